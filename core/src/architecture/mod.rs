@@ -1,0 +1,89 @@
+//! The zoo: every architecture is written once, as a list of layers, and interpreted by whoever evaluates
+//! it (the patch kernels, the libtorch populations).
+//!
+//! To add an architecture: one file beside this one with a function `fn layers(outputs) -> Vec<Layer>`,
+//! and one line in [`REGISTRY`].
+
+mod lenet;
+mod logreg;
+mod network;
+mod window;
+
+pub use network::{Init, Network, NetworkError, Parameter, Shape, Step};
+pub use window::Window;
+
+/// One layer. Weights are PyTorch's: convolutions `[out, in, kernel, kernel]`, linear `[out, in]`, each
+/// with a bias, both from U(±1/√fan_in).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// A convolution of stride 1 without padding.
+    Conv2d {
+        /// Name of its parameters, as in PyTorch's state dictionary.
+        name: &'static str,
+        /// Output channels.
+        channels: usize,
+        /// Kernel height and width.
+        kernel: usize,
+    },
+    /// max(x, 0).
+    Relu,
+    /// Maximum over size x size windows, stride size, a remainder dropped.
+    MaxPool2d {
+        /// Window height, width and stride.
+        size: usize,
+    },
+    /// Mean over size x size windows, stride size, a remainder dropped.
+    AvgPool2d {
+        /// Window height, width and stride.
+        size: usize,
+    },
+    /// Channels x height x width to one vector, in that order.
+    Flatten,
+    /// A fully connected layer.
+    Linear {
+        /// Name of its parameters.
+        name: &'static str,
+        /// Output features.
+        features: usize,
+    },
+}
+
+/// An architecture of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Architecture {
+    /// Its name in specs.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    layers: fn(outputs: usize) -> Vec<Layer>,
+}
+
+impl Architecture {
+    /// The network of this architecture for an input shape and a number of outputs.
+    ///
+    /// # Errors
+    /// [`NetworkError`] when the input is too small for the layers.
+    pub fn network(&self, input: Shape, outputs: usize) -> Result<Network, NetworkError> {
+        Network::new((self.layers)(outputs), input)
+    }
+}
+
+/// Every architecture that a spec may name.
+pub const REGISTRY: &[Architecture] = &[
+    Architecture { name: "logreg", about: "logistic regression: one linear layer", layers: logreg::layers },
+    Architecture {
+        name: "lenet",
+        about: "LeNet: two 5x5 convolutions, max pooling, three linear layers",
+        layers: lenet::layers,
+    },
+];
+
+/// The architecture of this name.
+pub fn find(name: &str) -> Option<&'static Architecture> {
+    REGISTRY.iter().find(|a| a.name == name)
+}
+
+/// The registry's names, in its order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|a| a.name)
+}

@@ -1,0 +1,63 @@
+//! What a job costs, and how large a shard should be.
+
+use crate::spec::JobShape;
+use std::collections::BTreeMap;
+
+/// Multiply-adds a second of one lane before anything is measured: a cautious figure for one CPU core on
+/// the patch kernels. Measured rates replace it as soon as a worker has reported.
+pub const ASSUMED_MULTIPLY_ADDS_PER_SECOND: f64 = 2.0e10;
+
+/// Seconds per network of one lane, by architecture: measured where a shard was reported, else assumed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rates {
+    seconds_per_network: BTreeMap<String, f64>,
+}
+
+impl Rates {
+    /// Takes in that `networks` members took one lane `seconds`. Recent shards weigh more.
+    pub fn observe(&mut self, architecture: &str, networks: u64, seconds: f64) {
+        if networks == 0 || !seconds.is_finite() || seconds <= 0.0 {
+            return;
+        }
+        let measured = seconds / networks as f64;
+        let held = self.seconds_per_network.entry(architecture.to_owned()).or_insert(measured);
+        *held = 0.5 * *held + 0.5 * measured;
+    }
+
+    /// Seconds that one network of `job` takes one lane, and whether that was measured.
+    pub fn seconds_per_network(&self, job: &JobShape) -> (f64, bool) {
+        match self.seconds_per_network.get(&job.architecture) {
+            Some(&measured) => (measured, true),
+            None => (job.multiply_adds as f64 / ASSUMED_MULTIPLY_ADDS_PER_SECOND, false),
+        }
+    }
+}
+
+/// How shards are sized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizing {
+    /// Seconds a shard should take the lane that gets it.
+    pub target_seconds: f64,
+    /// No shard has more blocks than this.
+    pub most_blocks: u64,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self { target_seconds: 20.0, most_blocks: 1 << 20 }
+    }
+}
+
+impl Sizing {
+    /// Blocks at most of the next shard: what fills the target time, but no more than half of an even share
+    /// of what remains, so that all lanes end together; one block until a lane's speed is known.
+    pub fn limit(&self, job: &JobShape, rates: &Rates, remaining_blocks: u64, lanes: u32) -> u64 {
+        let (seconds, measured) = rates.seconds_per_network(job);
+        if !measured {
+            return 1;
+        }
+        let fitting = self.target_seconds / (seconds * f64::from(job.grid.block_size));
+        let share = remaining_blocks / (2 * u64::from(lanes.max(1)));
+        (fitting as u64).min(share).clamp(1, self.most_blocks.max(1))
+    }
+}

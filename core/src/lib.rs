@@ -1,0 +1,23 @@
+//! What nadgrid computes and how the work is cut: specs, grids, the exact reduction, the scheduler.
+//!
+//! Everything here is a pure function of its arguments, so that it can be tested on a virtual clock
+//! and give the same bits on every machine. Deliberately absent: tokio, tonic, libtorch, files,
+//! threads and clocks. Time and randomness are arguments.
+
+pub mod architecture;
+pub mod cost;
+pub mod grid;
+pub mod ids;
+pub mod moments;
+pub mod numerics;
+pub mod plan;
+pub mod random;
+pub mod spec;
+pub mod text;
+pub mod tree;
+
+/// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The libtorch release that workers must run; see `cargo xtask setup`.
+pub const LIBTORCH_VERSION: &str = "2.11.0";

@@ -1,0 +1,96 @@
+//! What a sweep will take, told before anything runs.
+
+use crate::cost::{Rates, Sizing};
+use crate::grid::Node;
+use crate::moments::partial_bytes;
+use crate::spec::{JobShape, Spec};
+
+/// The plan of one job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobPlan {
+    /// What is computed.
+    pub shape: JobShape,
+    /// Blocks, the unit of numerics.
+    pub blocks: u64,
+    /// Shards that the lanes would be given, about.
+    pub shards: u64,
+    /// Forward passes by the definition: two per pixel and network.
+    pub forward_passes: u64,
+    /// Bytes of one partial.
+    pub partial_bytes: u64,
+    /// Estimated seconds on all lanes together.
+    pub seconds: f64,
+    /// Whether the estimate comes from measured rates.
+    pub measured: bool,
+}
+
+/// The plan of a sweep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Its jobs, in the spec's order.
+    pub jobs: Vec<JobPlan>,
+    /// Lanes (a CPU core's population or a GPU) that the estimate is for.
+    pub lanes: u32,
+}
+
+impl Plan {
+    /// The plan of `spec` on `lanes` lanes of these rates.
+    pub fn new(spec: &Spec, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
+        let lanes = lanes.max(1);
+        let jobs = spec.jobs().into_iter().map(|shape| JobPlan::new(shape, rates, sizing, lanes)).collect();
+        Self { jobs, lanes }
+    }
+
+    /// Estimated seconds of all jobs.
+    pub fn seconds(&self) -> f64 {
+        self.jobs.iter().map(|job| job.seconds).sum()
+    }
+}
+
+impl JobPlan {
+    fn new(shape: JobShape, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
+        let blocks = shape.grid.blocks();
+        let (per_network, measured) = rates.seconds_per_network(&shape);
+        let mut known = rates.clone();
+        known.observe(&shape.architecture, 1, per_network);
+        let mut shards = 0;
+        let mut pending = 0..blocks;
+        while !pending.is_empty() {
+            let limit = if shards < u64::from(lanes) && !measured {
+                1
+            } else {
+                sizing.limit(&shape, &known, pending.end - pending.start, lanes)
+            };
+            pending.start = Node::first_of(&pending, limit, blocks).blocks(blocks).end;
+            shards += 1;
+        }
+        Self {
+            blocks,
+            shards,
+            forward_passes: 2 * shape.dimension as u64 * shape.grid.networks,
+            partial_bytes: partial_bytes(shape.dimension) as u64,
+            seconds: per_network * shape.grid.networks as f64 / f64::from(lanes),
+            measured,
+            shape,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_is_planned_as_the_definition_counts_it() {
+        let spec = Spec::from_toml("name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 2048").unwrap();
+        let plan = Plan::new(&spec, &Rates::default(), &Sizing::default(), 2);
+        let job = &plan.jobs[0];
+        assert_eq!(job.forward_passes, 4_194_304);
+        assert_eq!(job.blocks, 64);
+        assert!(job.shards > 4 && job.shards < 64, "{}", job.shards);
+        assert!(!job.measured && job.seconds > 0.0);
+        let mut rates = Rates::default();
+        rates.observe("lenet", 100, 10.0);
+        assert_eq!(Plan::new(&spec, &rates, &Sizing::default(), 2).seconds(), 102.4);
+    }
+}

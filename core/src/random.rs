@@ -1,0 +1,115 @@
+//! Random numbers keyed by coordinates: the same (seed, purpose, member) gives the same numbers on every
+//! machine, in any order. ChaCha8 keyed by a BLAKE3 derivation; nothing is drawn from shared state.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// Separates nadgrid's keys from anyone else's. Changing it changes every number.
+const CONTEXT: &str = "nadgrid 2026-11 keyed random numbers v1";
+
+/// A stream of random numbers for one purpose, for example `("weights", "lenet")`, and one index.
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// The stream of `seed`, `purpose` and `index`.
+    pub fn new(seed: u64, purpose: &[&str], index: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        hasher.update(&seed.to_le_bytes());
+        for word in purpose {
+            hasher.update(&(word.len() as u64).to_le_bytes());
+            hasher.update(word.as_bytes());
+        }
+        let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
+        rng.set_stream(index);
+        Self(rng)
+    }
+
+    /// Fills `out` from U[−bound, bound) as PyTorch does: u·2·bound − bound with a 24-bit u in [0, 1).
+    pub fn fill_uniform(&mut self, bound: f32, out: &mut [f32]) {
+        let mut bytes = [0u8; 1024];
+        for chunk in out.chunks_mut(bytes.len() / 4) {
+            let bytes = &mut bytes[..chunk.len() * 4];
+            self.0.fill_bytes(bytes);
+            for (value, word) in chunk.iter_mut().zip(bytes.chunks_exact(4)) {
+                let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                let unit = (word >> 8) as f32 * (1.0 / 16_777_216.0);
+                *value = unit * (2.0 * bound) - bound;
+            }
+        }
+    }
+
+    /// Fills `out` from N(0, 1) by Box and Muller's transform in f64. The logarithm and cosine are `libm`'s
+    /// own, not the platform's, so that the bits do not depend on it.
+    pub fn fill_normal(&mut self, out: &mut [f32]) {
+        for pair in out.chunks_mut(2) {
+            let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.unit()));
+            let angle = std::f64::consts::TAU * self.unit();
+            let (sin, cos) = libm::sincos(angle);
+            for (value, part) in pair.iter_mut().zip([cos, sin]) {
+                *value = (radius * part) as f32;
+            }
+        }
+    }
+
+    /// A 53-bit number in [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(values: &[f32]) -> (f64, f64) {
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        (mean, values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n)
+    }
+
+    #[test]
+    fn a_stream_depends_on_every_coordinate_and_on_nothing_else() {
+        let draw = |seed, purpose: &[&str], index| {
+            let mut out = [0.0; 8];
+            Stream::new(seed, purpose, index).fill_uniform(1.0, &mut out);
+            out
+        };
+        let base = draw(1, &["weights", "lenet"], 7);
+        assert_eq!(base, draw(1, &["weights", "lenet"], 7));
+        assert_ne!(base, draw(2, &["weights", "lenet"], 7));
+        assert_ne!(base, draw(1, &["weightsl", "enet"], 7));
+        assert_ne!(base, draw(1, &["weights", "lenet"], 8));
+    }
+
+    #[test]
+    fn a_fill_does_not_depend_on_how_it_is_cut_by_whole_words() {
+        let mut whole = [0.0; 1000];
+        Stream::new(3, &["x"], 0).fill_uniform(0.5, &mut whole);
+        let mut parts = [0.0; 1000];
+        let mut stream = Stream::new(3, &["x"], 0);
+        let (head, tail) = parts.split_at_mut(300);
+        stream.fill_uniform(0.5, head);
+        stream.fill_uniform(0.5, tail);
+        assert_eq!(whole, parts);
+    }
+
+    /// Moments within 5 standard errors, range and tails as the distributions have them.
+    #[test]
+    fn distributions_have_their_moments() {
+        let n = 200_000;
+        let mut values = vec![0.0; n];
+        Stream::new(11, &["uniform"], 0).fill_uniform(0.2, &mut values);
+        let (mean, variance) = moments(&values);
+        let expected = 0.2f64.powi(2) / 3.0;
+        assert!(mean.abs() < 5.0 * (expected / n as f64).sqrt(), "{mean}");
+        assert!((variance / expected - 1.0).abs() < 5.0 * (0.8 / n as f64).sqrt(), "{variance}");
+        assert!(values.iter().all(|v| (-0.2..0.2).contains(v)));
+
+        Stream::new(11, &["normal"], 0).fill_normal(&mut values);
+        let (mean, variance) = moments(&values);
+        assert!(mean.abs() < 5.0 / (n as f64).sqrt(), "{mean}");
+        assert!((variance - 1.0).abs() < 5.0 * (2.0 / n as f64).sqrt(), "{variance}");
+        let beyond = values.iter().filter(|v| v.abs() > 1.959_964).count() as f64 / n as f64;
+        assert!((beyond - 0.05).abs() < 5.0 * (0.05 * 0.95 / n as f64).sqrt(), "{beyond}");
+    }
+}

@@ -1,0 +1,177 @@
+//! The gallery: NADs as pixel maps, each over the magnitude of its 2-D DFT.
+//!
+//! A band is one row of columns; a column is one NAD: its label, its channels from top to bottom, its DFT.
+
+use ndarray::{ArrayView3, Axis};
+
+use super::{
+    FigureError, InputShape, NadFigure,
+    bitmap::{Colours, data_uri},
+    dft,
+    page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT, percent},
+    spectrum::Shares,
+    svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
+};
+
+/// Channels beyond these are not drawn (their DFT still counts).
+const MAX_CHANNELS: usize = 4;
+/// A flat input is stretched to this height rather than drawn as a hairline.
+const MIN_TILE_HEIGHT: f64 = 10.0;
+const LABEL_HEIGHT: f64 = 22.0;
+const TILE_GAP: f64 = 6.0;
+const BAND_GAP: f64 = 24.0;
+
+/// The first 8 indices below `count`, then up to 8 more at logarithmic steps that end at the last.
+pub(super) fn shown_indices(count: usize) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..count.min(COLUMNS)).collect();
+    if count > COLUMNS {
+        let (first, last) = (COLUMNS as f64, (count - 1) as f64);
+        let steps = (COLUMNS - 1) as f64;
+        let later = (0..COLUMNS).map(|step| first * (last / first).powf(step as f64 / steps));
+        shown.extend(later.map(|index| (index.round() as usize).min(count - 1)));
+        shown.dedup();
+    }
+    shown
+}
+
+/// Draws the NADs of `shown` from `top` downwards and returns where they end.
+pub(super) fn draw(
+    canvas: &mut Canvas,
+    top: f64,
+    figure: &NadFigure<'_>,
+    shares: &Shares,
+    shown: &[usize],
+) -> Result<f64, FigureError> {
+    let band = Band::new(figure.shape);
+    let mut y = top;
+    for indices in shown.chunks(COLUMNS) {
+        band.draw_row_labels(canvas, y);
+        for (column, &index) in indices.iter().enumerate() {
+            let x = LEFT + column as f64 * (COLUMN_WIDTH + COLUMN_GAP);
+            let label = format!("u{}", subscript(index));
+            canvas.text((x, y + 14.0), Type::new(16.0, INK), &label);
+            let share = percent(shares.share(index));
+            canvas.text((x + COLUMN_WIDTH, y + 14.0), Type::new(12.0, MUTED).end(), &share);
+            band.draw_nad(canvas, (x, y), figure, index)?;
+        }
+        y += band.height() + BAND_GAP;
+    }
+    Ok(y - BAND_GAP)
+}
+
+/// Measures of one band, the same for all.
+struct Band {
+    shape: InputShape,
+    /// Channels drawn.
+    channels: usize,
+    tile_width: f64,
+    tile_height: f64,
+}
+
+impl Band {
+    fn new(shape: InputShape) -> Self {
+        let pixel = COLUMN_WIDTH / shape.height.max(shape.width) as f64;
+        Self {
+            shape,
+            channels: shape.channels.min(MAX_CHANNELS),
+            tile_width: (pixel * shape.width as f64).max(MIN_TILE_HEIGHT),
+            tile_height: (pixel * shape.height as f64).max(MIN_TILE_HEIGHT),
+        }
+    }
+
+    /// Tile `row` of a column that starts at (x, y): the channels, then the DFT.
+    fn tile(&self, (x, y): (f64, f64), row: usize) -> Rect {
+        Rect {
+            x: x + (COLUMN_WIDTH - self.tile_width) / 2.0,
+            y: y + LABEL_HEIGHT + row as f64 * (self.tile_height + TILE_GAP),
+            width: self.tile_width,
+            height: self.tile_height,
+        }
+    }
+
+    fn height(&self) -> f64 {
+        self.tile((0.0, 0.0), self.channels).bottom()
+    }
+
+    fn draw_row_labels(&self, canvas: &mut Canvas, y: f64) {
+        for row in 0..=self.channels {
+            let (_, middle) = self.tile((LEFT, y), row).centre();
+            let at = (LEFT - 14.0, middle);
+            let text = match row {
+                row if row == self.channels => "|DFT|".to_owned(),
+                _ if self.shape.channels == 1 => "NAD".to_owned(),
+                row => format!("channel {row}"),
+            };
+            match self.tile_height < 40.0 {
+                true => canvas.text((at.0, at.1 + 4.0), Type::new(12.0, MUTED).end(), &text),
+                false => canvas.upright_text(at, Type::new(14.0, MUTED).middle(), &text),
+            }
+        }
+    }
+
+    fn draw_nad(
+        &self,
+        canvas: &mut Canvas,
+        at: (f64, f64),
+        figure: &NadFigure<'_>,
+        index: usize,
+    ) -> Result<(), FigureError> {
+        let InputShape { channels, height, width } = self.shape;
+        let nad = figure.nads.row(index);
+        let nad = nad.as_standard_layout();
+        let nad = ArrayView3::from_shape((channels, height, width), nad.as_slice().unwrap_or_default())
+            .map_err(|error| FigureError::Bitmap { width, height, reason: error.to_string() })?;
+        let limit = nad.fold(0.0_f64, |limit, value| limit.max(value.abs()));
+        for (row, channel) in nad.axis_iter(Axis(0)).take(self.channels).enumerate() {
+            draw_tile(canvas, self.tile(at, row), &data_uri(channel, Colours::Diverging { limit })?);
+        }
+        let magnitude = dft::magnitude(nad);
+        let max = magnitude.fold(0.0_f64, |max, &value| max.max(value));
+        let uri = data_uri(magnitude.view(), Colours::Sequential { max })?;
+        draw_tile(canvas, self.tile(at, self.channels), &uri);
+        Ok(())
+    }
+}
+
+fn draw_tile(canvas: &mut Canvas, tile: Rect, data_uri: &str) {
+    canvas.image(tile, data_uri);
+    canvas.frame(tile, Stroke::solid(INK, 0.6));
+}
+
+/// A number in subscript digits.
+fn subscript(number: usize) -> String {
+    number.to_string().bytes().filter_map(|digit| char::from_u32(0x2080 + u32::from(digit - b'0'))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_nads_are_all_shown() {
+        assert_eq!(shown_indices(3), [0, 1, 2]);
+        assert_eq!(shown_indices(8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(shown_indices(9), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(shown_indices(16), (0..16).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn many_nads_are_shown_at_logarithmic_steps() {
+        assert_eq!(shown_indices(1023)[8..], [8, 16, 32, 64, 128, 255, 511, 1022]);
+    }
+
+    #[test]
+    fn shown_indices_rise_and_end_at_the_last() {
+        for count in 1..500 {
+            let shown = shown_indices(count);
+            assert!(shown.is_sorted_by(|left, right| left < right), "{count}: {shown:?}");
+            assert_eq!(shown.last(), Some(&(count - 1)));
+            assert!(shown.len() <= 2 * COLUMNS);
+        }
+    }
+
+    #[test]
+    fn subscripts_are_set_digit_by_digit() {
+        assert_eq!(subscript(1022), "₁₀₂₂");
+    }
+}

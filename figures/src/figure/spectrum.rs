@@ -1,0 +1,233 @@
+//! The spectrum: sᵢ²/Σs² against i + 1, both axes logarithmic.
+
+use ndarray::ArrayView1;
+
+use super::{
+    FigureError,
+    page::grouped,
+    svg::{Canvas, FINE_GRID, GRID, INK, MUTED, Rect, Stroke, Type},
+};
+
+/// sᵢ² below this part of s₀² is rounding noise of an f64 eigendecomposition, not a direction.
+const NOISE_FLOOR: f64 = 1e-12;
+/// More decades than this are labelled in steps.
+const MAX_DECADE_LABELS: i32 = 8;
+const TICK: f64 = 13.0;
+
+/// The line of the figure's own spectrum (a colour-blind-safe blue).
+pub(super) const OWN: Stroke = Stroke { colour: "#2166ac", width: 2.0, dashes: None };
+/// The line of the reference spectrum (a colour-blind-safe orange).
+pub(super) const REFERENCE: Stroke = Stroke { colour: "#d95f02", width: 1.6, dashes: Some("6 3") };
+/// The line at 1/D.
+pub(super) const ISOTROPIC: Stroke = Stroke { colour: MUTED, width: 1.2, dashes: Some("1.5 3.5") };
+
+/// A spectrum normalised to sum 1.
+#[derive(Debug)]
+pub(super) struct Shares {
+    label: String,
+    shares: Vec<f64>,
+    informative: usize,
+}
+
+impl Shares {
+    pub(super) fn new(label: &str, singular_values: ArrayView1<'_, f64>) -> Result<Self, FigureError> {
+        let usable = |index: usize, value: f64| value.is_finite() && (value > 0.0 || (value == 0.0 && index > 0));
+        let mut indexed = singular_values.iter().copied().enumerate();
+        if let Some((index, value)) = indexed.find(|&(index, value)| !usable(index, value)) {
+            return Err(FigureError::SingularValue { spectrum: label.to_owned(), index, value });
+        }
+        // Scaled by the largest first, so that no square under- or overflows.
+        let largest = singular_values.fold(0.0_f64, |largest, &value| largest.max(value));
+        let squares: Vec<f64> = singular_values.iter().map(|value| (value / largest).powi(2)).collect();
+        let total: f64 = squares.iter().sum();
+        Ok(Self {
+            label: label.to_owned(),
+            informative: squares.iter().take_while(|&&square| square > NOISE_FLOOR).count(),
+            shares: squares.into_iter().map(|square| square / total).collect(),
+        })
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How many leading directions carry any energy.
+    pub(super) fn informative(&self) -> usize {
+        self.informative
+    }
+
+    /// sᵢ²/Σs², or 0 beyond the end.
+    pub(super) fn share(&self, index: usize) -> f64 {
+        self.shares.get(index).copied().unwrap_or(0.0)
+    }
+
+    /// Energy of the first `count` directions.
+    pub(super) fn top(&self, count: usize) -> f64 {
+        self.shares.iter().take(count).sum()
+    }
+
+    fn points(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.shares[..self.informative].iter().enumerate().map(|(index, &share)| ((index + 1) as f64, share))
+    }
+}
+
+/// Draws axes, grid and lines into `plot`, with dots at the `marked` indices.
+pub(super) fn draw(
+    canvas: &mut Canvas,
+    plot: Rect,
+    dimension: usize,
+    shares: &Shares,
+    reference: Option<&Shares>,
+    marked: &[usize],
+) {
+    let isotropic = 1.0 / dimension as f64;
+    let (across, up) = axes(plot, isotropic, shares, reference);
+    draw_vertical_grid(canvas, plot, &across);
+    draw_horizontal_grid(canvas, plot, &up);
+    draw_axis_titles(canvas, plot);
+    let place = |(x, y): (f64, f64)| (across.place(x), up.place(y));
+    canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), ISOTROPIC);
+    if let Some(reference) = reference {
+        canvas.polyline(&reference.points().map(place).collect::<Vec<_>>(), REFERENCE);
+    }
+    let points: Vec<(f64, f64)> = shares.points().map(place).collect();
+    canvas.polyline(&points, OWN);
+    for &point in marked.iter().filter_map(|&index| points.get(index)) {
+        canvas.dot(point, 3.2, OWN.colour);
+    }
+    canvas.frame(plot, Stroke::solid(INK, 1.0));
+}
+
+/// A logarithmic axis: log10 of the values at its ends, and where those lie on the page.
+struct LogAxis {
+    low: f64,
+    high: f64,
+    start: f64,
+    end: f64,
+}
+
+impl LogAxis {
+    fn place(&self, value: f64) -> f64 {
+        self.start + (value.log10() - self.low) / (self.high - self.low) * (self.end - self.start)
+    }
+
+    fn exponents(&self) -> std::ops::RangeInclusive<i32> {
+        self.low.floor() as i32..=self.high.floor() as i32
+    }
+
+    /// Values m·10^e within the axis, as (m, e, value).
+    fn ticks(&self) -> impl Iterator<Item = (i32, i32, f64)> + '_ {
+        self.exponents()
+            .flat_map(|exponent| (1..10).map(move |digit| (digit, exponent)))
+            .map(|(digit, exponent)| (digit, exponent, f64::from(digit) * 10_f64.powi(exponent)))
+            .filter(|&(_, _, value)| (self.low - 1e-9..=self.high + 1e-9).contains(&value.log10()))
+    }
+}
+
+/// The horizontal axis covers every index, the vertical one whole decades around every share.
+fn axes(plot: Rect, isotropic: f64, shares: &Shares, reference: Option<&Shares>) -> (LogAxis, LogAxis) {
+    let spectra = || std::iter::once(shares).chain(reference);
+    let longest = spectra().map(Shares::informative).max().unwrap_or(1).max(2);
+    let values = || spectra().flat_map(Shares::points).map(|(_, share)| share).chain([isotropic]);
+    let low = values().fold(f64::INFINITY, f64::min).log10().floor();
+    let high = values().fold(0.0, f64::max).log10().ceil().max(low + 1.0);
+    let span = (longest as f64).log10();
+    let margin = 0.03 * span;
+    (
+        LogAxis { low: -margin, high: span + margin, start: plot.x, end: plot.right() },
+        LogAxis { low, high, start: plot.bottom(), end: plot.y },
+    )
+}
+
+fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
+    // Over less than two decades, 2 and 5 are labelled as well.
+    let labelled: &[i32] = if axis.high < 2.0 { &[1, 2, 5] } else { &[1] };
+    for (digit, _, value) in axis.ticks() {
+        let x = axis.place(value);
+        let colour = if digit == 1 { GRID } else { FINE_GRID };
+        canvas.line((x, plot.y), (x, plot.bottom()), Stroke::solid(colour, 1.0));
+        if labelled.contains(&digit) {
+            let text = grouped(value.round() as u64);
+            canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, INK).middle(), &text);
+        }
+    }
+}
+
+fn draw_horizontal_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
+    let decades = (axis.high - axis.low).round() as i32;
+    let step = (decades + MAX_DECADE_LABELS - 1) / MAX_DECADE_LABELS;
+    for (digit, exponent, value) in axis.ticks() {
+        let y = axis.place(value);
+        if digit == 1 {
+            canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(GRID, 1.0));
+        } else if decades <= MAX_DECADE_LABELS {
+            canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(FINE_GRID, 1.0));
+        }
+        if digit == 1 && exponent % step == 0 {
+            let text = format!("10{}", superscript(exponent));
+            canvas.text((plot.x - 8.0, y + 4.5), Type::new(TICK, INK).end(), &text);
+        }
+    }
+}
+
+fn draw_axis_titles(canvas: &mut Canvas, plot: Rect) {
+    let title = Type::new(14.5, INK).middle();
+    let (x, y) = plot.centre();
+    canvas.text((x, plot.bottom() + 45.0), title, "rank of the direction, i + 1");
+    canvas.upright_text((plot.x - 58.0, y), title, "normalised spectrum, s² / Σ s²");
+}
+
+/// An exponent in superscript digits.
+fn superscript(exponent: i32) -> String {
+    exponent
+        .to_string()
+        .chars()
+        .map(|character| match character {
+            '-' => '⁻',
+            '1' => '¹',
+            '2' => '²',
+            '3' => '³',
+            digit => char::from_u32(0x2070 + u32::from(digit) - u32::from('0')).unwrap_or(digit),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn shares_sum_to_one_and_stop_at_the_noise() {
+        let shares = Shares::new("net", array![3e-200, 4e-200, 1e-210, 0.0].view()).unwrap();
+        assert_eq!(shares.informative(), 2);
+        assert!((shares.share(0) - 0.36).abs() < 1e-15);
+        assert!((shares.top(2) - 1.0).abs() < 1e-15);
+        assert_eq!(shares.share(99), 0.0);
+    }
+
+    #[test]
+    fn unusable_singular_values_are_named() {
+        let error = Shares::new("net", array![1.0, f64::NAN].view()).unwrap_err();
+        assert_eq!(error.to_string(), "singular value 1 of net is NaN");
+        assert!(Shares::new("net", array![0.0].view()).is_err());
+        assert!(Shares::new("net", array![1.0, -1.0].view()).is_err());
+    }
+
+    #[test]
+    fn ticks_are_the_multiples_within_the_axis() {
+        let axis = LogAxis { low: -1.0, high: 0.0, start: 0.0, end: 100.0 };
+        let ticks: Vec<(i32, i32)> = axis.ticks().map(|(digit, exponent, _)| (digit, exponent)).collect();
+        assert_eq!(ticks.first(), Some(&(1, -1)));
+        assert_eq!(ticks.last(), Some(&(1, 0)));
+        assert_eq!(ticks.len(), 10);
+        assert!((axis.place(1.0) - 100.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn exponents_are_raised() {
+        assert_eq!(superscript(-12), "⁻¹²");
+        assert_eq!(superscript(40), "⁴⁰");
+    }
+}

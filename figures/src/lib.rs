@@ -1,0 +1,23 @@
+//! nadgrid-figures: pictures and comparisons of Neural Anisotropy Directions (NADs).
+//!
+//! The command line, the result files and the coordinator's page draw with this one code:
+//!
+//! - [`npy`] reads and writes the `.npy` arrays in which NADs travel;
+//! - [`NadSet`] finds the arrays that belong together in a result folder or among published files;
+//! - [`compare`] says how far two NAD sets agree, subspace by subspace;
+//! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG.
+//!
+//! Absent: the network, the clock, threads and random numbers. The same input gives the same bytes on every machine;
+//! files are only read, and only by [`npy`] and [`NadSet`].
+
+mod comparison;
+mod figure;
+mod nad_set;
+pub mod npy;
+
+pub use comparison::{
+    CompareError, Comparison, ORTHONORMALITY_TOLERANCE, Side, SingularValueRatio, SubspaceOverlap, compare,
+    singular_value_ratios,
+};
+pub use figure::{Figure, FigureError, InputShape, NadFigure, ReferenceSpectrum, nad_figure};
+pub use nad_set::{NadSet, NadSetError};

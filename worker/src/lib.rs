@@ -1,0 +1,3 @@
+//! nadgrid-worker
+
+pub mod libtorch;

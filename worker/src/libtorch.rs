@@ -1,0 +1,193 @@
+//! What of libtorch tch does not offer: which release is loaded, what the processor can do, exact float32, and CUDA
+//! opened at run time.
+//!
+//! One worker program serves CPU and GPU machines: it links libtorch's CPU libraries, and [`open_cuda`] loads the CUDA half
+//! where there is one. Deliberately absent: tensors, which are tch's, and the choice of a device, which is the caller's.
+
+use std::ffi::{CStr, c_char};
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use thiserror::Error;
+
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
+
+/// What can be wrong with the libtorch that was loaded.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// libtorch threw.
+    #[error("libtorch cannot {task}: {reason}")]
+    Thrown {
+        /// What was asked of it, to follow "cannot".
+        task: &'static str,
+        /// Its own words.
+        reason: String,
+    },
+    /// The loader found another release than the one this program was compiled for; calling into it is undefined.
+    #[error("libtorch {found} was loaded, but this program was built for {expected}")]
+    Release {
+        /// The release that this program was built for.
+        expected: &'static str,
+        /// The release that was loaded.
+        found: String,
+    },
+    /// The CUDA half is there and does not load, most often because a library that it needs is missing.
+    #[error("{CUDA_LIBRARY} is there but does not load: {0}")]
+    Cuda(#[source] libloading::Error),
+}
+
+// Safety: the signatures are those in libtorch.cpp, which is compiled with this crate.
+unsafe extern "C" {
+    safe fn nadgrid_libtorch_version() -> u64;
+    fn nadgrid_libtorch_cpu_capability(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
+    fn nadgrid_libtorch_forbid_tf32(error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
+}
+
+/// The release of the libtorch that is loaded, such as `2.11.0`; not the one whose headers were compiled against.
+pub fn version() -> String {
+    let [major, minor, patch, ..] = nadgrid_libtorch_version().to_be_bytes();
+    format!("{major}.{minor}.{patch}")
+}
+
+/// The release that this program was built for.
+pub fn built_for() -> &'static str {
+    env!("NADGRID_LIBTORCH_BUILT_FOR")
+}
+
+/// Fails unless the loaded release is the one that this program was built for.
+pub fn check_release() -> Result<(), Error> {
+    let found = version();
+    if found == built_for() { Ok(()) } else { Err(Error::Release { expected: built_for(), found }) }
+}
+
+/// The widest vector instructions that libtorch's own kernels use here: `DEFAULT`, `AVX2` or `AVX512`.
+pub fn cpu_capability() -> Result<String, Error> {
+    let mut text = Text::default();
+    let mut error = Text::default();
+    let (to, reason) = (&mut text.0, &mut error.0);
+    // Safety: both buffers are writable for the lengths given, and the function closes what it writes with a zero.
+    let done = unsafe {
+        nadgrid_libtorch_cpu_capability(to.as_mut_ptr(), to.len(), reason.as_mut_ptr(), reason.len())
+    };
+    error.or(done, "name the processor's capability").map(|()| text.to_string())
+}
+
+/// From now on float32 means float32, on CPU and on GPU: libtorch's default is TF32 in cuDNN's convolutions.
+pub fn forbid_tf32() -> Result<(), Error> {
+    let mut error = Text::default();
+    // Safety: the buffer is writable for the length given.
+    let done = unsafe { nadgrid_libtorch_forbid_tf32(error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, "forbid TF32")
+}
+
+/// What libtorch does when asked for an operation that has no deterministic implementation on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nondeterminism {
+    /// The operation fails.
+    Error,
+    /// The operation runs, and libtorch warns once.
+    Warning,
+}
+
+/// From now on the same input gives the same bits on the same device.
+///
+/// Sets an environment variable that cuBLAS wants, so it is to be called before other threads read the environment.
+pub fn be_deterministic(otherwise: Nondeterminism) -> Result<(), Error> {
+    let mut error = Text::default();
+    let warn_only = otherwise == Nondeterminism::Warning;
+    // Safety: the buffer is writable for the length given.
+    let done = unsafe { nadgrid_libtorch_be_deterministic(warn_only, error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, "be deterministic")
+}
+
+/// Loads the CUDA half of libtorch; false where there is none.
+///
+/// It must come before the first use of tch: libtorch looks for CUDA once. The library is looked for where the program
+/// looks for libtorch itself (LD_LIBRARY_PATH, then the folders noted at the build), and stays loaded.
+pub fn open_cuda() -> Result<bool, Error> {
+    // Safety: libtorch's initialisers are made to run at load; it is the release that is linked, see `check_release`.
+    match unsafe { Library::open(Some(CUDA_LIBRARY), RTLD_NOW | RTLD_LOCAL) } {
+        Ok(library) => {
+            // Its tables are registered with libtorch for as long as the process lives.
+            std::mem::forget(library);
+            Ok(true)
+        }
+        Err(error) if is_absent(&error.to_string()) => Ok(false),
+        Err(error) => Err(Error::Cuda(error)),
+    }
+}
+
+/// The loader names the file that it did not find: the library itself, or one that the library needs.
+fn is_absent(reason: &str) -> bool {
+    reason.contains(&format!("{CUDA_LIBRARY}: cannot open shared object file"))
+}
+
+/// Room for a text that C++ writes.
+struct Text([c_char; 1024]);
+
+impl Default for Text {
+    fn default() -> Self {
+        Self([0; 1024])
+    }
+}
+
+impl Text {
+    /// The text as the reason of a failure, unless all was done.
+    fn or(self, done: bool, task: &'static str) -> Result<(), Error> {
+        if done { Ok(()) } else { Err(Error::Thrown { task, reason: self.to_string() }) }
+    }
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Safety: the array starts as zeros, and what C++ writes into it ends with one.
+        f.write_str(&unsafe { CStr::from_ptr(self.0.as_ptr()) }.to_string_lossy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaded_release_is_the_one_built_for() {
+        check_release().expect("setup and build agree");
+        assert_eq!(version().split('.').count(), 3);
+    }
+
+    #[test]
+    fn the_processor_has_a_capability() {
+        let known = ["DEFAULT", "NO AVX", "AVX2", "AVX512"];
+        let found = cpu_capability().expect("libtorch answers");
+        assert!(known.contains(&found.as_str()), "{found}");
+    }
+
+    #[test]
+    fn settings_can_be_made_twice() {
+        for _ in 0..2 {
+            forbid_tf32().expect("libtorch obeys");
+            be_deterministic(Nondeterminism::Error).expect("libtorch obeys");
+        }
+    }
+
+    #[test]
+    fn cuda_is_opened_or_absent_and_products_work() {
+        open_cuda().expect("absent, or it loads");
+        let two = tch::Tensor::from_slice(&[1f32, 2., 3., 4.]).reshape([2, 2]);
+        assert_eq!(f64::try_from(two.matmul(&two).sum(tch::Kind::Float)).expect("a number"), 54.0);
+    }
+
+    #[test]
+    fn a_library_that_lacks_another_is_not_absent() {
+        let not_found = "cannot open shared object file: No such file or directory";
+        assert!(is_absent(&format!("dlopen: libtorch_cuda.so: {not_found}")));
+        assert!(!is_absent(&format!("dlopen: libcudnn.so.9: {not_found}")));
+    }
+
+    #[test]
+    fn texts_are_read_back() {
+        let mut text = Text::default();
+        text.0[0] = b'a' as c_char;
+        assert_eq!(text.to_string(), "a");
+    }
+}
