@@ -1,1 +1,14 @@
-//! nadgrid-proto
+//! The wire contract `nadgrid.v1`, and its conversions to and from the core.
+//!
+//! Wire types are converted once, at the edge. Deliberately absent: anything that opens a connection.
+
+pub mod chunks;
+
+/// Generated from `nadgrid/v1/nadgrid.proto`; a test fails when it is stale.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
+pub mod v1 {
+    include!("gen/nadgrid.v1.rs");
+}
+
+/// The contract's descriptors, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

@@ -1,0 +1,126 @@
+//! Large payloads travel in chunks, and are whole only when their length and BLAKE3 digest agree.
+
+use nadgrid_core::ids::Digest;
+use thiserror::Error;
+
+/// Bytes per chunk: well below tonic's default message limit of 4 MiB.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// A payload that did not arrive as it was sent.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The sender ended early.
+    #[error("the payload is truncated: {received} of {size} bytes came")]
+    Truncated {
+        /// Bytes announced.
+        size: u64,
+        /// Bytes that came.
+        received: u64,
+    },
+    /// More came than was announced.
+    #[error("the payload is longer than the {size} bytes announced")]
+    TooLong {
+        /// Bytes announced.
+        size: u64,
+    },
+    /// More was announced than is acceptable.
+    #[error("a payload of {size} bytes was announced, at most {limit} are accepted")]
+    TooLarge {
+        /// Bytes announced.
+        size: u64,
+        /// Bytes acceptable.
+        limit: u64,
+    },
+    /// The right length, other bytes.
+    #[error("the payload is damaged: its digest is {actual}, {expected} was announced")]
+    Damaged {
+        /// The digest announced.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// The announced digest is none.
+    #[error("the announced digest {0:?} is not 64 hexadecimal digits")]
+    Digest(String),
+}
+
+/// Puts a payload together again.
+#[derive(Debug)]
+pub struct Assembler {
+    size: u64,
+    digest: Digest,
+    bytes: Vec<u8>,
+    hasher: blake3::Hasher,
+}
+
+impl Assembler {
+    /// For a payload of `size` bytes, at most `limit`, with this digest in hexadecimal. Memory is taken as bytes come.
+    ///
+    /// # Errors
+    /// [`ChunkError::TooLarge`], [`ChunkError::Digest`].
+    pub fn new(size: u64, limit: u64, digest: &str) -> Result<Self, ChunkError> {
+        if size > limit {
+            return Err(ChunkError::TooLarge { size, limit });
+        }
+        let digest = Digest::from_hex(digest).ok_or_else(|| ChunkError::Digest(digest.to_owned()))?;
+        Ok(Self { size, digest, bytes: Vec::new(), hasher: blake3::Hasher::new() })
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`ChunkError::TooLong`].
+    pub fn push(&mut self, data: &[u8]) -> Result<(), ChunkError> {
+        if self.bytes.len() as u64 + data.len() as u64 > self.size {
+            return Err(ChunkError::TooLong { size: self.size });
+        }
+        self.hasher.update(data);
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn received(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The payload and its digest.
+    ///
+    /// # Errors
+    /// [`ChunkError::Truncated`], [`ChunkError::Damaged`].
+    pub fn finish(self) -> Result<(Vec<u8>, Digest), ChunkError> {
+        let received = self.received();
+        if received != self.size {
+            return Err(ChunkError::Truncated { size: self.size, received });
+        }
+        let actual = Digest(*self.hasher.finalize().as_bytes());
+        if actual != self.digest {
+            return Err(ChunkError::Damaged { expected: self.digest, actual });
+        }
+        Ok((self.bytes, actual))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assemble(chunks: &[&[u8]], size: u64, digest: Digest) -> Result<Vec<u8>, ChunkError> {
+        let mut assembler = Assembler::new(size, 100, &digest.to_string())?;
+        for chunk in chunks {
+            assembler.push(chunk)?;
+        }
+        assembler.finish().map(|(bytes, _)| bytes)
+    }
+
+    #[test]
+    fn only_the_very_payload_comes_out() {
+        let digest = Digest::of(b"anisotropy");
+        assert_eq!(assemble(&[b"aniso", b"", b"tropy"], 10, digest).unwrap(), b"anisotropy");
+        assert_eq!(assemble(&[b"aniso"], 10, digest), Err(ChunkError::Truncated { size: 10, received: 5 }));
+        assert_eq!(assemble(&[b"anisotropy", b"!"], 10, digest), Err(ChunkError::TooLong { size: 10 }));
+        assert!(matches!(assemble(&[b"anisotrOpy"], 10, digest), Err(ChunkError::Damaged { .. })));
+        assert_eq!(assemble(&[], 101, digest), Err(ChunkError::TooLarge { size: 101, limit: 100 }));
+        assert_eq!(Assembler::new(1, 1, "xyz").unwrap_err(), ChunkError::Digest("xyz".into()));
+    }
+}
