@@ -24,6 +24,16 @@ impl Rates {
         *held = 0.5 * *held + 0.5 * measured;
     }
 
+    /// Architectures that were measured.
+    pub fn len(&self) -> usize {
+        self.seconds_per_network.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.seconds_per_network.is_empty()
+    }
+
     /// Seconds that one network of `job` takes one lane, and whether that was measured.
     pub fn seconds_per_network(&self, job: &JobShape) -> (f64, bool) {
         match self.seconds_per_network.get(&job.architecture) {

@@ -12,6 +12,7 @@ pub mod moments;
 pub mod numerics;
 pub mod plan;
 pub mod random;
+pub mod scheduler;
 pub mod spec;
 pub mod text;
 pub mod tree;

@@ -114,11 +114,7 @@ pub fn compare(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Result<Compari
     check_orthonormal(b, Side::B)?;
     let squared_norms = leading_squared_norms(&a.dot(&b.t()));
     let overlaps = subspace_sizes(squared_norms.len())
-        .map(|k| SubspaceOverlap {
-            k,
-            overlap: squared_norms[k - 1] / k as f64,
-            chance: k as f64 / dimension as f64,
-        })
+        .map(|k| SubspaceOverlap { k, overlap: squared_norms[k - 1] / k as f64, chance: k as f64 / dimension as f64 })
         .collect();
     Ok(Comparison { dimension, overlaps, singular_values: Vec::new() })
 }
@@ -175,8 +171,8 @@ fn check_orthonormal(nads: ArrayView2<'_, f64>, side: Side) -> Result<(), Compar
             .map(|(other, product)| (other, (product - f64::from(u8::from(other == row))).abs()))
             .max_by(|left, right| left.1.total_cmp(&right.1))
             .ok_or(CompareError::Empty { side })?;
-        // A NaN is the largest of all in the total order, and within no tolerance.
-        if !(deviation <= ORTHONORMALITY_TOLERANCE) {
+        // In the total order a NaN is the largest of all, so it cannot hide behind a number.
+        if deviation.is_nan() || deviation > ORTHONORMALITY_TOLERANCE {
             return Err(CompareError::NotOrthonormal { side, row, other, deviation });
         }
     }

@@ -7,7 +7,7 @@
 //! - [`compare`] says how far two NAD sets agree, subspace by subspace;
 //! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG.
 //!
-//! Absent: the network, the clock, threads and random numbers. The same input gives the same bytes on every machine;
+//! Absent: the network, the clock, threads and random numbers. The same input gives the same bytes;
 //! files are only read, and only by [`npy`] and [`NadSet`].
 
 mod comparison;

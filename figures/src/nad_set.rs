@@ -145,8 +145,8 @@ fn sweep_networks(file: &Path) -> Result<Option<u64>, NadSetError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(NadSetError::ReadSweep { file: file.to_owned(), source }),
     };
-    let sweep: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|source| NadSetError::ParseSweep { file: file.to_owned(), source })?;
+    let sweep: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|source| NadSetError::ParseSweep { file: file.to_owned(), source })?;
     match sweep.pointer(NETWORKS_POINTER) {
         None | Some(serde_json::Value::Null) => Ok(None),
         Some(found) => match found.as_u64() {

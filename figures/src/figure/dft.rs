@@ -53,9 +53,8 @@ mod tests {
 
     #[test]
     fn a_cosine_is_two_points_beside_the_centre() {
-        let wave = Array3::from_shape_fn((1, 8, 8), |(_, row, column)| {
-            (TAU * (row as f64 + 2.0 * column as f64) / 8.0).cos()
-        });
+        let wave =
+            Array3::from_shape_fn((1, 8, 8), |(_, row, column)| (TAU * (row as f64 + 2.0 * column as f64) / 8.0).cos());
         let magnitude = magnitude(wave.view());
         assert!((magnitude[[5, 6]] - 32.0).abs() < 1e-12);
         assert!((magnitude[[3, 2]] - 32.0).abs() < 1e-12);

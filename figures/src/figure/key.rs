@@ -1,15 +1,17 @@
 //! The key beside the spectrum: what the colours and lines mean, and how concentrated the energy is.
 
 use super::{
-    FigureError,
+    FigureError, InputShape,
     bitmap::{Colours, ramp_uri},
+    gallery::MAX_CHANNELS,
     page::{grouped, percent},
-    spectrum::{ISOTROPIC, OWN, REFERENCE, Shares},
+    spectrum::{DOT_RADIUS, ISOTROPIC, OWN, REFERENCE, Shares},
     svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
 };
 
 const BAR_HEIGHT: f64 = 12.0;
-const LINE_HEIGHT: f64 = 21.0;
+const NOTE_HEIGHT: f64 = 17.0;
+const LINE_HEIGHT: f64 = 20.0;
 const SAMPLE_WIDTH: f64 = 30.0;
 const TEXT: f64 = 13.0;
 
@@ -17,27 +19,54 @@ const TEXT: f64 = 13.0;
 pub(super) fn draw(
     canvas: &mut Canvas,
     area: Rect,
-    dimension: usize,
+    shape: InputShape,
     shares: &Shares,
     reference: Option<&Shares>,
 ) -> Result<(), FigureError> {
     let mut y = area.y + 10.0;
     y = draw_bar(canvas, area, y, "NAD", Colours::Diverging { limit: 1.0 }, &["−max", "0", "+max"])?;
-    y = draw_bar(canvas, area, y, "|DFT|, zero frequency in the centre", Colours::Sequential { max: 1.0 }, &["0", "max"])?;
-    for note in ["Every map has its own scale.", "The sign of a NAD is arbitrary."] {
-        canvas.text((area.x, y), Type::new(TEXT, MUTED), note);
-        y += 17.0;
+    let dft = "|DFT|, zero frequency in the centre";
+    y = draw_bar(canvas, area, y, dft, Colours::Sequential { max: 1.0 }, &["0", "max"])?;
+    for note in notes(shape, shares) {
+        canvas.text((area.x, y), Type::new(TEXT, MUTED), &note);
+        y += NOTE_HEIGHT;
     }
-    y += 14.0;
+    y = draw_lines(canvas, Rect { y: y + 12.0, ..area }, shape.dimension(), shares, reference);
+    draw_energy(canvas, Rect { y: y + 12.0, ..area }, shares);
+    Ok(())
+}
+
+fn notes(shape: InputShape, shares: &Shares) -> Vec<String> {
+    let mut notes = vec![
+        "Each NAD and DFT has its own scale.".to_owned(),
+        "The sign of a NAD is arbitrary.".to_owned(),
+        "Percentages are shares of Σ s².".to_owned(),
+        "Dots mark the NADs shown.".to_owned(),
+    ];
+    if shape.channels > MAX_CHANNELS {
+        notes.push(format!("First {MAX_CHANNELS} of {} channels.", shape.channels));
+    }
+    if shares.has_null_space() {
+        notes.push(format!("Null space beyond rank {}.", shares.informative()));
+    }
+    notes
+}
+
+/// A sample of every line with its label; returns the baseline of what may follow.
+fn draw_lines(canvas: &mut Canvas, area: Rect, dimension: usize, shares: &Shares, reference: Option<&Shares>) -> f64 {
     let isotropic = format!("isotropic, 1/D with D = {}", grouped(dimension as u64));
-    let own = Some((OWN, shares.label()));
+    let own = (OWN, shares.label());
     let reference = reference.map(|reference| (REFERENCE, reference.label()));
-    for (stroke, label) in own.into_iter().chain(reference).chain([(ISOTROPIC, isotropic.as_str())]) {
-        draw_sample(canvas, area, y, stroke, label);
+    let mut y = area.y;
+    for (stroke, label) in std::iter::once(own).chain(reference).chain([(ISOTROPIC, isotropic.as_str())]) {
+        let middle = y - TEXT * 0.36;
+        canvas.line((area.x, middle), (area.x + SAMPLE_WIDTH, middle), stroke);
+        let x = area.x + SAMPLE_WIDTH + 10.0;
+        canvas.fitted_text((x, y), Type::new(TEXT, INK), label, area.right() - x, 10.0);
         y += LINE_HEIGHT;
     }
-    draw_energy(canvas, area, y + 12.0, shares);
-    Ok(())
+    canvas.dot((area.x + SAMPLE_WIDTH / 2.0, area.y - TEXT * 0.36), DOT_RADIUS, OWN.colour);
+    y
 }
 
 /// A titled colour bar with labels spread along it; returns the baseline of what may follow.
@@ -67,20 +96,13 @@ fn draw_bar(
     Ok(bar.bottom() + 40.0)
 }
 
-fn draw_sample(canvas: &mut Canvas, area: Rect, y: f64, stroke: Stroke, label: &str) {
-    let middle = y - TEXT * 0.36;
-    canvas.line((area.x, middle), (area.x + SAMPLE_WIDTH, middle), stroke);
-    let x = area.x + SAMPLE_WIDTH + 10.0;
-    canvas.text((x, y), Type::new(TEXT, INK).fitted(label, area.right() - x, 6.0), label);
-}
-
 /// Σ of the leading shares, for the powers of ten that mean something.
-fn draw_energy(canvas: &mut Canvas, area: Rect, y: f64, shares: &Shares) {
-    let tops: Vec<String> = [1, 10, 100]
-        .into_iter()
-        .filter(|&count| count == 1 || count < shares.informative())
-        .map(|count| format!("{count}: {}", percent(shares.top(count))))
-        .collect();
-    canvas.text((area.x, y), Type::new(TEXT, INK), "energy of the leading directions");
-    canvas.text((area.x, y + 18.0), Type::new(TEXT, MUTED), &tops.join("    "));
+fn draw_energy(canvas: &mut Canvas, area: Rect, shares: &Shares) {
+    canvas.text((area.x, area.y), Type::new(TEXT, INK), "Energy of the leading directions");
+    let counts = [1, 10, 100].into_iter().filter(|&count| count <= shares.informative());
+    for (column, count) in counts.enumerate() {
+        let x = area.x + column as f64 * area.width / 3.0;
+        canvas.text((x, area.y + 19.0), Type::new(12.0, MUTED), &format!("top {count}"));
+        canvas.text((x, area.y + 36.0), Type::new(TEXT, INK), &percent(shares.top(count)));
+    }
 }

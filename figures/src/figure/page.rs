@@ -23,16 +23,12 @@ const SUBTITLE_BASELINE: f64 = 70.0;
 const GALLERY_TOP: f64 = 96.0;
 const PLOT_GAP: f64 = 40.0;
 const PLOT_COLUMNS: f64 = 5.0;
-const PLOT_HEIGHT: f64 = 286.0;
+const PLOT_HEIGHT: f64 = 320.0;
 const KEY_INDENT: f64 = 26.0;
 const FOOT: f64 = 68.0;
 
 /// Draws the whole page and returns the document.
-pub(super) fn draw(
-    figure: &NadFigure<'_>,
-    shares: &Shares,
-    reference: Option<&Shares>,
-) -> Result<String, FigureError> {
+pub(super) fn draw(figure: &NadFigure<'_>, shares: &Shares, reference: Option<&Shares>) -> Result<String, FigureError> {
     let mut canvas = Canvas::default();
     let title = format!("Neural anisotropy directions of {}", figure.architecture);
     draw_header(&mut canvas, &title, &subtitle(figure));
@@ -47,14 +43,14 @@ pub(super) fn draw(
     spectrum::draw(&mut canvas, plot, figure.shape.dimension(), shares, reference, &shown);
     let beside = plot.right() + COLUMN_GAP + KEY_INDENT;
     let key = Rect { x: beside, width: RIGHT - beside, ..plot };
-    key::draw(&mut canvas, key, figure.shape.dimension(), shares, reference)?;
+    key::draw(&mut canvas, key, figure.shape, shares, reference)?;
     Ok(canvas.finish(PAGE_WIDTH, plot.bottom() + FOOT, &title))
 }
 
 fn draw_header(canvas: &mut Canvas, title: &str, subtitle: &str) {
     let width = RIGHT - LEFT;
-    canvas.text((LEFT, TITLE_BASELINE), Type::new(23.0, INK).fitted(title, width, 9.0), title);
-    canvas.text((LEFT, SUBTITLE_BASELINE), Type::new(14.5, MUTED).fitted(subtitle, width, 8.0), subtitle);
+    canvas.fitted_text((LEFT, TITLE_BASELINE), Type::new(23.0, INK), title, width, 13.0);
+    canvas.fitted_text((LEFT, SUBTITLE_BASELINE), Type::new(14.5, MUTED), subtitle, width, 11.0);
 }
 
 fn subtitle(figure: &NadFigure<'_>) -> String {
@@ -64,7 +60,7 @@ fn subtitle(figure: &NadFigure<'_>) -> String {
         None => figure.estimator.to_owned(),
     };
     let input = format!("input {}", figure.shape);
-    networks.into_iter().chain([estimator, input]).collect::<Vec<_>>().join("  ·  ")
+    networks.into_iter().chain([estimator, input]).collect::<Vec<_>>().join(" · ")
 }
 
 /// A count with its thousands set apart: 10,000.
@@ -72,7 +68,7 @@ pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -80,15 +76,32 @@ pub(super) fn grouped(count: u64) -> String {
     text
 }
 
-/// A fraction as a percentage of two significant digits or one decimal.
+/// A fraction as a percentage: one decimal, or two significant digits below one per cent.
 pub(super) fn percent(fraction: f64) -> String {
-    let percent = 100.0 * fraction;
-    let decimals = match percent {
-        percent if percent >= 1.0 => 1,
-        percent if percent >= 0.1 => 2,
-        percent if percent >= 0.01 => 3,
-        percent if percent >= 0.001 => 4,
-        _ => return "<0.001 %".into(),
-    };
-    format!("{percent:.decimals$} %")
+    match 100.0 * fraction {
+        percent if percent >= 1.0 => format!("{percent:.1}%"),
+        percent if percent >= 0.1 => format!("{percent:.2}%"),
+        percent if percent >= 0.001 => format!("{percent:.3}%"),
+        _ => "<0.001%".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn percentages_keep_what_can_be_read() {
+        assert_eq!(percent(0.5307), "53.1%");
+        assert_eq!(percent(0.0053), "0.53%");
+        assert_eq!(percent(0.000_981), "0.098%");
+        assert_eq!(percent(4.5e-6), "<0.001%");
+    }
 }

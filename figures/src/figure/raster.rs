@@ -39,3 +39,32 @@ pub(super) fn render(svg: &str) -> Result<Vec<u8>, FigureError> {
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixmap.as_mut());
     pixmap.encode_png().map_err(|error| failed(&error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn render_text(text: &str) -> Pixmap {
+        let svg = format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><text x="8" y="30" font-size="24">{text}</text></svg>"##
+        );
+        Pixmap::decode_png(&render(&svg).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn text_leaves_ink() {
+        let inked = |pixmap: &Pixmap| pixmap.pixels().iter().filter(|pixel| pixel.alpha() > 128).count();
+        assert_eq!(inked(&render_text("")), 0);
+        assert!(inked(&render_text("u₀")) > 100);
+    }
+
+    #[test]
+    fn the_font_has_every_symbol_that_figures_use() {
+        let missing = render_text("\u{4e00}");
+        for symbol in "₀₁₂₃₄₅₆₇₈₉⁰¹²³⁴⁵⁶⁷⁸⁹⁻−·×Σ…|%αθ".chars() {
+            assert_ne!(render_text(&symbol.to_string()).data(), missing.data(), "no glyph for {symbol}");
+        }
+    }
+}

@@ -12,8 +12,12 @@ use super::{
 const NOISE_FLOOR: f64 = 1e-12;
 /// More decades than this are labelled in steps.
 const MAX_DECADE_LABELS: i32 = 8;
+/// More decades than this have no grid within them.
+const MAX_FINE_DECADES: i32 = 4;
 const TICK: f64 = 13.0;
 
+/// Radius of the dots on the figure's own spectrum.
+pub(super) const DOT_RADIUS: f64 = 3.2;
 /// The line of the figure's own spectrum (a colour-blind-safe blue).
 pub(super) const OWN: Stroke = Stroke { colour: "#2166ac", width: 2.0, dashes: None };
 /// The line of the reference spectrum (a colour-blind-safe orange).
@@ -56,6 +60,11 @@ impl Shares {
         self.informative
     }
 
+    /// Whether some directions given carry none: the null space.
+    pub(super) fn has_null_space(&self) -> bool {
+        self.informative < self.shares.len()
+    }
+
     /// sᵢ²/Σs², or 0 beyond the end.
     pub(super) fn share(&self, index: usize) -> f64 {
         self.shares.get(index).copied().unwrap_or(0.0)
@@ -85,6 +94,7 @@ pub(super) fn draw(
     draw_vertical_grid(canvas, plot, &across);
     draw_horizontal_grid(canvas, plot, &up);
     draw_axis_titles(canvas, plot);
+    canvas.frame(plot, Stroke::solid(INK, 1.0));
     let place = |(x, y): (f64, f64)| (across.place(x), up.place(y));
     canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), ISOTROPIC);
     if let Some(reference) = reference {
@@ -93,9 +103,8 @@ pub(super) fn draw(
     let points: Vec<(f64, f64)> = shares.points().map(place).collect();
     canvas.polyline(&points, OWN);
     for &point in marked.iter().filter_map(|&index| points.get(index)) {
-        canvas.dot(point, 3.2, OWN.colour);
+        canvas.dot(point, DOT_RADIUS, OWN.colour);
     }
-    canvas.frame(plot, Stroke::solid(INK, 1.0));
 }
 
 /// A logarithmic axis: log10 of the values at its ends, and where those lie on the page.
@@ -140,8 +149,11 @@ fn axes(plot: Rect, isotropic: f64, shares: &Shares, reference: Option<&Shares>)
 }
 
 fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
-    // Over less than two decades, 2 and 5 are labelled as well.
-    let labelled: &[i32] = if axis.high < 2.0 { &[1, 2, 5] } else { &[1] };
+    let labelled: &[i32] = match axis.high {
+        ..1.0 => &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+        ..2.0 => &[1, 2, 5],
+        _ => &[1],
+    };
     for (digit, _, value) in axis.ticks() {
         let x = axis.place(value);
         let colour = if digit == 1 { GRID } else { FINE_GRID };
@@ -160,7 +172,7 @@ fn draw_horizontal_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
         let y = axis.place(value);
         if digit == 1 {
             canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(GRID, 1.0));
-        } else if decades <= MAX_DECADE_LABELS {
+        } else if decades <= MAX_FINE_DECADES {
             canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(FINE_GRID, 1.0));
         }
         if digit == 1 && exponent % step == 0 {
@@ -194,6 +206,8 @@ fn superscript(exponent: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use ndarray::array;
 
     use super::*;

@@ -15,7 +15,7 @@ pub(super) const GRID: &str = "#d9d9d9";
 pub(super) const FINE_GRID: &str = "#f0f0f0";
 
 /// Mean width of a DejaVu Sans glyph over its size, on the wide side.
-const GLYPH_WIDTH: f64 = 0.62;
+const GLYPH_WIDTH: f64 = 0.6;
 
 /// An axis-parallel rectangle, in SVG units from the top left.
 #[derive(Clone, Copy, Debug)]
@@ -67,12 +67,6 @@ impl Type {
 
     pub(super) fn end(self) -> Self {
         Self { anchor: Anchor::End, ..self }
-    }
-
-    /// The same type, small enough that `text` fits `width`, but no smaller than `floor`.
-    pub(super) fn fitted(self, text: &str, width: f64, floor: f64) -> Self {
-        let fitting = width / (text.chars().count().max(1) as f64 * GLYPH_WIDTH);
-        Self { size: self.size.min(fitting.max(floor)), ..self }
     }
 }
 
@@ -141,6 +135,20 @@ impl Canvas {
 
     pub(super) fn text(&mut self, (x, y): (f64, f64), set: Type, text: &str) {
         self.element(format_args!(r#"<text x="{x:.2}" y="{y:.2}"{}>{}</text>"#, font(set), escape(text)));
+    }
+
+    /// Text that fits `width`: set smaller, down to `floor`, and then cut short with an ellipsis.
+    pub(super) fn fitted_text(&mut self, at: (f64, f64), set: Type, text: &str, width: f64, floor: f64) {
+        let length = text.chars().count().max(1) as f64;
+        let size = set.size.min((width / (length * GLYPH_WIDTH)).max(floor));
+        let room = (width / (size * GLYPH_WIDTH)).floor();
+        let set = Type { size, ..set };
+        if length <= room {
+            self.text(at, set, text);
+        } else {
+            let kept: String = text.chars().take((room as usize).saturating_sub(1)).collect();
+            self.text(at, set, &(kept + "…"));
+        }
     }
 
     /// Text that reads from bottom to top.

@@ -1,0 +1,448 @@
+//! The scheduler on a virtual clock.
+
+use super::*;
+use crate::grid::Node;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// A scheduler, its clock and its journal; every step is checked.
+struct World {
+    scheduler: Scheduler,
+    settings: Settings,
+    now: Time,
+    journal: Vec<Record>,
+    requests: u64,
+}
+
+fn class(name: &str) -> NumericsClass {
+    NumericsClass {
+        device: "cpu".into(),
+        arithmetic: name.into(),
+        evaluation: "patch".into(),
+        libtorch: "2.11.0".into(),
+        precision: "fp32".into(),
+        kernels: 1,
+    }
+}
+
+fn spec(networks: u64, block_size: u32) -> Box<Spec> {
+    let text = format!(
+        "name = 't'\narchitectures = ['logreg', 'lenet']\n[nads]\nnetworks = {networks}\nblock_size = {block_size}"
+    );
+    Box::new(Spec::from_toml(&text).unwrap())
+}
+
+fn id(text: &str) -> WorkerId {
+    WorkerId::new(text)
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        Self { scheduler: Scheduler::new(settings), settings, now: Time(1_000), journal: Vec::new(), requests: 0 }
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let effects = self.scheduler.handle(event, self.now);
+        self.scheduler.sanity_check().unwrap();
+        self.journal.extend(effects.records);
+        effects.actions
+    }
+
+    fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    fn submit(&mut self, networks: u64) -> SweepId {
+        let request = self.request();
+        let id = SweepId::new(format!("s{}", request.0));
+        self.handle(Event::Submit { request, id: id.clone(), key: None, spec: spec(networks, 4) });
+        id
+    }
+
+    fn join(&mut self, worker: &str, lanes: u32) -> Vec<ShardRef> {
+        self.join_as(worker, lanes, "portable", Vec::new())
+    }
+
+    fn join_as(&mut self, worker: &str, lanes: u32, arithmetic: &str, held: Vec<ShardRef>) -> Vec<ShardRef> {
+        let profile = WorkerProfile { name: worker.into(), class: class(arithmetic), lanes, version: "0".into() };
+        leases(&self.handle(Event::Join { worker: id(worker), profile, held }))
+    }
+
+    fn report(&mut self, worker: &str, shard: &ShardRef) -> (Verdict, Vec<Action>) {
+        let request = self.request();
+        let partial = Digest::of(format!("{shard:?}").as_bytes());
+        let (shard, class) = (shard.clone(), class("portable"));
+        let actions = self.handle(Event::Report { request, worker: id(worker), shard, class, partial, seconds: 0.5 });
+        let verdict = actions.iter().find_map(|action| match action {
+            Action::Answer { answer: Answer::Reported(verdict), .. } => Some(*verdict),
+            _ => None,
+        });
+        (verdict.unwrap(), actions)
+    }
+
+    /// Lets the clock run to the next deadline.
+    fn tick(&mut self) -> Vec<Action> {
+        if let Some(deadline) = self.scheduler.next_deadline() {
+            self.now = self.now.max(deadline);
+        }
+        self.handle(Event::Tick)
+    }
+
+    fn state(&self, sweep: &SweepId) -> SweepState {
+        self.scheduler.sweep(sweep).unwrap().state
+    }
+
+    /// Kills the coordinator: the state is what the journal says.
+    fn restart(&mut self) -> Vec<Action> {
+        self.scheduler = Scheduler::new(self.settings);
+        for record in self.journal.clone() {
+            self.scheduler.replay(record);
+        }
+        self.scheduler.sanity_check().unwrap_or_else(|e| assert!(e.contains("Computing"), "{e}"));
+        let effects = self.scheduler.resume(self.now);
+        self.scheduler.sanity_check().unwrap();
+        self.journal.extend(effects.records);
+        effects.actions
+    }
+}
+
+fn leases(actions: &[Action]) -> Vec<ShardRef> {
+    let shards = actions.iter().filter_map(|action| match action {
+        Action::Lease { shard, .. } => Some(shard.clone()),
+        _ => None,
+    });
+    shards.collect()
+}
+
+fn reductions(actions: &[Action]) -> Vec<(SweepId, JobIndex, Vec<(Node, Digest)>)> {
+    let reductions = actions.iter().filter_map(|action| match action {
+        Action::Reduce { sweep, job, partials } => Some((sweep.clone(), *job, partials.clone())),
+        _ => None,
+    });
+    reductions.collect()
+}
+
+fn result(text: &str) -> JobResult {
+    JobResult { digest: Digest::of(text.as_bytes()), artifacts: Vec::new() }
+}
+
+#[test]
+fn a_sweep_runs_to_its_end() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(70);
+    assert_eq!(world.state(&sweep), SweepState::Queued);
+    let mut todo = world.join("w", 2);
+    assert_eq!(todo.len(), 2);
+    assert_eq!(world.state(&sweep), SweepState::Running);
+    let mut reduced = Vec::new();
+    while let Some(shard) = todo.pop() {
+        let (verdict, actions) = world.report("w", &shard);
+        assert_eq!(verdict, Verdict::Committed);
+        todo.extend(leases(&actions));
+        reduced.extend(reductions(&actions));
+    }
+    assert_eq!(reduced.len(), 2);
+    for (_, job, partials) in &reduced {
+        let covered: u64 = partials.iter().map(|(node, _)| node.blocks(18).end - node.blocks(18).start).sum();
+        assert_eq!(covered, 18);
+        world.handle(Event::Reduced { sweep: sweep.clone(), job: *job, result: result("r") });
+    }
+    assert!(matches!(world.state(&sweep), SweepState::Complete { .. }));
+    let view = world.scheduler.sweep(&sweep).unwrap();
+    assert!(view.jobs.iter().all(|job| job.networks_done == 70), "{view:?}");
+    let before = format!("{:?}", world.scheduler.sweep(&sweep));
+    world.restart();
+    assert_eq!(before.replace("workers: 1", "workers: 0"), format!("{:?}", world.scheduler.sweep(&sweep)));
+}
+
+#[test]
+fn a_silent_worker_loses_its_leases_and_a_late_report_still_counts_once() {
+    let mut world = World::new(Settings::default());
+    world.submit(8);
+    let shard = world.join("slow", 1).remove(0);
+    world.now = world.now.plus(1);
+    let other = world.join("quick", 1);
+    assert_ne!(other[0], shard);
+    world.now = world.now.plus(14_000);
+    world.handle(Event::Alive { worker: id("quick") });
+    world.now = world.now.plus(1_500);
+    world.handle(Event::Tick);
+    assert!(world.scheduler.workers(world.now).iter().all(|w| w.id != id("slow")));
+    world.report("quick", &other[0]);
+    world.now = world.now.plus(1_000);
+    world.handle(Event::Alive { worker: id("quick") });
+    assert_eq!(world.report("slow", &shard).0, Verdict::Committed);
+    assert_eq!(world.report("quick", &shard).0, Verdict::Duplicate);
+    assert_eq!(world.report("slow", &shard).0, Verdict::Duplicate);
+}
+
+#[test]
+fn reports_of_other_cuts_never_count_a_block_twice() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(64);
+    world.join("w", 1);
+    let shard = |level, index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node { level, index } };
+    assert_eq!(world.report("x", &shard(1, 1)).0, Verdict::Committed);
+    assert_eq!(world.report("x", &shard(2, 0)).0, Verdict::Superseded);
+    assert_eq!(world.report("x", &shard(0, 3)).0, Verdict::Duplicate);
+    // The lease of block 0 is inside of what is now reported.
+    let (verdict, actions) = world.report("x", &shard(1, 0));
+    assert_eq!(verdict, Verdict::Committed);
+    assert!(actions.iter().any(|a| matches!(a, Action::Revoke { .. })));
+    assert_eq!(world.report("x", &shard(5, 7)).0, Verdict::Invalid);
+    let gone = ShardRef { sweep: SweepId::new("gone"), ..shard(0, 0) };
+    assert_eq!(world.report("x", &gone).0, Verdict::NotNeeded);
+}
+
+#[test]
+fn a_failing_shard_is_retried_elsewhere_and_then_fails_its_sweep() {
+    let mut world = World::new(Settings { most_attempts: 3, ..Settings::default() });
+    let sweep = world.submit(8);
+    let first = world.join("a", 1).remove(0);
+    world.join("b", 1);
+    let failed = |worker: &str| Event::Failed {
+        worker: id(worker),
+        shard: first.clone(),
+        kind: FailureKind::Task,
+        message: "no memory".into(),
+    };
+    let second = leases(&world.handle(failed("a")));
+    assert!(!second.contains(&first));
+    world.now = world.now.plus(600);
+    let holder = world.scheduler.workers(world.now).into_iter().find(|w| w.leases == 0);
+    assert!(holder.is_none());
+    // b becomes free and takes the shard that a failed at.
+    let of_b =
+        world.scheduler.leases.iter().find(|(_, lease)| lease.worker == id("b")).map(|(s, _)| s.clone()).unwrap();
+    let (_, actions) = world.report("b", &of_b);
+    assert!(actions.contains(&Action::Lease { worker: id("b"), shard: first.clone() }), "{actions:?}");
+    world.handle(failed("b"));
+    world.now = world.now.plus(5_000);
+    world.handle(Event::Alive { worker: id("b") });
+    let of_a =
+        world.scheduler.leases.iter().find(|(_, lease)| lease.worker == id("a")).map(|(s, _)| s.clone()).unwrap();
+    if of_a != first {
+        world.report("a", &of_a);
+    }
+    world.handle(failed("a"));
+    let SweepState::Failed { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    assert!(message.contains("no memory") && message.contains("3 times"), "{message}");
+    assert!(world.scheduler.leases.is_empty());
+}
+
+#[test]
+fn an_unfit_worker_is_set_aside_and_a_wrong_spec_ends_its_sweep() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(8);
+    let shard = world.join("a", 1).remove(0);
+    let kind = FailureKind::Unfit;
+    world.handle(Event::Failed { worker: id("a"), shard: shard.clone(), kind, message: "no libtorch".into() });
+    assert_eq!(world.scheduler.workers(world.now)[0].unfit.as_deref(), Some("no libtorch"));
+    assert_eq!(world.join("b", 1), vec![shard.clone()]);
+    world.handle(Event::Failed { worker: id("b"), shard, kind: FailureKind::Spec, message: "bad".into() });
+    assert_eq!(world.state(&sweep), SweepState::Failed { message: "bad".into() });
+}
+
+#[test]
+fn one_sweep_runs_in_one_class() {
+    let mut world = World::new(Settings::default());
+    world.submit(64);
+    assert_eq!(world.join("cpu", 1).len(), 1);
+    assert!(world.join_as("gpu", 1, "sm_90", Vec::new()).is_empty());
+    world.submit(8);
+    assert_eq!(leases(&world.handle(Event::Tick)).len(), 0, "the other class already has the second sweep");
+    assert_eq!(world.scheduler.leases.len(), 2);
+}
+
+#[test]
+fn a_submission_is_idempotent_by_key() {
+    let mut world = World::new(Settings::default());
+    let mut submit = |name: &str, key: &str, networks| {
+        let request = world.request();
+        let event = Event::Submit { request, id: SweepId::new(name), key: Some(key.into()), spec: spec(networks, 4) };
+        let actions = world.handle(event);
+        actions.into_iter().find_map(|a| match a {
+            Action::Answer { answer, .. } => Some(answer),
+            _ => None,
+        })
+    };
+    let (a, b) = (SweepId::new("a"), SweepId::new("b"));
+    assert_eq!(submit("a", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: true }));
+    assert_eq!(submit("b", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: false }));
+    assert_eq!(submit("b", "k", 9), Some(Answer::KeyTaken { sweep: a }));
+    assert_eq!(submit("b", "l", 9), Some(Answer::Submitted { sweep: b, created: true }));
+}
+
+#[test]
+fn cancelling_revokes_and_discards_and_is_idempotent() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(64);
+    let shard = world.join("w", 1).remove(0);
+    let (_, actions) = world.report("w", &shard);
+    let held = leases(&actions).remove(0);
+    let request = world.request();
+    let actions = world.handle(Event::Cancel { request, sweep: sweep.clone() });
+    assert!(actions.iter().any(|a| matches!(a, Action::Revoke { shard, .. } if *shard == held)));
+    assert!(actions.iter().any(|a| matches!(a, Action::Discard { partials } if partials.len() == 1)));
+    let records = world.journal.len();
+    world.handle(Event::Cancel { request, sweep: sweep.clone() });
+    assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Cancelled, records));
+    assert_eq!(world.report("w", &held).0, Verdict::NotNeeded);
+}
+
+#[test]
+fn a_restarted_coordinator_lets_workers_keep_what_they_hold() {
+    let mut world = World::new(Settings::default());
+    world.submit(64);
+    let held = world.join("w", 2);
+    world.restart();
+    assert_eq!(world.scheduler.leases.len(), 0);
+    assert!(world.join_as("w", 2, "portable", held.clone()).is_empty(), "both lanes are busy");
+    assert!(held.iter().all(|shard| world.scheduler.leases.contains_key(shard)));
+}
+
+#[test]
+fn a_damaged_partial_is_computed_again() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(4);
+    let mut todo = world.join("w", 2);
+    let mut reduced = Vec::new();
+    while let Some(shard) = todo.pop() {
+        let (_, actions) = world.report("w", &shard);
+        todo.extend(leases(&actions));
+        reduced.extend(reductions(&actions));
+    }
+    let (_, job, partials) = reduced.remove(0);
+    let damaged = vec![partials[0].0];
+    let event = Event::ReduceFailed { sweep: sweep.clone(), job, damaged, message: "damaged".into() };
+    let again = leases(&world.handle(event));
+    assert_eq!(again.len(), 1);
+    let (verdict, actions) = world.report("w", &again[0]);
+    assert_eq!((verdict, reductions(&actions).len()), (Verdict::Committed, 1));
+    let message = "disk full".to_owned();
+    world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, damaged: vec![], message: message.clone() });
+    assert_eq!(world.state(&sweep), SweepState::Failed { message });
+}
+
+/// One thing that may happen to a cluster.
+#[derive(Clone, Debug)]
+enum Fate {
+    Join(u8),
+    Report(u8),
+    Duplicate(u8),
+    Fail(u8),
+    Vanish(u8),
+    Drain(u8),
+    Restart,
+    Wait,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        3 => (0u8..4).prop_map(Fate::Join),
+        8 => any::<u8>().prop_map(Fate::Report),
+        2 => any::<u8>().prop_map(Fate::Duplicate),
+        1 => any::<u8>().prop_map(Fate::Fail),
+        1 => (0u8..4).prop_map(Fate::Vanish),
+        1 => (0u8..4).prop_map(Fate::Drain),
+        1 => Just(Fate::Restart),
+        2 => Just(Fate::Wait),
+    ]
+}
+
+/// Runs fates, then lets a good worker finish; returns the reductions' partials covering all blocks.
+fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
+    let sizing = Sizing { most_blocks, ..Sizing::default() };
+    let mut world = World::new(Settings { sizing, most_attempts: 1_000, ..Settings::default() });
+    let sweep = world.submit(150);
+    let mut reported: Vec<ShardRef> = Vec::new();
+    let mut done: BTreeSet<JobIndex> = BTreeSet::new();
+    let mut pending: Vec<(SweepId, JobIndex, Vec<(Node, Digest)>)> = Vec::new();
+    for fate in fates {
+        world.now = world.now.plus(300);
+        let held: Vec<(ShardRef, WorkerId)> =
+            world.scheduler.leases.iter().map(|(shard, lease)| (shard.clone(), lease.worker.clone())).collect();
+        let pick = |n: u8| held.get(n as usize % held.len().max(1)).cloned();
+        let actions = match fate {
+            Fate::Join(n) => {
+                let profile = WorkerProfile {
+                    name: "x".into(),
+                    class: class("portable"),
+                    lanes: 1 + u32::from(n % 2),
+                    version: "0".into(),
+                };
+                let own = held.iter().filter(|(_, w)| *w == id(&n.to_string())).map(|(s, _)| s.clone()).collect();
+                world.handle(Event::Join { worker: id(&n.to_string()), profile, held: own })
+            }
+            Fate::Report(n) => match pick(n) {
+                Some((shard, worker)) => {
+                    reported.push(shard.clone());
+                    world.report(worker.as_str(), &shard).1
+                }
+                None => Vec::new(),
+            },
+            Fate::Duplicate(n) if !reported.is_empty() => {
+                let shard = reported[n as usize % reported.len()].clone();
+                let records = world.journal.len();
+                let (verdict, actions) = world.report("late", &shard);
+                prop_assert_ne!(verdict, Verdict::Invalid);
+                let recorded = world.journal[records..].iter().any(|r| matches!(r, Record::Committed { .. }));
+                prop_assert!(!recorded, "a shard that was committed commits again");
+                actions
+            }
+            Fate::Fail(n) => match pick(n) {
+                Some((shard, worker)) => {
+                    world.handle(Event::Failed { worker, shard, kind: FailureKind::Transient, message: "x".into() })
+                }
+                None => Vec::new(),
+            },
+            Fate::Vanish(n) => world.handle(Event::Leave { worker: id(&n.to_string()), drained: false }),
+            Fate::Drain(n) => world.handle(Event::Leave { worker: id(&n.to_string()), drained: true }),
+            Fate::Restart => {
+                pending.clear();
+                world.restart()
+            }
+            Fate::Wait => world.tick(),
+            Fate::Duplicate(_) => Vec::new(),
+        };
+        pending.extend(reductions(&actions));
+    }
+    for _ in 0..10_000 {
+        if world.state(&sweep).has_ended() {
+            break;
+        }
+        for (_, job, partials) in std::mem::take(&mut pending) {
+            let mut next = 0;
+            for (node, _) in &partials {
+                prop_assert_eq!(node.blocks(38).start, next);
+                next = node.blocks(38).end;
+            }
+            prop_assert_eq!(next, 38);
+            done.insert(job);
+            world.handle(Event::Reduced { sweep: sweep.clone(), job, result: result("r") });
+        }
+        let held: Vec<_> = world.scheduler.leases.iter().map(|(s, l)| (s.clone(), l.worker.clone())).collect();
+        if held.is_empty() {
+            world.tick();
+        }
+        for (shard, worker) in held {
+            let (_, more) = world.report(worker.as_str(), &shard);
+            pending.extend(reductions(&more));
+        }
+        let own =
+            world.scheduler.leases.iter().filter(|(_, l)| l.worker == id("good")).map(|(s, _)| s.clone()).collect();
+        world.join_as("good", 2, "portable", own);
+    }
+    prop_assert!(matches!(world.state(&sweep), SweepState::Complete { .. }), "{:?}", world.scheduler.sweep(&sweep));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Whatever happens, in whatever order, every block is reduced exactly once and the sweep ends.
+    #[test]
+    fn any_fate_ends_with_every_block_once(fates in proptest::collection::vec(fate(), 0..80), most in 1u64..20) {
+        live(fates, most)?;
+    }
+}
