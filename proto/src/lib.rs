@@ -3,6 +3,8 @@
 //! Wire types are converted once, at the edge. Deliberately absent: anything that opens a connection.
 
 pub mod chunks;
+pub mod convert;
+pub mod status;
 
 /// Generated from `nadgrid/v1/nadgrid.proto`; a test fails when it is stale.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]

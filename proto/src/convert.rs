@@ -1,0 +1,188 @@
+//! Wire types to and from the core's: once, here, at the edge.
+
+use crate::v1;
+use nadgrid_core::grid::Node;
+use nadgrid_core::ids::{JobIndex, SweepId, Time, WorkerId};
+use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::plan::Plan;
+use nadgrid_core::scheduler::{
+    ArtifactRef, FailureKind, JobState, JobView, ShardRef, SweepState, SweepView, Verdict, WorkerView,
+};
+use std::ops::Range;
+
+impl From<&NumericsClass> for v1::NumericsClass {
+    fn from(class: &NumericsClass) -> Self {
+        let NumericsClass { device, arithmetic, evaluation, libtorch, precision, kernels } = class.clone();
+        Self { device, arithmetic, evaluation, libtorch, precision, kernels }
+    }
+}
+
+impl From<v1::NumericsClass> for NumericsClass {
+    fn from(class: v1::NumericsClass) -> Self {
+        let v1::NumericsClass { device, arithmetic, evaluation, libtorch, precision, kernels } = class;
+        Self { device, arithmetic, evaluation, libtorch, precision, kernels }
+    }
+}
+
+impl v1::Shard {
+    /// The wire form of these blocks of a job.
+    pub fn of(sweep: &SweepId, job: JobIndex, blocks: &Range<u64>) -> Self {
+        let sweep_id = sweep.as_str().to_owned();
+        Self { sweep_id, job: job.0, first_block: blocks.start, blocks: blocks.end - blocks.start }
+    }
+
+    /// Its blocks; empty when the numbers overflow.
+    pub fn range(&self) -> Range<u64> {
+        self.first_block..self.first_block.checked_add(self.blocks).unwrap_or(self.first_block)
+    }
+
+    /// The core's shard, in a job of `total` blocks: only if the blocks are a node of that job's tree.
+    pub fn to_core(&self, total: u64) -> Option<ShardRef> {
+        let node = Node::over(&self.range(), total)?;
+        Some(ShardRef { sweep: SweepId::new(self.sweep_id.clone()), job: JobIndex(self.job), node })
+    }
+}
+
+impl v1::FailureKind {
+    /// The core's kind; what is unknown counts as the shard's own failure.
+    pub fn to_core(self) -> FailureKind {
+        match self {
+            Self::Spec => FailureKind::Spec,
+            Self::Unfit => FailureKind::Unfit,
+            Self::Transient => FailureKind::Transient,
+            Self::Task | Self::Unspecified => FailureKind::Task,
+        }
+    }
+}
+
+impl v1::Verdict {
+    /// The wire form; an invalid report is answered with a status instead.
+    pub fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Committed => Some(Self::Committed),
+            Verdict::Duplicate => Some(Self::Duplicate),
+            Verdict::Superseded => Some(Self::Superseded),
+            Verdict::NotNeeded => Some(Self::NotNeeded),
+            Verdict::Invalid => None,
+        }
+    }
+}
+
+impl From<&ArtifactRef> for v1::Artifact {
+    fn from(artifact: &ArtifactRef) -> Self {
+        Self { name: artifact.name.clone(), size: artifact.size, digest: artifact.digest.to_string() }
+    }
+}
+
+/// A moment on the wire.
+pub fn timestamp(time: Time) -> prost_types::Timestamp {
+    let (seconds, nanos) = ((time.0 / 1_000) as i64, (time.0 % 1_000) as i32 * 1_000_000);
+    prost_types::Timestamp { seconds, nanos }
+}
+
+impl From<&SweepView> for v1::Sweep {
+    fn from(view: &SweepView) -> Self {
+        let (state, digest, message) = match &view.state {
+            SweepState::Queued => (v1::SweepState::Queued, String::new(), String::new()),
+            SweepState::Running => (v1::SweepState::Running, String::new(), String::new()),
+            SweepState::Complete { digest } => (v1::SweepState::Complete, digest.to_string(), String::new()),
+            SweepState::Failed { message } => (v1::SweepState::Failed, String::new(), message.clone()),
+            SweepState::Cancelled => (v1::SweepState::Cancelled, String::new(), String::new()),
+        };
+        Self {
+            id: view.id.to_string(),
+            name: view.spec.name.clone(),
+            state: state.into(),
+            spec: view.spec.to_toml(),
+            digest,
+            numerics_class: view.class.as_ref().map(Into::into),
+            jobs: view.jobs.iter().map(Into::into).collect(),
+            artifacts: view.artifacts.iter().map(Into::into).collect(),
+            message,
+            submitted_at: Some(timestamp(view.submitted)),
+            started_at: view.started.map(timestamp),
+            ended_at: view.ended.map(timestamp),
+            workers: view.workers,
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+impl From<&JobView> for v1::Job {
+    fn from(job: &JobView) -> Self {
+        let state = match job.state {
+            JobState::Computing => v1::JobState::Computing,
+            JobState::Reducing => v1::JobState::Reducing,
+            JobState::Complete => v1::JobState::Complete,
+        };
+        Self {
+            architecture: job.shape.architecture.clone(),
+            state: state.into(),
+            networks: job.shape.grid.networks,
+            networks_done: job.networks_done,
+            networks_in_flight: job.networks_in_flight,
+            dimension: job.shape.dimension as u32,
+            lane_seconds: job.lane_seconds,
+            shards: job.shards,
+            digest: job.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            retries: job.retries,
+        }
+    }
+}
+
+impl From<&WorkerView> for v1::Worker {
+    fn from(worker: &WorkerView) -> Self {
+        Self {
+            id: worker.id.to_string(),
+            name: worker.profile.name.clone(),
+            numerics_class: Some((&worker.profile.class).into()),
+            lanes: worker.profile.lanes,
+            version: worker.profile.version.clone(),
+            leases: worker.leases,
+            silent_ms: worker.silent_ms,
+            connected: worker.connected,
+            unfit: worker.unfit.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl v1::PlanResponse {
+    /// The wire form of a plan for `workers` workers.
+    pub fn of(plan: &Plan, workers: u32) -> Self {
+        let jobs = plan.jobs.iter().map(|job| v1::JobPlan {
+            architecture: job.shape.architecture.clone(),
+            networks: job.shape.grid.networks,
+            blocks: job.blocks,
+            shards: job.shards,
+            forward_passes: job.forward_passes,
+            parameters: job.shape.parameters as u64,
+            dimension: job.shape.dimension as u32,
+            partial_bytes: job.partial_bytes,
+            seconds: job.seconds,
+            measured: job.measured,
+        });
+        Self { jobs: jobs.collect(), lanes: plan.lanes, workers, seconds: plan.seconds() }
+    }
+}
+
+/// The worker id of a message; ids that are no short plain text are refused.
+pub fn worker_id(text: &str) -> Option<WorkerId> {
+    let plain = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    plain.then(|| WorkerId::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_nodes_of_the_tree_become_shards() {
+        let shard = |first_block, blocks| v1::Shard { sweep_id: "s".into(), job: 0, first_block, blocks };
+        assert_eq!(shard(4, 4).to_core(10).map(|s| s.node), Some(Node { level: 2, index: 1 }));
+        assert_eq!(shard(8, 2).to_core(10).map(|s| s.node), Some(Node { level: 1, index: 4 }));
+        assert_eq!(shard(2, 4).to_core(10), None);
+        assert_eq!(shard(8, 4).to_core(10), None);
+        assert_eq!(shard(u64::MAX, 2).to_core(10), None);
+        assert_eq!(shard(3, 0).to_core(10), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! Errors as gRPC statuses and back. Every status carries an `ErrorInfo` whose reason programs can rely on; a
+//! refused spec carries a `BadRequest` that names each field.
+
+use nadgrid_core::spec::{SpecError, Violation};
+use std::collections::HashMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "nadgrid";
+
+/// Why a request was refused; the `reason` of the status's `ErrorInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The spec is wrong; the `BadRequest` says where.
+    SpecInvalid,
+    /// A field of the request other than the spec is wrong.
+    RequestInvalid,
+    /// There is no such sweep.
+    SweepUnknown,
+    /// There is no such artifact, or not yet.
+    ArtifactUnknown,
+    /// The idempotency key belongs to another spec.
+    KeyTaken,
+    /// No more can be taken in at present.
+    Full,
+    /// Another protocol version.
+    ProtocolMismatch,
+    /// Another libtorch release.
+    LibtorchMismatch,
+    /// A payload was truncated or changed on its way.
+    PayloadDamaged,
+    /// A payload holds what no right computation yields.
+    PayloadInvalid,
+    /// The coordinator is shutting down.
+    ShuttingDown,
+    /// The coordinator's own fault.
+    Internal,
+}
+
+impl Reason {
+    /// As it is written on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SpecInvalid => "SPEC_INVALID",
+            Self::RequestInvalid => "REQUEST_INVALID",
+            Self::SweepUnknown => "SWEEP_UNKNOWN",
+            Self::ArtifactUnknown => "ARTIFACT_UNKNOWN",
+            Self::KeyTaken => "KEY_TAKEN",
+            Self::Full => "FULL",
+            Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
+            Self::LibtorchMismatch => "LIBTORCH_MISMATCH",
+            Self::PayloadDamaged => "PAYLOAD_DAMAGED",
+            Self::PayloadInvalid => "PAYLOAD_INVALID",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    const fn code(self) -> Code {
+        match self {
+            Self::SpecInvalid | Self::RequestInvalid | Self::PayloadInvalid => Code::InvalidArgument,
+            Self::SweepUnknown | Self::ArtifactUnknown => Code::NotFound,
+            Self::KeyTaken => Code::AlreadyExists,
+            Self::Full => Code::ResourceExhausted,
+            Self::ProtocolMismatch | Self::LibtorchMismatch => Code::FailedPrecondition,
+            Self::PayloadDamaged => Code::DataLoss,
+            Self::ShuttingDown => Code::Unavailable,
+            Self::Internal => Code::Internal,
+        }
+    }
+
+    /// A status of this reason.
+    pub fn status(self, message: impl Into<String>) -> Status {
+        let details = ErrorDetails::with_error_info(self.as_str(), DOMAIN, HashMap::new());
+        Status::with_error_details(self.code(), message, details)
+    }
+
+    /// Whether `status` was refused for this reason.
+    pub fn is_of(self, status: &Status) -> bool {
+        status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN && info.reason == self.as_str())
+    }
+}
+
+/// The status of a refused spec.
+pub fn refused_spec(error: &SpecError) -> Status {
+    let describe = |v: &Violation| match v.value.is_empty() {
+        true => v.accepted.clone(),
+        false => format!("{}: {}", v.value, v.accepted),
+    };
+    let violations: Vec<FieldViolation> =
+        error.violations.iter().map(|v| FieldViolation::new(v.field.clone(), describe(v))).collect();
+    let mut details = ErrorDetails::with_bad_request(violations);
+    details.set_error_info(Reason::SpecInvalid.as_str(), DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, error.to_string(), details)
+}
+
+/// The fields a status blames, each with what is wrong.
+pub fn blamed_fields(status: &Status) -> Vec<(String, String)> {
+    let violations = status.get_details_bad_request().map(|request| request.field_violations);
+    violations.unwrap_or_default().into_iter().map(|v| (v.field, v.description)).collect()
+}
+
+/// One line for people.
+pub fn describe(status: &Status) -> String {
+    match (status.message(), status.code()) {
+        ("", code) => code.description().to_owned(),
+        (message, Code::Unknown | Code::Internal) => format!("the other side failed: {message}"),
+        (message, _) => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nadgrid_core::spec::Spec;
+
+    #[test]
+    fn a_refused_spec_crosses_the_wire_with_its_fields() {
+        let error = Spec::from_toml("name = 'x'\narchitectures = ['lennet']\n[nads]\nnetworks = 1").unwrap_err();
+        let status = refused_spec(&error);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(Reason::SpecInvalid.is_of(&status) && !Reason::Full.is_of(&status));
+        let fields = blamed_fields(&status);
+        assert_eq!(fields[0].0, "architectures[0]");
+        assert!(fields[1].1.starts_with("1: from 2"), "{fields:?}");
+        assert!(describe(&status).contains("lennet"));
+    }
+
+    #[test]
+    fn every_reason_survives_in_the_details() {
+        let status = Reason::PayloadDamaged.status("truncated");
+        assert_eq!((status.code(), status.message()), (Code::DataLoss, "truncated"));
+        assert!(Reason::PayloadDamaged.is_of(&status));
+    }
+}
