@@ -1,3 +1,67 @@
-//! nadgrid-worker
+//! The worker: computes shards of sweeps that a coordinator leases to it.
+//!
+//! Threads: a session and an uploader, each with a small runtime of its own, and as many lanes as shards are computed at
+//! once; they meet at the [`board`]. Deliberately absent: any state on disk, and any say in what is computed when.
 
+pub mod board;
+pub mod bench;
+pub mod cli;
+pub mod compute;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod lane;
 pub mod libtorch;
+pub mod population;
+pub mod session;
+pub mod shutdown;
+
+mod backoff;
+mod endpoint;
+mod upload;
+
+use board::Board;
+use config::Config;
+use error::WorkerError;
+use session::{Identity, Session};
+use std::sync::Arc;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
+use upload::Uploads;
+
+/// Works for the coordinator until `stop` is cancelled.
+///
+/// # Errors
+/// [`WorkerError`] when the device is absent, or the coordinator out of reach or unwilling.
+pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> {
+    let machine = device::prepare(config.device, config.evaluation)?;
+    let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
+    let identity = Arc::new(Identity::new(config.name.clone(), (&machine.class).into(), lanes));
+    tracing::info!(
+        name = config.name,
+        class = %machine.class,
+        lanes,
+        instruction_set = machine.instruction_set(),
+        "worker {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let board = Arc::new(Board::new(lanes));
+    let (results, received) = unbounded_channel();
+    let (url, reconnect_timeout) = (config.coordinator.clone(), config.reconnect_timeout);
+    let lane_threads = lane::start(lanes, &machine, &board, &results)?;
+    let uploads =
+        Uploads { url: url.clone(), identity: identity.clone(), board: board.clone(), reconnect_timeout };
+    let end_uploads = CancellationToken::new();
+    let upload_thread = uploads.start(received, end_uploads.clone())?;
+    let connect_timeout = config.connect_timeout;
+    let session = Session { url, identity, board: board.clone(), connect_timeout, reconnect_timeout, stop };
+    let outcome = session.start()?.join();
+    // Lanes end with their block; libtorch must not be taken down under them.
+    board.close();
+    end_uploads.cancel();
+    for thread in lane_threads.into_iter().chain([upload_thread]) {
+        // A panic has been reported where it happened.
+        let _ = thread.join();
+    }
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -59,9 +59,9 @@ bool nadgrid_libtorch_forbid_tf32(char* error, std::size_t capacity) {
   return guarded(error, capacity, [] {
     at::Context& context = at::globalContext();
     // libtorch keeps an old and a new set of switches and throws where they disagree. The old setters set both.
+    // oneDNN's old switch is off unless set, and its setter warns: it is for Intel's GPUs.
     context.setAllowTF32CuBLAS(false);
     context.setAllowTF32CuDNN(false);
-    context.setAllowTF32OneDNN(false);
     for (const auto op : {at::Float32Op::ALL, at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) {
       context.setFloat32Precision(at::Float32Backend::MKLDNN, op, at::Float32Precision::IEEE);
     }

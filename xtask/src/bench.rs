@@ -12,9 +12,10 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use crate::cache::Cache;
+use crate::hash::{self, Condition};
 use crate::pip::Pip;
 use crate::process::{build_release, released};
-use crate::wheels::TORCH;
+use crate::wheels::{TORCH, WHEELS};
 use crate::{prerequisites, setup};
 
 #[derive(Subcommand)]
@@ -67,12 +68,23 @@ fn peer(pip: &Pip) -> Result<PathBuf> {
     let folder = cache.path(format!("pytorch-{TORCH}-{}", pip.python_tag()?));
     if !folder.exists() {
         println!("installing PyTorch {TORCH} and all it depends on into {}:", folder.display());
-        println!("a download of up to 3 GB, and 6 GB of disk; delete the folder when you are done with benchmarks");
-        let wheels = cache.path("wheels");
-        let options = ["--find-links", wheels.to_str().context("the cache folder's name is not UTF-8")?];
-        pip.clone().or_recent(&cache).install(&[&format!("torch=={TORCH}"), "numpy"], &options, &cache, &folder)?;
+        println!("a download of about 3 GB, and 5 GB of disk; delete the folder when you are done with benchmarks");
+        pip.clone().or_recent(&cache).install(&[&pytorch(pip, &cache)?, "numpy"], &cache, &folder)?;
     }
     Ok(folder)
+}
+
+/// PyTorch for this Python, as pip wants it said: the wheel that setup keeps, where it fits and is sound.
+fn pytorch(pip: &Pip, cache: &Cache) -> Result<String> {
+    let kept =
+        WHEELS.iter().find(|wheel| wheel.package == "torch" && pip.python_tag().is_ok_and(|tag| tag == "cpython-311"));
+    if let Some(wheel) = kept {
+        let path = cache.path("wheels").join(wheel.file_name);
+        if hash::inspect(&path, wheel.size, wheel.sha256)? == Condition::Sound {
+            return Ok(path.to_str().context("the cache folder's name is not UTF-8")?.to_owned());
+        }
+    }
+    Ok(format!("torch=={TORCH}"))
 }
 
 fn jacobian(root: &Path, options: &Jacobian, pip: &Pip, peer: &Path) -> Result<()> {

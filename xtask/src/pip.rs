@@ -65,7 +65,7 @@ impl Pip {
             self.version.1,
             folder.display()
         );
-        let installed = self.install(&[&format!("pip=={RECENT}")], &["--no-deps"], cache, &folder);
+        let installed = self.install(&[&format!("pip=={RECENT}")], cache, &folder);
         match installed.map(|()| recent()) {
             Ok(Some(recent)) => recent,
             Ok(None) => self.insist("it does not start"),
@@ -82,11 +82,12 @@ impl Pip {
     }
 
     /// Installs packages into a folder of their own, which appears whole or not at all.
-    pub(crate) fn install(&self, packages: &[&str], options: &[&str], cache: &Cache, folder: &Path) -> Result<()> {
-        let made = cache.workshop()?.join("installed");
+    pub(crate) fn install(&self, packages: &[&str], cache: &Cache, folder: &Path) -> Result<()> {
+        let workshop = cache.workshop()?;
+        let made = workshop.join("installed");
         let mut command = self.command();
-        command.args(["install", "--only-binary", ":all:", "--target"]).arg(&made).args(options).args(packages);
-        self.carry_out(command).with_context(|| format!("could not install {}", packages.join(", ")))?;
+        command.args(["install", "--only-binary", ":all:", "--target"]).arg(&made).args(packages);
+        self.carry_out(command, &workshop).with_context(|| format!("could not install {}", packages.join(", ")))?;
         remove_if_there(folder)?;
         fs::rename(&made, folder).with_context(|| format!("cannot create {}", folder.display()))
     }
@@ -104,13 +105,17 @@ impl Pip {
         command.args(PLATFORMS.iter().flat_map(|platform| ["--platform", platform]));
         // It is kept here already: a second copy in pip's cache would be half a gigabyte.
         command.arg("--no-cache-dir").arg("--dest").arg(&workshop).arg("--requirement").arg(&pinned);
-        self.carry_out(command).with_context(|| format!("could not download {package} {version}"))?;
+        self.carry_out(command, &workshop).with_context(|| format!("could not download {package} {version}"))?;
         let downloaded = workshop.join(file_name);
         fs::rename(&downloaded, destination).with_context(|| format!("pip did not leave {}", downloaded.display()))
     }
 
     /// Runs a download, again where a broken connection would otherwise end it.
-    fn carry_out(&self, mut command: Command) -> Result<()> {
+    fn carry_out(&self, mut command: Command, workshop: &Path) -> Result<()> {
+        // pip downloads to its temporary folder first: /tmp may be small, and nobody would sweep up there.
+        let temporary = workshop.join("temporary");
+        fs::create_dir_all(&temporary)?;
+        command.env("TMPDIR", &temporary);
         let resumes = self.version >= RESUMES;
         if resumes {
             command.args(["--resume-retries", "20"]);
@@ -128,7 +133,7 @@ impl Pip {
         let mut command = Command::new(&self.python);
         // Two settings that make sense for a person's own installs would forbid `--target` and `download`.
         command.args(["-m", "pip"]).env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
-        command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").stdin(Stdio::null());
+        command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").env("PIP_ROOT_USER_ACTION", "ignore").stdin(Stdio::null());
         if let Some(folder) = &self.folder {
             command.env("PYTHONPATH", python_path(folder));
         }

@@ -15,11 +15,6 @@ const PROGRAMS: [&str; 3] = ["nadgrid-coordinator", "nadgrid-worker", "nadgrid-c
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
-    // `cargo run` has put this value of `.cargo/config.toml` into the environment. Handed on, it would look like a setting of
-    // the user's, and torch-sys would be compiled anew (3 minutes) whenever a plain `cargo build` follows.
-    if env::var_os("LIBTORCH").is_some_and(|value| Path::new(&value) == root.join(".libtorch")) {
-        command.env_remove("LIBTORCH");
-    }
     command
 }
 

@@ -18,20 +18,34 @@ use crate::stamp::{self, Depth, Entry, Stamp};
 use crate::unpack::unpack;
 use crate::wheels::{TORCH, WHEELS, Wheel};
 
+/// What a folder is good for.
+enum State {
+    Absent,
+    /// With so many files, it can be used as it is.
+    Whole(usize),
+    /// What is wrong, in words.
+    Faulty(Vec<String>),
+}
+
 /// Makes `.libtorch` whole if it is not.
 pub(crate) fn run(root: &Path, verify: bool) -> Result<()> {
     let started = Instant::now();
     let folder = root.join(".libtorch");
     let depth = if verify { Depth::Hashes } else { Depth::Sizes };
-    if let Some(files) = whole(&folder, depth)? {
-        println!("libtorch {TORCH} is set up in .libtorch ({files} files, {})", depth.in_words());
+    if let State::Whole(files) = state(&folder, depth)? {
+        announce(files, depth);
         return Ok(());
     }
     let pip = prerequisites::check(root)?;
     let cache = Cache::open()?;
-    // Another run may have done it while this one waited for the lock.
-    if folder.exists() && whole(&folder, depth)?.is_some() {
-        return Ok(());
+    // Once more: another run may have done it while this one waited for the cache.
+    match state(&folder, depth)? {
+        State::Absent => {}
+        State::Whole(files) => {
+            announce(files, depth);
+            return Ok(());
+        }
+        State::Faulty(faults) => complain(&faults),
     }
     let wheels = sound_wheels(pip, &cache)?;
     println!("unpacking libtorch {TORCH} into {}", folder.display());
@@ -40,37 +54,35 @@ pub(crate) fn run(root: &Path, verify: bool) -> Result<()> {
     Ok(())
 }
 
-impl Depth {
-    fn in_words(self) -> &'static str {
-        match self {
-            Self::Sizes => "sizes match",
-            Self::Hashes => "every hash matches",
-        }
-    }
-}
-
-/// The number of files in a folder that can be used as it is. What is wrong with one that cannot is printed.
-fn whole(folder: &Path, depth: Depth) -> Result<Option<usize>> {
+fn state(folder: &Path, depth: Depth) -> Result<State> {
     if !folder.exists() {
-        return Ok(None);
+        return Ok(State::Absent);
     }
     let stamp = fs::read_to_string(folder.join(stamp::FILE)).ok().and_then(|text| Stamp::parse(&text));
     let Some(stamp) = stamp else {
-        println!(".libtorch has no whole stamp: making it anew");
-        return Ok(None);
+        return Ok(State::Faulty(vec!["it has no whole stamp".to_owned()]));
     };
     let faults = stamp.faults(folder, depth).with_context(|| format!("cannot read {}", folder.display()))?;
-    if faults.is_empty() {
-        return Ok(Some(stamp.files.len()));
-    }
-    println!(".libtorch cannot be used as it is: making it anew");
-    for fault in faults.iter().take(5) {
+    Ok(if faults.is_empty() { State::Whole(stamp.files.len()) } else { State::Faulty(faults) })
+}
+
+fn announce(files: usize, depth: Depth) {
+    let checked = match depth {
+        Depth::Sizes => "sizes match",
+        Depth::Hashes => "every hash matches",
+    };
+    println!("libtorch {TORCH} is set up in .libtorch ({files} files, {checked})");
+}
+
+fn complain(faults: &[String]) {
+    const SHOWN: usize = 5;
+    println!(".libtorch cannot be used as it is, making it anew:");
+    for fault in faults.iter().take(SHOWN) {
         println!("  - {fault}");
     }
-    if faults.len() > 5 {
-        println!("  - and {} more", faults.len() - 5);
+    if faults.len() > SHOWN {
+        println!("  - and {} more", faults.len() - SHOWN);
     }
-    Ok(None)
 }
 
 /// Every wheel, in the cache and hashed just now.
@@ -82,8 +94,9 @@ fn sound_wheels(pip: Pip, cache: &Cache) -> Result<Vec<(&'static Wheel, PathBuf)
         if !is_sound(wheel, &path)? {
             let pip = recent.get_or_insert_with(|| pip.clone().or_recent(cache));
             println!("downloading {} {} ({:.0} MB)", wheel.package, wheel.version, wheel.size as f64 / 1e6);
-            pip.download(wheel, cache, &path)
-                .context("what was completed is kept, so `cargo xtask setup` can simply be run again")?;
+            if let Err(error) = pip.download(wheel, cache, &path) {
+                bail!("{error:#}; wheels that came whole are kept, so `cargo xtask setup` can simply be run again");
+            }
             ensure!(is_sound(wheel, &path)?, "{} came damaged", wheel.file_name);
         }
         wheels.push((wheel, path));
