@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod cost;
+pub mod environment;
 pub mod grid;
 pub mod ids;
 pub mod moments;

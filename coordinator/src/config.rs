@@ -1,0 +1,223 @@
+//! The coordinator's configuration: a file, then `NADGRID_...` variables, then flags; unknown keys are errors.
+
+use clap::Parser;
+use nadgrid_core::cost::Sizing;
+use nadgrid_core::environment::{self, UnknownVariable};
+use nadgrid_core::scheduler::Settings;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Command line of `nadgrid-coordinator`. Every option is also a key of the file and a `NADGRID_...` variable.
+#[derive(Debug, Default, Parser)]
+#[command(name = "nadgrid-coordinator", version, about = "Shards sweeps across workers and reduces what they yield")]
+pub struct Flags {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of the journal and the artifacts; created if need be. [default: nadgrid-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Seconds after which a silent worker loses its leases. [default: 15]
+    #[arg(long, value_name = "SECONDS")]
+    pub lease_ttl: Option<f64>,
+    /// Seconds between a worker's heartbeats. [default: a fifth of the lease's]
+    #[arg(long, value_name = "SECONDS")]
+    pub heartbeat_interval: Option<f64>,
+    /// Seconds a shard should take. [default: 20]
+    #[arg(long, value_name = "SECONDS")]
+    pub target_shard_seconds: Option<f64>,
+    /// Most blocks in a shard. [default: 1048576]
+    #[arg(long, value_name = "BLOCKS")]
+    pub most_shard_blocks: Option<u64>,
+    /// Reductions that run at once. [default: 1]
+    #[arg(long, value_name = "N")]
+    pub reducers: Option<usize>,
+    /// Uploads that are received at once; others wait. [default: 8]
+    #[arg(long, value_name = "N")]
+    pub uploads: Option<usize>,
+    /// End when standard input closes, so as not to outlive the program that started this one.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the journal and the artifacts.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Seconds after which a silent worker loses its leases.
+    pub lease_ttl: f64,
+    /// Seconds between a worker's heartbeats.
+    pub heartbeat_interval: Option<f64>,
+    /// Seconds a shard should take.
+    pub target_shard_seconds: f64,
+    /// Most blocks in a shard.
+    pub most_shard_blocks: u64,
+    /// Reductions that run at once.
+    pub reducers: usize,
+    /// Uploads that are received at once.
+    pub uploads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "nadgrid-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            lease_ttl: 15.0,
+            heartbeat_interval: None,
+            target_shard_seconds: 20.0,
+            most_shard_blocks: 1 << 20,
+            reducers: 1,
+            uploads: 8,
+        }
+    }
+}
+
+const KEYS: &[&str] = &[
+    "data",
+    "listen",
+    "lease_ttl",
+    "heartbeat_interval",
+    "target_shard_seconds",
+    "most_shard_blocks",
+    "reducers",
+    "uploads",
+];
+
+/// A configuration that is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file or a value cannot be read; the message names the key and where it comes from.
+    #[error("configuration: {0}")]
+    Read(#[from] config::ConfigError),
+    /// A misspelt variable.
+    #[error("configuration: {0}")]
+    Variable(#[from] UnknownVariable),
+    /// A value out of range.
+    #[error("configuration: {key} = {value}: {accepted}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
+}
+
+impl Config {
+    /// The configuration from file, variables and flags, later ones winning.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, its value and what is accepted.
+    pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut own = environment::own_values(variables, &[KEYS, &["config"]].concat())?;
+        let file = flags.config.clone().or_else(|| own.remove("config").map(PathBuf::from));
+        own.remove("config");
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        for (key, value) in own {
+            builder = builder.set_override(key, value)?;
+        }
+        builder = flags.overrides(builder)?;
+        let config: Self = builder.build()?.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let seconds = |key, value: f64| {
+            let fits = value.is_finite() && (0.05..=86_400.0).contains(&value);
+            require(fits, key, value, "a number of seconds from 0.05 to 86400")
+        };
+        seconds("lease_ttl", self.lease_ttl)?;
+        seconds("heartbeat_interval", self.heartbeat_seconds())?;
+        seconds("target_shard_seconds", self.target_shard_seconds)?;
+        let shorter = self.heartbeat_seconds() * 2.0 <= self.lease_ttl;
+        require(shorter, "heartbeat_interval", self.heartbeat_seconds(), "at most half of lease_ttl")?;
+        require(self.most_shard_blocks > 0, "most_shard_blocks", self.most_shard_blocks, "at least 1")?;
+        require((1..=64).contains(&self.reducers), "reducers", self.reducers, "from 1 to 64")?;
+        require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")
+    }
+
+    /// Seconds between heartbeats: five fit in a lease unless configured otherwise.
+    pub fn heartbeat_seconds(&self) -> f64 {
+        self.heartbeat_interval.unwrap_or(self.lease_ttl / 5.0)
+    }
+
+    /// The scheduler's parameters.
+    pub fn settings(&self) -> Settings {
+        let sizing = Sizing { target_seconds: self.target_shard_seconds, most_blocks: self.most_shard_blocks };
+        Settings { lease_ttl_ms: (self.lease_ttl * 1e3) as u64, sizing, ..Settings::default() }
+    }
+}
+
+fn require(holds: bool, key: &'static str, value: impl ToString, accepted: &'static str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), accepted }) }
+}
+
+type Builder = config::ConfigBuilder<config::builder::DefaultState>;
+
+impl Flags {
+    fn overrides(&self, builder: Builder) -> Result<Builder, config::ConfigError> {
+        let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
+        builder
+            .set_override_option("data", data)?
+            .set_override_option("listen", self.listen.clone())?
+            .set_override_option("lease_ttl", self.lease_ttl)?
+            .set_override_option("heartbeat_interval", self.heartbeat_interval)?
+            .set_override_option("target_shard_seconds", self.target_shard_seconds)?
+            .set_override_option("most_shard_blocks", self.most_shard_blocks)?
+            .set_override_option("reducers", self.reducers.map(|n| n as u64))?
+            .set_override_option("uploads", self.uploads.map(|n| n as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn load(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigError> {
+        let mut written = tempfile::NamedTempFile::new().unwrap();
+        written.write_all(file.as_bytes()).unwrap();
+        let path = written.path().to_str().unwrap();
+        let args = ["nadgrid-coordinator", "--config", path].into_iter().chain(flags.iter().copied());
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Config::load(&Flags::parse_from(args), variables)
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        let file = "reducers = 2\nuploads = 2\nlease_ttl = 20.0";
+        let variables = [("NADGRID_UPLOADS", "3"), ("NADGRID_LEASE_TTL", "30"), ("NADGRID_DEVICE", "cpu")];
+        let config = load(file, &variables, &["--lease-ttl", "40"]).unwrap();
+        assert_eq!((config.reducers, config.uploads, config.lease_ttl), (2, 3, 40.0));
+        assert_eq!(config.listen, Config::default().listen);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let said = |file: &str, variables: &[(&str, &str)], flags: &[&str]| {
+            load(file, variables, flags).unwrap_err().to_string()
+        };
+        assert!(said("reducer = 2", &[], &[]).contains("reducer"));
+        assert!(said("reducers = 0", &[], &[]).contains("reducers = 0: from 1 to 64"));
+        assert!(said("reducers = 'many'", &[], &[]).contains("reducers"));
+        assert!(said("", &[("NADGRID_LISTN", "x")], &[]).contains("NADGRID_LISTEN"));
+        assert!(said("", &[], &["--listen", "nowhere"]).contains("listen"));
+        assert!(said("", &[], &["--lease-ttl", "inf"]).contains("lease_ttl"));
+        assert!(said("lease_ttl = 10.0\nheartbeat_interval = 9.0", &[], &[]).contains("half of lease_ttl"));
+    }
+}

@@ -1,0 +1,76 @@
+//! `nadgrid-coordinator`: parses, calls `run`, maps the result to an exit code.
+
+use clap::Parser;
+use nadgrid_coordinator::config::{Config, Flags};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let filter = EnvFilter::try_from_env("NADGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match start(&flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(flags, std::env::vars())?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|e| cannot_listen(config.listen, &e))?;
+    let address = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    if flags.until_stdin_closes {
+        stop_on_closed_stdin(&stop);
+    }
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "listening beyond this machine, without access control");
+    }
+    // Whoever started this program on port 0 reads the port from this line.
+    let mut out = std::io::stdout();
+    writeln!(out, "listening on http://{address}")?;
+    out.flush()?;
+    nadgrid_coordinator::run(config, listener, stop).await?;
+    Ok(())
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("cannot listen on {address}: the port is in use; choose another with --listen")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tracing::info!("shutting down");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// The end of standard input is the end of the program that started this one.
+fn stop_on_closed_stdin(stop: &CancellationToken) {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let mut sink = [0u8; 64];
+        while matches!(tokio::io::stdin().read(&mut sink).await, Ok(n) if n > 0) {}
+        stop.cancel();
+    });
+}

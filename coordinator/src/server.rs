@@ -1,0 +1,129 @@
+//! Puts the parts together: `run(config, listener, stop)`.
+
+use crate::artifacts::{Store, StoreError};
+use crate::config::Config;
+use crate::desk::DeskTask;
+use crate::journal::{JournalError, SqliteJournal};
+use crate::service::{Sweeps, Workers};
+use nadgrid_core::scheduler::Scheduler;
+use nadgrid_proto::DESCRIPTORS;
+use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
+use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tracing::{info, warn};
+
+/// How long open connections may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Requests that one connection may have open at once.
+const REQUESTS_PER_CONNECTION: usize = 256;
+
+/// The coordinator cannot start or had to end.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The data folder cannot be made.
+    #[error("the data folder {path} cannot be made: {source}", path = path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The artifact store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server failed.
+    #[error("the server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// A part of the server could not be built.
+    #[error("reflection could not be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on `listener` until `stop`; then ends the streams, lets requests finish and returns.
+///
+/// # Errors
+/// [`ServeError`]. A journal that fails while serving ends the server: nothing could be acknowledged any more.
+pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+    let folder = |source| ServeError::Folder { path: config.data.clone(), source };
+    std::fs::create_dir_all(&config.data).map_err(folder)?;
+    let journal = SqliteJournal::open(&config.data.join("journal.sqlite")).await?;
+    let store = Store::local(&config.data.join("artifacts"))?;
+    let scheduler = Scheduler::new(config.settings());
+    let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers).await?;
+    let orphans = store.retain(&task.referenced()).await?;
+    if orphans > 0 {
+        info!(orphans, "artifacts that nothing refers to were removed");
+    }
+    // The desk outlives the server, so that requests in flight are still answered.
+    let ended = CancellationToken::new();
+    let desk_task = tokio::spawn({
+        let (ended, stop) = (ended.clone(), stop.clone());
+        async move {
+            let result = task.run(ended).await;
+            stop.cancel();
+            result
+        }
+    });
+    let sweeps =
+        Sweeps { desk: desk.clone(), store: store.clone(), sizing: config.settings().sizing, stop: stop.clone() };
+    let workers = Workers {
+        desk,
+        store,
+        heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
+        uploads: Arc::new(Semaphore::new(config.uploads)),
+        stop: stop.clone(),
+    };
+    let served = serve(sweeps, workers, listener, stop).await;
+    ended.cancel();
+    match desk_task.await {
+        Ok(result) => result?,
+        Err(panic) => warn!(%panic, "the desk ended badly"),
+    }
+    served
+}
+
+async fn serve(
+    sweeps: Sweeps,
+    workers: Workers,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SweepServiceServer<Sweeps>>().await;
+    health.set_serving::<WorkerServiceServer<Workers>>().await;
+    // v1 for today's tools, v1alpha for those that still ask for it.
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure();
+        let builder = builder.register_encoded_file_descriptor_set(DESCRIPTORS);
+        builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let server = Server::builder()
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(SweepServiceServer::new(sweeps))
+        .add_service(WorkerServiceServer::new(workers));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {
+            warn!("connections that did not end in time are dropped");
+            Ok(())
+        }
+    }
+}

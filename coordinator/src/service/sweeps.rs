@@ -1,0 +1,179 @@
+//! `SweepService`: what users ask.
+
+use crate::artifacts::Store;
+use crate::desk::Desk;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use nadgrid_core::cost::Sizing;
+use nadgrid_core::ids::SweepId;
+use nadgrid_core::plan::Plan;
+use nadgrid_core::scheduler::{Answer, Event};
+use nadgrid_core::spec::Spec;
+use nadgrid_proto::chunks::CHUNK_BYTES;
+use nadgrid_proto::status::{Reason, refused_spec};
+use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+/// Longest idempotency key in bytes.
+const MAX_KEY: usize = 200;
+/// Sweeps on a page unless asked otherwise, and at most.
+const PAGE: (u32, u32) = (100, 1000);
+
+pub(crate) struct Sweeps {
+    pub(crate) desk: Desk,
+    pub(crate) store: Store,
+    pub(crate) sizing: Sizing,
+    /// Ends the streams that would otherwise keep a shutdown waiting.
+    pub(crate) stop: CancellationToken,
+}
+
+fn parse(spec: &str) -> Result<Spec, Status> {
+    Spec::from_toml(spec).map_err(|error| refused_spec(&error))
+}
+
+fn unknown(sweep: &str) -> Status {
+    Reason::SweepUnknown.status(format!("there is no sweep {sweep:?}"))
+}
+
+impl Sweeps {
+    async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
+        let asked = id.clone();
+        let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
+        view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))
+    }
+}
+
+#[tonic::async_trait]
+impl SweepService for Sweeps {
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
+        let spec = parse(&request.into_inner().spec)?;
+        let (lanes, workers, rates) = self.desk.query(|scheduler, _| scheduler.workforce()).await?;
+        let plan = Plan::new(&spec, &rates, &self.sizing, lanes);
+        Ok(Response::new(v1::PlanResponse::of(&plan, workers)))
+    }
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let v1::SubmitRequest { spec, idempotency_key } = request.into_inner();
+        if idempotency_key.len() > MAX_KEY {
+            let message =
+                format!("idempotency_key has {} bytes, at most {MAX_KEY} are accepted", idempotency_key.len());
+            return Err(Reason::RequestInvalid.status(message));
+        }
+        let spec = Box::new(parse(&spec)?);
+        let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
+        let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
+        let answer = self.desk.ask(move |request| Event::Submit { request, id, key, spec }).await?;
+        match answer {
+            Answer::Submitted { sweep, created } => {
+                info!(%sweep, name, created, "submitted");
+                Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
+            }
+            Answer::KeyTaken { sweep } => {
+                let message = format!("the idempotency key belongs to sweep {sweep}, which has another spec");
+                Err(Reason::KeyTaken.status(message))
+            }
+            Answer::TooManySweeps { limit } => {
+                Err(Reason::Full.status(format!("{limit} sweeps are open, no more are accepted until some have ended")))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Sweep>, Status> {
+        self.view(&SweepId::new(request.into_inner().sweep_id)).await.map(Response::new)
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let v1::ListRequest { page_size, page_token } = request.into_inner();
+        let limit = if page_size == 0 { PAGE.0 } else { page_size.min(PAGE.1) } as usize;
+        let before = match page_token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| {
+                Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
+            })?),
+        };
+        let found = self.desk.query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1)).await?;
+        let more = found.len() > limit;
+        let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
+        let sweeps = found.iter().take(limit).map(|(_, view)| view.into()).collect();
+        Ok(Response::new(v1::ListResponse { sweeps, next_page_token }))
+    }
+
+    type WatchStream = BoxStream<'static, Result<v1::Sweep, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let id = request.into_inner().sweep_id;
+        let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
+        let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
+        let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
+        let views = changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
+        let merged = stream::select(views, stopped).take_while(|item| std::future::ready(item.is_some()));
+        Ok(Response::new(merged.filter_map(std::future::ready).boxed()))
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::Sweep>, Status> {
+        let id = SweepId::new(request.into_inner().sweep_id);
+        let sweep = id.clone();
+        match self.desk.ask(move |request| Event::Cancel { request, sweep }).await? {
+            Answer::Cancelled => self.view(&id).await.map(Response::new),
+            Answer::UnknownSweep => Err(unknown(id.as_str())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    type ReadArtifactStream = BoxStream<'static, Result<v1::ReadArtifactResponse, Status>>;
+
+    async fn read_artifact(
+        &self,
+        request: Request<v1::ReadArtifactRequest>,
+    ) -> Result<Response<Self::ReadArtifactStream>, Status> {
+        let v1::ReadArtifactRequest { sweep_id, name } = request.into_inner();
+        let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
+        let found = self.desk.query(move |s, _| (s.sweep(&id).is_some(), s.artifact(&id, &asked).cloned())).await?;
+        let artifact = match found {
+            (false, _) => return Err(unknown(&sweep_id)),
+            (true, None) => {
+                let message = format!("sweep {sweep_id} has no artifact {name:?}, or not yet");
+                return Err(Reason::ArtifactUnknown.status(message));
+            }
+            (true, Some(artifact)) => artifact,
+        };
+        let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
+        let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
+        let count = bytes.len().div_ceil(CHUNK_BYTES);
+        let chunks = (0..count).map(move |i| {
+            let data = bytes[i * CHUNK_BYTES..bytes.len().min((i + 1) * CHUNK_BYTES)].to_vec();
+            Ok(v1::ReadArtifactResponse { artifact: None, data })
+        });
+        Ok(Response::new(stream::iter([Ok(header)].into_iter().chain(chunks)).boxed()))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let workers = self.desk.query(|scheduler, now| scheduler.workers(now)).await?;
+        Ok(Response::new(v1::ListWorkersResponse { workers: workers.iter().map(Into::into).collect() }))
+    }
+}
+
+/// The sweep as it stands, then every later version until it has ended.
+fn changes(receiver: watch::Receiver<Arc<v1::Sweep>>) -> impl Stream<Item = v1::Sweep> + Send {
+    stream::unfold(Some((receiver, true)), |state| async move {
+        let (mut receiver, first) = state?;
+        if !first {
+            receiver.changed().await.ok()?;
+        }
+        let view = receiver.borrow_and_update().as_ref().clone();
+        let open = matches!(view.state(), v1::SweepState::Queued | v1::SweepState::Running);
+        Some((view, open.then_some((receiver, false))))
+    })
+}
+
+fn unexpected(answer: &Answer) -> Status {
+    Reason::Internal.status(format!("an answer to another question: {answer:?}"))
+}

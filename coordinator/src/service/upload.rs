@@ -1,0 +1,125 @@
+//! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
+
+use crate::artifacts::Store;
+use crate::desk::Desk;
+use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
+use nadgrid_core::moments::{Moments, partial_bytes};
+use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardRef, Verdict};
+use nadgrid_proto::chunks::{Assembler, ChunkError};
+use nadgrid_proto::convert::worker_id;
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1::{self, upload_partial_request::Part};
+use std::time::Duration;
+use tonic::{Status, Streaming};
+use tracing::debug;
+
+/// A sender that is silent for this long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What a shard's partial must look like.
+struct Expected {
+    shard: ShardRef,
+    dimension: usize,
+    networks: u64,
+}
+
+pub(super) async fn receive(
+    desk: &Desk,
+    store: &Store,
+    mut parts: Streaming<v1::UploadPartialRequest>,
+) -> Result<v1::Verdict, Status> {
+    let Some(Part::Header(header)) = next(&mut parts).await? else {
+        return Err(Reason::RequestInvalid.status("an upload begins with its header"));
+    };
+    let worker = worker_id(&header.worker_id);
+    let worker = worker.ok_or_else(|| Reason::RequestInvalid.status("header.worker_id is no worker's id"))?;
+    let wire = header.shard.clone().ok_or_else(|| Reason::RequestInvalid.status("header.shard is missing"))?;
+    let Some(expected) = expected(desk, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
+    let bytes = assemble(&header, partial_bytes(expected.dimension) as u64, &mut parts).await?;
+    let bytes = validate(bytes, expected.dimension, expected.networks).await?;
+    let partial = store.put(bytes).await.map_err(|e| Reason::Internal.status(e.to_string()))?;
+    report(desk, worker, header, expected.shard, partial).await
+}
+
+async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<Part>, Status> {
+    let message = tokio::time::timeout(SILENCE, parts.message()).await;
+    let message = message.map_err(|_| Status::deadline_exceeded("the upload was silent for too long"))??;
+    Ok(message.and_then(|message| message.part))
+}
+
+/// What to expect of this shard; `None` when its sweep is unknown or has ended.
+async fn expected(desk: &Desk, wire: v1::Shard) -> Result<Option<Expected>, Status> {
+    let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
+        let (sweep, job) = (SweepId::new(wire.sweep_id.clone()), JobIndex(wire.job));
+        if scheduler.sweep(&sweep).is_none_or(|view| view.state.has_ended()) {
+            return Ok(None);
+        }
+        let node = scheduler.node(&sweep, job, wire.range());
+        let shard = node.map(|node| ShardRef { sweep, job, node });
+        let found =
+            shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.dimension, n)));
+        match found {
+            Some((shard, dimension, networks)) => Ok(Some(Expected { shard, dimension, networks })),
+            None => {
+                let message = format!(
+                    "header.shard: sweep {} has no shard {:?} in job {}",
+                    wire.sweep_id,
+                    wire.range(),
+                    wire.job
+                );
+                Err(Reason::RequestInvalid.status(message))
+            }
+        }
+    };
+    desk.query(move |scheduler, _| find(scheduler)).await?
+}
+
+/// The payload, whole: exactly as many bytes as such a partial has, and the digest that was announced.
+async fn assemble(
+    header: &v1::PartialHeader,
+    size: u64,
+    parts: &mut Streaming<v1::UploadPartialRequest>,
+) -> Result<Vec<u8>, Status> {
+    if header.size != size {
+        let message = format!("header.size = {}: this partial has {size} bytes", header.size);
+        return Err(Reason::PayloadInvalid.status(message));
+    }
+    let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
+    let mut assembler = Assembler::new(header.size, size, &header.digest).map_err(damaged)?;
+    while let Some(part) = next(parts).await? {
+        match part {
+            Part::Data(data) => assembler.push(&data).map_err(damaged)?,
+            Part::Header(_) => return Err(Reason::RequestInvalid.status("an upload has one header")),
+        }
+    }
+    assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
+}
+
+/// Whether the numbers could be moments; off the event threads, since it reads all of them.
+async fn validate(bytes: Vec<u8>, dimension: usize, networks: u64) -> Result<Vec<u8>, Status> {
+    let checked = tokio::task::spawn_blocking(move || {
+        Moments::from_bytes(&bytes, dimension, networks).map(|_| bytes).map_err(|e| e.to_string())
+    });
+    let checked = checked.await.map_err(|e| Reason::Internal.status(e.to_string()))?;
+    checked.map_err(|message| Reason::PayloadInvalid.status(message))
+}
+
+async fn report(
+    desk: &Desk,
+    worker: WorkerId,
+    header: v1::PartialHeader,
+    shard: ShardRef,
+    partial: nadgrid_core::ids::Digest,
+) -> Result<v1::Verdict, Status> {
+    let class =
+        header.numerics_class.ok_or_else(|| Reason::RequestInvalid.status("header.numerics_class is missing"))?;
+    let seconds = header.seconds;
+    let seconds = if seconds.is_finite() && seconds >= 0.0 { seconds } else { 0.0 };
+    let (reporter, reported, class) = (worker.clone(), shard.clone(), class.into());
+    let answer = desk.ask(move |request| Event::Report { request, worker, shard, class, partial, seconds }).await?;
+    debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");
+    let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
+    v1::Verdict::of(verdict).ok_or_else(|| {
+        Reason::RequestInvalid.status("the report is of another numerics class than its sweep, or of no shard of it")
+    })
+}

@@ -1,0 +1,166 @@
+//! `WorkerService`: sessions. Uploads have a file of their own.
+
+use super::upload;
+use crate::artifacts::Store;
+use crate::desk::Desk;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
+use nadgrid_core::scheduler::{Event, ShardRef, WorkerProfile};
+use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
+use nadgrid_proto::convert::worker_id;
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1::session_request::Message;
+use nadgrid_proto::v1::{self, worker_service_server::WorkerService};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::warn;
+
+/// Messages to a worker that may wait to be read.
+const OUTBOX: usize = 4096;
+/// A session that does not begin with a hello within this time is closed.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Most lanes a worker may claim.
+const MAX_LANES: u32 = 1024;
+
+#[derive(Clone)]
+pub(crate) struct Workers {
+    pub(crate) desk: Desk,
+    pub(crate) store: Store,
+    pub(crate) heartbeat: Duration,
+    pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    type SessionStream = BoxStream<'static, Result<v1::SessionResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut messages = request.into_inner();
+        let first = tokio::time::timeout(HELLO_WITHIN, messages.message()).await;
+        let hello = match first.map_err(|_| invalid("the session did not begin with a hello in time"))?? {
+            Some(v1::SessionRequest { message: Some(Message::Hello(hello)) }) => hello,
+            _ => return Err(invalid("a session begins with a hello")),
+        };
+        let (worker, profile) = check(&hello)?;
+        let held = self.held(&hello.held).await?;
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let welcome = v1::Welcome {
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            heartbeat_interval_ms: self.heartbeat.as_millis() as u32,
+        };
+        let message = Some(v1::session_response::Message::Welcome(welcome));
+        drop(outbox.try_send(v1::SessionResponse { message }));
+        let session = self.desk.attach(worker.clone(), profile, held, outbox).await?;
+        tokio::spawn(self.clone().listen(worker, session, messages));
+        let ended = self.stop.clone().cancelled_owned();
+        Ok(Response::new(ReceiverStream::new(inbox).map(Ok).take_until(ended).boxed()))
+    }
+
+    async fn upload_partial(
+        &self,
+        request: Request<Streaming<v1::UploadPartialRequest>>,
+    ) -> Result<Response<v1::UploadPartialResponse>, Status> {
+        // Waiting here is the backpressure: memory is taken only by uploads that have a place.
+        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
+        let verdict = upload::receive(&self.desk, &self.store, request.into_inner()).await?;
+        Ok(Response::new(v1::UploadPartialResponse { verdict: verdict.into() }))
+    }
+}
+
+impl Workers {
+    /// The held shards that exist; others are none of the scheduler's business.
+    async fn held(&self, held: &[v1::Shard]) -> Result<Vec<ShardRef>, Status> {
+        let held = held.to_vec();
+        let to_core = move |scheduler: &nadgrid_core::scheduler::Scheduler| {
+            let known = held.iter().filter_map(|shard| {
+                let (sweep, job) = (SweepId::new(shard.sweep_id.clone()), JobIndex(shard.job));
+                let node = scheduler.node(&sweep, job, shard.range())?;
+                Some(ShardRef { sweep, job, node })
+            });
+            known.collect()
+        };
+        Ok(self.desk.query(move |scheduler, _| to_core(scheduler)).await?)
+    }
+
+    /// Takes a session's messages until it ends.
+    async fn listen(self, worker: WorkerId, session: u64, mut messages: Streaming<v1::SessionRequest>) {
+        let mut drained = false;
+        while let Some(Ok(v1::SessionRequest { message: Some(message) })) = messages.next().await {
+            if matches!(message, Message::Goodbye(_)) {
+                drained = true;
+                break;
+            }
+            let told = match self.event(&worker, message).await {
+                Ok(Some(event)) => self.desk.tell(event).await.is_ok(),
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !told {
+                break;
+            }
+        }
+        self.desk.detach(worker, session, drained).await;
+    }
+
+    async fn event(&self, worker: &WorkerId, message: Message) -> Result<Option<Event>, Status> {
+        let worker = worker.clone();
+        let (shard, make): (_, Box<dyn FnOnce(ShardRef) -> Event + Send>) = match message {
+            Message::Heartbeat(_) => return Ok(Some(Event::Alive { worker })),
+            Message::Progress(v1::Progress { shard, blocks_done }) => {
+                (shard, Box::new(move |shard| Event::Progress { worker, shard, blocks_done }))
+            }
+            Message::Computed(v1::Computed { shard }) => {
+                (shard, Box::new(move |shard| Event::Computed { worker, shard }))
+            }
+            Message::Failure(failure) => {
+                let (kind, message) = (failure.kind().to_core(), shorten(failure.message));
+                warn!(%worker, ?kind, message, "a shard failed");
+                (failure.shard, Box::new(move |shard| Event::Failed { worker, shard, kind, message }))
+            }
+            Message::Hello(_) | Message::Goodbye(_) => return Err(invalid("one hello, one goodbye")),
+        };
+        let shards = self.held(&shard.into_iter().collect::<Vec<_>>()).await?;
+        Ok(shards.into_iter().next().map(make))
+    }
+}
+
+fn invalid(message: &str) -> Status {
+    Reason::RequestInvalid.status(message)
+}
+
+/// A worker's own words are kept, but not at any length.
+fn shorten(message: String) -> String {
+    message.chars().take(2_000).collect()
+}
+
+/// Whether this worker may work here, and what it is.
+fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
+    let version = hello.protocol_version;
+    if version != PROTOCOL_VERSION {
+        let message = format!("the worker speaks protocol {version}, this coordinator speaks {PROTOCOL_VERSION}");
+        return Err(Reason::ProtocolMismatch.status(message));
+    }
+    let class = hello.numerics_class.clone().ok_or_else(|| invalid("hello.numerics_class is missing"))?;
+    if class.libtorch != LIBTORCH_VERSION {
+        let message = format!("the worker runs libtorch {}, this coordinator needs {LIBTORCH_VERSION}", class.libtorch);
+        return Err(Reason::LibtorchMismatch.status(message));
+    }
+    let worker = worker_id(&hello.worker_id);
+    let worker =
+        worker.ok_or_else(|| invalid("hello.worker_id: 1 to 100 printable ASCII characters without spaces"))?;
+    if !(1..=MAX_LANES).contains(&hello.lanes) {
+        let message = format!("hello.lanes = {}: from 1 to {MAX_LANES}", hello.lanes);
+        return Err(invalid(&message));
+    }
+    let (name, version) = (shorten(hello.name.clone()), shorten(hello.version.clone()));
+    Ok((worker, WorkerProfile { name, class: class.into(), lanes: hello.lanes, version }))
+}

@@ -1,0 +1,88 @@
+//! `NADGRID_...` variables: which program they are for, and an error for those that are for none.
+//!
+//! Pure: the variables are an argument. All programs share one prefix, so each must know the others' names.
+
+use crate::text;
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// The prefix of every variable that nadgrid reads.
+pub const PREFIX: &str = "NADGRID_";
+
+/// Every key that some nadgrid program reads from its environment.
+const KNOWN: &[&str] = &[
+    "bin_dir",
+    "cache",
+    "config",
+    "connect_timeout",
+    "coordinator",
+    "data",
+    "device",
+    "evaluation",
+    "heartbeat_interval",
+    "json",
+    "key",
+    "lanes",
+    "lease_ttl",
+    "listen",
+    "log",
+    "most_shard_blocks",
+    "name",
+    "networks_a",
+    "networks_b",
+    "out",
+    "reconnect_timeout",
+    "reducers",
+    "regenerate",
+    "target_shard_seconds",
+    "uploads",
+    "workers",
+];
+
+/// A variable with nadgrid's prefix that no nadgrid program knows.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the variable {name} is unknown to nadgrid{hint}")]
+pub struct UnknownVariable {
+    /// Its name.
+    pub name: String,
+    hint: String,
+}
+
+/// The values of `own` keys among `variables`, by key in lower case.
+///
+/// # Errors
+/// [`UnknownVariable`] for a misspelt one, with the nearest name that exists.
+pub fn own_values(
+    variables: impl IntoIterator<Item = (String, String)>,
+    own: &[&str],
+) -> Result<BTreeMap<String, String>, UnknownVariable> {
+    let mut values = BTreeMap::new();
+    for (name, value) in variables {
+        let Some(key) = name.strip_prefix(PREFIX).map(str::to_lowercase) else { continue };
+        if own.contains(&key.as_str()) {
+            values.insert(key, value);
+        } else if !KNOWN.contains(&key.as_str()) {
+            let near = text::nearest(&key, KNOWN.iter().copied());
+            let hint = near.map_or(String::new(), |n| format!("; did you mean {PREFIX}{}?", n.to_uppercase()));
+            return Err(UnknownVariable { name, hint });
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(names: &[&str]) -> Vec<(String, String)> {
+        names.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect()
+    }
+
+    #[test]
+    fn own_variables_are_taken_others_left_and_misspelt_ones_refused() {
+        let taken = own_values(variables(&["NADGRID_LISTEN", "NADGRID_DEVICE", "HOME"]), &["listen", "data"]).unwrap();
+        assert_eq!(taken.into_keys().collect::<Vec<_>>(), ["listen"]);
+        let error = own_values(variables(&["NADGRID_LISTN"]), &["listen"]).unwrap_err();
+        assert_eq!(error.to_string(), "the variable NADGRID_LISTN is unknown to nadgrid; did you mean NADGRID_LISTEN?");
+    }
+}
