@@ -1,1 +1,252 @@
-//! nadgrid-tests
+//! A cluster of the built programs on loopback, for tests that look at the whole.
+//!
+//! Real processes, real gRPC, a temporary folder; everything is killed when the cluster is dropped. Deliberately
+//! absent: anything that reaches into a program instead of talking to it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The specs of the repository.
+pub fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
+/// Published results; `tests/data/README.md` says whose.
+pub fn published(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/published").join(name)
+}
+
+/// A built program, beside the test that asks.
+///
+/// # Panics
+/// When it is not there: `cargo test` does not build other packages' programs.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows where it is");
+    let path = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo build --workspace --bins` or `cargo xtask test`",
+        path.display()
+    );
+    path
+}
+
+/// A command of a built program in a clean `NADGRID_` environment.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("NADGRID_")) {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A process that is killed when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Sends a signal by its name, for example `TERM`.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(mut self) {
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+
+    /// Its exit code, once it has ended.
+    ///
+    /// # Panics
+    /// When it has not ended after `patience`.
+    pub fn exit_code(&mut self, patience: Duration) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            assert!(started.elapsed() < patience, "the process goes on after {patience:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The most memory it has had resident, in bytes.
+    ///
+    /// # Panics
+    /// When the kernel does not say.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it is alive");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.reap();
+    }
+}
+
+/// A coordinator with its workers.
+pub struct Cluster {
+    folder: TempDir,
+    arguments: Vec<String>,
+    coordinator: Option<Process>,
+    /// Where the coordinator listens.
+    pub url: String,
+    /// Its workers.
+    pub workers: Vec<Process>,
+}
+
+impl Cluster {
+    /// A coordinator with these further arguments, and no workers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let mut cluster = Self { folder, arguments, coordinator: None, url: String::new(), workers: Vec::new() };
+        cluster.start_coordinator("127.0.0.1:0");
+        cluster
+    }
+
+    fn start_coordinator(&mut self, listen: &str) {
+        let mut command = command("nadgrid-coordinator");
+        command.arg("--data").arg(self.folder.path().join("data")).arg("--listen").arg(listen).args(&self.arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(self.log("coordinator")).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");
+        let url = line.trim().strip_prefix("listening on ").map(str::to_owned);
+        self.coordinator = Some(Process(child));
+        self.url = url.unwrap_or_else(|| panic!("the coordinator did not start: {}", self.logs()));
+    }
+
+    fn log(&self, name: &str) -> std::fs::File {
+        let path = self.folder.path().join(format!("{name}.log"));
+        std::fs::File::options().create(true).append(true).open(path).expect("a log")
+    }
+
+    /// What all programs have logged.
+    pub fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        let logs = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
+        logs.map(|path| format!("== {}\n{}", path.display(), std::fs::read_to_string(&path).unwrap_or_default()))
+            .collect()
+    }
+
+    /// Starts a worker with these further arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_worker(&mut self, arguments: &[&str]) {
+        let mut command = command("nadgrid-worker");
+        command.args(["--coordinator", &self.url, "--device", "cpu"]).args(arguments);
+        let log = self.log(&format!("worker-{}", self.workers.len()));
+        self.workers.push(Process(command.stdout(Stdio::null()).stderr(log).spawn().expect("it starts")));
+    }
+
+    /// Kills the coordinator as a crash would, and starts it again on the same port and data.
+    ///
+    /// # Panics
+    /// When it does not come up again.
+    pub fn crash_coordinator(&mut self) {
+        self.coordinator.take().into_iter().for_each(Process::kill);
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        self.start_coordinator(&listen);
+    }
+
+    /// The coordinator's process.
+    ///
+    /// # Panics
+    /// Never: there always is one.
+    pub fn coordinator(&mut self) -> &mut Process {
+        self.coordinator.as_mut().expect("started")
+    }
+
+    /// Runs `nadgrid` on this cluster to its end.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn nadgrid(&self, arguments: &[&str]) -> Output {
+        let mut command = command("nadgrid");
+        command.args(["--coordinator", &self.url]).args(arguments).output().expect("nadgrid runs")
+    }
+
+    /// Runs `nadgrid`, which must succeed; returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails, with all logs.
+    pub fn nadgrid_ok(&self, arguments: &[&str]) -> String {
+        let output = self.nadgrid(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "nadgrid {arguments:?} failed: {err}\n{}", self.logs());
+        out.trim().to_owned()
+    }
+
+    /// Submits an example with changed keys; returns the sweep's id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn submit(&self, spec: &str, overrides: &[&str]) -> String {
+        let path = example(spec);
+        let mut arguments = vec!["submit", path.to_str().expect("UTF-8")];
+        arguments.extend(overrides.iter().flat_map(|o| ["--set", o]));
+        self.nadgrid_ok(&arguments)
+    }
+
+    /// A sweep as `nadgrid status --json` shows it.
+    ///
+    /// # Panics
+    /// When there is no such sweep.
+    pub fn status(&self, id: &str) -> serde_json::Value {
+        serde_json::from_str(&self.nadgrid_ok(&["status", id, "--json"])).expect("JSON")
+    }
+
+    /// Waits until `reached` holds of a sweep's status.
+    ///
+    /// # Panics
+    /// When it does not within two minutes.
+    pub fn wait(&self, id: &str, reached: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let started = Instant::now();
+        loop {
+            let status = self.status(id);
+            if reached(&status) {
+                return status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(120), "still {status:#}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for a sweep's end; returns its digest.
+    ///
+    /// # Panics
+    /// When it does not complete.
+    pub fn digest(&self, id: &str) -> String {
+        let status = self.wait(id, |s| !["queued", "running"].contains(&s["state"].as_str().unwrap_or_default()));
+        assert_eq!(status["state"], "complete", "{status:#}\n{}", self.logs());
+        status["digest"].as_str().expect("a digest").to_owned()
+    }
+}
+
+/// Networks that are committed, of all jobs of a sweep's status.
+pub fn networks_done(status: &serde_json::Value) -> u64 {
+    status["jobs"].as_array().into_iter().flatten().filter_map(|job| job["networks_done"].as_u64()).sum()
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,209 @@
+//! The contract as a foreign client meets it: raw gRPC against the real coordinator.
+
+use nadgrid_core::ids::Digest;
+use nadgrid_core::moments::Moments;
+use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
+use nadgrid_proto::status::{Reason, blamed_fields};
+use nadgrid_proto::v1::session_request::Message;
+use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
+use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use nadgrid_proto::v1::{self, session_response};
+use nadgrid_tests::Cluster;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+const SPEC: &str = "name = 'wire'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
+
+struct Peer {
+    sweeps: SweepServiceClient<Channel>,
+    workers: WorkerServiceClient<Channel>,
+}
+
+impl Peer {
+    async fn of(cluster: &Cluster) -> Self {
+        let channel = Channel::from_shared(cluster.url.clone()).unwrap().connect().await.unwrap();
+        Self { sweeps: SweepServiceClient::new(channel.clone()), workers: WorkerServiceClient::new(channel) }
+    }
+
+    async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
+        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into() };
+        self.sweeps.submit(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn session(
+        &mut self,
+        hello: v1::Hello,
+    ) -> Result<(mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>), Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        sender.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
+        let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok((sender, responses))
+    }
+
+    async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
+        let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
+        let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });
+        parts.extend(chunks);
+        let response = self.workers.upload_partial(futures::stream::iter(parts)).await?;
+        Ok(response.into_inner().verdict())
+    }
+}
+
+fn class() -> v1::NumericsClass {
+    v1::NumericsClass {
+        device: "cpu".into(),
+        arithmetic: "portable".into(),
+        evaluation: "patch".into(),
+        libtorch: LIBTORCH_VERSION.into(),
+        precision: "fp32".into(),
+        kernels: 1,
+    }
+}
+
+fn hello() -> v1::Hello {
+    v1::Hello {
+        worker_id: "peer".into(),
+        name: "peer".into(),
+        protocol_version: PROTOCOL_VERSION,
+        version: "0".into(),
+        numerics_class: Some(class()),
+        lanes: 1,
+        held: Vec::new(),
+    }
+}
+
+async fn assignment(responses: &mut Streaming<v1::SessionResponse>) -> v1::Assignment {
+    loop {
+        match responses.message().await.unwrap().unwrap().message {
+            Some(session_response::Message::Assignment(assignment)) => return assignment,
+            other => assert!(matches!(other, Some(session_response::Message::Welcome(_))), "{other:?}"),
+        }
+    }
+}
+
+fn header(shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
+    v1::PartialHeader {
+        worker_id: "peer".into(),
+        shard: Some(shard.clone()),
+        numerics_class: Some(class()),
+        size: bytes.len() as u64,
+        digest: Digest::of(bytes).to_string(),
+        seconds: 0.1,
+    }
+}
+
+/// A partial of made-up gradients: more than 4 MiB, tonic's default limit of a message.
+fn partial(networks: usize) -> Vec<u8> {
+    let rows: Vec<f32> = (0..networks * 1024).map(|i| ((i * 37 % 101) as f32 - 50.0) / 1e3).collect();
+    let bytes = Moments::of_rows(&rows, 1024).to_bytes();
+    assert!(bytes.len() > 4 << 20);
+    bytes
+}
+
+#[tokio::test]
+async fn submissions_are_idempotent_and_refusals_name_their_fields() {
+    let cluster = Cluster::start(&[]);
+    let mut peer = Peer::of(&cluster).await;
+    let first = peer.submit(SPEC, "key").await.unwrap();
+    let second = peer.submit(SPEC, "key").await.unwrap();
+    assert!(first.created && !second.created);
+    assert_eq!(first.sweep.as_ref().unwrap().id, second.sweep.unwrap().id);
+    let taken = peer.submit(&SPEC.replace("= 8", "= 9"), "key").await.unwrap_err();
+    assert_eq!((taken.code(), Reason::KeyTaken.is_of(&taken)), (Code::AlreadyExists, true));
+    let refused = peer.submit(&SPEC.replace("= 8", "= 1"), "").await.unwrap_err();
+    assert_eq!((refused.code(), blamed_fields(&refused)[0].0.as_str()), (Code::InvalidArgument, "nads.networks"));
+    let id = first.sweep.unwrap().id;
+    for _ in 0..2 {
+        let sweep = peer.sweeps.cancel(v1::CancelRequest { sweep_id: id.clone() }).await.unwrap().into_inner();
+        assert_eq!(sweep.state(), v1::SweepState::Cancelled);
+    }
+    let unknown = peer.sweeps.get(v1::GetRequest { sweep_id: "none".into() }).await.unwrap_err();
+    assert_eq!((unknown.code(), Reason::SweepUnknown.is_of(&unknown)), (Code::NotFound, true));
+}
+
+#[tokio::test]
+async fn workers_of_another_protocol_or_libtorch_are_turned_away() {
+    let cluster = Cluster::start(&[]);
+    let mut peer = Peer::of(&cluster).await;
+    let protocol = v1::Hello { protocol_version: 99, ..hello() };
+    let refused = peer.session(protocol).await.unwrap_err();
+    assert!(Reason::ProtocolMismatch.is_of(&refused) && refused.message().contains("99"), "{refused}");
+    let libtorch = v1::NumericsClass { libtorch: "1.0.0".into(), ..class() };
+    let refused = peer.session(v1::Hello { numerics_class: Some(libtorch), ..hello() }).await.unwrap_err();
+    assert!(Reason::LibtorchMismatch.is_of(&refused) && refused.message().contains("1.0.0"), "{refused}");
+    let nameless = peer.session(v1::Hello { worker_id: String::new(), ..hello() }).await.unwrap_err();
+    assert_eq!(nameless.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_large_partial_commits_once_and_damage_never() {
+    let cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let mut peer = Peer::of(&cluster).await;
+    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let (_messages, mut responses) = peer.session(hello()).await.unwrap();
+    let shard = assignment(&mut responses).await.shard.unwrap();
+    assert_eq!((shard.first_block, shard.blocks), (0, 1));
+    let bytes = partial(4);
+
+    let truncated = peer.upload(header(&shard, &bytes), &bytes[..bytes.len() - 1]).await.unwrap_err();
+    assert!(truncated.code() == Code::DataLoss && truncated.message().contains("truncated"), "{truncated}");
+    let mut flipped = bytes.clone();
+    flipped[2_000_000] ^= 1;
+    let damaged = peer.upload(header(&shard, &bytes), &flipped).await.unwrap_err();
+    assert!(Reason::PayloadDamaged.is_of(&damaged) && damaged.message().contains("damaged"), "{damaged}");
+    let few = partial(3);
+    let wrong = peer.upload(header(&shard, &few), &few).await.unwrap_err();
+    assert!(Reason::PayloadInvalid.is_of(&wrong) && wrong.message().contains("count"), "{wrong}");
+    let huge = v1::PartialHeader { size: 1 << 40, ..header(&shard, &bytes) };
+    assert!(Reason::PayloadInvalid.is_of(&peer.upload(huge, &bytes).await.unwrap_err()));
+    let askew = v1::Shard { first_block: 1, blocks: 7, ..shard.clone() };
+    assert_eq!(peer.upload(header(&askew, &bytes), &bytes).await.unwrap_err().code(), Code::InvalidArgument);
+
+    assert_eq!(peer.upload(header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+    assert_eq!(peer.upload(header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::Duplicate);
+    let next = assignment(&mut responses).await.shard.unwrap();
+    assert_eq!(next.first_block, 1);
+    assert_eq!(peer.upload(header(&next, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+
+    let request = v1::WatchRequest { sweep_id: id.clone() };
+    let mut watched = peer.sweeps.watch(request).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(sweep) = watched.message().await.unwrap() {
+        last = Some(sweep);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.state(), last.digest.len(), last.artifacts.len()), (v1::SweepState::Complete, 64, 4));
+    assert_eq!(peer.upload(header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::NotNeeded);
+}
+
+/// Heartbeats keep a lease; silence loses it, and the shard goes to whoever is there.
+#[tokio::test]
+async fn a_silent_worker_loses_its_shard() {
+    let cluster = Cluster::start(&["--lease-ttl", "0.5"]);
+    let mut peer = Peer::of(&cluster).await;
+    peer.submit(SPEC, "").await.unwrap();
+    let (silent, mut responses) = peer.session(hello()).await.unwrap();
+    let lost = assignment(&mut responses).await.shard.unwrap();
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_millis(1500) {
+        silent.send(v1::SessionRequest { message: Some(Message::Heartbeat(v1::Heartbeat {})) }).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let mut other = Peer::of(&cluster).await;
+    let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert_eq!(workers[0].leases, 1, "{workers:?}");
+    let (messages, mut responses) =
+        other.session(v1::Hello { worker_id: "other".into(), lanes: 2, ..hello() }).await.unwrap();
+    tokio::spawn(async move {
+        let alive = || v1::SessionRequest { message: Some(Message::Heartbeat(v1::Heartbeat {})) };
+        while messages.send(alive()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    let mut seen = vec![assignment(&mut responses).await.shard.unwrap()];
+    seen.push(assignment(&mut responses).await.shard.unwrap());
+    assert!(seen.contains(&lost), "{seen:?} lacks {lost:?}");
+}
