@@ -57,6 +57,13 @@ impl Stream {
     }
 }
 
+/// The point of N(0, I) at which gradients are evaluated: every architecture of a sweep shares it.
+pub fn evaluation_point(seed: u64, index: u64, dimension: usize) -> Vec<f32> {
+    let mut point = vec![0.0; dimension];
+    Stream::new(seed, &["evaluation-point"], index).fill_normal(&mut point);
+    point
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,31 @@
-//! nadgrid-kernels
+//! nadgrid's own CPU numerics: central-difference gradients of random networks and the moments of a block.
+//!
+//! A change of one pixel reaches only a window of every feature map, so a gradient costs a fifteenth of the
+//! dense evaluations that define it. The bits of every result are the same on every CPU: each number is
+//! one chain of correctly rounded operations whose order does not depend on the instruction set.
+//! Deliberately absent: libtorch, threads, files, clocks, state kept between members.
+
+mod block;
+mod central_difference;
+mod conv;
+mod error;
+mod linear;
+mod moments;
+mod patch;
+mod plan;
+mod pool;
+mod simd;
+
+pub use block::block_moments;
+pub use central_difference::CentralDifference;
+pub use error::{KernelError, NotFinite};
+pub use moments::{moments, moments_on};
+pub use simd::InstructionSet;
+
+/// Raised whenever the bits of a result change; part of the numerics class.
+pub const VERSION: u32 = 1;
+
+/// The instruction set that this machine's results are computed with, for logs: they do not depend on it.
+pub fn instruction_set() -> &'static str {
+    InstructionSet::best().name()
+}

@@ -1,0 +1,316 @@
+//! Fully connected layers for a batch of rows: the first on windows of deltas, the middle ones on rows that a
+//! ReLU has half emptied, the last as one scalar product per row.
+//!
+//! Every output of the first and middle layers is one chain of fused multiply-adds over the inputs in order,
+//! from the base output or the bias; exact zeros of a middle layer's input are left out. A scalar product
+//! has sixteen chains, input i in chain i mod 16, summed by halves.
+
+use crate::simd::{Kernel, LANES, Line, Simd, flat, lines};
+
+/// A layer's shape and one member's weights, outputs along vectors, in panels of a few vectors:
+/// `[panel][input][vector of the panel]`.
+pub(crate) struct Linear {
+    /// Inputs in the order of this layer's rows, padding included.
+    places: usize,
+    panel: usize,
+    outputs: usize,
+    weights: Vec<Line>,
+    pub(crate) biases: Vec<Line>,
+}
+
+impl Linear {
+    /// A layer of `places` inputs as rows hold them, in panels of at most `panel` vectors.
+    pub(crate) fn new(places: usize, outputs: usize, panel: usize) -> Self {
+        let weights = vec![Line::ZERO; places * lines(outputs)];
+        Self { places, panel, outputs, weights, biases: vec![Line::ZERO; lines(outputs)] }
+    }
+
+    /// Lines of a row of outputs.
+    pub(crate) fn lines(&self) -> usize {
+        lines(self.outputs)
+    }
+
+    /// First line and width of every panel.
+    fn panels(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (lines, panel) = (self.lines(), self.panel);
+        (0..lines).step_by(panel).map(move |first| (first, panel.min(lines - first)))
+    }
+
+    /// Takes PyTorch's `[out, in]` weights; input i goes to `place(i)`.
+    #[inline(always)]
+    pub(crate) fn prepare<S: Simd>(&mut self, s: S, weights: &[f32], biases: &[f32], place: impl Fn(usize) -> usize) {
+        flat_copy(biases, &mut self.biases);
+        let inputs = weights.len() / self.outputs;
+        for (first, width) in self.panels() {
+            let panel = &mut self.weights[first * self.places..][..width * self.places];
+            for line in 0..width {
+                let output = (first + line) * LANES;
+                for input in (0..inputs).step_by(LANES) {
+                    let mut block = [s.splat(0.0); LANES];
+                    for (lane, vector) in block.iter_mut().enumerate().take(self.outputs - output) {
+                        *vector = load_padded(s, &weights[(output + lane) * inputs..][..inputs][input..]);
+                    }
+                    s.transpose(&mut block);
+                    for (lane, &vector) in block.iter().enumerate().take(inputs - input) {
+                        s.store(vector, &mut panel[place(input + lane) * width + line].0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to `rows` of outputs the product of rows of inputs `from .. from + length` with their weights.
+    /// Row r of the inputs starts at line `r * stride` of `inputs`.
+    #[inline(always)]
+    pub(crate) fn add<S: Simd>(
+        &self,
+        s: S,
+        rows: usize,
+        (inputs, stride): (&[Line], usize),
+        (from, length): (usize, usize),
+        outputs: &mut [Line],
+    ) {
+        for (first, width) in self.panels() {
+            let weights = &self.weights[first * self.places..][from * width..][..length * width];
+            let product = Product { rows, inputs, stride, weights, outputs, lines: self.lines(), first };
+            match width {
+                4 if S::PANEL >= 4 => s.vectorize(Tiles::<4, 4>(product)),
+                3 if S::PANEL >= 3 => s.vectorize(Tiles::<4, 3>(product)),
+                2 if S::PANEL >= 2 => s.vectorize(Tiles::<4, 2>(product)),
+                _ => s.vectorize(Tiles::<6, 1>(product)),
+            }
+        }
+    }
+
+    /// Rows of outputs from rows of inputs (whole lines, zero beyond the layer's inputs), bias included.
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(&self, s: S, rows: usize, inputs: &[Line], outputs: &mut [Line]) {
+        for (first, width) in self.panels() {
+            let sparse = Sparse {
+                rows,
+                inputs,
+                stride: lines(self.places),
+                weights: &self.weights[first * self.places..][..width * self.places],
+                biases: &self.biases[first..][..width],
+                outputs,
+                lines: self.lines(),
+                first,
+            };
+            match width {
+                6 if S::SPARSE_PANEL >= 6 => s.vectorize(SparseTiles::<6>(sparse)),
+                5 if S::SPARSE_PANEL >= 5 => s.vectorize(SparseTiles::<5>(sparse)),
+                4 if S::PANEL >= 4 => s.vectorize(SparseTiles::<4>(sparse)),
+                3 if S::SPARSE_PANEL >= 3 => s.vectorize(SparseTiles::<3>(sparse)),
+                2 if S::SPARSE_PANEL >= 2 => s.vectorize(SparseTiles::<2>(sparse)),
+                _ => s.vectorize(SparseTiles::<1>(sparse)),
+            }
+        }
+    }
+}
+
+/// Copies numbers into lines, the rest of the last line unchanged.
+fn flat_copy(from: &[f32], to: &mut [Line]) {
+    for (line, numbers) in to.iter_mut().zip(from.chunks(LANES)) {
+        line.0[..numbers.len()].copy_from_slice(numbers);
+    }
+}
+
+/// The first numbers as a vector, zeros where there are fewer than a vector's.
+#[inline(always)]
+fn load_padded<S: Simd>(s: S, numbers: &[f32]) -> S::F32 {
+    match numbers.first_chunk() {
+        Some(chunk) => s.load(chunk),
+        None => {
+            let mut padded = [0.0; LANES];
+            padded[..numbers.len()].copy_from_slice(numbers);
+            s.load(&padded)
+        }
+    }
+}
+
+/// max(x, 0) on every number.
+#[inline(always)]
+pub(crate) fn relu<S: Simd>(s: S, numbers: &mut [Line]) {
+    for line in numbers {
+        let value = s.relu(s.load(&line.0));
+        s.store(value, &mut line.0);
+    }
+}
+
+/// The scalar product of two vectors of one length.
+#[inline(always)]
+pub(crate) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = s.splat(0.0);
+    for (a, b) in a.iter().zip(b) {
+        sums = s.mul_add(s.load(a), s.load(b), sums);
+    }
+    if !a_rest.is_empty() {
+        sums = s.mul_add(load_padded(s, a_rest), load_padded(s, b_rest), sums);
+    }
+    s.sum(sums)
+}
+
+/// A dense product with one panel.
+struct Product<'a> {
+    rows: usize,
+    inputs: &'a [Line],
+    stride: usize,
+    weights: &'a [Line],
+    outputs: &'a mut [Line],
+    lines: usize,
+    first: usize,
+}
+
+/// The product in tiles of ROWS rows by WIDTH vectors held in registers.
+struct Tiles<'a, const ROWS: usize, const WIDTH: usize>(Product<'a>);
+
+impl<const ROWS: usize, const WIDTH: usize> Kernel for Tiles<'_, ROWS, WIDTH> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let mut row = 0;
+        while row + ROWS <= self.0.rows {
+            self.0.tile::<S, ROWS, WIDTH>(s, row);
+            row += ROWS;
+        }
+        while row + 2 <= self.0.rows {
+            self.0.tile::<S, 2, WIDTH>(s, row);
+            row += 2;
+        }
+        if row < self.0.rows {
+            self.0.tile::<S, 1, WIDTH>(s, row);
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const WIDTH: usize>(&mut self, s: S, row: usize) {
+        let (weights, _) = self.weights.as_chunks::<WIDTH>();
+        let mut inputs = [&[][..]; ROWS];
+        let mut sums = [[s.splat(0.0); WIDTH]; ROWS];
+        for r in 0..ROWS {
+            inputs[r] = &flat(&self.inputs[(row + r) * self.stride..])[..weights.len()];
+            let at = &self.outputs[(row + r) * self.lines + self.first..][..WIDTH];
+            for v in 0..WIDTH {
+                sums[r][v] = s.load(&at[v].0);
+            }
+        }
+        for (k, lines) in weights.iter().enumerate() {
+            let mut vectors = [s.splat(0.0); WIDTH];
+            for v in 0..WIDTH {
+                vectors[v] = s.load(&lines[v].0);
+            }
+            for r in 0..ROWS {
+                // SAFETY: every slice of `inputs` has as many numbers as `weights` has lines.
+                let x = s.splat(unsafe { *inputs[r].get_unchecked(k) });
+                for v in 0..WIDTH {
+                    sums[r][v] = s.mul_add(x, vectors[v], sums[r][v]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            let at = &mut self.outputs[(row + r) * self.lines + self.first..][..WIDTH];
+            for v in 0..WIDTH {
+                s.store(sums[r][v], &mut at[v].0);
+            }
+        }
+    }
+}
+
+/// A product of rows with many zeros with one panel.
+struct Sparse<'a> {
+    rows: usize,
+    inputs: &'a [Line],
+    stride: usize,
+    weights: &'a [Line],
+    biases: &'a [Line],
+    outputs: &'a mut [Line],
+    lines: usize,
+    first: usize,
+}
+
+/// The product two rows at a time, WIDTH vectors each in registers, visiting the inputs that are not zero.
+struct SparseTiles<'a, const WIDTH: usize>(Sparse<'a>);
+
+impl<const WIDTH: usize> Kernel for SparseTiles<'_, WIDTH> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let mut row = 0;
+        while row < self.0.rows {
+            // A last odd row is computed twice.
+            let rows = [row, (row + 1).min(self.0.rows - 1)];
+            self.0.pair::<S, WIDTH>(s, rows);
+            row += 2;
+        }
+    }
+}
+
+impl Sparse<'_> {
+    #[inline(always)]
+    fn pair<S: Simd, const WIDTH: usize>(&mut self, s: S, rows: [usize; 2]) {
+        let (weights, _) = self.weights.as_chunks::<WIDTH>();
+        let inputs = rows.map(|row| &self.inputs[row * self.stride..][..self.stride]);
+        let mut sums = [[s.splat(0.0); WIDTH]; 2];
+        for v in 0..WIDTH {
+            sums[0][v] = s.load(&self.biases[v].0);
+            sums[1][v] = sums[0][v];
+        }
+        for (word, lines) in inputs[0].chunks(4).enumerate() {
+            let other = &inputs[1][word * 4..][..lines.len()];
+            let weights = &weights[word * 64..];
+            // An overflow can leave NaNs beyond the inputs.
+            let inputs = u64::MAX >> (64 - weights.len().min(64));
+            let mut left = [mask(s, lines) & inputs, mask(s, other) & inputs];
+            while left[0] != 0 && left[1] != 0 {
+                visit::<S, WIDTH>(s, &mut left[0], lines, weights, &mut sums[0]);
+                visit::<S, WIDTH>(s, &mut left[1], other, weights, &mut sums[1]);
+            }
+            while left[0] != 0 {
+                visit::<S, WIDTH>(s, &mut left[0], lines, weights, &mut sums[0]);
+            }
+            while left[1] != 0 {
+                visit::<S, WIDTH>(s, &mut left[1], other, weights, &mut sums[1]);
+            }
+        }
+        for (row, sums) in rows.into_iter().zip(sums) {
+            let at = &mut self.outputs[row * self.lines + self.first..][..WIDTH];
+            for v in 0..WIDTH {
+                s.store(sums[v], &mut at[v].0);
+            }
+        }
+    }
+}
+
+/// Which of up to 64 numbers are not zero.
+#[inline(always)]
+fn mask<S: Simd>(s: S, lines: &[Line]) -> u64 {
+    let mut mask = 0;
+    for (i, line) in lines.iter().enumerate() {
+        mask |= u64::from(s.nonzero(s.load(&line.0))) << (i * LANES);
+    }
+    mask
+}
+
+/// Adds the product with the next number that is not zero.
+#[inline(always)]
+fn visit<S: Simd, const WIDTH: usize>(
+    s: S,
+    left: &mut u64,
+    numbers: &[Line],
+    weights: &[[Line; WIDTH]],
+    sums: &mut [S::F32; WIDTH],
+) {
+    let k = left.trailing_zeros() as usize;
+    *left &= *left - 1;
+    let x = s.splat(flat(numbers)[k]);
+    let weights = &weights[k];
+    for v in 0..WIDTH {
+        sums[v] = s.mul_add(x, s.load(&weights[v].0), sums[v]);
+    }
+}

@@ -1,0 +1,270 @@
+//! What of a network is known before any weight is: stages of feature maps, the window of each that
+//! a pixel reaches, and which pixels end in one window of the last map.
+//!
+//! Pure geometry: no numbers of any member are here.
+
+use crate::KernelError;
+use nadgrid_core::architecture::{Layer, Network, Parameter, Shape, Step, Window};
+use std::ops::Range;
+
+/// A step between two feature maps. A ReLU right before a maximum pool is one with it: both keep order,
+/// so the pool can go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Conv { kernel: usize, weight: usize },
+    Relu,
+    MaxPool { size: usize, relu: bool },
+    AvgPool { size: usize },
+}
+
+/// An operation with the shapes of its maps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage {
+    pub(crate) op: Op,
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+}
+
+impl Stage {
+    /// The network's steps that are one here.
+    fn steps(&self) -> usize {
+        if matches!(self.op, Op::MaxPool { relu: true, .. }) { 2 } else { 1 }
+    }
+}
+
+/// A fully connected layer, and whether a ReLU follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dense {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) weight: usize,
+    pub(crate) relu: bool,
+}
+
+/// What a later stage needs of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The new values, on whole pooling windows where a pool comes next.
+    Values,
+    /// New minus base, on what the pixel reaches: the next stage is linear.
+    Deltas,
+}
+
+/// A range that is copied freely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Span {
+    pub(crate) const fn len(self) -> usize {
+        self.end - self.start
+    }
+
+    pub(crate) const fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+impl From<&Range<usize>> for Span {
+    fn from(range: &Range<usize>) -> Self {
+        Self { start: range.start, end: range.end }
+    }
+}
+
+/// Along one axis of one map: what a pixel reaches, and what its patch holds (more where a pool needs it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) touched: Span,
+    pub(crate) stored: Span,
+}
+
+/// Pixels whose changes end in one window of the last map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) rows: Span,
+    pub(crate) columns: Span,
+}
+
+/// The geometry of a network.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) input: Shape,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) dense: Vec<Dense>,
+    /// For each pixel row, the reach in every map, the input's first.
+    row_reach: Vec<Reach>,
+    column_reach: Vec<Reach>,
+    pub(crate) groups: Vec<Group>,
+}
+
+impl Plan {
+    pub(crate) fn new(network: &Network) -> Result<Self, KernelError> {
+        let steps = network.steps();
+        // ReLU after Flatten is the same as before it.
+        let head = steps.iter().position(|s| matches!(s.layer, Layer::Linear { .. })).unwrap_or(steps.len());
+        let stages = stages(&steps[..head])?;
+        let dense = dense(&steps[head..], head)?;
+        let input = network.input();
+        let mut plan =
+            Self { input, stages, dense, row_reach: Vec::new(), column_reach: Vec::new(), groups: Vec::new() };
+        let spatial: Vec<&Step> = steps[..head].iter().filter(|s| s.is_spatial()).collect();
+        plan.row_reach = (0..input.height).flat_map(|at| plan.reach(&spatial, at, true)).collect();
+        plan.column_reach = (0..input.width).flat_map(|at| plan.reach(&spatial, at, false)).collect();
+        let runs = |length, last: &dyn Fn(usize) -> Span| {
+            let mut runs: Vec<Span> = Vec::new();
+            for at in 0..length {
+                match runs.last_mut() {
+                    Some(run) if last(run.start) == last(at) => run.end = at + 1,
+                    _ => runs.push(Span { start: at, end: at + 1 }),
+                }
+            }
+            runs
+        };
+        let maps = plan.stages.len();
+        let rows = runs(input.height, &|row| plan.rows(row)[maps].touched);
+        let columns = runs(input.width, &|column| plan.columns(column)[maps].touched);
+        plan.groups =
+            rows.iter().flat_map(|&rows| columns.iter().map(move |&columns| Group { rows, columns })).collect();
+        Ok(plan)
+    }
+
+    /// The reach of a pixel row (or column) in every map.
+    fn reach(&self, spatial: &[&Step], at: usize, is_row: bool) -> Vec<Reach> {
+        let mut window = Window::pixel(at.min(self.input.height - 1), at.min(self.input.width - 1));
+        let axis = |window: &Window| Span::from(if is_row { &window.rows } else { &window.columns });
+        let mut maps = vec![axis(&window)];
+        let mut steps = spatial.iter();
+        for stage in &self.stages {
+            for step in steps.by_ref().take(stage.steps()) {
+                window = step.reach(&window);
+            }
+            // What has fallen into a pool's dropped remainder stays lost.
+            let lost = maps.last().is_some_and(|span| span.len() == 0);
+            maps.push(if lost { Span::default() } else { axis(&window) });
+        }
+        maps.iter().enumerate().map(|(map, &touched)| Reach { touched, stored: self.stored(map, &maps) }).collect()
+    }
+
+    /// What a patch of map `map` holds: whole windows of the pool that reads it.
+    fn stored(&self, map: usize, touched: &[Span]) -> Span {
+        match self.stages.get(map).map(|stage| stage.op) {
+            Some(Op::MaxPool { size, .. } | Op::AvgPool { size }) if touched[map + 1].len() > 0 => {
+                let pooled = touched[map + 1];
+                touched[map].union(Span { start: pooled.start * size, end: pooled.end * size })
+            }
+            _ => touched[map],
+        }
+    }
+
+    /// For every map, what pixel row `row` reaches.
+    pub(crate) fn rows(&self, row: usize) -> &[Reach] {
+        let maps = self.stages.len() + 1;
+        &self.row_reach[row * maps..][..maps]
+    }
+
+    /// For every map, what pixel column `column` reaches.
+    pub(crate) fn columns(&self, column: usize) -> &[Reach] {
+        let maps = self.stages.len() + 1;
+        &self.column_reach[column * maps..][..maps]
+    }
+
+    /// The form in which patches of map `map` are wanted.
+    pub(crate) fn form(&self, map: usize) -> Form {
+        match self.stages.get(map).map(|stage| stage.op) {
+            None | Some(Op::Conv { .. }) => Form::Deltas,
+            Some(_) => Form::Values,
+        }
+    }
+
+    /// The last map, which the first fully connected layer reads.
+    pub(crate) fn last_map(&self) -> Shape {
+        self.stages.last().map_or(self.input, |stage| stage.output)
+    }
+
+    /// The most positions that a patch of map `map` holds.
+    pub(crate) fn largest_patch(&self, map: usize) -> usize {
+        let rows = (0..self.input.height).map(|row| self.rows(row)[map].stored.len()).max();
+        let columns = (0..self.input.width).map(|column| self.columns(column)[map].stored.len()).max();
+        rows.unwrap_or(0) * columns.unwrap_or(0)
+    }
+}
+
+/// The steps before the first fully connected layer.
+fn stages(steps: &[Step]) -> Result<Vec<Stage>, KernelError> {
+    let mut stages: Vec<Stage> = Vec::new();
+    let mut flat = false;
+    for (layer, step) in steps.iter().enumerate() {
+        let op = match step.layer {
+            Layer::Flatten => {
+                flat = true;
+                continue;
+            }
+            Layer::Relu if flat => {
+                return Err(unsupported(layer, &step.layer, "a ReLU goes before the flatten"));
+            }
+            Layer::Conv2d { .. } | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => {
+                return Err(unsupported(layer, &step.layer, "nothing spatial follows a flatten"));
+            }
+            Layer::Conv2d { kernel, .. } => Op::Conv { kernel, weight: step.weight.unwrap_or_default() },
+            Layer::MaxPool2d { size } => match stages.last() {
+                Some(Stage { op: Op::Relu, .. }) => {
+                    stages.pop();
+                    Op::MaxPool { size, relu: true }
+                }
+                _ => Op::MaxPool { size, relu: false },
+            },
+            Layer::AvgPool2d { size } => Op::AvgPool { size },
+            Layer::Relu => Op::Relu,
+            Layer::Linear { .. } => continue,
+        };
+        stages.push(Stage { op, input: step.input, output: step.output });
+    }
+    Ok(stages)
+}
+
+/// The steps from the first fully connected layer on.
+fn dense(steps: &[Step], head: usize) -> Result<Vec<Dense>, KernelError> {
+    let mut dense: Vec<Dense> = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        match (&step.layer, dense.last_mut()) {
+            (Layer::Linear { features, .. }, _) => dense.push(Dense {
+                inputs: step.input.len(),
+                outputs: *features,
+                weight: step.weight.unwrap_or_default(),
+                relu: false,
+            }),
+            (Layer::Relu, Some(last)) => last.relu = true,
+            (Layer::Flatten, _) => {}
+            (layer, _) => {
+                return Err(unsupported(head + at, layer, "only ReLU and linear layers follow a linear layer"));
+            }
+        }
+    }
+    if dense.is_empty() {
+        return Err(KernelError::Unsupported { layer: head, what: "end", why: "a network ends in linear layers" });
+    }
+    Ok(dense)
+}
+
+fn unsupported(layer: usize, what: &Layer, why: &'static str) -> KernelError {
+    let what = match what {
+        Layer::Conv2d { .. } => "conv2d",
+        Layer::Relu => "relu",
+        Layer::MaxPool2d { .. } => "maxpool2d",
+        Layer::AvgPool2d { .. } => "avgpool2d",
+        Layer::Flatten => "flatten",
+        Layer::Linear { .. } => "linear",
+    };
+    KernelError::Unsupported { layer, what, why }
+}
+
+/// Weight and bias of a layer: its parameter and the next.
+pub(crate) fn weight_and_bias(parameters: &[Parameter], weight: usize) -> (Range<usize>, Range<usize>) {
+    (parameters[weight].range.clone(), parameters[weight + 1].range.clone())
+}

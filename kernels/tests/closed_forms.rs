@@ -1,0 +1,114 @@
+//! Linear models, whose gradients and covariances are known, through the real path of a block.
+
+mod support;
+
+use faer::{Mat, Side};
+use nadgrid_core::architecture::{Layer, Network, Shape, find};
+use nadgrid_core::grid::Node;
+use nadgrid_core::moments::Moments;
+use nadgrid_core::random::evaluation_point;
+use nadgrid_core::tree::{Fold, root};
+use nadgrid_kernels::{CentralDifference, KernelError, block_moments};
+use support::parameters;
+
+const SIDE: usize = 8;
+const D: usize = SIDE * SIDE;
+const MEMBERS: u64 = 4096;
+const BLOCK: u64 = 32;
+
+/// Moments of all members by blocks and the fixed tree, as a sweep computes them.
+fn moments(network: &Network) -> Moments {
+    let mut plan = CentralDifference::new(network).unwrap();
+    let point = evaluation_point(1, 0, D);
+    let blocks = MEMBERS / BLOCK;
+    let mut fold = Fold::over_all(blocks, |a: Moments, b: Moments| a.merge(&b));
+    for block in 0..blocks {
+        let members = block * BLOCK..(block + 1) * BLOCK;
+        fold.push(Node::block(block), block_moments(&mut plan, 1, "linear", members, &point, 100.0).unwrap()).unwrap();
+    }
+    fold.finish(root(blocks)).unwrap()
+}
+
+/// The covariance S/(N − 1) as a full matrix.
+fn covariance(moments: &Moments) -> Mat<f64> {
+    let at = |i: usize, j: usize| i * D - i * i.saturating_sub(1) / 2 + j - i;
+    Mat::from_fn(D, D, |i, j| moments.scatter[at(i.min(j), i.max(j))] / (moments.count - 1) as f64)
+}
+
+fn small(layers: Vec<Layer>) -> Network {
+    Network::new(layers, Shape { channels: 1, height: SIDE, width: SIDE }).unwrap()
+}
+
+/// SCIENCE section 4, 1: the gradient is minus the weights. ±step·w is rounded once, and so is the quotient.
+#[test]
+fn a_logistic_regressions_gradient_is_its_weights() {
+    for (channels, outputs) in [(1, 1), (1, 2), (3, 10)] {
+        let network = support::network("logreg", channels, outputs);
+        let mut plan = CentralDifference::new(&network).unwrap();
+        let d = channels * 1024;
+        let (parameters, point) = (parameters(&network, 4), evaluation_point(2, 0, d));
+        for step in [100.0, 1.0, 1e-3] {
+            let mut gradient = vec![0.0; d];
+            plan.gradient(&parameters, &point, step, &mut gradient).unwrap();
+            for (pixel, (g, w)) in gradient.iter().zip(&parameters[..d]).enumerate() {
+                assert!((g + w).abs() <= 2.0 * f32::EPSILON * w.abs(), "pixel {pixel} at {step}: {g} for {w}");
+            }
+        }
+    }
+}
+
+/// SCIENCE section 4, 1: covariance I/(3D), every element within 5 standard errors. A variance of
+/// U(−b, b) has standard error λ√(0.8/N), a covariance λ/√N.
+#[test]
+fn a_logistic_regressions_covariance_is_isotropic() {
+    let network = find("logreg").unwrap().network(Shape { channels: 1, height: SIDE, width: SIDE }, 1).unwrap();
+    let covariance = covariance(&moments(&network));
+    let expected = 1.0 / (3.0 * D as f64);
+    for i in 0..D {
+        for j in 0..D {
+            let (value, error) = if i == j { (expected, 0.8f64) } else { (0.0, 1.0) };
+            let error = expected * (error / MEMBERS as f64).sqrt();
+            let got = covariance[(i, j)];
+            assert!((got - value).abs() < 5.0 * error, "({i}, {j}): {got} for {value} ± {error}");
+        }
+    }
+}
+
+/// SCIENCE section 4, 2: average pool 2 x 2 and one linear layer. With A the pooling matrix and τ² = 1/(3·D/4)
+/// the weights' variance: D/4 eigenvalues around τ²/4, whose space is that of A's right singular
+/// vectors, and a null space of 3D/4.
+#[test]
+fn an_average_pools_covariance_is_its_own_projector() {
+    let network = small(vec![Layer::AvgPool2d { size: 2 }, Layer::Flatten, Layer::Linear { name: "fc", features: 1 }]);
+    let covariance = covariance(&moments(&network));
+    let evd = covariance.self_adjoint_eigen(Side::Lower).unwrap();
+    let values: Vec<f64> = (0..D).rev().map(|i| evd.S()[i]).collect();
+    let rank = D / 4;
+    let expected = 1.0 / (3.0 * rank as f64) / 4.0;
+    // Marchenko and Pastur's edges with 10 % to spare: the spectrum of D/4 equal eigenvalues from N samples.
+    let spread = (rank as f64 / MEMBERS as f64).sqrt();
+    let (low, high) = ((1.0 - 1.1 * spread).powi(2), (1.0 + 1.1 * spread).powi(2));
+    for value in &values[..rank] {
+        assert!((low..high).contains(&(value / expected)), "{value} for {expected}");
+    }
+    // The null space is null to the gradients' rounding: (f32 epsilon)².
+    for value in &values[rank..] {
+        assert!(value.abs() < 1e-13 * expected, "{value}");
+    }
+    // A's right singular vectors: one per pooling window, 1/2 on each of its pixels.
+    let right = Mat::from_fn(D, rank, |pixel, window| {
+        let (row, column) = (pixel / SIDE / 2, pixel % SIDE / 2);
+        if row * SIDE / 2 + column == window { 0.5 } else { 0.0 }
+    });
+    let top = evd.U().subcols(D - rank, rank);
+    let overlap = (top.transpose() * &right).squared_norm_l2() / rank as f64;
+    assert!((overlap - 1.0).abs() < 1e-6, "{overlap}");
+}
+
+#[test]
+fn a_block_names_the_member_that_overflows() {
+    let network = support::network("lenet", 1, 1);
+    let mut plan = CentralDifference::new(&network).unwrap();
+    let fault = block_moments(&mut plan, 1, "lenet", 7..9, &evaluation_point(1, 0, 1024), f32::INFINITY);
+    assert_eq!(fault.err(), Some(KernelError::NotFinite { member: 7, pixel: 0 }));
+}
