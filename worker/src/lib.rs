@@ -3,8 +3,8 @@
 //! Threads: a session and an uploader, each with a small runtime of its own, and as many lanes as shards are computed at
 //! once; they meet at the [`board`]. Deliberately absent: any state on disk, and any say in what is computed when.
 
-pub mod board;
 pub mod bench;
+pub mod board;
 pub mod cli;
 pub mod compute;
 pub mod config;
@@ -49,8 +49,7 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
     let (results, received) = unbounded_channel();
     let (url, reconnect_timeout) = (config.coordinator.clone(), config.reconnect_timeout);
     let lane_threads = lane::start(lanes, &machine, &board, &results)?;
-    let uploads =
-        Uploads { url: url.clone(), identity: identity.clone(), board: board.clone(), reconnect_timeout };
+    let uploads = Uploads { url: url.clone(), identity: identity.clone(), board: board.clone(), reconnect_timeout };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;
     let connect_timeout = config.connect_timeout;

@@ -1,0 +1,54 @@
+//! Waits between attempts: doubling, with jitter, so that a fleet does not come back in step.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Attempts at one thing, up to a limit of time.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    since: Instant,
+    limit: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    /// Begins now.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { since: Instant::now(), limit, next: FIRST }
+    }
+
+    /// How long to wait before another attempt; `None` when the time is up.
+    pub(crate) fn wait(&mut self) -> Option<Duration> {
+        let left = self.limit.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())?;
+        let wait = self.next.mul_f64(0.5 + 0.5 * unit());
+        self.next = (self.next * 2).min(LONGEST);
+        Some(wait.min(left))
+    }
+
+    /// Time since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+/// A number in [0, 1), not for numerics.
+fn unit() -> f64 {
+    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_limit_and_end_in_time() {
+        let mut backoff = Backoff::new(Duration::from_secs(3600));
+        let waits: Vec<Duration> = (0..20).map_while(|_| backoff.wait()).collect();
+        assert!(waits[0] >= FIRST / 2 && waits[0] <= FIRST);
+        assert!(waits[19] >= LONGEST / 2 && waits.iter().all(|wait| *wait <= LONGEST));
+        assert_eq!(Backoff::new(Duration::ZERO).wait(), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The command line: flags over the configuration, and the benchmarks.
+
+use crate::config::Flags;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Computes shards of sweeps for a nadgrid coordinator.
+///
+/// Every flag but --until-stdin-closes is also a key of the configuration file (`--connect-timeout` is
+/// `connect_timeout`) and a variable (`NADGRID_CONNECT_TIMEOUT`). NADGRID_LOG sets what is logged.
+#[derive(Debug, Parser)]
+#[command(name = "nadgrid-worker", version)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    /// End, as on SIGTERM, when standard input is closed
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+    /// Something other than to work
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Configuration file, TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The coordinator [default: http://127.0.0.1:7400]
+    #[arg(long, value_name = "URL")]
+    coordinator: Option<String>,
+    /// auto, cpu, cuda or cuda:N [default: auto]
+    #[arg(long)]
+    device: Option<String>,
+    /// Shards computed at once [default: all cores on a CPU, 1 on a GPU]
+    #[arg(long, value_name = "N")]
+    lanes: Option<String>,
+    /// What people call this worker [default: the host's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// auto, patch or dense [default: auto, patch on a CPU and dense on a GPU]
+    #[arg(long)]
+    evaluation: Option<String>,
+    /// How long to wait for a coordinator that was never reached [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    connect_timeout: Option<String>,
+    /// How long to wait for a coordinator that was lost [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    reconnect_timeout: Option<String>,
+}
+
+/// What to do instead of working for a coordinator.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure this machine
+    Bench {
+        /// What of it.
+        #[command(subcommand)]
+        bench: Bench,
+    },
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Central differences and their moments, networks per second, by the code that computes shards
+    Jacobian(Jacobian),
+}
+
+/// Of the benchmark `jacobian`.
+#[derive(Debug, Args)]
+pub struct Jacobian {
+    /// A name of the registry
+    #[arg(long, default_value = "lenet")]
+    pub architecture: String,
+    /// How many networks
+    #[arg(long, default_value_t = 128)]
+    pub networks: u64,
+    /// Shards computed at once [default: all cores on a CPU, 1 on a GPU]
+    #[arg(long, value_name = "N")]
+    pub lanes: Option<u32>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// auto, patch or dense
+    #[arg(long, default_value = "auto")]
+    pub evaluation: String,
+    /// One line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Cli {
+    /// The flags that lie over the configuration.
+    pub fn flags(&self) -> Flags {
+        let Options { config, coordinator, device, lanes, name, evaluation, connect_timeout, reconnect_timeout } =
+            &self.options;
+        let values = vec![
+            ("coordinator", coordinator.clone()),
+            ("device", device.clone()),
+            ("lanes", lanes.clone()),
+            ("name", name.clone()),
+            ("evaluation", evaluation.clone()),
+            ("connect_timeout", connect_timeout.clone()),
+            ("reconnect_timeout", reconnect_timeout.clone()),
+        ];
+        Flags { config: config.clone(), values }
+    }
+}
+
+impl Jacobian {
+    /// The flags that mean the same as those of a worker.
+    pub fn flags(&self) -> Flags {
+        let values = vec![
+            ("device", Some(self.device.clone())),
+            ("lanes", self.lanes.map(|lanes| lanes.to_string())),
+            ("evaluation", Some(self.evaluation.clone())),
+        ];
+        Flags { config: None, values }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["nadgrid-worker", "--lanes", "3", "--connect-timeout", "2"]);
+        let given: Vec<_> = cli.flags().values.into_iter().filter(|(_, value)| value.is_some()).collect();
+        assert_eq!(given, [("lanes", Some("3".to_owned())), ("connect_timeout", Some("2".to_owned()))]);
+    }
+}

@@ -1,0 +1,246 @@
+//! The worker's configuration: a TOML file, then `NADGRID_...` variables, then flags; what comes later wins.
+//!
+//! An unknown key or variable is an error that names it: a misspelt one must not pass for a default.
+//! Deliberately absent: reading the process's environment or arguments, which the caller hands in.
+
+use crate::device::{DeviceChoice, Evaluation};
+use config::{Config as Layers, File, FileFormat, Map, Value};
+use nadgrid_core::text;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+use tonic::transport::Uri;
+
+const KEYS: [&str; 7] =
+    ["coordinator", "device", "lanes", "name", "evaluation", "connect_timeout", "reconnect_timeout"];
+
+const PREFIX: &str = "NADGRID_";
+
+/// Variables, less the prefix, that mean something to another program of nadgrid or to another part of this one. The
+/// last is the build's own, which `cargo run` passes on.
+const KNOWN_ELSEWHERE: [&str; 9] =
+    ["CONFIG", "LOG", "DATA", "LISTEN", "OUT", "WORKERS", "BIN_DIR", "CACHE", "LIBTORCH_BUILT_FOR"];
+
+/// Most lanes that make sense on one machine.
+const MAX_LANES: u32 = 1024;
+/// Longest wait in seconds: a week.
+const MAX_WAIT: f64 = 7.0 * 86_400.0;
+
+/// A configuration that is refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The file cannot be read or is no TOML.
+    #[error("{}: {reason}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A key that means nothing.
+    #[error("{origin}: unknown key `{key}`{hint}; known are {}", KEYS.join(", "))]
+    UnknownKey {
+        /// The file.
+        origin: String,
+        /// The key.
+        key: String,
+        /// A likely correction.
+        hint: String,
+    },
+    /// A variable that means nothing.
+    #[error("unknown variable {PREFIX}{name}{hint}")]
+    UnknownVariable {
+        /// Its name, less the prefix.
+        name: String,
+        /// A likely correction.
+        hint: String,
+    },
+    /// A value of the wrong type or out of range.
+    #[error("{key} = {value}: {accepted}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        accepted: String,
+    },
+    /// A value of the wrong type, in the reader's words.
+    #[error("{0}")]
+    Type(String),
+}
+
+/// What the worker runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// URL of the coordinator.
+    pub coordinator: String,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Shards to compute at once; by default one for each core, or one on a GPU.
+    pub lanes: Option<u32>,
+    /// What people call this worker.
+    pub name: String,
+    /// How central differences are evaluated; by default what suits the device.
+    pub evaluation: Option<Evaluation>,
+    /// How long to wait for a coordinator that was never reached.
+    pub connect_timeout: Duration,
+    /// How long to wait for a coordinator that was lost.
+    pub reconnect_timeout: Duration,
+}
+
+/// The values of flags; what is `None` was not given.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// Key and value of the others.
+    pub values: Vec<(&'static str, Option<String>)>,
+}
+
+/// As the layers give it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default = "default_coordinator")]
+    coordinator: String,
+    #[serde(default = "auto")]
+    device: String,
+    lanes: Option<u32>,
+    name: Option<String>,
+    #[serde(default = "auto")]
+    evaluation: String,
+    #[serde(default = "default_connect_timeout")]
+    connect_timeout: f64,
+    #[serde(default = "default_reconnect_timeout")]
+    reconnect_timeout: f64,
+}
+
+fn default_coordinator() -> String {
+    "http://127.0.0.1:7400".to_owned()
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+fn default_connect_timeout() -> f64 {
+    30.0
+}
+
+fn default_reconnect_timeout() -> f64 {
+    600.0
+}
+
+impl Config {
+    /// Puts the layers together. `variables` is the environment; names without the prefix `NADGRID_` are ignored.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, file or variable.
+    pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let variables = known_variables(variables)?;
+        let mut layers = Layers::builder();
+        if let Some(path) = flags.config.clone().or_else(|| variables.get("config").map(PathBuf::from)) {
+            let file = Layers::builder().add_source(read(&path)?).build();
+            let file = file.map_err(|e| ConfigError::File { path: path.clone(), reason: e.to_string() })?;
+            check_keys(&path, file.cache.clone().into_table().unwrap_or_default())?;
+            layers = layers.add_source(file);
+        }
+        let set = |error: config::ConfigError| ConfigError::Type(error.to_string());
+        for key in KEYS {
+            let flag = flags.values.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.as_deref());
+            let value = flag.or_else(|| variables.get(key).map(String::as_str));
+            layers = layers.set_override_option(key, value).map_err(set)?;
+        }
+        layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?.check()
+    }
+}
+
+impl Raw {
+    fn check(self) -> Result<Config, ConfigError> {
+        let refuse = |key, value: &dyn std::fmt::Display, accepted: String| ConfigError::Value {
+            key,
+            value: value.to_string(),
+            accepted,
+        };
+        let host = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        if !self.coordinator.parse::<Uri>().is_ok_and(|uri| host(&uri)) {
+            return Err(refuse("coordinator", &self.coordinator, "a URL, http://HOST:PORT".into()));
+        }
+        let device = self.device.parse().map_err(|accepted| refuse("device", &self.device, accepted))?;
+        let evaluation = match self.evaluation.as_str() {
+            "auto" => None,
+            "patch" => Some(Evaluation::Patch),
+            "dense" => Some(Evaluation::Dense),
+            other => return Err(refuse("evaluation", &other, "one of auto, patch, dense".into())),
+        };
+        if let Some(lanes) = self.lanes.filter(|lanes| !(1..=MAX_LANES).contains(lanes)) {
+            return Err(refuse("lanes", &lanes, format!("from 1 to {MAX_LANES}")));
+        }
+        let name = self.name.unwrap_or_else(host_name);
+        if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+            return Err(refuse("name", &format!("{name:?}"), "1 to 100 characters".into()));
+        }
+        let wait = |key, seconds: f64| match Duration::try_from_secs_f64(seconds) {
+            Ok(wait) if seconds <= MAX_WAIT => Ok(wait),
+            _ => Err(refuse(key, &seconds, format!("seconds, from 0 to {MAX_WAIT}"))),
+        };
+        Ok(Config {
+            coordinator: self.coordinator,
+            device,
+            lanes: self.lanes,
+            name,
+            evaluation,
+            connect_timeout: wait("connect_timeout", self.connect_timeout)?,
+            reconnect_timeout: wait("reconnect_timeout", self.reconnect_timeout)?,
+        })
+    }
+}
+
+/// Those of nadgrid's variables that this program reads, by lower-case name less the prefix.
+fn known_variables(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<std::collections::BTreeMap<String, String>, ConfigError> {
+    let mut known = std::collections::BTreeMap::new();
+    for (name, value) in variables {
+        let Some(name) = name.strip_prefix(PREFIX) else { continue };
+        let key = name.to_ascii_lowercase();
+        let ours = name == key.to_ascii_uppercase() && (KEYS.contains(&key.as_str()) || name == "CONFIG");
+        if ours {
+            known.insert(key, value);
+        } else if !KNOWN_ELSEWHERE.contains(&name) {
+            let nearest = text::nearest(&key, KEYS);
+            let hint = nearest.map_or(String::new(), |n| format!("; did you mean {PREFIX}{}?", n.to_ascii_uppercase()));
+            return Err(ConfigError::UnknownVariable { name: name.to_owned(), hint });
+        }
+    }
+    Ok(known)
+}
+
+fn read(path: &Path) -> Result<File<config::FileSourceString, FileFormat>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ConfigError::File { path: path.to_owned(), reason: format!("cannot be read: {e}") })?;
+    Ok(File::from_str(&text, FileFormat::Toml))
+}
+
+fn check_keys(path: &Path, table: Map<String, Value>) -> Result<(), ConfigError> {
+    let mut keys: Vec<String> = table.into_keys().collect();
+    keys.sort();
+    match keys.into_iter().find(|key| !KEYS.contains(&key.as_str())) {
+        Some(key) => {
+            let hint = text::nearest(&key, KEYS).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+            Err(ConfigError::UnknownKey { origin: path.display().to_string(), key, hint })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The host's name; `worker` where it has none.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

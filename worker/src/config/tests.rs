@@ -1,0 +1,63 @@
+use super::*;
+use std::io::Write;
+
+fn load(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+    let stored = file.map(|text| {
+        let mut stored = tempfile::NamedTempFile::new().expect("a file");
+        stored.write_all(text.as_bytes()).expect("room for it");
+        stored
+    });
+    let flags = Flags {
+        config: stored.as_ref().map(|stored| stored.path().to_owned()),
+        values: flags.iter().map(|(key, value)| (*key, Some((*value).to_owned()))).collect(),
+    };
+    Config::load(&flags, variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "lanes = 2\nname = 'file'\nconnect_timeout = 1.5\ndevice = 'cpu'";
+    let config = load(Some(file), &[("NADGRID_NAME", "variable"), ("NADGRID_LANES", "3")], &[("lanes", "4")]).unwrap();
+    assert_eq!((config.lanes, config.name.as_str()), (Some(4), "variable"));
+    assert_eq!((config.device, config.connect_timeout), (DeviceChoice::Cpu, Duration::from_millis(1500)));
+    assert_eq!(config.coordinator, "http://127.0.0.1:7400");
+}
+
+#[test]
+fn defaults_suffice() {
+    let config = load(None, &[("PATH", "/bin"), ("NADGRID_LOG", "debug"), ("NADGRID_DATA", "/d")], &[]).unwrap();
+    assert_eq!((config.device, config.lanes, config.evaluation), (DeviceChoice::Auto, None, None));
+    assert!(!config.name.is_empty());
+}
+
+#[test]
+fn what_is_unknown_is_named() {
+    let said = |result: Result<Config, ConfigError>| result.unwrap_err().to_string();
+    let unknown = said(load(Some("lanse = 2"), &[], &[]));
+    assert!(unknown.contains("unknown key `lanse`; did you mean `lanes`?"), "{unknown}");
+    assert!(said(load(Some("[lanes]\nx = 1"), &[], &[])).contains("lanes"));
+    assert!(said(load(Some("lanes ="), &[], &[])).contains("/tmp"));
+    let variable = said(load(None, &[("NADGRID_DEVISE", "cpu")], &[]));
+    assert_eq!(variable, "unknown variable NADGRID_DEVISE; did you mean NADGRID_DEVICE?");
+    let flags = Flags { config: Some("/no/such/file.toml".into()), values: Vec::new() };
+    assert!(said(Config::load(&flags, std::iter::empty())).starts_with("/no/such/file.toml: cannot be read"));
+}
+
+#[test]
+fn wrong_values_name_the_key_and_what_is_accepted() {
+    for (key, value, words) in [
+        ("coordinator", "127.0.0.1:7400", "http://HOST:PORT"),
+        ("coordinator", "https://there", "http://HOST:PORT"),
+        ("device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
+        ("evaluation", "sparse", "auto, patch, dense"),
+        ("lanes", "0", "from 1 to 1024"),
+        ("lanes", "many", "lanes"),
+        ("connect_timeout", "-1", "seconds"),
+        ("reconnect_timeout", "inf", "seconds"),
+        ("name", "", "1 to 100"),
+    ] {
+        let error = load(None, &[], &[(key, value)]).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(words), "{key} = {value}: {error}");
+    }
+}

@@ -1,0 +1,222 @@
+//! The device to compute on, and the numerics class that follows from it.
+//!
+//! [`prepare`] is called once, before any thread computes: it opens CUDA where there is one and makes libtorch exact
+//! and deterministic. Deliberately absent: more than one device per worker; start one worker for each GPU.
+
+mod cuda;
+
+use crate::libtorch::{self, Nondeterminism};
+use nadgrid_core::LIBTORCH_VERSION;
+use nadgrid_core::numerics::NumericsClass;
+use std::str::FromStr;
+use std::sync::Once;
+use tch::Device;
+use thiserror::Error;
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where libtorch sees one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    /// What is accepted.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+                number.map(Self::Cuda).ok_or_else(|| "one of auto, cpu, cuda or cuda:N".to_owned())
+            }
+        }
+    }
+}
+
+/// How a central difference is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation {
+    /// Only what a pixel can reach, by nadgrid's own kernels, on a CPU.
+    Patch,
+    /// Every forward pass whole, as one tensor program on libtorch.
+    Dense,
+}
+
+impl Evaluation {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Patch => "patch",
+            Self::Dense => "dense",
+        }
+    }
+}
+
+/// A device that cannot be had.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// libtorch is another release or cannot be set up.
+    #[error(transparent)]
+    Libtorch(#[from] libtorch::Error),
+    /// The loaded libtorch is not the one that nadgrid's classes name.
+    #[error("libtorch {found} is loaded, this nadgrid needs {LIBTORCH_VERSION}")]
+    Release {
+        /// The loaded one.
+        found: String,
+    },
+    /// No such GPU.
+    #[error("device = cuda:{wanted}: {found}")]
+    NoSuchGpu {
+        /// Number of the GPU.
+        wanted: usize,
+        /// What there is instead.
+        found: String,
+    },
+    /// The CUDA run-time does not say what the GPU is.
+    #[error("cannot ask the GPU for its architecture: {0}")]
+    Unnamed(String),
+    /// The patch kernels run on CPUs.
+    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto or dense")]
+    PatchOnGpu,
+}
+
+/// A device that is ready.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// For tensors.
+    pub device: Device,
+    /// How differences are evaluated.
+    pub evaluation: Evaluation,
+    /// What its results are labelled with.
+    pub class: NumericsClass,
+}
+
+impl Machine {
+    /// One lane per core on a CPU, one on a GPU.
+    pub fn default_lanes(&self) -> u32 {
+        if self.device.is_cuda() {
+            return 1;
+        }
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(u32::MAX))
+    }
+
+    /// What the arithmetic runs on, for people.
+    pub fn instruction_set(&self) -> &str {
+        match self.evaluation {
+            Evaluation::Patch => nadgrid_kernels::instruction_set(),
+            Evaluation::Dense => &self.class.arithmetic,
+        }
+    }
+}
+
+/// Finds the device and makes libtorch ready for it.
+///
+/// # Errors
+/// [`DeviceError`] when the device is absent or libtorch is not the right one.
+pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<Machine, DeviceError> {
+    libtorch::check_release()?;
+    let found = libtorch::version();
+    if found != LIBTORCH_VERSION {
+        return Err(DeviceError::Release { found });
+    }
+    let device = find(choice)?;
+    let evaluation = match (device, evaluation) {
+        (Device::Cuda(_), Some(Evaluation::Patch)) => return Err(DeviceError::PatchOnGpu),
+        (Device::Cuda(_), _) => Evaluation::Dense,
+        (_, chosen) => chosen.unwrap_or(Evaluation::Patch),
+    };
+    be_exact()?;
+    Ok(Machine { device, evaluation, class: class(device, evaluation)? })
+}
+
+fn find(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Cuda(wanted) => {
+            let opened = libtorch::open_cuda()?;
+            let count = if opened { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
+            let found = match (opened, count) {
+                (_, count) if wanted < count => return Ok(Device::Cuda(wanted)),
+                (false, _) => "this libtorch has no CUDA half (libtorch_cuda.so is not beside it)".to_owned(),
+                (true, 0) => "libtorch sees no GPU".to_owned(),
+                (true, 1) => "libtorch sees one GPU, cuda:0".to_owned(),
+                (true, count) => format!("libtorch sees {count} GPUs, cuda:0 to cuda:{}", count - 1),
+            };
+            Err(DeviceError::NoSuchGpu { wanted, found })
+        }
+        DeviceChoice::Auto => {
+            let opened = libtorch::open_cuda().unwrap_or_else(|error| {
+                tracing::warn!("computing on the CPU: {error}");
+                false
+            });
+            Ok(if opened && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu })
+        }
+    }
+}
+
+/// float32 means float32, the same input gives the same bits, and these do not depend on the number of cores: a lane is
+/// one thread.
+fn be_exact() -> Result<(), DeviceError> {
+    static INTEROP: Once = Once::new();
+    libtorch::forbid_tf32()?;
+    libtorch::be_deterministic(Nondeterminism::Error)?;
+    // libtorch takes this once per process.
+    INTEROP.call_once(|| tch::set_num_interop_threads(1));
+    be_one_thread();
+    Ok(())
+}
+
+/// Keeps libtorch's operations on the thread that calls them. Each lane says so for itself: OpenMP's setting is a thread's.
+pub(crate) fn be_one_thread() {
+    tch::set_num_threads(1);
+}
+
+fn class(device: Device, evaluation: Evaluation) -> Result<NumericsClass, DeviceError> {
+    let arithmetic = match (device, evaluation) {
+        (_, Evaluation::Patch) => "portable".to_owned(),
+        (Device::Cuda(number), _) => cuda::architecture(number).map_err(DeviceError::Unnamed)?,
+        _ => libtorch::cpu_capability()?.to_ascii_lowercase(),
+    };
+    Ok(NumericsClass {
+        device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
+        arithmetic,
+        evaluation: evaluation.as_str().to_owned(),
+        libtorch: LIBTORCH_VERSION.to_owned(),
+        precision: "fp32".to_owned(),
+        kernels: nadgrid_kernels::VERSION,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_always_there_and_its_class_says_how_it_rounds() {
+        let patch = prepare(DeviceChoice::Cpu, None).unwrap();
+        assert_eq!((patch.class.device.as_str(), patch.class.arithmetic.as_str()), ("cpu", "portable"));
+        assert_eq!((patch.class.evaluation.as_str(), patch.class.libtorch.as_str()), ("patch", LIBTORCH_VERSION));
+        let dense = prepare(DeviceChoice::Cpu, Some(Evaluation::Dense)).unwrap();
+        assert_ne!(dense.class.arithmetic, "portable");
+        assert_ne!(patch.class, dense.class);
+        assert!(patch.default_lanes() >= 1);
+    }
+
+    #[test]
+    fn an_absent_gpu_is_one_clear_line() {
+        if prepare(DeviceChoice::Cuda(0), None).is_ok() {
+            return;
+        }
+        let error = prepare(DeviceChoice::Cuda(3), None).unwrap_err().to_string();
+        assert!(error.starts_with("device = cuda:3: ") && !error.contains('\n'), "{error}");
+        assert_eq!(prepare(DeviceChoice::Auto, None).unwrap().device, Device::Cpu);
+    }
+}

@@ -1,0 +1,39 @@
+//! Connections to the coordinator, and what its answers mean.
+
+use nadgrid_proto::status::describe;
+use std::error::Error;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// A connection to `url`, made when it is first used. A peer that has gone silent is found out by pings.
+pub(crate) fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(2 * KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}
+
+/// Whether trying again cannot help.
+pub(crate) fn is_final(status: &Status) -> bool {
+    use Code::{FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unimplemented};
+    matches!(
+        status.code(),
+        FailedPrecondition | InvalidArgument | NotFound | PermissionDenied | Unauthenticated | Unimplemented
+    )
+}
+
+/// One line: the innermost cause of a broken connection, else what the coordinator said.
+pub(crate) fn reason(status: &Status) -> String {
+    let mut innermost: Option<&dyn Error> = status.source();
+    while let Some(next) = innermost.and_then(Error::source) {
+        innermost = Some(next);
+    }
+    innermost.map_or_else(|| describe(status), ToString::to_string)
+}

@@ -1,0 +1,59 @@
+//! Why the worker ends other than by being asked to, and the exit code that says so to scripts.
+
+use crate::config::ConfigError;
+use crate::device::DeviceError;
+use nadgrid_core::text;
+use std::time::Duration;
+use thiserror::Error;
+
+/// One line for people; [`WorkerError::exit_code`] for programs.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// A key of the configuration, a variable or a flag is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The machine cannot do what is asked.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The coordinator did not answer for as long as the worker waits for it.
+    #[error("cannot reach the coordinator at {url}: {reason} (tried for {})", text::duration(.tried_for.as_secs_f64()))]
+    Unreachable {
+        /// Where it should be.
+        url: String,
+        /// What went wrong last.
+        reason: String,
+        /// For how long.
+        tried_for: Duration,
+    },
+    /// The coordinator answered that it will not have this worker.
+    #[error("the coordinator at {url} refuses this worker: {reason}")]
+    Refused {
+        /// Where it is.
+        url: String,
+        /// In its words.
+        reason: String,
+    },
+    /// A shard of a benchmark failed.
+    #[error("the benchmark failed: {0}")]
+    Bench(String),
+    /// The operating system gave no thread or no runtime.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What was to be started.
+        what: &'static str,
+        /// Its words.
+        source: std::io::Error,
+    },
+}
+
+impl WorkerError {
+    /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Unreachable { .. } => 3,
+            Self::Refused { .. } => 4,
+            Self::Device(_) | Self::Bench(_) | Self::Start { .. } => 1,
+        }
+    }
+}

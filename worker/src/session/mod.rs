@@ -1,0 +1,164 @@
+//! The session with the coordinator, on an OS thread and a runtime of its own: heartbeats leave, whatever the lanes do.
+//!
+//! ```text
+//!              hello, welcome                    stop
+//!  connecting ───────────────▶ serving ─────────────────▶ leaving ──▶ (end)
+//!    ▲   │                        │ connection lost
+//!    │   └─▶ refused: the end     │
+//!    └───── reconnecting ◀────────┘   lanes compute on; what is held is named in the next hello
+//! ```
+//!
+//! Deliberately absent: results, which travel by [`crate::upload`].
+
+mod serve;
+
+use crate::backoff::Backoff;
+use crate::board::Board;
+use crate::endpoint;
+use crate::error::WorkerError;
+use nadgrid_core::PROTOCOL_VERSION;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message as Request;
+use nadgrid_proto::v1::session_response::Message as Response;
+use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// Until the welcome, a coordinator may take this long.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
+const OUTBOX: usize = 256;
+
+/// What this worker says of itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// New with every run of the program.
+    pub worker_id: String,
+    /// For people.
+    pub name: String,
+    /// Numerics class of its results.
+    pub class: v1::NumericsClass,
+    /// Shards it computes at once.
+    pub lanes: u32,
+}
+
+impl Identity {
+    /// An identity of its own.
+    pub fn new(name: String, class: v1::NumericsClass, lanes: u32) -> Self {
+        Self { worker_id: uuid::Uuid::new_v4().to_string(), name, class, lanes }
+    }
+
+    fn hello(&self, held: Vec<v1::Shard>) -> v1::Hello {
+        v1::Hello {
+            worker_id: self.worker_id.clone(),
+            name: self.name.clone(),
+            protocol_version: PROTOCOL_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            numerics_class: Some(self.class.clone()),
+            lanes: self.lanes,
+            held,
+        }
+    }
+}
+
+/// What a session needs to know.
+pub(crate) struct Session {
+    pub(crate) url: String,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect_timeout: Duration,
+    /// Asks it to end.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A connection after its welcome.
+struct Open {
+    requests: mpsc::Sender<v1::SessionRequest>,
+    responses: Streaming<v1::SessionResponse>,
+    heartbeat: Duration,
+}
+
+/// How serving a connection ended.
+enum End {
+    /// The worker was asked to stop, and has said goodbye.
+    Left,
+    /// The connection broke.
+    Lost(String),
+}
+
+impl Session {
+    /// Starts the thread; it ends with the session.
+    pub(crate) fn start(self) -> Result<JoinHandle<Result<(), WorkerError>>, WorkerError> {
+        let failed = |source| WorkerError::Start { what: "the session", source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        Builder::new().name("session".to_owned()).spawn(move || runtime.block_on(self.keep())).map_err(failed)
+    }
+
+    /// Keeps a session with the coordinator until asked to stop, refused, or out of time.
+    async fn keep(&self) -> Result<(), WorkerError> {
+        let channel = endpoint::channel(&self.url)
+            .map_err(|e| WorkerError::Refused { url: self.url.clone(), reason: format!("no usable URL: {e}") })?;
+        let mut backoff = Backoff::new(self.connect_timeout);
+        loop {
+            let Some(opened) = self.stop.run_until_cancelled(self.open(channel.clone())).await else {
+                return Ok(());
+            };
+            let reason = match opened {
+                Ok(open) => match self.serve(open).await {
+                    End::Left => return Ok(()),
+                    End::Lost(reason) => {
+                        tracing::warn!("lost the coordinator at {}: {reason}", self.url);
+                        backoff = Backoff::new(self.reconnect_timeout);
+                        reason
+                    }
+                },
+                Err(status) if endpoint::is_final(&status) => {
+                    return Err(WorkerError::Refused { url: self.url.clone(), reason: endpoint::reason(&status) });
+                }
+                Err(status) => endpoint::reason(&status),
+            };
+            let Some(wait) = backoff.wait() else {
+                let (url, tried_for) = (self.url.clone(), backoff.elapsed());
+                return Err(WorkerError::Unreachable { url, reason, tried_for });
+            };
+            tracing::debug!("no coordinator at {}, trying again in {wait:.1?}: {reason}", self.url);
+            if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Connects, says hello and waits for the welcome.
+    async fn open(&self, channel: Channel) -> Result<Open, Status> {
+        let (requests, outbox) = mpsc::channel(OUTBOX);
+        let hello = Request::Hello(self.identity.hello(self.board.held()));
+        requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
+        let handshake = async {
+            let mut client = WorkerServiceClient::new(channel);
+            let mut responses = client.session(ReceiverStream::new(outbox)).await?.into_inner();
+            let first = responses.message().await?.and_then(|response| response.message);
+            match first {
+                Some(Response::Welcome(welcome)) => Ok((responses, welcome)),
+                Some(_) => Err(Status::unknown("the first message was no welcome")),
+                None => Err(Status::new(Code::Unavailable, "the session was closed before the welcome")),
+            }
+        };
+        let (responses, welcome) = tokio::time::timeout(HANDSHAKE, handshake)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no welcome came"))??;
+        tracing::info!(coordinator = %self.url, version = welcome.coordinator_version, "connected");
+        let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
+        Ok(Open { requests, responses, heartbeat })
+    }
+}
+
+fn request(message: Request) -> v1::SessionRequest {
+    v1::SessionRequest { message: Some(message) }
+}

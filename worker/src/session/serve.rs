@@ -1,0 +1,87 @@
+//! Serving one connection: heartbeats, news and goodbye one way, assignments and revocations the other.
+
+use super::{End, Open, Session, request};
+use crate::board::Task;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message as Request;
+use nadgrid_proto::v1::session_response::Message as Response;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How often progress is told at most.
+const PROGRESS: Duration = Duration::from_millis(200);
+/// How long results may take to go out once the worker stops.
+const LAST_UPLOADS: Duration = Duration::from_secs(5);
+/// How long the goodbye may take to be answered by the end of the stream.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Serves a connection until it breaks or the worker is asked to stop.
+    pub(super) async fn serve(&self, mut open: Open) -> End {
+        let mut heartbeat = interval(open.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = interval(PROGRESS);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What an earlier session was told, this one was not.
+        let mut sent = self.tell(&open.requests, false);
+        while sent.is_ok() {
+            sent = tokio::select! {
+                () = self.stop.cancelled() => return self.leave(open).await,
+                response = open.responses.message() => match response {
+                    Ok(Some(response)) => {
+                        self.receive(response);
+                        Ok(())
+                    }
+                    Ok(None) => return End::Lost("it ended the session".to_owned()),
+                    Err(status) => return End::Lost(crate::endpoint::reason(&status)),
+                },
+                _ = heartbeat.tick() => send(&open.requests, Request::Heartbeat(v1::Heartbeat {})),
+                _ = progress.tick() => self.tell(&open.requests, true),
+                () = self.board.has_news() => self.tell(&open.requests, false),
+            };
+        }
+        End::Lost(sent.err().unwrap_or_default())
+    }
+
+    fn tell(&self, requests: &mpsc::Sender<v1::SessionRequest>, progress: bool) -> Result<(), String> {
+        self.board.news(progress).into_iter().try_for_each(|news| send(requests, news))
+    }
+
+    fn receive(&self, response: v1::SessionResponse) {
+        match response.message {
+            Some(Response::Assignment(v1::Assignment { shard: Some(shard), spec, architecture })) => {
+                tracing::debug!(sweep = shard.sweep_id, architecture, blocks = ?shard.range(), "assigned");
+                self.board.assign(Task::new(shard, spec, architecture));
+            }
+            Some(Response::Revocation(v1::Revocation { shard: Some(shard), reason })) => {
+                let held = self.board.revoke(&shard);
+                tracing::debug!(sweep = shard.sweep_id, blocks = ?shard.range(), held, "revoked: {reason}");
+            }
+            // A second welcome changes nothing; what a newer coordinator says besides is not for us.
+            other => tracing::debug!("ignored {other:?}"),
+        }
+    }
+
+    /// Gives back what is not computed, lets results go out, and says goodbye.
+    async fn leave(&self, open: Open) -> End {
+        let Open { requests, mut responses, .. } = open;
+        self.board.close();
+        if timeout(LAST_UPLOADS, self.board.all_uploaded()).await.is_err() {
+            tracing::warn!("stopping before all results are uploaded; others will compute them again");
+        }
+        if send(&requests, Request::Goodbye(v1::Goodbye {})).is_ok() {
+            drop(requests);
+            // The coordinator ends the stream once it has read the goodbye.
+            let _ = timeout(FAREWELL, async { while let Ok(Some(_)) = responses.message().await {} }).await;
+        }
+        End::Left
+    }
+}
+
+fn send(requests: &mpsc::Sender<v1::SessionRequest>, message: Request) -> Result<(), String> {
+    requests.try_send(request(message)).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => "it reads no messages".to_owned(),
+        mpsc::error::TrySendError::Closed(_) => "the connection is closed".to_owned(),
+    })
+}

@@ -1,0 +1,239 @@
+//! A whole worker in this process, against a coordinator that the test plays.
+
+mod support;
+
+use nadgrid_core::moments::{Moments, partial_bytes};
+use nadgrid_core::spec::Spec;
+use nadgrid_kernels::{CentralDifference, block_moments};
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message;
+use nadgrid_worker::compute::evaluation_point;
+use nadgrid_worker::config::{Config, Flags};
+use nadgrid_worker::error::WorkerError;
+use nadgrid_worker::run;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use support::{Coordinator, Heard};
+use tokio_util::sync::CancellationToken;
+
+/// 16 x 16 pixels: fast in debug builds too.
+const SMALL: &str = "name = 'small'\nseed = 4\narchitectures = ['lenet']\ninput = { height = 16, width = 16 }\n\
+                     [nads]\nnetworks = 4096\nblock_size = 4";
+/// D = 1024: a partial of more than 4 MiB, tonic's limit for one message.
+const WIDE: &str = "name = 'wide'\narchitectures = ['logreg']\n[nads]\nnetworks = 64\nblock_size = 16";
+
+struct Worker {
+    stop: CancellationToken,
+    thread: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Worker {
+    fn start(url: &str, options: &[(&'static str, &str)]) -> Self {
+        let fixed = [("coordinator", url), ("device", "cpu"), ("connect_timeout", "10"), ("reconnect_timeout", "10")];
+        let all = options.iter().copied().chain(fixed);
+        let values = all.map(|(key, value)| (key, Some(value.to_owned()))).collect();
+        let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        Self { stop, thread: std::thread::spawn(move || run(&config, stopped)) }
+    }
+
+    fn stop(self) -> Result<(), WorkerError> {
+        self.stop.cancel();
+        self.thread.join().unwrap()
+    }
+}
+
+fn shard(first_block: u64, blocks: u64) -> v1::Shard {
+    v1::Shard { sweep_id: "s".into(), job: 0, first_block, blocks }
+}
+
+fn count(heard: &Heard, which: impl Fn(&Message) -> bool) -> usize {
+    heard.messages.iter().filter(|(_, message)| which(message)).count()
+}
+
+/// The moments by their definition: every block by the kernels, merged in pairs.
+fn directly(spec: &str, blocks: std::ops::Range<u64>) -> Moments {
+    let spec = Spec::from_toml(spec).unwrap();
+    let architecture = &spec.architectures[0];
+    let network = spec.network(architecture).unwrap();
+    let point = evaluation_point(spec.seed, network.input().len());
+    let mut plan = CentralDifference::new(&network).unwrap();
+    let size = u64::from(spec.nads.block_size);
+    let mut block = |b: u64| {
+        block_moments(&mut plan, spec.seed, architecture, b * size..(b + 1) * size, &point, spec.nads.step as f32)
+            .unwrap()
+    };
+    let mut level: Vec<Moments> = blocks.map(&mut block).collect();
+    while level.len() > 1 {
+        level = level.chunks(2).map(|pair| pair[0].clone().merge(&pair[1])).collect();
+    }
+    level.remove(0)
+}
+
+#[test]
+fn a_shard_comes_back_as_the_moments_of_its_members() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "2"), ("name", "w")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    script.assign(SMALL, "lenet", &shard(8, 8));
+    script.assign(WIDE, "logreg", &shard(0, 4));
+    script.until("two uploads", |heard| heard.uploads.len() == 2);
+    script.heard(|heard| {
+        let hello = &heard.hellos[0];
+        assert_eq!((hello.name.as_str(), hello.lanes, hello.held.len()), ("w", 2, 0));
+        assert_eq!(hello.protocol_version, nadgrid_core::PROTOCOL_VERSION);
+        let class = hello.numerics_class.as_ref().unwrap();
+        assert_eq!((class.device.as_str(), class.arithmetic.as_str()), ("cpu", "portable"));
+        let upload = |blocks| heard.uploads.iter().find(|u| u.header.shard.as_ref().unwrap().blocks == blocks).unwrap();
+        assert_eq!(upload(8).bytes, directly(SMALL, 8..16).to_bytes());
+        assert_eq!(upload(4).bytes, directly(WIDE, 0..4).to_bytes());
+        assert_eq!(upload(4).bytes.len(), partial_bytes(1024));
+        assert!(upload(4).bytes.len() > 4 << 20, "this must not fit one message");
+        let header = &upload(8).header;
+        assert_eq!((&header.worker_id, header.numerics_class.as_ref()), (&hello.worker_id, Some(class)));
+        assert!(header.seconds > 0.0);
+    });
+    script.until("both computed", |heard| count(heard, |m| matches!(m, Message::Computed(_))) == 2);
+    worker.stop().unwrap();
+    script.until("the end", |heard| heard.ended == 1);
+    script.heard(|heard| assert!(matches!(heard.messages.last(), Some((_, Message::Goodbye(_))))));
+}
+
+#[test]
+fn heartbeats_and_progress_leave_a_busy_worker_and_a_revocation_ends_it() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    // Far more than a test takes.
+    script.assign(SMALL, "lenet", &shard(0, 1024));
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_millis(1500));
+    script.heard(|heard| {
+        let beats: Vec<Instant> = heard
+            .messages
+            .iter()
+            .filter(|(at, m)| *at > began && matches!(m, Message::Heartbeat(_)))
+            .map(|(at, _)| *at)
+            .collect();
+        // One every 50 ms is due; machines that run tests stall.
+        assert!(beats.len() >= 8, "{} heartbeats", beats.len());
+        let longest = beats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest < Duration::from_millis(700), "{longest:?} without a heartbeat");
+        let told = count(heard, |m| matches!(m, Message::Progress(_)));
+        assert!((1..=9).contains(&told), "{told} messages of progress in 1.5 s");
+    });
+    script.revoke(&shard(0, 1024));
+    script.assign(SMALL, "lenet", &shard(1016, 4));
+    script.until("the next shard", |heard| heard.uploads.len() == 1);
+    script.heard(|heard| assert_eq!(heard.uploads[0].header.shard, Some(shard(1016, 4))));
+    worker.stop().unwrap();
+}
+
+#[test]
+fn after_a_lost_connection_it_names_what_it_holds_and_finishes_it() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    script.assign(SMALL, "lenet", &shard(0, 64));
+    script.assign(SMALL, "lenet", &shard(64, 1));
+    script.until("progress", |heard| count(heard, |m| matches!(m, Message::Progress(_))) > 0);
+    script.hang_up();
+    script.until("a second hello", |heard| heard.hellos.len() == 2);
+    script.heard(|heard| {
+        assert_eq!(heard.hellos[0].worker_id, heard.hellos[1].worker_id);
+        assert_eq!(heard.hellos[1].held, [shard(0, 64), shard(64, 1)]);
+    });
+    script.until("the uploads", |heard| heard.uploads.len() == 2);
+    script.heard(|heard| assert_eq!(heard.uploads[0].bytes, directly(SMALL, 0..64).to_bytes()));
+    worker.stop().unwrap();
+}
+
+/// The coordinator dies while a shard is computed and is back on its port after the result was ready.
+#[test]
+fn a_result_outlives_the_coordinator() {
+    let coordinator = Coordinator::start();
+    let address = coordinator.address;
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    coordinator.script.until("a hello", |heard| heard.hellos.len() == 1);
+    coordinator.script.assign(SMALL, "lenet", &shard(0, 8));
+    coordinator.script.until("something", |heard| !heard.messages.is_empty());
+    let script = coordinator.die();
+    std::thread::sleep(Duration::from_millis(800));
+    let before = script.heard(|heard| heard.uploads.len());
+    let again = Coordinator::on(address, script);
+    again.script.until("the upload", |heard| heard.uploads.len() == 1);
+    again.script.until("a second hello", |heard| heard.hellos.len() == 2);
+    assert!(before == 0, "the coordinator died too late for this test to show anything");
+    worker.stop().unwrap();
+}
+
+#[test]
+fn uploads_are_tried_again_and_given_up_only_with_a_word() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    script.fail_next_upload(Reason::PayloadDamaged.status("flipped"));
+    script.fail_next_upload(Reason::ShuttingDown.status("restarting"));
+    script.assign(SMALL, "lenet", &shard(0, 1));
+    script.until("the third attempt", |heard| heard.uploads.len() == 1);
+    (0..4).for_each(|_| script.fail_next_upload(Reason::PayloadDamaged.status("flipped")));
+    script.assign(SMALL, "lenet", &shard(1, 1));
+    let failure = |kind: v1::FailureKind, words: &'static str| {
+        move |heard: &Heard| {
+            let fits = |m: &Message| matches!(m, Message::Failure(f) if f.kind() == kind && f.message.contains(words));
+            count(heard, fits) == 1
+        }
+    };
+    script.until("giving up", failure(v1::FailureKind::Transient, "flipped"));
+    script.fail_next_upload(Reason::PayloadInvalid.status("scatter[3] is NaN"));
+    script.assign(SMALL, "lenet", &shard(2, 1));
+    script.until("a refused upload", failure(v1::FailureKind::Task, "scatter[3] is NaN"));
+    script.assign("name = 'x'", "lenet", &shard(3, 1));
+    script.until("a refused spec", failure(v1::FailureKind::Spec, "the spec is refused"));
+    worker.stop().unwrap();
+}
+
+#[test]
+fn stopping_gives_back_a_running_shard_within_a_block() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "2")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    (0..3).for_each(|i| script.assign(SMALL, "lenet", &shard(i * 256, 256)));
+    script.until("progress", |heard| count(heard, |m| matches!(m, Message::Progress(_))) > 0);
+    let began = Instant::now();
+    worker.stop().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    script.until("the end", |heard| heard.ended == 1);
+    script.heard(|heard| {
+        assert!(heard.uploads.is_empty());
+        assert!(matches!(heard.messages.last(), Some((_, Message::Goodbye(_)))));
+    });
+}
+
+#[test]
+fn a_refusal_is_final_and_an_absent_coordinator_is_waited_for_no_longer_than_asked() {
+    let coordinator = Coordinator::start();
+    coordinator.script.refuse_next(Reason::ShuttingDown.status("restarting"));
+    coordinator.script.refuse_next(Reason::ProtocolMismatch.status("this coordinator speaks protocol 2, the worker 1"));
+    let refused = Worker::start(&coordinator.url(), &[]).thread.join().unwrap().unwrap_err();
+    assert_eq!(refused.exit_code(), 4);
+    assert!(refused.to_string().contains("speaks protocol 2"), "{refused}");
+    let url = coordinator.url();
+    drop(coordinator.die());
+    let began = Instant::now();
+    let flags = [("coordinator", url.as_str()), ("device", "cpu"), ("connect_timeout", "0.7")];
+    let values = flags.map(|(key, value)| (key, Some(value.to_owned()))).into();
+    let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
+    let absent = run(&config, CancellationToken::new()).unwrap_err();
+    assert_eq!(absent.exit_code(), 3);
+    let line = absent.to_string();
+    assert!(line.starts_with(&format!("cannot reach the coordinator at {url}: Connection refused")), "{line}");
+    assert!((0.7..6.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+}

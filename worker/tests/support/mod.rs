@@ -1,0 +1,189 @@
+//! A coordinator for tests: real gRPC over loopback, told what to do by the test, noting what it hears.
+
+use nadgrid_proto::chunks::Assembler;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message as Request;
+use nadgrid_proto::v1::session_response::Message as Response;
+use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
+
+/// A partial that came whole.
+pub(crate) struct Upload {
+    pub(crate) header: v1::PartialHeader,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) hellos: Vec<v1::Hello>,
+    /// Everything after the hellos, with its time.
+    pub(crate) messages: Vec<(Instant, Request)>,
+    pub(crate) uploads: Vec<Upload>,
+    /// Sessions that have ended.
+    pub(crate) ended: usize,
+}
+
+#[derive(Default)]
+struct Told {
+    /// To the session that is open.
+    session: Option<Sender<Result<v1::SessionResponse, Status>>>,
+    /// Answers to the next hellos, instead of a welcome.
+    refusals: VecDeque<Status>,
+    /// Answers to the next uploads, instead of taking them.
+    upload_failures: VecDeque<Status>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    heard: Arc<Mutex<Heard>>,
+    told: Arc<Mutex<Told>>,
+}
+
+pub(crate) struct Coordinator {
+    pub(crate) script: Script,
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    runtime: Runtime,
+}
+
+impl Coordinator {
+    pub(crate) fn start() -> Self {
+        Self::on("127.0.0.1:0".parse().unwrap(), Script::default())
+    }
+
+    /// Listens; the port may have been another coordinator's.
+    pub(crate) fn on(address: SocketAddr, script: Script) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, service) = (CancellationToken::new(), WorkerServiceServer::new(script.clone()));
+        let stopped = stop.clone();
+        runtime.spawn(async move {
+            let server = tonic::transport::Server::builder().add_service(service);
+            let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
+            stopped.run_until_cancelled(serve).await
+        });
+        Self { script, address, stop, runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Dies with all its connections; gives back what it heard.
+    pub(crate) fn die(self) -> Script {
+        self.stop.cancel();
+        self.script.told.lock().unwrap().session = None;
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        self.script
+    }
+}
+
+impl Script {
+    pub(crate) fn say(&self, message: Response) {
+        let told = self.told.lock().unwrap();
+        let session = told.session.as_ref().expect("a session is open");
+        session.try_send(Ok(v1::SessionResponse { message: Some(message) })).unwrap();
+    }
+
+    pub(crate) fn assign(&self, spec: &str, architecture: &str, shard: &v1::Shard) {
+        let (spec, architecture) = (spec.to_owned(), architecture.to_owned());
+        self.say(Response::Assignment(v1::Assignment { shard: Some(shard.clone()), spec, architecture }));
+    }
+
+    pub(crate) fn revoke(&self, shard: &v1::Shard) {
+        self.say(Response::Revocation(v1::Revocation { shard: Some(shard.clone()), reason: "test".into() }));
+    }
+
+    /// Ends the open session, as a broken connection does.
+    pub(crate) fn hang_up(&self) {
+        self.told.lock().unwrap().session = None;
+    }
+
+    pub(crate) fn refuse_next(&self, status: Status) {
+        self.told.lock().unwrap().refusals.push_back(status);
+    }
+
+    pub(crate) fn fail_next_upload(&self, status: Status) {
+        self.told.lock().unwrap().upload_failures.push_back(status);
+    }
+
+    pub(crate) fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
+        look(&self.heard.lock().unwrap())
+    }
+
+    /// Waits until something was heard.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Heard) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.heard(&holds) {
+            assert!(Instant::now() < deadline, "waited too long for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Script {
+    type SessionStream = ReceiverStream<Result<v1::SessionResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: GrpcRequest<Streaming<v1::SessionRequest>>,
+    ) -> Result<GrpcResponse<Self::SessionStream>, Status> {
+        let mut requests = request.into_inner();
+        let Some(Request::Hello(hello)) = requests.message().await?.and_then(|request| request.message) else {
+            return Err(Status::invalid_argument("no hello"));
+        };
+        if let Some(refusal) = self.told.lock().unwrap().refusals.pop_front() {
+            return Err(refusal);
+        }
+        self.heard.lock().unwrap().hellos.push(hello);
+        let (session, responses) = channel(64);
+        let welcome = v1::Welcome { coordinator_version: "test".into(), heartbeat_interval_ms: 50 };
+        let _ = session.try_send(Ok(v1::SessionResponse { message: Some(Response::Welcome(welcome)) }));
+        self.told.lock().unwrap().session = Some(session);
+        let heard = self.heard.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                heard.lock().unwrap().messages.extend(request.message.map(|message| (Instant::now(), message)));
+            }
+            heard.lock().unwrap().ended += 1;
+        });
+        Ok(GrpcResponse::new(ReceiverStream::new(responses)))
+    }
+
+    async fn upload_partial(
+        &self,
+        request: GrpcRequest<Streaming<v1::UploadPartialRequest>>,
+    ) -> Result<GrpcResponse<v1::UploadPartialResponse>, Status> {
+        let mut parts = request.into_inner();
+        let failure = self.told.lock().unwrap().upload_failures.pop_front();
+        let Some(Part::Header(header)) = parts.message().await?.and_then(|request| request.part) else {
+            return Err(Status::invalid_argument("no header"));
+        };
+        let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
+        let mut assembler = Assembler::new(header.size, 1 << 30, &header.digest).map_err(damaged)?;
+        while let Some(request) = parts.message().await? {
+            if let Some(Part::Data(data)) = request.part {
+                assembler.push(&data).map_err(damaged)?;
+            }
+        }
+        let (bytes, _) = assembler.finish().map_err(damaged)?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        self.heard.lock().unwrap().uploads.push(Upload { header, bytes });
+        let verdict = v1::Verdict::Committed.into();
+        Ok(GrpcResponse::new(v1::UploadPartialResponse { verdict }))
+    }
+}
