@@ -1,1 +1,34 @@
-//! nadgrid-client
+//! The client library: everything the `nadgrid` command does with a coordinator, for other programs.
+//!
+//! ```text
+//! Client   connect, plan, submit, get, list, cancel, workers     (one call each)
+//!          watch           a stream that outlives the coordinator's restarts
+//!          read_artifact   chunks put together and checked
+//! fetch    a finished sweep's files, drawn and moved into place as a whole
+//! ```
+//!
+//! Deliberately absent: terminals, exit codes, starting programs (the command does those), and any numerics.
+
+mod artifact;
+mod client;
+mod draw;
+mod error;
+mod fetch;
+mod paths;
+mod record;
+mod staging;
+mod views;
+mod watch;
+
+pub use client::{Client, Plan};
+pub use draw::{Drawing, Spectrum, draw};
+pub use error::{Error, Refusal};
+pub use fetch::{Fetched, FetchedArchitecture, ensure_complete, fetch};
+pub use nadgrid_proto::v1;
+pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
+pub use staging::Staging;
+pub use views::{ArtifactView, JobPlanView, JobView, PlanView, SweepView, WorkerView};
+pub use watch::{Patience, WatchEvent};
+
+/// This library's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,263 @@
+//! What can be typed. Every flag has a variable of the same name, `NADGRID_...`.
+
+use super::Failure;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use nadgrid_core::environment::{PREFIX, own_values};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where a coordinator listens unless told otherwise.
+const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7400";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    failed: a file, a figure, a damaged payload, an unknown sweep
+  2    wrong usage, or a spec that is refused
+  3    the coordinator cannot be reached
+  4    the sweep has failed or was cancelled
+  130  interrupted
+
+Every flag can also be given as a variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
+Results go to stdout, progress and errors to stderr.";
+
+/// Measures Neural Anisotropy Directions of neural-network architectures, on this machine or on a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "nadgrid", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The coordinator's address [default: http://127.0.0.1:7400]
+    #[arg(long, global = true, env = "NADGRID_COORDINATOR", value_name = "URL", hide_env_values = true)]
+    pub(crate) coordinator: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The coordinator's address, given or default.
+    pub(crate) fn address(&self) -> String {
+        self.coordinator.clone().unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned())
+    }
+}
+
+/// The variables that stand for flags. They are meant for this command, not for programs that it starts.
+pub(crate) fn variables() -> Vec<String> {
+    let command = Cli::command();
+    let all = command.get_arguments().chain(command.get_subcommands().flat_map(|c| c.get_arguments()));
+    let variables: BTreeSet<String> =
+        all.filter_map(|a| a.get_env()).map(|name| name.to_string_lossy().into_owned()).collect();
+    variables.into_iter().collect()
+}
+
+/// Refuses a misspelt `NADGRID_...` variable, which would else be ignored without a word.
+pub(crate) fn check_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let own: Vec<String> = variables().iter().map(|name| name.replacen(PREFIX, "", 1).to_lowercase()).collect();
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    own_values(all.into_iter().filter_map(text), &own).map(drop).map_err(|e| Failure::Usage(e.to_string()))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compute a sweep on this machine: starts a coordinator and workers, and ends them afterwards
+    Run(RunArgs),
+    /// Tell what a sweep will take: with --coordinator on its workers, else on this machine
+    Plan(PlanArgs),
+    /// Submit a sweep, and print its id
+    Submit(SubmitArgs),
+    /// List the newest sweeps
+    List(ListArgs),
+    /// Show one sweep
+    Status(SweepArgs),
+    /// Follow a sweep until it has ended
+    Watch(WatchArgs),
+    /// Cancel a sweep
+    Cancel(SweepArgs),
+    /// Fetch the files of a complete sweep, and draw its figures
+    Fetch(FetchArgs),
+    /// Compare two sets of NADs, subspace by subspace
+    Compare(CompareArgs),
+    /// List the coordinator's workers
+    Workers(WorkersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// The spec, a TOML file; `-` reads standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) file: PathBuf,
+    /// Change a key of the spec, for example `--set nads.networks=256`; may be given again
+    #[arg(long, env = "NADGRID_SET", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long, env = "NADGRID_JSON")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PatienceArgs {
+    /// How long the coordinator may be away at a stretch, in seconds
+    #[arg(long, env = "NADGRID_PATIENCE", value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) patience: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
+    /// Submitting again with the same key gives the same sweep [default: a new key]
+    #[arg(long, env = "NADGRID_KEY", value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Follow the sweep until it has ended
+    #[arg(long, env = "NADGRID_WATCH")]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// At most this many
+    #[arg(long, env = "NADGRID_LIMIT", value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// The sweep's id, as `submit` printed it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The sweep's id, as `submit` printed it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// The sweep's id, as `submit` printed it
+    pub(crate) id: String,
+    /// The folder to fill; made when it is not there
+    #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
+    /// The folder to fill; made when it is not there
+    #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Workers to start; they share this machine's cores
+    #[arg(long, env = "NADGRID_WORKERS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) workers: u32,
+    /// What the workers compute on: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "NADGRID_DEVICE", value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub(crate) device: String,
+    /// Keep the coordinator's state and all logs, and say where they are
+    #[arg(long, env = "NADGRID_KEEP_STATE")]
+    pub(crate) keep_state: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// A folder `DIR/nads/ARCHITECTURE`, or a .npy file whose rows are NADs
+    pub(crate) a: PathBuf,
+    /// Another one
+    pub(crate) b: PathBuf,
+    /// Networks behind A, where no sweep.json says so; singular values are comparable only with both
+    #[arg(long, env = "NADGRID_NETWORKS_A", value_name = "N")]
+    pub(crate) networks_a: Option<u64>,
+    /// Networks behind B
+    #[arg(long, env = "NADGRID_NETWORKS_B", value_name = "N")]
+    pub(crate) networks_b: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example nads.networks=256")?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.split('.').any(str::is_empty) {
+        return Err(format!("{key:?} is no key; keys look like name or nads.networks"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn device(text: &str) -> Result<String, String> {
+    let numbered = text.strip_prefix("cuda:").is_some_and(|n| n.parse::<u16>().is_ok());
+    let known = matches!(text, "auto" | "cpu" | "cuda") || numbered;
+    if known { Ok(text.to_owned()) } else { Err("expected auto, cpu, cuda or cuda:N".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_flag_has_its_variable() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments().filter(|a| a.get_long().is_some_and(|l| l != "help")) {
+                let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
+                let variable = flag.get_env().unwrap_or_default().to_str().unwrap();
+                assert_eq!(variable, format!("NADGRID_{name}"), "{} of {}", name, command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn overrides_and_devices_are_checked_where_they_are_typed() {
+        assert_eq!(key_value("nads.step = 1.0").unwrap(), ("nads.step".into(), "1.0".into()));
+        assert_eq!(key_value("name=a=b").unwrap().1, "a=b");
+        for wrong in ["nads.networks", "=3", "nads..step=1"] {
+            assert!(key_value(wrong).is_err(), "{wrong}");
+        }
+        assert!(device("cuda:1").is_ok() && device("tpu").is_err() && device("cuda:x").is_err());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_refused_and_other_programs_are_left_alone() {
+        let check = |name: &str| check_variables([(OsString::from(name), OsString::from("1"))]);
+        for known in ["NADGRID_KEEP_STATE", "NADGRID_LEASE_TTL", "NADGRID_BIN_DIR", "HOME"] {
+            assert!(check(known).is_ok(), "{known}");
+        }
+        let error = check("NADGRID_COORDINATR").unwrap_err().to_string();
+        assert!(error.contains("did you mean NADGRID_COORDINATOR"), "{error}");
+    }
+}

@@ -1,0 +1,31 @@
+//! `nadgrid plan`.
+
+use crate::cli::args::PlanArgs;
+use crate::cli::{Failure, output, spec_file, tables};
+use nadgrid_client::{Client, PlanView};
+use nadgrid_core::cost::{Rates, Sizing};
+use nadgrid_core::plan::Plan;
+use nadgrid_core::spec::Spec;
+
+/// What a sweep will take: on the coordinator that was named, else on this machine.
+pub(crate) async fn plan(coordinator: Option<String>, args: PlanArgs) -> Result<(), Failure> {
+    let spec = spec_file::load(&args.spec)?;
+    let plan = match coordinator {
+        Some(url) => {
+            let client = Client::connect(&url).await?;
+            PlanView::remote(&client.plan(&spec.to_toml()).await?, client.url())
+        }
+        None => PlanView::local(&local(&spec)),
+    };
+    if args.json.json { output::print_json(&plan) } else { output::print(&tables::plan(&plan)) }
+}
+
+/// By the code that coordinators use too; nothing is measured here, so rates are the assumed ones.
+fn local(spec: &Spec) -> Plan {
+    Plan::new(spec, &Rates::default(), &Sizing::default(), cores())
+}
+
+/// Cores this process may use.
+pub(crate) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}

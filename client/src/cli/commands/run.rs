@@ -1,0 +1,91 @@
+//! `nadgrid run`: a sweep on this machine, from a spec to a folder of files.
+//!
+//! ```text
+//! check spec, --out and programs ─► start ─► submit ─► watch ─► fetch ─► end the programs ─► closing table
+//!                                     └────────── Ctrl-C ──────────► cancel ─┘
+//! ```
+//! Whatever happens after the start, the programs are ended before this command is.
+
+use super::plan::cores;
+use crate::cli::args::RunArgs;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::local::{Cluster, Layout, Programs, State};
+use crate::cli::progress::{Progress, Screen, follow};
+use crate::cli::{Failure, output, spec_file, summary};
+use nadgrid_client::{Client, Patience, Staging, ensure_complete};
+use nadgrid_core::spec::Spec;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a coordinator on this machine may be silent: it is watched as a process too.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For the courtesy of cancelling an interrupted sweep.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A sweep that was submitted, so that it can be cancelled.
+type Submitted = Option<(Client, String)>;
+
+/// Computes a sweep on this machine.
+pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Failure> {
+    let spec = spec_file::load(&args.spec)?;
+    Staging::probe(&args.out)?;
+    let programs = Programs::find()?;
+    let state = State::new(args.keep_state)?;
+    let layout =
+        Layout { data: state.data(), logs: state.logs(), workers: args.workers, device: args.device, cores: cores() };
+    let mut cluster = Cluster::default();
+    let mut submitted = None;
+    let work = compute(&mut cluster, &programs, &layout, &mut submitted, &spec, &args.out);
+    let outcome = interrupt.guard(work).await;
+    if let Err(Failure::Interrupted) = outcome {
+        output::note("interrupted: ending the programs");
+        cancel(submitted).await;
+    }
+    cluster.stop(interrupt.happened(2)).await;
+    drop(state);
+    let summary = outcome?;
+    if args.json.json { output::print_json(&summary) } else { output::print(&summary.to_text(&args.out)) }
+}
+
+async fn compute(
+    cluster: &mut Cluster,
+    programs: &Programs,
+    layout: &Layout,
+    submitted: &mut Submitted,
+    spec: &Spec,
+    out: &Path,
+) -> Result<summary::Summary, Failure> {
+    let url = cluster.start(programs, layout).await?;
+    let screen = Screen::new(false);
+    tokio::select! {
+        biased;
+        failure = cluster.broken(&screen) => Err(failure),
+        outcome = sweep(&url, Progress::new(screen.clone()), submitted, spec, out) => outcome,
+    }
+}
+
+async fn sweep(
+    url: &str,
+    mut progress: Progress,
+    submitted: &mut Submitted,
+    spec: &Spec,
+    out: &Path,
+) -> Result<summary::Summary, Failure> {
+    let client = Client::connect(url).await?;
+    let (sweep, _) = client.submit(&spec.to_toml(), "run").await?;
+    *submitted = Some((client.clone(), sweep.id.clone()));
+    let patience = Patience { limit: PATIENCE, ..Patience::default() };
+    let sweep = follow(&client, &sweep.id, patience, &mut progress).await?;
+    drop(progress);
+    ensure_complete(&sweep)?;
+    let lanes = client.workers().await?.iter().filter(|worker| worker.connected).map(|worker| worker.lanes).sum();
+    let fetched = nadgrid_client::fetch(&client, &sweep.id, out).await?;
+    Ok(summary::Summary::new(fetched, out, lanes))
+}
+
+/// So that workers drop what they hold. The state goes anyway: no answer is no harm.
+async fn cancel(submitted: Submitted) {
+    if let Some((client, id)) = submitted {
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, client.cancel(&id)).await;
+    }
+}

@@ -1,0 +1,138 @@
+//! A coordinator and its workers on this machine.
+//!
+//! Absent: restarts. A program that dies is told with its last words; the sweep goes on while a worker is left.
+
+use super::process::{Process, Stdout, stop};
+use super::programs::{BIN_DIR, Programs};
+use crate::cli::Failure;
+use crate::cli::args::variables;
+use crate::cli::progress::Screen;
+use crate::cli::tables::count;
+use futures::FutureExt;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+/// Until the coordinator must have said where it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the programs are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// For programs to end by themselves.
+const GRACE: Duration = Duration::from_secs(5);
+/// What the coordinator's only line on stdout begins with.
+const READY: &str = "listening on ";
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Of the coordinator's journal and artifacts.
+    pub(crate) data: PathBuf,
+    /// Where the logs go.
+    pub(crate) logs: PathBuf,
+    pub(crate) workers: u32,
+    pub(crate) device: String,
+    /// Cores of this machine.
+    pub(crate) cores: u32,
+}
+
+/// The processes that were started so far.
+#[derive(Debug, Default)]
+pub(crate) struct Cluster {
+    coordinator: Vec<Process>,
+    workers: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts everything, and gives the coordinator's address.
+    pub(crate) async fn start(&mut self, programs: &Programs, layout: &Layout) -> Result<String, Failure> {
+        let mut without = variables();
+        without.push(BIN_DIR.into());
+        let url = self.start_coordinator(programs, layout, &without).await?;
+        for number in 1..=layout.workers {
+            let name = if layout.workers == 1 { "worker".into() } else { format!("worker-{number}") };
+            let arguments = layout.worker_arguments(&url);
+            let worker = Process::start(&name, &programs.worker, &arguments, &layout.logs, Stdout::Log, &without)?;
+            self.workers.push(worker);
+        }
+        Ok(url)
+    }
+
+    async fn start_coordinator(
+        &mut self,
+        programs: &Programs,
+        layout: &Layout,
+        without: &[String],
+    ) -> Result<String, Failure> {
+        let arguments = layout.coordinator_arguments();
+        let program = &programs.coordinator;
+        let mut process = Process::start("coordinator", program, &arguments, &layout.logs, Stdout::Pipe, without)?;
+        let stdout = process.stdout();
+        self.coordinator.push(process);
+        let url = match stdout {
+            Some(stdout) => tokio::time::timeout(START_TIMEOUT, ready(stdout)).await.ok().flatten(),
+            None => None,
+        };
+        match (url, self.coordinator.last_mut()) {
+            (None, Some(process)) => Err(process.death(Duration::from_secs(2)).await),
+            (url, _) => url.ok_or_else(|| Failure::other("the coordinator could not be started")),
+        }
+    }
+
+    /// Waits until the cluster cannot finish any more: the coordinator or the last worker has died. A worker that dies
+    /// before is told on the screen.
+    pub(crate) async fn broken(&mut self, screen: &Screen) -> Failure {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Some(failure) = self.coordinator.iter_mut().find_map(death) {
+                return failure;
+            }
+            let Some(place) = self.workers.iter_mut().position(|worker| worker.ended().is_some()) else { continue };
+            let mut dead = self.workers.remove(place);
+            let Some(failure) = death(&mut dead) else { continue };
+            if self.workers.is_empty() {
+                return failure;
+            }
+            screen.say(&format!("{failure}\n{} left", count(self.workers.len() as u64, "worker")));
+        }
+    }
+
+    /// Ends everything: workers first, so that they can say goodbye. `hurry` cuts the grace short.
+    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        let hurry = hurry.shared();
+        stop(&mut self.workers, GRACE, hurry.clone()).await;
+        stop(&mut self.coordinator, GRACE, hurry).await;
+    }
+}
+
+impl Layout {
+    fn coordinator_arguments(&self) -> Vec<OsString> {
+        let fixed = ["--listen", "127.0.0.1:0", "--until-stdin-closes"].map(OsString::from);
+        ["--data".into(), self.data.clone().into_os_string()].into_iter().chain(fixed).collect()
+    }
+
+    fn worker_arguments(&self, url: &str) -> Vec<OsString> {
+        let mut arguments = vec!["--coordinator", url, "--device", &self.device, "--until-stdin-closes"];
+        let lanes = (self.cores / self.workers).max(1).to_string();
+        // One worker takes all cores by itself, and a GPU is no matter of cores.
+        if self.workers > 1 && !self.device.starts_with("cuda") {
+            arguments.extend(["--lanes", &lanes]);
+        }
+        arguments.into_iter().map(OsString::from).collect()
+    }
+}
+
+fn death(process: &mut Process) -> Option<Failure> {
+    process.ended().map(|status| process.died(status))
+}
+
+/// The address on the coordinator's ready line. What else it may say is read away, so that it never waits for us.
+async fn ready(stdout: impl AsyncRead + Unpin + Send + 'static) -> Option<String> {
+    let mut lines = BufReader::new(stdout).lines();
+    let first = lines.next_line().await.ok().flatten()?;
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    first.strip_prefix(READY).map(|url| url.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Where the programs of a cluster are.
+
+use crate::cli::Failure;
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// May say in which folder the programs are.
+pub(crate) const BIN_DIR: &str = "NADGRID_BIN_DIR";
+
+/// The programs of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Programs {
+    pub(crate) coordinator: PathBuf,
+    pub(crate) worker: PathBuf,
+}
+
+impl Programs {
+    /// Looks in the folder that `NADGRID_BIN_DIR` names and nowhere else; without it beside this program, then in PATH.
+    pub(crate) fn find() -> Result<Self, Failure> {
+        match env::var_os(BIN_DIR) {
+            Some(folder) => Self::find_in(&[PathBuf::from(folder)]),
+            None => {
+                let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+                let path = env::var_os("PATH").unwrap_or_default();
+                Self::find_in(&beside.into_iter().chain(env::split_paths(&path)).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn find_in(folders: &[PathBuf]) -> Result<Self, Failure> {
+        let find = |name: &str| {
+            let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+            found.ok_or_else(|| missing(name, folders))
+        };
+        Ok(Self { coordinator: find("nadgrid-coordinator")?, worker: find("nadgrid-worker")? })
+    }
+}
+
+fn missing(name: &str, folders: &[PathBuf]) -> Failure {
+    let place = match folders {
+        [only] => format!("in {}", only.display()),
+        [first, ..] => format!("in {} nor in PATH", first.display()),
+        [] => "in PATH".into(),
+    };
+    let first = format!("the program {name} is not {place}");
+    Failure::other(format!("{first}; `cargo build --release` builds it, {BIN_DIR} may say where it is"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_first_folder_wins_and_a_missing_program_is_named() {
+        let [a, b] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let folders = [a.path().to_owned(), b.path().to_owned()];
+        for path in [b.path().join("nadgrid-coordinator"), a.path().join("nadgrid-worker")] {
+            fs::write(path, "").unwrap();
+        }
+        let programs = Programs::find_in(&folders).unwrap();
+        assert_eq!(programs.coordinator, b.path().join("nadgrid-coordinator"));
+        fs::write(a.path().join("nadgrid-coordinator"), "").unwrap();
+        assert_eq!(Programs::find_in(&folders).unwrap().coordinator, a.path().join("nadgrid-coordinator"));
+        fs::remove_file(a.path().join("nadgrid-worker")).unwrap();
+        let error = Programs::find_in(&folders).unwrap_err().to_string();
+        assert!(error.contains("nadgrid-worker") && error.contains("cargo build"), "{error}");
+    }
+}

@@ -1,0 +1,47 @@
+//! The command line on top of the client library.
+//!
+//! ```text
+//! args      what can be typed            commands/   one file per group of subcommands
+//! failure   errors and exit codes        local/      `run`: coordinator and workers as processes of its own
+//! output    stdout that may close        progress    a sweep's live bars, with their rate
+//! interrupt Ctrl-C                       tables      text tables; summary: the one that closes `run`
+//! ```
+//! Results go to stdout, everything else to stderr. Absent: configuration files (the programs it talks to have them).
+
+mod args;
+mod commands;
+mod failure;
+mod interrupt;
+mod local;
+mod output;
+mod progress;
+mod rate;
+mod spec_file;
+mod summary;
+mod tables;
+
+pub(crate) use args::Cli;
+pub(crate) use failure::{Failure, conclude};
+
+use args::Command;
+use interrupt::Interrupt;
+
+/// Does what the command line says, until it is done or interrupted.
+pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    args::check_variables(std::env::vars_os())?;
+    let interrupt = Interrupt::install().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
+    let at = cli.address();
+    match cli.command {
+        Command::Plan(args) => interrupt.guard(commands::plan(cli.coordinator, args)).await,
+        Command::Submit(args) => interrupt.guard(commands::submit(at, args)).await,
+        Command::List(args) => interrupt.guard(commands::list(at, args)).await,
+        Command::Status(args) => interrupt.guard(commands::status(at, args)).await,
+        Command::Watch(args) => interrupt.guard(commands::watch(at, args)).await,
+        Command::Cancel(args) => interrupt.guard(commands::cancel(at, args)).await,
+        Command::Fetch(args) => interrupt.guard(commands::fetch(at, args)).await,
+        Command::Compare(args) => interrupt.guard(commands::compare(args)).await,
+        Command::Workers(args) => interrupt.guard(commands::workers(at, args)).await,
+        // It has processes to end, so it listens for itself.
+        Command::Run(args) => commands::run(args, &interrupt).await,
+    }
+}

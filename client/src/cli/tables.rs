@@ -1,0 +1,156 @@
+//! Text tables: columns in line, no borders, no colours, easy on `grep` and `awk`.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use nadgrid_client::v1::{Job, Sweep};
+use nadgrid_client::{PlanView, SweepView, WorkerView};
+use nadgrid_core::text::{bytes, duration, thousands};
+use nadgrid_figures::Comparison;
+
+/// Hexadecimal digits that are enough to tell two digests apart by eye.
+const SHORT: usize = 12;
+
+/// A table of these columns. A name that begins with `>` belongs to a column of numbers.
+pub(crate) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(columns.iter().map(|name| name.trim_start_matches('>')));
+    table.add_rows(rows);
+    for (column, name) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(if name.starts_with('>') { CellAlignment::Right } else { CellAlignment::Left });
+    }
+    table.trim_fmt()
+}
+
+/// The first digits of a digest.
+pub(crate) fn short(digest: &str) -> String {
+    digest.chars().take(SHORT).collect()
+}
+
+/// A plan and where it comes from.
+pub(crate) fn plan(plan: &PlanView) -> String {
+    let estimate = |seconds: f64, measured: bool| match measured {
+        true => duration(seconds),
+        false => format!("~{}", duration(seconds)),
+    };
+    let rows = plan.jobs.iter().map(|job| {
+        vec![
+            job.architecture.clone(),
+            thousands(job.networks),
+            thousands(job.parameters),
+            thousands(job.forward_passes),
+            thousands(job.blocks),
+            thousands(job.shards),
+            bytes(job.partial_bytes),
+            estimate(job.seconds, job.measured),
+        ]
+    });
+    let columns =
+        ["architecture", ">networks", ">parameters", ">forward passes", ">blocks", ">shards", ">partial", ">time"];
+    let measured = plan.jobs.iter().all(|job| job.measured);
+    let total = estimate(plan.seconds, measured);
+    let lanes = count(u64::from(plan.lanes), "lane");
+    let basis = match (&plan.coordinator, plan.workers) {
+        (Some(url), Some(0)) => format!("no worker is connected to {url}: for {lanes}"),
+        (Some(url), Some(workers)) => {
+            format!("on {} of {url}, {lanes}", count(u64::from(workers), "worker"))
+        }
+        _ => format!("planned here, for {lanes} of this machine's CPU"),
+    };
+    let assumed = if measured { "" } else { "; ~ by an assumed rate, nothing is measured yet" };
+    format!("{}\ntotal: {total} ({basis}{assumed})", table(&columns, rows))
+}
+
+/// `1 lane`, `2 lanes`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+/// Sweeps, `now` in seconds since the Unix epoch.
+pub(crate) fn sweeps(sweeps: &[Sweep], now: f64) -> String {
+    let rows = sweeps.iter().map(|sweep| {
+        let view = SweepView::from(sweep);
+        let done: u64 = sweep.jobs.iter().map(|job| job.networks_done).sum();
+        let all: u64 = sweep.jobs.iter().map(|job| job.networks).sum();
+        let age = sweep.submitted_at.map_or(String::new(), |at| duration((now - at.seconds as f64).max(0.0)));
+        let networks = format!("{}/{}", thousands(done), thousands(all));
+        vec![view.id, view.name, view.state, networks, age, short(&sweep.digest)]
+    });
+    table(&["id", "name", "state", ">networks", ">age", "digest"], rows)
+}
+
+/// Everything about one sweep.
+pub(crate) fn sweep(sweep: &Sweep) -> String {
+    let view = SweepView::from(sweep);
+    let mut facts = vec![("sweep", view.id), ("name", view.name), ("state", view.state)];
+    let mut fact = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    fact("reason", view.message);
+    fact("digest", view.digest);
+    fact("numerics", view.numerics_class.map(|class| class.to_string()));
+    fact("submitted", view.submitted_at);
+    fact("started", view.started_at);
+    fact("ended", view.ended_at);
+    fact("workers", Some(sweep.workers.to_string()));
+    fact("coordinator", Some(view.coordinator_version));
+    let facts: String = facts.into_iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();
+    format!("{facts}\n{}", jobs(&sweep.jobs))
+}
+
+fn jobs(jobs: &[Job]) -> String {
+    let rows = jobs.iter().map(|job| {
+        let view = nadgrid_client::JobView::from(job);
+        vec![
+            view.architecture,
+            view.state,
+            thousands(view.networks),
+            thousands(view.networks_done),
+            thousands(view.networks_in_flight),
+            thousands(view.shards),
+            thousands(view.retries),
+            duration(view.lane_seconds),
+            short(&job.digest),
+        ]
+    });
+    let columns =
+        ["architecture", "state", ">networks", ">done", ">in flight", ">shards", ">retries", ">lane time", "digest"];
+    table(&columns, rows)
+}
+
+/// A coordinator's workers.
+pub(crate) fn workers(workers: &[WorkerView]) -> String {
+    let rows = workers.iter().map(|worker| {
+        let state = match (&worker.unfit, worker.connected) {
+            (Some(reason), _) => format!("unfit: {reason}"),
+            (None, true) => "connected".into(),
+            (None, false) => "away".into(),
+        };
+        let class = worker.numerics_class.as_ref().map_or(String::new(), ToString::to_string);
+        let heard = format!("{} ago", duration(worker.silent_ms as f64 / 1e3));
+        let [lanes, leases] = [worker.lanes, worker.leases].map(|n| n.to_string());
+        vec![worker.name.clone(), lanes, leases, worker.version.clone(), heard, class, state]
+    });
+    table(&["name", ">lanes", ">leases", "version", ">heard", "numerics", "state"], rows)
+}
+
+/// Two sets of NADs side by side.
+pub(crate) fn comparison(comparison: &Comparison) -> String {
+    let overlaps = comparison
+        .overlaps
+        .iter()
+        .map(|at| vec![at.k.to_string(), format!("{:.4}", at.overlap), format!("{:.4}", at.chance)]);
+    let overlaps = table(&[">k", ">overlap", ">by chance"], overlaps);
+    if comparison.singular_values.is_empty() {
+        return overlaps;
+    }
+    let values = comparison.singular_values.iter().map(|at| {
+        let ratio = at.ratio.map_or("-".into(), |ratio| format!("{ratio:.4}"));
+        vec![format!("s{}", at.index), format!("{:.4}", at.a), format!("{:.4}", at.b), ratio]
+    });
+    let values = table(&["singular value", ">A", ">B", ">A/B, scaled"], values);
+    let unknown = comparison.singular_values.iter().any(|at| at.ratio.is_none());
+    let hint = if unknown { "\n(scaled ratios need both numbers of networks: --networks-a, --networks-b)" } else { "" };
+    format!("{overlaps}\n\n{values}{hint}")
+}
+
+#[cfg(test)]
+mod tests;

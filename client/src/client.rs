@@ -1,0 +1,186 @@
+//! A connection to a coordinator, and the calls that are answered at once.
+//!
+//! Absent: retries (only [`Client::watch`] tries again by itself), TLS, and any state besides the connection.
+
+use crate::error::{Error, root_cause};
+use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
+use nadgrid_proto::v1::{
+    CancelRequest, GetRequest, ListRequest, ListWorkersRequest, PlanRequest, SubmitRequest, Sweep, Worker,
+};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// The plan of a sweep, as a coordinator gives it.
+pub type Plan = nadgrid_proto::v1::PlanResponse;
+
+/// Until a connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until a call that is answered at once is answered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between signs of life, and until a missing one means that the connection is dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Largest message that is taken: a chunk has 1 MiB, a list of a thousand sweeps a few.
+pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
+/// Sweeps per page of a list.
+const PAGE: u32 = 200;
+
+/// A coordinator. Cheap to clone; clones share the connection, which comes back by itself after a break.
+#[derive(Clone, Debug)]
+pub struct Client {
+    url: String,
+    service: SweepServiceClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the coordinator at `url`, for example `http://127.0.0.1:7400`; `http://` may be left out.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Unreachable`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let url = normalised(url)?;
+        let malformed = |e: &dyn std::error::Error| Error::Address { url: url.clone(), reason: root_cause(e) };
+        let endpoint = Endpoint::from_shared(url.clone())
+            .map_err(|e| malformed(&e))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .tcp_nodelay(true);
+        let unreachable = |e: tonic::transport::Error| Error::Unreachable { url: url.clone(), reason: root_cause(&e) };
+        let channel = endpoint.connect().await.map_err(unreachable)?;
+        let service = SweepServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+        Ok(Self { url, service })
+    }
+
+    /// The coordinator's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The generated client, for one call.
+    pub(crate) fn service(&self) -> SweepServiceClient<Channel> {
+        self.service.clone()
+    }
+
+    /// A status of this coordinator as an error.
+    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn error(&self, status: Status) -> Error {
+        Error::from_status(&self.url, &status)
+    }
+
+    /// What the spec (TOML) will take on the coordinator's workers, without running it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Unreachable`].
+    pub async fn plan(&self, spec: &str) -> Result<Plan, Error> {
+        let request = timed(PlanRequest { spec: spec.into() });
+        Ok(self.service().plan(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Submits a spec (TOML). The same key and spec give the sweep that was submitted first, so a call whose answer
+    /// was lost can be repeated. Also tells whether this call created the sweep.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Unreachable`], [`Error::Coordinator`] for a key that was used with another spec.
+    pub async fn submit(&self, spec: &str, key: &str) -> Result<(Sweep, bool), Error> {
+        let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into() });
+        let response = self.service().submit(request).await.map_err(|s| self.error(s))?.into_inner();
+        let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;
+        Ok((sweep, response.created))
+    }
+
+    /// One sweep as it stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreachable`].
+    pub async fn get(&self, id: &str) -> Result<Sweep, Error> {
+        let request = timed(GetRequest { sweep_id: id.into() });
+        Ok(self.service().get(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// The newest sweeps, at most `most`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn list(&self, most: usize) -> Result<Vec<Sweep>, Error> {
+        let mut sweeps = Vec::new();
+        let mut page_token = String::new();
+        while sweeps.len() < most {
+            let page_size = u32::try_from(most - sweeps.len()).unwrap_or(PAGE).min(PAGE);
+            let request = timed(ListRequest { page_size, page_token });
+            let page = self.service().list(request).await.map_err(|s| self.error(s))?.into_inner();
+            sweeps.extend(page.sweeps);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        sweeps.truncate(most);
+        Ok(sweeps)
+    }
+
+    /// Cancels a sweep and gives it as it then stands; cancelling an ended sweep changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreachable`].
+    pub async fn cancel(&self, id: &str) -> Result<Sweep, Error> {
+        let request = timed(CancelRequest { sweep_id: id.into() });
+        Ok(self.service().cancel(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// The workers the coordinator knows.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
+        let request = timed(ListWorkersRequest {});
+        Ok(self.service().list_workers(request).await.map_err(|s| self.error(s))?.into_inner().workers)
+    }
+}
+
+/// A request that is answered at once or not at all.
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+/// The address with its scheme.
+fn normalised(url: &str) -> Result<String, Error> {
+    let refuse = |reason: &str| Err(Error::Address { url: url.into(), reason: reason.into() });
+    match url.split_once("://") {
+        _ if url.trim().is_empty() => refuse("it is empty"),
+        None => Ok(format!("http://{url}")),
+        Some(("http", rest)) if !rest.is_empty() => Ok(url.into()),
+        Some(("https", _)) => refuse("coordinators serve plain http:// for now"),
+        Some(_) => refuse("expected http://HOST:PORT"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_understood_or_refused_with_a_reason() {
+        assert_eq!(normalised("127.0.0.1:7400").unwrap(), "http://127.0.0.1:7400");
+        assert_eq!(normalised("http://host:1").unwrap(), "http://host:1");
+        for (url, word) in
+            [("https://host", "plain"), ("ftp://host", "http://HOST"), ("", "empty"), ("http://", "HOST")]
+        {
+            assert!(normalised(url).unwrap_err().to_string().contains(word), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_is_not_there_is_unreachable_in_one_line() {
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let error = Client::connect(&format!("http://127.0.0.1:{port}")).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+        let line = error.to_string();
+        assert!(line.contains("Connection refused") && !line.contains('\n'), "{line}");
+        let error = Client::connect("http://a b").await.unwrap_err();
+        assert!(matches!(error, Error::Address { .. }), "{error:?}");
+    }
+}

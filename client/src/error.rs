@@ -1,0 +1,194 @@
+//! What can go wrong for a client. Every error keeps its class, so that a program can act on it: whether the
+//! coordinator is away, the spec is wrong, a payload is damaged or a sweep has failed are different variants.
+//!
+//! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
+
+use nadgrid_core::spec::SpecError;
+use nadgrid_proto::chunks::ChunkError;
+use nadgrid_proto::status::{Reason, blamed_fields, describe};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use tonic::{Code, Status};
+
+/// Why a call, a watch or a fetch did not succeed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The address is malformed.
+    #[error("{url:?} is no address of a coordinator: {reason}")]
+    Address {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there, or the connection broke.
+    #[error("the coordinator at {url} cannot be reached: {reason}")]
+    Unreachable {
+        /// The coordinator's address.
+        url: String,
+        /// What the operating system or the transport said.
+        reason: String,
+    },
+    /// The spec is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such sweep or artifact.
+    #[error("{0}")]
+    NotFound(String),
+    /// An artifact did not arrive as it was sent.
+    #[error("{name}: {source}")]
+    Damaged {
+        /// The artifact.
+        name: String,
+        /// In which way.
+        source: ChunkError,
+    },
+    /// The sweep ended without a result.
+    #[error("sweep {id} {state}{}", colon(.message))]
+    Ended {
+        /// The sweep.
+        id: String,
+        /// `failed` or `was cancelled`.
+        state: &'static str,
+        /// Why, when the coordinator says so.
+        message: String,
+    },
+    /// The sweep has no result yet.
+    #[error("sweep {id} is {state}; there are results once it is complete")]
+    Unfinished {
+        /// The sweep.
+        id: String,
+        /// `queued` or `running`.
+        state: String,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What was tried, for example `write`.
+        action: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The arrays came whole, but do not make a figure.
+    #[error("{what}: {reason}")]
+    Draw {
+        /// The array or figure.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The coordinator's answer breaks the contract: it is another program, or of another version.
+    #[error("the coordinator's answer is not understood: {0}")]
+    Contract(String),
+    /// The coordinator could not do it.
+    #[error("the coordinator at {url} says: {message}")]
+    Coordinator {
+        /// The coordinator's address.
+        url: String,
+        /// The status, in one line.
+        message: String,
+    },
+}
+
+fn colon(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+/// Everything that is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct Refusal {
+    /// One line each: the field, its value and what is accepted.
+    pub violations: Vec<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the spec is refused: {}", self.violations.join("; "))
+    }
+}
+
+impl From<SpecError> for Error {
+    fn from(error: SpecError) -> Self {
+        Refusal { violations: error.violations.iter().map(ToString::to_string).collect() }.into()
+    }
+}
+
+impl Error {
+    /// For `map_err` after a file operation.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// The class of a status that the coordinator at `url` gave.
+    pub(crate) fn from_status(url: &str, status: &Status) -> Self {
+        match status.code() {
+            _ if is_away(status) => Self::Unreachable { url: url.into(), reason: away_reason(status) },
+            _ if Reason::SpecInvalid.is_of(status) => refusal(status).into(),
+            Code::NotFound => Self::NotFound(describe(status)),
+            Code::Unimplemented => Self::Contract(format!("{url} does not serve nadgrid.v1 ({})", describe(status))),
+            _ => Self::Coordinator { url: url.into(), message: describe(status) },
+        }
+    }
+}
+
+/// Whether the coordinator is away (so that trying again may help), rather than there and unwilling.
+pub(crate) fn is_away(status: &Status) -> bool {
+    // A status that was made on this side has the transport's error as its source; one that came over the wire has none.
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+}
+
+fn refusal(status: &Status) -> Refusal {
+    let line = |(field, wrong): (String, String)| if field.is_empty() { wrong } else { format!("{field}: {wrong}") };
+    let violations: Vec<String> = blamed_fields(status).into_iter().map(line).collect();
+    Refusal { violations: if violations.is_empty() { vec![describe(status)] } else { violations } }
+}
+
+fn away_reason(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => root_cause(source),
+        None => describe(status),
+    }
+}
+
+/// What lies at the bottom of an error: transports wrap "connection refused" three times over.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut bottom = error;
+    while let Some(source) = bottom.source() {
+        bottom = source;
+    }
+    bottom.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nadgrid_core::spec::Spec;
+    use nadgrid_proto::status::refused_spec;
+
+    #[test]
+    fn a_refused_spec_says_the_same_here_and_over_the_wire() {
+        let wrong = Spec::from_toml("name = 'x'\narchitectures = ['lennet']\n[nads]\nnetworks = 1").unwrap_err();
+        let Error::Refused(over_wire) = Error::from_status("http://x", &refused_spec(&wrong)) else {
+            panic!("the class is lost")
+        };
+        let Error::Refused(here) = Error::from(wrong) else { panic!("the class is lost") };
+        assert_eq!(over_wire.violations.len(), here.violations.len());
+        for word in ["nads.networks", "1", "from 2"] {
+            assert!(over_wire.to_string().contains(word) && here.to_string().contains(word), "{over_wire}");
+        }
+    }
+
+    #[test]
+    fn every_status_keeps_its_class() {
+        let class = |status: Status| Error::from_status("http://x", &status);
+        assert!(matches!(class(Reason::ShuttingDown.status("later")), Error::Unreachable { .. }));
+        assert!(matches!(class(Reason::SweepUnknown.status("no sweep s-1")), Error::NotFound(_)));
+        assert!(matches!(class(Reason::KeyTaken.status("the key is taken")), Error::Coordinator { .. }));
+        assert!(matches!(class(Status::unimplemented("")), Error::Contract(_)));
+    }
+}

@@ -1,0 +1,273 @@
+//! What `--json` shows: the wire's messages with words for states, RFC 3339 for moments, and absent things as null.
+//!
+//! These shapes are an interface for scripts: keys are added, never renamed.
+
+use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::plan::Plan;
+use nadgrid_proto::v1;
+use serde::Serialize;
+
+/// A sweep as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct SweepView {
+    /// Its id.
+    pub id: String,
+    /// Its name, from the spec.
+    pub name: String,
+    /// `queued`, `running`, `complete`, `failed` or `cancelled`.
+    pub state: String,
+    /// BLAKE3 of the result, once complete.
+    pub digest: Option<String>,
+    /// Set once the first shard is leased.
+    pub numerics_class: Option<NumericsClass>,
+    /// Workers connected that can take its shards.
+    pub workers: u32,
+    /// Its jobs, in the spec's order.
+    pub jobs: Vec<JobView>,
+    /// What can be fetched, once complete.
+    pub artifacts: Vec<ArtifactView>,
+    /// Why it failed.
+    pub message: Option<String>,
+    /// When it was submitted.
+    pub submitted_at: Option<String>,
+    /// When its first shard was leased.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// The spec with every default filled in, TOML.
+    pub spec: String,
+    /// Version of the coordinator.
+    pub coordinator_version: String,
+}
+
+impl From<&v1::Sweep> for SweepView {
+    fn from(sweep: &v1::Sweep) -> Self {
+        let moment = |at: Option<&_>| at.map(ToString::to_string);
+        Self {
+            id: sweep.id.clone(),
+            name: sweep.name.clone(),
+            state: sweep_state(sweep),
+            digest: present(&sweep.digest),
+            numerics_class: sweep.numerics_class.clone().map(Into::into),
+            workers: sweep.workers,
+            jobs: sweep.jobs.iter().map(JobView::from).collect(),
+            artifacts: sweep.artifacts.iter().map(ArtifactView::from).collect(),
+            message: present(&sweep.message),
+            submitted_at: moment(sweep.submitted_at.as_ref()),
+            started_at: moment(sweep.started_at.as_ref()),
+            ended_at: moment(sweep.ended_at.as_ref()),
+            spec: sweep.spec.clone(),
+            coordinator_version: sweep.coordinator_version.clone(),
+        }
+    }
+}
+
+/// One architecture of a sweep.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobView {
+    /// The architecture.
+    pub architecture: String,
+    /// `computing`, `reducing` or `complete`.
+    pub state: String,
+    /// Networks N.
+    pub networks: u64,
+    /// Networks committed.
+    pub networks_done: u64,
+    /// Networks computed of shards that are still leased.
+    pub networks_in_flight: u64,
+    /// Input pixels D.
+    pub dimension: u32,
+    /// Shards committed.
+    pub shards: u64,
+    /// Shards given out again.
+    pub retries: u64,
+    /// Lane-seconds spent on committed shards.
+    pub lane_seconds: f64,
+    /// BLAKE3 of the merged moments, once complete.
+    pub digest: Option<String>,
+}
+
+impl From<&v1::Job> for JobView {
+    fn from(job: &v1::Job) -> Self {
+        Self {
+            architecture: job.architecture.clone(),
+            state: job_state(job),
+            networks: job.networks,
+            networks_done: job.networks_done,
+            networks_in_flight: job.networks_in_flight,
+            dimension: job.dimension,
+            shards: job.shards,
+            retries: job.retries,
+            lane_seconds: job.lane_seconds,
+            digest: present(&job.digest),
+        }
+    }
+}
+
+/// A file of a complete sweep.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArtifactView {
+    /// For example `nads/lenet/nads.npy`.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3, hexadecimal.
+    pub digest: String,
+}
+
+impl From<&v1::Artifact> for ArtifactView {
+    fn from(artifact: &v1::Artifact) -> Self {
+        Self { name: artifact.name.clone(), size: artifact.size, digest: artifact.digest.clone() }
+    }
+}
+
+/// What a sweep will take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanView {
+    /// The coordinator that was asked; null for a plan made here.
+    pub coordinator: Option<String>,
+    /// Workers connected; null for a plan made here.
+    pub workers: Option<u32>,
+    /// Lanes (a CPU core or a GPU) that the estimate is for.
+    pub lanes: u32,
+    /// Estimated seconds of the whole sweep.
+    pub seconds: f64,
+    /// Its jobs, in the spec's order.
+    pub jobs: Vec<JobPlanView>,
+}
+
+/// What one architecture will take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JobPlanView {
+    /// The architecture.
+    pub architecture: String,
+    /// Networks N.
+    pub networks: u64,
+    /// Parameters of one network.
+    pub parameters: u64,
+    /// Input pixels D.
+    pub dimension: u64,
+    /// Forward passes by the definition: two per pixel and network.
+    pub forward_passes: u64,
+    /// Blocks, the unit of numerics.
+    pub blocks: u64,
+    /// Shards, about.
+    pub shards: u64,
+    /// Bytes of one partial.
+    pub partial_bytes: u64,
+    /// Estimated seconds on all lanes together.
+    pub seconds: f64,
+    /// Whether the estimate comes from measured rates.
+    pub measured: bool,
+}
+
+impl PlanView {
+    /// A plan made here, by the same code as the coordinator's.
+    pub fn local(plan: &Plan) -> Self {
+        let view = Self::new(&v1::PlanResponse::of(plan, 0));
+        Self { coordinator: None, workers: None, ..view }
+    }
+
+    /// The plan that the coordinator at `url` gave.
+    pub fn remote(plan: &v1::PlanResponse, url: &str) -> Self {
+        Self { coordinator: Some(url.into()), ..Self::new(plan) }
+    }
+
+    fn new(plan: &v1::PlanResponse) -> Self {
+        let jobs = plan.jobs.iter().map(JobPlanView::from).collect();
+        Self { coordinator: None, workers: Some(plan.workers), lanes: plan.lanes, seconds: plan.seconds, jobs }
+    }
+}
+
+impl From<&v1::JobPlan> for JobPlanView {
+    fn from(job: &v1::JobPlan) -> Self {
+        Self {
+            architecture: job.architecture.clone(),
+            networks: job.networks,
+            parameters: job.parameters,
+            dimension: u64::from(job.dimension),
+            forward_passes: job.forward_passes,
+            blocks: job.blocks,
+            shards: job.shards,
+            partial_bytes: job.partial_bytes,
+            seconds: job.seconds,
+            measured: job.measured,
+        }
+    }
+}
+
+/// A worker as its coordinator sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerView {
+    /// Its id, new with every run of the program.
+    pub id: String,
+    /// Its name, for people.
+    pub name: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Why it is set aside; null when it is fit.
+    pub unfit: Option<String>,
+    /// What its bits depend on.
+    pub numerics_class: Option<NumericsClass>,
+    /// Shards it computes at once.
+    pub lanes: u32,
+    /// Shards it holds.
+    pub leases: u32,
+    /// Milliseconds since it was last heard.
+    pub silent_ms: u64,
+    /// Its version.
+    pub version: String,
+}
+
+impl From<&v1::Worker> for WorkerView {
+    fn from(worker: &v1::Worker) -> Self {
+        Self {
+            id: worker.id.clone(),
+            name: worker.name.clone(),
+            connected: worker.connected,
+            unfit: present(&worker.unfit),
+            numerics_class: worker.numerics_class.clone().map(Into::into),
+            lanes: worker.lanes,
+            leases: worker.leases,
+            silent_ms: worker.silent_ms,
+            version: worker.version.clone(),
+        }
+    }
+}
+
+/// The sweep's state as a word.
+pub(crate) fn sweep_state(sweep: &v1::Sweep) -> String {
+    word(sweep.state().as_str_name(), "SWEEP_STATE_")
+}
+
+fn job_state(job: &v1::Job) -> String {
+    word(job.state().as_str_name(), "JOB_STATE_")
+}
+
+fn word(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_ascii_lowercase()
+}
+
+fn present(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_words_and_what_is_not_there_is_null() {
+        let job = v1::Job { architecture: "lenet".into(), state: v1::JobState::Reducing.into(), ..Default::default() };
+        let sweep = v1::Sweep {
+            id: "s-1".into(),
+            state: v1::SweepState::Running.into(),
+            jobs: vec![job],
+            ..Default::default()
+        };
+        let view = serde_json::to_value(SweepView::from(&sweep)).unwrap();
+        assert_eq!(view["state"], "running");
+        assert_eq!(view["jobs"][0]["state"], "reducing");
+        assert!(view["digest"].is_null() && view["ended_at"].is_null() && view["numerics_class"].is_null());
+    }
+}

@@ -1,0 +1,169 @@
+//! Watching a sweep until it has ended, through restarts of the coordinator.
+//!
+//! ```text
+//!            message                          sweep ended
+//! watching ───────────► Sweep ─► watching   ─────────────► end of the stream
+//!    │ break, end without an end of the sweep
+//!    ▼                                 patience is over
+//!   away ─► Away ─► pause ─► again   ───────────────────► Err(Unreachable)
+//! ```
+//! Each pause is twice the last one; patience begins anew with every message. Absent: jitter (a person watches, not a
+//! herd), and deltas: every message is the whole sweep, so a lost one is no loss.
+
+use crate::client::Client;
+use crate::error::{Error, is_away};
+use futures::stream::{self, BoxStream, StreamExt};
+use nadgrid_proto::v1::{Sweep, SweepState, WatchRequest};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+/// How long and how often a coordinator that is away is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// The first pause.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// How long it may be away at a stretch.
+    pub limit: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(250), longest: Duration::from_secs(5), limit: Duration::from_secs(300) }
+    }
+}
+
+impl Patience {
+    /// The pause before the `attempt`-th try, counted from 1.
+    fn pause(&self, attempt: u32) -> Duration {
+        self.first.saturating_mul(1 << (attempt - 1).min(16)).min(self.longest)
+    }
+}
+
+/// What a watcher is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WatchEvent {
+    /// The sweep as it stands now; it differs from the one told before.
+    Sweep(Box<Sweep>),
+    /// The coordinator is away and is tried again after a pause.
+    Away {
+        /// What the transport said.
+        reason: String,
+        /// The pause.
+        pause: Duration,
+    },
+}
+
+impl Client {
+    /// One sweep now and whenever it changes. Ends after the sweep has ended, or with an error.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Unreachable`] once `patience` is over.
+    pub fn watch(&self, id: &str, patience: Patience) -> BoxStream<'static, Result<WatchEvent, Error>> {
+        let watcher = Watcher {
+            client: self.clone(),
+            id: id.into(),
+            patience,
+            messages: None,
+            last: None,
+            attempts: 0,
+            away_since: None,
+            ended: false,
+        };
+        stream::unfold(watcher, |mut watcher| async move { watcher.next().await.map(|event| (event, watcher)) }).boxed()
+    }
+}
+
+struct Watcher {
+    client: Client,
+    id: String,
+    patience: Patience,
+    messages: Option<Streaming<Sweep>>,
+    last: Option<Sweep>,
+    attempts: u32,
+    away_since: Option<Instant>,
+    ended: bool,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Result<WatchEvent, Error>> {
+        while !self.ended {
+            if self.messages.is_none() && self.attempts > 0 {
+                tokio::time::sleep(self.patience.pause(self.attempts)).await;
+            }
+            match self.message().await {
+                Ok(Some(sweep)) => {
+                    if let Some(event) = self.told(sweep) {
+                        return Some(Ok(event));
+                    }
+                }
+                // The coordinator shuts down in order, or this was the last message of an ended sweep.
+                Ok(None) => return Some(self.away("it closed the stream".into())),
+                Err(status) if is_away(&status) => {
+                    return match self.client.error(status) {
+                        Error::Unreachable { reason, .. } => Some(self.away(reason)),
+                        other => Some(Err(other)),
+                    };
+                }
+                Err(status) => {
+                    self.ended = true;
+                    return Some(Err(self.client.error(status)));
+                }
+            }
+        }
+        None
+    }
+
+    async fn message(&mut self) -> Result<Option<Sweep>, Status> {
+        let messages = match &mut self.messages {
+            Some(messages) => messages,
+            None => {
+                let request = WatchRequest { sweep_id: self.id.clone() };
+                let messages = self.client.service().watch(request).await?.into_inner();
+                self.messages.insert(messages)
+            }
+        };
+        messages.message().await
+    }
+
+    /// The event of a message, if it is news.
+    fn told(&mut self, sweep: Sweep) -> Option<WatchEvent> {
+        (self.attempts, self.away_since) = (0, None);
+        self.ended = has_ended(&sweep);
+        let news = self.last.as_ref() != Some(&sweep);
+        self.last = Some(sweep.clone());
+        news.then(|| WatchEvent::Sweep(Box::new(sweep)))
+    }
+
+    fn away(&mut self, reason: String) -> Result<WatchEvent, Error> {
+        self.messages = None;
+        self.attempts += 1;
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let pause = self.patience.pause(self.attempts);
+        if since.elapsed() + pause > self.patience.limit {
+            self.ended = true;
+            return Err(Error::Unreachable { url: self.client.url().into(), reason });
+        }
+        Ok(WatchEvent::Away { reason, pause })
+    }
+}
+
+/// Whether nothing will change any more.
+pub(crate) fn has_ended(sweep: &Sweep) -> bool {
+    matches!(sweep.state(), SweepState::Complete | SweepState::Failed | SweepState::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let patience = Patience::default();
+        let pauses: Vec<u128> = (1..=6).map(|attempt| patience.pause(attempt).as_millis()).collect();
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000]);
+        assert_eq!(patience.pause(u32::MAX), patience.longest);
+    }
+}
