@@ -209,9 +209,9 @@ mod tests {
         let result = run(partials.clone()).await.unwrap().unwrap();
         assert_eq!(result.artifacts.len(), 4);
         assert_eq!(run(partials.clone()).await.unwrap().unwrap(), result);
+        assert!(matches!(run(partials[..2].to_vec()).await.unwrap(), Err(ReduceError::Tree(_))));
         store.remove(partials[1].1).await.unwrap();
         let error = run(partials.clone()).await.unwrap().unwrap_err();
         assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
-        assert!(matches!(run(partials[..2].to_vec()).await.unwrap(), Err(ReduceError::Tree(_))));
     }
 }
