@@ -123,9 +123,7 @@ impl Record {
 impl Timings {
     fn new(sweep: &v1::Sweep) -> Self {
         let [submitted, started, ended] = [&sweep.submitted_at, &sweep.started_at, &sweep.ended_at].map(Option::as_ref);
-        let seconds = |from: Option<&Timestamp>, to: Option<&Timestamp>| {
-            from.zip(to).map(|(from, to)| (unix_seconds(to) - unix_seconds(from)).max(0.0))
-        };
+        let seconds = |from: Option<&Timestamp>, to: Option<&Timestamp>| Some(seconds_between(from?, to?));
         Self {
             submitted_at: submitted.map(ToString::to_string),
             started_at: started.map(ToString::to_string),
@@ -137,9 +135,10 @@ impl Timings {
     }
 }
 
-/// Seconds since the Unix epoch.
-pub(crate) fn unix_seconds(at: &Timestamp) -> f64 {
-    at.seconds as f64 + f64::from(at.nanos) * 1e-9
+/// In whole nanoseconds first: two moments of this century differ by less than a float can tell them apart.
+fn seconds_between(from: &Timestamp, to: &Timestamp) -> f64 {
+    let nanoseconds = |at: &Timestamp| i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+    (nanoseconds(to) - nanoseconds(from)).max(0) as f64 / 1e9
 }
 
 /// The sweep's spec.

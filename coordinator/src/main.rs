@@ -5,24 +5,34 @@ use nadgrid_coordinator::config::{Config, Flags};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use tokio::io::AsyncReadExt;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What still runs when everything has ended (a reduction, say) is left to the journal's next reader.
+const LEFT_BEHIND: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
     let flags = Flags::parse();
     let filter = EnvFilter::try_from_env("NADGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match start(&flags).await {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(start(&flags));
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&*error),
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 async fn start(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
@@ -65,12 +75,12 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The end of standard input is the end of the program that started this one.
+/// The end of standard input is the end of the program that started this one. It is read on a thread of its own,
+/// which nobody waits for.
 fn stop_on_closed_stdin(stop: &CancellationToken) {
     let stop = stop.clone();
-    tokio::spawn(async move {
-        let mut sink = [0u8; 64];
-        while matches!(tokio::io::stdin().read(&mut sink).await, Ok(n) if n > 0) {}
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         stop.cancel();
     });
 }

@@ -22,6 +22,7 @@ pub(crate) struct Progress {
     screen: Screen,
     jobs: Vec<JobProgress>,
     began: Instant,
+    away: bool,
 }
 
 /// Where progress is shown. Clones show on the same screen.
@@ -71,11 +72,14 @@ impl Screen {
 impl Progress {
     /// Progress on this screen.
     pub(crate) fn new(screen: Screen) -> Self {
-        Self { screen, jobs: Vec::new(), began: Instant::now() }
+        Self { screen, jobs: Vec::new(), began: Instant::now(), away: false }
     }
 
     /// Shows the sweep as it stands.
     pub(crate) fn update(&mut self, sweep: &Sweep) -> Result<(), Failure> {
+        if std::mem::take(&mut self.away) {
+            self.screen.say("the coordinator is back");
+        }
         if let Screen::Json = self.screen {
             return print_json_line(&SweepView::from(sweep));
         }
@@ -94,9 +98,12 @@ impl Progress {
         Ok(())
     }
 
-    fn away(&self, reason: &str, pause: Duration) {
-        self.screen
-            .say(&format!("the coordinator is away ({reason}); trying again in {}", duration(pause.as_secs_f64())));
+    /// Says once that nobody answers, however often that is tried.
+    fn away(&mut self, reason: &str, limit: Duration) {
+        if !std::mem::replace(&mut self.away, true) {
+            let limit = duration(limit.as_secs_f64());
+            self.screen.say(&format!("the coordinator is away ({reason}); trying again for up to {limit}"));
+        }
     }
 }
 
@@ -156,7 +163,7 @@ pub(crate) async fn follow(
                 progress.update(&sweep)?;
                 last = Some(*sweep);
             }
-            WatchEvent::Away { reason, pause } => progress.away(&reason, pause),
+            WatchEvent::Away { reason, .. } => progress.away(&reason, patience.limit),
         }
     }
     last.ok_or_else(|| Failure::other(format!("the coordinator told nothing of sweep {id}")))
