@@ -40,7 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("  {:9}   {whole:8.4} ms gradient, {forward:.4} ms of it weights and base", set.name());
         }
         let mut plan = CentralDifference::new(&network)?;
-        let block = least(3, || drop(black_box(block_moments(&mut plan, 1, name, 0..32, &point, 100.0))));
+        let block =
+            least(repeats.div_ceil(4), || drop(black_box(block_moments(&mut plan, 1, name, 0..32, &point, 100.0))));
         println!("  block of 32 {:8.4} ms a network", block / 32.0);
     }
     let mut gradients = vec![0.0; 32 * d];

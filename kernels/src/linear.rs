@@ -188,6 +188,7 @@ impl<const ROWS: usize, const WIDTH: usize> Kernel for Tiles<'_, ROWS, WIDTH> {
 
 impl Product<'_> {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "register tiles are indexed by constants")]
     fn tile<S: Simd, const ROWS: usize, const WIDTH: usize>(&mut self, s: S, row: usize) {
         let (weights, _) = self.weights.as_chunks::<WIDTH>();
         let mut inputs = [&[][..]; ROWS];
@@ -241,48 +242,59 @@ impl<const WIDTH: usize> Kernel for SparseTiles<'_, WIDTH> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let mut row = 0;
-        while row < self.0.rows {
-            // A last odd row is computed twice.
-            let rows = [row, (row + 1).min(self.0.rows - 1)];
-            self.0.pair::<S, WIDTH>(s, rows);
-            row += 2;
+        let Sparse { rows, biases, ref mut outputs, lines, first, .. } = self.0;
+        for row in outputs.chunks_exact_mut(lines).take(rows) {
+            row[first..][..WIDTH].copy_from_slice(biases);
+        }
+        // Sixty-four inputs at a time for all rows: their weights stay in the first-level cache.
+        for word in 0..self.0.stride.div_ceil(4) {
+            for row in (0..rows).step_by(2) {
+                self.0.pair::<S, WIDTH>(s, word, row);
+            }
         }
     }
 }
 
 impl Sparse<'_> {
+    #[allow(clippy::needless_range_loop, reason = "register tiles are indexed by constants")]
+    /// Adds the products with the word-th 64 inputs to rows `row` and, if there is one, `row + 1`.
     #[inline(always)]
-    fn pair<S: Simd, const WIDTH: usize>(&mut self, s: S, rows: [usize; 2]) {
+    fn pair<S: Simd, const WIDTH: usize>(&mut self, s: S, word: usize, row: usize) {
         let (weights, _) = self.weights.as_chunks::<WIDTH>();
-        let inputs = rows.map(|row| &self.inputs[row * self.stride..][..self.stride]);
+        let weights = &weights[word * 64..];
+        let weights = &weights[..weights.len().min(64)];
+        let lines = self.stride.min(word * 4 + 4) - word * 4;
+        let other = (row + 1).min(self.rows - 1);
+        let inputs = [
+            &self.inputs[row * self.stride + word * 4..][..lines],
+            &self.inputs[other * self.stride + word * 4..][..lines],
+        ];
+        // An overflow can leave NaNs beyond the inputs.
+        let valid = u64::MAX >> (64 - weights.len());
+        let mut left = [mask(s, inputs[0]) & valid, mask(s, inputs[1]) & valid];
+        if other == row {
+            left[1] = 0;
+        }
         let mut sums = [[s.splat(0.0); WIDTH]; 2];
         for v in 0..WIDTH {
-            sums[0][v] = s.load(&self.biases[v].0);
-            sums[1][v] = sums[0][v];
+            sums[0][v] = s.load(&self.outputs[row * self.lines + self.first + v].0);
+            sums[1][v] = s.load(&self.outputs[other * self.lines + self.first + v].0);
         }
-        for (word, lines) in inputs[0].chunks(4).enumerate() {
-            let other = &inputs[1][word * 4..][..lines.len()];
-            let weights = &weights[word * 64..];
-            // An overflow can leave NaNs beyond the inputs.
-            let inputs = u64::MAX >> (64 - weights.len().min(64));
-            let mut left = [mask(s, lines) & inputs, mask(s, other) & inputs];
-            while left[0] != 0 && left[1] != 0 {
-                visit::<S, WIDTH>(s, &mut left[0], lines, weights, &mut sums[0]);
-                visit::<S, WIDTH>(s, &mut left[1], other, weights, &mut sums[1]);
-            }
-            while left[0] != 0 {
-                visit::<S, WIDTH>(s, &mut left[0], lines, weights, &mut sums[0]);
-            }
-            while left[1] != 0 {
-                visit::<S, WIDTH>(s, &mut left[1], other, weights, &mut sums[1]);
-            }
+        while left[0] != 0 && left[1] != 0 {
+            visit::<S, WIDTH>(s, &mut left[0], inputs[0], weights, &mut sums[0]);
+            visit::<S, WIDTH>(s, &mut left[1], inputs[1], weights, &mut sums[1]);
         }
-        for (row, sums) in rows.into_iter().zip(sums) {
-            let at = &mut self.outputs[row * self.lines + self.first..][..WIDTH];
-            for v in 0..WIDTH {
-                s.store(sums[v], &mut at[v].0);
+        while left[0] != 0 {
+            visit::<S, WIDTH>(s, &mut left[0], inputs[0], weights, &mut sums[0]);
+        }
+        while left[1] != 0 {
+            visit::<S, WIDTH>(s, &mut left[1], inputs[1], weights, &mut sums[1]);
+        }
+        for v in 0..WIDTH {
+            if other != row {
+                s.store(sums[1][v], &mut self.outputs[other * self.lines + self.first + v].0);
             }
+            s.store(sums[0][v], &mut self.outputs[row * self.lines + self.first + v].0);
         }
     }
 }
@@ -308,8 +320,9 @@ fn visit<S: Simd, const WIDTH: usize>(
 ) {
     let k = left.trailing_zeros() as usize;
     *left &= *left - 1;
-    let x = s.splat(flat(numbers)[k]);
-    let weights = &weights[k];
+    debug_assert!(k < weights.len() && k < numbers.len() * LANES);
+    // SAFETY: the bits of `left` are within the weights and came from the numbers.
+    let (x, weights) = unsafe { (s.splat(*flat(numbers).get_unchecked(k)), weights.get_unchecked(k)) };
     for v in 0..WIDTH {
         sums[v] = s.mul_add(x, s.load(&weights[v].0), sums[v]);
     }

@@ -92,22 +92,41 @@ fn mean(gradients: &[f32], dimension: usize) -> Vec<f64> {
 /// The products of ROWS columns from `first` of the left panel with all columns of the right one.
 #[inline(always)]
 fn tile<S: Simd>(s: S, left: &[[f64; COLUMNS]], first: usize, right: &[[f64; COLUMNS]]) -> [[f64; COLUMNS]; ROWS] {
-    let mut sums = [[s.splat64(0.0); VECTORS]; ROWS];
-    for (left, right) in left.iter().zip(right) {
-        let (right, _) = right.as_chunks::<8>();
-        for i in 0..ROWS {
-            let factor = s.splat64(left[first + i]);
-            for v in 0..VECTORS {
-                sums[i][v] = s.mul_add64(factor, s.load64(&right[v]), sums[i][v]);
-            }
-        }
-    }
     let mut tile = [[0.0; COLUMNS]; ROWS];
-    for i in 0..ROWS {
-        let (to, _) = tile[i].as_chunks_mut::<8>();
-        for v in 0..VECTORS {
-            s.store64(sums[i][v], &mut to[v]);
+    if S::PANEL >= VECTORS {
+        products::<S, VECTORS>(s, left, first, right, 0, &mut tile);
+    } else {
+        for vector in 0..VECTORS {
+            products::<S, 1>(s, left, first, right, vector, &mut tile);
         }
     }
     tile
+}
+
+/// N vectors of each row of a tile, held in registers over all gradients.
+#[inline(always)]
+fn products<S: Simd, const N: usize>(
+    s: S,
+    left: &[[f64; COLUMNS]],
+    first: usize,
+    right: &[[f64; COLUMNS]],
+    vector: usize,
+    tile: &mut [[f64; COLUMNS]; ROWS],
+) {
+    let mut sums = [[s.splat64(0.0); N]; ROWS];
+    for (left, right) in left.iter().zip(right) {
+        let (right, _) = right.as_chunks::<8>();
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let factor = s.splat64(left[first + i]);
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = s.mul_add64(factor, s.load64(&right[vector + v]), *sum);
+            }
+        }
+    }
+    for (row, sums) in tile.iter_mut().zip(sums) {
+        let (to, _) = row.as_chunks_mut::<8>();
+        for (to, sum) in to[vector..].iter_mut().zip(sums) {
+            s.store64(sum, to);
+        }
+    }
 }

@@ -26,41 +26,71 @@ pub(crate) struct Sink<'a> {
     pub(crate) lines: usize,
 }
 
-impl Sink<'_> {
-    /// The base value of a line of the map.
+/// One row of a [`Sink`]: the touched positions.
+pub(crate) struct SinkRow<'a> {
+    patches: Pair<&'a mut [f32]>,
+    base: &'a [Line],
+    stride: usize,
+    lines: usize,
+    columns: usize,
+    form: Form,
+}
+
+impl SinkRow<'_> {
+    /// The base value of a line at the i-th touched position.
     #[inline(always)]
-    pub(crate) fn base<S: Simd>(&self, s: S, row: usize, column: usize, line: usize) -> S::F32 {
-        s.load(&self.base[(row * self.width + column) * self.lines + line].0)
+    pub(crate) fn base<S: Simd>(&self, s: S, i: usize, line: usize) -> S::F32 {
+        s.load(&self.base[i * self.lines + line].0)
     }
 
-    /// Stores new values, or their differences from `base`.
+    /// Stores new values at the i-th touched position, or their differences from the base.
     #[inline(always)]
-    pub(crate) fn put<S: Simd>(
-        &mut self,
-        s: S,
-        row: usize,
-        column: usize,
-        line: usize,
-        values: Pair<S::F32>,
-        base: S::F32,
-    ) {
-        let at = (row - self.rows.stored.start) * self.row_stride
-            + (column - self.columns.stored.start) * self.stride
-            + line * LANES;
-        for (patch, value) in self.patches.iter_mut().zip(values) {
-            let value = if self.form == Form::Deltas { s.sub(value, base) } else { value };
-            if let Some(to) = patch[at..].first_chunk_mut() {
-                s.store(value, to);
+    pub(crate) fn put<S: Simd>(&mut self, s: S, i: usize, line: usize, values: Pair<S::F32>) {
+        assert!(i < self.columns && line < self.lines);
+        let at = i * self.stride + line * LANES;
+        let [plus, minus] = values;
+        let [plus, minus] = match self.form {
+            Form::Values => [plus, minus],
+            Form::Deltas => {
+                let base = self.base(s, i, line);
+                [s.sub(plus, base), s.sub(minus, base)]
             }
+        };
+        // SAFETY: both slices hold (columns − 1)·stride + lines·LANES numbers, i < columns and line < lines.
+        unsafe {
+            s.store(plus, &mut *self.patches[0].as_mut_ptr().add(at).cast());
+            s.store(minus, &mut *self.patches[1].as_mut_ptr().add(at).cast());
+        }
+    }
+}
+
+impl Sink<'_> {
+    /// A touched row.
+    #[inline(always)]
+    pub(crate) fn row(&mut self, row: usize) -> SinkRow<'_> {
+        let columns = self.columns.touched;
+        let at = (row - self.rows.stored.start) * self.row_stride
+            + (columns.start - self.columns.stored.start) * self.stride;
+        // What the stores of `SinkRow::put` may touch.
+        let length = (columns.len().max(1) - 1) * self.stride + self.lines * LANES;
+        let [plus, minus] = &mut self.patches;
+        SinkRow {
+            patches: [&mut plus[at..][..length], &mut minus[at..][..length]],
+            base: &self.base[(row * self.width + columns.start) * self.lines..][..columns.len() * self.lines],
+            stride: self.stride,
+            lines: self.lines,
+            columns: columns.len(),
+            form: self.form,
         }
     }
 
     /// The patches of a pixel of the base map that changes by ±step.
     #[inline(always)]
     pub(crate) fn change<S: Simd>(&mut self, s: S, (channel, row, column): (usize, usize, usize), step: f32) {
-        for line in 0..self.lines {
-            let base = self.base(s, row, column, line);
-            self.put(s, row, column, line, [base; 2], base);
+        let mut to = self.row(row);
+        for line in 0..to.lines {
+            let base = to.base(s, 0, line);
+            to.put(s, 0, line, [base; 2]);
         }
         let at = (row - self.rows.stored.start) * self.row_stride
             + (column - self.columns.stored.start) * self.stride
@@ -73,6 +103,9 @@ impl Sink<'_> {
     #[inline(always)]
     pub(crate) fn fill_border<S: Simd>(&mut self, s: S) {
         let (rows, columns) = (self.rows, self.columns);
+        if rows.stored == rows.touched && columns.stored == columns.touched {
+            return;
+        }
         for row in rows.stored.range() {
             if row < rows.touched.start || row >= rows.touched.end {
                 self.fill(s, row, columns.stored);
@@ -83,13 +116,20 @@ impl Sink<'_> {
         }
     }
 
+    /// Base values in a piece of a row of patches of whole lines.
     #[inline(always)]
     fn fill<S: Simd>(&mut self, s: S, row: usize, columns: Span) {
-        for column in columns.range() {
-            for line in 0..self.lines {
-                let base = self.base(s, row, column, line);
-                self.put(s, row, column, line, [base; 2], base);
-            }
+        let count = columns.len() * self.lines;
+        let base = &self.base[(row * self.width + columns.start) * self.lines..][..count];
+        let at = (row - self.rows.stored.start) * self.row_stride
+            + (columns.start - self.columns.stored.start) * self.stride;
+        let [plus, minus] = &mut self.patches;
+        let (plus, _) = plus[at..][..count * LANES].as_chunks_mut();
+        let (minus, _) = minus[at..][..count * LANES].as_chunks_mut();
+        for ((line, plus), minus) in base.iter().zip(plus).zip(minus) {
+            let value = s.load(&line.0);
+            s.store(value, plus);
+            s.store(value, minus);
         }
     }
 }

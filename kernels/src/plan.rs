@@ -17,6 +17,16 @@ pub(crate) enum Op {
     AvgPool { size: usize },
 }
 
+impl Op {
+    /// Side of the window that one output reads, for a pool or a ReLU.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::MaxPool { size, .. } | Self::AvgPool { size } => size,
+            Self::Relu | Self::Conv { .. } => 1,
+        }
+    }
+}
+
 /// An operation with the shapes of its maps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage {

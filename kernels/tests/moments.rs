@@ -1,4 +1,5 @@
 //! The fast moments against core's obvious ones, to the bit.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

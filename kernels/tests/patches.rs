@@ -1,5 +1,6 @@
 //! Patches against the definition: f64 forward passes by naive loops, on LeNets and on odd chains of layers;
 //! and the same bits on every instruction set, whatever was evaluated before.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -149,7 +150,7 @@ fn a_member_leaves_nothing_behind() {
     let network = network("lenet", 1, 1);
     let point = normal(3, 1024);
     let mut plan = CentralDifference::new(&network).unwrap();
-    let mut run = |plan: &mut CentralDifference, member| {
+    let run = |plan: &mut CentralDifference, member| {
         let mut gradient = vec![0.0; 1024];
         plan.gradient(&parameters(&network, member), &point, 100.0, &mut gradient).unwrap();
         bits(&gradient)
