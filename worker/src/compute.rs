@@ -8,7 +8,7 @@ use crate::population;
 use nadgrid_core::architecture::{Network, Shape};
 use nadgrid_core::grid::{Grid, Node};
 use nadgrid_core::moments::Moments;
-use nadgrid_core::random::Stream;
+use nadgrid_core::random::evaluation_point;
 use nadgrid_core::spec::{Estimator, Spec};
 use nadgrid_core::tree::Fold;
 use nadgrid_kernels::{CentralDifference, KernelError, block_moments};
@@ -53,13 +53,6 @@ impl Job {
     }
 }
 
-/// The point x₀ ~ N(0, I) of a sweep, shared by all its networks: a function of the seed and the number of pixels alone.
-pub fn evaluation_point(seed: u64, dimension: usize) -> Vec<f32> {
-    let mut point = vec![0.0; dimension];
-    Stream::new(seed, &["point"], 0).fill_normal(&mut point);
-    point
-}
-
 /// Computes shards on one device, and keeps between them what only the architecture and the input's shape decide.
 pub struct Evaluator {
     device: Device,
@@ -89,7 +82,7 @@ impl Evaluator {
     /// # Errors
     /// A [`Fault`] with the kind that tells who is to blame.
     pub fn shard(&mut self, job: &Job, mut goes_on: impl FnMut() -> bool) -> Result<Option<Moments>, Fault> {
-        let point = evaluation_point(job.seed, job.network.input().len());
+        let point = evaluation_point(job.seed, 0, job.network.input().len());
         let total = job.grid.blocks();
         let mut fold = Fold::below(job.node, total, |left: Moments, right| left.merge(&right));
         let disorder = |e: nadgrid_core::tree::TreeError| Fault::new(FailureKind::Task, e.to_string());

@@ -10,6 +10,7 @@ use crate::error::WorkerError;
 use bytes::Bytes;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::moments::Moments;
+use nadgrid_core::text;
 use nadgrid_proto::v1::FailureKind;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,7 +96,7 @@ impl Lane {
         let bytes = Bytes::from(moments.to_bytes());
         let digest = Digest::of(&bytes);
         if self.board.computed(&task) {
-            tracing::info!(shard = %Name(&task), networks = moments.count, seconds, "computed");
+            tracing::info!(shard = %Name(&task), networks = moments.count, "computed in {}", text::duration(seconds));
             // No receiver is left only while the worker ends.
             let _ = self.results.send(Computed { task, bytes, digest, seconds });
         }

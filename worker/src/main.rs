@@ -6,6 +6,7 @@ use nadgrid_worker::cli::{Bench, Cli, Command, Jacobian};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::{bench, run, shutdown};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> Result<(), WorkerError> {
-    log()?;
+    // A benchmark's shards are nobody's news.
+    log(if cli.command.is_none() { "info" } else { "warn" })?;
     match &cli.command {
         None => {
             let config = load(&cli.flags())?;
@@ -40,14 +42,16 @@ fn load(flags: &Flags) -> Result<Config, ConfigError> {
 }
 
 /// Logs go to standard error: standard output is for results.
-fn log() -> Result<(), ConfigError> {
+fn log(default: &str) -> Result<(), ConfigError> {
     let wanted = std::env::var("NADGRID_LOG").ok().filter(|wanted| !wanted.is_empty());
-    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| ConfigError::Value {
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).map_err(|error| ConfigError::Value {
         key: "NADGRID_LOG",
         value: wanted.unwrap_or_default(),
         accepted: format!("a level, or target=level pairs ({error})"),
     })?;
-    tracing_subscriber::fmt().compact().with_target(false).with_writer(std::io::stderr).with_env_filter(filter).init();
+    let colour = std::io::stderr().is_terminal();
+    let format = tracing_subscriber::fmt().compact().with_target(false).with_ansi(colour);
+    format.with_writer(std::io::stderr).with_env_filter(filter).init();
     Ok(())
 }
 

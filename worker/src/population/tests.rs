@@ -3,7 +3,7 @@
 use super::*;
 use crate::device;
 use nadgrid_core::architecture::{self, Network};
-use nadgrid_core::random::Stream;
+use nadgrid_core::random::evaluation_point;
 use nadgrid_kernels::CentralDifference;
 use serde_json::Value;
 
@@ -137,8 +137,7 @@ fn plain_evaluation_and_patches_agree_to_rounding() {
     for (member, own) in parameters.chunks_exact_mut(each).enumerate() {
         network.initialise(11, "lenet", member as u64, own);
     }
-    let mut point = vec![0.0; 1024];
-    Stream::new(11, &["point"], 0).fill_normal(&mut point);
+    let point = evaluation_point(11, 0, 1024);
     let population = Population::new(&network, &parameters, Device::Cpu).unwrap();
     let dense = central_difference(&population, &point, 100.0).unwrap();
     let mut patches = CentralDifference::new(&network).unwrap();

@@ -1,11 +1,9 @@
 //! The program itself: exit codes, signals, standard input, and one clear line where something is wrong.
 
-mod support;
-
+use crate::support::{Coordinator, Heard};
 use std::io::Read;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Coordinator, Heard};
 
 fn worker(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nadgrid-worker"));

@@ -114,8 +114,9 @@ impl Script {
         self.told.lock().unwrap().refusals.push_back(status);
     }
 
-    pub(crate) fn fail_next_upload(&self, status: Status) {
-        self.told.lock().unwrap().upload_failures.push_back(status);
+    /// From now on, the next `times` uploads fail; no others.
+    pub(crate) fn fail_uploads(&self, times: usize, status: &Status) {
+        self.told.lock().unwrap().upload_failures = std::iter::repeat_n(status.clone(), times).collect();
     }
 
     pub(crate) fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
