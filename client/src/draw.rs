@@ -1,6 +1,7 @@
 //! One architecture's arrays as a figure, and what a closing table says of its spectrum.
 
 use crate::error::Error;
+use nadgrid_core::architecture::find;
 use nadgrid_core::spec::{Estimator, Spec};
 use nadgrid_figures::npy::{parse_matrix, parse_vector};
 use nadgrid_figures::{InputShape, NadFigure, nad_figure};
@@ -55,7 +56,7 @@ pub fn draw(spec: &Spec, architecture: &str, nads: &[u8], singular_values: &[u8]
     let values = parse_vector(singular_values, Path::new(&name("singular_values.npy"))).map_err(unreadable)?;
     let shape = spec.shape();
     let figure = nad_figure(&NadFigure {
-        architecture,
+        architecture: find(architecture).map_or(architecture, |known| known.title),
         networks: Some(spec.nads.networks),
         estimator: estimator_words(spec.nads.estimator),
         step: Some(spec.nads.step),

@@ -25,6 +25,8 @@ const KNOWN: &[&str] = &[
     "key",
     "lanes",
     "lease_ttl",
+    // The worker's build passes it on through `cargo run`.
+    "libtorch_built_for",
     "limit",
     "listen",
     "log",

@@ -5,6 +5,7 @@
 
 use crate::device::{DeviceChoice, Evaluation};
 use config::{Config as Layers, File, FileFormat, Map, Value};
+use nadgrid_core::environment::{UnknownVariable, own_values};
 use nadgrid_core::text;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -14,13 +15,6 @@ use tonic::transport::Uri;
 
 const KEYS: [&str; 7] =
     ["coordinator", "device", "lanes", "name", "evaluation", "connect_timeout", "reconnect_timeout"];
-
-const PREFIX: &str = "NADGRID_";
-
-/// Variables, less the prefix, that mean something to another program of nadgrid or to another part of this one. The
-/// last is the build's own, which `cargo run` passes on.
-const KNOWN_ELSEWHERE: [&str; 9] =
-    ["CONFIG", "LOG", "DATA", "LISTEN", "OUT", "WORKERS", "BIN_DIR", "CACHE", "LIBTORCH_BUILT_FOR"];
 
 /// Most lanes that make sense on one machine.
 const MAX_LANES: u32 = 1024;
@@ -48,14 +42,9 @@ pub enum ConfigError {
         /// A likely correction.
         hint: String,
     },
-    /// A variable that means nothing.
-    #[error("unknown variable {PREFIX}{name}{hint}")]
-    UnknownVariable {
-        /// Its name, less the prefix.
-        name: String,
-        /// A likely correction.
-        hint: String,
-    },
+    /// A variable that means nothing to any program of nadgrid.
+    #[error(transparent)]
+    Variable(#[from] UnknownVariable),
     /// A value of the wrong type or out of range.
     #[error("{key} = {value}: {accepted}")]
     Value {
@@ -139,7 +128,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key, file or variable.
     pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let variables = known_variables(variables)?;
+        let variables = own_values(variables, &[&KEYS[..], &["config"]].concat())?;
         let mut layers = Layers::builder();
         if let Some(path) = flags.config.clone().or_else(|| variables.get("config").map(PathBuf::from)) {
             let file = Layers::builder().add_source(read(&path)?).build();
@@ -196,26 +185,6 @@ impl Raw {
             reconnect_timeout: wait("reconnect_timeout", self.reconnect_timeout)?,
         })
     }
-}
-
-/// Those of nadgrid's variables that this program reads, by lower-case name less the prefix.
-fn known_variables(
-    variables: impl Iterator<Item = (String, String)>,
-) -> Result<std::collections::BTreeMap<String, String>, ConfigError> {
-    let mut known = std::collections::BTreeMap::new();
-    for (name, value) in variables {
-        let Some(name) = name.strip_prefix(PREFIX) else { continue };
-        let key = name.to_ascii_lowercase();
-        let ours = name == key.to_ascii_uppercase() && (KEYS.contains(&key.as_str()) || name == "CONFIG");
-        if ours {
-            known.insert(key, value);
-        } else if !KNOWN_ELSEWHERE.contains(&name) {
-            let nearest = text::nearest(&key, KEYS);
-            let hint = nearest.map_or(String::new(), |n| format!("; did you mean {PREFIX}{}?", n.to_ascii_uppercase()));
-            return Err(ConfigError::UnknownVariable { name: name.to_owned(), hint });
-        }
-    }
-    Ok(known)
 }
 
 fn read(path: &Path) -> Result<File<config::FileSourceString, FileFormat>, ConfigError> {

@@ -1,9 +1,10 @@
 //! Child processes: cargo as the user has it, programs just built, exit codes passed on.
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -35,9 +36,34 @@ pub(crate) fn released(program: &str) -> Result<PathBuf> {
 
 /// Runs one step under a heading, with its duration; the code to exit with if it fails.
 pub(crate) fn step(name: &str, command: &mut Command) -> Result<Option<ExitCode>> {
+    headed(name, command, |command| Ok(command.status()?))
+}
+
+/// As [`step`], and shows every line that the program prints to `reader` too.
+pub(crate) fn step_reading(
+    name: &str,
+    command: &mut Command,
+    mut reader: impl FnMut(&str),
+) -> Result<Option<ExitCode>> {
+    headed(name, command.stdout(Stdio::piped()), |command| {
+        let mut child = command.spawn()?;
+        for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            reader(&line);
+        }
+        Ok(child.wait()?)
+    })
+}
+
+fn headed(
+    name: &str,
+    command: &mut Command,
+    run: impl FnOnce(&mut Command) -> Result<ExitStatus>,
+) -> Result<Option<ExitCode>> {
     println!("== {name}: {}", in_words(command));
     let started = Instant::now();
-    let status = command.status().with_context(|| format!("cannot start {}", in_words(command)))?;
+    let status = run(command).with_context(|| format!("cannot run {}", in_words(command)))?;
     let outcome = if status.success() { "done" } else { "FAILED" };
     println!("== {name}: {outcome} in {:.1} s", started.elapsed().as_secs_f64());
     Ok((!status.success()).then(|| exit_code(status)))

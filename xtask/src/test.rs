@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::{cargo, step};
+use crate::process::{cargo, step, step_reading};
 use crate::setup;
 
 /// The domain core computes; whoever serves, stores or multiplies tensors is elsewhere (DESIGN.md, "The house").
@@ -32,10 +32,35 @@ pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
             return Ok(failed);
         }
     }
-    if let Some(failed) = step("tests", cargo(root).args(["test", "--workspace"]).args(extra))? {
+    let mut counted = Counted::default();
+    let mut tests = cargo(root);
+    tests.args(["test", "--workspace"]).args(extra);
+    if let Some(failed) = step_reading("tests", &mut tests, |line| counted.take(line))? {
         return Ok(failed);
     }
-    check_core(root)
+    let checked = check_core(root)?;
+    println!("{} passed, {} failed", counted.passed, counted.failed);
+    Ok(checked)
+}
+
+/// Tests of all programs together: each closes with a line of its own, the last perhaps of no test at all.
+#[derive(Debug, Default, PartialEq)]
+struct Counted {
+    passed: u64,
+    failed: u64,
+}
+
+impl Counted {
+    fn take(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        let of = |what: &str| {
+            let words: Vec<&str> = counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+            let place = words.iter().position(|word| *word == what)?;
+            words.get(place.checked_sub(1)?)?.parse::<u64>().ok()
+        };
+        self.passed += of("passed").unwrap_or(0);
+        self.failed += of("failed").unwrap_or(0);
+    }
 }
 
 /// Whether cargo knows the first word of these arguments.
@@ -71,6 +96,16 @@ fn forbidden(tree: &str) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let mut counted = Counted::default();
+        counted.take("test result: ok. 34 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.59s");
+        counted.take("test spec::tests::the_demo_is_accepted ... ok");
+        counted
+            .take("test result: FAILED. 8 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.54s");
+        assert_eq!(counted, Counted { passed: 42, failed: 1 });
+    }
 
     #[test]
     fn names_are_compared_whole() {

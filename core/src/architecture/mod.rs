@@ -53,8 +53,8 @@ pub enum Layer {
 pub struct Architecture {
     /// Its name in specs.
     pub name: &'static str,
-    /// What it is, in a line.
-    pub about: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
     layers: fn(outputs: usize) -> Vec<Layer>,
 }
 
@@ -70,12 +70,8 @@ impl Architecture {
 
 /// Every architecture that a spec may name.
 pub const REGISTRY: &[Architecture] = &[
-    Architecture { name: "logreg", about: "logistic regression: one linear layer", layers: logreg::layers },
-    Architecture {
-        name: "lenet",
-        about: "LeNet: two 5x5 convolutions, max pooling, three linear layers",
-        layers: lenet::layers,
-    },
+    Architecture { name: "logreg", title: "Logistic regression", layers: logreg::layers },
+    Architecture { name: "lenet", title: "LeNet", layers: lenet::layers },
 ];
 
 /// The architecture of this name.

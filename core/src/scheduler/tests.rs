@@ -115,7 +115,10 @@ fn leases(actions: &[Action]) -> Vec<ShardRef> {
     shards.collect()
 }
 
-fn reductions(actions: &[Action]) -> Vec<(SweepId, JobIndex, Vec<(Node, Digest)>)> {
+/// A job and its partials.
+type Reduction = (SweepId, JobIndex, Vec<(Node, Digest)>);
+
+fn reductions(actions: &[Action]) -> Vec<Reduction> {
     let reductions = actions.iter().filter_map(|action| match action {
         Action::Reduce { sweep, job, partials } => Some((sweep.clone(), *job, partials.clone())),
         _ => None,
@@ -358,7 +361,7 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
     let sweep = world.submit(150);
     let mut reported: Vec<ShardRef> = Vec::new();
     let mut done: BTreeSet<JobIndex> = BTreeSet::new();
-    let mut pending: Vec<(SweepId, JobIndex, Vec<(Node, Digest)>)> = Vec::new();
+    let mut pending: Vec<Reduction> = Vec::new();
     for fate in fates {
         world.now = world.now.plus(300);
         let held: Vec<(ShardRef, WorkerId)> =

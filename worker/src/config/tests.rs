@@ -38,7 +38,7 @@ fn what_is_unknown_is_named() {
     assert!(said(load(Some("[lanes]\nx = 1"), &[], &[])).contains("lanes"));
     assert!(said(load(Some("lanes ="), &[], &[])).contains("/tmp"));
     let variable = said(load(None, &[("NADGRID_DEVISE", "cpu")], &[]));
-    assert_eq!(variable, "unknown variable NADGRID_DEVISE; did you mean NADGRID_DEVICE?");
+    assert!(variable.contains("NADGRID_DEVISE") && variable.contains("did you mean NADGRID_DEVICE?"), "{variable}");
     let flags = Flags { config: Some("/no/such/file.toml".into()), values: Vec::new() };
     assert!(said(Config::load(&flags, std::iter::empty())).starts_with("/no/such/file.toml: cannot be read"));
 }

@@ -21,6 +21,7 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -32,6 +33,8 @@ use tonic::{Code, Status, Streaming};
 
 /// Until the welcome, a coordinator may take this long.
 const HANDSHAKE: Duration = Duration::from_secs(15);
+/// What a stopping worker grants a handshake, and a goodbye.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
 const OUTBOX: usize = 256;
 
@@ -107,9 +110,7 @@ impl Session {
             .map_err(|e| WorkerError::Refused { url: self.url.clone(), reason: format!("no usable URL: {e}") })?;
         let mut backoff = Backoff::new(self.connect_timeout);
         loop {
-            let Some(opened) = self.stop.run_until_cancelled(self.open(channel.clone())).await else {
-                return Ok(());
-            };
+            let Some(opened) = self.open_unless_stopped(channel.clone()).await else { return Ok(()) };
             let reason = match opened {
                 Ok(open) => match self.serve(open).await {
                     End::Left => return Ok(()),
@@ -132,6 +133,19 @@ impl Session {
             if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
+    /// answered, so that a goodbye can follow it.
+    async fn open_unless_stopped(&self, channel: Channel) -> Option<Result<Open, Status>> {
+        let mut opening = pin!(self.open(channel));
+        tokio::select! {
+            opened = &mut opening => Some(opened),
+            () = self.stop.cancelled() => match tokio::time::timeout(MOMENT, opening).await {
+                Ok(Ok(open)) => Some(Ok(open)),
+                _ => None,
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! Serving one connection: heartbeats, news and goodbye one way, assignments and revocations the other.
 
-use super::{End, Open, Session, request};
+use super::{End, MOMENT, Open, Session, request};
 use crate::board::Task;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
@@ -13,8 +13,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 const PROGRESS: Duration = Duration::from_millis(200);
 /// How long results may take to go out once the worker stops.
 const LAST_UPLOADS: Duration = Duration::from_secs(5);
-/// How long the goodbye may take to be answered by the end of the stream.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Serves a connection until it breaks or the worker is asked to stop.
@@ -73,7 +71,7 @@ impl Session {
         if send(&requests, Request::Goodbye(v1::Goodbye {})).is_ok() {
             drop(requests);
             // The coordinator ends the stream once it has read the goodbye.
-            let _ = timeout(FAREWELL, async { while let Ok(Some(_)) = responses.message().await {} }).await;
+            let _ = timeout(MOMENT, async { while let Ok(Some(_)) = responses.message().await {} }).await;
         }
         End::Left
     }

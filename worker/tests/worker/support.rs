@@ -153,9 +153,12 @@ impl WorkerService for Script {
         let welcome = v1::Welcome { coordinator_version: "test".into(), heartbeat_interval_ms: 50 };
         let _ = session.try_send(Ok(v1::SessionResponse { message: Some(Response::Welcome(welcome)) }));
         self.told.lock().unwrap().session = Some(session);
-        let heard = self.heard.clone();
+        let Self { heard, told } = self.clone();
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
+                if matches!(request.message, Some(Request::Goodbye(_))) {
+                    told.lock().unwrap().session = None;
+                }
                 heard.lock().unwrap().messages.extend(request.message.map(|message| (Instant::now(), message)));
             }
             heard.lock().unwrap().ended += 1;
