@@ -278,6 +278,10 @@ impl<J: Journal> DeskTask<J> {
                 let revocation = v1::Revocation { shard: Some(shard), reason: reason.to_owned() };
                 self.send(&worker, v1::session_response::Message::Revocation(revocation));
             }
+            Action::Disconnect { worker } => {
+                warn!(%worker, "silent for too long: its session is closed");
+                self.sessions.remove(&worker);
+            }
             Action::Reduce { sweep, job, partials } => self.spawn_reduction(sweep, job, partials),
             Action::Discard { partials } => self.spawn_discard(partials),
             Action::Changed { sweep } => {

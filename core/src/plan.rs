@@ -1,7 +1,6 @@
 //! What a sweep will take, told before anything runs.
 
 use crate::cost::{Rates, Sizing};
-use crate::grid::Node;
 use crate::moments::partial_bytes;
 use crate::spec::{JobShape, Spec};
 
@@ -53,17 +52,8 @@ impl JobPlan {
         let (per_network, measured) = rates.seconds_per_network(&shape);
         let mut known = rates.clone();
         known.observe(&shape.architecture, 1, per_network);
-        let mut shards = 0;
-        let mut pending = 0..blocks;
-        while !pending.is_empty() {
-            let limit = if shards < u64::from(lanes) && !measured {
-                1
-            } else {
-                sizing.limit(&shape, &known, pending.end - pending.start, lanes)
-            };
-            pending.start = Node::first_of(&pending, limit, blocks).blocks(blocks).end;
-            shards += 1;
-        }
+        let first = if measured { 0 } else { blocks.min(u64::from(lanes)) };
+        let shards = first + shards(blocks - first, lanes, |remaining| sizing.limit(&shape, &known, remaining, lanes));
         Self {
             blocks,
             shards,
@@ -74,6 +64,21 @@ impl JobPlan {
             shape,
         }
     }
+}
+
+/// About how many shards `blocks` blocks make when the next one has at most `limit(remaining)`. Until the lanes' shares
+/// shrink, all are alike: they are counted, not walked, however many there are.
+fn shards(blocks: u64, lanes: u32, limit: impl Fn(u64) -> u64) -> u64 {
+    let size = |remaining: u64| 1 << limit(remaining).max(1).ilog2();
+    let whole = limit(u64::MAX).max(1);
+    let alike = blocks.saturating_sub(2 * u64::from(lanes) * whole) / size(u64::MAX);
+    let mut remaining = blocks - alike * size(u64::MAX);
+    let mut shards = alike;
+    while remaining > 0 {
+        remaining = remaining.saturating_sub(size(remaining));
+        shards += 1;
+    }
+    shards
 }
 
 #[cfg(test)]
@@ -92,5 +97,16 @@ mod tests {
         let mut rates = Rates::default();
         rates.observe("lenet", 100, 10.0);
         assert_eq!(Plan::new(&spec, &rates, &Sizing::default(), 2).seconds(), 102.4);
+    }
+
+    /// 10^8 blocks: an answer at once, and the number that the target time gives.
+    #[test]
+    fn a_huge_sweep_is_counted_not_walked() {
+        let text = "name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 100_000_000\nblock_size = 1";
+        let mut rates = Rates::default();
+        rates.observe("lenet", 1, 10.0);
+        let plan = Plan::new(&Spec::from_toml(text).unwrap(), &rates, &Sizing::default(), 4);
+        let even = 100_000_000 / 2;
+        assert!((even..even + 100).contains(&plan.jobs[0].shards), "{}", plan.jobs[0].shards);
     }
 }

@@ -55,6 +55,17 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
     assert_in_the_middle(&cluster, &id);
     assert_eq!(outcome(&cluster, &id), expected);
 
+    // The only worker is stopped until its leases have expired, and goes on: it is taken back.
+    let mut cluster = Cluster::start(&["--most-shard-blocks", "2", "--lease-ttl", "1"]);
+    cluster.add_worker(&["--lanes", "1"]);
+    let id = cluster.submit("lenet.toml", &both());
+    cluster.wait(&id, |status| networks_done(status) > 0);
+    cluster.workers[0].signal("STOP");
+    cluster.wait(&id, |status| status["workers"] == 0);
+    assert_in_the_middle(&cluster, &id);
+    cluster.workers[0].signal("CONT");
+    assert_eq!(outcome(&cluster, &id), expected);
+
     // The coordinator dies in the middle, comes back on its journal, and its worker reconnects.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
     cluster.add_worker(&["--lanes", "1"]);

@@ -51,7 +51,7 @@ async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<
 async fn expected(desk: &Desk, wire: v1::Shard) -> Result<Option<Expected>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
         let (sweep, job) = (SweepId::new(wire.sweep_id.clone()), JobIndex(wire.job));
-        if scheduler.sweep(&sweep).is_none_or(|view| view.state.has_ended()) {
+        if !scheduler.is_open(&sweep) {
             return Ok(None);
         }
         let node = scheduler.node(&sweep, job, wire.range());

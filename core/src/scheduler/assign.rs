@@ -52,13 +52,15 @@ impl Scheduler {
             return None;
         }
         // A shard that failed here goes elsewhere while there is an elsewhere.
-        let others = self.workers.iter().any(|(other, w)| other != id && w.connected && w.unfit.is_none());
+        let class = &worker.profile.class;
+        let could = |w: &Worker| w.connected && w.unfit.is_none() && w.profile.class == *class;
+        let others = self.workers.iter().any(|(other, w)| other != id && could(w));
         let due = job.waiting.iter().find(|(_, retry)| retry.not_before <= now && !(others && retry.last == *id));
         if let Some((node, _)) = due {
             return Some(*node);
         }
         let first = job.pending.first()?;
-        let lanes = self.lanes(&worker.profile.class);
+        let lanes = self.lanes(class);
         let limit = self.settings.sizing.limit(&job.shape, &worker.rates, job.pending.len(), lanes);
         Some(Node::first_of(&first, limit, job.total))
     }

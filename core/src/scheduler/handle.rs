@@ -280,7 +280,10 @@ impl Scheduler {
             for shard in leases {
                 self.lose(&shard, now, effects);
             }
-            self.workers.remove(&id);
+            if self.workers.remove(&id).is_some_and(|worker| worker.connected) {
+                // It may only have been stopped for a while: a new session makes it known again.
+                effects.actions.push(Action::Disconnect { worker: id });
+            }
         }
     }
 

@@ -274,6 +274,11 @@ pub enum Action {
         /// In words.
         reason: &'static str,
     },
+    /// End a worker's session: it was silent for too long and is forgotten. It may come back with a new one.
+    Disconnect {
+        /// Whose.
+        worker: WorkerId,
+    },
     /// Merge a job's partials and compute its results.
     Reduce {
         /// The sweep.

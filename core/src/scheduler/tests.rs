@@ -170,8 +170,10 @@ fn a_silent_worker_loses_its_leases_and_a_late_report_still_counts_once() {
     world.now = world.now.plus(14_000);
     world.handle(Event::Alive { worker: id("quick") });
     world.now = world.now.plus(1_500);
-    world.handle(Event::Tick);
+    let actions = world.handle(Event::Tick);
+    assert!(actions.contains(&Action::Disconnect { worker: id("slow") }), "{actions:?}");
     assert!(world.scheduler.workers(world.now).iter().all(|w| w.id != id("slow")));
+    // Its connection is ended too: by its next hello it is known again.
     world.report("quick", &other[0]);
     world.now = world.now.plus(1_000);
     world.handle(Event::Alive { worker: id("quick") });

@@ -76,6 +76,11 @@ impl Scheduler {
         self.sweeps.get(id).map(|sweep| self.view(id, sweep))
     }
 
+    /// Whether a sweep is known and has not ended.
+    pub fn is_open(&self, id: &SweepId) -> bool {
+        self.sweeps.get(id).is_some_and(|sweep| !sweep.state.has_ended())
+    }
+
     /// Up to `limit` sweeps, newest first, that were submitted before the one of this number. Each comes with
     /// its number, to go on from.
     pub fn sweeps_before(&self, number: Option<u64>, limit: usize) -> Vec<(u64, SweepView)> {
