@@ -202,17 +202,25 @@ impl<J: Journal> DeskTask<J> {
         }
     }
 
-    /// Takes a command and all that wait behind it: one write to the journal for all of them.
+    /// Takes a command and all that wait behind it: one write to the journal for all of them. Questions are answered
+    /// after it, so that nobody sees what could still be lost.
     async fn take(&mut self, first: Command) -> Result<(), JournalError> {
         let mut effects = Effects::default();
+        let mut questions = Vec::new();
         let mut next = Some(first);
         let mut budget = QUEUE;
         while let Some(command) = next {
-            self.apply(command, &mut effects);
+            match command {
+                Command::Query(_) | Command::Follow(..) => questions.push(command),
+                change => self.apply(change, &mut effects),
+            }
             budget -= 1;
             next = if budget > 0 { self.commands.try_recv().ok() } else { None };
         }
-        self.perform(effects).await
+        self.perform(effects).await?;
+        let mut none = Effects::default();
+        questions.into_iter().for_each(|question| self.apply(question, &mut none));
+        Ok(())
     }
 
     fn apply(&mut self, command: Command, effects: &mut Effects) {
@@ -226,15 +234,7 @@ impl<J: Journal> DeskTask<J> {
                 event(request)
             }
             Command::Query(query) => return query(&self.scheduler, now),
-            Command::Follow(sweep, reply) => {
-                let view = self.scheduler.sweep(&sweep).map(|view| Arc::new(v1::Sweep::from(&view)));
-                let receiver = view.map(|view| {
-                    let sender = self.watchers.entry(sweep).or_insert_with(|| watch::Sender::new(view.clone()));
-                    sender.send_replace(view);
-                    sender.subscribe()
-                });
-                return drop(reply.send(receiver));
-            }
+            Command::Follow(sweep, reply) => return drop(reply.send(self.watch(sweep))),
             Command::Attach { worker, profile, held, outbox, session } => {
                 self.session_count += 1;
                 self.sessions.insert(worker.clone(), (self.session_count, outbox));
@@ -254,6 +254,17 @@ impl<J: Journal> DeskTask<J> {
         let more = self.scheduler.handle(event, now);
         effects.records.extend(more.records);
         effects.actions.extend(more.actions);
+    }
+
+    fn watch(&mut self, sweep: SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
+        let view = Arc::new(v1::Sweep::from(&self.scheduler.sweep(&sweep)?));
+        if !self.scheduler.is_open(&sweep) {
+            // Nothing will change: nothing is kept.
+            return Some(watch::Sender::new(view).subscribe());
+        }
+        let sender = self.watchers.entry(sweep).or_insert_with(|| watch::Sender::new(view.clone()));
+        sender.send_replace(view);
+        Some(sender.subscribe())
     }
 
     /// Durable first, then everything else.
