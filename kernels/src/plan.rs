@@ -263,14 +263,7 @@ fn dense(steps: &[Step], head: usize) -> Result<Vec<Dense>, KernelError> {
 }
 
 fn unsupported(layer: usize, what: &Layer, why: &'static str) -> KernelError {
-    let what = match what {
-        Layer::Conv2d { .. } => "conv2d",
-        Layer::Relu => "relu",
-        Layer::MaxPool2d { .. } => "maxpool2d",
-        Layer::AvgPool2d { .. } => "avgpool2d",
-        Layer::Flatten => "flatten",
-        Layer::Linear { .. } => "linear",
-    };
+    let what = what.kind();
     KernelError::Unsupported { layer, what, why }
 }
 

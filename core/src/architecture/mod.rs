@@ -48,6 +48,20 @@ pub enum Layer {
     },
 }
 
+impl Layer {
+    /// What it is, as messages name it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Conv2d { .. } => "conv2d",
+            Self::Relu => "relu",
+            Self::MaxPool2d { .. } => "maxpool2d",
+            Self::AvgPool2d { .. } => "avgpool2d",
+            Self::Flatten => "flatten",
+            Self::Linear { .. } => "linear",
+        }
+    }
+}
+
 /// An architecture of the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Architecture {

@@ -60,14 +60,7 @@ impl Loaded {
         network: &Network,
         parameters: &Tensor,
     ) -> Result<Self, PopulationError> {
-        let what = match step.layer {
-            Layer::Conv2d { .. } => "conv2d",
-            Layer::Relu => "relu",
-            Layer::MaxPool2d { .. } => "maxpool2d",
-            Layer::AvgPool2d { .. } => "avgpool2d",
-            Layer::Flatten => "flatten",
-            Layer::Linear { .. } => "linear",
-        };
+        let what = step.layer.kind();
         let action = Action::new(step, network, parameters).map_err(|source| PopulationError::Layer {
             layer: index,
             what,
