@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod cost;
+pub mod dataset;
 pub mod environment;
 pub mod grid;
 pub mod ids;
@@ -13,9 +14,11 @@ pub mod moments;
 pub mod numerics;
 pub mod plan;
 pub mod random;
+pub mod runs;
 pub mod scheduler;
 pub mod spec;
 pub mod text;
+pub mod training;
 pub mod tree;
 
 /// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.

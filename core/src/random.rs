@@ -51,6 +51,41 @@ impl Stream {
         }
     }
 
+    /// Fills `out` with raw words.
+    pub fn fill_words(&mut self, out: &mut [u32]) {
+        out.iter_mut().for_each(|word| *word = self.0.next_u32());
+    }
+
+    /// What a dropout layer multiplies a batch by, samples one after the other and each in the order of its features: 0 with
+    /// this probability, else 1/(1 − probability).
+    pub fn fill_dropout(&mut self, probability: f32, out: &mut [f32]) {
+        let dropped = (f64::from(probability) * 4_294_967_296.0) as u64;
+        let kept = 1.0 / (1.0 - probability);
+        out.iter_mut().for_each(|x| *x = if u64::from(self.0.next_u32()) < dropped { 0.0 } else { kept });
+    }
+
+    /// A permutation of 0 … n − 1, all equally likely (Fisher and Yates).
+    ///
+    /// # Panics
+    /// When n does not fit 32 bits.
+    pub fn permutation(&mut self, n: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..u32::try_from(n).expect("a permutation of 32-bit indices")).collect();
+        for place in (1..n).rev() {
+            order.swap(place, self.below(place as u32 + 1) as usize);
+        }
+        order
+    }
+
+    /// A number in [0, n), all equally likely (Lemire 2019, with rejection).
+    fn below(&mut self, n: u32) -> u32 {
+        loop {
+            let product = u64::from(self.0.next_u32()) * u64::from(n);
+            if product as u32 >= n.wrapping_neg() % n {
+                return (product >> 32) as u32;
+            }
+        }
+    }
+
     /// A 53-bit number in [0, 1).
     fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
@@ -98,6 +133,22 @@ mod tests {
         stream.fill_uniform(0.5, head);
         stream.fill_uniform(0.5, tail);
         assert_eq!(whole, parts);
+    }
+
+    /// Every item at every place equally often, within 5 standard errors.
+    #[test]
+    fn permutations_are_fair() {
+        let (n, draws) = (7, 20_000);
+        let mut stream = Stream::new(1, &["permutation"], 0);
+        let mut counts = vec![0u32; n * n];
+        for _ in 0..draws {
+            for (place, item) in stream.permutation(n).into_iter().enumerate() {
+                counts[place * n + item as usize] += 1;
+            }
+        }
+        let expected = f64::from(draws) / n as f64;
+        assert!(counts.iter().all(|&c| (f64::from(c) - expected).abs() < 5.0 * expected.sqrt()), "{counts:?}");
+        assert!(stream.permutation(0).is_empty());
     }
 
     /// Moments within 5 standard errors, range and tails as the distributions have them.

@@ -4,7 +4,7 @@
 //! Pure geometry: no numbers of any member are here.
 
 use crate::KernelError;
-use nadgrid_core::architecture::{Layer, Network, Parameter, Shape, Step, Window};
+use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Parameter, Shape, Step, Window};
 use std::ops::Range;
 
 /// A step between two feature maps. A ReLU right before a maximum pool is one with it: both keep order,
@@ -116,6 +116,9 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(network: &Network) -> Result<Self, KernelError> {
         let steps = network.steps();
+        if !network.is_chain() {
+            return Err(KernelError::Unsupported { layer: 0, what: "graph", why: "only a chain of layers" });
+        }
         // ReLU after Flatten is the same as before it.
         let head = steps.iter().position(|s| matches!(s.layer, Layer::Linear { .. })).unwrap_or(steps.len());
         let stages = stages(&steps[..head])?;
@@ -218,10 +221,12 @@ fn stages(steps: &[Step]) -> Result<Vec<Stage>, KernelError> {
             Layer::Relu if flat => {
                 return Err(unsupported(layer, &step.layer, "a ReLU goes before the flatten"));
             }
-            Layer::Conv2d { .. } | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => {
+            Layer::Conv2d(_) | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => {
                 return Err(unsupported(layer, &step.layer, "nothing spatial follows a flatten"));
             }
-            Layer::Conv2d { kernel, .. } => Op::Conv { kernel, weight: step.weight.unwrap_or_default() },
+            Layer::Conv2d(Conv2d { kernel, stride: 1, padding: Padding::Zeros(0), bias: true, .. }) => {
+                Op::Conv { kernel, weight: step.weight.unwrap_or_default() }
+            }
             Layer::MaxPool2d { size } => match stages.last() {
                 Some(Stage { op: Op::Relu, .. }) => {
                     stages.pop();
@@ -231,7 +236,8 @@ fn stages(steps: &[Step]) -> Result<Vec<Stage>, KernelError> {
             },
             Layer::AvgPool2d { size } => Op::AvgPool { size },
             Layer::Relu => Op::Relu,
-            Layer::Linear { .. } => continue,
+            Layer::Linear { .. } | Layer::Dropout { .. } => continue,
+            _ => return Err(unsupported(layer, &step.layer, "only plain convolutions, pools and ReLUs")),
         };
         stages.push(Stage { op, input: step.input, output: step.output });
     }
@@ -250,7 +256,7 @@ fn dense(steps: &[Step], head: usize) -> Result<Vec<Dense>, KernelError> {
                 relu: false,
             }),
             (Layer::Relu, Some(last)) => last.relu = true,
-            (Layer::Flatten, _) => {}
+            (Layer::Flatten | Layer::Dropout { .. }, _) => {}
             (layer, _) => {
                 return Err(unsupported(head + at, layer, "only ReLU and linear layers follow a linear layer"));
             }

@@ -37,7 +37,7 @@ fn covariance(moments: &Moments) -> Mat<f64> {
 }
 
 fn small(layers: Vec<Layer>) -> Network {
-    Network::new(layers, Shape { channels: 1, height: SIDE, width: SIDE }).unwrap()
+    Network::chain(layers, Shape { channels: 1, height: SIDE, width: SIDE }).unwrap()
 }
 
 /// SCIENCE section 4, 1: the gradient is minus the weights. ±step·w is rounded once, and so is the quotient.
@@ -80,7 +80,8 @@ fn a_logistic_regressions_covariance_is_isotropic() {
 /// vectors, and a null space of 3D/4.
 #[test]
 fn an_average_pools_covariance_is_its_own_projector() {
-    let network = small(vec![Layer::AvgPool2d { size: 2 }, Layer::Flatten, Layer::Linear { name: "fc", features: 1 }]);
+    let network =
+        small(vec![Layer::AvgPool2d { size: 2 }, Layer::Flatten, Layer::Linear { name: "fc".into(), features: 1 }]);
     let covariance = covariance(&moments(&network));
     let evd = covariance.self_adjoint_eigen(Side::Lower).unwrap();
     let values: Vec<f64> = (0..D).rev().map(|i| evd.S()[i]).collect();

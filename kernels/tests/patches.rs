@@ -4,7 +4,7 @@
 
 mod support;
 
-use nadgrid_core::architecture::{Layer, Network, Shape};
+use nadgrid_core::architecture::{Conv2d, Layer, Network, Shape};
 use nadgrid_kernels::{CentralDifference, InstructionSet, KernelError, NotFinite};
 use proptest::prelude::*;
 use support::{bits, check, network, normal, parameters};
@@ -43,11 +43,11 @@ fn lenets_with_colours_classes_and_small_steps() {
 }
 
 fn conv(name: &'static str, channels: usize, kernel: usize) -> Layer {
-    Layer::Conv2d { name, channels, kernel }
+    Layer::Conv2d(Conv2d::new(name, channels, kernel))
 }
 
 fn linear(name: &'static str, features: usize) -> Layer {
-    Layer::Linear { name, features }
+    Layer::Linear { name: name.into(), features }
 }
 
 /// The largest specialised and the general code of every part, at all pixels.
@@ -97,7 +97,7 @@ fn odd_chains() {
         (Shape { channels: 6, height: 1, width: 1 }, vec![linear("f", 1), Layer::Relu]),
     ];
     for (index, (input, layers)) in chains.into_iter().enumerate() {
-        let network = Network::new(layers, input).unwrap();
+        let network = Network::chain(layers, input).unwrap();
         for step in [100.0, 0.5] {
             let (parameters, point) = (parameters(&network, index as u64), normal(2, input.len()));
             let gradient = gradient(&network, &parameters, &point, step);
@@ -109,13 +109,15 @@ fn odd_chains() {
 /// A chain that `Network::new` accepts: layers that do not fit the map any more are left out.
 fn chain() -> impl Strategy<Value = Network> {
     let spatial = prop_oneof![
-        (1usize..22, 1usize..6).prop_map(|(channels, kernel)| Layer::Conv2d { name: "conv", channels, kernel }),
+        (1usize..22, 1usize..6).prop_map(|(channels, kernel)| Layer::Conv2d(Conv2d::new("conv", channels, kernel))),
         Just(Layer::Relu),
         (1usize..4).prop_map(|size| Layer::MaxPool2d { size }),
         (1usize..4).prop_map(|size| Layer::AvgPool2d { size }),
     ];
-    let head =
-        prop_oneof![(1usize..40).prop_map(|features| Layer::Linear { name: "linear", features }), Just(Layer::Relu)];
+    let head = prop_oneof![
+        (1usize..40).prop_map(|features| Layer::Linear { name: "linear".into(), features }),
+        Just(Layer::Relu)
+    ];
     let shape = (1usize..4, 1usize..15, 1usize..15);
     let shape = shape.prop_map(|(channels, height, width)| Shape { channels, height, width });
     (shape, prop::collection::vec(spatial, 0..6), prop::collection::vec(head, 0..4)).prop_map(
@@ -123,13 +125,13 @@ fn chain() -> impl Strategy<Value = Network> {
             let mut layers = Vec::new();
             for layer in spatial {
                 layers.push(layer);
-                if Network::new(layers.clone(), input).is_err() {
+                if Network::chain(layers.clone(), input).is_err() {
                     layers.pop();
                 }
             }
-            layers.extend([Layer::Flatten, Layer::Linear { name: "first", features: 18 }]);
+            layers.extend([Layer::Flatten, Layer::Linear { name: "first".into(), features: 18 }]);
             layers.extend(head);
-            Network::new(layers, input).unwrap()
+            Network::chain(layers, input).unwrap()
         },
     )
 }
@@ -183,7 +185,7 @@ fn overflow_is_named_on_every_instruction_set() {
 #[test]
 fn what_is_not_supported_is_named() {
     let input = Shape { channels: 1, height: 4, width: 4 };
-    let fault = |layers| CentralDifference::new(&Network::new(layers, input).unwrap()).err().map(|e| e.to_string());
+    let fault = |layers| CentralDifference::new(&Network::chain(layers, input).unwrap()).err().map(|e| e.to_string());
     assert_eq!(
         fault(vec![Layer::Flatten, Layer::MaxPool2d { size: 1 }, linear("f", 1)]).unwrap(),
         "layer 1 (maxpool2d) is not supported there: nothing spatial follows a flatten"
@@ -193,7 +195,7 @@ fn what_is_not_supported_is_named() {
         "layer 2 (end) is not supported there: a network ends in linear layers"
     );
     assert!(matches!(
-        CentralDifference::new(&Network::new(vec![linear("f", 3), conv("a", 2, 1)], input).unwrap()),
+        CentralDifference::new(&Network::chain(vec![linear("f", 3), conv("a", 2, 1)], input).unwrap()),
         Err(KernelError::Unsupported { layer: 1, what: "conv2d", .. })
     ));
 }

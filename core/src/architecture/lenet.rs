@@ -1,20 +1,9 @@
-//! LeNet for 32 x 32 images: conv5(6)-ReLU-maxpool2-conv5(16)-ReLU-maxpool2-FC 120-84-outputs.
+//! LeNet in its CIFAR form: two convolutions with pooling, three fully connected layers.
 
-use super::Layer;
+use super::{Builder, Conv2d};
 
-pub(super) fn layers(outputs: usize) -> Vec<Layer> {
-    vec![
-        Layer::Conv2d { name: "conv1", channels: 6, kernel: 5 },
-        Layer::Relu,
-        Layer::MaxPool2d { size: 2 },
-        Layer::Conv2d { name: "conv2", channels: 16, kernel: 5 },
-        Layer::Relu,
-        Layer::MaxPool2d { size: 2 },
-        Layer::Flatten,
-        Layer::Linear { name: "fc1", features: 120 },
-        Layer::Relu,
-        Layer::Linear { name: "fc2", features: 84 },
-        Layer::Relu,
-        Layer::Linear { name: "fc3", features: outputs },
-    ]
+pub(super) fn build(net: &mut Builder, outputs: usize) {
+    net.conv(Conv2d::new("conv1", 6, 5)).relu().max_pool(2);
+    net.conv(Conv2d::new("conv2", 16, 5)).relu().max_pool(2);
+    net.flatten().linear("fc1", 120).relu().linear("fc2", 84).relu().linear("fc3", outputs);
 }

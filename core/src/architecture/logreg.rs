@@ -1,7 +1,7 @@
 //! Logistic regression: SCIENCE's isotropic baseline, whose covariance is I/(3D).
 
-use super::Layer;
+use super::Builder;
 
-pub(super) fn layers(outputs: usize) -> Vec<Layer> {
-    vec![Layer::Flatten, Layer::Linear { name: "output_fc", features: outputs }]
+pub(super) fn build(net: &mut Builder, outputs: usize) {
+    net.flatten().linear("output_fc", outputs);
 }

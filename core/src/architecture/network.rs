@@ -1,6 +1,6 @@
 //! A network: layers with their shapes worked out, and the parameters they need.
 
-use super::Layer;
+use super::{Builder, Layer};
 use crate::random::Stream;
 use std::fmt;
 use std::ops::Range;
@@ -43,6 +43,16 @@ pub enum Init {
         /// The bound, 1/√fan_in by PyTorch's defaults.
         bound: f32,
     },
+    /// N(0, deviation²).
+    Normal {
+        /// The standard deviation.
+        deviation: f32,
+    },
+    /// This number.
+    Constant {
+        /// The number.
+        value: f32,
+    },
 }
 
 /// One parameter tensor.
@@ -63,86 +73,92 @@ pub struct Parameter {
 pub struct Step {
     /// The layer.
     pub layer: Layer,
-    /// What goes in.
+    /// The maps that it reads: 0 is the network's input, i + 1 the output of step i. One; two for `Add` and `Concat`.
+    pub inputs: Vec<usize>,
+    /// Shape of the first of them.
     pub input: Shape,
     /// What comes out.
     pub output: Shape,
-    /// Index of the layer's weight among the network's parameters (its bias follows), if it has one.
+    /// Index of the layer's weight among the network's parameters, if it has one; its bias follows, if it has one.
     pub weight: Option<usize>,
+    /// Place of a batch norm's channels in the flat vectors of running means and of running variances.
+    pub statistics: Option<Range<usize>>,
 }
 
-/// The input does not fit the architecture.
+/// An architecture that cannot be built on an input.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("layer {layer} ({what}) cannot take {input}: at least {least} x {least} is needed there")]
-pub struct NetworkError {
-    layer: usize,
-    what: &'static str,
-    input: Shape,
-    least: usize,
+pub enum NetworkError {
+    /// The input does not fit the architecture.
+    #[error("layer {layer} ({what}) cannot take {input}: at least {least} x {least} is needed there")]
+    TooSmall {
+        /// Index of the layer.
+        layer: usize,
+        /// Its kind.
+        what: &'static str,
+        /// What it was to read.
+        input: Shape,
+        /// Rows and columns that it needs.
+        least: usize,
+    },
+    /// Two maps that are to be joined differ.
+    #[error("layer {layer} ({what}) cannot join {a} and {b}")]
+    Mismatch {
+        /// Index of the layer.
+        layer: usize,
+        /// Its kind.
+        what: &'static str,
+        /// One map.
+        a: Shape,
+        /// The other.
+        b: Shape,
+    },
 }
 
-/// Layers with shapes and parameters. Parameters are one flat f32 vector, tensors in PyTorch's order.
+/// Layers with shapes and parameters, each after those whose maps it reads; the output is the last layer's. Parameters are
+/// one flat f32 vector, tensors in PyTorch's order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     input: Shape,
     steps: Vec<Step>,
     parameters: Vec<Parameter>,
+    statistics: usize,
 }
 
 impl Network {
-    /// Works out the shapes of `layers` on `input`.
+    /// No layers yet.
+    pub(super) fn empty(input: Shape) -> Self {
+        Self { input, steps: Vec::new(), parameters: Vec::new(), statistics: 0 }
+    }
+
+    /// A chain of layers.
     ///
     /// # Errors
-    /// [`NetworkError`] when a map has become too small for a layer.
-    pub fn new(layers: Vec<Layer>, input: Shape) -> Result<Self, NetworkError> {
-        let mut network = Self { input, steps: Vec::with_capacity(layers.len()), parameters: Vec::new() };
+    /// [`NetworkError`] when a map has become too small for a layer, or a layer joins two maps.
+    pub fn chain(layers: Vec<Layer>, input: Shape) -> Result<Self, NetworkError> {
+        let mut builder = Builder::new(input);
         for layer in layers {
-            network.append(layer)?;
+            builder.layer(layer);
         }
-        Ok(network)
+        builder.finish()
     }
 
-    fn append(&mut self, layer: Layer) -> Result<(), NetworkError> {
-        let input = self.output();
-        let fits = |what, least| {
-            let fits = input.height >= least && input.width >= least && !input.is_empty();
-            if fits { Ok(()) } else { Err(NetworkError { layer: self.steps.len(), what, input, least }) }
-        };
-        let mut weight = None;
-        let output = match layer {
-            Layer::Conv2d { name, channels, kernel } => {
-                fits("conv2d", kernel)?;
-                weight = Some(self.parameter_pair(name, vec![channels, input.channels, kernel, kernel]));
-                Shape { channels, height: input.height + 1 - kernel, width: input.width + 1 - kernel }
-            }
-            Layer::MaxPool2d { size } | Layer::AvgPool2d { size } => {
-                fits("pooling", size)?;
-                Shape { channels: input.channels, height: input.height / size, width: input.width / size }
-            }
-            Layer::Linear { name, features } => {
-                fits("linear", 1)?;
-                weight = Some(self.parameter_pair(name, vec![features, input.len()]));
-                Shape { channels: features, height: 1, width: 1 }
-            }
-            Layer::Flatten => Shape { channels: input.len(), height: 1, width: 1 },
-            Layer::Relu => input,
-        };
-        self.steps.push(Step { layer, input, output, weight });
-        Ok(())
+    /// Appends a step; returns its map.
+    pub(super) fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len()
     }
 
-    /// Adds `name.weight` and `name.bias`, both U(±1/√fan_in): PyTorch's default of Linear and Conv2d.
-    fn parameter_pair(&mut self, name: &str, shape: Vec<usize>) -> usize {
-        let index = self.parameters.len();
-        let fan_in: usize = shape[1..].iter().product();
-        let init = Init::Uniform { bound: (1.0 / (fan_in as f64).sqrt()) as f32 };
-        let bias = vec![shape[0]];
-        for (suffix, shape) in [("weight", shape), ("bias", bias)] {
-            let start = self.parameter_count();
-            let range = start..start + shape.iter().product::<usize>();
-            self.parameters.push(Parameter { name: format!("{name}.{suffix}"), shape, init, range });
-        }
-        index
+    pub(super) fn add_parameter(&mut self, name: String, shape: Vec<usize>, init: Init) {
+        let start = self.parameter_count();
+        let range = start..start + shape.iter().product::<usize>();
+        self.parameters.push(Parameter { name, shape, init, range });
+    }
+
+    /// Makes room for the running statistics of this many channels.
+    pub(super) fn add_statistics(&mut self, channels: usize) -> Range<usize> {
+        let start = self.statistics;
+        self.statistics += channels;
+        start..self.statistics
     }
 
     /// The input's shape.
@@ -152,7 +168,15 @@ impl Network {
 
     /// The output's shape; the number of logits is its length.
     pub fn output(&self) -> Shape {
-        self.steps.last().map_or(self.input, |step| step.output)
+        self.map(self.steps.len())
+    }
+
+    /// The shape of a map, as [`Step::inputs`] counts them.
+    ///
+    /// # Panics
+    /// When there is no such map.
+    pub fn map(&self, map: usize) -> Shape {
+        map.checked_sub(1).map_or(self.input, |step| self.steps[step].output)
     }
 
     /// The layers in order.
@@ -160,9 +184,24 @@ impl Network {
         &self.steps
     }
 
+    /// Whether every layer reads the one before it, and nothing else.
+    pub fn is_chain(&self) -> bool {
+        self.steps.iter().enumerate().all(|(place, step)| step.inputs == [place])
+    }
+
     /// The parameter tensors in PyTorch's order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// A step's bias, if it has one.
+    pub fn bias(&self, step: &Step) -> Option<&Parameter> {
+        let has_bias = match &step.layer {
+            Layer::Conv2d(conv) => conv.bias,
+            Layer::Linear { .. } | Layer::BatchNorm2d { .. } => true,
+            _ => false,
+        };
+        step.weight.filter(|_| has_bias).map(|weight| &self.parameters[weight + 1])
     }
 
     /// Numbers in all parameters.
@@ -170,25 +209,44 @@ impl Network {
         self.parameters.last().map_or(0, |p| p.range.end)
     }
 
+    /// Channels of all batch norms: the length of the flat vectors of running means and of running variances.
+    pub fn statistics_count(&self) -> usize {
+        self.statistics
+    }
+
     /// Draws one member's parameters: a function of (seed, architecture, member) alone.
     ///
     /// # Panics
     /// When `out` is not [`Network::parameter_count`] long.
     pub fn initialise(&self, seed: u64, architecture: &str, member: u64, out: &mut [f32]) {
+        self.draw(Stream::new(seed, &["weights", architecture], member), out);
+    }
+
+    /// Draws parameters from a stream.
+    ///
+    /// # Panics
+    /// When `out` is not [`Network::parameter_count`] long.
+    pub fn draw(&self, mut stream: Stream, out: &mut [f32]) {
         assert_eq!(out.len(), self.parameter_count());
-        let mut stream = Stream::new(seed, &["weights", architecture], member);
         for parameter in &self.parameters {
+            let out = &mut out[parameter.range.clone()];
             match parameter.init {
-                Init::Uniform { bound } => stream.fill_uniform(bound, &mut out[parameter.range.clone()]),
+                Init::Uniform { bound } => stream.fill_uniform(bound, out),
+                Init::Normal { deviation } => {
+                    stream.fill_normal(out);
+                    out.iter_mut().for_each(|value| *value *= deviation);
+                }
+                Init::Constant { value } => out.fill(value),
             }
         }
     }
 
-    /// Multiply-adds of one forward pass of one input.
+    /// Multiply-adds of one forward pass of one input: those of convolutions and fully connected layers.
     pub fn multiply_adds(&self) -> u64 {
-        self.steps
-            .iter()
-            .filter_map(|step| step.weight.map(|weight| (step, &self.parameters[weight])))
+        let products = |step: &&Step| matches!(step.layer, Layer::Conv2d(_) | Layer::Linear { .. });
+        let steps = self.steps.iter().filter(products);
+        steps
+            .filter_map(|step| Some((step, &self.parameters[step.weight?])))
             .map(|(step, weight)| (weight.range.len() * step.output.height * step.output.width) as u64)
             .sum()
     }
@@ -215,6 +273,61 @@ mod tests {
             [parameters("lenet", 1, 1), parameters("lenet", 1, 2), parameters("lenet", 3, 10)],
             [60941, 61026, 62006]
         );
+        assert_eq!(
+            [parameters("vgg11", 1, 1), parameters("vgg11", 1, 2), parameters("vgg11", 3, 10)],
+            [9_745_153, 9_745_666, 9_750_922]
+        );
+        assert_eq!(
+            [parameters("vgg11_bn", 1, 1), parameters("vgg11_bn", 1, 2), parameters("vgg11_bn", 3, 10)],
+            [9_750_657, 9_751_170, 9_756_426]
+        );
+        assert_eq!(
+            [parameters("resnet18", 1, 1), parameters("resnet18", 1, 2), parameters("resnet18", 3, 10)],
+            [11_168_193, 11_168_706, 11_173_962]
+        );
+        assert_eq!(
+            [parameters("densenet121", 1, 1), parameters("densenet121", 1, 2), parameters("densenet121", 3, 10)],
+            [6_945_921, 6_946_946, 6_956_298]
+        );
+    }
+
+    /// Names, shapes and order are those of PyTorch's state dictionaries.
+    #[test]
+    fn parameters_are_named_and_shaped_as_in_pytorch() {
+        let reference: serde_json::Value =
+            serde_json::from_str(include_str!("../../../kernels/tests/data/forward.json")).unwrap();
+        for name in ["logreg", "lenet", "vgg11", "vgg11_bn", "resnet18", "densenet121"] {
+            let input = Shape { channels: 1, height: 32, width: 32 };
+            let network = find(name).unwrap().network(input, 1).unwrap();
+            let ours: Vec<_> = network.parameters().iter().map(|p| serde_json::json!([p.name, p.shape])).collect();
+            assert_eq!(serde_json::Value::from(ours), reference["architectures"][name]["1ch_1cl"]["tensors"], "{name}");
+        }
+    }
+
+    /// Convolutions of VGG: N(0, 2/(9 x output channels)) and zero biases; batch norms: one and zero.
+    #[test]
+    fn vggs_convolutions_are_drawn_by_fan_out() {
+        let network = find("vgg11_bn").unwrap().network(Shape { channels: 1, height: 32, width: 32 }, 1).unwrap();
+        let mut drawn = vec![9.0; network.parameter_count()];
+        network.initialise(1, "vgg11_bn", 0, &mut drawn);
+        let values = |name: &str| {
+            let parameter = network.parameters().iter().find(|p| p.name == name).unwrap();
+            drawn[parameter.range.clone()].iter().map(|&v| f64::from(v)).collect::<Vec<_>>()
+        };
+        let weights = values("features.4.weight");
+        let n = weights.len() as f64;
+        let expected = 2.0 / (9.0 * 128.0);
+        let variance = weights.iter().map(|v| v * v).sum::<f64>() / n;
+        assert!((variance / expected - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{variance}");
+        // A normal distribution has its fourth moment at three times the squared variance.
+        let fourth = weights.iter().map(|v| v.powi(4)).sum::<f64>() / n;
+        assert!((fourth / (3.0 * expected * expected) - 1.0).abs() < 5.0 * (96.0f64 / 9.0 / n).sqrt(), "{fourth}");
+        assert!(values("features.4.bias").iter().all(|&v| v == 0.0));
+        assert!(values("features.5.weight").iter().all(|&v| v == 1.0));
+        assert!(values("features.5.bias").iter().all(|&v| v == 0.0));
+        let classifier = values("classifier.0.weight");
+        let bound = 1.0 / 512f64.sqrt();
+        assert!(classifier.iter().all(|v| v.abs() <= bound * 1.000_001));
     }
 
     #[test]

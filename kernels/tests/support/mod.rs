@@ -2,7 +2,7 @@
 //! layout, with none of the kernels' ideas.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
-use nadgrid_core::architecture::{Layer, Network, Shape, Step, find};
+use nadgrid_core::architecture::{Conv2d, Layer, Network, Shape, Step, find};
 use nadgrid_core::random::Stream;
 
 /// A network of the registry on 32 x 32 images.
@@ -44,8 +44,8 @@ fn layer(network: &Network, step: &Step, parameters: &[f32], x: &[f64]) -> Vec<f
     let (from, to) = (step.input, step.output);
     let at = |channel: usize, row: usize, column: usize| x[(channel * from.height + row) * from.width + column];
     let mut out = Vec::with_capacity(to.len());
-    match step.layer {
-        Layer::Conv2d { kernel, .. } => {
+    match &step.layer {
+        &Layer::Conv2d(Conv2d { kernel, .. }) => {
             let (weights, biases) = (tensor(0), tensor(1));
             for (o, bias) in biases.iter().enumerate() {
                 for (row, column) in positions(to) {
@@ -60,7 +60,7 @@ fn layer(network: &Network, step: &Step, parameters: &[f32], x: &[f64]) -> Vec<f
                 }
             }
         }
-        Layer::MaxPool2d { size } | Layer::AvgPool2d { size } => {
+        &(Layer::MaxPool2d { size } | Layer::AvgPool2d { size }) => {
             for c in 0..to.channels {
                 for (row, column) in positions(to) {
                     let window = positions(Shape { channels: 1, height: size, width: size });
@@ -80,6 +80,7 @@ fn layer(network: &Network, step: &Step, parameters: &[f32], x: &[f64]) -> Vec<f
                 out.push(row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias);
             }
         }
+        other => panic!("the oracle lacks {other:?}"),
     }
     out
 }

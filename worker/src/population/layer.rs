@@ -1,7 +1,7 @@
 //! One layer for all members at once.
 
 use super::PopulationError;
-use nadgrid_core::architecture::{Layer, Network, Step};
+use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Step};
 use tch::{TchError, Tensor};
 
 /// What flows between layers.
@@ -50,6 +50,7 @@ enum Action {
     MaxPool(i64),
     AvgPool(i64),
     Flatten,
+    Unsupported,
 }
 
 impl Loaded {
@@ -70,7 +71,8 @@ impl Loaded {
     }
 
     pub(super) fn apply(&self, activations: Activations, members: i64) -> Result<Activations, PopulationError> {
-        if matches!(activations, Activations::Features(_)) && self.action.is_spatial() {
+        let lost = matches!(activations, Activations::Features(_)) && self.action.is_spatial();
+        if lost || matches!(self.action, Action::Unsupported) {
             return Err(PopulationError::Unsupported { layer: self.index, what: self.what });
         }
         self.action.apply(activations, members).map_err(|source| PopulationError::Layer {
@@ -90,7 +92,7 @@ impl Action {
         let members = parameters.size()[0];
         let inputs = step.input;
         Ok(match step.layer {
-            Layer::Conv2d { channels, kernel, .. } => {
+            Layer::Conv2d(Conv2d { channels, kernel, stride: 1, padding: Padding::Zeros(0), bias: true, .. }) => {
                 let shape = [members * channels as i64, inputs.channels as i64, kernel as i64, kernel as i64];
                 Self::Conv { weight: tensor(0)?.f_reshape(shape)?, bias: tensor(1)?.f_reshape([shape[0]])? }
             }
@@ -102,6 +104,7 @@ impl Action {
             Layer::MaxPool2d { size } => Self::MaxPool(size as i64),
             Layer::AvgPool2d { size } => Self::AvgPool(size as i64),
             Layer::Flatten => Self::Flatten,
+            _ => Self::Unsupported,
         })
     }
 
@@ -126,6 +129,7 @@ impl Action {
                 Features(sum.f_baddbmm_(&features, weight)?)
             }
             (Self::Flatten, before) => Features(before.features(members)?),
+            (Self::Unsupported, before) => before,
             (Self::Relu, before) => before.map(|t| t.f_relu())?,
             (Self::MaxPool(size), before) => {
                 let window = [*size; 2];

@@ -1,0 +1,166 @@
+//! How a network is trained: the recipe, the schedule, the order of batches. What the CPU kernels and the libtorch
+//! populations have in common, so that both train the same run.
+//!
+//! Deliberately absent: arithmetic on weights. Sources: SCIENCE.md sections 2 and 3, and PyTorch's SGD.
+
+use crate::random::Stream;
+use serde::{Deserialize, Serialize};
+
+/// Hyper-parameters of stochastic gradient descent on the mean cross-entropy of a batch.
+///
+/// A step, for every member by itself: the gradient of the batch's mean loss is scaled by min(1, `gradient_clip` /
+/// (‖gradient‖₂ + 1e-6)), norm over all parameters; `weight_decay` · w is added; v ← momentum · v + that (v starts as the first
+/// gradient, which is the same as starting at 0); w ← w − learning rate · v.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Passes over the training samples.
+    pub epochs: u32,
+    /// Samples of a batch; the last batch of an epoch may be smaller.
+    pub batch_size: u32,
+    /// The learning rate before the first step; it falls linearly to 0 with the last, see [`Recipe::rate`].
+    pub learning_rate: f64,
+    /// Momentum, without dampening and not Nesterov's.
+    pub momentum: f64,
+    /// L2 penalty, added to the clipped gradient.
+    pub weight_decay: f64,
+    /// Largest norm of a gradient; 0 for no limit.
+    pub gradient_clip: f64,
+}
+
+/// What is added to a gradient's norm before the limit is divided by it, as in PyTorch's `clip_grad_norm_`.
+pub const CLIP_EPS: f64 = 1e-6;
+
+impl Recipe {
+    /// Batches of an epoch.
+    pub fn batches(&self, samples: usize) -> usize {
+        samples.div_ceil(self.batch_size as usize)
+    }
+
+    /// The learning rate of a batch's step, lr₀·(1 − (epoch + (batch + 1)/batches)/epochs): 0 for the very last.
+    pub fn rate(&self, epoch: u32, batch: usize, batches: usize) -> f64 {
+        let done = f64::from(epoch) + (batch + 1) as f64 / batches as f64;
+        self.learning_rate * (1.0 - done / f64::from(self.epochs))
+    }
+
+    /// The factor that a gradient of this norm is multiplied by.
+    pub fn clip_factor(&self, norm: f64) -> f64 {
+        if self.gradient_clip == 0.0 { 1.0 } else { (self.gradient_clip / (norm + CLIP_EPS)).min(1.0) }
+    }
+}
+
+/// The coordinates of a run, from which all its random numbers are keyed: nothing else of the sweep changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunKey {
+    /// The sweep's seed.
+    pub seed: u64,
+    /// `directional`, `poisoning`, `flipping`, `margins`.
+    pub experiment: &'static str,
+    /// The architecture's name.
+    pub architecture: String,
+    /// What is varied, for example the direction `nad 10`.
+    pub variant: String,
+    /// Which of the runs of that variant.
+    pub run: u64,
+}
+
+impl RunKey {
+    /// The run's random numbers for one purpose, for example `weights`.
+    pub fn stream(&self, purpose: &str) -> Stream {
+        Stream::new(self.seed, &[self.experiment, &self.architecture, &self.variant, purpose], self.run)
+    }
+
+    /// The random numbers of a dropout layer (its place among the network's steps). The run draws from it batch by batch, see
+    /// [`Stream::fill_dropout`].
+    pub fn dropout(&self, layer: usize) -> Stream {
+        self.stream(&format!("dropout {layer}"))
+    }
+
+    /// The order in which an epoch takes the samples: a permutation of 0 … samples − 1.
+    pub fn order(&self, epoch: u32, samples: usize) -> Vec<u32> {
+        self.stream(&format!("order {epoch}")).permutation(samples)
+    }
+}
+
+/// How the training of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs were trained.
+    Finished,
+    /// The loss of a batch, or a weight after its step, was no finite number.
+    Diverged {
+        /// Epochs completed before.
+        epochs: u32,
+        /// The step, counted from 1 over all epochs.
+        step: u64,
+    },
+    /// Whoever watches said that it is not wanted any more.
+    Stopped,
+}
+
+/// A network in evaluation mode, as it was left by its training.
+pub trait Classifier {
+    /// What can go wrong.
+    type Error;
+
+    /// Logits (n x classes, row-major) of n inputs (n x D, row-major).
+    ///
+    /// # Errors
+    /// The engine's own.
+    fn logits(&mut self, inputs: &[f32]) -> Result<Vec<f32>, Self::Error>;
+
+    /// Σ_k c_k · ∂logit_k/∂x at n inputs (n x D), for n rows of cotangents c (n x classes): n x D.
+    ///
+    /// # Errors
+    /// The engine's own.
+    fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, Self::Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: Recipe = Recipe {
+        epochs: 20,
+        batch_size: 128,
+        learning_rate: 0.5,
+        momentum: 0.0,
+        weight_decay: 0.0,
+        gradient_clip: 0.5,
+    };
+
+    #[test]
+    fn the_rate_falls_linearly_to_zero() {
+        let batches = RECIPE.batches(10_000);
+        assert_eq!(batches, 79);
+        assert!((RECIPE.rate(0, 0, batches) - 0.5 * (1.0 - 1.0 / 79.0 / 20.0)).abs() < 1e-15);
+        assert!((RECIPE.rate(10, 38, batches) - 0.5 * (1.0 - (10.0 + 39.0 / 79.0) / 20.0)).abs() < 1e-15);
+        assert!(RECIPE.rate(19, 78, batches).abs() < 1e-15);
+    }
+
+    #[test]
+    fn gradients_are_clipped_as_pytorch_does() {
+        assert_eq!(RECIPE.clip_factor(0.1), 1.0);
+        assert_eq!(RECIPE.clip_factor(2.0), 0.5 / 2.000_001);
+        assert_eq!(Recipe { gradient_clip: 0.0, ..RECIPE }.clip_factor(1e9), 1.0);
+    }
+
+    #[test]
+    fn orders_are_permutations_of_their_own() {
+        let key = RunKey {
+            seed: 3,
+            experiment: "directional",
+            architecture: "lenet".into(),
+            variant: "nad 10".into(),
+            run: 0,
+        };
+        let order = key.order(0, 1000);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().enumerate().all(|(i, &o)| i == o as usize));
+        assert_eq!(order, key.order(0, 1000));
+        assert_ne!(order, key.order(1, 1000));
+        assert_ne!(order, RunKey { run: 1, ..key.clone() }.order(0, 1000));
+        assert_ne!(order, RunKey { variant: "nad 11".into(), ..key }.order(0, 1000));
+    }
+}
