@@ -1,0 +1,69 @@
+//! Why a figure could not be drawn: what is wrong with its input, or what failed in the making.
+
+use thiserror::Error;
+
+use super::InputShape;
+
+/// Why a figure could not be drawn.
+#[derive(Debug, Error)]
+pub enum FigureError {
+    /// There is nothing to draw.
+    #[error("no NADs to draw (shape {rows} x {dimension})")]
+    Empty {
+        /// Number of NADs.
+        rows: usize,
+        /// Their length.
+        dimension: usize,
+    },
+    /// The NADs do not have the input's size.
+    #[error("NADs of length {found} do not fit an input of {shape}, which has {expected} values")]
+    Shape {
+        /// Length of a NAD.
+        found: usize,
+        /// The input.
+        shape: InputShape,
+        /// channels · height · width.
+        expected: usize,
+    },
+    /// A NAD holds an infinity or a NaN.
+    #[error("NAD {row} is {value} at position {column}")]
+    NotFinite {
+        /// Which NAD.
+        row: usize,
+        /// Where in it.
+        column: usize,
+        /// The value.
+        value: f64,
+    },
+    /// There are fewer singular values than NADs.
+    #[error("{nads} NADs, but only {singular_values} singular values")]
+    TooFewSingularValues {
+        /// Number of NADs.
+        nads: usize,
+        /// Number of singular values.
+        singular_values: usize,
+    },
+    /// A singular value is negative or not finite, or the first is zero.
+    #[error("singular value {index} of {spectrum} is {value}")]
+    SingularValue {
+        /// Label of the spectrum.
+        spectrum: String,
+        /// Index from 0.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A bitmap could not be encoded.
+    #[error("a bitmap of {width} x {height} pixels: {reason}")]
+    Bitmap {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The SVG could not be read back for rendering.
+    #[error("rendering the figure: {0}")]
+    Render(#[from] resvg::usvg::Error),
+}
