@@ -53,6 +53,34 @@ pub enum FigureError {
         /// The value.
         value: f64,
     },
+    /// A list of the figure's input holds nothing.
+    #[error("{field} is empty")]
+    EmptyField {
+        /// The list, as a path in the input: `series[1].points`.
+        field: String,
+    },
+    /// A value of the figure's input cannot be drawn.
+    #[error("{field} is {value}; accepted is {accepted}")]
+    Value {
+        /// The value's place, as a path in the input: `series[1].points[3].index`.
+        field: String,
+        /// The value.
+        value: f64,
+        /// What would be drawn, in words.
+        accepted: String,
+    },
+    /// Two cells of a map lie at the same frequencies.
+    #[error("cells[{first}] and cells[{second}] both lie at k1 = {k1}, k2 = {k2}")]
+    SameCell {
+        /// One of them.
+        first: usize,
+        /// The other.
+        second: usize,
+        /// Their row.
+        k1: i64,
+        /// Their column.
+        k2: i64,
+    },
     /// A bitmap could not be encoded.
     #[error("a bitmap of {width} x {height} pixels: {reason}")]
     Bitmap {

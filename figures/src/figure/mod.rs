@@ -5,17 +5,28 @@
 //!
 //! Absent: animation, interactive parts, and any fit to the data.
 
+mod accuracy_bars;
+mod accuracy_curve;
+mod accuracy_map;
 mod axis;
 mod bitmap;
 mod error;
+mod input;
 mod legend;
+mod margin_curve;
+mod marks;
 mod nad;
 mod numbers;
 mod raster;
 mod sheet;
 mod svg;
 
+pub use accuracy_bars::{AccuracyBars, BarGroup, BarSeries, Origin, accuracy_bars};
+pub use accuracy_curve::{AccuracyCurve, CurvePoint, CurveSeries, ReferenceCurve, ReferencePoint, accuracy_curve};
+pub use accuracy_map::{AccuracyMap, MapCell, accuracy_map};
 pub use error::FigureError;
+pub use input::{Level, SeedRange};
+pub use margin_curve::{MarginBlock, MarginCurve, MarginSeries, margin_curve};
 pub use nad::{NadFigure, ReferenceSpectrum, nad_figure};
 
 /// The shape of a network's input; a NAD is laid out channel by channel, row by row.

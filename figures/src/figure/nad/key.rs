@@ -3,11 +3,12 @@
 use super::{
     FigureError, InputShape,
     gallery::MAX_CHANNELS,
-    spectrum::{REFERENCE, Shares},
+    spectrum::{ISOTROPIC, REFERENCE, Shares},
 };
 use crate::figure::{
-    bitmap::{Colours, ramp_uri},
-    legend::{self, CHANCE, OWN, Sample},
+    bitmap::{Colours, Run, ramp_uri},
+    legend::{self, Sample},
+    marks::OWN,
     numbers::{grouped, percent},
     svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
 };
@@ -58,7 +59,7 @@ fn draw_lines(canvas: &mut Canvas, area: Rect, dimension: usize, shares: &Shares
     let isotropic = format!("isotropic, 1/D with D = {}", grouped(dimension as u64));
     let own = (Sample::Dotted(OWN), shares.label());
     let reference = reference.map(|reference| (Sample::Line(REFERENCE), reference.label()));
-    let isotropic = (Sample::Line(CHANCE), isotropic.as_str());
+    let isotropic = (Sample::Line(ISOTROPIC), isotropic.as_str());
     legend::draw(canvas, area, std::iter::once(own).chain(reference).chain([isotropic]))
 }
 
@@ -73,7 +74,7 @@ fn draw_bar(
 ) -> Result<f64, FigureError> {
     canvas.text((area.x, y), Type::new(TEXT, INK), title);
     let bar = Rect { y: y + 8.0, height: BAR_HEIGHT, ..area };
-    canvas.image(bar, &ramp_uri(colours)?);
+    canvas.image(bar, &ramp_uri(colours, Run::Right)?);
     canvas.frame(bar, Stroke::solid(INK, 0.6));
     let last = labels.len().saturating_sub(1).max(1);
     for (index, label) in labels.iter().enumerate() {

@@ -4,17 +4,19 @@ use ndarray::ArrayView1;
 
 use super::FigureError;
 use crate::figure::{
-    axis::{LogAxis, draw_column, draw_titles, label_column},
-    legend::{CHANCE, DOT_RADIUS, OWN},
+    axis::{LogAxis, LogLabels, draw_column, draw_titles, label_column},
+    marks::{COLOURS, DOT_RADIUS, OWN},
     numbers::grouped,
-    svg::{Canvas, FINE_GRID, GRID, INK, Rect, Stroke},
+    svg::{Canvas, FINE_GRID, GRID, INK, MUTED, Rect, Stroke},
 };
 
 /// sᵢ² below this part of s₀² is rounding noise of an f64 eigendecomposition, not a direction.
 const NOISE_FLOOR: f64 = 1e-12;
 
 /// The line of the reference spectrum (a colour-blind-safe orange).
-pub(super) const REFERENCE: Stroke = Stroke { colour: "#d95f02", width: 1.6, dashes: Some("6 3") };
+pub(super) const REFERENCE: Stroke = Stroke { colour: COLOURS[1], width: 1.6, dashes: Some("6 3") };
+/// The line at 1/D.
+pub(super) const ISOTROPIC: Stroke = Stroke { colour: MUTED, width: 1.2, dashes: Some("1.5 3.5") };
 
 /// A spectrum normalised to sum 1.
 #[derive(Debug)]
@@ -83,11 +85,11 @@ pub(super) fn draw(
     let isotropic = 1.0 / dimension as f64;
     let (across, up) = axes(plot, isotropic, shares, reference);
     draw_vertical_grid(canvas, plot, &across);
-    up.draw_rows(canvas, plot);
+    up.draw_rows(canvas, plot, LogLabels::Powers);
     draw_titles(canvas, plot, "rank of the direction, i + 1", "normalised spectrum, s² / Σ s²");
     canvas.frame(plot, Stroke::solid(INK, 1.0));
     let place = |(x, y): (f64, f64)| (across.place(x), up.place(y));
-    canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), CHANCE);
+    canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), ISOTROPIC);
     if let Some(reference) = reference {
         canvas.polyline(&reference.points().map(place).collect::<Vec<_>>(), REFERENCE);
     }
