@@ -2,7 +2,7 @@
 
 use super::svg::{Canvas, INK, Rect, Stroke};
 
-/// Blue and orange first, then what Okabe and Ito found to stay apart for colour-blind readers.
+/// Blue, orange, three of Okabe and Ito's and a brown, which stay apart for colour-blind readers.
 pub(super) const COLOURS: [&str; 6] = ["#2166ac", "#d95f02", "#009e73", "#cc79a7", "#56b4e9", "#a6761d"];
 /// Radius of the dots on a line, where there is room.
 pub(super) const DOT_RADIUS: f64 = 3.2;
@@ -33,6 +33,8 @@ pub(super) fn mean_distance(points: &[(f64, f64)]) -> f64 {
 /// Draws a dot at every point, small enough not to hide its neighbours, as far as it can then be seen at all.
 pub(super) fn draw_dots(canvas: &mut Canvas, points: &[(f64, f64)], colour: &'static str) {
     let radius = (mean_distance(points) * 0.4).clamp(MIN_DOT_RADIUS, DOT_RADIUS);
+    // Radii are not rounded by the canvas.
+    let radius = (radius * 100.0).round() / 100.0;
     points.iter().for_each(|&point| canvas.dot(point, radius, colour));
 }
 

@@ -14,6 +14,9 @@ pub(super) const GRID: &str = "#d9d9d9";
 /// Lighter grey between them.
 pub(super) const FINE_GRID: &str = "#f0f0f0";
 
+/// Smaller dots are drawn without an edge.
+const MIN_EDGED_RADIUS: f64 = 2.2;
+
 /// The pattern of [`Canvas::hatch`]. Pages that show several figures see the same pattern under the same name.
 const HATCH: &str = concat!(
     r#"<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">"#,
@@ -142,10 +145,10 @@ impl Canvas {
         self.element(format_args!(r#"<polyline points="{points}" fill="none" stroke-linejoin="round"{stroke}/>"#));
     }
 
+    /// A dot, set apart from what lies below it where it is large enough to survive its own edge.
     pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str) {
-        self.element(format_args!(
-            r##"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}" stroke="#ffffff" stroke-width="0.8"/>"##
-        ));
+        let edge = if radius < MIN_EDGED_RADIUS { "" } else { r##" stroke="#ffffff" stroke-width="0.8""## };
+        self.element(format_args!(r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}"{edge}/>"#));
     }
 
     /// Stretches a bitmap over `rect`, every pixel of it a crisp rectangle.
