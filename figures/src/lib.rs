@@ -5,7 +5,9 @@
 //! - [`npy`] reads and writes the `.npy` arrays in which NADs travel;
 //! - [`NadSet`] finds the arrays that belong together in a result folder or among published files;
 //! - [`compare`] says how far two NAD sets agree, subspace by subspace;
-//! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG.
+//! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG;
+//! - [`accuracy_map`], [`accuracy_curve`] and [`accuracy_bars`] draw what networks learned from which directions, and
+//!   [`margin_curve`] how far away they put their decision boundaries.
 //!
 //! Absent: the network, the clock, threads and random numbers. The same input gives the same bytes;
 //! files are only read, and only by [`npy`] and [`NadSet`].
@@ -19,5 +21,10 @@ pub use comparison::{
     CompareError, Comparison, ORTHONORMALITY_TOLERANCE, Side, SingularValueRatio, SubspaceOverlap, compare,
     singular_value_ratios,
 };
-pub use figure::{Figure, FigureError, InputShape, NadFigure, ReferenceSpectrum, nad_figure};
+pub use figure::{
+    AccuracyBars, AccuracyCurve, AccuracyMap, BarGroup, BarSeries, CurvePoint, CurveSeries, Figure, FigureError,
+    InputShape, Level, MapCell, MarginBlock, MarginCurve, MarginSeries, NadFigure, Origin, ReferenceCurve,
+    ReferencePoint, ReferenceSpectrum, SeedRange, accuracy_bars, accuracy_curve, accuracy_map, margin_curve,
+    nad_figure,
+};
 pub use nad_set::{NadSet, NadSetError};

@@ -1,7 +1,7 @@
 //! Arrays as small coloured bitmaps, one pixel a value, in the form of PNG data URIs.
 //!
-//! Both maps keep their order for colour-blind readers: ColorBrewer's red-blue (red positive) and magma. Absent:
-//! scaling; whoever shows the bitmap stretches it.
+//! All maps keep their order for colour-blind readers: ColorBrewer's red-blue (red positive), magma and viridis.
+//! Absent: scaling; whoever shows the bitmap stretches it.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ndarray::{Array2, ArrayView2};
@@ -22,14 +22,25 @@ pub(super) enum Colours {
         /// The largest value.
         max: f64,
     },
+    /// From `low` or less (dark blue) to `high` or more (yellow).
+    Between {
+        /// The value at the dark end.
+        low: f64,
+        /// The value at the bright end.
+        high: f64,
+    },
 }
 
 impl Colours {
-    fn eval(self, value: f64) -> colorous::Color {
+    /// The colour of a value.
+    pub(super) fn eval(self, value: f64) -> colorous::Color {
         let fraction = |scale: f64| if scale > 0.0 { value / scale } else { 0.0 };
         match self {
             Self::Diverging { limit } => colorous::RED_BLUE.eval_continuous(0.5 - 0.5 * fraction(limit)),
             Self::Sequential { max } => colorous::MAGMA.eval_continuous(fraction(max)),
+            Self::Between { low, high } => {
+                colorous::VIRIDIS.eval_continuous(((value - low) / (high - low)).clamp(0.0, 1.0))
+            }
         }
     }
 }
@@ -49,15 +60,29 @@ pub(super) fn data_uri(values: ArrayView2<'_, f64>, colours: Colours) -> Result<
     Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
 }
 
-/// A horizontal ramp through the whole map, for colour bars.
-pub(super) fn ramp_uri(colours: Colours) -> Result<String, FigureError> {
+/// Which way a colour bar runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// From left to right.
+    Right,
+    /// From bottom to top.
+    Up,
+}
+
+/// A ramp through the whole map, for colour bars.
+pub(super) fn ramp_uri(colours: Colours, run: Run) -> Result<String, FigureError> {
     const STEPS: usize = 256;
-    let ramp = Array2::from_shape_fn((1, STEPS), |(_, step)| {
+    let value = |step: usize| {
         let fraction = step as f64 / (STEPS - 1) as f64;
         match colours {
             Colours::Diverging { limit } => limit * (2.0 * fraction - 1.0),
             Colours::Sequential { max } => max * fraction,
+            Colours::Between { low, high } => low + (high - low) * fraction,
         }
-    });
+    };
+    let ramp = match run {
+        Run::Right => Array2::from_shape_fn((1, STEPS), |(_, step)| value(step)),
+        Run::Up => Array2::from_shape_fn((STEPS, 1), |(row, _)| value(STEPS - 1 - row)),
+    };
     data_uri(ramp.view(), colours)
 }

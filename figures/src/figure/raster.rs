@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn the_font_has_every_symbol_that_figures_use() {
         let missing = render_text("\u{4e00}");
-        for symbol in "₀₁₂₃₄₅₆₇₈₉⁰¹²³⁴⁵⁶⁷⁸⁹⁻−·×Σ…|%αθ".chars() {
+        for symbol in "₀₁₂₃₄₅₆₇₈₉⁰¹²³⁴⁵⁶⁷⁸⁹⁻−·×Σ…|%αθεσ±≤‖".chars()
+        {
             assert_ne!(render_text(&symbol.to_string()).data(), missing.data(), "no glyph for {symbol}");
         }
     }

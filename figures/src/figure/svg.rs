@@ -14,6 +14,15 @@ pub(super) const GRID: &str = "#d9d9d9";
 /// Lighter grey between them.
 pub(super) const FINE_GRID: &str = "#f0f0f0";
 
+/// Smaller dots are drawn without an edge.
+const MIN_EDGED_RADIUS: f64 = 2.2;
+
+/// The pattern of [`Canvas::hatch`]. Pages that show several figures see the same pattern under the same name.
+const HATCH: &str = concat!(
+    r#"<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">"#,
+    r##"<path d="M-1 1 L1 -1 M0 6 L6 0 M5 7 L7 5" stroke="#a6a6a6" stroke-width="1"/></pattern>"##
+);
+
 /// Mean width of a DejaVu Sans glyph over its size, on the wide side.
 const GLYPH_WIDTH: f64 = 0.6;
 
@@ -99,6 +108,27 @@ impl Canvas {
         ));
     }
 
+    pub(super) fn fill(&mut self, rect: Rect, colour: &str) {
+        let Rect { x, y, width, height } = rect;
+        self.element(format_args!(
+            r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{colour}"/>"#
+        ));
+    }
+
+    /// A rectangle of slanting grey lines: nothing was measured here.
+    pub(super) fn hatch(&mut self, rect: Rect) {
+        if !self.body.contains(HATCH) {
+            self.element(format_args!("{HATCH}"));
+        }
+        self.fill(rect, "url(#hatch)");
+        self.frame(rect, Stroke::solid(GRID, 1.0));
+    }
+
+    pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, opacity: f64) {
+        let points = coordinates(points);
+        self.element(format_args!(r#"<polygon points="{points}" fill="{fill}" fill-opacity="{opacity}"/>"#));
+    }
+
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: Stroke) {
         self.element(format_args!(
             r#"<line x1="{:.2}" y1="{:.2}" x2="{:.2}" y2="{:.2}"{}/>"#,
@@ -111,18 +141,14 @@ impl Canvas {
     }
 
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], stroke: Stroke) {
-        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
-        self.element(format_args!(
-            r#"<polyline points="{}" fill="none" stroke-linejoin="round"{}/>"#,
-            points.join(" "),
-            attributes(stroke)
-        ));
+        let (points, stroke) = (coordinates(points), attributes(stroke));
+        self.element(format_args!(r#"<polyline points="{points}" fill="none" stroke-linejoin="round"{stroke}/>"#));
     }
 
+    /// A dot, set apart from what lies below it where it is large enough to survive its own edge.
     pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str) {
-        self.element(format_args!(
-            r##"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}" stroke="#ffffff" stroke-width="0.8"/>"##
-        ));
+        let edge = if radius < MIN_EDGED_RADIUS { "" } else { r##" stroke="#ffffff" stroke-width="0.8""## };
+        self.element(format_args!(r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}"{edge}/>"#));
     }
 
     /// Stretches a bitmap over `rect`, every pixel of it a crisp rectangle.
@@ -180,6 +206,10 @@ impl Canvas {
     fn element(&mut self, element: std::fmt::Arguments<'_>) {
         writeln!(self.body, "{element}").expect("writing to a String cannot fail");
     }
+}
+
+fn coordinates(points: &[(f64, f64)]) -> String {
+    points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect::<Vec<_>>().join(" ")
 }
 
 fn attributes(stroke: Stroke) -> String {

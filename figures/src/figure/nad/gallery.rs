@@ -5,11 +5,13 @@
 use ndarray::{ArrayView3, Axis};
 
 use super::{
-    FigureError, InputShape, NadFigure,
-    bitmap::{Colours, data_uri},
-    dft,
-    page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT, percent},
+    FigureError, InputShape, NadFigure, dft,
+    page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT},
     spectrum::Shares,
+};
+use crate::figure::{
+    bitmap::{Colours, data_uri},
+    numbers::percent,
     svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
 };
 

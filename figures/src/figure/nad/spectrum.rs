@@ -2,26 +2,19 @@
 
 use ndarray::ArrayView1;
 
-use super::{
-    FigureError,
-    page::grouped,
-    svg::{Canvas, FINE_GRID, GRID, INK, MUTED, Rect, Stroke, Type},
+use super::FigureError;
+use crate::figure::{
+    axis::{LogAxis, LogLabels, draw_column, draw_titles, label_column},
+    marks::{COLOURS, DOT_RADIUS, OWN},
+    numbers::grouped,
+    svg::{Canvas, FINE_GRID, GRID, INK, MUTED, Rect, Stroke},
 };
 
 /// sᵢ² below this part of s₀² is rounding noise of an f64 eigendecomposition, not a direction.
 const NOISE_FLOOR: f64 = 1e-12;
-/// More decades than this are labelled in steps.
-const MAX_DECADE_LABELS: i32 = 8;
-/// More decades than this have no grid within them.
-const MAX_FINE_DECADES: i32 = 4;
-const TICK: f64 = 13.0;
 
-/// Radius of the dots on the figure's own spectrum.
-pub(super) const DOT_RADIUS: f64 = 3.2;
-/// The line of the figure's own spectrum (a colour-blind-safe blue).
-pub(super) const OWN: Stroke = Stroke { colour: "#2166ac", width: 2.0, dashes: None };
 /// The line of the reference spectrum (a colour-blind-safe orange).
-pub(super) const REFERENCE: Stroke = Stroke { colour: "#d95f02", width: 1.6, dashes: Some("6 3") };
+pub(super) const REFERENCE: Stroke = Stroke { colour: COLOURS[1], width: 1.6, dashes: Some("6 3") };
 /// The line at 1/D.
 pub(super) const ISOTROPIC: Stroke = Stroke { colour: MUTED, width: 1.2, dashes: Some("1.5 3.5") };
 
@@ -92,8 +85,8 @@ pub(super) fn draw(
     let isotropic = 1.0 / dimension as f64;
     let (across, up) = axes(plot, isotropic, shares, reference);
     draw_vertical_grid(canvas, plot, &across);
-    draw_horizontal_grid(canvas, plot, &up);
-    draw_axis_titles(canvas, plot);
+    up.draw_rows(canvas, plot, LogLabels::Powers);
+    draw_titles(canvas, plot, "rank of the direction, i + 1", "normalised spectrum, s² / Σ s²");
     canvas.frame(plot, Stroke::solid(INK, 1.0));
     let place = |(x, y): (f64, f64)| (across.place(x), up.place(y));
     canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), ISOTROPIC);
@@ -104,32 +97,6 @@ pub(super) fn draw(
     canvas.polyline(&points, OWN);
     for &point in marked.iter().filter_map(|&index| points.get(index)) {
         canvas.dot(point, DOT_RADIUS, OWN.colour);
-    }
-}
-
-/// A logarithmic axis: log10 of the values at its ends, and where those lie on the page.
-struct LogAxis {
-    low: f64,
-    high: f64,
-    start: f64,
-    end: f64,
-}
-
-impl LogAxis {
-    fn place(&self, value: f64) -> f64 {
-        self.start + (value.log10() - self.low) / (self.high - self.low) * (self.end - self.start)
-    }
-
-    fn exponents(&self) -> std::ops::RangeInclusive<i32> {
-        self.low.floor() as i32..=self.high.floor() as i32
-    }
-
-    /// Values m·10^e within the axis, as (m, e, value).
-    fn ticks(&self) -> impl Iterator<Item = (i32, i32, f64)> + '_ {
-        self.exponents()
-            .flat_map(|exponent| (1..10).map(move |digit| (digit, exponent)))
-            .map(|(digit, exponent)| (digit, exponent, f64::from(digit) * 10_f64.powi(exponent)))
-            .filter(|&(_, _, value)| (self.low - 1e-9..=self.high + 1e-9).contains(&value.log10()))
     }
 }
 
@@ -157,51 +124,11 @@ fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
     for (digit, _, value) in axis.ticks() {
         let x = axis.place(value);
         let colour = if digit == 1 { GRID } else { FINE_GRID };
-        canvas.line((x, plot.y), (x, plot.bottom()), Stroke::solid(colour, 1.0));
+        draw_column(canvas, plot, x, colour);
         if labelled.contains(&digit) {
-            let text = grouped(value.round() as u64);
-            canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, INK).middle(), &text);
+            label_column(canvas, plot, x, &grouped(value.round() as u64));
         }
     }
-}
-
-fn draw_horizontal_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
-    let decades = (axis.high - axis.low).round() as i32;
-    let step = (decades + MAX_DECADE_LABELS - 1) / MAX_DECADE_LABELS;
-    for (digit, exponent, value) in axis.ticks() {
-        let y = axis.place(value);
-        if digit == 1 {
-            canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(GRID, 1.0));
-        } else if decades <= MAX_FINE_DECADES {
-            canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(FINE_GRID, 1.0));
-        }
-        if digit == 1 && exponent % step == 0 {
-            let text = format!("10{}", superscript(exponent));
-            canvas.text((plot.x - 8.0, y + 4.5), Type::new(TICK, INK).end(), &text);
-        }
-    }
-}
-
-fn draw_axis_titles(canvas: &mut Canvas, plot: Rect) {
-    let title = Type::new(14.5, INK).middle();
-    let (x, y) = plot.centre();
-    canvas.text((x, plot.bottom() + 45.0), title, "rank of the direction, i + 1");
-    canvas.upright_text((plot.x - 58.0, y), title, "normalised spectrum, s² / Σ s²");
-}
-
-/// An exponent in superscript digits.
-fn superscript(exponent: i32) -> String {
-    exponent
-        .to_string()
-        .chars()
-        .map(|character| match character {
-            '-' => '⁻',
-            '1' => '¹',
-            '2' => '²',
-            '3' => '³',
-            digit => char::from_u32(0x2070 + u32::from(digit) - u32::from('0')).unwrap_or(digit),
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -227,21 +154,5 @@ mod tests {
         assert_eq!(error.to_string(), "singular value 1 of net is NaN");
         assert!(Shares::new("net", array![0.0].view()).is_err());
         assert!(Shares::new("net", array![1.0, -1.0].view()).is_err());
-    }
-
-    #[test]
-    fn ticks_are_the_multiples_within_the_axis() {
-        let axis = LogAxis { low: -1.0, high: 0.0, start: 0.0, end: 100.0 };
-        let ticks: Vec<(i32, i32)> = axis.ticks().map(|(digit, exponent, _)| (digit, exponent)).collect();
-        assert_eq!(ticks.first(), Some(&(1, -1)));
-        assert_eq!(ticks.last(), Some(&(1, 0)));
-        assert_eq!(ticks.len(), 10);
-        assert!((axis.place(1.0) - 100.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn exponents_are_raised() {
-        assert_eq!(superscript(-12), "⁻¹²");
-        assert_eq!(superscript(40), "⁴⁰");
     }
 }

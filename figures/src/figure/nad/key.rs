@@ -2,17 +2,19 @@
 
 use super::{
     FigureError, InputShape,
-    bitmap::{Colours, ramp_uri},
     gallery::MAX_CHANNELS,
-    page::{grouped, percent},
-    spectrum::{DOT_RADIUS, ISOTROPIC, OWN, REFERENCE, Shares},
+    spectrum::{ISOTROPIC, REFERENCE, Shares},
+};
+use crate::figure::{
+    bitmap::{Colours, Run, ramp_uri},
+    legend::{self, Sample},
+    marks::OWN,
+    numbers::{grouped, percent},
     svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
 };
 
 const BAR_HEIGHT: f64 = 12.0;
 const NOTE_HEIGHT: f64 = 17.0;
-const LINE_HEIGHT: f64 = 20.0;
-const SAMPLE_WIDTH: f64 = 30.0;
 const TEXT: f64 = 13.0;
 
 /// Draws the key from the top of `area`.
@@ -55,18 +57,10 @@ fn notes(shape: InputShape, shares: &Shares) -> Vec<String> {
 /// A sample of every line with its label; returns the baseline of what may follow.
 fn draw_lines(canvas: &mut Canvas, area: Rect, dimension: usize, shares: &Shares, reference: Option<&Shares>) -> f64 {
     let isotropic = format!("isotropic, 1/D with D = {}", grouped(dimension as u64));
-    let own = (OWN, shares.label());
-    let reference = reference.map(|reference| (REFERENCE, reference.label()));
-    let mut y = area.y;
-    for (stroke, label) in std::iter::once(own).chain(reference).chain([(ISOTROPIC, isotropic.as_str())]) {
-        let middle = y - TEXT * 0.36;
-        canvas.line((area.x, middle), (area.x + SAMPLE_WIDTH, middle), stroke);
-        let x = area.x + SAMPLE_WIDTH + 10.0;
-        canvas.fitted_text((x, y), Type::new(TEXT, INK), label, area.right() - x, 10.0);
-        y += LINE_HEIGHT;
-    }
-    canvas.dot((area.x + SAMPLE_WIDTH / 2.0, area.y - TEXT * 0.36), DOT_RADIUS, OWN.colour);
-    y
+    let own = (Sample::Dotted(OWN), shares.label());
+    let reference = reference.map(|reference| (Sample::Line(REFERENCE), reference.label()));
+    let isotropic = (Sample::Line(ISOTROPIC), isotropic.as_str());
+    legend::draw(canvas, area, std::iter::once(own).chain(reference).chain([isotropic]))
 }
 
 /// A titled colour bar with labels spread along it; returns the baseline of what may follow.
@@ -80,7 +74,7 @@ fn draw_bar(
 ) -> Result<f64, FigureError> {
     canvas.text((area.x, y), Type::new(TEXT, INK), title);
     let bar = Rect { y: y + 8.0, height: BAR_HEIGHT, ..area };
-    canvas.image(bar, &ramp_uri(colours)?);
+    canvas.image(bar, &ramp_uri(colours, Run::Right)?);
     canvas.frame(bar, Stroke::solid(INK, 0.6));
     let last = labels.len().saturating_sub(1).max(1);
     for (index, label) in labels.iter().enumerate() {
