@@ -8,6 +8,7 @@ pub mod architecture;
 pub mod cifar10;
 pub mod cost;
 pub mod dataset;
+pub mod directions;
 pub mod environment;
 pub mod grid;
 pub mod ids;
