@@ -5,8 +5,11 @@
 //! threads and clocks. Time and randomness are arguments.
 
 pub mod architecture;
+pub mod cifar10;
 pub mod cost;
 pub mod dataset;
+pub mod deepfool;
+pub mod directions;
 pub mod environment;
 pub mod grid;
 pub mod ids;
@@ -17,6 +20,7 @@ pub mod random;
 pub mod runs;
 pub mod scheduler;
 pub mod spec;
+pub mod statistics;
 pub mod text;
 pub mod training;
 pub mod tree;

@@ -51,9 +51,16 @@ impl Stream {
         }
     }
 
-    /// Fills `out` with raw words.
+    /// Fills `out` with raw words in bulk, in the order in which they would come one by one.
     pub fn fill_words(&mut self, out: &mut [u32]) {
-        out.iter_mut().for_each(|word| *word = self.0.next_u32());
+        let mut bytes = [0u8; 1024];
+        for chunk in out.chunks_mut(bytes.len() / 4) {
+            let bytes = &mut bytes[..chunk.len() * 4];
+            self.0.fill_bytes(bytes);
+            for (value, word) in chunk.iter_mut().zip(bytes.as_chunks().0) {
+                *value = u32::from_le_bytes(*word);
+            }
+        }
     }
 
     /// What a dropout layer multiplies a batch by, samples one after the other and each in the order of its features: 0 with
@@ -133,6 +140,18 @@ mod tests {
         stream.fill_uniform(0.5, head);
         stream.fill_uniform(0.5, tail);
         assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn words_come_in_one_order_however_they_are_drawn() {
+        let mut whole = [0; 700];
+        Stream::new(3, &["x"], 0).fill_words(&mut whole);
+        let mut stream = Stream::new(3, &["x"], 0);
+        let one_by_one: Vec<u32> = (0..300).map(|_| stream.0.next_u32()).collect();
+        let mut rest = [0; 400];
+        stream.fill_words(&mut rest);
+        assert_eq!(whole[..300], one_by_one);
+        assert_eq!(whole[300..], rest);
     }
 
     /// Every item at every place equally often, within 5 standard errors.

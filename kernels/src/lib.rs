@@ -8,6 +8,7 @@
 mod block;
 mod central_difference;
 mod conv;
+pub mod data;
 mod error;
 mod head;
 mod impulse;
