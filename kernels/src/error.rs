@@ -1,4 +1,4 @@
-//! What can go wrong: an architecture that the kernels do not know how to evaluate, or numbers that overflow.
+//! What can go wrong: a network that the kernels cannot evaluate, or numbers that overflow.
 
 use thiserror::Error;
 

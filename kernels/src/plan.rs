@@ -3,7 +3,6 @@
 //!
 //! Pure geometry: no numbers of any member are here.
 
-use crate::KernelError;
 use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Parameter, Shape, Step, Window};
 use std::ops::Range;
 
@@ -114,15 +113,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(network: &Network) -> Result<Self, KernelError> {
+    /// `None` if the network is not a chain that the patches can follow.
+    pub(crate) fn new(network: &Network) -> Option<Self> {
         let steps = network.steps();
         if !network.is_chain() {
-            return Err(KernelError::Unsupported { layer: 0, what: "graph", why: "only a chain of layers" });
+            return None;
         }
         // ReLU after Flatten is the same as before it.
         let head = steps.iter().position(|s| matches!(s.layer, Layer::Linear { .. })).unwrap_or(steps.len());
         let stages = stages(&steps[..head])?;
-        let dense = dense(&steps[head..], head)?;
+        let dense = dense(&steps[head..])?;
         let input = network.input();
         let mut plan =
             Self { input, stages, dense, row_reach: Vec::new(), column_reach: Vec::new(), groups: Vec::new() };
@@ -144,7 +144,7 @@ impl Plan {
         let columns = runs(input.width, &|column| plan.columns(column)[maps].touched);
         plan.groups =
             rows.iter().flat_map(|&rows| columns.iter().map(move |&columns| Group { rows, columns })).collect();
-        Ok(plan)
+        Some(plan)
     }
 
     /// The reach of a pixel row (or column) in every map.
@@ -208,24 +208,19 @@ impl Plan {
     }
 }
 
-/// The steps before the first fully connected layer.
-fn stages(steps: &[Step]) -> Result<Vec<Stage>, KernelError> {
+/// The steps before the first fully connected layer, if they are plain convolutions, pools and ReLUs on maps.
+fn stages(steps: &[Step]) -> Option<Vec<Stage>> {
     let mut stages: Vec<Stage> = Vec::new();
     let mut flat = false;
-    for (layer, step) in steps.iter().enumerate() {
+    for step in steps {
         let op = match step.layer {
             Layer::Flatten => {
                 flat = true;
                 continue;
             }
-            Layer::Relu if flat => {
-                return Err(unsupported(layer, &step.layer, "a ReLU goes before the flatten"));
-            }
-            Layer::Conv2d(_) | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => {
-                return Err(unsupported(layer, &step.layer, "nothing spatial follows a flatten"));
-            }
+            Layer::Relu | Layer::Conv2d(_) | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => return None,
             Layer::Conv2d(Conv2d { kernel, stride: 1, padding: Padding::Zeros(0), bias: true, .. }) => {
-                Op::Conv { kernel, weight: step.weight.unwrap_or_default() }
+                Op::Conv { kernel, weight: step.weight? }
             }
             Layer::MaxPool2d { size } => match stages.last() {
                 Some(Stage { op: Op::Relu, .. }) => {
@@ -236,41 +231,28 @@ fn stages(steps: &[Step]) -> Result<Vec<Stage>, KernelError> {
             },
             Layer::AvgPool2d { size } => Op::AvgPool { size },
             Layer::Relu => Op::Relu,
-            Layer::Linear { .. } | Layer::Dropout { .. } => continue,
-            _ => return Err(unsupported(layer, &step.layer, "only plain convolutions, pools and ReLUs")),
+            _ => return None,
         };
         stages.push(Stage { op, input: step.input, output: step.output });
     }
-    Ok(stages)
+    Some(stages)
 }
 
-/// The steps from the first fully connected layer on.
-fn dense(steps: &[Step], head: usize) -> Result<Vec<Dense>, KernelError> {
+/// The steps from the first fully connected layer on, if there is one and nothing but ReLUs between them.
+fn dense(steps: &[Step]) -> Option<Vec<Dense>> {
     let mut dense: Vec<Dense> = Vec::new();
-    for (at, step) in steps.iter().enumerate() {
+    for step in steps {
         match (&step.layer, dense.last_mut()) {
-            (Layer::Linear { features, .. }, _) => dense.push(Dense {
-                inputs: step.input.len(),
-                outputs: *features,
-                weight: step.weight.unwrap_or_default(),
-                relu: false,
-            }),
+            (Layer::Linear { features, .. }, _) => {
+                let (inputs, weight) = (step.input.len(), step.weight?);
+                dense.push(Dense { inputs, outputs: *features, weight, relu: false });
+            }
             (Layer::Relu, Some(last)) => last.relu = true,
             (Layer::Flatten | Layer::Dropout { .. }, _) => {}
-            (layer, _) => {
-                return Err(unsupported(head + at, layer, "only ReLU and linear layers follow a linear layer"));
-            }
+            _ => return None,
         }
     }
-    if dense.is_empty() {
-        return Err(KernelError::Unsupported { layer: head, what: "end", why: "a network ends in linear layers" });
-    }
-    Ok(dense)
-}
-
-fn unsupported(layer: usize, what: &Layer, why: &'static str) -> KernelError {
-    let what = what.kind();
-    KernelError::Unsupported { layer, what, why }
+    (!dense.is_empty()).then_some(dense)
 }
 
 /// Weight and bias of a layer: its parameter and the next.

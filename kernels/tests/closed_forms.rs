@@ -10,6 +10,7 @@ use nadgrid_core::moments::Moments;
 use nadgrid_core::random::evaluation_point;
 use nadgrid_core::tree::{Fold, root};
 use nadgrid_kernels::{CentralDifference, KernelError, block_moments};
+use std::f64::consts::PI;
 use support::parameters;
 
 const SIDE: usize = 8;
@@ -105,6 +106,69 @@ fn an_average_pools_covariance_is_its_own_projector() {
     let top = evd.U().subcols(D - rank, rank);
     let overlap = (top.transpose() * &right).squared_norm_l2() / rank as f64;
     assert!((overlap - 1.0).abs() < 1e-6, "{overlap}");
+}
+
+/// Along one axis of `length`: (K/S)·sin²(πℓS/D)/(S²·sin²(πℓ/D)) with K = S = 4, and its limit at ℓ = 0.
+fn axis(frequency: usize, length: usize) -> f64 {
+    let angle = PI * frequency as f64 / length as f64;
+    if frequency == 0 { 1.0 } else { ((4.0 * angle).sin() / angle.sin()).powi(2) / 16.0 }
+}
+
+/// SCIENCE section 4, 3: circular convolution, average pool and one linear layer, weights of variance 1/(3·fan_in). The
+/// covariance is circulant, so the gradients' Fourier coefficients are uncorrelated and their mean squares the
+/// eigenvalues: products over both axes. All within 6 of their own standard errors (some 500 means whose terms have heavy
+/// tails), and null to f32's rounding where the closed form is zero.
+#[test]
+fn a_deep_linear_networks_eigenvalues_are_the_closed_forms() {
+    const SIDE: usize = 16;
+    const MEMBERS: u64 = 2000;
+    let input = Shape { channels: 1, height: SIDE, width: SIDE };
+    let network = find("deep_linear").unwrap().network(input, 1).unwrap();
+    let (mut plan, point) = (CentralDifference::new(&network).unwrap(), evaluation_point(1, 0, SIDE * SIDE));
+    let variance = 1.0 / (3.0 * 16.0) / (3.0 * 16.0);
+    let roots: Vec<(f64, f64)> = (0..SIDE).map(|i| (2.0 * PI * i as f64 / SIDE as f64).sin_cos()).collect();
+    // Sums of each coefficient's squared size and of its product with the next one, and of the squares of these.
+    let mut sums = vec![[0.0; 4]; SIDE * SIDE];
+    for member in 0..MEMBERS {
+        let mut gradient = vec![0.0; SIDE * SIDE];
+        plan.gradient(&parameters(&network, member), &point, 100.0, &mut gradient).unwrap();
+        let coefficients = fourier(&gradient, &roots);
+        for (at, sums) in sums.iter_mut().enumerate() {
+            let ((a, b), (c, d)) = (coefficients[at], coefficients[(at + 1) % coefficients.len()]);
+            let (square, product) = (a * a + b * b, a * c + b * d);
+            for (sum, term) in sums.iter_mut().zip([square, square * square, product, product * product]) {
+                *sum += term / MEMBERS as f64;
+            }
+        }
+    }
+    for (at, [square, square_2, product, product_2]) in sums.into_iter().enumerate() {
+        let expected = variance * axis(at / SIDE, SIDE) * axis(at % SIDE, SIDE);
+        let error = |mean: f64, squares: f64| ((squares - mean * mean) / MEMBERS as f64).sqrt();
+        if expected < 1e-20 {
+            assert!(square < 1e-12 * variance, "{at}: {square}");
+            continue;
+        }
+        assert!((square - expected).abs() < 6.0 * error(square, square_2), "{at}: {square} for {expected}");
+        assert!(product.abs() < 6.0 * error(product, product_2).max(1e-12 * variance), "{at}: {product}");
+    }
+}
+
+/// The two-dimensional Fourier coefficients of a square image, of unit vectors: axis by axis.
+fn fourier(image: &[f32], roots: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let side = roots.len();
+    let mut values: Vec<(f64, f64)> = image.iter().map(|&g| (f64::from(g) / side as f64, 0.0)).collect();
+    for (step, along) in [(1, side), (side, 1)] {
+        let before = values.clone();
+        for (at, value) in values.iter_mut().enumerate() {
+            let (line, frequency) = (at / along % side * along, at / step % side);
+            let start = if step == 1 { line } else { at % side };
+            *value = (0..side).fold((0.0, 0.0), |(re, im), i| {
+                let ((sin, cos), (a, b)) = (roots[frequency * i % side], before[start + i * step]);
+                (re + a * cos + b * sin, im + b * cos - a * sin)
+            });
+        }
+    }
+    values
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! layout, with none of the kernels' ideas.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
-use nadgrid_core::architecture::{Conv2d, Layer, Network, Shape, Step, find};
+use nadgrid_core::architecture::{BATCH_NORM_EPS, Conv2d, Layer, Network, Padding, Parameter, Shape, Step, find};
 use nadgrid_core::random::Stream;
 
 /// A network of the registry on 32 x 32 images.
@@ -28,32 +28,39 @@ pub(crate) fn normal(index: u64, length: usize) -> Vec<f32> {
 /// last place.
 pub(crate) fn forward(network: &Network, parameters: &[f32], input: &[f64]) -> (Vec<f64>, f64) {
     let mut largest = 0.0f64;
-    let mut values = input.to_vec();
+    let mut maps = vec![input.to_vec()];
     for step in network.steps() {
-        values = layer(network, step, parameters, &values);
+        let values = layer(network, step, parameters, &maps);
         largest = values.iter().fold(largest, |all, v| all.max(v.abs()));
+        maps.push(values);
     }
-    (values, largest)
+    (maps.pop().unwrap(), largest)
 }
 
-fn layer(network: &Network, step: &Step, parameters: &[f32], x: &[f64]) -> Vec<f64> {
-    let tensor = |offset: usize| {
-        let range = &network.parameters()[step.weight.unwrap() + offset].range;
-        parameters[range.clone()].iter().map(|&p| f64::from(p)).collect::<Vec<f64>>()
-    };
-    let (from, to) = (step.input, step.output);
+fn layer(network: &Network, step: &Step, parameters: &[f32], maps: &[Vec<f64>]) -> Vec<f64> {
+    let numbers = |parameter: &Parameter| parameters[parameter.range.clone()].iter().map(|&p| f64::from(p)).collect();
+    let weights = step.weight.map_or(Vec::new(), |weight| numbers(&network.parameters()[weight]));
+    let biases: Option<Vec<f64>> = network.bias(step).map(numbers);
+    let bias = |output: usize| biases.as_ref().map_or(0.0, |biases| biases[output]);
+    let (x, from, to) = (&maps[step.inputs[0]], step.input, step.output);
     let at = |channel: usize, row: usize, column: usize| x[(channel * from.height + row) * from.width + column];
     let mut out = Vec::with_capacity(to.len());
     match &step.layer {
-        &Layer::Conv2d(Conv2d { kernel, .. }) => {
-            let (weights, biases) = (tensor(0), tensor(1));
-            for (o, bias) in biases.iter().enumerate() {
+        &Layer::Conv2d(Conv2d { kernel, stride, padding, .. }) => {
+            let read = |channel: usize, row: usize, column: usize| match padding {
+                Padding::Circular => at(channel, row % from.height, column % from.width),
+                Padding::Zeros(zeros) => match (row.checked_sub(zeros), column.checked_sub(zeros)) {
+                    (Some(row), Some(column)) if row < from.height && column < from.width => at(channel, row, column),
+                    _ => 0.0,
+                },
+            };
+            for o in 0..to.channels {
                 for (row, column) in positions(to) {
-                    let mut sum = *bias;
+                    let mut sum = bias(o);
                     for c in 0..from.channels {
                         for (i, j) in positions(Shape { channels: 1, height: kernel, width: kernel }) {
                             let weight = weights[((o * from.channels + c) * kernel + i) * kernel + j];
-                            sum += weight * at(c, row + i, column + j);
+                            sum += weight * read(c, row * stride + i, column * stride + j);
                         }
                     }
                     out.push(sum);
@@ -72,15 +79,21 @@ fn layer(network: &Network, step: &Step, parameters: &[f32], x: &[f64]) -> Vec<f
                 }
             }
         }
-        Layer::Relu => out.extend(x.iter().map(|v| v.max(0.0))),
-        Layer::Flatten => out.extend(x),
-        Layer::Linear { .. } => {
-            let (weights, biases) = (tensor(0), tensor(1));
-            for (row, bias) in weights.chunks(x.len()).zip(&biases) {
-                out.push(row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias);
+        Layer::BatchNorm2d { .. } => {
+            for (c, plane) in x.chunks(from.height * from.width).enumerate() {
+                let scale = weights[c] / (1.0 + f64::from(BATCH_NORM_EPS)).sqrt();
+                out.extend(plane.iter().map(|x| x * scale + bias(c)));
             }
         }
-        other => panic!("the oracle lacks {other:?}"),
+        Layer::Relu => out.extend(x.iter().map(|v| v.max(0.0))),
+        Layer::Flatten | Layer::Dropout { .. } => out.extend(x),
+        Layer::Linear { .. } => {
+            for (o, row) in weights.chunks(x.len()).enumerate() {
+                out.push(row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias(o));
+            }
+        }
+        Layer::Add => out.extend(x.iter().zip(&maps[step.inputs[1]]).map(|(a, b)| a + b)),
+        Layer::Concat => out.extend(x.iter().chain(&maps[step.inputs[1]])),
     }
     out
 }
