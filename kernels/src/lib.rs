@@ -18,12 +18,14 @@ mod patch_conv;
 mod plan;
 mod pool;
 mod simd;
+mod train;
 
 pub use block::block_moments;
 pub use central_difference::CentralDifference;
 pub use error::{KernelError, NotFinite};
 pub use moments::{moments, moments_on};
 pub use simd::InstructionSet;
+pub use train::{Mode, Trainer};
 
 /// Raised whenever the bits of a result change; part of the numerics class.
 pub const VERSION: u32 = 1;
