@@ -4,7 +4,7 @@
 //! bias or what is there; terms that read beyond the map's edge are left out. Tiles of outputs by neighbouring columns are
 //! held in registers; how they are cut differs between instruction sets and changes no chain.
 
-use crate::simd::{Kernel, Line, Simd};
+use crate::simd::{Kernel, LANES, Line, Simd};
 use std::ops::Range;
 
 /// Weights by tiles of outputs: `[tile][term][output of the tile]`, zero beyond the last output.
@@ -209,25 +209,27 @@ impl Pass<'_> {
         let target = (rows.target + tile.row * rows.target_step) * self.target_pitch
             + columns.target
             + tile.columns.start * columns.target_step;
-        let mut sums = [[s.splat(0.0); COLUMNS]; OUTPUTS];
+        // Loops that depend on numbers go over memory, so that the compiler keeps the tile itself in registers.
+        let mut lines = [[Line::ZERO; COLUMNS]; OUTPUTS];
         match self.start {
             Start::Zero => {}
             Start::Biases(biases) => {
-                for o in 0..OUTPUTS {
-                    if o < outputs {
-                        sums[o] = [s.splat(biases[first + o]); COLUMNS];
-                    }
+                for (lines, &bias) in lines.iter_mut().zip(&biases[first..first + outputs]) {
+                    *lines = [Line([bias; LANES]); COLUMNS];
                 }
             }
             Start::Target => {
-                for o in 0..OUTPUTS {
-                    for c in 0..COLUMNS {
-                        if o < outputs {
-                            let at = target + (first + o) * self.plane + c * columns.target_step;
-                            sums[o][c] = s.load(&self.target[at].0);
-                        }
+                for (o, lines) in lines.iter_mut().enumerate().take(outputs) {
+                    for (c, line) in lines.iter_mut().enumerate() {
+                        *line = self.target[target + (first + o) * self.plane + c * columns.target_step];
                     }
                 }
+            }
+        }
+        let mut sums = [[s.splat(0.0); COLUMNS]; OUTPUTS];
+        for o in 0..OUTPUTS {
+            for c in 0..COLUMNS {
+                sums[o][c] = s.load(&lines[o][c].0);
             }
         }
         let base = rows.source(tile.row) * self.pitch as isize
@@ -258,13 +260,16 @@ impl Pass<'_> {
                 }
             }
         }
+        let floor = s.splat(if self.rectify { 0.0 } else { f32::NEG_INFINITY });
         for o in 0..OUTPUTS {
             for c in 0..COLUMNS {
-                if o < outputs {
-                    let sum = if self.rectify { s.relu(sums[o][c]) } else { sums[o][c] };
-                    let at = target + (first + o) * self.plane + c * columns.target_step;
-                    s.store(sum, &mut self.target[at].0);
-                }
+                // A sum that is no number stays.
+                s.store(s.max(floor, sums[o][c]), &mut lines[o][c].0);
+            }
+        }
+        for (o, lines) in lines.iter().enumerate().take(outputs) {
+            for (c, &line) in lines.iter().enumerate() {
+                self.target[target + (first + o) * self.plane + c * columns.target_step] = line;
             }
         }
     }

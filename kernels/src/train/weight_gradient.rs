@@ -140,9 +140,16 @@ impl WeightGradient<'_> {
                 }
             }
         }
+        // Through memory, so that the compiler keeps the tile itself in registers.
+        let mut lines = [[Line::ZERO; TERMS]; OUTPUTS];
         for o in 0..OUTPUTS {
             for t in 0..TERMS {
-                self.keep(s, output + o, kernel_row, term + t, sums[o][t]);
+                s.store(sums[o][t], &mut lines[o][t].0);
+            }
+        }
+        for (o, lines) in lines.iter().enumerate() {
+            for (t, line) in lines.iter().enumerate() {
+                self.keep(s, output + o, kernel_row, term + t, s.load(&line.0));
             }
         }
     }
