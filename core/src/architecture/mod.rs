@@ -160,9 +160,7 @@ impl Architecture {
     /// # Errors
     /// [`NetworkError`] when the input is too small for the layers.
     pub fn network(&self, input: Shape, outputs: usize) -> Result<Network, NetworkError> {
-        let mut builder = Builder::new(input);
-        (self.build)(&mut builder, outputs);
-        builder.finish()
+        Network::build(input, |net| (self.build)(net, outputs))
     }
 }
 

@@ -130,16 +130,26 @@ impl Network {
         Self { input, steps: Vec::new(), parameters: Vec::new(), statistics: 0 }
     }
 
+    /// The layers that `write` writes down, as the files of the architectures do.
+    ///
+    /// # Errors
+    /// [`NetworkError`] when a map has become too small for a layer, or maps that are joined differ.
+    pub fn build(input: Shape, write: impl FnOnce(&mut Builder)) -> Result<Self, NetworkError> {
+        let mut builder = Builder::new(input);
+        write(&mut builder);
+        builder.finish()
+    }
+
     /// A chain of layers.
     ///
     /// # Errors
     /// [`NetworkError`] when a map has become too small for a layer, or a layer joins two maps.
     pub fn chain(layers: Vec<Layer>, input: Shape) -> Result<Self, NetworkError> {
-        let mut builder = Builder::new(input);
-        for layer in layers {
-            builder.layer(layer);
-        }
-        builder.finish()
+        Self::build(input, |net| {
+            for layer in layers {
+                net.layer(layer);
+            }
+        })
     }
 
     /// Appends a step; returns its map.

@@ -143,7 +143,13 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        // Plain Rust has no registers to fill, and small tiles compile fast.
         match self.packed.width {
+            8 if !S::SPECIALISED => self.blocks::<S, 8, 1, 1>(s),
+            6 if !S::SPECIALISED => self.blocks::<S, 6, 1, 1>(s),
+            4 if !S::SPECIALISED => self.blocks::<S, 4, 1, 1>(s),
+            2 if !S::SPECIALISED => self.blocks::<S, 2, 1, 1>(s),
+            1 if !S::SPECIALISED => self.blocks::<S, 1, 1, 1>(s),
             8 if S::PANEL >= 4 => self.blocks::<S, 8, 8, 3>(s),
             8 => self.blocks::<S, 8, 4, 1>(s),
             6 if S::PANEL >= 4 => self.blocks::<S, 6, 6, 4>(s),
@@ -174,7 +180,7 @@ impl Pass<'_> {
                 for row in first..self.rows.count.min(first + block) {
                     for cut in 0..cuts {
                         let columns = self.columns.count * cut / cuts..self.columns.count * (cut + 1) / cuts;
-                        self.tile::<S, W, OUTPUTS>(s, Tile { tile, row, columns });
+                        self.tile::<S, W, OUTPUTS, COLUMNS>(s, Tile { tile, row, columns });
                     }
                 }
             }
@@ -182,12 +188,12 @@ impl Pass<'_> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const W: usize, const OUTPUTS: usize>(&mut self, s: S, tile: Tile) {
+    fn tile<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(&mut self, s: S, tile: Tile) {
         for from in (0..W).step_by(OUTPUTS) {
             match tile.columns.len() {
-                4 => self.sums::<S, W, OUTPUTS, 4>(s, &tile, from),
-                3 => self.sums::<S, W, OUTPUTS, 3>(s, &tile, from),
-                2 => self.sums::<S, W, OUTPUTS, 2>(s, &tile, from),
+                4 if COLUMNS >= 4 => self.sums::<S, W, OUTPUTS, 4>(s, &tile, from),
+                3 if COLUMNS >= 3 => self.sums::<S, W, OUTPUTS, 3>(s, &tile, from),
+                2 if COLUMNS >= 2 => self.sums::<S, W, OUTPUTS, 2>(s, &tile, from),
                 1 => self.sums::<S, W, OUTPUTS, 1>(s, &tile, from),
                 _ => {}
             }
@@ -206,6 +212,9 @@ impl Pass<'_> {
         let (rows, columns) = (&self.rows, &self.columns);
         let first = tile.tile * W + from;
         let outputs = self.packed.outputs.saturating_sub(first).min(OUTPUTS);
+        if outputs == 0 {
+            return;
+        }
         let target = (rows.target + tile.row * rows.target_step) * self.target_pitch
             + columns.target
             + tile.columns.start * columns.target_step;
@@ -214,7 +223,7 @@ impl Pass<'_> {
         match self.start {
             Start::Zero => {}
             Start::Biases(biases) => {
-                for (lines, &bias) in lines.iter_mut().zip(&biases[first..first + outputs]) {
+                for (lines, &bias) in lines.iter_mut().zip(&biases[first..]) {
                     *lines = [Line([bias; LANES]); COLUMNS];
                 }
             }

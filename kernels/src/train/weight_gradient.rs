@@ -31,11 +31,12 @@ impl Kernel for WeightGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        match (self.stride, S::PANEL >= 4) {
-            (1, true) => self.tiles::<S, 4, 6, 1>(s),
-            (1, false) => self.tiles::<S, 2, 3, 1>(s),
-            (_, true) => self.tiles::<S, 4, 6, 0>(s),
-            (_, false) => self.tiles::<S, 2, 3, 0>(s),
+        match self.stride {
+            _ if !S::SPECIALISED => self.tiles::<S, 1, 1, 0>(s),
+            1 if S::PANEL >= 4 => self.tiles::<S, 4, 6, 1>(s),
+            _ if S::PANEL >= 4 => self.tiles::<S, 4, 6, 0>(s),
+            1 => self.tiles::<S, 2, 3, 1>(s),
+            _ => self.tiles::<S, 2, 3, 0>(s),
         }
     }
 }
@@ -66,22 +67,22 @@ impl WeightGradient<'_> {
                 for cut in 0..cuts {
                     let terms = self.terms() * cut / cuts..self.terms() * (cut + 1) / cuts;
                     match left {
-                        4.. if OUTPUTS >= 4 => self.tile::<S, 4, STRIDE>(s, output, kernel_row, terms),
-                        2.. => self.tile::<S, 2, STRIDE>(s, output, kernel_row, terms),
-                        _ => self.tile::<S, 1, STRIDE>(s, output, kernel_row, terms),
+                        4.. if OUTPUTS >= 4 => self.tile::<S, 4, TERMS, STRIDE>(s, output, kernel_row, terms),
+                        2.. if OUTPUTS >= 2 => self.tile::<S, 2, TERMS, STRIDE>(s, output, kernel_row, terms),
+                        _ => self.tile::<S, 1, TERMS, STRIDE>(s, output, kernel_row, terms),
                     }
                 }
             }
             output += match left {
                 4.. if OUTPUTS >= 4 => 4,
-                2.. => 2,
+                2.. if OUTPUTS >= 2 => 2,
                 _ => 1,
             };
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const OUTPUTS: usize, const STRIDE: usize>(
+    fn tile<S: Simd, const OUTPUTS: usize, const TERMS: usize, const STRIDE: usize>(
         &mut self,
         s: S,
         output: usize,
@@ -89,11 +90,11 @@ impl WeightGradient<'_> {
         terms: Range<usize>,
     ) {
         match terms.len() {
-            6 => self.sums::<S, OUTPUTS, 6, STRIDE>(s, output, kernel_row, terms.start),
-            5 => self.sums::<S, OUTPUTS, 5, STRIDE>(s, output, kernel_row, terms.start),
-            4 => self.sums::<S, OUTPUTS, 4, STRIDE>(s, output, kernel_row, terms.start),
-            3 => self.sums::<S, OUTPUTS, 3, STRIDE>(s, output, kernel_row, terms.start),
-            2 => self.sums::<S, OUTPUTS, 2, STRIDE>(s, output, kernel_row, terms.start),
+            6 if TERMS >= 6 => self.sums::<S, OUTPUTS, 6, STRIDE>(s, output, kernel_row, terms.start),
+            5 if TERMS >= 5 => self.sums::<S, OUTPUTS, 5, STRIDE>(s, output, kernel_row, terms.start),
+            4 if TERMS >= 4 => self.sums::<S, OUTPUTS, 4, STRIDE>(s, output, kernel_row, terms.start),
+            3 if TERMS >= 3 => self.sums::<S, OUTPUTS, 3, STRIDE>(s, output, kernel_row, terms.start),
+            2 if TERMS >= 2 => self.sums::<S, OUTPUTS, 2, STRIDE>(s, output, kernel_row, terms.start),
             _ => self.sums::<S, OUTPUTS, 1, STRIDE>(s, output, kernel_row, terms.start),
         }
     }
