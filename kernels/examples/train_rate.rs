@@ -32,13 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         weight_decay: 0.0,
         gradient_clip: 0.5,
     };
-    let key = RunKey {
-        seed: 1,
-        experiment: "directional",
-        architecture: name.clone(),
-        variant: "rate".into(),
-        run: 0,
-    };
+    let key = RunKey { seed: 1, experiment: "directional", architecture: name.clone(), variant: "rate".into(), run: 0 };
 
     let mut trainer = Trainer::new(&network)?;
     let mut times = Vec::with_capacity(steps);
@@ -54,10 +48,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let median = times[times.len() / 2];
     // A gradient costs two forward passes more; that of the input is not needed and not subtracted.
     let products = 3.0 * network.multiply_adds() as f64 * batch as f64;
-    println!("{name}, batches of {batch}: {} MB", Trainer::bytes(&network, batch)? / 1_000_000);
+    println!("{name}, batches of {batch}: {} MB", Trainer::bytes(&network, batch) / 1_000_000);
     for (what, seconds) in [("mean", whole), ("median", median), ("least", times[0])] {
         let rate = products / seconds / 1e9;
-        println!("  {what:6} {:9.3} ms a step, {:8.2} s a run of {RUN} steps, {rate:5.1} GMAC/s", seconds * 1e3, seconds * RUN);
+        println!(
+            "  {what:6} {:9.3} ms a step, {:8.2} s a run of {RUN} steps, {rate:5.1} GMAC/s",
+            seconds * 1e3,
+            seconds * RUN
+        );
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! nadgrid's own CPU numerics: central-difference gradients of random networks and the moments of a block.
+//! nadgrid's own CPU numerics: central-difference gradients of random networks, the moments of a block, training.
 //!
 //! A change of one pixel reaches only a window of every feature map, so a gradient costs a fifteenth of the
 //! dense evaluations that define it. The bits of every result are the same on every CPU: each number is
@@ -25,7 +25,7 @@ pub use central_difference::CentralDifference;
 pub use error::{KernelError, NotFinite};
 pub use moments::{moments, moments_on};
 pub use simd::InstructionSet;
-pub use train::{Mode, Trainer};
+pub use train::Trainer;
 
 /// Raised whenever the bits of a result change; part of the numerics class.
 pub const VERSION: u32 = 1;

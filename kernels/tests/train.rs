@@ -12,14 +12,8 @@ use nadgrid_kernels::{InstructionSet, Trainer};
 use oracle64::{Oracle, derivatives};
 use support::{bits, network, normal, parameters};
 
-const RECIPE: Recipe = Recipe {
-    epochs: 3,
-    batch_size: 16,
-    learning_rate: 0.1,
-    momentum: 0.0,
-    weight_decay: 0.0,
-    gradient_clip: 0.5,
-};
+const RECIPE: Recipe =
+    Recipe { epochs: 3, batch_size: 16, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
 fn key() -> RunKey {
     let (architecture, variant) = ("odd".into(), "test".into());
@@ -50,22 +44,74 @@ fn networks() -> Vec<(&'static str, Network)> {
     let dropout = Layer::Dropout { probability: 0.4 };
     let chain = |layers, channels, height, width| Network::chain(layers, Shape { channels, height, width }).unwrap();
     vec![
-        ("plain", chain(vec![
-            Layer::Conv2d(conv(5, 3)), Layer::Relu, Layer::MaxPool2d { size: 2 },
-            Layer::Conv2d(conv(9, 2)), Layer::Relu, Layer::Flatten, linear(3),
-        ], 1, 9, 8)),
-        ("padded, strided, normalised", chain(vec![
-            Layer::Conv2d(conv(7, 3).padded(1).stride(2).no_bias()), batch_norm("a"), Layer::Relu,
-            Layer::Conv2d(conv(4, 5).padded(2)), batch_norm("b"), Layer::AvgPool2d { size: 3 },
-            Layer::Flatten, linear(10),
-        ], 2, 13, 12)),
-        ("circular, one by one", chain(vec![
-            Layer::Conv2d(circular), Layer::Conv2d(conv(2, 1)), Layer::Relu, Layer::Conv2d(conv(6, 1).stride(2)),
-            Layer::Conv2d(conv(1, 1).padded(1).stride(3)), Layer::Flatten, dropout, linear(2),
-        ], 3, 6, 7)),
-        ("relu first", chain(vec![
-            Layer::Relu, Layer::MaxPool2d { size: 2 }, Layer::Conv2d(conv(3, 3).stride(3)), Layer::Flatten, linear(4),
-        ], 2, 10, 11)),
+        (
+            "plain",
+            chain(
+                vec![
+                    Layer::Conv2d(conv(5, 3)),
+                    Layer::Relu,
+                    Layer::MaxPool2d { size: 2 },
+                    Layer::Conv2d(conv(9, 2)),
+                    Layer::Relu,
+                    Layer::Flatten,
+                    linear(3),
+                ],
+                1,
+                9,
+                8,
+            ),
+        ),
+        (
+            "padded, strided, normalised",
+            chain(
+                vec![
+                    Layer::Conv2d(conv(7, 3).padded(1).stride(2).no_bias()),
+                    batch_norm("a"),
+                    Layer::Relu,
+                    Layer::Conv2d(conv(4, 5).padded(2)),
+                    batch_norm("b"),
+                    Layer::AvgPool2d { size: 3 },
+                    Layer::Flatten,
+                    linear(10),
+                ],
+                2,
+                13,
+                12,
+            ),
+        ),
+        (
+            "circular, one by one",
+            chain(
+                vec![
+                    Layer::Conv2d(circular),
+                    Layer::Conv2d(conv(2, 1)),
+                    Layer::Relu,
+                    Layer::Conv2d(conv(6, 1).stride(2)),
+                    Layer::Conv2d(conv(1, 1).padded(1).stride(3)),
+                    Layer::Flatten,
+                    dropout,
+                    linear(2),
+                ],
+                3,
+                6,
+                7,
+            ),
+        ),
+        (
+            "relu first",
+            chain(
+                vec![
+                    Layer::Relu,
+                    Layer::MaxPool2d { size: 2 },
+                    Layer::Conv2d(conv(3, 3).stride(3)),
+                    Layer::Flatten,
+                    linear(4),
+                ],
+                2,
+                10,
+                11,
+            ),
+        ),
         ("joined", Network::build(Shape { channels: 2, height: 8, width: 9 }, joins).unwrap()),
     ]
 }
@@ -82,7 +128,6 @@ fn joins(net: &mut Builder) {
     net.conv(Conv2d::new("c", 7, 1).no_bias()).batch_norm("cn").relu().add(pooled).add(pooled).max_pool(2);
     net.flatten().linear("f", 5).relu().linear("g", 3);
 }
-
 
 fn oracle<'a>(network: &'a Network, parameters: &[f32]) -> Oracle<'a> {
     Oracle { network, parameters: wide(parameters), running: None }

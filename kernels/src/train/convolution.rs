@@ -343,7 +343,9 @@ fn flat(shape: Shape) -> Shape {
 
 /// The passes of the input gradient, and the margins that their source needs.
 fn backward(read: Shape, output: Shape, kernel: usize, stride: usize, zeros: usize) -> (Vec<Part>, (usize, usize)) {
-    let axes = |length: usize, outputs: usize| (0..stride).map(move |phase| axis(length, outputs, kernel, stride, zeros, phase));
+    let axes = |length: usize, outputs: usize| {
+        (0..stride).map(move |phase| axis(length, outputs, kernel, stride, zeros, phase))
+    };
     let margins = axes(read.width, output.width).map(|axis| axis.margins());
     let margins = margins.fold((0, 0), |all, one| (all.0.max(one.0), all.1.max(one.1)));
     let pitch = output.width + margins.0 + margins.1;

@@ -74,7 +74,10 @@ impl Linear {
         rectify: bool,
         output: &mut [Line],
     ) {
-        set.run(Pass { rectify, ..self.pass(&self.forward, input, (self.inputs, self.outputs), Start::Biases(biases), output) });
+        set.run(Pass {
+            rectify,
+            ..self.pass(&self.forward, input, (self.inputs, self.outputs), Start::Biases(biases), output)
+        });
     }
 
     /// The input gradient of whole vectors of samples, added to what is there or not.
@@ -123,9 +126,7 @@ impl Linear {
         let Transposed { inputs: turned, gradients, places, weights: sums, .. } = &mut self.batch;
         set.run(Scatter { source: input, length: inputs, target: flat_mut(turned), pitch: row * LANES });
         let numbers = flat(gradient);
-        let at = |output: usize, sample: usize| {
-            numbers[((sample / LANES) * outputs + output) * LANES + sample % LANES]
-        };
+        let at = |output: usize, sample: usize| numbers[((sample / LANES) * outputs + output) * LANES + sample % LANES];
         gradients.fill(at);
         for (output, bias) in biases.iter_mut().enumerate() {
             *bias = (0..samples).fold(0.0, |sum, sample| sum + at(output, sample));

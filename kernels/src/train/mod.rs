@@ -31,7 +31,7 @@ use std::convert::Infallible;
 
 /// How a network treats a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+enum Mode {
     /// Batch norms use the batch's statistics, and the running ones follow; dropouts drop.
     Training,
     /// Batch norms use running statistics; dropouts do nothing.
@@ -82,14 +82,11 @@ impl Trainer {
         })
     }
 
-    /// Bytes that a trainer of this network takes with batches of this many samples.
-    ///
-    /// # Errors
-    /// As for [`Trainer::new`].
-    pub fn bytes(network: &Network, batch: usize) -> Result<u64, KernelError> {
-        let plan = Plan::new(network)?;
+    /// Bytes that a trainer of this network takes with batches of this many samples; 0 where there can be none.
+    pub fn bytes(network: &Network, batch: usize) -> u64 {
+        let Ok(plan) = Plan::new(network) else { return 0 };
         let numbers = 3 * network.parameter_count() + 2 * network.statistics_count();
-        Ok(plan.bytes(batch) + Memory::bytes(&plan, batch) + (numbers * size_of::<f32>()) as u64)
+        plan.bytes(batch) + Memory::bytes(&plan, batch) + (numbers * size_of::<f32>()) as u64
     }
 
     /// Draws the run's weights and trains them by the recipe. After every batch `goes_on` is asked whether to.
@@ -150,7 +147,10 @@ impl Trainer {
     /// The random numbers of the run's dropouts, as [`Trainer::batch_gradient`] takes them.
     pub fn dropouts(&self, key: &RunKey) -> Vec<Stream> {
         let nodes = self.plan.nodes.iter().enumerate();
-        nodes.filter(|(_, node)| matches!(node.work, Work::Dropout { .. })).map(|(place, _)| key.dropout(place)).collect()
+        nodes
+            .filter(|(_, node)| matches!(node.work, Work::Dropout { .. }))
+            .map(|(place, _)| key.dropout(place))
+            .collect()
     }
 
     /// The mean loss of a batch in training mode; its gradient is then to be had from [`Trainer::gradient`]. Dropouts draw from

@@ -114,8 +114,14 @@ impl Plan {
         rectify_early(&mut nodes);
         let output = rooms.of_map[network.steps().len()];
         let trained = trained(&nodes, rooms.lengths.len());
-        let mut plan =
-            Self { nodes, output, trained, slots: vec![None; rooms.lengths.len()], slot_lengths: Vec::new(), rooms: rooms.lengths };
+        let mut plan = Self {
+            nodes,
+            output,
+            trained,
+            slots: vec![None; rooms.lengths.len()],
+            slot_lengths: Vec::new(),
+            rooms: rooms.lengths,
+        };
         plan.assign_slots();
         Ok(plan)
     }

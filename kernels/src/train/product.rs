@@ -4,7 +4,7 @@
 //! bias or what is there; terms that read beyond the map's edge are left out. Tiles of outputs by neighbouring columns are
 //! held in registers; how they are cut differs between instruction sets and changes no chain.
 
-use crate::simd::{Kernel, LANES, Line, Simd};
+use crate::simd::{Kernel, Line, Simd};
 use std::ops::Range;
 
 /// Weights by tiles of outputs: `[tile][term][output of the tile]`, zero beyond the last output.
@@ -219,31 +219,29 @@ impl Pass<'_> {
             + columns.target
             + tile.columns.start * columns.target_step;
         // Loops that depend on numbers go over memory, so that the compiler keeps the tile itself in registers.
-        let mut lines = [[Line::ZERO; COLUMNS]; OUTPUTS];
-        match self.start {
-            Start::Zero => {}
-            Start::Biases(biases) => {
-                for (lines, &bias) in lines.iter_mut().zip(&biases[first..]) {
-                    *lines = [Line([bias; LANES]); COLUMNS];
-                }
-            }
-            Start::Target => {
-                for (o, lines) in lines.iter_mut().enumerate().take(outputs) {
-                    for (c, line) in lines.iter_mut().enumerate() {
-                        *line = self.target[target + (first + o) * self.plane + c * columns.target_step];
-                    }
-                }
-            }
+        let mut biases = [0.0; OUTPUTS];
+        if let Start::Biases(all) = self.start {
+            biases.iter_mut().zip(&all[first..]).for_each(|(to, &bias)| *to = bias);
         }
         let mut sums = [[s.splat(0.0); COLUMNS]; OUTPUTS];
         for o in 0..OUTPUTS {
-            for c in 0..COLUMNS {
-                sums[o][c] = s.load(&lines[o][c].0);
+            sums[o] = [s.splat(biases[o]); COLUMNS];
+        }
+        if let Start::Target = self.start {
+            let mut lines = [[Line::ZERO; COLUMNS]; OUTPUTS];
+            for (o, lines) in lines.iter_mut().enumerate().take(outputs) {
+                for (c, line) in lines.iter_mut().enumerate() {
+                    *line = self.target[target + (first + o) * self.plane + c * columns.target_step];
+                }
+            }
+            for o in 0..OUTPUTS {
+                for c in 0..COLUMNS {
+                    sums[o][c] = s.load(&lines[o][c].0);
+                }
             }
         }
-        let base = rows.source(tile.row) * self.pitch as isize
-            + columns.source(tile.columns.start)
-            + self.margin as isize;
+        let base =
+            rows.source(tile.row) * self.pitch as isize + columns.source(tile.columns.start) + self.margin as isize;
         let (tap_rows, tap_columns) = (rows.inside(tile.row..tile.row + 1), columns.inside(tile.columns.clone()));
         // Whole rows of taps follow each other: one stretch of terms.
         let (stretches, length) = match tap_columns.len() == columns.taps {
@@ -269,6 +267,7 @@ impl Pass<'_> {
                 }
             }
         }
+        let mut lines = [[Line::ZERO; COLUMNS]; OUTPUTS];
         let floor = s.splat(if self.rectify { 0.0 } else { f32::NEG_INFINITY });
         for o in 0..OUTPUTS {
             for c in 0..COLUMNS {

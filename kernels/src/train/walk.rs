@@ -285,7 +285,13 @@ impl Trainer {
                 if training && let Some(bias) = node.bias.clone() {
                     let (before, biases) = self.gradient.split_at_mut(bias.start);
                     let pair = (&value[from], &*gradient);
-                    linear.weight_gradient(self.set, memory.samples, pair, &mut before[weight], &mut biases[..bias.len()]);
+                    linear.weight_gradient(
+                        self.set,
+                        memory.samples,
+                        pair,
+                        &mut before[weight],
+                        &mut biases[..bias.len()],
+                    );
                 }
             }
             Work::BatchNorm(statistics) => {

@@ -98,8 +98,8 @@ impl Oracle<'_> {
                 for c in 0..from.channels {
                     for (i, j) in positions(Shape { channels: 1, height: k, width: k }) {
                         let (row, column) = (row * conv.stride + i, column * conv.stride + j);
-                        sum += weights[((o * from.channels + c) * k + i) * k + j]
-                            * at(c, row as isize, column as isize);
+                        sum +=
+                            weights[((o * from.channels + c) * k + i) * k + j] * at(c, row as isize, column as isize);
                     }
                 }
                 out.push(sum);
