@@ -1,4 +1,4 @@
-//! nadgrid's own CPU numerics: central-difference gradients of random networks and the moments of a block.
+//! nadgrid's own CPU numerics: central-difference gradients of random networks, the moments of a block, training.
 //!
 //! A change of one pixel reaches only a window of every feature map, so a gradient costs a fraction of the
 //! dense evaluations that define it: a fifteenth for LeNet (`chain`), half for ResNet18 (`graph`, which takes any network).
@@ -22,12 +22,14 @@ mod patch_conv;
 mod plan;
 mod pool;
 mod simd;
+mod train;
 
 pub use block::block_moments;
 pub use central_difference::CentralDifference;
 pub use error::{KernelError, NotFinite};
 pub use moments::{moments, moments_on};
 pub use simd::InstructionSet;
+pub use train::Trainer;
 
 /// Raised whenever the bits of a result change; part of the numerics class.
 pub const VERSION: u32 = 1;

@@ -119,6 +119,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn select_greater(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32 {
+        unsafe {
+            let greater = [_mm256_cmp_ps::<_CMP_GT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_GT_OQ>(a[1], b[1])];
+            [_mm256_blendv_ps(y[0], x[0], greater[0]), _mm256_blendv_ps(y[1], x[1], greater[1])]
+        }
+    }
+
+    #[inline(always)]
     fn nonzero(self, a: Self::F32) -> u16 {
         unsafe {
             let mask = |half| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(half, _mm256_setzero_ps()));

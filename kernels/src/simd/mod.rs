@@ -67,8 +67,11 @@ pub(crate) trait Simd: Copy + 'static {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a > b ? a : b, so b when either is not a number.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a > b ? x : y, so y where a or b is not a number.
+    fn select_greater(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32;
     /// Bit i is set where lane i is not zero (a NaN is not).
     fn nonzero(self, a: Self::F32) -> u16;
     /// The sum of the lanes by halves: i with i+8, then i+4, i+2, i+1.
@@ -193,7 +196,10 @@ mod tests {
             keep(s.mul_add(v[0], v[1], v[2]));
             keep(s.add(v[3], v[4]));
             keep(s.sub(v[3], v[4]));
+            keep(s.mul(v[3], v[4]));
             keep(s.max(v[5], v[6]));
+            keep(s.select_greater(v[5], v[6], v[1], v[2]));
+            keep(s.select_greater(s.splat(f32::NAN), v[6], v[1], v[2]));
             keep(s.relu(v[7]));
             keep(s.relu(s.splat(f32::NAN)));
             s.transpose(&mut v);

@@ -53,6 +53,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn select_greater(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| if a[i] > b[i] { x[i] } else { y[i] })
+    }
+
+    #[inline(always)]
     fn nonzero(self, a: Self::F32) -> u16 {
         a.iter().enumerate().fold(0, |mask, (i, &x)| mask | (u16::from(x != 0.0) << i))
     }
