@@ -49,9 +49,9 @@ fn eight_are_each_alone(name: &str, network: &Network, recipe: &Recipe, samples:
         let alone = trained(network, recipe, &keys[member..=member], &data[member..=member], Kind::Double);
         let (got, want) = (parameters_of(&together, member), parameters_of(&alone, 0));
         network.draw(keys[member].stream("weights"), &mut start);
-        let most = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
-        println!("{name} {member}: apart {:.1e}, moved {:.1e}", most(&got, &want), most(&got, &wide(&start)));
-        assert!(most(&got, &wide(&start)) > 1e-4, "{name}: it is not trained");
+        let moved = farthest(&got, &wide(&start));
+        println!("{name} {member}: apart {:.1e}, moved {moved:.1e}", farthest(&got, &want));
+        assert!(moved > 1e-4, "{name}: it is not trained");
         assert_close(&got, &want, 1e-9, name);
         // Running statistics have come along too: the networks classify alike.
         let inputs = &data[member].inputs;
