@@ -49,7 +49,7 @@ fn formula(network: &Network) -> Vec<f64> {
 }
 
 fn image(network: &Network, k: usize) -> Vec<f64> {
-    (0..network.input().len()).map(|i| (0.7391 * ((i + 1) * (k + 1)) as f64 + 0.1).sin()).collect()
+    (0..network.input().len()).map(|i| (0.7391 * (i + 1) as f64 * (k + 1) as f64 + 0.1).sin()).collect()
 }
 
 fn images(network: &Network, count: usize) -> Vec<f64> {
