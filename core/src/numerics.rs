@@ -3,6 +3,36 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// How products are computed. Weights, batch norm, loss and optimiser are float32 under each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32, and TF32 nowhere.
+    #[default]
+    Fp32,
+    /// Convolutions and matrix products may round what they multiply to 10 bits (NVIDIA's TF32): GPUs only.
+    Tf32,
+    /// What convolutions and fully connected layers read, and their weights, are rounded to bfloat16, and so are their results.
+    Bf16,
+}
+
+impl Precision {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// One sweep runs inside one class. Two workers of one class give the same bits for the same block.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +46,7 @@ pub struct NumericsClass {
     pub evaluation: String,
     /// The libtorch release.
     pub libtorch: String,
-    /// Precision policy: `fp32`.
+    /// Precision policy, see [`Precision`].
     pub precision: String,
     /// Version of nadgrid's own kernels; raised whenever their bits change.
     pub kernels: u32,
@@ -26,5 +56,19 @@ impl fmt::Display for NumericsClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, arithmetic, evaluation, libtorch, precision, kernels } = self;
         write!(f, "{device}-{arithmetic}/{precision}/{evaluation}/kernels-{kernels}/libtorch-{libtorch}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_is_written_and_read_by_one_name() {
+        for precision in [Precision::Fp32, Precision::Tf32, Precision::Bf16] {
+            assert_eq!(serde_json::to_value(precision).unwrap(), precision.to_string());
+            assert_eq!(serde_json::from_value::<Precision>(precision.as_str().into()).unwrap(), precision);
+        }
+        assert_eq!(Precision::default(), Precision::Fp32);
     }
 }

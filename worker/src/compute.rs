@@ -4,10 +4,11 @@
 
 use crate::board::Fault;
 use crate::device::{Evaluation, Machine};
-use crate::population;
+use crate::population::{self, Derivative, Sampling};
 use nadgrid_core::architecture::{Network, Shape};
 use nadgrid_core::grid::{Grid, Node};
 use nadgrid_core::moments::Moments;
+use nadgrid_core::numerics::Precision;
 use nadgrid_core::random::evaluation_point;
 use nadgrid_core::spec::{Estimator, Spec};
 use nadgrid_core::tree::Fold;
@@ -103,8 +104,16 @@ impl Evaluator {
                 block_moments(plan, job.seed, &job.architecture, members, point, job.step).map_err(|e| of_kernel(&e))
             }
             Engine::Dense(network) => {
-                population::block_moments(network, device, job.seed, &job.architecture, members, point, job.step)
-                    .map_err(|e| e.fault(device))
+                let sampling = Sampling {
+                    network,
+                    device,
+                    precision: Precision::Fp32,
+                    seed: job.seed,
+                    architecture: &job.architecture,
+                    derivative: Derivative::Difference { step: job.step },
+                    budget: population::memory::budget(device),
+                };
+                population::block_moments(&sampling, members, point).map_err(|e| e.fault(device))
             }
         }
     }

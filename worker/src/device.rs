@@ -5,9 +5,9 @@
 
 mod cuda;
 
-use crate::libtorch::{self, Nondeterminism};
+use crate::libtorch::{self, Nondeterminism, Tf32};
 use nadgrid_core::LIBTORCH_VERSION;
-use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::numerics::{NumericsClass, Precision};
 use std::str::FromStr;
 use std::sync::Once;
 use tch::Device;
@@ -166,7 +166,7 @@ fn find(choice: DeviceChoice) -> Result<Device, DeviceError> {
 /// one thread.
 fn be_exact() -> Result<(), DeviceError> {
     static INTEROP: Once = Once::new();
-    libtorch::forbid_tf32()?;
+    libtorch::set_tf32(Tf32::Forbidden)?;
     libtorch::be_deterministic(Nondeterminism::Error)?;
     // libtorch takes this once per process.
     INTEROP.call_once(|| tch::set_num_interop_threads(1));
@@ -190,7 +190,7 @@ fn class(device: Device, evaluation: Evaluation) -> Result<NumericsClass, Device
         arithmetic,
         evaluation: evaluation.as_str().to_owned(),
         libtorch: LIBTORCH_VERSION.to_owned(),
-        precision: "fp32".to_owned(),
+        precision: Precision::default().to_string(),
         kernels: nadgrid_kernels::VERSION,
     })
 }

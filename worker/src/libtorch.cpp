@@ -54,19 +54,20 @@ bool nadgrid_libtorch_cpu_capability(char* text, std::size_t capacity, char* err
   return guarded(error, error_capacity, [&] { give(at::get_cpu_capability(), text, capacity); });
 }
 
-// Every float32 product in float32: no TF32 in cuBLAS, cuDNN and oneDNN, no BF16 in oneDNN.
-bool nadgrid_libtorch_forbid_tf32(char* error, std::size_t capacity) {
-  return guarded(error, capacity, [] {
+// Whether cuBLAS and cuDNN may compute products of float32 in TF32. oneDNN, a CPU's library, never may, nor in BF16.
+bool nadgrid_libtorch_set_tf32(bool allowed, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [allowed] {
     at::Context& context = at::globalContext();
     // libtorch keeps an old and a new set of switches and throws where they disagree. The old setters set both.
     // oneDNN's old switch is off unless set, and its setter warns: it is for Intel's GPUs.
-    context.setAllowTF32CuBLAS(false);
-    context.setAllowTF32CuDNN(false);
+    context.setAllowTF32CuBLAS(allowed);
+    context.setAllowTF32CuDNN(allowed);
     for (const auto op : {at::Float32Op::ALL, at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) {
       context.setFloat32Precision(at::Float32Backend::MKLDNN, op, at::Float32Precision::IEEE);
     }
-    TORCH_CHECK(!context.allowTF32CuBLAS() && !context.allowTF32CuDNN() && !context.allowTF32OneDNN(),
-                "libtorch still allows TF32");
+    TORCH_CHECK(context.allowTF32CuBLAS() == allowed && context.allowTF32CuDNN() == allowed &&
+                    !context.allowTF32OneDNN(),
+                "libtorch does not obey");
   });
 }
 

@@ -40,7 +40,7 @@ pub enum Error {
 unsafe extern "C" {
     safe fn nadgrid_libtorch_version() -> u64;
     fn nadgrid_libtorch_cpu_capability(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
-    fn nadgrid_libtorch_forbid_tf32(error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_set_tf32(allowed: bool, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
 }
 
@@ -71,12 +71,23 @@ pub fn cpu_capability() -> Result<String, Error> {
     error.or(done, "name the processor's capability").map(|()| text.to_string())
 }
 
-/// From now on float32 means float32, on CPU and on GPU: libtorch's default is TF32 in cuDNN's convolutions.
-pub fn forbid_tf32() -> Result<(), Error> {
+/// Whether a GPU's products of float32 may be computed in TF32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tf32 {
+    /// float32 means float32, on CPU and on GPU. libtorch's own default allows TF32 in cuDNN's convolutions.
+    Forbidden,
+    /// cuBLAS and cuDNN may use it. A CPU's float32 stays what it is.
+    Allowed,
+}
+
+/// From now on, in the whole process. Whoever computes on a GPU goes through `population`'s policy, which keeps one
+/// computation's setting from changing under another.
+pub fn set_tf32(tf32: Tf32) -> Result<(), Error> {
     let mut error = Text::default();
+    let allowed = tf32 == Tf32::Allowed;
     // Safety: the buffer is writable for the length given.
-    let done = unsafe { nadgrid_libtorch_forbid_tf32(error.0.as_mut_ptr(), error.0.len()) };
-    error.or(done, "forbid TF32")
+    let done = unsafe { nadgrid_libtorch_set_tf32(allowed, error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, if allowed { "allow TF32" } else { "forbid TF32" })
 }
 
 /// What libtorch does when asked for an operation that has no deterministic implementation on the device.
@@ -166,7 +177,8 @@ mod tests {
     #[test]
     fn settings_can_be_made_twice() {
         for _ in 0..2 {
-            forbid_tf32().expect("libtorch obeys");
+            set_tf32(Tf32::Allowed).expect("libtorch obeys");
+            set_tf32(Tf32::Forbidden).expect("libtorch obeys");
             be_deterministic(Nondeterminism::Error).expect("libtorch obeys");
         }
     }

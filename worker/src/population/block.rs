@@ -1,37 +1,88 @@
 //! A block of members on libtorch: draw on the CPU, differentiate on the device, reduce on the CPU.
 
-use super::{Population, PopulationError, central_difference};
+use super::{Population, PopulationError, autograd, central_difference, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::moments::Moments;
+use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::{KernelError, moments};
 use std::ops::Range;
 use tch::Device;
 
-/// The moments of the gradients of `members` at `point`. The members are those of the patch kernels: weights are drawn
-/// on the CPU for every device.
+/// How gradients are estimated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Derivative {
+    /// By central differences of this step.
+    Difference {
+        /// The step h.
+        step: f32,
+    },
+    /// By backward differentiation.
+    Autograd,
+}
+
+/// Whose gradients, and how.
+#[derive(Clone, Copy)]
+pub struct Sampling<'a> {
+    /// The architecture's network.
+    pub network: &'a Network,
+    /// Where.
+    pub device: Device,
+    /// How products are computed.
+    pub precision: Precision,
+    /// The sweep's seed.
+    pub seed: u64,
+    /// The architecture's name.
+    pub architecture: &'a str,
+    /// How gradients are estimated.
+    pub derivative: Derivative,
+    /// Bytes that the population may take, see [`memory::budget`].
+    pub budget: u64,
+}
+
+/// The moments of the gradients of `members` at `point`.
 ///
 /// # Errors
-/// [`PopulationError`] when libtorch fails or a gradient overflows.
-pub fn block_moments(
-    network: &Network,
-    device: Device,
-    seed: u64,
-    architecture: &str,
+/// As [`block_gradients`].
+pub fn block_moments(sampling: &Sampling<'_>, members: Range<u64>, point: &[f32]) -> Result<Moments, PopulationError> {
+    Ok(moments(&block_gradients(sampling, members, point)?, point.len()))
+}
+
+/// The gradients `[members, D]` at `point`. The members are those of the patch kernels: weights are drawn on the CPU for
+/// every device.
+///
+/// # Errors
+/// [`PopulationError`] when one member does not fit the budget, libtorch fails or a gradient overflows.
+pub fn block_gradients(
+    sampling: &Sampling<'_>,
     members: Range<u64>,
     point: &[f32],
-    step: f32,
-) -> Result<Moments, PopulationError> {
+) -> Result<Vec<f32>, PopulationError> {
+    let count = (members.end - members.start) as usize;
+    let each = memory::bytes_in_evaluation(sampling.network, 2);
+    let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
+    let mut gradients = Vec::with_capacity(count * point.len());
+    for first in members.clone().step_by(width) {
+        let population = drawn(sampling, first..members.end.min(first + width as u64))?;
+        gradients.extend(match sampling.derivative {
+            Derivative::Difference { step } => central_difference(&population, point, step)?,
+            Derivative::Autograd => autograd(&population, point)?,
+        });
+    }
+    match gradients.iter().position(|g| !g.is_finite()) {
+        Some(place) => {
+            let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());
+            Err(KernelError::NotFinite { member, pixel }.into())
+        }
+        None => Ok(gradients),
+    }
+}
+
+fn drawn(sampling: &Sampling<'_>, members: Range<u64>) -> Result<Population, PopulationError> {
+    let network = sampling.network;
     let each = network.parameter_count();
     let mut parameters = vec![0.0; each * (members.end - members.start) as usize];
-    for (member, own) in members.clone().zip(parameters.chunks_exact_mut(each)) {
-        network.initialise(seed, architecture, member, own);
+    for (member, own) in members.zip(parameters.chunks_exact_mut(each)) {
+        network.initialise(sampling.seed, sampling.architecture, member, own);
     }
-    let population = Population::new(network, &parameters, device)?;
-    let gradients = central_difference(&population, point, step)?;
-    let dimension = point.len();
-    if let Some(place) = gradients.iter().position(|g| !g.is_finite()) {
-        let (member, pixel) = (members.start + (place / dimension) as u64, place % dimension);
-        return Err(KernelError::NotFinite { member, pixel }.into());
-    }
-    Ok(moments(&gradients, dimension))
+    Population::new(network, &parameters, sampling.device, sampling.precision)
 }

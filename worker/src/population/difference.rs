@@ -1,18 +1,16 @@
 //! The central difference by plain evaluation: 2·D whole forward passes for every member.
 
-use super::{Population, PopulationError, at};
+use super::activations::Activations;
+use super::{Population, PopulationError, at, memory};
 use tch::kind::Element;
-use tch::{Device, Tensor};
+use tch::{Device, TchError, Tensor};
 
 /// Bytes that a run of pixels may take on a CPU, where every lane has its own.
-const CPU_BUDGET: usize = 128 << 20;
+const CPU_BUDGET: u64 = 128 << 20;
 /// Bytes that it may take on a GPU.
-const CUDA_BUDGET: usize = 1 << 30;
+const CUDA_BUDGET: u64 = 1 << 30;
 
 /// The gradients `[K, D]`, g_i = −[f(x+h·e_i) − f(x−h·e_i)]/(2h) of every member's output 0 at `point`, D numbers.
-///
-/// Pixels go in runs whose length follows from the shapes alone, so that the bits do not depend on the memory that
-/// happens to be free.
 ///
 /// # Errors
 /// [`PopulationError`] when the point is not of the input's length, or libtorch fails.
@@ -20,22 +18,43 @@ pub fn central_difference<T>(population: &Population, point: &[T], step: T) -> R
 where
     T: Element + Copy + Default,
 {
-    let dimension = population.input.len();
+    let pixels: Vec<usize> = (0..population.dimension()).collect();
+    central_difference_at(population, point, step, &pixels)
+}
+
+/// The same at some pixels only: `[K, pixels]`.
+///
+/// Pixels go in runs whose length follows from the shapes alone, so that the bits do not depend on the memory that
+/// happens to be free.
+///
+/// # Errors
+/// [`PopulationError`] when the point is not of the input's length, there is no such pixel, or libtorch fails.
+pub fn central_difference_at<T>(
+    population: &Population,
+    point: &[T],
+    step: T,
+    pixels: &[usize],
+) -> Result<Vec<T>, PopulationError>
+where
+    T: Element + Copy + Default,
+{
+    let dimension = population.dimension();
     if point.len() != dimension {
         return Err(PopulationError::Length { what: "point", expected: dimension, actual: point.len() });
     }
+    if let Some(&pixel) = pixels.iter().find(|&&pixel| pixel >= dimension) {
+        return Err(PopulationError::Pixel { pixel, dimension });
+    }
     let _no_grad = tch::no_grad_guard();
-    let on_device = |numbers: &[T]| Tensor::f_from_slice(numbers).and_then(|t| t.f_to(population.device));
-    let base = on_device(point)
-        .and_then(|t| Ok(Base { point: t.f_view([1, -1])?, step: on_device(&[step])? }))
-        .map_err(at("moving the point to the device"))?;
-    let mut gradients = vec![T::default(); population.members() * dimension];
-    let run = population.pixels_at_once();
-    for first in (0..dimension).step_by(run) {
-        let pixels = run.min(dimension - first);
-        let part = population.differences(&base, first, pixels)?;
-        for (row, values) in gradients.chunks_exact_mut(dimension).zip(numbers::<T>(&part)?.chunks_exact(pixels)) {
-            row[first..first + pixels].copy_from_slice(values);
+    let _held = population.graph.policy.hold()?;
+    let base = Base::new(point, step, population.device).map_err(at("moving the point to the device"))?;
+    let mut gradients = vec![T::default(); population.members() * pixels.len()];
+    let run = population.inputs_at_once(2 * memory::numbers_per_input(&population.graph.network));
+    for (place, pixels_of_run) in pixels.chunks(run).enumerate() {
+        let part = numbers::<T>(&population.differences(&base, pixels_of_run)?)?;
+        let rows = gradients.chunks_exact_mut(pixels.len());
+        for (row, values) in rows.zip(part.chunks_exact(pixels_of_run.len())) {
+            row[place * run..][..values.len()].copy_from_slice(values);
         }
     }
     Ok(gradients)
@@ -47,39 +66,48 @@ struct Base {
     point: Tensor,
     /// `[1]`.
     step: Tensor,
+    /// 0 … D − 1, `[1, D]`.
+    places: Tensor,
+}
+
+impl Base {
+    fn new<T: Element>(point: &[T], step: T, device: Device) -> Result<Self, TchError> {
+        let places: Vec<i64> = (0..point.len() as i64).collect();
+        Ok(Self {
+            point: Tensor::f_from_slice(point)?.f_to(device)?.f_view([1, -1])?,
+            step: Tensor::f_from_slice(&[step])?.f_to(device)?,
+            places: Tensor::f_from_slice(&places)?.f_to(device)?.f_view([1, -1])?,
+        })
+    }
+
+    /// The inputs `[2·pixels, D]`: first all x + h·e_i, then all x − h·e_i.
+    fn perturbed(&self, pixels: &[usize]) -> Result<Tensor, TchError> {
+        let pixels: Vec<i64> = pixels.iter().map(|&pixel| pixel as i64).collect();
+        let pixels = Tensor::f_from_slice(&pixels)?.f_to(self.point.device())?.f_view([-1, 1])?;
+        let steps = pixels.f_eq_tensor(&self.places)?.f_to_kind(self.point.f_kind()?)?.f_mul(&self.step)?;
+        Tensor::f_cat(&[self.point.f_add(&steps)?, self.point.f_sub(&steps)?], 0)
+    }
 }
 
 impl Population {
-    /// Pixels whose 2·pixels evaluations fit the budget: a layer's input and output, and as much again for what libtorch
-    /// reorders.
-    fn pixels_at_once(&self) -> usize {
-        let budget = if matches!(self.device, Device::Cpu) { CPU_BUDGET } else { CUDA_BUDGET };
-        let each = 2 * 2 * self.members() * self.widest.max(1) * self.kind.elt_size_in_bytes();
-        (budget / each).max(1)
+    /// Inputs that are evaluated together, where each takes this many numbers for every member.
+    pub(super) fn inputs_at_once(&self, numbers: u64) -> usize {
+        let budget = if self.device.is_cuda() { CUDA_BUDGET } else { CPU_BUDGET };
+        let each = numbers * (self.members() * self.graph.policy.kind.elt_size_in_bytes()) as u64;
+        (budget / each.max(1)).max(1) as usize
     }
 
-    /// The differences `[K, pixels]` at `pixels` pixels from `first` on.
-    fn differences(&self, base: &Base, first: usize, pixels: usize) -> Result<Tensor, PopulationError> {
-        let pixels = pixels as i64;
-        let inputs = self.perturbed(base, first as i64, pixels).map_err(at("perturbing the point"))?;
-        let outputs = self.forward(&inputs)?;
+    /// The differences `[K, pixels]`.
+    fn differences(&self, base: &Base, pixels: &[usize]) -> Result<Tensor, PopulationError> {
+        let inputs = base.perturbed(pixels).and_then(|t| t.f_view(self.graph.batch_shape(1)));
+        let outputs = self.evaluate(Activations::Shared(inputs.map_err(at("perturbing the point"))?))?;
+        let count = pixels.len() as i64;
         let difference = || {
             let values = outputs.f_select(2, 0)?;
-            let (plus, minus) = (values.f_narrow(1, 0, pixels)?, values.f_narrow(1, pixels, pixels)?);
+            let (plus, minus) = (values.f_narrow(1, 0, count)?, values.f_narrow(1, count, count)?);
             minus.f_sub(&plus)?.f_div(&base.step.f_add(&base.step)?)
         };
         difference().map_err(at("the differences"))
-    }
-
-    /// The inputs `[2·pixels, channels, height, width]`: first all x + h·e_i, then all x − h·e_i.
-    fn perturbed(&self, base: &Base, first: i64, pixels: i64) -> Result<Tensor, tch::TchError> {
-        let inputs = base.point.f_repeat([2 * pixels, 1])?;
-        for (half, step) in [(0, base.step.shallow_clone()), (1, base.step.f_neg()?)] {
-            let own = inputs.f_narrow(0, half * pixels, pixels)?.f_narrow(1, first, pixels)?;
-            let _ = own.f_diagonal(0, 0, 1)?.f_add_(&step)?;
-        }
-        let [channels, height, width] = [self.input.channels, self.input.height, self.input.width].map(|n| n as i64);
-        inputs.f_view([2 * pixels, channels, height, width])
     }
 }
 

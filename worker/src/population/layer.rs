@@ -1,154 +1,246 @@
-//! One layer for all members at once.
+//! One layer for all members at once, and what it needs: weights, running statistics.
 
-use super::PopulationError;
-use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Step};
+use super::activations::Activations::{self, Features, Maps, Shared};
+use super::graph::{Graph, Mode};
+use super::policy::Policy;
+use nadgrid_core::architecture::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Conv2d, Layer, Network, Padding, Shape, Step};
 use tch::{TchError, Tensor};
 
-/// What flows between layers.
-pub(super) enum Activations {
-    /// `[B, C, H, W]`: the same for all members, before the first layer that has weights.
-    Shared(Tensor),
-    /// `[B, K·C, H, W]`: a member's channels lie side by side.
-    Maps(Tensor),
-    /// `[K, B, features]`.
-    Features(Tensor),
-}
-
-impl Activations {
-    /// As vectors `[K, B, features]`; a member's channels, rows and columns in PyTorch's order.
-    pub(super) fn features(self, members: i64) -> Result<Tensor, TchError> {
-        match self {
-            Self::Features(t) => Ok(t),
-            Self::Shared(t) => t.f_flatten(1, -1)?.f_unsqueeze(0)?.f_expand([members, -1, -1], false),
-            Self::Maps(t) => {
-                let batch = t.size().first().copied().unwrap_or(0);
-                t.f_reshape([batch, members, -1])?.f_transpose(0, 1)
-            }
-        }
-    }
-}
-
-/// A layer with its weights on the device.
+/// A layer's weights, in the shapes and of the kind in which it reads them.
 pub(super) struct Loaded {
-    index: usize,
-    what: &'static str,
-    action: Action,
+    /// Convolution `[K·out, in, k, k]`, linear `[K, in, out]`, batch norm `[K·C]`.
+    weight: Tensor,
+    /// `[K·out]`, linear `[K, 1, out]`.
+    bias: Option<Tensor>,
 }
 
-enum Action {
-    /// Weight `[K·out, in, k, k]`, bias `[K·out]`.
-    Conv {
-        weight: Tensor,
-        bias: Tensor,
-    },
-    /// Weight `[K, in, out]`, bias `[K, 1, out]`.
-    Linear {
-        weight: Tensor,
-        bias: Tensor,
-    },
-    Relu,
-    MaxPool(i64),
-    AvgPool(i64),
-    Flatten,
-    Unsupported,
+/// The weights of all layers.
+pub(super) struct Weights(Vec<Option<Loaded>>);
+
+impl Weights {
+    /// Cuts the members' flat parameters `[K, parameters]`. One cut for all, so that backward puts the gradient together at once.
+    pub(super) fn cut(network: &Network, parameters: &Tensor, policy: &Policy) -> Result<Self, TchError> {
+        let lengths: Vec<i64> = network.parameters().iter().map(|p| p.range.len() as i64).collect();
+        let pieces = parameters.f_split_with_sizes(lengths, 1)?;
+        let members = parameters.size().first().copied().unwrap_or(0);
+        let load = |step: &Step| {
+            let Some(weight) = step.weight else { return Ok(None) };
+            let bias = network.bias(step).map(|_| &pieces[weight + 1]);
+            Loaded::new(step, members, &pieces[weight], bias, policy).map(Some)
+        };
+        network.steps().iter().map(load).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn of(&self, step: usize) -> Option<&Loaded> {
+        self.0[step].as_ref()
+    }
 }
 
 impl Loaded {
-    /// Cuts a layer's weights out of the members' parameters `[K, parameters]`.
-    pub(super) fn new(
-        index: usize,
+    fn new(
         step: &Step,
-        network: &Network,
-        parameters: &Tensor,
-    ) -> Result<Self, PopulationError> {
-        let what = step.layer.kind();
-        let action = Action::new(step, network, parameters).map_err(|source| PopulationError::Layer {
-            layer: index,
-            what,
-            source,
-        })?;
-        Ok(Self { index, what, action })
-    }
-
-    pub(super) fn apply(&self, activations: Activations, members: i64) -> Result<Activations, PopulationError> {
-        let lost = matches!(activations, Activations::Features(_)) && self.action.is_spatial();
-        if lost || matches!(self.action, Action::Unsupported) {
-            return Err(PopulationError::Unsupported { layer: self.index, what: self.what });
-        }
-        self.action.apply(activations, members).map_err(|source| PopulationError::Layer {
-            layer: self.index,
-            what: self.what,
-            source,
-        })
-    }
-}
-
-impl Action {
-    fn new(step: &Step, network: &Network, parameters: &Tensor) -> Result<Self, TchError> {
-        let tensor = |offset: usize| {
-            let parameter = &network.parameters()[step.weight.unwrap_or_default() + offset];
-            parameters.f_narrow(1, parameter.range.start as i64, parameter.range.len() as i64)
-        };
-        let members = parameters.size()[0];
+        members: i64,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        policy: &Policy,
+    ) -> Result<Self, TchError> {
         let inputs = step.input;
-        Ok(match step.layer {
-            Layer::Conv2d(Conv2d { channels, kernel, stride: 1, padding: Padding::Zeros(0), bias: true, .. }) => {
-                let shape = [members * channels as i64, inputs.channels as i64, kernel as i64, kernel as i64];
-                Self::Conv { weight: tensor(0)?.f_reshape(shape)?, bias: tensor(1)?.f_reshape([shape[0]])? }
+        let (weight, bias) = match &step.layer {
+            Layer::Conv2d(Conv2d { kernel, .. }) => {
+                let weight = weight.f_reshape([-1, inputs.channels as i64, *kernel as i64, *kernel as i64])?;
+                (policy.narrow(&weight)?, bias.map(|b| policy.narrow(&b.f_reshape([-1])?)).transpose()?)
             }
-            Layer::Linear { features, .. } => {
-                let weight = tensor(0)?.f_reshape([members, features as i64, inputs.len() as i64])?;
-                Self::Linear { weight: weight.f_transpose(1, 2)?, bias: tensor(1)?.f_unsqueeze(1)?.f_contiguous()? }
+            Layer::Linear { .. } => {
+                let weight = weight.f_reshape([members, -1, inputs.len() as i64])?.f_transpose(1, 2)?;
+                (policy.narrow(&weight)?, bias.map(|b| policy.narrow(&b.f_unsqueeze(1)?)).transpose()?)
             }
-            Layer::Relu => Self::Relu,
-            Layer::MaxPool2d { size } => Self::MaxPool(size as i64),
-            Layer::AvgPool2d { size } => Self::AvgPool(size as i64),
-            Layer::Flatten => Self::Flatten,
-            _ => Self::Unsupported,
-        })
-    }
-
-    fn is_spatial(&self) -> bool {
-        matches!(self, Self::Conv { .. } | Self::MaxPool(_) | Self::AvgPool(_))
-    }
-
-    fn apply(&self, activations: Activations, members: i64) -> Result<Activations, TchError> {
-        use Activations::{Features, Maps, Shared};
-        Ok(match (self, activations) {
-            // Every member sees the same input: one plain convolution with all members' channels.
-            (Self::Conv { weight, bias }, Shared(t)) => {
-                Maps(t.f_conv2d(weight, Some(bias), [1, 1], [0, 0], [1, 1], 1)?)
-            }
-            (Self::Conv { weight, bias }, Maps(t) | Features(t)) => {
-                Maps(t.f_conv2d(weight, Some(bias), [1, 1], [0, 0], [1, 1], members)?)
-            }
-            (Self::Linear { weight, bias }, before) => {
-                let features = before.features(members)?;
-                // Not `f_baddbmm`: see `population`'s header on scalars.
-                let mut sum = bias.f_expand([-1, features.size()[1], -1], false)?.f_contiguous()?;
-                Features(sum.f_baddbmm_(&features, weight)?)
-            }
-            (Self::Flatten, before) => Features(before.features(members)?),
-            (Self::Unsupported, before) => before,
-            (Self::Relu, before) => before.map(|t| t.f_relu())?,
-            (Self::MaxPool(size), before) => {
-                let window = [*size; 2];
-                before.map(|t| t.f_max_pool2d(window, window, [0, 0], [1, 1], false))?
-            }
-            (Self::AvgPool(size), before) => {
-                let window = [*size; 2];
-                before.map(|t| t.f_avg_pool2d(window, window, [0, 0], false, true, None))?
-            }
-        })
+            _ => (weight.f_reshape([-1])?, bias.map(|b| b.f_reshape([-1])).transpose()?),
+        };
+        Ok(Self { weight, bias })
     }
 }
 
-impl Activations {
-    fn map(self, action: impl FnOnce(Tensor) -> Result<Tensor, TchError>) -> Result<Self, TchError> {
-        Ok(match self {
-            Self::Shared(t) => Self::Shared(action(t)?),
-            Self::Maps(t) => Self::Maps(action(t)?),
-            Self::Features(t) => Self::Features(action(t)?),
-        })
+/// Running mean and variance of every batch norm, each `[K·C]`.
+pub(super) struct Statistics(Vec<Option<(Tensor, Tensor)>>);
+
+impl Statistics {
+    /// Means 0 and variances 1, beside these parameters.
+    pub(super) fn new(network: &Network, parameters: &Tensor) -> Result<Self, TchError> {
+        let members = parameters.size().first().copied().unwrap_or(0);
+        let options = (parameters.f_kind()?, parameters.device());
+        let of_step = |step: &Step| {
+            let Some(channels) = step.statistics.as_ref().map(|range| range.len() as i64) else { return Ok(None) };
+            let shape = [members * channels];
+            Ok(Some((Tensor::f_zeros(shape, options)?, Tensor::f_ones(shape, options)?)))
+        };
+        network.steps().iter().map(of_step).collect::<Result<_, _>>().map(Self)
     }
+
+    /// One member's, of `members`.
+    pub(super) fn of_member(&self, member: i64, members: i64) -> Result<Self, TchError> {
+        let own = |all: &Tensor| {
+            let channels = all.size().first().copied().unwrap_or(0) / members;
+            all.f_narrow(0, member * channels, channels)
+        };
+        let of_step = |both: &Option<(Tensor, Tensor)>| {
+            both.as_ref().map(|(mean, variance)| Ok((own(mean)?, own(variance)?))).transpose()
+        };
+        self.0.iter().map(of_step).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn of(&self, step: usize) -> Option<&(Tensor, Tensor)> {
+        self.0[step].as_ref()
+    }
+}
+
+/// A layer in its place, with what it needs.
+pub(super) struct Place<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) index: usize,
+    pub(super) step: &'a Step,
+    pub(super) weights: Option<&'a Loaded>,
+    pub(super) statistics: Option<&'a (Tensor, Tensor)>,
+}
+
+impl Place<'_> {
+    /// What comes out for what is read, one or two maps.
+    pub(super) fn apply(&self, read: Vec<Activations>, mode: &mut Mode<'_>) -> Result<Activations, TchError> {
+        let mut read = read.into_iter();
+        let missing = || TchError::Shape("an input or a weight is missing".to_owned());
+        let first = read.next().ok_or_else(missing)?;
+        match &self.step.layer {
+            Layer::Conv2d(conv) => self.convolve(conv, self.weights.ok_or_else(missing)?, first),
+            Layer::Linear { .. } => self.product(self.weights.ok_or_else(missing)?, first),
+            Layer::BatchNorm2d { .. } => {
+                let statistics = self.statistics.ok_or_else(missing)?;
+                self.normalise(self.weights.ok_or_else(missing)?, statistics, first, matches!(mode, Mode::Training(_)))
+            }
+            Layer::Relu => first.map(|t| t.f_relu()),
+            Layer::Dropout { probability } => match mode {
+                Mode::Evaluation => Ok(first),
+                Mode::Training(dropout) => {
+                    let batch = self.batch(&first);
+                    let mask = dropout.mask(self.index, *probability, batch, self.step.input.len())?;
+                    self.drop(first, mask)
+                }
+            },
+            Layer::MaxPool2d { size } => {
+                let window = [*size as i64; 2];
+                self.spatial(first)?.map(|t| t.f_max_pool2d(window, window, [0, 0], [1, 1], false))
+            }
+            Layer::AvgPool2d { size } => {
+                let window = [*size as i64; 2];
+                self.spatial(first)?.map(|t| t.f_avg_pool2d(window, window, [0, 0], false, true, None))
+            }
+            Layer::Flatten => first.features(self.graph.members).map(Features),
+            Layer::Add => self.add(first, read.next().ok_or_else(missing)?),
+            Layer::Concat => self.concat(first, read.next().ok_or_else(missing)?),
+        }
+    }
+
+    fn convolve(&self, conv: &Conv2d, weights: &Loaded, before: Activations) -> Result<Activations, TchError> {
+        // Where every member sees the same input it is one plain convolution with all members' channels.
+        let (input, groups) = match before {
+            Shared(t) => (t, 1),
+            before => (before.maps(self.graph.members, self.step.input)?, self.graph.members),
+        };
+        let policy = &self.graph.policy;
+        let (input, zeros) = match conv.padding {
+            Padding::Zeros(zeros) => (policy.narrow(&input)?, zeros as i64),
+            Padding::Circular => (wrap(&policy.narrow(&input)?, conv.kernel as i64 - 1)?, 0),
+        };
+        let (stride, bias) = ([conv.stride as i64; 2], weights.bias.as_ref());
+        policy.widen(&input.f_conv2d(&weights.weight, bias, stride, [zeros; 2], [1, 1], groups)?).map(Maps)
+    }
+
+    fn product(&self, weights: &Loaded, before: Activations) -> Result<Activations, TchError> {
+        let policy = &self.graph.policy;
+        let features = policy.narrow(&before.features(self.graph.members)?)?;
+        let mut products = features.f_bmm(&weights.weight)?;
+        if let Some(bias) = &weights.bias {
+            products = products.f_add_(bias)?;
+        }
+        policy.widen(&products).map(Features)
+    }
+
+    /// Statistics are a channel's, and a channel is one member's: plain batch norm is every member's own.
+    fn normalise(
+        &self,
+        weights: &Loaded,
+        statistics: &(Tensor, Tensor),
+        before: Activations,
+        training: bool,
+    ) -> Result<Activations, TchError> {
+        let maps = before.maps(self.graph.members, self.step.input)?;
+        let (mean, variance) = statistics;
+        let (momentum, eps) = (decimal(BATCH_NORM_MOMENTUM), decimal(BATCH_NORM_EPS));
+        let (weight, bias) = (Some(&weights.weight), weights.bias.as_ref());
+        maps.f_batch_norm(weight, bias, Some(mean), Some(variance), training, momentum, eps, true).map(Maps)
+    }
+
+    fn drop(&self, before: Activations, mask: Option<Tensor>) -> Result<Activations, TchError> {
+        let Some(mask) = mask else { return Ok(before) };
+        let members = self.graph.members;
+        let device = |t: &Tensor| mask.f_to_device_(t.device(), self.graph.policy.kind, false, false);
+        match before {
+            Features(t) => t.f_mul(&device(&t)?).map(Features),
+            before => {
+                let maps = before.maps(members, self.step.input)?;
+                let mask = Features(device(&maps)?).maps(members, self.step.input)?;
+                maps.f_mul(&mask).map(Maps)
+            }
+        }
+    }
+
+    fn add(&self, a: Activations, b: Activations) -> Result<Activations, TchError> {
+        match (a, b) {
+            (Features(a), Features(b)) => a.f_add(&b).map(Features),
+            (a, b) => {
+                let (members, shape) = (self.graph.members, self.step.input);
+                a.maps(members, shape)?.f_add(&b.maps(members, shape)?).map(Maps)
+            }
+        }
+    }
+
+    /// Every member's channels of both maps side by side.
+    fn concat(&self, a: Activations, b: Activations) -> Result<Activations, TchError> {
+        let (members, first, whole) = (self.graph.members, self.step.input, self.step.output);
+        let second = Shape { channels: whole.channels - first.channels, ..first };
+        let [height, width] = [first.height, first.width].map(|n| n as i64);
+        let split = |maps: Activations, shape: Shape| {
+            let shape_of = [-1, members, shape.channels as i64, height, width];
+            maps.maps(members, shape)?.f_reshape(shape_of)
+        };
+        let joined = Tensor::f_cat(&[split(a, first)?, split(b, second)?], 2)?;
+        joined.f_reshape([-1, members * whole.channels as i64, height, width]).map(Maps)
+    }
+
+    /// Pooling needs rows and columns.
+    fn spatial(&self, before: Activations) -> Result<Activations, TchError> {
+        match before {
+            Features(_) => before.maps(self.graph.members, self.step.input).map(Maps),
+            before => Ok(before),
+        }
+    }
+
+    fn batch(&self, before: &Activations) -> i64 {
+        match before {
+            Features(t) => t.size().get(1).copied().unwrap_or(0),
+            Shared(t) | Maps(t) => t.size().first().copied().unwrap_or(0),
+        }
+    }
+}
+
+/// The map with its first rows and columns once more at its ends, `more` of each, as on a torus.
+fn wrap(maps: &Tensor, more: i64) -> Result<Tensor, TchError> {
+    let size = maps.size();
+    let [height, width] = [size[2], size[3]];
+    let times = |length: i64| (length + more + length - 1) / length;
+    let tiled = maps.f_repeat([1, 1, times(height), times(width)])?;
+    tiled.f_narrow(2, 0, height + more)?.f_narrow(3, 0, width + more)?.f_contiguous()
+}
+
+/// The number that a constant of f32 is written as: PyTorch's own constants are f64.
+fn decimal(constant: f32) -> f64 {
+    constant.to_string().parse().unwrap_or(f64::from(constant))
 }

@@ -1,117 +1,66 @@
-//! Populations: K members of one architecture evaluated together as one tensor program.
+//! Populations: K members of one architecture evaluated or trained together as one tensor program.
 //!
-//! Core's layers are interpreted on tensors with a leading member axis: one grouped convolution, one batched product, for all
-//! members at once. K = 1 is no second implementation. Generic over the element, so that tests can ask f64 for the digits
+//! Core's graph is interpreted on tensors with a leading member axis: one grouped convolution, one batched product, for all
+//! members at once. K = 1 is no second implementation. The element is a parameter, so that tests can ask f64 for the digits
 //! that f32 hides. Of tch only the fallible twins are used, and of these none that takes a scalar: tch 0.24 frees the scalar
-//! before it looks for the error, and panics where it should return. Deliberately absent: gradients by autograd, training, and a width other than the block.
+//! before it looks for the error, and panics where it should return. Deliberately absent: any knowledge of experiments, and
+//! widths that depend on the memory that happens to be free.
 
+mod activations;
+mod autograd;
 mod block;
+mod data;
 mod difference;
+mod dropout;
+mod error;
+mod graph;
 mod layer;
+pub mod memory;
+mod policy;
+mod sgd;
 #[cfg(test)]
 mod tests;
+mod train;
+mod trained;
 
-pub use block::block_moments;
-pub use difference::central_difference;
+pub use autograd::autograd;
+pub use block::{Derivative, Sampling, block_gradients, block_moments};
+pub use difference::{central_difference, central_difference_at};
+pub use error::PopulationError;
+pub use train::{Training, train};
+pub use trained::{Member, Trained};
 
-use crate::board::Fault;
-use layer::{Activations, Loaded};
-use nadgrid_core::architecture::{Network, Shape};
-use nadgrid_kernels::KernelError;
-use nadgrid_proto::v1::FailureKind;
+use activations::Activations;
+use error::at;
+use graph::{Graph, Mode};
+use layer::{Statistics, Weights};
+use nadgrid_core::architecture::Network;
+use nadgrid_core::numerics::Precision;
+use policy::Policy;
 use tch::kind::Element;
-use tch::{Device, Kind, TchError, Tensor};
-use thiserror::Error;
+use tch::{Device, Tensor};
 
-/// What can go wrong in a population.
-#[derive(Debug, Error)]
-pub enum PopulationError {
-    /// libtorch failed in a layer.
-    #[error("layer {layer} ({what}): {}", first_line(.source))]
-    Layer {
-        /// Index of the layer.
-        layer: usize,
-        /// Its kind.
-        what: &'static str,
-        /// libtorch's words.
-        source: TchError,
-    },
-    /// libtorch failed elsewhere.
-    #[error("{task}: {}", first_line(.source))]
-    Torch {
-        /// At what.
-        task: &'static str,
-        /// libtorch's words.
-        source: TchError,
-    },
-    /// A layer stands where populations cannot have it.
-    #[error("layer {layer} ({what}) is not supported after a linear layer")]
-    Unsupported {
-        /// Index of the layer.
-        layer: usize,
-        /// Its kind.
-        what: &'static str,
-    },
-    /// Numbers that do not make what they are given for.
-    #[error("{what}: {actual} numbers, {expected} are needed")]
-    Length {
-        /// What they are given for.
-        what: &'static str,
-        /// As many are needed.
-        expected: usize,
-        /// As many came.
-        actual: usize,
-    },
-    /// A gradient overflowed.
-    #[error(transparent)]
-    NotFinite(#[from] KernelError),
-}
-
-impl PopulationError {
-    /// Whose fault it is. After an error of CUDA's own, no more can be computed on that GPU by this process; memory that ran
-    /// out may be there next time.
-    pub fn fault(&self, device: Device) -> Fault {
-        let kind = match self {
-            Self::Unsupported { .. } => FailureKind::Unfit,
-            Self::Layer { source, .. } | Self::Torch { source, .. } => {
-                let text = source.to_string();
-                let lost = device.is_cuda() && text.contains("CUDA error") && !text.contains("out of memory");
-                if lost { FailureKind::Unfit } else { FailureKind::Task }
-            }
-            Self::Length { .. } | Self::NotFinite(_) => FailureKind::Task,
-        };
-        Fault::new(kind, self.to_string())
-    }
-}
-
-/// libtorch's messages go on with a C++ backtrace.
-fn first_line(error: &TchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// Gives a failure of libtorch the name of what it failed at.
-fn at(task: &'static str) -> impl FnOnce(TchError) -> PopulationError {
-    move |source| PopulationError::Torch { task, source }
-}
-
-/// K members of one network on a device.
+/// K members of one network on a device, in evaluation mode.
 pub struct Population {
-    layers: Vec<Loaded>,
-    members: i64,
-    input: Shape,
-    outputs: i64,
-    /// Numbers that one member's largest layer holds at once for one input.
-    widest: usize,
+    graph: Graph,
+    weights: Weights,
+    statistics: Statistics,
     device: Device,
-    kind: Kind,
 }
 
 impl Population {
-    /// Puts members on a device. `parameters` holds them one after the other, each flat in PyTorch's order.
+    /// Puts members on a device. `parameters` holds them one after the other, each flat in PyTorch's order. Running means are 0
+    /// and running variances 1.
     ///
     /// # Errors
-    /// [`PopulationError`] when there are not whole members, or libtorch fails.
-    pub fn new<T: Element>(network: &Network, parameters: &[T], device: Device) -> Result<Self, PopulationError> {
+    /// [`PopulationError`] when there are not whole members, the device lacks the precision, or libtorch fails.
+    pub fn new<T: Element>(
+        network: &Network,
+        parameters: &[T],
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self, PopulationError> {
+        let policy = Policy::new(precision, T::KIND, device)?;
         let each = network.parameter_count();
         let members = parameters.len() / each.max(1);
         if members == 0 || parameters.len() != members * each {
@@ -122,22 +71,25 @@ impl Population {
             .and_then(|t| t.f_to(device))
             .and_then(|t| t.f_view([members as i64, each as i64]))
             .map_err(at("moving parameters to the device"))?;
-        let layers = network.steps().iter().enumerate().map(|(index, step)| Loaded::new(index, step, network, &flat));
-        let widest = network.steps().iter().map(|step| step.input.len() + step.output.len()).max().unwrap_or(0);
-        Ok(Self {
-            layers: layers.collect::<Result<_, _>>()?,
-            members: members as i64,
-            input: network.input(),
-            outputs: network.output().len() as i64,
-            widest,
-            device,
-            kind: T::KIND,
-        })
+        let statistics = Statistics::new(network, &flat).map_err(at("making running statistics"))?;
+        Self::assemble(Graph::new(network, members, policy), &flat, statistics)
+    }
+
+    /// Of flat parameters `[K, parameters]` that are on the device.
+    fn assemble(graph: Graph, parameters: &Tensor, statistics: Statistics) -> Result<Self, PopulationError> {
+        let _no_grad = tch::no_grad_guard();
+        let weights = Weights::cut(&graph.network, parameters, &graph.policy).map_err(at("cutting parameters"))?;
+        Ok(Self { graph, weights, statistics, device: parameters.device() })
     }
 
     /// Members K.
     pub fn members(&self) -> usize {
-        self.members as usize
+        self.graph.members as usize
+    }
+
+    /// Numbers of an input.
+    fn dimension(&self) -> usize {
+        self.graph.network.input().len()
     }
 
     /// The outputs `[K, B, outputs]` for inputs `[B, channels, height, width]` that all members share.
@@ -145,11 +97,12 @@ impl Population {
     /// # Errors
     /// [`PopulationError`] names the layer.
     pub fn forward(&self, inputs: &Tensor) -> Result<Tensor, PopulationError> {
-        let start = Activations::Shared(inputs.shallow_clone());
-        let end = self.layers.iter().try_fold(start, |activations, layer| layer.apply(activations, self.members))?;
-        let batch = inputs.size().first().copied().unwrap_or(0);
-        end.features(self.members)
-            .and_then(|t| t.f_view([self.members, batch, self.outputs]))
-            .map_err(at("the outputs"))
+        let _held = self.graph.policy.hold()?;
+        self.evaluate(Activations::Shared(inputs.shallow_clone()))
+    }
+
+    /// The same for inputs of any form, under a policy that is held.
+    fn evaluate(&self, inputs: Activations) -> Result<Tensor, PopulationError> {
+        self.graph.forward(&self.weights, &self.statistics, inputs, &mut Mode::Evaluation)
     }
 }

@@ -1,0 +1,74 @@
+//! The precision policy of a computation: what products round to, and libtorch's switch for TF32.
+//!
+//! That switch is the whole process's. Computations of one setting run side by side; one of the other setting waits until they
+//! are done. Deliberately absent: a setting that outlives the computation that asked for it.
+
+use super::PopulationError;
+use crate::libtorch::{self, Tf32};
+use nadgrid_core::numerics::Precision;
+use std::sync::{Condvar, Mutex, PoisonError};
+use tch::{Device, Kind, TchError, Tensor};
+
+/// How a population computes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// Of weights, activations and whatever else is no product.
+    pub(super) kind: Kind,
+    /// Of what convolutions and fully connected layers read and yield.
+    products: Kind,
+    tf32: Tf32,
+}
+
+impl Policy {
+    pub(super) fn new(precision: Precision, kind: Kind, device: Device) -> Result<Self, PopulationError> {
+        let (products, tf32) = match precision {
+            Precision::Fp32 => (kind, Tf32::Forbidden),
+            Precision::Tf32 if !device.is_cuda() => return Err(PopulationError::Tf32OnCpu),
+            Precision::Tf32 => (kind, Tf32::Allowed),
+            Precision::Bf16 => (Kind::BFloat16, Tf32::Forbidden),
+        };
+        Ok(Self { kind, products, tf32 })
+    }
+
+    /// As a product reads it.
+    pub(super) fn narrow(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
+        tensor.f_to_kind(self.products)
+    }
+
+    /// A product's result, as everything else reads it.
+    pub(super) fn widen(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
+        tensor.f_to_kind(self.kind)
+    }
+
+    /// Sets the switch, and keeps it until what is returned is dropped. One thread must not hold two policies.
+    pub(super) fn hold(&self) -> Result<Held, PopulationError> {
+        let ours = |switch: &Switch| switch.set == Some(self.tf32);
+        let switch = SWITCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |switch: &mut Switch| switch.holders > 0 && !ours(switch);
+        let mut switch = FREE.wait_while(switch, waits).unwrap_or_else(PoisonError::into_inner);
+        if !ours(&switch) {
+            libtorch::set_tf32(self.tf32)?;
+            switch.set = Some(self.tf32);
+        }
+        switch.holders += 1;
+        Ok(Held)
+    }
+}
+
+struct Switch {
+    set: Option<Tf32>,
+    holders: usize,
+}
+
+static SWITCH: Mutex<Switch> = Mutex::new(Switch { set: None, holders: 0 });
+static FREE: Condvar = Condvar::new();
+
+/// The switch stays as it is while this lives.
+pub(super) struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        SWITCH.lock().unwrap_or_else(PoisonError::into_inner).holders -= 1;
+        FREE.notify_all();
+    }
+}

@@ -1,0 +1,99 @@
+//! Forward passes against PyTorch, in evaluation and in training.
+
+use super::*;
+use crate::population::dropout::Dropout;
+use nadgrid_proto::v1::FailureKind;
+use tch::Kind;
+
+/// Also in float32 for what is small: f32 takes the same way.
+#[test]
+fn forward_passes_are_pytorchs() {
+    device::be_one_thread();
+    for (what, network, reference) in NAMES.into_iter().flat_map(variants) {
+        let parameters = formula(&network);
+        assert_eq!(reference["parameters"].as_u64(), Some(parameters.len() as u64), "{what}");
+        let images = images(&network, 4);
+        let expected = floats(&reference["eval_forward"]);
+        let double = population(&network, &parameters);
+        assert_pytorchs(&outputs::<f64>(&double, &batch(&network, &images)), &expected, &what);
+        if parameters.len() < 100_000 {
+            let single = population(&network, &narrow(&parameters));
+            assert_close(&outputs::<f32>(&single, &batch(&network, &narrow(&images))), &expected, F32, &what);
+        }
+    }
+}
+
+/// Batch norms by the batch's statistics, beside a second member; dropout off.
+#[test]
+fn forward_passes_in_training_are_pytorchs() {
+    device::be_one_thread();
+    for name in NAMES {
+        let network = network(name, 1, 2);
+        let expected = floats(&reference(name)["1ch_2cl"]["train_forward"]);
+        let parameters = formula(&network);
+        let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+        let flat = Tensor::from_slice(&[last_bits(&parameters), parameters].concat()).view([2, -1]);
+        let weights = Weights::cut(&network, &flat, &policy).unwrap();
+        let statistics = Statistics::new(&network, &flat).unwrap();
+        let inputs = Activations::Maps(batch(&network, &images(&network, 4)).repeat([1, 2, 1, 1]));
+        let _no_grad = tch::no_grad_guard();
+        let mut dropout = Dropout::off(&network);
+        let mode = &mut Mode::Training(&mut dropout);
+        let outputs = Graph::new(&network, 2, policy).forward(&weights, &statistics, inputs, mode).unwrap();
+        let outputs: Vec<f64> = difference::numbers(&outputs).unwrap();
+        assert_pytorchs_in_training(&outputs[8..], &outputs[..8], &expected, name);
+    }
+}
+
+/// Eight members of LeNet, and each alone: another number of groups may round in another order.
+#[test]
+fn a_member_among_others_is_the_member_alone() {
+    device::be_one_thread();
+    let network = network("lenet", 1, 2);
+    let each = network.parameter_count();
+    let mut parameters = vec![0.0f32; 8 * each];
+    for (member, own) in parameters.chunks_exact_mut(each).enumerate() {
+        network.initialise(3, "lenet", member as u64, own);
+    }
+    let inputs = batch(&network, &narrow(&images(&network, 5)));
+    let together = population(&network, &parameters);
+    assert_eq!(together.members(), 8);
+    let all = outputs::<f32>(&together, &inputs);
+    for (member, own) in parameters.chunks_exact(each).enumerate() {
+        let alone = population(&network, own);
+        // Outputs are of size 0.1: a few units in the last place.
+        assert_close(&all[member * 10..][..10], &outputs::<f32>(&alone, &inputs), 1e-7, "member");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let network = network("logreg", 1, 1);
+    let whole = vec![0.0f32; 2 * 1025];
+    let short = Population::new(&network, &whole[..2000], Device::Cpu, Precision::Fp32).err().unwrap();
+    assert_eq!(short.to_string(), "parameters: 2000 numbers, 1025 are needed");
+    let population = population(&network, &whole);
+    assert!(matches!(central_difference(&population, &[0f32; 3], 1.0), Err(PopulationError::Length { .. })));
+    let point = [0f32; 1024];
+    let beyond = central_difference_at(&population, &point, 1.0, &[3, 1024]).unwrap_err();
+    assert_eq!(beyond.to_string(), "pixel 1024 of an input of 1024 numbers");
+    assert!(matches!(autograd(&population, &point[..1000]), Err(PopulationError::Length { .. })));
+    let wrong = population.forward(&Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu))).unwrap_err();
+    let text = wrong.to_string();
+    assert!(text.starts_with("layer 1 (linear): ") && !text.contains('\n'), "{text}");
+    assert_eq!(wrong.fault(Device::Cpu).kind, FailureKind::Task);
+}
+
+#[test]
+fn a_gpu_that_is_full_may_have_room_later_and_one_that_failed_is_lost() {
+    let kind = |text: &str, device| {
+        let source = tch::TchError::Torch(text.into());
+        PopulationError::Torch { task: "a step", source }.fault(device).kind
+    };
+    let full = "CUDA out of memory. Tried to allocate 2.00 GiB";
+    assert_eq!(kind(full, Device::Cuda(0)), FailureKind::Transient);
+    assert_eq!(kind("CUDA error: out of memory", Device::Cuda(0)), FailureKind::Transient);
+    assert_eq!(kind("CUDA error: an illegal memory access", Device::Cuda(0)), FailureKind::Unfit);
+    assert_eq!(kind("shapes differ", Device::Cuda(0)), FailureKind::Task);
+    assert_eq!(kind(full, Device::Cpu), FailureKind::Task);
+}

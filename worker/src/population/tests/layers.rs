@@ -1,0 +1,87 @@
+//! Layers that no reference covers: circular convolutions, dropout, batch norm's running statistics.
+
+use super::*;
+use crate::population::dropout::Dropout;
+use nadgrid_core::architecture::{Conv2d, Layer, Padding};
+use tch::Kind;
+
+/// A kernel as wide as the map and one that is wider, with strides, against the definition.
+#[test]
+fn circular_convolutions_wrap_around() {
+    for (side, kernel, stride) in [(6, 4, 1), (5, 3, 2), (2, 4, 1)] {
+        let conv = Conv2d { padding: Padding::Circular, ..Conv2d::new("conv", 1, kernel) }.stride(stride).no_bias();
+        let input = Shape { channels: 1, height: side, width: side };
+        let network = Network::chain(vec![Layer::Conv2d(conv)], input).unwrap();
+        let (weights, image) = (formula(&network), image(&network, 1));
+        let mut expected = Vec::new();
+        for (row, column) in (0..side).step_by(stride).flat_map(|r| (0..side).step_by(stride).map(move |c| (r, c))) {
+            let product =
+                |i: usize, j: usize| weights[i * kernel + j] * image[(row + i) % side * side + (column + j) % side];
+            expected.push((0..kernel).flat_map(|i| (0..kernel).map(move |j| (i, j))).map(|(i, j)| product(i, j)).sum());
+        }
+        let got = outputs::<f64>(&population(&network, &weights), &batch(&network, &image));
+        assert_close(&got, &expected, 1e-14, "circular");
+    }
+}
+
+/// Two batches of two members through dropout, before a layer that changes nothing: maps and vectors.
+#[test]
+fn dropout_multiplies_by_the_streams_of_each_run() {
+    let input = Shape { channels: 2, height: 2, width: 3 };
+    let drop = || Layer::Dropout { probability: 0.4 };
+    let linear = || Layer::Linear { name: "fc".into(), features: 12 };
+    let vectors = Network::chain(vec![Layer::Flatten, drop(), linear()], input).unwrap();
+    let maps = Network::chain(vec![Layer::Relu, drop(), Layer::Flatten, linear()], input).unwrap();
+    let identity: Vec<f32> = (0..144).map(|i| f32::from(i / 12 == i % 12)).chain([0.0; 12]).collect();
+    let keys = keys("test", 2);
+    for network in [vectors, maps] {
+        let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]);
+        let policy = Policy::new(Precision::Fp32, Kind::Float, Device::Cpu).unwrap();
+        let weights = Weights::cut(&network, &flat, &policy).unwrap();
+        let statistics = Statistics::new(&network, &flat).unwrap();
+        let graph = Graph::new(&network, 2, policy);
+        let mut dropout = Dropout::new(&network, &keys);
+        let mut streams: Vec<Stream> = keys.iter().map(|key| key.dropout(1)).collect();
+        for _ in 0..2 {
+            let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, Device::Cpu));
+            let mode = &mut Mode::Training(&mut dropout);
+            let outputs = graph.forward(&weights, &statistics, Activations::Maps(inputs), mode).unwrap();
+            let expected: Vec<f32> = streams
+                .iter_mut()
+                .flat_map(|stream| {
+                    let mut mask = [0.0; 36];
+                    stream.fill_dropout(0.4, &mut mask);
+                    mask
+                })
+                .collect();
+            assert_eq!(difference::numbers::<f32>(&outputs).unwrap(), expected);
+        }
+    }
+}
+
+/// After one batch: a tenth of the batch's mean and of its unbiased variance, nine tenths of 0 and 1; each member's own.
+#[test]
+fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
+    let input = Shape { channels: 1, height: 2, width: 2 };
+    let layers = vec![Layer::BatchNorm2d { name: "bn".into() }, Layer::Relu];
+    let network = Network::chain(layers, input).unwrap();
+    let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]);
+    let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+    let weights = Weights::cut(&network, &flat, &policy).unwrap();
+    let statistics = Statistics::new(&network, &flat).unwrap();
+    let values: Vec<f64> = (0..16).map(|i| f64::from(i * i)).collect();
+    let mut dropout = Dropout::off(&network);
+    let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]));
+    let _ = Graph::new(&network, 2, policy)
+        .forward(&weights, &statistics, inputs, &mut Mode::Training(&mut dropout))
+        .unwrap();
+    for member in 0..2 {
+        let own: Vec<f64> = values.chunks(4).skip(member).step_by(2).flatten().copied().collect();
+        let mean = own.iter().sum::<f64>() / 8.0;
+        let variance = own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 7.0;
+        let cut = statistics.of_member(member as i64, 2).unwrap();
+        let (got_mean, got_variance) = cut.of(0).unwrap();
+        assert_close(&difference::numbers(got_mean).unwrap(), &[0.1 * mean], 1e-12, "mean");
+        assert_close(&difference::numbers(got_variance).unwrap(), &[0.9 + 0.1 * variance], 1e-12, "variance");
+    }
+}

@@ -1,0 +1,166 @@
+//! Whole runs: what they start from, learn and leave, how they stop, and how many fit.
+
+use super::*;
+use nadgrid_core::training::{Classifier, Ending, Recipe};
+use nadgrid_proto::v1::FailureKind;
+
+const RECIPE: Recipe =
+    Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
+
+fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], data: &'a [&'a Dataset]) -> Training<'a> {
+    let (device, precision, budget) = (Device::Cpu, Precision::Fp32, memory::CPU_BUDGET);
+    Training { network, device, precision, recipe, keys, data, budget }
+}
+
+#[test]
+fn runs_start_from_the_weights_of_their_keys() {
+    let network = network("lenet", 1, 2);
+    let (keys, data) = (keys("lenet", 3), noise(&network, 4, 1.0, 0));
+    let recipe = Recipe { learning_rate: 0.0, epochs: 1, ..RECIPE };
+    let trained = train(&training(&network, &recipe, &keys, &[&data; 3]), || true).unwrap().unwrap();
+    let mut drawn = vec![0.0; network.parameter_count()];
+    for (run, key) in keys.iter().enumerate() {
+        network.draw(key.stream("weights"), &mut drawn);
+        assert_eq!(parameters_of(&trained, run), wide(&drawn));
+    }
+}
+
+/// Classes that a direction separates are learnt, and what `evaluate` says is what each member's logits say.
+#[test]
+fn what_is_learnt_is_told_for_all_and_for_each() {
+    device::be_one_thread();
+    let network = network("lenet", 1, 2);
+    let keys = keys("lenet", 2);
+    let separated = |index| {
+        let mut data = noise(&network, 100, 0.5, index);
+        for (input, label) in data.inputs.chunks_exact_mut(1024).zip(&data.labels) {
+            input.iter_mut().for_each(|x| *x += if *label == 0 { 1.0 } else { -1.0 });
+        }
+        data
+    };
+    let (a, b) = (separated(0), separated(1));
+    let trained = train(&training(&network, &RECIPE, &keys, &[&a, &b]), || true).unwrap().unwrap();
+    assert_eq!(trained.endings(), [Ending::Finished; 2]);
+    let scores = trained.evaluate(&[&b, &a]).unwrap();
+    for (run, data) in [&b, &a].into_iter().enumerate() {
+        let logits = wide(&trained.member(run).unwrap().logits(&data.inputs).unwrap());
+        let (mut right, mut loss) = (0.0, 0.0);
+        for (logits, &label) in logits.chunks(2).zip(&data.labels) {
+            let (own, other) = (logits[usize::from(label)], logits[1 - usize::from(label)]);
+            right += f64::from(own > other);
+            loss += (other - own).exp().ln_1p();
+        }
+        assert_eq!(scores[run].0, right, "{scores:?}");
+        assert!(scores[run].0 > 90.0, "{scores:?}");
+        // The library takes the logarithms in float32.
+        assert!((scores[run].1 - loss / 100.0).abs() < 1e-6, "{scores:?} {loss}");
+    }
+    assert!(trained.member(2).is_err() && trained.evaluate(&[&a]).is_err());
+}
+
+/// Σ c_k · logit_k of logistic regression has the gradient Σ c_k · w_k, at any input.
+#[test]
+fn input_gradients_are_those_of_the_cotangents() {
+    let network = network("logreg", 1, 2);
+    let data = noise(&network, 20, 1.0, 0);
+    let trained = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), || true).unwrap().unwrap();
+    let cotangents: Vec<f32> = (0..40).map(|i| (i as f32).sin()).collect();
+    for run in 0..2 {
+        let weights = parameters_of(&trained, run);
+        // More inputs than are evaluated at once.
+        let gradients = trained.member(run).unwrap().input_gradients(&data.inputs, &cotangents).unwrap();
+        for (gradient, c) in gradients.chunks_exact(1024).zip(cotangents.chunks_exact(2)) {
+            let expected: Vec<f64> =
+                (0..1024).map(|i| f64::from(c[0]) * weights[i] + f64::from(c[1]) * weights[1024 + i]).collect();
+            assert_close(&wide(gradient), &expected, 1e-7, "gradient");
+        }
+        let mut member = trained.member(run).unwrap();
+        assert!(member.input_gradients(&data.inputs, &cotangents[1..]).is_err() && member.logits(&[0.0; 5]).is_err());
+    }
+}
+
+#[test]
+fn a_run_stops_after_the_batch_in_which_it_is_told_to() {
+    let network = network("logreg", 1, 2);
+    let data = noise(&network, 20, 1.0, 0);
+    let mut batches = 0;
+    let stopped = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), || {
+        batches += 1;
+        batches < 5
+    });
+    assert!(stopped.unwrap().is_none() && batches == 5);
+}
+
+/// When all have diverged, no further epoch is computed.
+#[test]
+fn nothing_is_trained_that_cannot_end_well() {
+    let network = network("logreg", 1, 2);
+    let mut data = noise(&network, 20, 1.0, 0);
+    data.inputs.fill(f32::INFINITY);
+    let mut batches = 0;
+    let (keys, data) = (keys("logreg", 2), [&data; 2]);
+    let trained = train(&training(&network, &RECIPE, &keys, &data), || {
+        batches += 1;
+        true
+    });
+    assert_eq!(trained.unwrap().unwrap().endings(), [Ending::Diverged { epochs: 0, step: 1 }; 2]);
+    assert_eq!(batches, 3);
+}
+
+#[test]
+fn data_that_do_not_fit_are_named() {
+    let network = network("logreg", 1, 2);
+    let (keys, data) = (keys("logreg", 2), noise(&network, 8, 1.0, 0));
+    let refused = |data: &[&Dataset]| {
+        train(&training(&network, &RECIPE, &keys, data), || true).err().map(|error| error.to_string()).unwrap()
+    };
+    assert_eq!(refused(&[&data]), "datasets: 1 numbers, 2 are needed");
+    let fewer = noise(&network, 7, 1.0, 0);
+    assert_eq!(refused(&[&data, &fewer]), "labels of a member: 7 numbers, 8 are needed");
+    let mut label = data.clone();
+    label.labels[3] = 2;
+    assert_eq!(refused(&[&data, &label]), "member 1: label 2, the network tells 2 classes apart");
+    let empty = Dataset { dimension: 1024, ..Dataset::default() };
+    assert_eq!(refused(&[&empty, &empty]), "labels of a member: 0 numbers, 1 are needed");
+}
+
+/// Five runs where two fit: populations of 2, 2 and 1. Sums of float32 may come in another order.
+#[test]
+fn a_population_that_does_not_fit_is_narrowed() {
+    device::be_one_thread();
+    let network = network("lenet", 1, 2);
+    let (keys, data) = (keys("lenet", 5), noise(&network, 12, 1.0, 0));
+    let data = [&data; 5];
+    let whole = training(&network, &RECIPE, &keys, &data);
+    let each = memory::bytes_per_member(&network, 8, 12);
+    let narrow = Training { budget: 3 * each, ..whole };
+    let of = |training: &Training<'_>| train(training, || true).unwrap().unwrap();
+    let (whole, narrow) = (of(&whole), of(&narrow));
+    assert_eq!((whole.runs.len(), narrow.runs.len()), (1, 3));
+    assert_eq!(whole.endings(), narrow.endings());
+    for run in 0..5 {
+        assert_close(&parameters_of(&whole, run), &parameters_of(&narrow, run), 1e-5, "weights");
+    }
+    let scores =
+        |trained: &Trained| trained.evaluate(&data).unwrap().into_iter().map(|(_, loss)| loss).collect::<Vec<_>>();
+    assert_close(&scores(&whole), &scores(&narrow), 1e-5, "losses");
+    let none =
+        train(&Training { budget: each - 1, ..training(&network, &RECIPE, &keys, &data) }, || true).err().unwrap();
+    assert!(none.to_string().starts_with("training runs: one member needs "), "{none}");
+    assert_eq!(none.fault(Device::Cpu).kind, FailureKind::Unfit);
+}
+
+#[test]
+fn widths_are_all_or_the_largest_power_of_two() {
+    let width = |members, each, budget| memory::narrowed("testing", members, each, budget).ok();
+    assert_eq!(width(6, 10, 60), Some(6));
+    assert_eq!(width(6, 10, 59), Some(4));
+    assert_eq!(width(64, 10, 79), Some(4));
+    assert_eq!(width(3, 10, 10), Some(1));
+    assert_eq!(width(3, 10, 9), None);
+    let lenet = network("lenet", 1, 2);
+    assert!(memory::bytes_per_member(&lenet, 128, 10_000) > memory::bytes_per_member(&lenet, 64, 10_000));
+    // What a GPU is for: ResNet18 at batch 128 on CIFAR-10.
+    let resnet = memory::bytes_per_member(&network("resnet18", 3, 10), 128, 5_000);
+    assert!((1 << 30..8 << 30).contains(&resnet), "{resnet}");
+}

@@ -1,0 +1,173 @@
+//! What training leaves: accuracies and losses of all runs together, and each run's network by itself.
+
+use super::activations::Activations;
+use super::data::Samples;
+use super::difference::numbers;
+use super::graph::Graph;
+use super::train::{Run, losses};
+use super::{Population, PopulationError, at};
+use nadgrid_core::dataset::Dataset;
+use nadgrid_core::training::{Classifier, Ending};
+use tch::{Kind, TchError, Tensor};
+
+/// Runs that were trained together, in the order of their keys.
+pub struct Trained {
+    /// Populations one after the other, and how many runs come before each.
+    pub(super) runs: Vec<(usize, Run)>,
+    endings: Vec<Ending>,
+    /// Inputs that are evaluated at once.
+    batch: usize,
+}
+
+impl Trained {
+    pub(super) fn new(batch: usize) -> Self {
+        Self { runs: Vec::new(), endings: Vec::new(), batch }
+    }
+
+    pub(super) fn add(&mut self, run: Run, endings: Vec<Ending>) {
+        self.runs.push((self.endings.len(), run));
+        self.endings.extend(endings);
+    }
+
+    /// How each run ended.
+    pub fn endings(&self) -> &[Ending] {
+        &self.endings
+    }
+
+    /// Every run's accuracy in percent and mean cross-entropy on its samples, in evaluation mode; both are no numbers for runs
+    /// that diverged. `data` holds a dataset for each run, as many samples for all.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when data and network do not fit each other, or libtorch fails.
+    pub fn evaluate(&self, data: &[&Dataset]) -> Result<Vec<(f64, f64)>, PopulationError> {
+        if data.len() != self.endings.len() {
+            return Err(PopulationError::Length { what: "datasets", expected: self.endings.len(), actual: data.len() });
+        }
+        let mut scores = Vec::with_capacity(data.len());
+        for (first, run) in &self.runs {
+            let data = &data[*first..][..run.graph.members as usize];
+            scores.extend(run.evaluate(data, self.batch)?);
+        }
+        for (score, _) in scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != Ending::Finished) {
+            *score = (f64::NAN, f64::NAN);
+        }
+        Ok(scores)
+    }
+
+    /// One run's network.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when libtorch fails, or there is no such run.
+    pub fn member(&self, run: usize) -> Result<Member, PopulationError> {
+        let of = self.runs.iter().rev().find(|(first, _)| *first <= run);
+        let Some((first, of)) = of.filter(|_| run < self.endings.len()) else {
+            return Err(PopulationError::Length { what: "runs", expected: run + 1, actual: self.endings.len() });
+        };
+        Ok(Member { population: of.member((run - first) as i64)?, batch: self.batch })
+    }
+}
+
+impl Run {
+    fn evaluate(&self, data: &[&Dataset], size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
+        let _no_grad = tch::no_grad_guard();
+        let (policy, device) = (self.graph.policy, self.parameters.device());
+        let _held = policy.hold()?;
+        let network = &self.graph.network;
+        let samples = Samples::new(data, network.input().len(), network.output().len(), policy.kind, device)?;
+        let order = samples.order(|_| (0..samples.count() as u32).collect())?;
+        let weights = super::Weights::cut(network, &self.parameters, &policy).map_err(at("cutting parameters"))?;
+        let zeros = |kind| Tensor::f_zeros([self.graph.members], (kind, device)).map_err(at("making room for sums"));
+        let (mut right, mut loss) = (zeros(Kind::Int64)?, zeros(Kind::Double)?);
+        for first in (0..samples.count()).step_by(size) {
+            let batch = samples.batch(&order, first, size).map_err(at("gathering a batch"))?;
+            let inputs = batch.inputs.f_view(self.graph.batch_shape(self.graph.members));
+            let inputs = Activations::Maps(inputs.map_err(at("shaping a batch"))?);
+            let mode = &mut super::Mode::Evaluation;
+            let logits = self.graph.forward(&weights, &self.statistics, inputs, mode)?;
+            let mut count = || -> Result<(), TchError> {
+                let rows = [1].as_slice();
+                let hits = logits.f_argmax(-1, false)?.f_eq_tensor(&batch.labels)?;
+                let _ = right.f_add_(&hits.f_sum_dim_intlist(rows, false, Kind::Int64)?)?;
+                let each = losses(&logits, &batch.labels)?;
+                let _ = loss.f_add_(&each.f_sum_dim_intlist(rows, false, Kind::Double)?)?;
+                Ok(())
+            };
+            count().map_err(at("counting what is right"))?;
+        }
+        let count = samples.count() as f64;
+        let scores = numbers::<i64>(&right)?.into_iter().zip(numbers::<f64>(&loss)?);
+        Ok(scores.map(|(right, loss)| (100.0 * right as f64 / count, loss / count)).collect())
+    }
+
+    /// One member as a population of its own.
+    fn member(&self, member: i64) -> Result<Population, PopulationError> {
+        let Self { graph, parameters, statistics } = self;
+        let statistics = statistics.of_member(member, graph.members).map_err(at("cutting running statistics"))?;
+        let parameters = parameters.f_narrow(0, member, 1).map_err(at("cutting parameters"))?;
+        Population::assemble(Graph::new(&graph.network, 1, graph.policy), &parameters, statistics)
+    }
+}
+
+/// The network of one run.
+pub struct Member {
+    population: Population,
+    batch: usize,
+}
+
+impl Member {
+    /// `n` rows of `width` numbers, on the device.
+    fn rows(&self, values: &[f32], width: usize) -> Result<Tensor, PopulationError> {
+        let kind = self.population.graph.policy.kind;
+        let moved = Tensor::f_from_slice(values).and_then(|t| t.f_to(self.population.device)?.f_to_kind(kind));
+        moved.and_then(|t| t.f_view([-1, width as i64])).map_err(at("moving rows to the device"))
+    }
+
+    /// Numbers of a result, as f32.
+    fn read(result: &Tensor) -> Result<Vec<f32>, PopulationError> {
+        numbers(&result.f_to_kind(Kind::Float).map_err(at("reading results back"))?)
+    }
+}
+
+impl Classifier for Member {
+    type Error = PopulationError;
+
+    fn logits(&mut self, inputs: &[f32]) -> Result<Vec<f32>, PopulationError> {
+        let dimension = self.population.dimension();
+        whole("inputs", inputs.len(), dimension)?;
+        let _no_grad = tch::no_grad_guard();
+        let mut logits = Vec::new();
+        for inputs in inputs.chunks(self.batch * dimension) {
+            let inputs = self.rows(inputs, dimension)?;
+            let shaped = inputs.f_view(self.population.graph.batch_shape(1)).map_err(at("shaping a batch"))?;
+            logits.extend(Self::read(&self.population.forward(&shaped)?)?);
+        }
+        Ok(logits)
+    }
+
+    fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, PopulationError> {
+        let (dimension, classes) = (self.population.dimension(), self.population.graph.network.output().len());
+        let rows = whole("inputs", inputs.len(), dimension)?;
+        if cotangents.len() != rows * classes {
+            let (expected, actual) = (rows * classes, cotangents.len());
+            return Err(PopulationError::Length { what: "cotangents", expected, actual });
+        }
+        let _held = self.population.graph.policy.hold()?;
+        let mut gradients = Vec::with_capacity(inputs.len());
+        let parts = inputs.chunks(self.batch * dimension).zip(cotangents.chunks(self.batch * classes));
+        for (inputs, cotangents) in parts {
+            let (inputs, cotangents) = (self.rows(inputs, dimension)?, self.rows(cotangents, classes)?);
+            let gradient = self.population.input_gradient(&inputs, |logits| logits.f_mul(&cotangents))?;
+            gradients.extend(Self::read(&gradient)?);
+        }
+        Ok(gradients)
+    }
+}
+
+/// How many rows of `width` numbers there are.
+fn whole(what: &'static str, numbers: usize, width: usize) -> Result<usize, PopulationError> {
+    let rows = numbers / width;
+    match rows * width == numbers {
+        true => Ok(rows),
+        false => Err(PopulationError::Length { what, expected: (rows + 1) * width, actual: numbers }),
+    }
+}
