@@ -82,7 +82,7 @@ fn print(root: &Path, result: &Path) -> Result<()> {
     print_table("LeNet on the grid of frequencies", "cosine = (x, y)", cells);
     print_table("LeNet along its published NADs", "index", indices);
     let runs: usize = ours.iter().map(|ours| ours.runs).sum();
-    println!("{runs} runs along {} directions; {} have no published measurement", ours.len(), ours.len() - found);
+    println!("runs {runs}, directions {}, of them without a published measurement {}", ours.len(), ours.len() - found);
     Ok(())
 }
 
@@ -96,11 +96,12 @@ fn print_table(title: &str, key: &str, pairs: Vec<Pair>) {
         println!("{:>22} {:>8.2} {:>10.2} {:>+11.2}", pair.name, pair.ours, pair.published, pair.difference());
     }
     let Comparison { mean_difference, mean_absolute_difference, pearson } = compare::compare(&pairs);
+    let pearson = pearson.map_or("not defined".to_owned(), |r| format!("{r:.4}"));
     println!(
-        "{} directions: mean difference {mean_difference:+.2}, mean absolute difference {mean_absolute_difference:.2},",
+        "directions {}, mean difference {mean_difference:+.2}, mean absolute difference {mean_absolute_difference:.2}, \
+              Pearson correlation {pearson}",
         pairs.len()
     );
-    println!("Pearson correlation {}", pearson.map_or("not defined".to_owned(), |r| format!("{r:.4}")));
 }
 
 fn text(path: &Path) -> Result<String> {
