@@ -14,7 +14,7 @@ def add_arguments(arguments: argparse.ArgumentParser, methods: list[str]) -> Non
     arguments.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32")
     arguments.add_argument(
         "--method", choices=[*methods, "best"],
-        help="how to compute; `best` tries each for a moment [default: eager on a CPU, best on a GPU]",
+        help="how to compute; `best` tries each for a moment [default: best on a GPU, else the plain loop]",
     )
 
 
