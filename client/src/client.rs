@@ -3,6 +3,8 @@
 //! Absent: retries (only [`Client::watch`] tries again by itself), TLS, and any state besides the connection.
 
 use crate::error::{Error, root_cause};
+use nadgrid_core::spec::Inputs;
+use nadgrid_proto::convert::inputs_to_wire;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
 use nadgrid_proto::v1::{
     CancelRequest, GetRequest, ListRequest, ListWorkersRequest, PlanRequest, SubmitRequest, Sweep, Worker,
@@ -68,22 +70,25 @@ impl Client {
         Error::from_status(&self.url, &status)
     }
 
-    /// What the spec (TOML) will take on the coordinator's workers, without running it.
+    /// What the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
+    /// uploaded.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Unreachable`].
-    pub async fn plan(&self, spec: &str) -> Result<Plan, Error> {
-        let request = timed(PlanRequest { spec: spec.into() });
+    pub async fn plan(&self, spec: &str, inputs: &Inputs) -> Result<Plan, Error> {
+        let request = timed(PlanRequest { spec: spec.into(), inputs: inputs_to_wire(inputs) });
         Ok(self.service().plan(request).await.map_err(|s| self.error(s))?.into_inner())
     }
 
-    /// Submits a spec (TOML). The same key and spec give the sweep that was submitted first, so a call whose answer
-    /// was lost can be repeated. Also tells whether this call created the sweep.
+    /// Submits a spec (TOML) with its files, which were uploaded before. The same key, spec and files give the sweep that was
+    /// submitted first, so a call whose answer was lost can be repeated. Also tells whether this call created the sweep.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Unreachable`], [`Error::Coordinator`] for a key that was used with another spec.
-    pub async fn submit(&self, spec: &str, key: &str) -> Result<(Sweep, bool), Error> {
-        let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into() });
+    /// [`Error::Refused`], [`Error::InputMissing`], [`Error::Unreachable`], [`Error::Coordinator`] for a key that was used with
+    /// another spec.
+    pub async fn submit(&self, spec: &str, key: &str, inputs: &Inputs) -> Result<(Sweep, bool), Error> {
+        let inputs = inputs_to_wire(inputs);
+        let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs });
         let response = self.service().submit(request).await.map_err(|s| self.error(s))?.into_inner();
         let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;
         Ok((sweep, response.created))

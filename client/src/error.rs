@@ -34,6 +34,9 @@ pub enum Error {
     /// The spec is wrong.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The coordinator does not have a file that the spec names.
+    #[error("a file of the spec is missing at the coordinator: {0}")]
+    InputMissing(String),
     /// There is no such sweep or artifact.
     #[error("{0}")]
     NotFound(String),
@@ -129,6 +132,7 @@ impl Error {
         match status.code() {
             _ if is_away(status) => Self::Unreachable { url: url.into(), reason: away_reason(status) },
             _ if Reason::SpecInvalid.is_of(status) => refusal(status).into(),
+            _ if Reason::InputMissing.is_of(status) => Self::InputMissing(describe(status)),
             Code::NotFound => Self::NotFound(describe(status)),
             Code::Unimplemented => Self::Contract(format!("{url} does not serve nadgrid.v1 ({})", describe(status))),
             _ => Self::Coordinator { url: url.into(), message: describe(status) },
@@ -188,6 +192,7 @@ mod tests {
         let class = |status: Status| Error::from_status("http://x", &status);
         assert!(matches!(class(Reason::ShuttingDown.status("later")), Error::Unreachable { .. }));
         assert!(matches!(class(Reason::SweepUnknown.status("no sweep s-1")), Error::NotFound(_)));
+        assert!(matches!(class(Reason::InputMissing.status("nads.npy")), Error::InputMissing(_)));
         assert!(matches!(class(Reason::KeyTaken.status("the key is taken")), Error::Coordinator { .. }));
         assert!(matches!(class(Status::unimplemented("")), Error::Contract(_)));
     }

@@ -2,13 +2,12 @@
 //!
 //! ```text
 //! DIR/sweep.json                      the record
-//! DIR/nads/ARCHITECTURE/*.npy         as the coordinator made them
-//! DIR/nads/ARCHITECTURE/figure.*      drawn here
+//! DIR/EXPERIMENT/...                  as the coordinator made them, and figures drawn here
 //! ```
 //! That the folder can be written is known before the first byte is fetched; until everything is there, nothing is.
 
 use crate::client::Client;
-use crate::draw::{Drawing, Spectrum, draw};
+use crate::draw::{Drawing, Files, JobResult, draw, is_drawn};
 use crate::error::Error;
 use crate::record::{RECORD_FILE, Record, read_spec};
 use crate::staging::Staging;
@@ -23,17 +22,10 @@ use std::path::Path;
 pub struct Fetched {
     /// As it was written to `sweep.json`.
     pub record: Record,
-    /// One per architecture, in the spec's order.
-    pub architectures: Vec<FetchedArchitecture>,
-}
-
-/// One architecture's result.
-#[derive(Clone, Debug)]
-pub struct FetchedArchitecture {
-    /// Its name.
-    pub architecture: String,
-    /// Its spectrum.
-    pub spectrum: Spectrum,
+    /// One per job, in the sweep's order.
+    pub results: Vec<JobResult>,
+    /// What could not be drawn and why, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Fetches a complete sweep into the folder `out`, draws its figures, and gives what the record says.
@@ -46,27 +38,28 @@ pub async fn fetch(client: &Client, id: &str, out: &Path) -> Result<Fetched, Err
     let sweep = client.get(id).await?;
     ensure_complete(&sweep)?;
     let spec = read_spec(&sweep)?;
-    let mut arrays = Arrays::default();
+    let mut files = Files::new();
     for artifact in &sweep.artifacts {
         let bytes = read_announced(client, id, artifact).await?;
         staging.write(&artifact.name, &bytes)?;
-        arrays.keep(&artifact.name, bytes);
-    }
-    let mut figures = Vec::new();
-    let mut architectures = Vec::new();
-    for architecture in &spec.architectures {
-        let drawing = arrays.draw(&spec, architecture).await?;
-        for (file, bytes) in [("figure.png", &drawing.png[..]), ("figure.svg", drawing.svg.as_bytes())] {
-            let name = format!("nads/{architecture}/{file}");
-            staging.write(&name, bytes)?;
-            figures.push(name);
+        if is_drawn(&artifact.name) {
+            files.insert(artifact.name.clone(), bytes);
         }
-        architectures.push(FetchedArchitecture { architecture: architecture.clone(), spectrum: drawing.spectrum });
     }
-    let record = Record::new(&sweep, figures)?;
+    let Drawing { figures, results, notes } = draw_aside(spec, files).await?;
+    for (name, bytes) in &figures {
+        staging.write(name, bytes)?;
+    }
+    let record = Record::new(&sweep, figures.into_keys().collect())?;
     staging.write(RECORD_FILE, &record.to_json())?;
     staging.publish()?;
-    Ok(Fetched { record, architectures })
+    Ok(Fetched { record, results, notes })
+}
+
+/// Draws on a thread of its own: a signal must not wait for a picture.
+async fn draw_aside(spec: Spec, files: Files) -> Result<Drawing, Error> {
+    let drawn = tokio::task::spawn_blocking(move || draw(&spec, &files)).await;
+    drawn.unwrap_or_else(|error| Err(Error::Draw { what: "the figures".into(), reason: error.to_string() }))
 }
 
 impl Fetched {
@@ -100,32 +93,6 @@ async fn read_announced(client: &Client, id: &str, artifact: &Artifact) -> Resul
         None => damaged(ChunkError::Digest(artifact.digest.clone())),
         Some(expected) if expected != actual => damaged(ChunkError::Damaged { expected, actual }),
         Some(_) => Ok(bytes),
-    }
-}
-
-/// The arrays that figures are drawn from.
-#[derive(Default)]
-struct Arrays(std::collections::BTreeMap<String, Vec<u8>>);
-
-impl Arrays {
-    fn keep(&mut self, name: &str, bytes: Vec<u8>) {
-        if name.ends_with("/nads.npy") || name.ends_with("/singular_values.npy") {
-            self.0.insert(name.to_owned(), bytes);
-        }
-    }
-
-    /// Draws on a thread of its own: a signal must not wait for a picture.
-    async fn draw(&mut self, spec: &Spec, architecture: &str) -> Result<Drawing, Error> {
-        let nads = self.take(architecture, "nads.npy")?;
-        let singular_values = self.take(architecture, "singular_values.npy")?;
-        let (spec, name) = (spec.clone(), architecture.to_owned());
-        let drawn = tokio::task::spawn_blocking(move || draw(&spec, &name, &nads, &singular_values)).await;
-        drawn.unwrap_or_else(|e| Err(Error::Draw { what: format!("figure of {architecture}"), reason: e.to_string() }))
-    }
-
-    fn take(&mut self, architecture: &str, file: &str) -> Result<Vec<u8>, Error> {
-        let name = format!("nads/{architecture}/{file}");
-        self.0.remove(&name).ok_or_else(|| Error::Contract(format!("the sweep has no artifact {name}")))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The client library: everything the `nadgrid` command does with a coordinator, for other programs.
 //!
 //! ```text
-//! Client   connect, plan, submit, get, list, cancel, workers     (one call each)
+//! Client   connect, plan, upload, submit, get, list, cancel, workers     (one call each)
 //!          watch           a stream that outlives the coordinator's restarts
 //!          read_artifact   chunks put together and checked
+//! LocalFiles   the files that a spec names, looked at before they are uploaded
 //! fetch    a finished sweep's files, drawn and moved into place as a whole
 //! ```
 //!
@@ -14,20 +15,23 @@ mod client;
 mod draw;
 mod error;
 mod fetch;
+mod inputs;
 mod paths;
 mod record;
 mod staging;
+mod table;
 mod views;
 mod watch;
 
 pub use client::{Client, Plan};
-pub use draw::{Drawing, Spectrum, draw};
+pub use draw::{Drawing, Files, JobOutcome, JobResult, NadsSummary, RunsSummary, Spectrum, draw};
 pub use error::{Error, Refusal};
-pub use fetch::{Fetched, FetchedArchitecture, ensure_complete, fetch};
+pub use fetch::{Fetched, ensure_complete, fetch};
+pub use inputs::{LocalFile, LocalFiles};
 pub use nadgrid_proto::v1;
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
 pub use staging::Staging;
-pub use views::{ArtifactView, JobPlanView, JobView, PlanView, SweepView, WorkerView};
+pub use views::{ArtifactView, InputView, JobPlanView, JobView, PlanView, SweepView, WorkerView, members_word};
 pub use watch::{Patience, WatchEvent};
 
 /// This library's version.

@@ -1,10 +1,10 @@
 //! `sweep.json`: everything that is needed to understand a result folder, or to compute it again.
 //!
-//! Absent: paths and host names; the same sweep fetched twice has the same record, but for the client's version.
+//! Absent: host names, and paths but those of the spec; the same sweep fetched twice has the same record, but for the client's version.
 
 use crate::error::Error;
 use crate::paths::is_plain;
-use crate::views::{ArtifactView, JobView};
+use crate::views::{ArtifactView, InputView, JobView};
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::spec::Spec;
@@ -18,7 +18,7 @@ use std::path::Path;
 /// The record's name in a result folder.
 pub const RECORD_FILE: &str = "sweep.json";
 /// Raised when a key changes its meaning.
-pub const RECORD_FORMAT: u32 = 1;
+pub const RECORD_FORMAT: u32 = 2;
 
 /// The record of a complete sweep.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +35,8 @@ pub struct Record {
     pub spec: Spec,
     /// The same as TOML, ready to be submitted again.
     pub spec_toml: String,
+    /// The files that the spec names.
+    pub inputs: Vec<InputView>,
     /// What else the bits depend on.
     pub numerics_class: NumericsClass,
     /// Who made it.
@@ -98,6 +100,7 @@ impl Record {
             digest: sweep.digest.clone(),
             spec,
             spec_toml: sweep.spec.clone(),
+            inputs: sweep.inputs.iter().map(InputView::from).collect(),
             versions: Versions {
                 client: crate::VERSION.into(),
                 coordinator: sweep.coordinator_version.clone(),
@@ -177,7 +180,8 @@ mod tests {
             spec: spec.to_toml(),
             digest: "ab".into(),
             numerics_class: Some(class),
-            jobs: vec![v1::Job { architecture: "lenet".into(), lane_seconds: 3.5, ..Default::default() }],
+            jobs: vec![v1::Job { experiment: "nads".into(), lane_seconds: 3.5, ..Default::default() }],
+            inputs: vec![v1::Input { name: "nads.npy".into(), size: 7, digest: "ef".into() }],
             artifacts: vec![v1::Artifact { name: "nads/lenet/nads.npy".into(), size: 3, digest: "cd".into() }],
             submitted_at: at(1_700_000_000, 0),
             started_at: at(1_700_000_002, 0),
@@ -196,7 +200,8 @@ mod tests {
         assert_eq!(json["timings"]["seconds"], 1.5);
         assert_eq!(json["timings"]["queued_seconds"], 2.0);
         assert_eq!(json["timings"]["submitted_at"], "2023-11-14T22:13:20Z");
-        assert_eq!(json["jobs"][0]["lane_seconds"], 3.5);
+        assert_eq!((&json["jobs"][0]["lane_seconds"], &json["jobs"][0]["experiment"]), (&3.5.into(), &"nads".into()));
+        assert_eq!(json["inputs"][0], serde_json::json!({ "name": "nads.npy", "size": 7, "digest": "ef" }));
         let text = Spec::from_toml(json["spec_toml"].as_str().unwrap()).unwrap();
         assert_eq!(text, record.spec);
     }

@@ -1,9 +1,10 @@
 //! What `--json` shows: the wire's messages with words for states, RFC 3339 for moments, and absent things as null.
 //!
-//! These shapes are an interface for scripts: keys are added, never renamed.
+//! These shapes are an interface for scripts: from the first release on, keys are added, never renamed.
 
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
+use nadgrid_core::spec::Experiment;
 use nadgrid_proto::v1;
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ pub struct SweepView {
     pub workers: u32,
     /// Its jobs, in the spec's order.
     pub jobs: Vec<JobView>,
+    /// The files it was submitted with, and NADs of earlier sweeps.
+    pub inputs: Vec<InputView>,
     /// What can be fetched, once complete.
     pub artifacts: Vec<ArtifactView>,
     /// Why it failed.
@@ -51,6 +54,7 @@ impl From<&v1::Sweep> for SweepView {
             numerics_class: sweep.numerics_class.clone().map(Into::into),
             workers: sweep.workers,
             jobs: sweep.jobs.iter().map(JobView::from).collect(),
+            inputs: sweep.inputs.iter().map(InputView::from).collect(),
             artifacts: sweep.artifacts.iter().map(ArtifactView::from).collect(),
             message: present(&sweep.message),
             submitted_at: moment(sweep.submitted_at.as_ref()),
@@ -62,19 +66,21 @@ impl From<&v1::Sweep> for SweepView {
     }
 }
 
-/// One architecture of a sweep.
+/// One architecture of one experiment of a sweep.
 #[derive(Clone, Debug, Serialize)]
 pub struct JobView {
+    /// `nads`, `directional`, `poisoning`, `flipping` or `margins`.
+    pub experiment: String,
     /// The architecture.
     pub architecture: String,
-    /// `computing`, `reducing` or `complete`.
+    /// `waiting` (for the NADs of another job), `computing`, `reducing` or `complete`.
     pub state: String,
-    /// Networks N.
-    pub networks: u64,
-    /// Networks committed.
-    pub networks_done: u64,
-    /// Networks computed of shards that are still leased.
-    pub networks_in_flight: u64,
+    /// Networks N, or training runs.
+    pub members: u64,
+    /// Members committed.
+    pub members_done: u64,
+    /// Members computed of shards that are still leased.
+    pub members_in_flight: u64,
     /// Input pixels D.
     pub dimension: u32,
     /// Shards committed.
@@ -83,18 +89,19 @@ pub struct JobView {
     pub retries: u64,
     /// Lane-seconds spent on committed shards.
     pub lane_seconds: f64,
-    /// BLAKE3 of the merged moments, once complete.
+    /// BLAKE3 of the merged moments, or of the runs, once complete.
     pub digest: Option<String>,
 }
 
 impl From<&v1::Job> for JobView {
     fn from(job: &v1::Job) -> Self {
         Self {
+            experiment: job.experiment.clone(),
             architecture: job.architecture.clone(),
             state: job_state(job),
-            networks: job.networks,
-            networks_done: job.networks_done,
-            networks_in_flight: job.networks_in_flight,
+            members: job.members,
+            members_done: job.members_done,
+            members_in_flight: job.members_in_flight,
             dimension: job.dimension,
             shards: job.shards,
             retries: job.retries,
@@ -121,6 +128,23 @@ impl From<&v1::Artifact> for ArtifactView {
     }
 }
 
+/// A file that a sweep was submitted with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InputView {
+    /// The path as the spec has it; for a folder, that path, a slash and the file's name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3, hexadecimal.
+    pub digest: String,
+}
+
+impl From<&v1::Input> for InputView {
+    fn from(input: &v1::Input) -> Self {
+        Self { name: input.name.clone(), size: input.size, digest: input.digest.clone() }
+    }
+}
+
 /// What a sweep will take.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanView {
@@ -136,18 +160,20 @@ pub struct PlanView {
     pub jobs: Vec<JobPlanView>,
 }
 
-/// What one architecture will take.
+/// What one architecture of one experiment will take.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobPlanView {
+    /// `nads`, `directional`, `poisoning`, `flipping` or `margins`.
+    pub experiment: String,
     /// The architecture.
     pub architecture: String,
-    /// Networks N.
-    pub networks: u64,
+    /// Networks N, or training runs.
+    pub members: u64,
     /// Parameters of one network.
     pub parameters: u64,
     /// Input pixels D.
     pub dimension: u64,
-    /// Forward passes by the definition: two per pixel and network.
+    /// Forward passes by the definition, of all members; backward passes not counted.
     pub forward_passes: u64,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
@@ -182,8 +208,9 @@ impl PlanView {
 impl From<&v1::JobPlan> for JobPlanView {
     fn from(job: &v1::JobPlan) -> Self {
         Self {
+            experiment: job.experiment.clone(),
             architecture: job.architecture.clone(),
-            networks: job.networks,
+            members: job.members,
             parameters: job.parameters,
             dimension: u64::from(job.dimension),
             forward_passes: job.forward_passes,
@@ -235,6 +262,11 @@ impl From<&v1::Worker> for WorkerView {
     }
 }
 
+/// What the members of an experiment's jobs are called: networks or runs.
+pub fn members_word(experiment: &str) -> &'static str {
+    Experiment::find(experiment).map_or("members", Experiment::members)
+}
+
 /// The sweep's state as a word.
 pub(crate) fn sweep_state(sweep: &v1::Sweep) -> String {
     word(sweep.state().as_str_name(), "SWEEP_STATE_")
@@ -259,15 +291,21 @@ mod tests {
     #[test]
     fn states_are_words_and_what_is_not_there_is_null() {
         let job = v1::Job { architecture: "lenet".into(), state: v1::JobState::Reducing.into(), ..Default::default() };
+        let waiting =
+            v1::Job { experiment: "directional".into(), state: v1::JobState::Waiting.into(), ..Default::default() };
         let sweep = v1::Sweep {
             id: "s-1".into(),
             state: v1::SweepState::Running.into(),
-            jobs: vec![job],
+            jobs: vec![job, waiting],
             ..Default::default()
         };
         let view = serde_json::to_value(SweepView::from(&sweep)).unwrap();
         assert_eq!(view["state"], "running");
         assert_eq!(view["jobs"][0]["state"], "reducing");
+        assert_eq!(
+            (&view["jobs"][1]["state"], &view["jobs"][1]["experiment"]),
+            (&"waiting".into(), &"directional".into())
+        );
         assert!(view["digest"].is_null() && view["ended_at"].is_null() && view["numerics_class"].is_null());
     }
 }

@@ -307,9 +307,14 @@ impl<J: Journal> DeskTask<J> {
 
     fn send_assignment(&mut self, worker: &WorkerId, shard: &ShardRef) {
         let Some((spec, job, _)) = self.scheduler.shard(shard) else { return };
-        debug!(worker = %worker, sweep = %shard.sweep, architecture = job.architecture, node = ?shard.node, "leased");
-        let (spec, architecture) = (spec.to_toml(), job.architecture.clone());
-        let assignment = v1::Assignment { shard: self.wire_shard(shard), spec, architecture };
+        debug!(worker = %worker, sweep = %shard.sweep, job = job.name(), node = ?shard.node, "leased");
+        let assignment = v1::Assignment {
+            shard: self.wire_shard(shard),
+            spec: spec.to_toml(),
+            architecture: job.architecture.clone(),
+            experiment: job.experiment.to_string(),
+            inputs: self.scheduler.shard_inputs(shard).iter().map(Into::into).collect(),
+        };
         self.send(worker, v1::session_response::Message::Assignment(assignment));
     }
 
@@ -335,29 +340,31 @@ impl<J: Journal> DeskTask<J> {
 
     fn spawn_reduction(&self, sweep: SweepId, job: JobIndex, partials: Vec<(nadgrid_core::grid::Node, Digest)>) {
         let shard = ShardRef { sweep, job, node: nadgrid_core::grid::Node::block(0) };
-        let Some((_, shape, _)) = self.scheduler.shard(&shard) else { return };
-        let (shape, store, back, slots) = (shape.clone(), self.store.clone(), self.back.clone(), self.reducers.clone());
+        let Some((spec, shape, _)) = self.scheduler.shard(&shard) else { return };
+        let (spec, shape) = (spec.clone(), shape.clone());
+        let (store, back, slots) = (self.store.clone(), self.back.clone(), self.reducers.clone());
         tokio::spawn(async move {
             let slot = slots.acquire_owned().await;
             let (sweep, started) = (shard.sweep, Instant::now());
             let io = tokio::runtime::Handle::current();
             let count = partials.len();
-            let architecture = shape.architecture.clone();
-            let reduced = tokio::task::spawn_blocking(move || reducer::reduce(&shape, &partials, &store, &io)).await;
+            let name = shape.name();
+            let reduce = move || reducer::reduce(&spec, &shape, &partials, &store, &io);
+            let reduced = tokio::task::spawn_blocking(reduce).await;
             drop(slot);
             let event = match reduced {
                 Ok(Ok(result)) => {
                     let seconds = started.elapsed().as_secs_f64();
-                    info!(%sweep, architecture, partials = count, seconds, digest = %result.digest, "reduced");
+                    info!(%sweep, job = name, partials = count, seconds, digest = %result.digest, "reduced");
                     Event::Reduced { sweep, job, result }
                 }
                 Ok(Err(error)) => {
-                    warn!(%sweep, architecture, %error, "reduction failed");
+                    warn!(%sweep, job = name, %error, "reduction failed");
                     let damaged = if let ReduceError::Partial { node, .. } = error { vec![node] } else { Vec::new() };
                     Event::ReduceFailed { sweep, job, damaged, message: error.to_string() }
                 }
                 Err(panic) => {
-                    let message = format!("the reduction of {architecture} panicked: {panic}");
+                    let message = format!("the reduction of {name} panicked: {panic}");
                     warn!(%sweep, message);
                     Event::ReduceFailed { sweep, job, damaged: Vec::new(), message }
                 }

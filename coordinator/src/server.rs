@@ -75,13 +75,19 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
             result
         }
     });
-    let sweeps =
-        Sweeps { desk: desk.clone(), store: store.clone(), sizing: config.settings().sizing, stop: stop.clone() };
+    let uploads = Arc::new(Semaphore::new(config.uploads));
+    let sweeps = Sweeps {
+        desk: desk.clone(),
+        store: store.clone(),
+        sizing: config.settings().sizing,
+        uploads: uploads.clone(),
+        stop: stop.clone(),
+    };
     let workers = Workers {
         desk,
         store,
         heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
-        uploads: Arc::new(Semaphore::new(config.uploads)),
+        uploads,
         stop: stop.clone(),
     };
     let served = serve(sweeps, workers, listener, stop).await;

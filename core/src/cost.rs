@@ -7,36 +7,36 @@ use std::collections::BTreeMap;
 /// the patch kernels. Measured rates replace it as soon as a worker has reported.
 pub const ASSUMED_MULTIPLY_ADDS_PER_SECOND: f64 = 2.0e10;
 
-/// Seconds per network of one lane, by architecture: measured where a shard was reported, else assumed.
+/// Seconds per member of one lane, by experiment and architecture: measured where a shard was reported, else assumed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
-    seconds_per_network: BTreeMap<String, f64>,
+    seconds_per_member: BTreeMap<String, f64>,
 }
 
 impl Rates {
-    /// Takes in that `networks` members took one lane `seconds`. Recent shards weigh more.
-    pub fn observe(&mut self, architecture: &str, networks: u64, seconds: f64) {
-        if networks == 0 || !seconds.is_finite() || seconds <= 0.0 {
+    /// Takes in that `members` of a job took one lane `seconds`. Recent shards weigh more.
+    pub fn observe(&mut self, job: &JobShape, members: u64, seconds: f64) {
+        if members == 0 || !seconds.is_finite() || seconds <= 0.0 {
             return;
         }
-        let measured = seconds / networks as f64;
-        let held = self.seconds_per_network.entry(architecture.to_owned()).or_insert(measured);
+        let measured = seconds / members as f64;
+        let held = self.seconds_per_member.entry(job.name()).or_insert(measured);
         *held = 0.5 * *held + 0.5 * measured;
     }
 
-    /// Architectures that were measured.
+    /// Kinds of jobs that were measured.
     pub fn len(&self) -> usize {
-        self.seconds_per_network.len()
+        self.seconds_per_member.len()
     }
 
     /// Whether nothing was measured.
     pub fn is_empty(&self) -> bool {
-        self.seconds_per_network.is_empty()
+        self.seconds_per_member.is_empty()
     }
 
-    /// Seconds that one network of `job` takes one lane, and whether that was measured.
-    pub fn seconds_per_network(&self, job: &JobShape) -> (f64, bool) {
-        match self.seconds_per_network.get(&job.architecture) {
+    /// Seconds that one member of `job` takes one lane, and whether that was measured.
+    pub fn seconds_per_member(&self, job: &JobShape) -> (f64, bool) {
+        match self.seconds_per_member.get(&job.name()) {
             Some(&measured) => (measured, true),
             None => (job.multiply_adds as f64 / ASSUMED_MULTIPLY_ADDS_PER_SECOND, false),
         }
@@ -62,7 +62,7 @@ impl Sizing {
     /// Blocks at most of the next shard: what fills the target time, but no more than half of an even share
     /// of what remains, so that all lanes end together; one block until a lane's speed is known.
     pub fn limit(&self, job: &JobShape, rates: &Rates, remaining_blocks: u64, lanes: u32) -> u64 {
-        let (seconds, measured) = rates.seconds_per_network(job);
+        let (seconds, measured) = rates.seconds_per_member(job);
         if !measured {
             return 1;
         }

@@ -3,20 +3,23 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How products are computed. Weights, batch norm, loss and optimiser are float32 under each.
+/// What floating-point arithmetic a sweep allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// float32, and TF32 nowhere.
+    /// Every product and sum in float32.
     #[default]
     Fp32,
-    /// Convolutions and matrix products may round what they multiply to 10 bits (NVIDIA's TF32): GPUs only.
+    /// Products of convolutions and linear layers in TensorFloat-32, on GPUs that have it.
     Tf32,
-    /// What convolutions and fully connected layers read, and their weights, are rounded to bfloat16, and so are their results.
+    /// Inputs and weights of convolutions and linear layers in bfloat16, everything else in float32.
     Bf16,
 }
 
 impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Tf32, Self::Bf16];
+
     /// As it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -24,6 +27,11 @@ impl Precision {
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
         }
+    }
+
+    /// The precision of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.as_str() == name)
     }
 }
 
@@ -46,10 +54,17 @@ pub struct NumericsClass {
     pub evaluation: String,
     /// The libtorch release.
     pub libtorch: String,
-    /// Precision policy, see [`Precision`].
+    /// Precision policy, as [`Precision`] is written.
     pub precision: String,
     /// Version of nadgrid's own kernels; raised whenever their bits change.
     pub kernels: u32,
+}
+
+impl NumericsClass {
+    /// The same but for the precision.
+    pub fn with(&self, precision: Precision) -> Self {
+        Self { precision: precision.as_str().to_owned(), ..self.clone() }
+    }
 }
 
 impl fmt::Display for NumericsClass {

@@ -1,8 +1,7 @@
 //! What a sweep will take, told before anything runs.
 
 use crate::cost::{Rates, Sizing};
-use crate::moments::partial_bytes;
-use crate::spec::{JobShape, Spec};
+use crate::spec::{Inputs, JobShape, Spec};
 
 /// The plan of one job.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,9 +12,9 @@ pub struct JobPlan {
     pub blocks: u64,
     /// Shards that the lanes would be given, about.
     pub shards: u64,
-    /// Forward passes by the definition: two per pixel and network.
+    /// Forward passes by the definition, of all members: two per pixel, point and network for central differences.
     pub forward_passes: u64,
-    /// Bytes of one partial.
+    /// Bytes that a shard of one block hands in.
     pub partial_bytes: u64,
     /// Estimated seconds on all lanes together.
     pub seconds: f64,
@@ -33,10 +32,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of `spec` on `lanes` lanes of these rates.
-    pub fn new(spec: &Spec, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
+    /// The plan of `spec` with these files, where they are known, on `lanes` lanes of these rates.
+    pub fn new(spec: &Spec, inputs: &Inputs, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
         let lanes = lanes.max(1);
-        let jobs = spec.jobs().into_iter().map(|shape| JobPlan::new(shape, rates, sizing, lanes)).collect();
+        let jobs = spec.jobs(inputs).into_iter().map(|shape| JobPlan::new(shape, rates, sizing, lanes)).collect();
         Self { jobs, lanes }
     }
 
@@ -49,17 +48,17 @@ impl Plan {
 impl JobPlan {
     fn new(shape: JobShape, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
         let blocks = shape.grid.blocks();
-        let (per_network, measured) = rates.seconds_per_network(&shape);
+        let (per_member, measured) = rates.seconds_per_member(&shape);
         let mut known = rates.clone();
-        known.observe(&shape.architecture, 1, per_network);
+        known.observe(&shape, 1, per_member);
         let first = if measured { 0 } else { blocks.min(u64::from(lanes)) };
         let shards = first + shards(blocks - first, lanes, |remaining| sizing.limit(&shape, &known, remaining, lanes));
         Self {
             blocks,
             shards,
-            forward_passes: 2 * shape.dimension as u64 * shape.grid.networks,
-            partial_bytes: partial_bytes(shape.dimension) as u64,
-            seconds: per_network * shape.grid.networks as f64 / f64::from(lanes),
+            forward_passes: shape.forward_passes * shape.grid.networks,
+            partial_bytes: shape.payload.bytes(u64::from(shape.grid.block_size).min(shape.grid.networks)),
+            seconds: per_member * shape.grid.networks as f64 / f64::from(lanes),
             measured,
             shape,
         }
@@ -88,24 +87,25 @@ mod tests {
     #[test]
     fn the_demo_is_planned_as_the_definition_counts_it() {
         let spec = Spec::from_toml("name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 2048").unwrap();
-        let plan = Plan::new(&spec, &Rates::default(), &Sizing::default(), 2);
+        let plan = Plan::new(&spec, &Inputs::new(), &Rates::default(), &Sizing::default(), 2);
         let job = &plan.jobs[0];
         assert_eq!(job.forward_passes, 4_194_304);
         assert_eq!(job.blocks, 64);
         assert!(job.shards > 4 && job.shards < 64, "{}", job.shards);
         assert!(!job.measured && job.seconds > 0.0);
         let mut rates = Rates::default();
-        rates.observe("lenet", 100, 10.0);
-        assert_eq!(Plan::new(&spec, &rates, &Sizing::default(), 2).seconds(), 102.4);
+        rates.observe(&plan.jobs[0].shape, 100, 10.0);
+        assert_eq!(Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 2).seconds(), 102.4);
     }
 
     /// 10^8 blocks: an answer at once, and the number that the target time gives.
     #[test]
     fn a_huge_sweep_is_counted_not_walked() {
         let text = "name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 100_000_000\nblock_size = 1";
+        let spec = Spec::from_toml(text).unwrap();
         let mut rates = Rates::default();
-        rates.observe("lenet", 1, 10.0);
-        let plan = Plan::new(&Spec::from_toml(text).unwrap(), &rates, &Sizing::default(), 4);
+        rates.observe(&spec.jobs(&Inputs::new())[0], 1, 10.0);
+        let plan = Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 4);
         let even = 100_000_000 / 2;
         assert!((even..even + 100).contains(&plan.jobs[0].shards), "{}", plan.jobs[0].shards);
     }

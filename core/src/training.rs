@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: arithmetic on weights. Sources: SCIENCE.md sections 2 and 3, and PyTorch's SGD.
 
+use crate::dataset::Dataset;
 use crate::random::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,36 @@ pub trait Classifier {
     fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, Self::Error>;
 }
 
+/// Samples that are classified at once.
+const SCORED: usize = 512;
+
+/// A network's accuracy on samples in percent, and its mean cross-entropy in nats.
+///
+/// # Errors
+/// The engine's own.
+pub fn score<C: Classifier>(network: &mut C, data: &Dataset) -> Result<(f64, f64), C::Error> {
+    let (mut right, mut loss) = (0u64, 0.0);
+    for (inputs, labels) in data.inputs.chunks(SCORED * data.dimension).zip(data.labels.chunks(SCORED)) {
+        let logits = network.logits(inputs)?;
+        let classes = logits.len() / labels.len();
+        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+            // The first of the largest, as argmax takes it.
+            let best = (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+            right += u64::from(best == usize::from(label));
+            loss += cross_entropy(row, usize::from(label));
+        }
+    }
+    let count = data.len() as f64;
+    Ok((100.0 * right as f64 / count, loss / count))
+}
+
+/// ln Σ_k exp(logit_k) − logit_label, in f64 by `libm`, so that the bits do not depend on the platform.
+pub fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - largest)).sum();
+    libm::log(sum) - (f64::from(logits[label]) - largest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +167,38 @@ mod tests {
         assert!((RECIPE.rate(0, 0, batches) - 0.5 * (1.0 - 1.0 / 79.0 / 20.0)).abs() < 1e-15);
         assert!((RECIPE.rate(10, 38, batches) - 0.5 * (1.0 - (10.0 + 39.0 / 79.0) / 20.0)).abs() < 1e-15);
         assert!(RECIPE.rate(19, 78, batches).abs() < 1e-15);
+    }
+
+    /// Logits are the inputs themselves.
+    struct Identity;
+
+    impl Classifier for Identity {
+        type Error = std::convert::Infallible;
+
+        fn logits(&mut self, inputs: &[f32]) -> Result<Vec<f32>, Self::Error> {
+            Ok(inputs.to_vec())
+        }
+
+        fn input_gradients(&mut self, _: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, Self::Error> {
+            Ok(cotangents.to_vec())
+        }
+    }
+
+    #[test]
+    fn scores_count_what_is_right_and_average_the_loss() {
+        let rows = [([2.0, 0.0], 0), ([0.0, 1.0], 0), ([1.0, 1.0], 0), ([1.0, 1.0], 1)];
+        let mut data = Dataset { dimension: 2, ..Dataset::default() };
+        for (row, label) in rows {
+            data.inputs.extend(row);
+            data.labels.push(label);
+        }
+        let (accuracy, loss) = score(&mut Identity, &data).unwrap();
+        // A tie goes to the first class.
+        assert_eq!(accuracy, 50.0);
+        let two = 2f64.ln();
+        let expected = ((1.0 + (-2f64).exp()).ln() + (1.0 + 1f64.exp()).ln() + two + two) / 4.0;
+        assert!((loss - expected).abs() < 1e-15, "{loss}");
+        assert!((cross_entropy(&[1e4, 0.0], 1) - 1e4).abs() < 1e-9);
     }
 
     #[test]

@@ -64,7 +64,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if work < 1e9 {
         let mut plan = CentralDifference::new(&network)?;
-        let mut block = || drop(black_box(block_moments(&mut plan, 1, &name, 0..32, &point, 100.0)));
+        let draw = |member, out: &mut [f32]| network.initialise(1, &name, member, out);
+        let points = [point.clone()];
+        let mut block = || {
+            let gradient = |p: &[f32], x: &[f32], out: &mut [f32]| plan.gradient(p, x, 100.0, out);
+            drop(black_box(block_moments(&network, 0..32, &points, draw, gradient)));
+        };
         println!("  block of 32 {:10.4} ms a network", least(repeats.div_ceil(4), &mut block) / 32.0);
     }
     moments(repeats, d);

@@ -1,30 +1,33 @@
-//! A block of members: draw, differentiate, reduce.
+//! A block of members: draw, differentiate at every point, reduce.
 
-use crate::{CentralDifference, KernelError, moments};
+use crate::{KernelError, NotFinite, moments};
+use nadgrid_core::architecture::Network;
 use nadgrid_core::moments::Moments;
 use std::ops::Range;
 
-/// The moments of the gradients of `members` at `point`, a function of the arguments alone.
+/// The moments of the gradients of `members`, of each member at each point in turn. `draw` fills in a member's parameters,
+/// `gradient` estimates its gradient at a point: a [`CentralDifference`](crate::CentralDifference) or a [`Trainer`](crate::Trainer).
 ///
 /// # Errors
 /// [`KernelError::NotFinite`] with the first member and pixel whose gradient overflows.
 ///
 /// # Panics
-/// When `members` is empty or `point` is not of the input's length.
+/// When `members` or `points` is empty or a point is not of the input's length.
 pub fn block_moments(
-    plan: &mut CentralDifference,
-    seed: u64,
-    architecture: &str,
+    network: &Network,
     members: Range<u64>,
-    point: &[f32],
-    step: f32,
+    points: &[Vec<f32>],
+    draw: impl Fn(u64, &mut [f32]),
+    mut gradient: impl FnMut(&[f32], &[f32], &mut [f32]) -> Result<(), NotFinite>,
 ) -> Result<Moments, KernelError> {
-    let dimension = plan.network().input().len();
-    let mut parameters = vec![0.0; plan.network().parameter_count()];
-    let mut gradients = vec![0.0; dimension * (members.end - members.start) as usize];
-    for (member, gradient) in members.zip(gradients.chunks_exact_mut(dimension)) {
-        plan.network().initialise(seed, architecture, member, &mut parameters);
-        plan.gradient(&parameters, point, step, gradient).map_err(|fault| fault.of_member(member))?;
+    let dimension = network.input().len();
+    let mut parameters = vec![0.0; network.parameter_count()];
+    let mut gradients = vec![0.0; dimension * points.len() * (members.end - members.start) as usize];
+    for (member, rows) in members.zip(gradients.chunks_exact_mut(dimension * points.len())) {
+        draw(member, &mut parameters);
+        for (point, row) in points.iter().zip(rows.chunks_exact_mut(dimension)) {
+            gradient(&parameters, point, row).map_err(|fault| fault.of_member(member))?;
+        }
     }
     Ok(moments(&gradients, dimension))
 }

@@ -26,9 +26,20 @@ fn moments(network: &Network) -> Moments {
     let mut fold = Fold::over_all(blocks, |a: Moments, b: Moments| a.merge(&b));
     for block in 0..blocks {
         let members = block * BLOCK..(block + 1) * BLOCK;
-        fold.push(Node::block(block), block_moments(&mut plan, 1, "linear", members, &point, 100.0).unwrap()).unwrap();
+        let moments = linear_block(network, &mut plan, members, &point).unwrap();
+        fold.push(Node::block(block), moments).unwrap();
     }
     fold.finish(root(blocks)).unwrap()
+}
+
+fn linear_block(
+    network: &Network,
+    plan: &mut CentralDifference,
+    members: std::ops::Range<u64>,
+    point: &[f32],
+) -> Result<Moments, KernelError> {
+    let draw = |member, out: &mut [f32]| network.initialise(1, "linear", member, out);
+    block_moments(network, members, &[point.to_vec()], draw, |p, x, out| plan.gradient(p, x, 100.0, out))
 }
 
 /// The covariance S/(N − 1) as a full matrix.
@@ -175,6 +186,8 @@ fn fourier(image: &[f32], roots: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn a_block_names_the_member_that_overflows() {
     let network = support::network("lenet", 1, 1);
     let mut plan = CentralDifference::new(&network).unwrap();
-    let fault = block_moments(&mut plan, 1, "lenet", 7..9, &evaluation_point(1, 0, 1024), f32::INFINITY);
+    let draw = |member, out: &mut [f32]| network.initialise(1, "lenet", member, out);
+    let overflow = |p: &[f32], x: &[f32], out: &mut [f32]| plan.gradient(p, x, f32::INFINITY, out);
+    let fault = block_moments(&network, 7..9, &[evaluation_point(1, 0, 1024)], draw, overflow);
     assert_eq!(fault.err(), Some(KernelError::NotFinite { member: 7, pixel: 0 }));
 }

@@ -6,6 +6,14 @@ use thiserror::Error;
 /// Bytes per chunk: well below tonic's default message limit of 4 MiB.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
+/// A payload's chunks in order; each is copied only when its turn has come.
+pub fn chunks(bytes: impl AsRef<[u8]>) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.as_ref().len()).step_by(CHUNK_BYTES).map(move |start| {
+        let bytes = bytes.as_ref();
+        bytes[start..bytes.len().min(start + CHUNK_BYTES)].to_vec()
+    })
+}
+
 /// A payload that did not arrive as it was sent.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ChunkError {
@@ -104,6 +112,15 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_are_the_bytes_in_order() {
+        let payload: Vec<u8> = (0..CHUNK_BYTES * 2 + 5).map(|i| (i % 251) as u8).collect();
+        let cut: Vec<Vec<u8>> = chunks(&payload).collect();
+        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [CHUNK_BYTES, CHUNK_BYTES, 5]);
+        assert_eq!(cut.concat(), payload);
+        assert_eq!(chunks([]).count(), 0);
+    }
 
     fn assemble(chunks: &[&[u8]], size: u64, digest: Digest) -> Result<Vec<u8>, ChunkError> {
         let mut assembler = Assembler::new(size, 100, &digest.to_string())?;

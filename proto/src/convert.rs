@@ -2,12 +2,13 @@
 
 use crate::v1;
 use nadgrid_core::grid::Node;
-use nadgrid_core::ids::{JobIndex, SweepId, Time, WorkerId};
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{
-    ArtifactRef, FailureKind, JobState, JobView, ShardRef, SweepState, SweepView, Verdict, WorkerView,
+    ArtifactRef, FailureKind, JobState, JobView, ShardInput, ShardRef, SweepState, SweepView, Verdict, WorkerView,
 };
+use nadgrid_core::spec::{InputRef, Inputs};
 use std::ops::Range;
 
 impl From<&NumericsClass> for v1::NumericsClass {
@@ -74,6 +75,43 @@ impl From<&ArtifactRef> for v1::Artifact {
     }
 }
 
+/// The files of a sweep on the wire, by name.
+pub fn inputs_to_wire(inputs: &Inputs) -> Vec<v1::Input> {
+    let input = |(name, input): (&String, &InputRef)| v1::Input {
+        name: name.clone(),
+        size: input.size,
+        digest: input.digest.to_string(),
+    };
+    inputs.iter().map(input).collect()
+}
+
+/// The files of a sweep.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub fn inputs_to_core(inputs: Vec<v1::Input>) -> Result<Inputs, String> {
+    let mut found = Inputs::new();
+    for v1::Input { name, size, digest } in inputs {
+        let digest = Digest::from_hex(&digest)
+            .ok_or_else(|| format!("inputs[{name:?}].digest = {digest:?}: a digest is 64 hexadecimal digits"))?;
+        if found.insert(name.clone(), InputRef { size, digest }).is_some() {
+            return Err(format!("inputs[{name:?}]: named twice"));
+        }
+    }
+    Ok(found)
+}
+
+impl From<&ShardInput> for v1::ShardInput {
+    fn from(input: &ShardInput) -> Self {
+        Self {
+            role: input.role.to_owned(),
+            name: input.name.clone(),
+            size: input.stored.size,
+            digest: input.stored.digest.to_string(),
+        }
+    }
+}
+
 /// A moment on the wire.
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
     let (seconds, nanos) = ((time.0 / 1_000) as i64, (time.0 % 1_000) as i32 * 1_000_000);
@@ -104,6 +142,7 @@ impl From<&SweepView> for v1::Sweep {
             ended_at: view.ended.map(timestamp),
             workers: view.workers,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            inputs: inputs_to_wire(&view.inputs),
         }
     }
 }
@@ -111,6 +150,7 @@ impl From<&SweepView> for v1::Sweep {
 impl From<&JobView> for v1::Job {
     fn from(job: &JobView) -> Self {
         let state = match job.state {
+            JobState::Waiting => v1::JobState::Waiting,
             JobState::Computing => v1::JobState::Computing,
             JobState::Reducing => v1::JobState::Reducing,
             JobState::Complete => v1::JobState::Complete,
@@ -118,9 +158,10 @@ impl From<&JobView> for v1::Job {
         Self {
             architecture: job.shape.architecture.clone(),
             state: state.into(),
-            networks: job.shape.grid.networks,
-            networks_done: job.networks_done,
-            networks_in_flight: job.networks_in_flight,
+            experiment: job.shape.experiment.to_string(),
+            members: job.shape.grid.networks,
+            members_done: job.members_done,
+            members_in_flight: job.members_in_flight,
             dimension: job.shape.dimension as u32,
             lane_seconds: job.lane_seconds,
             shards: job.shards,
@@ -151,7 +192,8 @@ impl v1::PlanResponse {
     pub fn of(plan: &Plan, workers: u32) -> Self {
         let jobs = plan.jobs.iter().map(|job| v1::JobPlan {
             architecture: job.shape.architecture.clone(),
-            networks: job.shape.grid.networks,
+            experiment: job.shape.experiment.to_string(),
+            members: job.shape.grid.networks,
             blocks: job.blocks,
             shards: job.shards,
             forward_passes: job.forward_passes,

@@ -20,6 +20,8 @@ pub enum Reason {
     SweepUnknown,
     /// There is no such artifact, or not yet.
     ArtifactUnknown,
+    /// A file that the spec names was not handed over, or is not in the store.
+    InputMissing,
     /// The idempotency key belongs to another spec.
     KeyTaken,
     /// No more can be taken in at present.
@@ -46,6 +48,7 @@ impl Reason {
             Self::RequestInvalid => "REQUEST_INVALID",
             Self::SweepUnknown => "SWEEP_UNKNOWN",
             Self::ArtifactUnknown => "ARTIFACT_UNKNOWN",
+            Self::InputMissing => "INPUT_MISSING",
             Self::KeyTaken => "KEY_TAKEN",
             Self::Full => "FULL",
             Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
@@ -63,7 +66,7 @@ impl Reason {
             Self::SweepUnknown | Self::ArtifactUnknown => Code::NotFound,
             Self::KeyTaken => Code::AlreadyExists,
             Self::Full => Code::ResourceExhausted,
-            Self::ProtocolMismatch | Self::LibtorchMismatch => Code::FailedPrecondition,
+            Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
             Self::ShuttingDown => Code::Unavailable,
             Self::Internal => Code::Internal,

@@ -241,9 +241,9 @@ impl Cluster {
     }
 }
 
-/// Networks that are committed, of all jobs of a sweep's status.
-pub fn networks_done(status: &serde_json::Value) -> u64 {
-    status["jobs"].as_array().into_iter().flatten().filter_map(|job| job["networks_done"].as_u64()).sum()
+/// Networks and runs that are committed, of all jobs of a sweep's status.
+pub fn members_done(status: &serde_json::Value) -> u64 {
+    status["jobs"].as_array().into_iter().flatten().filter_map(|job| job["members_done"].as_u64()).sum()
 }
 
 /// Bytes as text.

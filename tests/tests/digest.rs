@@ -1,6 +1,6 @@
 //! The result is a function of the spec: other workers, other shards, crashes, the same digest to the bit.
 
-use nadgrid_tests::{Cluster, networks_done};
+use nadgrid_tests::{Cluster, members_done};
 use std::time::Duration;
 
 /// 63 blocks of LeNet and of LogReg, the last one short.
@@ -28,7 +28,7 @@ fn undisturbed() -> (String, String) {
 
 /// A fault that came too late to matter would prove nothing.
 fn assert_in_the_middle(cluster: &Cluster, id: &str) {
-    let done = networks_done(&cluster.status(id));
+    let done = members_done(&cluster.status(id));
     assert!(done < 2 * NETWORKS, "all {done} networks were committed before the fault");
 }
 
@@ -50,7 +50,7 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
     cluster.add_worker(&["--lanes", "1"]);
     cluster.add_worker(&["--lanes", "1"]);
     let id = cluster.submit("lenet.toml", &both());
-    cluster.wait(&id, |status| networks_done(status) > 0);
+    cluster.wait(&id, |status| members_done(status) > 0);
     cluster.workers.remove(0).kill();
     assert_in_the_middle(&cluster, &id);
     assert_eq!(outcome(&cluster, &id), expected);
@@ -59,7 +59,7 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "2", "--lease-ttl", "1"]);
     cluster.add_worker(&["--lanes", "1"]);
     let id = cluster.submit("lenet.toml", &both());
-    cluster.wait(&id, |status| networks_done(status) > 0);
+    cluster.wait(&id, |status| members_done(status) > 0);
     cluster.workers[0].signal("STOP");
     cluster.wait(&id, |status| status["workers"] == 0);
     assert_in_the_middle(&cluster, &id);
@@ -70,9 +70,9 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
     cluster.add_worker(&["--lanes", "1"]);
     let id = cluster.submit("lenet.toml", &both());
-    let done = networks_done(&cluster.wait(&id, |status| networks_done(status) > 0));
+    let done = members_done(&cluster.wait(&id, |status| members_done(status) > 0));
     cluster.crash_coordinator();
-    let after = networks_done(&cluster.status(&id));
+    let after = members_done(&cluster.status(&id));
     assert!(after >= done, "{done} networks were committed, {after} after the crash");
     assert_in_the_middle(&cluster, &id);
     assert_eq!(outcome(&cluster, &id), expected);

@@ -24,7 +24,13 @@ fn overlap(comparison: &nadgrid_figures::Comparison, k: usize) -> f64 {
 fn lenets_nads_are_the_published_ones() {
     let out = run("lenet.toml", &[]);
     let result = out.path().join("result");
-    for name in ["sweep.json", "nads/lenet/mean.npy", "nads/lenet/figure.png", "nads/lenet/figure.svg"] {
+    for name in [
+        "sweep.json",
+        "nads/lenet/mean.npy",
+        "nads/lenet/spectrum.json",
+        "nads/lenet/figure.png",
+        "nads/lenet/figure.svg",
+    ] {
         assert!(result.join(name).is_file(), "{name} is missing");
     }
     let ours = NadSet::open(&result.join("nads/lenet")).unwrap();

@@ -29,7 +29,7 @@ impl Peer {
     }
 
     async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
-        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into() };
+        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs: Vec::new() };
         self.sweeps.submit(request).await.map(tonic::Response::into_inner)
     }
 
@@ -72,6 +72,7 @@ fn hello() -> v1::Hello {
         numerics_class: Some(class()),
         lanes: 1,
         held: Vec::new(),
+        precisions: vec!["fp32".into()],
     }
 }
 
@@ -175,7 +176,7 @@ async fn a_large_partial_commits_once_and_damage_never() {
         last = Some(sweep);
     }
     let last = last.unwrap();
-    assert_eq!((last.state(), last.digest.len(), last.artifacts.len()), (v1::SweepState::Complete, 64, 4));
+    assert_eq!((last.state(), last.digest.len(), last.artifacts.len()), (v1::SweepState::Complete, 64, 6));
     assert_eq!(peer.upload(header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::NotNeeded);
 }
 

@@ -1,13 +1,15 @@
 //! Benchmarks: the lanes of a real worker, fed without a coordinator.
 
 use crate::board::{Board, Task};
-use crate::cli::Jacobian;
+use crate::cli::{Directional, Jacobian};
 use crate::config::Config;
 use crate::device;
 use crate::error::WorkerError;
+use crate::inputs::Inputs;
 use crate::lane::{self, Computed};
-use nadgrid_core::grid::{Grid, Node};
-use nadgrid_core::spec::Spec;
+use nadgrid_core::grid::Node;
+use nadgrid_core::numerics::Precision;
+use nadgrid_core::spec::{self, Spec};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use serde::Serialize;
@@ -22,13 +24,19 @@ const SHARDS_PER_LANE: u64 = 4;
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     /// Networks differentiated.
-    pub networks: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<u64>,
+    /// Runs trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u64>,
     /// Wall time from the first shard given out to the last result.
     pub seconds: f64,
     /// Threads that computed.
     pub lanes: u32,
     /// `patch` or `dense`.
     pub evaluation: &'static str,
+    /// Precision policy.
+    pub precision: Precision,
     /// What the arithmetic ran on.
     pub instruction_set: String,
     /// Most memory that the process ever held.
@@ -40,28 +48,57 @@ pub struct Measurement {
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
 pub fn jacobian(options: &Jacobian, config: &Config) -> Result<Measurement, WorkerError> {
+    let Jacobian { architecture, networks, block_size, machine, .. } = options;
+    let spec = format!(
+        "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n[nads]\nnetworks = {networks}\nblock_size = {block_size}",
+        machine.precision,
+    );
+    let measured = measure(&spec, config)?;
+    Ok(Measurement { networks: Some(*networks), ..measured })
+}
+
+/// Directional training runs on the lanes, of random directions and with the publication's recipe.
+///
+/// # Errors
+/// [`WorkerError`] when an option is wrong or a shard fails.
+pub fn directional(options: &Directional, config: &Config) -> Result<Measurement, WorkerError> {
+    let Directional { architecture, runs, epochs, block_size, machine, .. } = options;
+    let spec = format!(
+        "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n\
+         [directional]\ndirections = {{ kind = 'random', count = {runs} }}\nblock_size = {block_size}\n\
+         training = {{ epochs = {epochs} }}",
+        machine.precision,
+    );
+    let measured = measure(&spec, config)?;
+    Ok(Measurement { runs: Some(*runs), ..measured })
+}
+
+/// Computes the only job of a spec.
+fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
     let machine = device::prepare(config.device, config.evaluation)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
-    let spec = format!(
-        "name = 'bench'\narchitectures = [{:?}]\n[nads]\nnetworks = {}",
-        options.architecture, options.networks
-    );
-    let spec = Spec::from_toml(&spec).map_err(|e| WorkerError::Bench(e.to_string()))?;
+    let spec = Spec::from_toml(spec).map_err(|e| WorkerError::Bench(e.to_string()))?;
+    if !machine.precisions().contains(&spec.precision) {
+        let offered = machine.precisions().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(WorkerError::Bench(format!("precision = {}: this device offers {offered}", spec.precision)));
+    }
     let board = Arc::new(Board::new(lanes));
     let (results, mut received) = unbounded_channel();
-    let threads = lane::start(lanes, &machine, &board, &results)?;
+    let inputs = Arc::new(Inputs::of(&config.coordinator));
+    let threads = lane::start(lanes, &machine, &inputs, &board, &results)?;
     let began = Instant::now();
-    let tasks = tasks(&spec, &options.architecture, lanes);
-    let outcome = wait_for_all(&board, &mut received, tasks);
+    let outcome = wait_for_all(&board, &mut received, tasks(&spec, lanes));
     let seconds = began.elapsed().as_secs_f64();
     board.close();
     threads.into_iter().for_each(|thread| drop(thread.join()));
     outcome?;
     Ok(Measurement {
-        networks: options.networks,
+        networks: None,
+        runs: None,
         seconds,
         lanes,
         evaluation: machine.evaluation.as_str(),
+        precision: spec.precision,
         instruction_set: machine.instruction_set().to_owned(),
         peak_rss_bytes: peak_rss_bytes(),
     })
@@ -94,8 +131,9 @@ fn wait_for_all(
 }
 
 /// All blocks, in aligned shards of about equal size.
-fn tasks(spec: &Spec, architecture: &str, lanes: u32) -> Vec<Task> {
-    let total = Grid { networks: spec.nads.networks, block_size: spec.nads.block_size }.blocks();
+fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
+    let Some(job) = spec.jobs(&spec::Inputs::new()).into_iter().next() else { return Vec::new() };
+    let total = job.grid.blocks();
     let limit = (total / (u64::from(lanes) * SHARDS_PER_LANE)).max(1);
     let mut pending = 0..total;
     let next = || {
@@ -107,7 +145,7 @@ fn tasks(spec: &Spec, architecture: &str, lanes: u32) -> Vec<Task> {
             first_block: blocks.start,
             blocks: blocks.end - blocks.start,
         };
-        Some(Task::new(shard, spec.to_toml(), architecture.to_owned()))
+        Some(Task::new(shard, spec.to_toml(), job.name(), Vec::new()))
     };
     std::iter::from_fn(next).collect()
 }
@@ -129,25 +167,39 @@ fn peak_rss_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Flags;
+    use crate::cli::OnMachine;
 
-    #[test]
-    fn every_network_is_computed_and_memory_is_reported() {
-        let options = Jacobian {
-            architecture: "logreg".into(),
-            networks: 70,
+    fn machine() -> OnMachine {
+        OnMachine {
             lanes: Some(2),
             device: "cpu".into(),
             evaluation: "auto".into(),
+            precision: "fp32".into(),
             json: true,
-        };
-        let config = Config::load(&options.flags(), std::iter::empty()).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_network_is_computed_and_memory_is_reported() {
+        let options = Jacobian { architecture: "logreg".into(), networks: 70, block_size: 32, machine: machine() };
+        let config = Config::load(&options.machine.flags(), std::iter::empty()).unwrap();
         let measured = jacobian(&options, &config).unwrap();
-        assert_eq!((measured.networks, measured.lanes, measured.evaluation), (70, 2, "patch"));
+        assert_eq!((measured.networks, measured.lanes, measured.evaluation), (Some(70), 2, "patch"));
         assert!(measured.seconds > 0.0 && measured.peak_rss_bytes > 1 << 20);
-        let flags = Flags::default();
-        let config = Config::load(&flags, std::iter::empty()).unwrap();
         let wrong = Jacobian { architecture: "lennet".into(), ..options };
         assert!(jacobian(&wrong, &config).unwrap_err().to_string().contains("lenet"));
+        let wrong = OnMachine { precision: "tf32".into(), ..machine() };
+        let wrong = Jacobian { architecture: "logreg".into(), networks: 2, block_size: 1, machine: wrong };
+        assert!(jacobian(&wrong, &config).unwrap_err().to_string().contains("offers fp32"));
+    }
+
+    #[test]
+    fn every_run_is_trained() {
+        let options =
+            Directional { architecture: "logreg".into(), runs: 3, epochs: 1, block_size: 1, machine: machine() };
+        let config = Config::load(&options.machine.flags(), std::iter::empty()).unwrap();
+        let measured = directional(&options, &config).unwrap();
+        assert_eq!((measured.runs, measured.networks), (Some(3), None));
+        assert!(measured.seconds > 0.0);
     }
 }

@@ -12,6 +12,7 @@
 //! What the coordinator is to be told follows from the stages ([`Board::news`]), so nothing queues up while it is away, and
 //! a new session tells everything again. Deliberately absent: sockets and arithmetic.
 
+use crate::compute::Watcher;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use std::collections::VecDeque;
@@ -26,30 +27,37 @@ pub struct Task {
     pub shard: v1::Shard,
     /// The sweep's spec, TOML.
     pub spec: String,
-    /// The job's architecture.
-    pub architecture: String,
+    /// The job's name, for example `nads/lenet`.
+    pub job: String,
+    /// The files that it needs.
+    pub inputs: Vec<v1::ShardInput>,
     cancelled: AtomicBool,
     blocks_done: AtomicU64,
 }
 
 impl Task {
     /// A task nobody has begun.
-    pub fn new(shard: v1::Shard, spec: String, architecture: String) -> Self {
-        Self { shard, spec, architecture, cancelled: AtomicBool::new(false), blocks_done: AtomicU64::new(0) }
+    pub fn new(shard: v1::Shard, spec: String, job: String, inputs: Vec<v1::ShardInput>) -> Self {
+        Self { shard, spec, job, inputs, cancelled: AtomicBool::new(false), blocks_done: AtomicU64::new(0) }
     }
 
-    /// Whether its result is not wanted any more; lanes ask between blocks, uploads between attempts.
+    /// Whether its result is not wanted any more; lanes ask between blocks, and between batches of training, uploads between attempts.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Notes that another block is computed.
-    pub fn block_done(&self) {
-        self.blocks_done.fetch_add(1, Ordering::Relaxed);
-    }
-
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watcher for Task {
+    fn wants(&self) -> bool {
+        !self.is_cancelled()
+    }
+
+    fn block_done(&self) {
+        self.blocks_done.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -66,6 +66,8 @@ pub enum Command {
 pub enum Bench {
     /// Central differences and their moments, networks per second, by the code that computes shards
     Jacobian(Jacobian),
+    /// Directional training runs of 10,000 samples, by the code that computes shards
+    Directional(Directional),
 }
 
 /// Of the benchmark `jacobian`.
@@ -77,6 +79,37 @@ pub struct Jacobian {
     /// How many networks
     #[arg(long, default_value_t = 128)]
     pub networks: u64,
+    /// Networks per block
+    #[arg(long, default_value_t = 32)]
+    pub block_size: u32,
+    /// Where and how.
+    #[command(flatten)]
+    pub machine: OnMachine,
+}
+
+/// Of the benchmark `directional`.
+#[derive(Debug, Args)]
+pub struct Directional {
+    /// A name of the registry
+    #[arg(long, default_value = "lenet")]
+    pub architecture: String,
+    /// How many runs
+    #[arg(long, default_value_t = 4)]
+    pub runs: u64,
+    /// Epochs of each
+    #[arg(long, default_value_t = 20)]
+    pub epochs: u32,
+    /// Runs trained together
+    #[arg(long, default_value_t = 1)]
+    pub block_size: u32,
+    /// Where and how.
+    #[command(flatten)]
+    pub machine: OnMachine,
+}
+
+/// Where a benchmark runs.
+#[derive(Debug, Args)]
+pub struct OnMachine {
     /// Shards computed at once [default: all cores on a CPU, 1 on a GPU]
     #[arg(long, value_name = "N")]
     pub lanes: Option<u32>,
@@ -86,6 +119,9 @@ pub struct Jacobian {
     /// auto, patch or dense
     #[arg(long, default_value = "auto")]
     pub evaluation: String,
+    /// fp32, tf32 or bf16
+    #[arg(long, default_value = "fp32")]
+    pub precision: String,
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
@@ -109,7 +145,7 @@ impl Cli {
     }
 }
 
-impl Jacobian {
+impl OnMachine {
     /// The flags that mean the same as those of a worker.
     pub fn flags(&self) -> Flags {
         let values = vec![

@@ -108,6 +108,15 @@ impl Machine {
         std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(u32::MAX))
     }
 
+    /// The precisions in which it can compute: nadgrid's own kernels are float32, TF32 is a GPU's.
+    pub fn precisions(&self) -> Vec<Precision> {
+        match (self.evaluation, self.device.is_cuda()) {
+            (Evaluation::Patch, _) => vec![Precision::Fp32],
+            (Evaluation::Dense, false) => vec![Precision::Fp32, Precision::Bf16],
+            (Evaluation::Dense, true) => Precision::ALL.to_vec(),
+        }
+    }
+
     /// What the arithmetic runs on, for people.
     pub fn instruction_set(&self) -> &str {
         match self.evaluation {

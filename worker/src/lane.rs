@@ -4,12 +4,13 @@
 //! Deliberately absent: any word to the coordinator. A lane tells the board, and hands its result to whoever uploads it.
 
 use crate::board::{Board, Fault, Task};
-use crate::compute::{Evaluator, Job};
+use crate::compute::{Evaluator, Job, Yield};
 use crate::device::{self, Machine};
 use crate::error::WorkerError;
+use crate::inputs::Inputs;
 use bytes::Bytes;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::moments::Moments;
+use nadgrid_core::numerics::Precision;
 use nadgrid_core::text;
 use nadgrid_proto::v1::FailureKind;
 use std::any::Any;
@@ -28,6 +29,8 @@ pub struct Computed {
     pub bytes: Bytes,
     /// Its digest.
     pub digest: Digest,
+    /// The precision in which it was computed.
+    pub precision: Precision,
     /// Seconds it took the lane.
     pub seconds: f64,
 }
@@ -39,11 +42,12 @@ pub struct Computed {
 pub fn start(
     lanes: u32,
     machine: &Machine,
+    inputs: &Arc<Inputs>,
     board: &Arc<Board>,
     results: &UnboundedSender<Computed>,
 ) -> Result<Vec<JoinHandle<()>>, WorkerError> {
     let start = |lane: u32| {
-        let mut lane_state = Lane::new(machine, board.clone(), results.clone());
+        let mut lane_state = Lane::new(machine, inputs.clone(), board.clone(), results.clone());
         let thread = Builder::new().name(format!("lane {lane}")).spawn(move || lane_state.work());
         thread.map_err(|source| WorkerError::Start { what: "a lane", source })
     };
@@ -52,14 +56,16 @@ pub fn start(
 
 struct Lane {
     machine: Machine,
+    inputs: Arc<Inputs>,
     evaluator: Evaluator,
     board: Arc<Board>,
     results: UnboundedSender<Computed>,
 }
 
 impl Lane {
-    fn new(machine: &Machine, board: Arc<Board>, results: UnboundedSender<Computed>) -> Self {
-        Self { machine: machine.clone(), evaluator: Evaluator::new(machine), board, results }
+    fn new(machine: &Machine, inputs: Arc<Inputs>, board: Arc<Board>, results: UnboundedSender<Computed>) -> Self {
+        let evaluator = Evaluator::new(machine, inputs.clone());
+        Self { machine: machine.clone(), inputs, evaluator, board, results }
     }
 
     fn work(&mut self) {
@@ -67,38 +73,35 @@ impl Lane {
         while let Some(task) = self.board.next() {
             let began = Instant::now();
             match catch_unwind(AssertUnwindSafe(|| self.shard(&task))) {
-                Ok(Ok(Some(moments))) => self.hand_in(task, &moments, began),
+                Ok(Ok(Some((yielded, precision)))) => self.hand_in(task, &yielded, precision, began),
                 Ok(Ok(None)) => tracing::debug!(shard = %Name(&task), "dropped"),
                 Ok(Err(fault)) => self.fail(&task, fault),
                 Err(panic) => {
                     // What the panic left behind is not to be trusted.
-                    self.evaluator = Evaluator::new(&self.machine);
+                    self.evaluator = Evaluator::new(&self.machine, self.inputs.clone());
                     self.fail(&task, Fault::new(FailureKind::Task, format!("panic: {}", words(&*panic))));
                 }
             }
         }
     }
 
-    fn shard(&mut self, task: &Task) -> Result<Option<Moments>, Fault> {
+    fn shard(&mut self, task: &Task) -> Result<Option<(Yield, Precision)>, Fault> {
         if task.is_cancelled() {
             return Ok(None);
         }
-        let job = Job::new(&task.spec, &task.architecture, &task.shard)?;
-        tracing::debug!(shard = %Name(task), networks = job.networks(), "computing");
-        self.evaluator.shard(&job, || {
-            task.block_done();
-            !task.is_cancelled()
-        })
+        let job = Job::new(&task.spec, &task.shard, &task.inputs)?;
+        tracing::debug!(shard = %Name(task), members = job.members(), "computing");
+        Ok(self.evaluator.shard(&job, task)?.map(|yielded| (yielded, job.precision())))
     }
 
-    fn hand_in(&self, task: Arc<Task>, moments: &Moments, began: Instant) {
+    fn hand_in(&self, task: Arc<Task>, yielded: &Yield, precision: Precision, began: Instant) {
         let seconds = began.elapsed().as_secs_f64();
-        let bytes = Bytes::from(moments.to_bytes());
+        let bytes = Bytes::from(yielded.to_bytes());
         let digest = Digest::of(&bytes);
         if self.board.computed(&task) {
-            tracing::info!(shard = %Name(&task), networks = moments.count, "computed in {}", text::duration(seconds));
+            tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
             // No receiver is left only while the worker ends.
-            let _ = self.results.send(Computed { task, bytes, digest, seconds });
+            let _ = self.results.send(Computed { task, bytes, digest, precision, seconds });
         }
     }
 
@@ -113,8 +116,8 @@ pub(crate) struct Name<'a>(pub(crate) &'a Task);
 
 impl std::fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Task { shard, architecture, .. } = self.0;
-        write!(f, "{}/{architecture}/{:?}", shard.sweep_id, shard.range())
+        let Task { shard, job, .. } = self.0;
+        write!(f, "{}/{job}/{:?}", shard.sweep_id, shard.range())
     }
 }
 
@@ -127,6 +130,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
     use crate::device::{DeviceChoice, prepare};
+    use nadgrid_core::moments::Moments;
     use nadgrid_proto::v1::Shard;
     use nadgrid_proto::v1::session_request::Message;
     use tokio::sync::mpsc::unbounded_channel;
@@ -134,7 +138,8 @@ mod tests {
     const SPEC: &str = "name = 'x'\narchitectures = ['logreg']\ninput = { height = 4, width = 4 }\n[nads]\nnetworks = 64\nblock_size = 8";
 
     fn task(spec: &str, first_block: u64, blocks: u64) -> Task {
-        Task::new(Shard { sweep_id: "s".into(), job: 0, first_block, blocks }, spec.into(), "logreg".into())
+        let shard = Shard { sweep_id: "s".into(), job: 0, first_block, blocks };
+        Task::new(shard, spec.into(), "nads/logreg".into(), Vec::new())
     }
 
     #[test]
@@ -142,7 +147,7 @@ mod tests {
         let machine = prepare(DeviceChoice::Cpu, None).unwrap();
         let board = Arc::new(Board::new(1));
         let (results, mut received) = unbounded_channel();
-        let lanes = start(1, &machine, &board, &results).unwrap();
+        let lanes = start(1, &machine, &Arc::new(Inputs::of("http://127.0.0.1:1")), &board, &results).unwrap();
         board.assign(task("name = 1", 0, 1));
         board.assign(task(SPEC, 4, 4));
         let computed = received.blocking_recv().unwrap();

@@ -10,6 +10,7 @@ pub mod compute;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod inputs;
 pub mod lane;
 pub mod libtorch;
 pub mod population;
@@ -23,6 +24,7 @@ mod upload;
 use board::Board;
 use config::Config;
 use error::WorkerError;
+use inputs::Inputs;
 use session::{Identity, Session};
 use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
@@ -36,7 +38,7 @@ use upload::Uploads;
 pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> {
     let machine = device::prepare(config.device, config.evaluation)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
-    let identity = Arc::new(Identity::new(config.name.clone(), (&machine.class).into(), lanes));
+    let identity = Arc::new(Identity::new(config.name.clone(), &machine, lanes));
     tracing::info!(
         name = config.name,
         class = %machine.class,
@@ -48,7 +50,8 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
     let board = Arc::new(Board::new(lanes));
     let (results, received) = unbounded_channel();
     let (url, reconnect_timeout) = (config.coordinator.clone(), config.reconnect_timeout);
-    let lane_threads = lane::start(lanes, &machine, &board, &results)?;
+    let inputs = Arc::new(Inputs::of(&url));
+    let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results)?;
     let uploads = Uploads { url: url.clone(), identity: identity.clone(), board: board.clone(), reconnect_timeout };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;

@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use nadgrid_core::text;
-use nadgrid_worker::cli::{Bench, Cli, Command, Jacobian};
+use nadgrid_worker::bench::Measurement;
+use nadgrid_worker::cli::{Bench, Cli, Command};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::{bench, run, shutdown};
@@ -11,8 +12,6 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // Safety: no other thread exists yet. cuBLAS and cuDNN read it when they are first used: float32 means float32.
-    unsafe { std::env::set_var("NVIDIA_TF32_OVERRIDE", "0") };
     match start(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -30,7 +29,12 @@ fn start(cli: &Cli) -> Result<(), WorkerError> {
             let config = load(&cli.flags())?;
             run(&config, shutdown::watch(cli.until_stdin_closes)?)
         }
-        Some(Command::Bench { bench: Bench::Jacobian(options) }) => measure(options),
+        Some(Command::Bench { bench: Bench::Jacobian(options) }) => {
+            report(&bench::jacobian(options, &load(&options.machine.flags())?)?, options.machine.json)
+        }
+        Some(Command::Bench { bench: Bench::Directional(options) }) => {
+            report(&bench::directional(options, &load(&options.machine.flags())?)?, options.machine.json)
+        }
     }
 }
 
@@ -55,22 +59,25 @@ fn log(default: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn measure(options: &Jacobian) -> Result<(), WorkerError> {
-    let config = load(&options.flags())?;
-    let measured = bench::jacobian(options, &config)?;
-    if options.json {
-        println!("{}", serde_json::to_string(&measured).map_err(|e| WorkerError::Bench(e.to_string()))?);
-    } else {
-        println!(
-            "{} networks in {}: {:.1} networks/s on {} lanes, {} evaluation, {}, peak memory {}",
-            text::thousands(measured.networks),
-            text::duration(measured.seconds),
-            measured.networks as f64 / measured.seconds,
-            measured.lanes,
-            measured.evaluation,
-            measured.instruction_set,
-            text::bytes(measured.peak_rss_bytes)
-        );
+fn report(measured: &Measurement, json: bool) -> Result<(), WorkerError> {
+    if json {
+        println!("{}", serde_json::to_string(measured).map_err(|e| WorkerError::Bench(e.to_string()))?);
+        return Ok(());
     }
+    let (count, what) = match (measured.networks, measured.runs) {
+        (Some(networks), _) => (networks, "networks"),
+        (None, runs) => (runs.unwrap_or(0), "runs"),
+    };
+    println!(
+        "{} {what} in {}: {:.3} {what}/s on {} lanes, {} evaluation, {}, {}, peak memory {}",
+        text::thousands(count),
+        text::duration(measured.seconds),
+        count as f64 / measured.seconds,
+        measured.lanes,
+        measured.evaluation,
+        measured.precision,
+        measured.instruction_set,
+        text::bytes(measured.peak_rss_bytes)
+    );
     Ok(())
 }

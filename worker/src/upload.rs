@@ -10,7 +10,7 @@ use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
 use bytes::Bytes;
-use nadgrid_proto::chunks::CHUNK_BYTES;
+use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::upload_partial_request::Part;
@@ -105,7 +105,10 @@ impl Uploads {
         v1::PartialHeader {
             worker_id: self.identity.worker_id.clone(),
             shard: Some(computed.task.shard.clone()),
-            numerics_class: Some(self.identity.class.clone()),
+            numerics_class: Some(v1::NumericsClass {
+                precision: computed.precision.as_str().to_owned(),
+                ..self.identity.class.clone()
+            }),
             size: computed.bytes.len() as u64,
             digest: computed.digest.to_string(),
             seconds: computed.seconds,
@@ -115,24 +118,6 @@ impl Uploads {
 
 /// Header first, then the bytes, a chunk being copied only when its turn has come.
 fn messages(header: v1::PartialHeader, bytes: Bytes) -> impl Iterator<Item = v1::UploadPartialRequest> {
-    let chunks = (0..bytes.len()).step_by(CHUNK_BYTES).map(move |start| {
-        let end = bytes.len().min(start + CHUNK_BYTES);
-        Part::Data(bytes[start..end].to_vec())
-    });
-    std::iter::once(Part::Header(header)).chain(chunks).map(|part| v1::UploadPartialRequest { part: Some(part) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_the_bytes_in_order() {
-        let payload: Vec<u8> = (0..CHUNK_BYTES * 2 + 5).map(|i| (i % 251) as u8).collect();
-        let mut sent = messages(v1::PartialHeader::default(), Bytes::from(payload.clone())).map(|m| m.part.unwrap());
-        assert!(matches!(sent.next(), Some(Part::Header(_))));
-        let chunks: Vec<Vec<u8>> = sent.map(|part| if let Part::Data(data) = part { data } else { vec![] }).collect();
-        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [CHUNK_BYTES, CHUNK_BYTES, 5]);
-        assert_eq!(chunks.concat(), payload);
-    }
+    let parts = std::iter::once(Part::Header(header)).chain(chunks(bytes).map(Part::Data));
+    parts.map(|part| v1::UploadPartialRequest { part: Some(part) })
 }

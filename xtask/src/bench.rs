@@ -74,6 +74,14 @@ impl Architecture {
             Self::Resnet18 => 2,
         }
     }
+
+    /// Networks per block of our side: few networks must still be some blocks for every lane.
+    fn block_size(self) -> &'static str {
+        match self {
+            Self::Lenet => "32",
+            Self::Resnet18 => "1",
+        }
+    }
 }
 
 /// Runs one benchmark and prints a table.
@@ -103,7 +111,7 @@ fn jacobian(root: &Path, options: &Jacobian, peer: &Peer) -> Result<()> {
     turns::take(
         *rounds,
         Unit::PerSecond,
-        || ours(root, "jacobian", &what),
+        || ours(root, "jacobian", &[&what[..], &["--block-size", architecture.block_size()]].concat()),
         |lanes| peer.measure(root, "jacobian", &what, lanes),
     )
 }

@@ -14,7 +14,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0    done
   1    failed: a file, a figure, a damaged payload, an unknown sweep
-  2    wrong usage, or a spec that is refused
+  2    wrong usage, or a spec that is refused, be it for a file that it names
   3    the coordinator cannot be reached
   4    the sweep has failed or was cancelled
   130  interrupted
@@ -83,10 +83,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct SpecArgs {
-    /// The spec, a TOML file; `-` reads standard input
+    /// The spec, a TOML file; `-` reads standard input. Relative paths in it are looked for in its own folder first, then in
+    /// the current one
     #[arg(value_name = "SPEC")]
     pub(crate) file: PathBuf,
-    /// Change a key of the spec, for example `--set nads.networks=256`; may be given again
+    /// Change a key of the spec, for example `--set nads.networks=256` or `--set cifar10.path=DIR`; may be given again
     #[arg(long, env = "NADGRID_SET", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
 }

@@ -70,6 +70,7 @@ impl Failure {
             Self::Client(Error::Unfinished { .. }) => "; `nadgrid watch ID` follows it",
             Self::Client(Error::NotFound(_)) => "; `nadgrid list` shows the sweeps there are",
             Self::Client(Error::Damaged { .. }) => "; fetch it again",
+            Self::Client(Error::InputMissing(_)) => "; submit it again",
             _ => "",
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! args      what can be typed            commands/   one file per group of subcommands
+//! spec_file a spec and its files         upload      the files on their way to a coordinator
 //! failure   errors and exit codes        local/      `run`: coordinator and workers as processes of its own
 //! output    stdout that may close        progress    a sweep's live bars, with their rate
-//! interrupt Ctrl-C                       tables      text tables; summary: the one that closes `run`
+//! interrupt Ctrl-C                       tables      text tables; summary: those that close `run` and `fetch`
 //! ```
 //! Results go to stdout, everything else to stderr. Absent: configuration files (the programs it talks to have them).
 
@@ -19,6 +20,7 @@ mod rate;
 mod spec_file;
 mod summary;
 mod tables;
+mod upload;
 
 pub(crate) use args::Cli;
 pub(crate) use failure::{Failure, conclude};

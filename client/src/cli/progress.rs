@@ -8,12 +8,13 @@ use super::rate::Rate;
 use futures::StreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nadgrid_client::v1::{Job, JobState, Sweep};
-use nadgrid_client::{Client, Patience, SweepView, WatchEvent};
+use nadgrid_client::{Client, Patience, SweepView, WatchEvent, members_word};
 use nadgrid_core::text::{duration, thousands};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-const BAR: &str = "{prefix} [{bar:28.cyan/blue}] {human_pos}/{human_len} networks  {msg}";
+/// What a job's members are called stands in the message.
+const BAR: &str = "{prefix} [{bar:28.cyan/blue}] {human_pos}/{human_len} {msg}";
 /// Between two lines of one job, where there are no bars.
 const LINE_SECONDS: f64 = 10.0;
 
@@ -85,7 +86,7 @@ impl Progress {
         }
         let seconds = self.began.elapsed().as_secs_f64();
         self.jobs.resize_with(sweep.jobs.len().max(self.jobs.len()), JobProgress::default);
-        let width = sweep.jobs.iter().map(|job| job.architecture.chars().count()).max().unwrap_or(0);
+        let width = sweep.jobs.iter().map(|job| name(job).chars().count()).max().unwrap_or(0);
         for (job, shown) in sweep.jobs.iter().zip(&mut self.jobs) {
             shown.rate.observe(seconds, position(job));
             let words = words(job, sweep.workers, shown.rate.per_second());
@@ -120,12 +121,12 @@ impl JobProgress {
     fn draw(&mut self, all: &MultiProgress, job: &Job, width: usize, words: String) {
         let bar = self.bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = all.add(ProgressBar::new(job.networks).with_style(style.progress_chars("=> ")));
-            bar.set_prefix(format!("{:<width$}", job.architecture));
+            let bar = all.add(ProgressBar::new(job.members).with_style(style.progress_chars("=> ")));
+            bar.set_prefix(format!("{:<width$}", name(job)));
             bar
         });
         bar.set_position(position(job));
-        bar.set_message(words);
+        bar.set_message(format!("{}  {words}", members_word(&job.experiment)));
         if job.state() == JobState::Complete {
             bar.abandon();
         }
@@ -169,15 +170,20 @@ pub(crate) async fn follow(
     last.ok_or_else(|| Failure::other(format!("the coordinator told nothing of sweep {id}")))
 }
 
-/// Networks computed, committed or not.
+/// For example `nads/lenet`.
+fn name(job: &Job) -> String {
+    format!("{}/{}", job.experiment, job.architecture)
+}
+
+/// Members computed, committed or not.
 fn position(job: &Job) -> u64 {
-    (job.networks_done + job.networks_in_flight).min(job.networks)
+    (job.members_done + job.members_in_flight).min(job.members)
 }
 
 fn line(job: &Job, words: &str) -> String {
-    let (at, of) = (position(job), job.networks);
+    let (at, of, members) = (position(job), job.members, members_word(&job.experiment));
     let percent = 100.0 * at as f64 / of.max(1) as f64;
-    format!("{}: {} of {} networks ({percent:.0} %), {words}", job.architecture, thousands(at), thousands(of))
+    format!("{}: {} of {} {members} ({percent:.0} %), {words}", name(job), thousands(at), thousands(of))
 }
 
 /// How it goes: the rate and the time left, or what it waits for.
@@ -190,15 +196,23 @@ fn words(job: &Job, workers: u32, rate: Option<f64>) -> String {
     let how = match (job.state(), rate) {
         (JobState::Complete, _) => "complete".into(),
         (JobState::Reducing, _) => "reducing".into(),
+        (JobState::Waiting, _) => "waiting for its NADs".into(),
         (_, _) if workers == 0 => "waiting for a worker".into(),
         (_, Some(rate)) => {
-            let left = (job.networks - position(job)) as f64 / rate;
-            format!("{rate:.1} networks/s, {} left", duration(left))
+            let left = (job.members - position(job)) as f64 / rate;
+            format!("{}, {} left", pace(rate, members_word(&job.experiment)), duration(left))
         }
         (_, None) if position(job) == 0 => "waiting for its first shard".into(),
         (_, None) => "computing".into(),
     };
     how + &again
+}
+
+/// A rate per second in the unit that suits it: a training run may take an hour.
+fn pace(rate: f64, members: &str) -> String {
+    let units = [(1.0, "s"), (60.0, "min")];
+    let (scale, unit) = units.into_iter().find(|(scale, _)| rate * scale >= 1.0).unwrap_or((3600.0, "h"));
+    format!("{:.1} {members}/{unit}", rate * scale)
 }
 
 #[cfg(test)]
@@ -207,11 +221,12 @@ mod tests {
 
     fn job(state: JobState, done: u64, in_flight: u64) -> Job {
         Job {
+            experiment: "nads".into(),
             architecture: "lenet".into(),
             state: state.into(),
-            networks: 2048,
-            networks_done: done,
-            networks_in_flight: in_flight,
+            members: 2048,
+            members_done: done,
+            members_in_flight: in_flight,
             ..Default::default()
         }
     }
@@ -223,6 +238,10 @@ mod tests {
         assert_eq!(words(&computing, 0, Some(64.0)), "waiting for a worker");
         assert_eq!(words(&job(JobState::Computing, 0, 0), 1, None), "waiting for its first shard");
         assert_eq!(words(&job(JobState::Reducing, 2048, 0), 0, None), "reducing");
+        assert_eq!(words(&job(JobState::Waiting, 0, 0), 0, None), "waiting for its NADs");
+        let runs = Job { experiment: "flipping".into(), ..job(JobState::Computing, 48, 0) };
+        assert_eq!(words(&runs, 1, Some(0.5)), "30.0 runs/min, 1 h 6 min left");
+        assert_eq!(pace(0.01, "runs"), "36.0 runs/h");
         let again = Job { retries: 2, ..computing };
         assert_eq!(words(&again, 1, Some(1024.0)), "1024.0 networks/s, 1.0 s left, 2 shards given out again");
     }
@@ -230,7 +249,7 @@ mod tests {
     #[test]
     fn a_line_names_the_job_and_its_share() {
         let said = line(&job(JobState::Computing, 512, 512), "x");
-        assert_eq!(said, "lenet: 1,024 of 2,048 networks (50 %), x");
+        assert_eq!(said, "nads/lenet: 1,024 of 2,048 networks (50 %), x");
         // A shard that is computed twice does not make more than all.
         assert_eq!(position(&job(JobState::Computing, 2048, 64)), 2048);
     }

@@ -1,4 +1,4 @@
-//! Networks a second over the last half minute: recent enough to be true, long enough not to jump with every shard.
+//! Networks or runs a second over the last half minute: recent enough to be true, long enough not to jump with every shard.
 
 use std::collections::VecDeque;
 

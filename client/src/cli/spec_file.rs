@@ -1,15 +1,42 @@
-//! A spec as typed: read, overridden and validated here, so that what is wrong is told even when no coordinator is there.
+//! A spec as typed, with the files it names: read, overridden and validated here, so that what is wrong is told even when no
+//! coordinator is there.
 
 use super::Failure;
 use super::args::SpecArgs;
-use nadgrid_client::Error;
+use super::output::note;
+use nadgrid_client::{Error, LocalFiles};
 use nadgrid_core::spec::Spec;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+/// A spec, and the files of this machine that it names.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) spec: Spec,
+    pub(crate) files: LocalFiles,
+}
+
+/// Reads the spec and its files on a thread of its own: a signal must not wait for a disk.
+pub(crate) async fn load(args: SpecArgs) -> Result<Loaded, Failure> {
+    let read = move || {
+        let spec = read_spec(&args)?;
+        let files = LocalFiles::read(&spec, folder(&args.file))?;
+        for path in files.left_out() {
+            note(&format!("{} is left out: it is neither data_batch_N.bin nor test_batch.bin", path.display()));
+        }
+        Ok(Loaded { spec, files })
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(Failure::other(error)))
+}
+
+/// Where the spec's relative paths begin; standard input is nowhere.
+fn folder(file: &Path) -> Option<&Path> {
+    if file == Path::new("-") { None } else { file.parent() }
+}
+
 /// Reads the spec, changes the keys that `--set` names, and validates the result.
-pub(crate) fn load(args: &SpecArgs) -> Result<Spec, Failure> {
+fn read_spec(args: &SpecArgs) -> Result<Spec, Failure> {
     let text = read(&args.file)?;
     let text = if args.set.is_empty() { text } else { Spec::override_keys(&text, &args.set).map_err(Error::from)? };
     Ok(Spec::from_toml(&text).map_err(Error::from)?)
@@ -28,6 +55,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nadgrid_core::spec::Upload;
 
     fn args(file: &Path, set: &[(&str, &str)]) -> SpecArgs {
         let set = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -39,25 +67,46 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("spec.toml");
         fs::write(&file, "name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 0").unwrap();
-        assert!(matches!(load(&args(&file, &[])), Err(Failure::Client(Error::Refused(_)))));
-        let spec = load(&args(&file, &[("nads.networks", "64"), ("seed", "7")])).unwrap();
-        assert_eq!((spec.nads.networks, spec.seed), (64, 7));
-        let wrong = load(&args(&file, &[("nads.networks", "64"), ("nads.stepp", "1")])).unwrap_err().to_string();
+        assert!(matches!(read_spec(&args(&file, &[])), Err(Failure::Client(Error::Refused(_)))));
+        let spec = read_spec(&args(&file, &[("nads.networks", "64"), ("seed", "7")])).unwrap();
+        assert_eq!((spec.nads.map(|nads| nads.networks), spec.seed), (Some(64), 7));
+        let wrong = read_spec(&args(&file, &[("nads.networks", "64"), ("nads.stepp", "1")])).unwrap_err().to_string();
         assert!(wrong.contains("did you mean `step`"), "{wrong}");
     }
 
     #[test]
     fn a_spec_that_cannot_be_read_is_named() {
-        let error = load(&args(Path::new("/no/such.toml"), &[])).unwrap_err().to_string();
+        let error = read_spec(&args(Path::new("/no/such.toml"), &[])).unwrap_err().to_string();
         assert!(error.starts_with("/no/such.toml: cannot read the spec"), "{error}");
     }
 
     #[test]
-    fn the_examples_are_accepted() {
+    fn paths_begin_at_the_spec() {
+        assert_eq!(folder(Path::new("examples/paper/dft.toml")), Some(Path::new("examples/paper")));
+        assert_eq!(folder(Path::new("dft.toml")), Some(Path::new("")));
+        assert_eq!(folder(Path::new("-")), None);
+    }
+
+    /// Images, and what another example yields, are not in the repository; everything else that an example names is.
+    #[test]
+    fn the_examples_are_accepted_and_name_files_that_are_there() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        for (file, networks) in [("lenet.toml", 2048), ("logreg.toml", 2048)] {
-            let spec = load(&args(&examples.join(file), &[])).unwrap();
-            assert_eq!(spec.nads.networks, networks, "{file}");
+        let mut seen = 0;
+        for folder in [examples.clone(), examples.join("paper")] {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let file = entry.unwrap().path();
+                if file.extension().is_none_or(|ending| ending != "toml") {
+                    continue;
+                }
+                let spec = read_spec(&args(&file, &[])).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                for upload in spec.uploads() {
+                    let Upload::Directions { path, .. } = upload else { continue };
+                    let there = path.starts_with("out/") || folder.join(&path).is_file();
+                    assert!(there, "{}: {path} is not there", file.display());
+                }
+                seen += 1;
+            }
         }
+        assert!(seen > 15, "{seen} examples");
     }
 }

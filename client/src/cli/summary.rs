@@ -1,7 +1,7 @@
-//! What `run` says at the end: one row per architecture, and where the files are.
+//! What `run` and `fetch` say at the end: a row for each job, and where the files are.
 
 use super::tables::{count, short, table};
-use nadgrid_client::{Fetched, FetchedArchitecture, JobView, Record};
+use nadgrid_client::{Fetched, JobOutcome, JobResult, JobView, NadsSummary, Record, RunsSummary};
 use nadgrid_core::text::{duration, thousands};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -11,44 +11,71 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     out: String,
-    lanes: u32,
-    architectures: Vec<Row>,
+    /// On which it was computed, where that is known.
+    lanes: Option<u32>,
+    jobs: Vec<Row>,
+    /// What could not be drawn and why.
+    notes: Vec<String>,
     record: Record,
 }
 
 #[derive(Debug, Serialize)]
 struct Row {
-    architecture: String,
-    networks: u64,
+    #[serde(flatten)]
+    result: JobResult,
+    members: u64,
     /// All lanes together.
-    seconds: f64,
-    networks_per_second: Option<f64>,
-    s0: f64,
-    /// By k.
-    energy_shares: BTreeMap<usize, f64>,
+    seconds: Option<f64>,
+    members_per_second: Option<f64>,
+    #[serde(flatten)]
+    spectrum: Option<SpectrumRow>,
     digest: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+struct SpectrumRow {
+    s0: f64,
+    /// By k.
+    energy_shares: BTreeMap<usize, f64>,
+}
+
 impl Summary {
-    /// Of what was fetched into `out`, computed on so many lanes.
-    pub(crate) fn new(fetched: Fetched, out: &Path, lanes: u32) -> Self {
-        let lanes = lanes.max(1);
-        let jobs = fetched.record.jobs.iter().zip(&fetched.architectures);
-        let architectures = jobs.map(|(job, result)| Row::new(job, result, lanes)).collect();
-        Self { out: out.display().to_string(), lanes, architectures, record: fetched.record }
+    /// Of what was fetched into `out`, computed on so many lanes where that is known.
+    pub(crate) fn new(fetched: Fetched, out: &Path, lanes: Option<u32>) -> Self {
+        let lanes = lanes.map(|lanes| lanes.max(1));
+        let Fetched { record, results, notes } = fetched;
+        let jobs = record.jobs.iter().zip(results).map(|(job, result)| Row::new(job, result, lanes)).collect();
+        Self { out: out.display().to_string(), lanes, jobs, notes, record }
+    }
+
+    /// What could not be drawn and why, a line each.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// For people.
     pub(crate) fn to_text(&self, out: &Path) -> String {
-        let rows = self.architectures.iter().map(Row::cells);
-        let columns =
-            ["architecture", ">networks", ">seconds", ">networks/s", ">s0", ">top 1", ">top 10", ">top 100", "digest"];
         let timings = &self.record.timings;
         let whole = timings.seconds.map_or(String::new(), |seconds| format!(" in {}", duration(seconds)));
-        let lanes = count(u64::from(self.lanes), "lane");
-        let head = format!("sweep {} is complete{whole} on {lanes}, {}", self.record.name, self.record.numerics_class);
+        let lanes = self.lanes.map_or(String::new(), |lanes| format!(" on {}", count(u64::from(lanes), "lane")));
+        let head = format!("sweep {} is complete{whole}{lanes}, {}", self.record.name, self.record.numerics_class);
         let digest = format!("digest {}", self.record.digest);
-        format!("\n{}\n\n{head}\n{digest}\n{}", table(&columns, rows), self.files(out))
+        format!("\n{}\n\n{head}\n{digest}\n{}", self.tables(), self.files(out))
+    }
+
+    /// A table of the NADs and one of the training runs, as far as there are any.
+    pub(crate) fn tables(&self) -> String {
+        let mut times = vec![">seconds", ">networks/s"];
+        times.retain(|_| self.lanes.is_some());
+        let nads = [">s0", ">top 1", ">top 10", ">top 100", ">effective rank", ">anisotropy", "digest"];
+        let nads = [&["architecture", ">networks"], &times[..], &nads].concat();
+        times.truncate(1);
+        let runs = [">diverged", ">mean accuracy", ">lowest", ">highest", "digest"];
+        let runs = [&["experiment", "architecture", ">runs"], &times[..], &runs].concat();
+        let rows = |cells: fn(&Row) -> Option<Vec<String>>| self.jobs.iter().filter_map(cells).collect::<Vec<_>>();
+        let filled = [(nads, rows(Row::nads_cells)), (runs, rows(Row::runs_cells))].into_iter();
+        let filled = filled.filter(|(_, rows)| !rows.is_empty());
+        filled.map(|(columns, rows)| table(&columns, rows)).collect::<Vec<_>>().join("\n\n")
     }
 
     /// A line per folder.
@@ -68,30 +95,111 @@ impl Summary {
 }
 
 impl Row {
-    fn new(job: &JobView, result: &FetchedArchitecture, lanes: u32) -> Self {
-        let seconds = job.lane_seconds / f64::from(lanes);
+    fn new(job: &JobView, result: JobResult, lanes: Option<u32>) -> Self {
+        let seconds = lanes.map(|lanes| job.lane_seconds / f64::from(lanes));
+        let spectrum = match &result.outcome {
+            JobOutcome::Nads(NadsSummary { spectrum, .. }) => Some(SpectrumRow {
+                s0: spectrum.largest(),
+                energy_shares: [1, 10, 100].map(|k| (k, spectrum.energy_share(k))).into(),
+            }),
+            JobOutcome::Runs(_) => None,
+        };
         Self {
-            architecture: job.architecture.clone(),
-            networks: job.networks,
+            result,
+            members: job.members,
             seconds,
-            networks_per_second: (seconds > 0.0).then(|| job.networks as f64 / seconds),
-            s0: result.spectrum.largest(),
-            energy_shares: [1, 10, 100].map(|k| (k, result.spectrum.energy_share(k))).into(),
+            members_per_second: seconds.filter(|&seconds| seconds > 0.0).map(|seconds| job.members as f64 / seconds),
+            spectrum,
             digest: job.digest.clone(),
         }
     }
 
-    fn cells(&self) -> Vec<String> {
-        let rate = self.networks_per_second.map_or("-".into(), |rate| format!("{rate:.1}"));
-        let mut cells = vec![
-            self.architecture.clone(),
-            thousands(self.networks),
-            format!("{:.1}", self.seconds),
-            rate,
-            format!("{:.4}", self.s0),
+    fn nads_cells(&self) -> Option<Vec<String>> {
+        let (JobOutcome::Nads(nads), Some(spectrum)) = (&self.result.outcome, &self.spectrum) else { return None };
+        let mut cells = vec![self.result.architecture.clone(), thousands(self.members)];
+        if let Some(seconds) = self.seconds {
+            let rate = self.members_per_second.map_or("-".into(), |rate| format!("{rate:.1}"));
+            cells.extend([format!("{seconds:.1}"), rate]);
+        }
+        cells.push(format!("{:.4}", spectrum.s0));
+        cells.extend(spectrum.energy_shares.values().map(|share| format!("{:.1} %", 100.0 * share)));
+        cells.extend([format!("{:.1}", nads.effective_rank), format!("{:.4}", nads.anisotropy), self.short_digest()]);
+        Some(cells)
+    }
+
+    fn runs_cells(&self) -> Option<Vec<String>> {
+        let JobOutcome::Runs(RunsSummary { runs, diverged, mean_accuracy, min_accuracy, max_accuracy }) =
+            self.result.outcome
+        else {
+            return None;
+        };
+        let JobResult { experiment, architecture, .. } = &self.result;
+        let mut cells = vec![experiment.to_string(), architecture.clone(), thousands(runs)];
+        cells.extend(self.seconds.map(|seconds| format!("{seconds:.1}")));
+        cells.push(thousands(diverged));
+        let percent = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
+        cells.extend([mean_accuracy, min_accuracy, max_accuracy].map(percent));
+        cells.push(self.short_digest());
+        Some(cells)
+    }
+
+    fn short_digest(&self) -> String {
+        self.digest.as_deref().map_or(String::new(), short)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nadgrid_client::{Spectrum, v1};
+    use nadgrid_core::spec::{Experiment, Spec};
+
+    fn fetched() -> Fetched {
+        let spec = "name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 64\n[directional]\ndirections = { kind = 'nads' }";
+        let job = |experiment: &str, members| v1::Job {
+            experiment: experiment.into(),
+            architecture: "lenet".into(),
+            members,
+            lane_seconds: 8.0,
+            ..Default::default()
+        };
+        let sweep = v1::Sweep {
+            spec: Spec::from_toml(spec).unwrap().to_toml(),
+            digest: "ab".into(),
+            numerics_class: Some(v1::NumericsClass::default()),
+            jobs: vec![job("nads", 64), job("directional", 63)],
+            ..Default::default()
+        };
+        let nads = NadsSummary { spectrum: Spectrum(vec![2.0, 1.0]), effective_rank: 1.65, anisotropy: 0.9994 };
+        let runs = RunsSummary {
+            runs: 63,
+            diverged: 2,
+            mean_accuracy: Some(75.5),
+            min_accuracy: Some(49.25),
+            max_accuracy: Some(100.0),
+        };
+        let result = |experiment, outcome| JobResult { experiment, architecture: "lenet".into(), outcome };
+        let results = vec![
+            result(Experiment::Nads, JobOutcome::Nads(nads)),
+            result(Experiment::Directional, JobOutcome::Runs(runs)),
         ];
-        cells.extend(self.energy_shares.values().map(|share| format!("{:.1} %", 100.0 * share)));
-        cells.push(self.digest.as_deref().map_or(String::new(), short));
-        cells
+        Fetched { record: Record::new(&sweep, Vec::new()).unwrap(), results, notes: Vec::new() }
+    }
+
+    #[test]
+    fn every_job_has_a_row() {
+        let summary = Summary::new(fetched(), Path::new("out"), Some(2));
+        let text = summary.tables();
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows[1],
+            ["lenet", "64", "4.0", "16.0", "2.0000", "80.0", "%", "100.0", "%", "100.0", "%", "1.6", "0.9994"]
+        );
+        assert_eq!(rows[4], ["directional", "lenet", "63", "4.0", "2", "75.50", "%", "49.25", "%", "100.00", "%"]);
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!((&json["jobs"][0]["s0"], &json["jobs"][0]["effective_rank"]), (&2.0.into(), &1.65.into()));
+        assert_eq!((&json["jobs"][1]["experiment"], &json["jobs"][1]["diverged"]), (&"directional".into(), &2.into()));
+        let unknown = Summary::new(fetched(), Path::new("out"), None).tables();
+        assert!(!unknown.contains("seconds") && unknown.contains("75.50 %"), "{unknown}");
     }
 }

@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
-use nadgrid_client::{PlanView, SweepView, WorkerView};
+use nadgrid_client::{InputView, PlanView, SweepView, WorkerView};
 use nadgrid_core::text::{bytes, duration, thousands};
 use nadgrid_figures::Comparison;
 
@@ -35,8 +35,9 @@ pub(crate) fn plan(plan: &PlanView) -> String {
     };
     let rows = plan.jobs.iter().map(|job| {
         vec![
+            job.experiment.clone(),
             job.architecture.clone(),
-            thousands(job.networks),
+            thousands(job.members),
             thousands(job.parameters),
             thousands(job.forward_passes),
             thousands(job.blocks),
@@ -45,8 +46,17 @@ pub(crate) fn plan(plan: &PlanView) -> String {
             estimate(job.seconds, job.measured),
         ]
     });
-    let columns =
-        ["architecture", ">networks", ">parameters", ">forward passes", ">blocks", ">shards", ">partial", ">time"];
+    let columns = [
+        "experiment",
+        "architecture",
+        ">members",
+        ">parameters",
+        ">forward passes",
+        ">blocks",
+        ">shards",
+        ">partial",
+        ">time",
+    ];
     let measured = plan.jobs.iter().all(|job| job.measured);
     let total = estimate(plan.seconds, measured);
     let lanes = count(u64::from(plan.lanes), "lane");
@@ -70,13 +80,13 @@ pub(crate) fn count(n: u64, what: &str) -> String {
 pub(crate) fn sweeps(sweeps: &[Sweep], now: f64) -> String {
     let rows = sweeps.iter().map(|sweep| {
         let view = SweepView::from(sweep);
-        let done: u64 = sweep.jobs.iter().map(|job| job.networks_done).sum();
-        let all: u64 = sweep.jobs.iter().map(|job| job.networks).sum();
+        let done: u64 = sweep.jobs.iter().map(|job| job.members_done).sum();
+        let all: u64 = sweep.jobs.iter().map(|job| job.members).sum();
         let age = sweep.submitted_at.map_or(String::new(), |at| duration((now - at.seconds as f64).max(0.0)));
-        let networks = format!("{}/{}", thousands(done), thousands(all));
-        vec![view.id, view.name, view.state, networks, age, short(&sweep.digest)]
+        let members = format!("{}/{}", thousands(done), thousands(all));
+        vec![view.id, view.name, view.state, members, age, short(&sweep.digest)]
     });
-    table(&["id", "name", "state", ">networks", ">age", "digest"], rows)
+    table(&["id", "name", "state", ">members", ">age", "digest"], rows)
 }
 
 /// Everything about one sweep.
@@ -90,29 +100,46 @@ pub(crate) fn sweep(sweep: &Sweep) -> String {
     fact("submitted", view.submitted_at);
     fact("started", view.started_at);
     fact("ended", view.ended_at);
+    fact("files", (!view.inputs.is_empty()).then(|| files(&view.inputs)));
     fact("workers", Some(sweep.workers.to_string()));
     fact("coordinator", Some(view.coordinator_version));
     let facts: String = facts.into_iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();
     format!("{facts}\n{}", jobs(&sweep.jobs))
 }
 
+fn files(inputs: &[InputView]) -> String {
+    let size = inputs.iter().map(|input| input.size).sum();
+    format!("{}, {}", count(inputs.len() as u64, "file"), bytes(size))
+}
+
 fn jobs(jobs: &[Job]) -> String {
     let rows = jobs.iter().map(|job| {
         let view = nadgrid_client::JobView::from(job);
         vec![
+            view.experiment,
             view.architecture,
             view.state,
-            thousands(view.networks),
-            thousands(view.networks_done),
-            thousands(view.networks_in_flight),
+            thousands(view.members),
+            thousands(view.members_done),
+            thousands(view.members_in_flight),
             thousands(view.shards),
             thousands(view.retries),
             duration(view.lane_seconds),
             short(&job.digest),
         ]
     });
-    let columns =
-        ["architecture", "state", ">networks", ">done", ">in flight", ">shards", ">retries", ">lane time", "digest"];
+    let columns = [
+        "experiment",
+        "architecture",
+        "state",
+        ">members",
+        ">done",
+        ">in flight",
+        ">shards",
+        ">retries",
+        ">lane time",
+        "digest",
+    ];
     table(&columns, rows)
 }
 

@@ -1,12 +1,14 @@
 //! A coordinator that sends payloads truncated or flipped; everything else of it is absent.
 
 use super::*;
+use crate::inputs::LocalFile;
 use futures::stream::{self, BoxStream, StreamExt};
 use nadgrid_core::ids::Digest;
+use nadgrid_core::spec::InputRef;
 use nadgrid_proto::v1::sweep_service_server::{SweepService, SweepServiceServer};
 use nadgrid_proto::v1::*;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -73,6 +75,19 @@ impl SweepService for Coordinator {
     async fn plan(&self, _: Request<PlanRequest>) -> Answer<PlanResponse> {
         Err(Status::unimplemented("absent"))
     }
+    /// Answers with what came, flipped or whole.
+    async fn upload_input(&self, parts: Request<Streaming<UploadInputRequest>>) -> Answer<UploadInputResponse> {
+        let parts: Vec<UploadInputRequest> = parts.into_inner().map(Result::unwrap).collect().await;
+        let mut bytes = Vec::new();
+        for part in parts.into_iter().skip(1) {
+            let Some(upload_input_request::Part::Data(data)) = part.part else { panic!("one header") };
+            bytes.extend(data);
+        }
+        if let Fault::Flipped = self.0 {
+            bytes[0] ^= 1;
+        }
+        Ok(Response::new(UploadInputResponse { size: bytes.len() as u64, digest: Digest::of(&bytes).to_string() }))
+    }
     async fn submit(&self, _: Request<SubmitRequest>) -> Answer<SubmitResponse> {
         Err(Status::unimplemented("absent"))
     }
@@ -127,6 +142,22 @@ async fn a_fetch_that_fails_leaves_nothing_behind() {
     let error = fetch(&client(Fault::None).await, "s-1", home.path()).await.unwrap_err();
     assert!(matches!(error, Error::Contract(_)), "{error}");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn files_are_uploaded_whole_or_not_at_all() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("nads.npy");
+    // More than one chunk.
+    let bytes = vec![7; (1 << 20) + 5];
+    std::fs::write(&path, &bytes).unwrap();
+    let stored = InputRef { size: bytes.len() as u64, digest: Digest::of(&bytes) };
+    let file = LocalFile { name: "nads.npy".into(), path: path.clone(), stored };
+    client(Fault::None).await.upload(&file).await.unwrap();
+    assert!(matches!(client(Fault::Flipped).await.upload(&file).await, Err(Error::Contract(_))));
+    std::fs::write(&path, &bytes[1..]).unwrap();
+    let error = client(Fault::None).await.upload(&file).await.unwrap_err().to_string();
+    assert!(error.contains("nads.npy: the file has changed"), "{error}");
 }
 
 #[tokio::test]

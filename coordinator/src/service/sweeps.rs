@@ -1,5 +1,6 @@
 //! `SweepService`: what users ask.
 
+use super::inputs;
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::stream::{self, BoxStream};
@@ -8,14 +9,15 @@ use nadgrid_core::cost::Sizing;
 use nadgrid_core::ids::SweepId;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{Answer, Event};
-use nadgrid_core::spec::Spec;
-use nadgrid_proto::chunks::CHUNK_BYTES;
+use nadgrid_core::spec::{Inputs, Spec};
+use nadgrid_proto::chunks::chunks;
+use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 /// Longest idempotency key in bytes.
@@ -27,12 +29,18 @@ pub(crate) struct Sweeps {
     pub(crate) desk: Desk,
     pub(crate) store: Store,
     pub(crate) sizing: Sizing,
+    /// Files that are received at once; others wait.
+    pub(crate) uploads: Arc<Semaphore>,
     /// Ends the streams that would otherwise keep a shutdown waiting.
     pub(crate) stop: CancellationToken,
 }
 
 fn parse(spec: &str) -> Result<Spec, Status> {
     Spec::from_toml(spec).map_err(|error| refused_spec(&error))
+}
+
+fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
+    inputs_to_core(inputs).map_err(|message| Reason::RequestInvalid.status(message))
 }
 
 fn unknown(sweep: &str) -> Status {
@@ -50,23 +58,33 @@ impl Sweeps {
 #[tonic::async_trait]
 impl SweepService for Sweeps {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
-        let spec = parse(&request.into_inner().spec)?;
+        let v1::PlanRequest { spec, inputs } = request.into_inner();
+        let (spec, inputs) = (parse(&spec)?, files(inputs)?);
         let (lanes, workers, rates) = self.desk.query(|scheduler, _| scheduler.workforce()).await?;
-        let plan = Plan::new(&spec, &rates, &self.sizing, lanes);
+        let plan = Plan::new(&spec, &inputs, &rates, &self.sizing, lanes);
         Ok(Response::new(v1::PlanResponse::of(&plan, workers)))
     }
 
+    async fn upload_input(
+        &self,
+        request: Request<Streaming<v1::UploadInputRequest>>,
+    ) -> Result<Response<v1::UploadInputResponse>, Status> {
+        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
+        inputs::receive(&self.store, request.into_inner()).await.map(Response::new)
+    }
+
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
-        let v1::SubmitRequest { spec, idempotency_key } = request.into_inner();
+        let v1::SubmitRequest { spec, idempotency_key, inputs: given } = request.into_inner();
         if idempotency_key.len() > MAX_KEY {
             let message =
                 format!("idempotency_key has {} bytes, at most {MAX_KEY} are accepted", idempotency_key.len());
             return Err(Reason::RequestInvalid.status(message));
         }
         let spec = Box::new(parse(&spec)?);
+        let inputs = inputs::resolve(&self.desk, &self.store, &spec, files(given)?).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
-        let answer = self.desk.ask(move |request| Event::Submit { request, id, key, spec }).await?;
+        let answer = self.desk.ask(move |request| Event::Submit { request, id, key, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
                 info!(%sweep, name, created, "submitted");
@@ -144,11 +162,7 @@ impl SweepService for Sweeps {
         };
         let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
-        let count = bytes.len().div_ceil(CHUNK_BYTES);
-        let chunks = (0..count).map(move |i| {
-            let data = bytes[i * CHUNK_BYTES..bytes.len().min((i + 1) * CHUNK_BYTES)].to_vec();
-            Ok(v1::ReadArtifactResponse { artifact: None, data })
-        });
+        let chunks = chunks(bytes).map(|data| Ok(v1::ReadArtifactResponse { artifact: None, data }));
         Ok(Response::new(stream::iter([Ok(header)].into_iter().chain(chunks)).boxed()))
     }
 

@@ -3,8 +3,10 @@
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
-use nadgrid_core::moments::{Moments, partial_bytes};
+use nadgrid_core::moments::Moments;
+use nadgrid_core::runs;
 use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardRef, Verdict};
+use nadgrid_core::spec::Payload;
 use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
@@ -19,8 +21,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// What a shard's partial must look like.
 struct Expected {
     shard: ShardRef,
-    dimension: usize,
-    networks: u64,
+    payload: Payload,
+    members: u64,
 }
 
 pub(super) async fn receive(
@@ -35,8 +37,8 @@ pub(super) async fn receive(
     let worker = worker.ok_or_else(|| Reason::RequestInvalid.status("header.worker_id is no worker's id"))?;
     let wire = header.shard.clone().ok_or_else(|| Reason::RequestInvalid.status("header.shard is missing"))?;
     let Some(expected) = expected(desk, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
-    let bytes = assemble(&header, partial_bytes(expected.dimension) as u64, &mut parts).await?;
-    let bytes = validate(bytes, expected.dimension, expected.networks).await?;
+    let bytes = assemble(&header, expected.payload.bytes(expected.members), &mut parts).await?;
+    let bytes = validate(bytes, expected.payload, expected.members).await?;
     let partial = store.put(bytes).await.map_err(|e| Reason::Internal.status(e.to_string()))?;
     report(desk, worker, header, expected.shard, partial).await
 }
@@ -56,10 +58,9 @@ async fn expected(desk: &Desk, wire: v1::Shard) -> Result<Option<Expected>, Stat
         }
         let node = scheduler.node(&sweep, job, wire.range());
         let shard = node.map(|node| ShardRef { sweep, job, node });
-        let found =
-            shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.dimension, n)));
+        let found = shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.payload, n)));
         match found {
-            Some((shard, dimension, networks)) => Ok(Some(Expected { shard, dimension, networks })),
+            Some((shard, payload, members)) => Ok(Some(Expected { shard, payload, members })),
             None => {
                 let message = format!(
                     "header.shard: sweep {} has no shard {:?} in job {}",
@@ -95,10 +96,13 @@ async fn assemble(
     assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
 }
 
-/// Whether the numbers could be moments; off the event threads, since it reads all of them.
-async fn validate(bytes: Vec<u8>, dimension: usize, networks: u64) -> Result<Vec<u8>, Status> {
-    let checked = tokio::task::spawn_blocking(move || {
-        Moments::from_bytes(&bytes, dimension, networks).map(|_| bytes).map_err(|e| e.to_string())
+/// Whether the numbers could be what the shard yields; off the event threads, since it reads all of them.
+async fn validate(bytes: Vec<u8>, payload: Payload, members: u64) -> Result<Vec<u8>, Status> {
+    let checked = tokio::task::spawn_blocking(move || match payload {
+        Payload::Moments { dimension, points } => {
+            Moments::from_bytes(&bytes, dimension, members * points).map(|_| bytes).map_err(|e| e.to_string())
+        }
+        Payload::Runs { extra } => runs::from_bytes(&bytes, members, extra).map(|_| bytes).map_err(|e| e.to_string()),
     });
     let checked = checked.await.map_err(|e| Reason::Internal.status(e.to_string()))?;
     checked.map_err(|message| Reason::PayloadInvalid.status(message))

@@ -4,10 +4,13 @@ use super::upload;
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use nadgrid_core::ids::Digest;
 use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
+use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::{Event, ShardRef, WorkerProfile};
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
+use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1::session_request::Message;
@@ -63,6 +66,22 @@ impl WorkerService for Workers {
         tokio::spawn(self.clone().listen(worker, session, messages));
         let ended = self.stop.clone().cancelled_owned();
         Ok(Response::new(ReceiverStream::new(inbox).map(Ok).take_until(ended).boxed()))
+    }
+
+    type ReadInputStream = BoxStream<'static, Result<v1::ReadInputResponse, Status>>;
+
+    async fn read_input(
+        &self,
+        request: Request<v1::ReadInputRequest>,
+    ) -> Result<Response<Self::ReadInputStream>, Status> {
+        let asked = request.into_inner().digest;
+        let digest = Digest::from_hex(&asked).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
+        let bytes = self.store.get(digest).await.map_err(|error| match error.is_loss() {
+            true => Reason::InputMissing.status(error.to_string()),
+            false => Reason::Internal.status(error.to_string()),
+        })?;
+        let chunks = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data }));
+        Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
     async fn upload_partial(
@@ -161,6 +180,8 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
         let message = format!("hello.lanes = {}: from 1 to {MAX_LANES}", hello.lanes);
         return Err(invalid(&message));
     }
+    // A precision that this coordinator does not know cannot be asked for.
+    let precisions = hello.precisions.iter().filter_map(|name| Precision::find(name)).collect();
     let (name, version) = (shorten(hello.name.clone()), shorten(hello.version.clone()));
-    Ok((worker, WorkerProfile { name, class: class.into(), lanes: hello.lanes, version }))
+    Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
 }

@@ -1,11 +1,10 @@
 //! Giving shards to free lanes.
 
-use super::state::{Job, JobState, Lease, SweepState, Worker};
+use super::state::{Job, JobState, Lease, Sweep, SweepState, Worker};
 use super::{Action, Effects, Record, Scheduler, ShardRef};
 use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
-use crate::numerics::NumericsClass;
 
 impl Scheduler {
     /// Gives every free lane a shard, one lane per worker and turn, so that a small sweep spreads out.
@@ -32,43 +31,44 @@ impl Scheduler {
 
     fn has_free_lane(&self, worker: &Worker) -> bool {
         let busy = worker.leases.iter().filter(|shard| self.leases.get(*shard).is_some_and(|l| !l.computed)).count();
-        worker.connected && worker.unfit.is_none() && busy < worker.profile.lanes as usize
+        is_fit(worker) && busy < worker.profile.lanes as usize
     }
 
     /// The next shard for a worker: of the oldest sweep that has one, a retry first.
     fn choose(&self, id: &WorkerId, now: Time) -> Option<ShardRef> {
         let worker = self.workers.get(id)?;
         self.open.iter().find_map(|sweep_id| {
-            let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile.class))?;
+            let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile))?;
             sweep.jobs.iter().enumerate().find_map(|(index, job)| {
-                let node = self.choose_in(job, id, worker, now)?;
+                let node = if sweep.waits(job) { None } else { self.choose_in(sweep, job, id, now) }?;
                 Some(ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node })
             })
         })
     }
 
-    fn choose_in(&self, job: &Job, id: &WorkerId, worker: &Worker, now: Time) -> Option<Node> {
+    fn choose_in(&self, sweep: &Sweep, job: &Job, id: &WorkerId, now: Time) -> Option<Node> {
         if job.state != JobState::Computing {
             return None;
         }
+        let worker = self.workers.get(id)?;
+        let class = sweep.class_of(&worker.profile)?;
         // A shard that failed here goes elsewhere while there is an elsewhere.
-        let class = &worker.profile.class;
-        let could = |w: &Worker| w.connected && w.unfit.is_none() && w.profile.class == *class;
+        let could = |w: &Worker| is_fit(w) && sweep.class_of(&w.profile).as_ref() == Some(&class);
         let others = self.workers.iter().any(|(other, w)| other != id && could(w));
         let due = job.waiting.iter().find(|(_, retry)| retry.not_before <= now && !(others && retry.last == *id));
         if let Some((node, _)) = due {
             return Some(*node);
         }
         let first = job.pending.first()?;
-        let lanes = self.lanes(class);
+        let lanes = self.workers.values().filter(|w| could(w)).map(|w| w.profile.lanes).sum();
         let limit = self.settings.sizing.limit(&job.shape, &worker.rates, job.pending.len(), lanes);
         Some(Node::first_of(&first, limit, job.total))
     }
 
     fn lease(&mut self, id: &WorkerId, shard: ShardRef, now: Time, effects: &mut Effects) {
         let (Some(worker), Some(sweep)) = (self.workers.get_mut(id), self.sweeps.get_mut(&shard.sweep)) else { return };
+        let Some(class) = sweep.class_of(&worker.profile) else { return };
         if sweep.class.is_none() {
-            let class = worker.profile.class.clone();
             effects.records.push(Record::Started { sweep: shard.sweep.clone(), class: class.clone(), at: now });
             sweep.class = Some(class);
             sweep.started = Some(now);
@@ -83,24 +83,23 @@ impl Scheduler {
         effects.actions.push(Action::Lease { worker: id.clone(), shard });
     }
 
-    /// Lanes of connected workers of this class.
-    fn lanes(&self, class: &NumericsClass) -> u32 {
-        let fit = self.workers.values().filter(|w| w.connected && w.unfit.is_none() && w.profile.class == *class);
-        fit.map(|w| w.profile.lanes).sum()
-    }
-
     /// Connected workers that may take a sweep's shards.
     pub(super) fn workers_for(&self, id: &SweepId) -> u32 {
         let Some(sweep) = self.sweeps.get(id) else { return 0 };
-        let fit = |w: &&Worker| w.connected && w.unfit.is_none() && sweep.accepts(&w.profile.class);
+        let fit = |w: &&Worker| is_fit(w) && sweep.accepts(&w.profile);
         self.workers.values().filter(fit).count() as u32
     }
 
     /// Lanes connected, workers connected, and the slowest known rates: what a plan is made from.
     pub fn workforce(&self) -> (u32, u32, Rates) {
-        let connected = || self.workers.values().filter(|w| w.connected && w.unfit.is_none());
+        let connected = || self.workers.values().filter(|w| is_fit(w));
         let lanes = connected().map(|w| w.profile.lanes).sum();
         let rates = connected().map(|w| w.rates.clone()).max_by_key(Rates::len).unwrap_or_default();
         (lanes, connected().count() as u32, rates)
     }
+}
+
+/// Whether a worker can be given anything.
+fn is_fit(worker: &Worker) -> bool {
+    worker.connected && worker.unfit.is_none()
 }

@@ -1,11 +1,11 @@
 //! `handle`: what each event changes. Reports have a file of their own.
 
-use super::state::{Lease, Retry, Sweep, SweepState, Worker};
+use super::state::{Lease, Retry, Sweep, SweepState, Worker, submission_digest};
 use super::{
     Action, Answer, Effects, Event, FailureKind, Outcome, Record, RequestId, Scheduler, ShardRef, WorkerProfile,
 };
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
-use crate::spec::Spec;
+use crate::spec::{Inputs, Spec};
 
 impl Scheduler {
     /// Applies one event. The records of the effects must be durable before any of its actions is done.
@@ -19,7 +19,9 @@ impl Scheduler {
 
     fn apply(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
-            Event::Submit { request, id, key, spec } => self.submit(request, id, key, spec, now, effects),
+            Event::Submit { request, id, key, spec, inputs } => {
+                self.submit(request, id, key, (spec, inputs), now, effects)
+            }
             Event::Cancel { request, sweep } => self.cancel(request, &sweep, now, effects),
             Event::Join { worker, profile, held } => self.join(worker, profile, held, now, effects),
             Event::Alive { worker } => self.seen(&worker, now),
@@ -57,13 +59,13 @@ impl Scheduler {
         request: RequestId,
         id: SweepId,
         key: Option<String>,
-        spec: Box<Spec>,
+        (spec, inputs): (Box<Spec>, Inputs),
         now: Time,
         effects: &mut Effects,
     ) {
         let known = key.as_ref().and_then(|key| self.keys.get(key));
         let answer = match known.and_then(|id| self.sweeps.get_key_value(id)) {
-            Some((sweep, held)) if held.digest == spec.digest() => {
+            Some((sweep, held)) if held.digest == submission_digest(&spec, &inputs) => {
                 Answer::Submitted { sweep: sweep.clone(), created: false }
             }
             Some((sweep, _)) => Answer::KeyTaken { sweep: sweep.clone() },
@@ -75,9 +77,10 @@ impl Scheduler {
                     sweep: id.clone(),
                     key: key.clone(),
                     spec: spec.clone(),
+                    inputs: inputs.clone(),
                     at: now,
                 });
-                self.insert_sweep(id.clone(), key, spec, now);
+                self.insert_sweep(id.clone(), key, (spec, inputs), now);
                 effects.actions.push(Action::Changed { sweep: id.clone() });
                 Answer::Submitted { sweep: id, created: true }
             }
@@ -85,12 +88,18 @@ impl Scheduler {
         effects.actions.push(Action::Answer { request, answer });
     }
 
-    pub(super) fn insert_sweep(&mut self, id: SweepId, key: Option<String>, spec: Box<Spec>, now: Time) {
+    pub(super) fn insert_sweep(
+        &mut self,
+        id: SweepId,
+        key: Option<String>,
+        (spec, inputs): (Box<Spec>, Inputs),
+        now: Time,
+    ) {
         if let Some(key) = key {
             self.keys.insert(key, id.clone());
         }
         self.submissions += 1;
-        self.sweeps.insert(id.clone(), Sweep::new(spec, self.submissions, now));
+        self.sweeps.insert(id.clone(), Sweep::new(spec, inputs, self.submissions, now));
         self.open.push(id);
     }
 
@@ -119,7 +128,7 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: id.clone() });
     }
 
-    /// Marks a sweep as ended; returns the partials that nothing needs any more.
+    /// Marks a sweep as ended; returns its partials and input files, which it does not need any more.
     pub(super) fn close(&mut self, id: &SweepId, outcome: Outcome, now: Time) -> Vec<crate::ids::Digest> {
         self.open.retain(|open| open != id);
         let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
@@ -129,7 +138,7 @@ impl Scheduler {
             Outcome::Failed { message } => SweepState::Failed { message },
             Outcome::Cancelled => SweepState::Cancelled,
         };
-        let mut partials = Vec::new();
+        let mut partials: Vec<_> = sweep.inputs.values().map(|input| input.digest).collect();
         for job in &mut sweep.jobs {
             partials.extend(std::mem::take(&mut job.committed).into_values().map(|(_, digest)| digest));
             job.pending = super::ranges::Ranges::default();
@@ -182,7 +191,7 @@ impl Scheduler {
         }
         let Some(worker) = self.workers.get_mut(id) else { return false };
         let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return false };
-        if sweep.state.has_ended() || sweep.class.as_ref() != Some(&worker.profile.class) {
+        if sweep.state.has_ended() || sweep.class.is_none() || !sweep.accepts(&worker.profile) {
             return false;
         }
         let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) else { return false };
@@ -308,7 +317,7 @@ impl Scheduler {
         let message = format!(
             "blocks {:?} of {} failed {attempts} times, last: {cause}",
             shard.node.blocks(job.total),
-            job.shape.architecture
+            job.shape.name()
         );
         job.waiting.insert(shard.node, Retry { not_before: now.plus(wait), last: lease.worker });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });

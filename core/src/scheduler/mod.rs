@@ -31,8 +31,8 @@ pub use view::{JobView, SweepView, WorkerView};
 use crate::cost::Sizing;
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
-use crate::numerics::NumericsClass;
-use crate::spec::Spec;
+use crate::numerics::{NumericsClass, Precision};
+use crate::spec::{InputRef, Inputs, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,12 +56,32 @@ pub struct RequestId(pub u64);
 pub struct WorkerProfile {
     /// For people.
     pub name: String,
-    /// Its numerics class.
+    /// Its numerics class, whatever the precision.
     pub class: NumericsClass,
+    /// The precisions that it offers.
+    pub precisions: Vec<Precision>,
     /// Shards it computes at once.
     pub lanes: u32,
     /// Version of its program.
     pub version: String,
+}
+
+impl WorkerProfile {
+    /// The class in which it computes a sweep of this precision, if it offers that.
+    pub fn class_for(&self, precision: Precision) -> Option<NumericsClass> {
+        self.precisions.contains(&precision).then(|| self.class.with(precision))
+    }
+}
+
+/// A file that a shard needs, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardInput {
+    /// `basis`, `train` or `test`.
+    pub role: &'static str,
+    /// For people.
+    pub name: String,
+    /// The stored bytes.
+    pub stored: InputRef,
 }
 
 /// Why a shard was not computed.
@@ -91,7 +111,7 @@ pub struct ArtifactRef {
 /// What the reduction of a job gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// Digest of the merged moments.
+    /// Digest of the merged moments, or of the runs.
     pub digest: Digest,
     /// Result files.
     pub artifacts: Vec<ArtifactRef>,
@@ -110,6 +130,8 @@ pub enum Event {
         key: Option<String>,
         /// What to compute.
         spec: Box<Spec>,
+        /// The files that it names, all in the store.
+        inputs: Inputs,
     },
     /// A user cancels a sweep.
     Cancel {
@@ -312,6 +334,9 @@ pub enum Record {
         key: Option<String>,
         /// Its spec.
         spec: Box<Spec>,
+        /// The files that it names.
+        #[serde(default, skip_serializing_if = "Inputs::is_empty")]
+        inputs: Inputs,
         /// When.
         at: Time,
     },
@@ -437,7 +462,7 @@ impl Scheduler {
         let mut text = String::new();
         for job in &sweep.jobs {
             let digest = job.result.as_ref().map(|result| result.digest.to_string()).unwrap_or_default();
-            text.push_str(&format!("nads/{} {digest}\n", job.shape.architecture));
+            text.push_str(&format!("{} {digest}\n", job.shape.name()));
         }
         Digest::of(text.as_bytes())
     }

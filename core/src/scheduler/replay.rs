@@ -8,7 +8,7 @@ impl Scheduler {
     /// Applies a record of the journal. Records come in the order in which they were written, before any event.
     pub fn replay(&mut self, record: Record) {
         match record {
-            Record::Submitted { sweep, key, spec, at } => self.insert_sweep(sweep, key, spec, at),
+            Record::Submitted { sweep, key, spec, inputs, at } => self.insert_sweep(sweep, key, (spec, inputs), at),
             Record::Started { sweep, class, at } => {
                 if let Some(sweep) = self.sweeps.get_mut(&sweep) {
                     sweep.class = Some(class);
@@ -58,12 +58,15 @@ impl Scheduler {
         effects
     }
 
-    /// Every partial and result file that is still needed: what else lies in the store is an orphan.
+    /// Every partial, result file and input of an open sweep that is still needed: what else lies in the store is an orphan.
     pub fn referenced(&self) -> impl Iterator<Item = Digest> {
-        self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
+        let open = self.sweeps.values().filter(|sweep| !sweep.state.has_ended());
+        let inputs = open.flat_map(|sweep| sweep.inputs.values().map(|input| input.digest));
+        let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
             let partials = job.committed.values().map(|(_, digest)| *digest);
             let results = job.result.iter().flat_map(|result| result.artifacts.iter().map(|a| a.digest));
             partials.chain(results)
-        })
+        });
+        inputs.chain(jobs)
     }
 }

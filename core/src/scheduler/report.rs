@@ -51,8 +51,8 @@ impl Scheduler {
         };
         job.commit(shard.node, partial, seconds);
         if let Some(worker) = self.workers.get_mut(id) {
-            let networks = job.networks(shard.node.blocks(job.total));
-            worker.rates.observe(&job.shape.architecture, networks, seconds);
+            let members = job.members(shard.node.blocks(job.total));
+            worker.rates.observe(&job.shape, members, seconds);
         }
         effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });

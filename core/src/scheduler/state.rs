@@ -6,7 +6,7 @@ use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{Digest, Time, WorkerId};
 use crate::numerics::NumericsClass;
-use crate::spec::{JobShape, Spec};
+use crate::spec::{BasisSource, Inputs, JobShape, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -47,6 +47,8 @@ impl SweepState {
 /// The life of a job: Computing → Reducing → Complete; a damaged partial leads from Reducing back to Computing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {
+    /// Another job's result is waited for; only views say so, the scheduler keeps such a job as computing.
+    Waiting,
     /// Shards are computed.
     Computing,
     /// Partials are merged, eigenvectors computed.
@@ -58,6 +60,8 @@ pub enum JobState {
 #[derive(Debug)]
 pub(super) struct Sweep {
     pub(super) spec: Box<Spec>,
+    pub(super) inputs: Inputs,
+    /// Of the spec and its inputs.
     pub(super) digest: Digest,
     pub(super) number: u64,
     pub(super) state: SweepState,
@@ -69,17 +73,35 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn new(spec: Box<Spec>, number: u64, submitted: Time) -> Self {
-        let jobs = spec.jobs().into_iter().map(Job::new).collect();
-        let digest = spec.digest();
+    pub(super) fn new(spec: Box<Spec>, inputs: Inputs, number: u64, submitted: Time) -> Self {
+        let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
+        let digest = submission_digest(&spec, &inputs);
         let state = SweepState::Queued;
-        Self { spec, digest, number, state, class: None, jobs, submitted, started: None, ended: None }
+        Self { spec, inputs, digest, number, state, class: None, jobs, submitted, started: None, ended: None }
     }
 
-    /// Whether a worker of this class may take its shards.
-    pub(super) fn accepts(&self, class: &NumericsClass) -> bool {
-        self.class.as_ref().is_none_or(|own| own == class)
+    /// The class in which a worker would compute its shards, if it may take them.
+    pub(super) fn class_of(&self, worker: &WorkerProfile) -> Option<NumericsClass> {
+        let class = worker.class_for(self.spec.precision)?;
+        self.class.as_ref().is_none_or(|own| *own == class).then_some(class)
     }
+
+    /// Whether a worker may take its shards.
+    pub(super) fn accepts(&self, worker: &WorkerProfile) -> bool {
+        self.class_of(worker).is_some()
+    }
+
+    /// Whether a job waits for the result of another.
+    pub(super) fn waits(&self, job: &Job) -> bool {
+        let BasisSource::Job(needed) = job.shape.basis else { return false };
+        self.jobs.get(needed.0 as usize).is_none_or(|needed| needed.state != JobState::Complete)
+    }
+}
+
+/// What a submission's key stands for: the spec and the very files.
+pub(super) fn submission_digest(spec: &Spec, inputs: &Inputs) -> Digest {
+    let files: String = inputs.iter().map(|(name, input)| format!("\n{name} {}", input.digest)).collect();
+    Digest::of((spec.to_toml() + &files).as_bytes())
 }
 
 #[derive(Debug)]
@@ -128,7 +150,7 @@ impl Job {
     }
 
     /// Members of these blocks.
-    pub(super) fn networks(&self, blocks: Range<u64>) -> u64 {
+    pub(super) fn members(&self, blocks: Range<u64>) -> u64 {
         let members = self.shape.grid.members(blocks);
         members.end - members.start
     }

@@ -56,7 +56,13 @@ impl World {
     fn submit(&mut self, networks: u64) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.handle(Event::Submit { request, id: id.clone(), key: None, spec: spec(networks, 4) });
+        self.handle(Event::Submit {
+            request,
+            id: id.clone(),
+            key: None,
+            spec: spec(networks, 4),
+            inputs: Inputs::new(),
+        });
         id
     }
 
@@ -65,7 +71,13 @@ impl World {
     }
 
     fn join_as(&mut self, worker: &str, lanes: u32, arithmetic: &str, held: Vec<ShardRef>) -> Vec<ShardRef> {
-        let profile = WorkerProfile { name: worker.into(), class: class(arithmetic), lanes, version: "0".into() };
+        let profile = WorkerProfile {
+            name: worker.into(),
+            class: class(arithmetic),
+            precisions: vec![Precision::Fp32],
+            lanes,
+            version: "0".into(),
+        };
         leases(&self.handle(Event::Join { worker: id(worker), profile, held }))
     }
 
@@ -153,7 +165,7 @@ fn a_sweep_runs_to_its_end() {
     }
     assert!(matches!(world.state(&sweep), SweepState::Complete { .. }));
     let view = world.scheduler.sweep(&sweep).unwrap();
-    assert!(view.jobs.iter().all(|job| job.networks_done == 70), "{view:?}");
+    assert!(view.jobs.iter().all(|job| job.members_done == 70), "{view:?}");
     let before = format!("{:?}", world.scheduler.sweep(&sweep));
     world.restart();
     assert_eq!(before.replace("workers: 1", "workers: 0"), format!("{:?}", world.scheduler.sweep(&sweep)));
@@ -265,7 +277,13 @@ fn a_submission_is_idempotent_by_key() {
     let mut world = World::new(Settings::default());
     let mut submit = |name: &str, key: &str, networks| {
         let request = world.request();
-        let event = Event::Submit { request, id: SweepId::new(name), key: Some(key.into()), spec: spec(networks, 4) };
+        let event = Event::Submit {
+            request,
+            id: SweepId::new(name),
+            key: Some(key.into()),
+            spec: spec(networks, 4),
+            inputs: Inputs::new(),
+        };
         let actions = world.handle(event);
         actions.into_iter().find_map(|a| match a {
             Action::Answer { answer, .. } => Some(answer),
@@ -374,6 +392,7 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
                 let profile = WorkerProfile {
                     name: "x".into(),
                     class: class("portable"),
+                    precisions: vec![Precision::Fp32],
                     lanes: 1 + u32::from(n % 2),
                     version: "0".into(),
                 };
@@ -450,4 +469,79 @@ proptest! {
     fn any_fate_ends_with_every_block_once(fates in proptest::collection::vec(fate(), 0..80), most in 1u64..20) {
         live(fates, most)?;
     }
+}
+
+/// Runs along a sweep's own NADs are given out when these are there, and the worker is told where they lie.
+#[test]
+fn a_job_waits_for_the_nads_that_it_needs() {
+    let mut world = World::new(Settings::default());
+    let text = "name = 't'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 8\n\
+                [directional]\ndirections = { kind = 'nads', indices = [0, 1] }\nblock_size = 1";
+    let (request, id) = (world.request(), SweepId::new("s"));
+    let spec = Box::new(Spec::from_toml(text).unwrap());
+    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    let first = world.join("w", 2);
+    assert_eq!((first.len(), first[0].job), (1, JobIndex(0)), "one block of networks, and no run yet");
+    let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
+    assert_eq!(states(&world), [JobState::Computing, JobState::Waiting]);
+    let (_, actions) = world.report("w", &first[0]);
+    assert_eq!(leases(&actions), []);
+    let digest = Digest::of(b"nads");
+    let nads = ArtifactRef { name: "nads/logreg/nads.npy".into(), size: 7, digest };
+    let result = JobResult { digest: Digest::of(b"moments"), artifacts: vec![nads] };
+    let actions = world.handle(Event::Reduced { sweep: id.clone(), job: JobIndex(0), result });
+    let runs = leases(&actions);
+    assert_eq!(runs.iter().map(|shard| shard.job).collect::<Vec<_>>(), [JobIndex(1); 2]);
+    let inputs = world.scheduler.shard_inputs(&runs[0]);
+    assert_eq!((inputs.len(), inputs[0].role, inputs[0].stored.digest), (1, "basis", digest));
+    // After a restart the runs are open, not the networks.
+    world.restart();
+    assert_eq!(states(&world), [JobState::Complete, JobState::Computing]);
+    assert!(world.scheduler.referenced().any(|needed| needed == digest));
+}
+
+/// A sweep goes to workers that offer its precision, in a class that says so.
+#[test]
+fn a_precision_that_nobody_offers_waits() {
+    let mut world = World::new(Settings::default());
+    let text = "name = 't'\narchitectures = ['logreg']\nprecision = 'bf16'\n[nads]\nnetworks = 8";
+    let (request, id) = (world.request(), SweepId::new("s"));
+    let spec = Box::new(Spec::from_toml(text).unwrap());
+    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    assert_eq!(world.join("plain", 1), []);
+    assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
+    let precisions = vec![Precision::Fp32, Precision::Bf16];
+    let profile =
+        WorkerProfile { name: "gpu".into(), class: class("sm_90"), precisions, lanes: 1, version: "0".into() };
+    let actions = world.handle(Event::Join { worker: super::tests::id("gpu"), profile, held: Vec::new() });
+    assert_eq!(leases(&actions).len(), 1);
+    assert_eq!(world.scheduler.sweep(&id).unwrap().class.unwrap().precision, "bf16");
+}
+
+/// Files are a part of what a key stands for, and are needed as long as the sweep is open.
+#[test]
+fn the_files_of_a_sweep_are_kept_until_it_ends() {
+    let mut world = World::new(Settings::default());
+    let file = |text: &[u8]| Inputs::from([("x".to_owned(), InputRef { size: 1, digest: Digest::of(text) })]);
+    let submit = |world: &mut World, name: &str, inputs: Inputs| {
+        let (request, id, key) = (world.request(), SweepId::new(name), Some("key".to_owned()));
+        let actions = world.handle(Event::Submit { request, id, key, spec: spec(8, 4), inputs });
+        actions.into_iter().find_map(|action| match action {
+            Action::Answer { answer, .. } => Some(answer),
+            _ => None,
+        })
+    };
+    let sweep = SweepId::new("a");
+    let created = |created| Some(Answer::Submitted { sweep: sweep.clone(), created });
+    assert_eq!(submit(&mut world, "a", file(b"1")), created(true));
+    assert_eq!(submit(&mut world, "b", file(b"1")), created(false));
+    assert_eq!(submit(&mut world, "c", file(b"2")), Some(Answer::KeyTaken { sweep: sweep.clone() }));
+    assert!(world.scheduler.referenced().any(|digest| digest == Digest::of(b"1")));
+    world.restart();
+    assert!(world.scheduler.referenced().any(|digest| digest == Digest::of(b"1")));
+    let request = world.request();
+    let actions = world.handle(Event::Cancel { request, sweep: sweep.clone() });
+    let discarded = |action: &Action| matches!(action, Action::Discard { partials } if *partials == [Digest::of(b"1")]);
+    assert!(actions.iter().any(discarded));
+    assert!(world.scheduler.referenced().all(|digest| digest != Digest::of(b"1")));
 }

@@ -1,11 +1,11 @@
 //! What people see of the state: snapshots, and the check that the state makes sense.
 
 use super::state::{JobState, Sweep, SweepState};
-use super::{ArtifactRef, Scheduler, ShardRef};
+use super::{ArtifactRef, Scheduler, ShardInput, ShardRef};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
-use crate::spec::{JobShape, Spec};
+use crate::spec::{BasisSource, InputRef, Inputs, JobShape, Part, Spec, nads_file};
 
 /// A sweep as it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,8 @@ pub struct SweepView {
     pub id: SweepId,
     /// What is computed.
     pub spec: Spec,
+    /// The files it was submitted with.
+    pub inputs: Inputs,
     /// Where it stands.
     pub state: SweepState,
     /// The class it runs in, once it has started.
@@ -39,17 +41,17 @@ pub struct JobView {
     pub shape: JobShape,
     /// Where it stands.
     pub state: JobState,
-    /// Networks of committed shards.
-    pub networks_done: u64,
-    /// Networks computed of leased shards.
-    pub networks_in_flight: u64,
+    /// Members of committed shards.
+    pub members_done: u64,
+    /// Members computed of leased shards.
+    pub members_in_flight: u64,
     /// Lane-seconds of committed shards.
     pub lane_seconds: f64,
     /// Committed shards.
     pub shards: u64,
     /// Shards given out again.
     pub retries: u64,
-    /// Digest of the merged moments.
+    /// Digest of the merged moments, or of the runs.
     pub digest: Option<Digest>,
 }
 
@@ -95,11 +97,34 @@ impl Scheduler {
         results.flat_map(|result| &result.artifacts).find(|artifact| artifact.name == name)
     }
 
-    /// The spec of a sweep and the shape of one of its jobs, with the number of networks of a shard of it.
+    /// The spec of a sweep and the shape of one of its jobs, with the number of members of a shard of it.
     pub fn shard(&self, shard: &ShardRef) -> Option<(&Spec, &JobShape, u64)> {
         let sweep = self.sweeps.get(&shard.sweep)?;
         let job = sweep.jobs.get(shard.job.0 as usize)?;
-        Some((&sweep.spec, &job.shape, job.networks(shard.node.blocks(job.total))))
+        Some((&sweep.spec, &job.shape, job.members(shard.node.blocks(job.total))))
+    }
+
+    /// The files that a shard needs. An input that the sweep lacks is left out: the worker misses it and says so.
+    pub fn shard_inputs(&self, shard: &ShardRef) -> Vec<ShardInput> {
+        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return Vec::new() };
+        let Some(job) = sweep.jobs.get(shard.job.0 as usize) else { return Vec::new() };
+        let basis = match &job.shape.basis {
+            BasisSource::None => None,
+            BasisSource::Input(name) => sweep.inputs.get(name).map(|input| (name.clone(), *input)),
+            BasisSource::Job(_) => {
+                let name = nads_file(&job.shape.architecture);
+                self.artifact(&shard.sweep, &name).map(|a| (name, InputRef { size: a.size, digest: a.digest }))
+            }
+        };
+        let mut inputs: Vec<_> =
+            basis.into_iter().map(|(name, stored)| ShardInput { role: "basis", name, stored }).collect();
+        if job.shape.experiment.is_on_images() {
+            inputs.extend(sweep.spec.cifar10_files(&sweep.inputs).map(|(part, name, stored)| {
+                let role = if part == Part::Test { "test" } else { "train" };
+                ShardInput { role, name: name.to_owned(), stored: *stored }
+            }));
+        }
+        inputs
     }
 
     /// The node over these blocks of a job, if they are one.
@@ -134,6 +159,7 @@ impl Scheduler {
         SweepView {
             id: id.clone(),
             spec: (*sweep.spec).clone(),
+            inputs: sweep.inputs.clone(),
             state: sweep.state.clone(),
             class: sweep.class.clone(),
             jobs,
@@ -150,7 +176,7 @@ impl Scheduler {
         let leased = self.leases.iter().filter(|(shard, _)| shard.sweep == *id && shard.job.0 as usize == index);
         let in_flight = leased.map(|(shard, lease)| {
             let start = shard.node.blocks(job.total).start;
-            job.networks(start..start + lease.blocks_done)
+            job.members(start..start + lease.blocks_done)
         });
         // A block has a fixed number of members, except the last: count members, not blocks.
         let short = job.total * u64::from(job.shape.grid.block_size) - job.shape.grid.networks;
@@ -159,9 +185,9 @@ impl Scheduler {
         let ended = job.committed.is_empty() && job.blocks_committed == job.total;
         JobView {
             shape: job.shape.clone(),
-            state: job.state,
-            networks_done: whole - if last_done || ended { short } else { 0 },
-            networks_in_flight: in_flight.sum(),
+            state: if sweep.waits(job) { JobState::Waiting } else { job.state },
+            members_done: whole - if last_done || ended { short } else { 0 },
+            members_in_flight: in_flight.sum(),
             lane_seconds: job.lane_seconds,
             shards: job.shards_committed,
             retries: job.retries,

@@ -19,7 +19,7 @@ mod product;
 mod walk;
 mod weight_gradient;
 
-use crate::error::KernelError;
+use crate::error::{KernelError, NotFinite};
 use crate::simd::InstructionSet;
 use memory::Memory;
 use nadgrid_core::architecture::Network;
@@ -195,6 +195,25 @@ impl Trainer {
     ) -> bool {
         let loss = self.batch_gradient(data, samples, dropouts);
         loss.is_finite() && self.descend(recipe, rate)
+    }
+
+    /// −∂(output 0)/∂x at a point of the network with these parameters, in evaluation mode: the negative gradient, of which
+    /// [`CentralDifference`](crate::CentralDifference) is the difference quotient.
+    ///
+    /// # Errors
+    /// [`NotFinite`] with the first pixel whose gradient overflows.
+    ///
+    /// # Panics
+    /// When a length is wrong.
+    pub fn gradient_at(&mut self, parameters: &[f32], point: &[f32], out: &mut [f32]) -> Result<(), NotFinite> {
+        self.load(parameters);
+        let mut cotangent = vec![0.0; self.network.output().len()];
+        cotangent[0] = -1.0;
+        match self.input_gradients(point, &cotangent) {
+            Ok(gradient) => out.copy_from_slice(&gradient),
+            Err(never) => match never {},
+        }
+        out.iter().position(|g| !g.is_finite()).map_or(Ok(()), |pixel| Err(NotFinite { pixel }))
     }
 
     /// The norm of [`Trainer::gradient`].

@@ -5,7 +5,7 @@ fn shard(first_block: u64) -> v1::Shard {
 }
 
 fn task(first_block: u64) -> Task {
-    Task::new(shard(first_block), String::new(), "lenet".into())
+    Task::new(shard(first_block), String::new(), "nads/lenet".into(), Vec::new())
 }
 
 fn names(news: &[Message]) -> Vec<&'static str> {

@@ -1,10 +1,9 @@
-//! A block of members on libtorch: draw on the CPU, differentiate on the device, reduce on the CPU.
+//! A block of members on libtorch: drawn on the CPU, differentiated on the device.
 
 use super::{Population, PopulationError, autograd, central_difference, memory};
 use nadgrid_core::architecture::Network;
-use nadgrid_core::moments::Moments;
 use nadgrid_core::numerics::Precision;
-use nadgrid_kernels::{KernelError, moments};
+use nadgrid_kernels::KernelError;
 use std::ops::Range;
 use tch::Device;
 
@@ -37,14 +36,6 @@ pub struct Sampling<'a> {
     pub derivative: Derivative,
     /// Bytes that the population may take, see [`memory::budget`].
     pub budget: u64,
-}
-
-/// The moments of the gradients of `members` at `point`.
-///
-/// # Errors
-/// As [`block_gradients`].
-pub fn block_moments(sampling: &Sampling<'_>, members: Range<u64>, point: &[f32]) -> Result<Moments, PopulationError> {
-    Ok(moments(&block_gradients(sampling, members, point)?, point.len()))
 }
 
 /// The gradients `[members, D]` at `point`. The members are those of the patch kernels: weights are drawn on the CPU for

@@ -24,7 +24,7 @@ mod train;
 mod trained;
 
 pub use autograd::autograd;
-pub use block::{Derivative, Sampling, block_gradients, block_moments};
+pub use block::{Derivative, Sampling, block_gradients};
 pub use difference::{central_difference, central_difference_at};
 pub use error::PopulationError;
 pub use train::{Training, train};

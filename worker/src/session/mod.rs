@@ -14,9 +14,11 @@ mod serve;
 
 use crate::backoff::Backoff;
 use crate::board::Board;
+use crate::device::Machine;
 use crate::endpoint;
 use crate::error::WorkerError;
 use nadgrid_core::PROTOCOL_VERSION;
+use nadgrid_core::numerics::Precision;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
@@ -45,16 +47,19 @@ pub struct Identity {
     pub worker_id: String,
     /// For people.
     pub name: String,
-    /// Numerics class of its results.
+    /// Numerics class of its results, whatever the precision.
     pub class: v1::NumericsClass,
+    /// Precisions that it offers.
+    pub precisions: Vec<Precision>,
     /// Shards it computes at once.
     pub lanes: u32,
 }
 
 impl Identity {
     /// An identity of its own.
-    pub fn new(name: String, class: v1::NumericsClass, lanes: u32) -> Self {
-        Self { worker_id: uuid::Uuid::new_v4().to_string(), name, class, lanes }
+    pub fn new(name: String, machine: &Machine, lanes: u32) -> Self {
+        let (class, precisions) = ((&machine.class).into(), machine.precisions());
+        Self { worker_id: uuid::Uuid::new_v4().to_string(), name, class, precisions, lanes }
     }
 
     fn hello(&self, held: Vec<v1::Shard>) -> v1::Hello {
@@ -66,6 +71,7 @@ impl Identity {
             numerics_class: Some(self.class.clone()),
             lanes: self.lanes,
             held,
+            precisions: self.precisions.iter().map(ToString::to_string).collect(),
         }
     }
 }

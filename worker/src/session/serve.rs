@@ -48,9 +48,16 @@ impl Session {
 
     fn receive(&self, response: v1::SessionResponse) {
         match response.message {
-            Some(Response::Assignment(v1::Assignment { shard: Some(shard), spec, architecture })) => {
-                tracing::debug!(sweep = shard.sweep_id, architecture, blocks = ?shard.range(), "assigned");
-                self.board.assign(Task::new(shard, spec, architecture));
+            Some(Response::Assignment(v1::Assignment {
+                shard: Some(shard),
+                spec,
+                architecture,
+                experiment,
+                inputs,
+            })) => {
+                let job = format!("{experiment}/{architecture}");
+                tracing::debug!(sweep = shard.sweep_id, job, blocks = ?shard.range(), "assigned");
+                self.board.assign(Task::new(shard, spec, job, inputs));
             }
             Some(Response::Revocation(v1::Revocation { shard: Some(shard), reason })) => {
                 let held = self.board.revoke(&shard);

@@ -3,7 +3,7 @@
 use crate::support::{Coordinator, Heard};
 use nadgrid_core::moments::{Moments, partial_bytes};
 use nadgrid_core::random::evaluation_point;
-use nadgrid_core::spec::Spec;
+use nadgrid_core::spec::{Experiment, Spec};
 use nadgrid_kernels::{CentralDifference, block_moments};
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
@@ -58,13 +58,15 @@ fn count(heard: &Heard, which: impl Fn(&Message) -> bool) -> usize {
 fn directly(spec: &str, blocks: std::ops::Range<u64>) -> Moments {
     let spec = Spec::from_toml(spec).unwrap();
     let architecture = &spec.architectures[0];
-    let network = spec.network(architecture).unwrap();
-    let point = evaluation_point(spec.seed, 0, network.input().len());
+    let nads = spec.nads.as_ref().unwrap();
+    let network = spec.network(architecture, Experiment::Nads).unwrap();
+    let points = [evaluation_point(spec.seed, 0, network.input().len())];
     let mut plan = CentralDifference::new(&network).unwrap();
-    let size = u64::from(spec.nads.block_size);
+    let size = u64::from(nads.block_size);
     let mut block = |b: u64| {
-        block_moments(&mut plan, spec.seed, architecture, b * size..(b + 1) * size, &point, spec.nads.step as f32)
-            .unwrap()
+        let draw = |member, out: &mut [f32]| network.initialise(spec.seed, architecture, member, out);
+        let gradient = |p: &[f32], x: &[f32], out: &mut [f32]| plan.gradient(p, x, nads.step as f32, out);
+        block_moments(&network, b * size..(b + 1) * size, &points, draw, gradient).unwrap()
     };
     let mut level: Vec<Moments> = blocks.map(&mut block).collect();
     while level.len() > 1 {

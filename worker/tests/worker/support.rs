@@ -98,7 +98,13 @@ impl Script {
 
     pub(crate) fn assign(&self, spec: &str, architecture: &str, shard: &v1::Shard) {
         let (spec, architecture) = (spec.to_owned(), architecture.to_owned());
-        self.say(Response::Assignment(v1::Assignment { shard: Some(shard.clone()), spec, architecture }));
+        self.say(Response::Assignment(v1::Assignment {
+            shard: Some(shard.clone()),
+            spec,
+            architecture,
+            experiment: "nads".into(),
+            inputs: Vec::new(),
+        }));
     }
 
     pub(crate) fn revoke(&self, shard: &v1::Shard) {
@@ -164,6 +170,15 @@ impl WorkerService for Script {
             heard.lock().unwrap().ended += 1;
         });
         Ok(GrpcResponse::new(ReceiverStream::new(responses)))
+    }
+
+    type ReadInputStream = ReceiverStream<Result<v1::ReadInputResponse, Status>>;
+
+    async fn read_input(
+        &self,
+        _: GrpcRequest<v1::ReadInputRequest>,
+    ) -> Result<GrpcResponse<Self::ReadInputStream>, Status> {
+        Err(Status::not_found("this script has no files"))
     }
 
     async fn upload_partial(

@@ -1,28 +1,30 @@
 //! `nadgrid plan`.
 
 use crate::cli::args::PlanArgs;
-use crate::cli::{Failure, output, spec_file, tables};
+use crate::cli::spec_file::{Loaded, load};
+use crate::cli::{Failure, output, tables};
 use nadgrid_client::{Client, PlanView};
 use nadgrid_core::cost::{Rates, Sizing};
 use nadgrid_core::plan::Plan;
-use nadgrid_core::spec::Spec;
+use nadgrid_core::spec::{Inputs, Spec};
 
 /// What a sweep will take: on the coordinator that was named, else on this machine.
 pub(crate) async fn plan(coordinator: Option<String>, args: PlanArgs) -> Result<(), Failure> {
-    let spec = spec_file::load(&args.spec)?;
+    let Loaded { spec, files } = load(args.spec).await?;
+    let inputs = files.inputs();
     let plan = match coordinator {
         Some(url) => {
             let client = Client::connect(&url).await?;
-            PlanView::remote(&client.plan(&spec.to_toml()).await?, client.url())
+            PlanView::remote(&client.plan(&spec.to_toml(), &inputs).await?, client.url())
         }
-        None => PlanView::local(&local(&spec)),
+        None => PlanView::local(&local(&spec, &inputs)),
     };
     if args.json.json { output::print_json(&plan) } else { output::print(&tables::plan(&plan)) }
 }
 
 /// By the code that coordinators use too; nothing is measured here, so rates are the assumed ones.
-fn local(spec: &Spec) -> Plan {
-    Plan::new(spec, &Rates::default(), &Sizing::default(), cores())
+fn local(spec: &Spec, inputs: &Inputs) -> Plan {
+    Plan::new(spec, inputs, &Rates::default(), &Sizing::default(), cores())
 }
 
 /// Cores this process may use.

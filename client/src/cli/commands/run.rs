@@ -1,7 +1,7 @@
 //! `nadgrid run`: a sweep on this machine, from a spec to a folder of files.
 //!
 //! ```text
-//! check spec, --out and programs ─► start ─► submit ─► watch ─► fetch ─► end the programs ─► closing table
+//! check spec, files, --out and programs ─► start ─► upload, submit ─► watch ─► fetch ─► end the programs ─► closing table
 //!                                     └────────── Ctrl-C ──────────► cancel ─┘
 //! ```
 //! Whatever happens after the start, the programs are ended before this command is.
@@ -11,9 +11,10 @@ use crate::cli::args::RunArgs;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::local::{Cluster, Layout, Programs, State};
 use crate::cli::progress::{Progress, Screen, follow};
-use crate::cli::{Failure, output, spec_file, summary};
+use crate::cli::spec_file::{Loaded, load};
+use crate::cli::upload::upload;
+use crate::cli::{Failure, output, summary};
 use nadgrid_client::{Client, Patience, Staging, ensure_complete};
-use nadgrid_core::spec::Spec;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ type Submitted = Option<(Client, String)>;
 
 /// Computes a sweep on this machine.
 pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Failure> {
-    let spec = spec_file::load(&args.spec)?;
+    let loaded = interrupt.guard(load(args.spec)).await?;
     Staging::probe(&args.out)?;
     let programs = Programs::find()?;
     let state = State::new(args.keep_state)?;
@@ -35,7 +36,7 @@ pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Fail
         Layout { data: state.data(), logs: state.logs(), workers: args.workers, device: args.device, cores: cores() };
     let mut cluster = Cluster::default();
     let mut submitted = None;
-    let work = compute(&mut cluster, &programs, &layout, &mut submitted, &spec, &args.out);
+    let work = compute(&mut cluster, &programs, &layout, &mut submitted, &loaded, &args.out);
     let outcome = interrupt.guard(work).await;
     if let Err(Failure::Interrupted) = outcome {
         output::note("interrupted: ending the programs");
@@ -44,6 +45,7 @@ pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Fail
     cluster.stop(interrupt.happened(2)).await;
     drop(state);
     let summary = outcome?;
+    summary.notes().iter().for_each(|line| output::note(line));
     if args.json.json { output::print_json(&summary) } else { output::print(&summary.to_text(&args.out)) }
 }
 
@@ -52,7 +54,7 @@ async fn compute(
     programs: &Programs,
     layout: &Layout,
     submitted: &mut Submitted,
-    spec: &Spec,
+    loaded: &Loaded,
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
     let url = cluster.start(programs, layout).await?;
@@ -60,27 +62,30 @@ async fn compute(
     tokio::select! {
         biased;
         failure = cluster.broken(&screen) => Err(failure),
-        outcome = sweep(&url, Progress::new(screen.clone()), submitted, spec, out) => outcome,
+        outcome = sweep(&url, &screen, submitted, loaded, out) => outcome,
     }
 }
 
 async fn sweep(
     url: &str,
-    mut progress: Progress,
+    screen: &Screen,
     submitted: &mut Submitted,
-    spec: &Spec,
+    loaded: &Loaded,
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
     let client = Client::connect(url).await?;
-    let (sweep, _) = client.submit(&spec.to_toml(), "run").await?;
+    let Loaded { spec, files } = loaded;
+    upload(&client, files, |line| screen.say(line)).await?;
+    let (sweep, _) = client.submit(&spec.to_toml(), "run", &files.inputs()).await?;
     *submitted = Some((client.clone(), sweep.id.clone()));
+    let mut progress = Progress::new(screen.clone());
     let patience = Patience { limit: PATIENCE, ..Patience::default() };
     let sweep = follow(&client, &sweep.id, patience, &mut progress).await?;
     drop(progress);
     ensure_complete(&sweep)?;
     let lanes = client.workers().await?.iter().filter(|worker| worker.connected).map(|worker| worker.lanes).sum();
     let fetched = nadgrid_client::fetch(&client, &sweep.id, out).await?;
-    Ok(summary::Summary::new(fetched, out, lanes))
+    Ok(summary::Summary::new(fetched, out, Some(lanes)))
 }
 
 /// So that workers drop what they hold. The state goes anyway: no answer is no harm.

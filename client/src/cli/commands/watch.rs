@@ -2,17 +2,20 @@
 
 use crate::cli::args::{PatienceArgs, SubmitArgs, WatchArgs};
 use crate::cli::progress::{Progress, Screen, follow};
-use crate::cli::{Failure, output, spec_file, tables};
+use crate::cli::spec_file::{Loaded, load};
+use crate::cli::upload::upload;
+use crate::cli::{Failure, output, tables};
 use nadgrid_client::v1::Sweep;
 use nadgrid_client::{Client, Patience, SweepView, ensure_complete};
 use std::time::Duration;
 
 /// Submits a sweep; its id alone goes to stdout.
 pub(crate) async fn submit(at: String, args: SubmitArgs) -> Result<(), Failure> {
-    let spec = spec_file::load(&args.spec)?;
+    let Loaded { spec, files } = load(args.spec).await?;
     let key = args.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client = Client::connect(&at).await?;
-    let (sweep, created) = client.submit(&spec.to_toml(), &key).await?;
+    upload(&client, &files, output::note).await?;
+    let (sweep, created) = client.submit(&spec.to_toml(), &key, &files.inputs()).await?;
     if !created {
         output::note(&format!("key {key:?} was used before: this is the sweep it gave then"));
     }

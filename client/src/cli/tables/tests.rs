@@ -2,7 +2,7 @@ use super::*;
 use nadgrid_client::v1;
 use nadgrid_core::cost::{Rates, Sizing};
 use nadgrid_core::plan::Plan;
-use nadgrid_core::spec::Spec;
+use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_figures::{SingularValueRatio, SubspaceOverlap};
 
 #[test]
@@ -15,12 +15,22 @@ fn columns_are_in_line_and_numbers_to_the_right() {
 fn a_local_plan_counts_what_will_be_done_and_says_that_it_is_local() {
     let spec = Spec::from_toml("name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 2048").unwrap();
     let mut rates = Rates::default();
-    let shown = plan(&PlanView::local(&Plan::new(&spec, &rates, &Sizing::default(), 2)));
-    for words in ["lenet", "2,048", "4,194,304", "4.0 MiB", "2 lanes of this machine", "assumed rate"] {
+    let shown = plan(&PlanView::local(&Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 2)));
+    for words in [
+        "experiment",
+        "nads",
+        "lenet",
+        "members",
+        "2,048",
+        "4,194,304",
+        "4.0 MiB",
+        "2 lanes of this machine",
+        "assumed rate",
+    ] {
         assert!(shown.contains(words), "{shown} lacks {words}");
     }
-    rates.observe("lenet", 100, 10.0);
-    let measured = plan(&PlanView::local(&Plan::new(&spec, &rates, &Sizing::default(), 1)));
+    rates.observe(&spec.jobs(&Inputs::new())[0], 100, 10.0);
+    let measured = plan(&PlanView::local(&Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 1)));
     assert!(
         measured.contains("total: 3 min 25 s (planned here, for 1 lane of") && !measured.contains('~'),
         "{measured}"
@@ -44,12 +54,17 @@ fn sweeps_and_workers_have_a_row_each() {
         state: v1::SweepState::Failed.into(),
         message: "a shard is poison".into(),
         digest: "0123456789abcdef".into(),
-        jobs: vec![v1::Job { networks: 2048, networks_done: 512, architecture: "lenet".into(), ..Default::default() }],
+        inputs: vec![v1::Input { name: "nads.npy".into(), size: 4 << 20, digest: String::new() }],
+        jobs: vec![v1::Job { members: 2048, members_done: 512, experiment: "nads".into(), ..Default::default() }],
         ..Default::default()
     };
     let list = sweeps(std::slice::from_ref(&sweep), 0.0);
     assert!(list.lines().count() == 2 && list.contains("512/2,048") && list.contains("0123456789ab"), "{list}");
-    assert!(super::sweep(&sweep).contains("reason       a shard is poison"));
+    let facts = super::sweep(&sweep);
+    assert!(
+        facts.contains("reason       a shard is poison") && facts.contains("files        1 file, 4.0 MiB"),
+        "{facts}"
+    );
     let worker = v1::Worker { name: "box".into(), unfit: "wrong bits".into(), silent_ms: 1500, ..Default::default() };
     let shown = workers(&[WorkerView::from(&worker)]);
     assert!(shown.contains("1.5 s ago") && shown.contains("unfit: wrong bits"), "{shown}");

@@ -96,7 +96,7 @@ fn an_overflow_names_member_and_pixel() {
     let mut point = vec![0.0f32; 1024];
     point[7] = f32::MAX;
     let sampling = sampling(&network, Derivative::Difference { step: f32::MAX }, memory::CPU_BUDGET);
-    let error = block_moments(&sampling, 3..5, &point).unwrap_err();
+    let error = block_gradients(&sampling, 3..5, &point).unwrap_err();
     assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
 }
 

@@ -1,47 +1,19 @@
-//! The reduction of one job: partials merged along the fixed tree, then the NADs.
+//! NADs from the partials of a job: eigenvectors of the centred scatter matrix S = Σ(g−ḡ)(g−ḡ)ᵀ.
 //!
-//! NADs are the eigenvectors of the centred scatter matrix S = Σ(g−ḡ)(g−ḡ)ᵀ, so the singular values of the
-//! centred gradient matrix are s = √eig(S) and the covariance's eigenvalues λ = eig(S)/(N−1)
-//! (SCIENCE.md section 1). The digest of a job is of the merged moments, whose every bit is defined;
+//! The singular values of the centred gradient matrix are s = √eig(S) and the covariance's eigenvalues λ = eig(S)/(N−1), N being
+//! the number of gradients (SCIENCE.md section 1). The digest of a job is of the merged moments, whose every bit is defined;
 //! eigenvectors are derived from them and their last bits are those of the machine that computed them.
 
-use crate::artifacts::{Store, StoreError};
+use super::{Files, Partials, ReduceError};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::{Mat, Par};
-use nadgrid_core::grid::Node;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::moments::{Moments, PartialError};
-use nadgrid_core::scheduler::{ArtifactRef, JobResult};
-use nadgrid_core::spec::JobShape;
-use nadgrid_core::tree::{Fold, TreeError, root};
+use nadgrid_core::moments::Moments;
 use nadgrid_figures::npy;
 use ndarray::{Array1, Array2};
-use thiserror::Error;
-use tokio::runtime::Handle;
-
-/// A reduction that did not come to its end.
-#[derive(Debug, Error)]
-pub enum ReduceError {
-    /// A partial is gone, damaged or no partial: it must be computed again.
-    #[error("the partial of blocks {node:?} cannot be used: {cause}")]
-    Partial {
-        /// Which.
-        node: Node,
-        /// Why.
-        cause: String,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The partials are not those of all blocks.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// The eigendecomposition did not converge.
-    #[error("the eigendecomposition of the {0} x {0} covariance did not converge")]
-    Eigen(usize),
-}
+use serde::Serialize;
 
 /// The NADs of merged moments.
 pub struct Nads {
@@ -54,47 +26,65 @@ pub struct Nads {
     pub eigenvalues: Array1<f64>,
 }
 
-/// Merges a job's partials, computes its results and stores them. Blocks the thread: call it on a CPU pool.
-///
-/// # Errors
-/// [`ReduceError`].
-pub fn reduce(
-    job: &JobShape,
-    partials: &[(Node, Digest)],
-    store: &Store,
-    io: &Handle,
-) -> Result<JobResult, ReduceError> {
-    let moments = merge(job, partials, store, io)?;
+/// Merges moments of `points` gradients a member; the digest and the result files.
+pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<(Digest, Files), ReduceError> {
+    let read = |bytes: &[u8], members: u64| Moments::from_bytes(bytes, dimension, members * points);
+    let moments = partials.fold(read, |left: Moments, right| left.merge(&right))?;
     let digest = Digest::of(&moments.to_bytes());
     let nads = decompose(&moments)?;
+    let spectrum = Spectrum::new(&nads.eigenvalues, moments.count, dimension);
     let files = [
         ("nads.npy", npy::to_bytes(&nads.directions)),
         ("singular_values.npy", npy::to_bytes(&nads.singular_values)),
+        ("standard_errors.npy", npy::to_bytes(&standard_errors(&nads.singular_values, moments.count))),
         ("eigenvalues.npy", npy::to_bytes(&nads.eigenvalues)),
+        ("spectrum.json", spectrum.to_json()),
         ("mean.npy", npy::to_bytes(&Array1::from(moments.mean))),
     ];
-    let mut artifacts = Vec::new();
-    for (name, bytes) in files {
-        let size = bytes.len() as u64;
-        let name = format!("nads/{}/{name}", job.architecture);
-        artifacts.push(ArtifactRef { name, size, digest: io.block_on(store.put(bytes))? });
-    }
-    Ok(JobResult { digest, artifacts })
+    let folder = partials.job.name();
+    Ok((digest, files.into_iter().map(|(file, bytes)| (format!("{folder}/{file}"), bytes)).collect()))
 }
 
-/// Reads partials left to right and folds them: at most one matrix per level of the tree is held.
-fn merge(job: &JobShape, partials: &[(Node, Digest)], store: &Store, io: &Handle) -> Result<Moments, ReduceError> {
-    let total = job.grid.blocks();
-    let mut fold = Fold::over_all(total, |left: Moments, right: Moments| left.merge(&right));
-    for &(node, digest) in partials {
-        let lost = |cause: String| ReduceError::Partial { node, cause };
-        let bytes =
-            io.block_on(store.get(digest)).map_err(|e| if e.is_loss() { lost(e.to_string()) } else { e.into() })?;
-        let members = job.grid.members(node.blocks(total));
-        let read = Moments::from_bytes(&bytes, job.dimension, members.end - members.start);
-        fold.push(node, read.map_err(|e: PartialError| lost(e.to_string()))?)?;
+/// Standard errors of singular values of n gradients: s/√(2(n−1)), from the asymptotic λ√(2/(n−1)) of an isolated eigenvalue of
+/// a Gaussian sample (SCIENCE.md section 4, item 6). Gradients with heavier tails err more.
+fn standard_errors(singular_values: &Array1<f64>, gradients: u64) -> Array1<f64> {
+    singular_values / (2.0 * (gradients - 1) as f64).sqrt()
+}
+
+/// What a spectrum says in a few numbers.
+#[derive(Debug, Serialize)]
+struct Spectrum {
+    /// N.
+    gradients: u64,
+    /// D.
+    dimension: usize,
+    /// Σλ = E‖g − ḡ‖².
+    total_variance: f64,
+    /// exp(−Σ p ln p) with p = λ/Σλ (Roy and Vetterli 2007): D if all directions are alike, 1 if there is but one.
+    effective_rank: f64,
+    /// 1 − (effective rank − 1)/(D − 1): 0 if all directions are alike, 1 if there is but one. A finite sample of an isotropic
+    /// distribution lies above 0, by the spread that Marchenko and Pastur describe.
+    anisotropy: f64,
+    /// How `standard_errors.npy` was computed.
+    standard_errors: &'static str,
+}
+
+impl Spectrum {
+    fn new(eigenvalues: &Array1<f64>, gradients: u64, dimension: usize) -> Self {
+        let total_variance = eigenvalues.sum();
+        let entropy: f64 =
+            eigenvalues.iter().map(|value| value / total_variance).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
+        let effective_rank = if total_variance > 0.0 { entropy.exp() } else { 0.0 };
+        let anisotropy = if dimension > 1 { 1.0 - (effective_rank - 1.0) / (dimension - 1) as f64 } else { 0.0 };
+        let standard_errors = "s / sqrt(2 (gradients - 1)): asymptotic, of a Gaussian sample";
+        Self { gradients, dimension, total_variance, effective_rank, anisotropy, standard_errors }
     }
-    Ok(fold.finish(root(total))?)
+
+    fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("numbers and text");
+        bytes.push(b'\n');
+        bytes
+    }
 }
 
 /// The eigendecomposition of the scatter matrix. Sequential, so that its bits do not depend on the number of
@@ -148,15 +138,18 @@ fn unpack(moments: &Moments) -> Mat<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nadgrid_core::grid::Grid;
     use nadgrid_core::random::Stream;
 
     /// Rows x = A·z with z ~ N(0, I) and a known A = diag(4, 2, 1) Q for a rotation Q.
     fn rows(n: usize) -> (Vec<f32>, [[f64; 3]; 3]) {
+        normal_rows(n, 0)
+    }
+
+    fn normal_rows(n: usize, sample: u64) -> (Vec<f32>, [[f64; 3]; 3]) {
         let (c, s) = (0.6, 0.8);
         let q = [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]];
         let mut z = vec![0.0; 3 * n];
-        Stream::new(1, &["test"], 0).fill_normal(&mut z);
+        Stream::new(1, &["test"], sample).fill_normal(&mut z);
         let x = z.chunks(3).flat_map(|z| {
             let scaled = [4.0 * f64::from(z[0]), 2.0 * f64::from(z[1]), f64::from(z[2])];
             [0, 1, 2].map(|j| (0..3).map(|i| scaled[i] * q[i][j]).sum::<f64>() as f32)
@@ -189,29 +182,26 @@ mod tests {
         assert_eq!((nads.directions.dim(), nads.singular_values.len()), ((1, 3), 1));
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_damaged_partial_is_named_and_the_rest_reduces() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::local(folder.path()).unwrap();
-        let (x, _) = rows(10);
-        let grid = Grid { networks: 10, block_size: 4 };
-        let job = JobShape { architecture: "lenet".into(), grid, dimension: 3, multiply_adds: 1, parameters: 1 };
-        let mut partials = Vec::new();
-        for block in 0..3u64 {
-            let members = grid.members(block..block + 1);
-            let moments = Moments::of_rows(&x[members.start as usize * 3..members.end as usize * 3], 3);
-            partials.push((Node::block(block), store.put(moments.to_bytes()).await.unwrap()));
-        }
-        let run = |partials: Vec<(Node, Digest)>| {
-            let (job, store) = (job.clone(), store.clone());
-            tokio::task::spawn_blocking(move || reduce(&job, &partials, &store, &Handle::current()))
-        };
-        let result = run(partials.clone()).await.unwrap().unwrap();
-        assert_eq!(result.artifacts.len(), 4);
-        assert_eq!(run(partials.clone()).await.unwrap().unwrap(), result);
-        assert!(matches!(run(partials[..2].to_vec()).await.unwrap(), Err(ReduceError::Tree(_))));
-        store.remove(partials[1].1).await.unwrap();
-        let error = run(partials.clone()).await.unwrap().unwrap_err();
-        assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
+    #[test]
+    fn a_spectrum_is_summed_up() {
+        let even = Spectrum::new(&Array1::from(vec![2.0; 4]), 100, 4);
+        assert!((even.effective_rank - 4.0).abs() < 1e-12 && even.anisotropy.abs() < 1e-12);
+        let single = Spectrum::new(&Array1::from(vec![3.0, 0.0, 0.0]), 100, 3);
+        assert!((single.effective_rank - 1.0).abs() < 1e-12 && (single.anisotropy - 1.0).abs() < 1e-12);
+        assert_eq!(single.total_variance, 3.0);
+    }
+
+    /// Standard errors against the spread of singular values over independent samples.
+    #[test]
+    fn standard_errors_are_those_of_repeated_samples() {
+        let (n, repeats) = (400, 200);
+        let largest: Vec<f64> = (0..repeats)
+            .map(|sample| decompose(&Moments::of_rows(&normal_rows(n, sample).0, 3)).unwrap().singular_values[0])
+            .collect();
+        let mean = largest.iter().sum::<f64>() / f64::from(repeats as u32);
+        let spread = (largest.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / f64::from(repeats as u32 - 1)).sqrt();
+        let claimed = standard_errors(&Array1::from(vec![mean]), n as u64)[0];
+        // A standard deviation of 200 values is known to 1/√400 = 5 %; three of these.
+        assert!((spread / claimed - 1.0).abs() < 0.15, "{spread} against {claimed}");
     }
 }

@@ -1,0 +1,74 @@
+//! Training runs as a table, one line each in the order of the grid, and what experiments measure besides.
+
+use super::{Files, Partials, ReduceError};
+use nadgrid_core::ids::Digest;
+use nadgrid_core::runs::{Outcome, digest, from_bytes};
+use nadgrid_core::spec::{Experiment, Spec};
+use nadgrid_core::statistics::quantile;
+use nadgrid_figures::npy;
+use ndarray::Array3;
+use std::fmt::Write;
+
+/// Puts the runs of all partials in a row; the digest and the result files.
+pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Result<(Digest, Files), ReduceError> {
+    let read = |bytes: &[u8], members: u64| from_bytes(bytes, members, extra);
+    let runs = partials.fold(read, |mut left: Vec<Outcome>, right| {
+        left.extend(right);
+        left
+    })?;
+    let name = partials.job.name();
+    let mut files = vec![(format!("{name}.csv"), table(spec, partials, &runs).into_bytes())];
+    if partials.job.experiment == Experiment::Margins {
+        files.extend(margins(spec, &name, &runs));
+    }
+    Ok((digest(&runs, extra), files))
+}
+
+/// Columns architecture, direction (or set), seed, accuracies in percent, losses in nats, epochs, seconds, and the step at which the
+/// run diverged, if it did; numbers that a run does not have are left empty.
+fn table(spec: &Spec, partials: &Partials<'_>, runs: &[Outcome]) -> String {
+    let job = partials.job;
+    let variant = if job.experiment == Experiment::Directional { "direction" } else { "set" };
+    let mut text = format!(
+        "architecture,{variant},seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,diverged_at\n"
+    );
+    for (place, run) in runs.iter().enumerate() {
+        let Some((variant, key)) = spec.run(job.experiment, &job.architecture, place as u64) else { continue };
+        let numbers = [run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss].map(cell).join(",");
+        let diverged_at = run.diverged_at.map_or(String::new(), |step| step.to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{},{variant},{},{numbers},{},{:.3},{diverged_at}",
+            job.architecture, key.run, run.epochs, run.seconds
+        );
+    }
+    text
+}
+
+fn cell(number: f64) -> String {
+    if number.is_nan() { String::new() } else { number.to_string() }
+}
+
+/// The margins (runs x blocks x images, infinite where an image never left its class), and their quartiles block by block.
+fn margins(spec: &Spec, name: &str, runs: &[Outcome]) -> Files {
+    let Some(experiment) = &spec.margins else { return Vec::new() };
+    let (blocks, images) = (spec.subspaces() as usize, experiment.images as usize);
+    let all: Vec<f64> = runs.iter().flat_map(|run| run.extra.iter().copied()).collect();
+    let mut text = "seed,first_nad,last_nad,lower_quartile,median,upper_quartile,images,unreached\n".to_owned();
+    for (seed, run) in runs.iter().enumerate() {
+        for (block, margins) in run.extra.chunks_exact(images).enumerate() {
+            let first = block as u32 * experiment.stride;
+            let measured: Vec<f64> = margins.iter().copied().filter(|margin| !margin.is_nan()).collect();
+            let quartiles = [0.25, 0.5, 0.75].map(|fraction| cell(quantile(&measured, fraction))).join(",");
+            let unreached = measured.iter().filter(|margin| margin.is_infinite()).count();
+            let last = first + experiment.subspace - 1;
+            let _ = writeln!(text, "{seed},{first},{last},{quartiles},{},{unreached}", measured.len());
+        }
+    }
+    let mut files = vec![(format!("{name}_margins.csv"), text.into_bytes())];
+    if let Ok(array) = Array3::from_shape_vec((runs.len(), blocks, images), all) {
+        files.push((format!("{name}_margins.npy"), npy::to_bytes(&array)));
+    }
+    files
+}

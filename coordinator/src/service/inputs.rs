@@ -1,0 +1,186 @@
+//! The files that specs name: received, looked at, and found in the store before a sweep is accepted.
+//!
+//! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
+
+use crate::artifacts::{Store, StoreError};
+use crate::desk::Desk;
+use nadgrid_core::cifar10;
+use nadgrid_core::ids::SweepId;
+use nadgrid_core::scheduler::SweepState;
+use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
+use nadgrid_figures::npy;
+use nadgrid_proto::chunks::{Assembler, ChunkError};
+use nadgrid_proto::status::{Reason, refused_spec};
+use nadgrid_proto::v1::{self, upload_input_request::Part as Message};
+use std::path::Path;
+use std::time::Duration;
+use tonic::{Status, Streaming};
+
+/// Largest file: the training images of CIFAR-10 in one have 154 MB.
+const MAX_BYTES: u64 = 256 << 20;
+/// Most files of a sweep.
+const MAX_INPUTS: usize = 1000;
+/// A sender that is silent for this long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The field of all requests that hold files.
+const FIELD: &str = "inputs";
+
+/// Receives one file, header first.
+pub(super) async fn receive(
+    store: &Store,
+    mut parts: Streaming<v1::UploadInputRequest>,
+) -> Result<v1::UploadInputResponse, Status> {
+    let Some(Message::Header(header)) = next(&mut parts).await? else {
+        return Err(Reason::RequestInvalid.status("an upload begins with its header"));
+    };
+    let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
+    let mut assembler = Assembler::new(header.size, MAX_BYTES, &header.digest).map_err(|error| match error {
+        ChunkError::TooLarge { .. } => Reason::RequestInvalid.status(format!("header.size: {error}")),
+        other => damaged(other),
+    })?;
+    while let Some(part) = next(&mut parts).await? {
+        match part {
+            Message::Data(data) => assembler.push(&data).map_err(damaged)?,
+            Message::Header(_) => return Err(Reason::RequestInvalid.status("an upload has one header")),
+        }
+    }
+    let (bytes, _) = assembler.finish().map_err(damaged)?;
+    let digest = store.put(bytes).await.map_err(internal)?;
+    Ok(v1::UploadInputResponse { size: header.size, digest: digest.to_string() })
+}
+
+async fn next(parts: &mut Streaming<v1::UploadInputRequest>) -> Result<Option<Message>, Status> {
+    let message = tokio::time::timeout(SILENCE, parts.message()).await;
+    let message = message.map_err(|_| Status::deadline_exceeded("the upload was silent for too long"))??;
+    Ok(message.and_then(|message| message.part))
+}
+
+fn internal(error: impl ToString) -> Status {
+    Reason::Internal.status(error.to_string())
+}
+
+/// The files that a spec comes with, and the NADs of earlier sweeps that it names, all of them sound and in the store.
+///
+/// # Errors
+/// A refused spec that names the key, or `INPUT_MISSING` where a file is to be uploaded first.
+pub(super) async fn resolve(desk: &Desk, store: &Store, spec: &Spec, given: Inputs) -> Result<Inputs, Status> {
+    if given.len() > MAX_INPUTS {
+        let message = format!("{FIELD}: {} files, at most {MAX_INPUTS} are accepted", given.len());
+        return Err(Reason::RequestInvalid.status(message));
+    }
+    let mut resolved = Inputs::new();
+    for upload in spec.uploads() {
+        match &upload {
+            Upload::Directions { field, path, dimension, largest } => {
+                let input = *given.get(path).ok_or_else(|| missing(field, path, "was not uploaded with the spec"))?;
+                check_directions(store, field, path, input, *dimension, *largest).await?;
+                resolved.insert(path.clone(), input);
+            }
+            Upload::Cifar10 { path } => resolved.extend(check_images(store, spec, path, &given).await?),
+            Upload::Sweep { field, sweep, architecture, dimension, largest } => {
+                let input = earlier_nads(desk, field, sweep, architecture).await?;
+                let name = format!("{} of sweep {sweep}", nads_file(architecture));
+                check_directions(store, field, &name, input, *dimension, *largest).await?;
+                resolved.insert(upload.name(), input);
+            }
+        }
+    }
+    match given.keys().find(|name| !resolved.contains_key(*name)) {
+        Some(name) => Err(Reason::RequestInvalid.status(format!("{FIELD}[{name:?}]: the spec names no such file"))),
+        None => Ok(resolved),
+    }
+}
+
+/// The NADs of a complete sweep.
+async fn earlier_nads(desk: &Desk, field: &str, sweep: &str, architecture: &str) -> Result<InputRef, Status> {
+    let (id, name) = (SweepId::new(sweep), nads_file(architecture));
+    let found = desk
+        .query(move |scheduler, _| {
+            let state = scheduler.sweep(&id).map(|view| view.state);
+            (state, scheduler.artifact(&id, &name).map(|a| InputRef { size: a.size, digest: a.digest }))
+        })
+        .await?;
+    let accepted = match found {
+        (Some(SweepState::Complete { .. }), Some(input)) => return Ok(input),
+        (None, _) => "there is no such sweep".to_owned(),
+        (Some(SweepState::Complete { .. }), None) => format!("that sweep has no NADs of {architecture}"),
+        (Some(SweepState::Failed { message }), _) => format!("that sweep failed: {message}"),
+        (Some(SweepState::Cancelled), _) => "that sweep was cancelled".to_owned(),
+        (Some(_), _) => "that sweep is not complete yet".to_owned(),
+    };
+    Err(refused(&format!("{field}.sweep"), sweep, accepted))
+}
+
+/// Whether a file holds enough rows of D finite numbers.
+async fn check_directions(
+    store: &Store,
+    field: &str,
+    path: &str,
+    input: InputRef,
+    dimension: usize,
+    largest: Option<u64>,
+) -> Result<(), Status> {
+    let bytes = read(store, field, path, input).await?;
+    let name = path.to_owned();
+    let parsed = tokio::task::spawn_blocking(move || npy::parse_matrix(&bytes, Path::new(&name)));
+    let matrix = parsed.await.map_err(internal)?.map_err(|error| refused(field, path, error.to_string()))?;
+    let (rows, columns) = matrix.dim();
+    if columns != dimension || rows == 0 {
+        let accepted = format!("its shape is {rows} x {columns}; rows of {dimension} numbers are needed");
+        return Err(refused(field, path, accepted));
+    }
+    if let Some(largest) = largest.filter(|&largest| largest >= rows as u64) {
+        let accepted = format!("row {largest} is asked for, the last of {path:?} is {}", rows - 1);
+        return Err(refused(&format!("{field}.indices"), &largest.to_string(), accepted));
+    }
+    match matrix.rows().into_iter().position(|row| row.iter().all(|&v| v == 0.0)) {
+        Some(row) => Err(refused(field, path, format!("row {row} is zero: it is no direction"))),
+        None => Ok(()),
+    }
+}
+
+/// The files of the CIFAR-10 folder: at least one of training images and one of test images, all sound.
+async fn check_images(store: &Store, spec: &Spec, path: &str, given: &Inputs) -> Result<Inputs, Status> {
+    let files: Vec<_> = spec.cifar10_files(given).map(|(part, name, input)| (part, name.to_owned(), *input)).collect();
+    let has = |part| files.iter().any(|(own, ..)| *own == part);
+    if !has(Part::Train) || !has(Part::Test) {
+        let what = format!("its data_batch_*.bin and {} were not all uploaded with the spec", cifar10::TEST_FILE);
+        return Err(missing("cifar10.path", path, &what));
+    }
+    let mut test_images = 0;
+    for (part, name, input) in &files {
+        let bytes = read(store, "cifar10.path", name, *input).await?;
+        let file = name.clone();
+        let parsed = tokio::task::spawn_blocking(move || cifar10::parse(&bytes, &file).map(|images| images.len()));
+        let images = parsed.await.map_err(internal)?.map_err(|e| refused("cifar10.path", path, e.to_string()))?;
+        test_images += if *part == Part::Test { images } else { 0 };
+    }
+    if let Some(margins) = spec.margins.as_ref().filter(|margins| margins.images as usize > test_images) {
+        let accepted = format!("at most {test_images}, the images of the test set");
+        return Err(refused("margins.images", &margins.images.to_string(), accepted));
+    }
+    Ok(files.into_iter().map(|(_, name, input)| (name, input)).collect())
+}
+
+async fn read(store: &Store, field: &str, name: &str, input: InputRef) -> Result<Vec<u8>, Status> {
+    match store.get(input.digest).await {
+        Ok(bytes) if bytes.len() as u64 == input.size => Ok(bytes),
+        Ok(bytes) => {
+            let message = format!("{FIELD}[{name:?}].size = {}: the file has {} bytes", input.size, bytes.len());
+            Err(Reason::RequestInvalid.status(message))
+        }
+        Err(StoreError::Missing(digest)) => Err(missing(field, name, &format!("({digest}) is not in the store"))),
+        Err(error) if error.is_loss() => Err(missing(field, name, &error.to_string())),
+        Err(error) => Err(internal(error)),
+    }
+}
+
+fn refused(field: &str, value: &str, accepted: String) -> Status {
+    refused_spec(&SpecError::of(field, &format!("{value:?}"), accepted))
+}
+
+fn missing(field: &str, path: &str, what: &str) -> Status {
+    let message =
+        format!("{field}: {path:?} {what}; upload it with UploadInput and name it in {FIELD} (nadgrid does both)");
+    Reason::InputMissing.status(message)
+}

@@ -1,0 +1,588 @@
+//! What a spec comes to: its jobs, one for each experiment and architecture, and what every member of a job is.
+//!
+//! A grid is index arithmetic: run r of a training job is variant r / seeds, seed r % seeds.
+
+use super::{Basis, Directions, Estimator, Indices, Spec, Wave};
+use crate::architecture::Network;
+use crate::cifar10;
+use crate::directions::published_grid;
+use crate::grid::Grid;
+use crate::ids::{Digest, JobIndex};
+use crate::moments::partial_bytes;
+use crate::runs::runs_bytes;
+use crate::training::{Recipe, RunKey};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Bytes of an image and its label.
+const RECORD_BYTES: u64 = 1 + cifar10::SHAPE.len() as u64;
+
+/// The kinds of experiments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Experiment {
+    /// Gradients of random networks and their covariance.
+    Nads,
+    /// Training runs along directions.
+    Directional,
+    /// Training runs on poisoned images.
+    Poisoning,
+    /// Training runs on images with flipped NADs.
+    Flipping,
+    /// Margins along NADs of trained networks.
+    Margins,
+}
+
+impl Experiment {
+    /// All, in the order in which a sweep lists its jobs.
+    pub const ALL: [Self; 5] = [Self::Nads, Self::Directional, Self::Poisoning, Self::Flipping, Self::Margins];
+
+    /// Its name in specs, results and on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nads => "nads",
+            Self::Directional => "directional",
+            Self::Poisoning => "poisoning",
+            Self::Flipping => "flipping",
+            Self::Margins => "margins",
+        }
+    }
+
+    /// The experiment of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|experiment| experiment.as_str() == name)
+    }
+
+    /// Outputs of its networks: NADs are defined for scalar functions, D(v) has two classes, CIFAR-10 ten.
+    pub const fn outputs(self) -> usize {
+        match self {
+            Self::Nads => 1,
+            Self::Directional => 2,
+            Self::Poisoning | Self::Flipping | Self::Margins => cifar10::CLASSES,
+        }
+    }
+
+    /// Whether it trains on CIFAR-10.
+    pub const fn is_on_images(self) -> bool {
+        matches!(self, Self::Poisoning | Self::Flipping | Self::Margins)
+    }
+
+    /// What its members are called.
+    pub const fn members(self) -> &'static str {
+        match self {
+            Self::Nads => "networks",
+            _ => "runs",
+        }
+    }
+}
+
+impl fmt::Display for Experiment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a worker hands in for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Moments of the members' gradients: D, and gradients per member.
+    Moments {
+        /// Input pixels D.
+        dimension: usize,
+        /// Gradients of every member.
+        points: u64,
+    },
+    /// An outcome for every run, with this many further numbers each.
+    Runs {
+        /// Further numbers.
+        extra: usize,
+    },
+}
+
+impl Payload {
+    /// Bytes of the payload of this many members.
+    pub fn bytes(self, members: u64) -> u64 {
+        match self {
+            Self::Moments { dimension, .. } => partial_bytes(dimension) as u64,
+            Self::Runs { extra } => runs_bytes(members, extra) as u64,
+        }
+    }
+}
+
+/// Where a job finds its NADs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BasisSource {
+    /// It needs none.
+    None,
+    /// In the result of another job of its sweep, for which it waits.
+    Job(JobIndex),
+    /// In the input of this name.
+    Input(String),
+}
+
+/// One job of a sweep: one architecture of one experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobShape {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// The architecture's name.
+    pub architecture: String,
+    /// Members and blocks.
+    pub grid: Grid,
+    /// Input pixels D.
+    pub dimension: usize,
+    /// What a shard yields.
+    pub payload: Payload,
+    /// Its NADs.
+    pub basis: BasisSource,
+    /// Forward passes of one member by the definition; a training run's backward passes not counted.
+    pub forward_passes: u64,
+    /// Multiply-adds of one member.
+    pub multiply_adds: u64,
+    /// Parameters of one network.
+    pub parameters: usize,
+}
+
+impl JobShape {
+    /// Its name within the sweep, for example `nads/lenet`: results lie in a folder of this name.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.experiment, self.architecture)
+    }
+}
+
+/// A file that a spec names, as it lies in the artifact store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRef {
+    /// Bytes.
+    pub size: u64,
+    /// Digest of the bytes.
+    pub digest: Digest,
+}
+
+/// The files that a sweep was submitted with, by name: a path as the spec has it; for a folder, a path, `/` and the
+/// file's name; for an earlier sweep's NADs, [`Upload::Sweep`]'s name.
+pub type Inputs = BTreeMap<String, InputRef>;
+
+/// What a spec wants besides its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// A `.npy` file of directions.
+    Directions {
+        /// The key that names it.
+        field: &'static str,
+        /// The file.
+        path: String,
+        /// Numbers D of a row.
+        dimension: usize,
+        /// The largest row that is used, where rows are chosen.
+        largest: Option<u64>,
+    },
+    /// A folder in CIFAR-10's binary format.
+    Cifar10 {
+        /// The folder.
+        path: String,
+    },
+    /// NADs of an earlier sweep, which the coordinator has.
+    Sweep {
+        /// The key that names it.
+        field: &'static str,
+        /// The sweep's id.
+        sweep: String,
+        /// Of which architecture.
+        architecture: String,
+        /// Numbers D of a row.
+        dimension: usize,
+        /// The largest row that is used, where rows are chosen.
+        largest: Option<u64>,
+    },
+}
+
+impl Upload {
+    /// Its name among the inputs.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Directions { path, .. } | Self::Cifar10 { path } => path.clone(),
+            Self::Sweep { sweep, architecture, .. } => sweep_input(sweep, architecture),
+        }
+    }
+}
+
+fn sweep_input(sweep: &str, architecture: &str) -> String {
+    format!("sweep {sweep}/{}", nads_file(architecture))
+}
+
+/// The artifact that holds an architecture's NADs.
+pub fn nads_file(architecture: &str) -> String {
+    format!("{}/{architecture}/nads.npy", Experiment::Nads)
+}
+
+/// A direction by its coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A plane wave.
+    Wave {
+        /// Cosine or sine.
+        wave: Wave,
+        /// Cycles along rows.
+        k1: i64,
+        /// Cycles along columns.
+        k2: i64,
+    },
+    /// A NAD, 0 being the first.
+    Nad(u64),
+    /// A row of a file.
+    Row(u64),
+    /// A pixel of the flattened input.
+    Pixel(u64),
+    /// A random direction.
+    Random(u64),
+}
+
+/// What distinguishes the runs of a training job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Data along a direction.
+    Direction(Direction),
+    /// Images as they are, beside poisoned ones.
+    Clean,
+    /// Images poisoned from this NAD on.
+    Poisoned(u64),
+    /// Images as they are, beside flipped ones.
+    Original,
+    /// Images with flipped NADs.
+    Flipped,
+    /// Images as they are, for margins.
+    Trained,
+}
+
+/// Its label in results; random numbers are keyed by it.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direction(Direction::Wave { wave: Wave::Cosine, k1, k2 }) => write!(f, "cos {k1} {k2}"),
+            Self::Direction(Direction::Wave { wave: Wave::Sine, k1, k2 }) => write!(f, "sin {k1} {k2}"),
+            Self::Direction(Direction::Nad(index)) => write!(f, "nad {index}"),
+            Self::Direction(Direction::Row(index)) => write!(f, "row {index}"),
+            Self::Direction(Direction::Pixel(index)) => write!(f, "pixel {index}"),
+            Self::Direction(Direction::Random(index)) => write!(f, "random {index}"),
+            Self::Clean => f.write_str("clean"),
+            Self::Poisoned(p) => write!(f, "nad {p}"),
+            Self::Original => f.write_str("original"),
+            Self::Flipped => f.write_str("flipped"),
+            Self::Trained => f.write_str("trained"),
+        }
+    }
+}
+
+impl Directions {
+    /// How many, on an input of `nads` NADs.
+    pub(super) fn len(&self, nads: u64) -> u64 {
+        match self {
+            Self::Dft { frequencies: Some(frequencies), .. } => frequencies.len() as u64,
+            Self::Dft { frequencies: None, .. } => published_grid().count() as u64,
+            Self::Nads { indices: Some(indices), .. } | Self::File { indices, .. } | Self::Pixels { indices } => {
+                indices.len()
+            }
+            Self::Nads { indices: None, .. } => nads,
+            Self::Random { count } => *count,
+        }
+    }
+
+    /// The NADs that they are rows of, if they are.
+    pub(super) fn basis(&self) -> Option<Basis> {
+        match self {
+            Self::Nads { sweep, .. } => Some(Basis { path: None, sweep: sweep.clone() }),
+            Self::File { path, .. } => Some(Basis { path: Some(path.clone()), sweep: None }),
+            Self::Dft { .. } | Self::Pixels { .. } | Self::Random { .. } => None,
+        }
+    }
+
+    /// The direction at a place.
+    fn get(&self, place: u64) -> Option<Direction> {
+        let at = |indices: &Indices| indices.get(place);
+        Some(match self {
+            Self::Dft { frequencies, wave } => {
+                let place = usize::try_from(place).ok()?;
+                let (k1, k2) = match frequencies {
+                    Some(frequencies) => frequencies.get(place).map(|&[k1, k2]| (k1, k2))?,
+                    None => published_grid().nth(place)?,
+                };
+                Direction::Wave { wave: *wave, k1, k2 }
+            }
+            Self::Nads { indices, .. } => Direction::Nad(indices.as_ref().map_or(Some(place), at)?),
+            Self::File { indices, .. } => Direction::Row(at(indices)?),
+            Self::Pixels { indices } => Direction::Pixel(at(indices)?),
+            Self::Random { .. } => Direction::Random(place),
+        })
+    }
+}
+
+/// What a training experiment comes to for one architecture.
+struct Training {
+    variants: u64,
+    seeds: u32,
+    block_size: u32,
+    recipe: Recipe,
+    /// Training and test samples.
+    samples: (u64, u64),
+    /// Further numbers of every run.
+    extra: usize,
+    basis: Option<Basis>,
+}
+
+impl Spec {
+    /// The experiments of this spec.
+    pub fn experiments(&self) -> impl Iterator<Item = Experiment> + '_ {
+        Experiment::ALL.into_iter().filter(|experiment| match experiment {
+            Experiment::Nads => self.nads.is_some(),
+            Experiment::Directional => self.directional.is_some(),
+            Experiment::Poisoning => self.poisoning.is_some(),
+            Experiment::Flipping => self.flipping.is_some(),
+            Experiment::Margins => self.margins.is_some(),
+        })
+    }
+
+    /// The jobs of this sweep, in order: experiment by experiment, each architecture in turn. What training on CIFAR-10 costs
+    /// depends on the files; without them it is that of the full set.
+    ///
+    /// # Panics
+    /// When the spec was not validated.
+    pub fn jobs(&self, inputs: &Inputs) -> Vec<JobShape> {
+        let mut jobs: Vec<JobShape> = Vec::new();
+        for experiment in self.experiments() {
+            for architecture in &self.architectures {
+                let network = self.network(architecture, experiment).expect("validated");
+                jobs.push(match experiment {
+                    Experiment::Nads => self.nads_job(architecture, &network),
+                    _ => self.training_job(experiment, architecture, &network, inputs),
+                });
+            }
+        }
+        jobs
+    }
+
+    fn nads_job(&self, architecture: &str, network: &Network) -> JobShape {
+        let nads = self.nads.as_ref().expect("the spec has it");
+        let (dimension, points) = (self.shape().len(), u64::from(nads.points));
+        let (passes, products) = match nads.estimator {
+            Estimator::CentralDifference => (2 * dimension as u64, network.central_difference_multiply_adds()),
+            // Forward, and backward to the input.
+            Estimator::Autograd => (1, 2 * network.multiply_adds()),
+        };
+        JobShape {
+            experiment: Experiment::Nads,
+            architecture: architecture.to_owned(),
+            grid: Grid { networks: nads.networks, block_size: nads.block_size },
+            dimension,
+            payload: Payload::Moments { dimension, points },
+            basis: BasisSource::None,
+            forward_passes: points * passes,
+            multiply_adds: points * products,
+            parameters: network.parameter_count(),
+        }
+    }
+
+    fn training_job(&self, experiment: Experiment, architecture: &str, network: &Network, inputs: &Inputs) -> JobShape {
+        let training = self.training(experiment, inputs).expect("the spec has it");
+        let runs = training.variants * u64::from(training.seeds);
+        let (train, test) = training.samples;
+        let steps = u64::from(training.recipe.epochs) * train;
+        // A backward pass costs two forward passes; both sets are evaluated at the end.
+        let passes = steps + train + test;
+        JobShape {
+            experiment,
+            architecture: architecture.to_owned(),
+            grid: Grid { networks: runs, block_size: training.block_size },
+            dimension: self.shape().len(),
+            payload: Payload::Runs { extra: training.extra },
+            basis: training.basis.map_or(BasisSource::None, |basis| self.basis_source(&basis, architecture)),
+            forward_passes: passes,
+            multiply_adds: (passes + 2 * steps) * network.multiply_adds(),
+            parameters: network.parameter_count(),
+        }
+    }
+
+    fn training(&self, experiment: Experiment, inputs: &Inputs) -> Option<Training> {
+        let with_images = |variants, (seeds, block_size), recipe: &Recipe, basis: &Basis| Training {
+            variants,
+            seeds,
+            block_size,
+            recipe: *recipe,
+            samples: self.images(inputs),
+            extra: 0,
+            basis: Some(basis.clone()),
+        };
+        Some(match experiment {
+            Experiment::Nads => return None,
+            Experiment::Directional => {
+                let e = self.directional.as_ref()?;
+                Training {
+                    variants: e.directions.len(self.nad_count()),
+                    seeds: e.seeds,
+                    block_size: e.block_size,
+                    recipe: e.training,
+                    samples: (u64::from(e.train_samples), u64::from(e.test_samples)),
+                    extra: 0,
+                    basis: e.directions.basis(),
+                }
+            }
+            Experiment::Poisoning => {
+                let e = self.poisoning.as_ref()?;
+                let variants = e.indices.len() + u64::from(e.clean);
+                with_images(variants, (e.seeds, e.block_size), &e.training, &e.basis)
+            }
+            Experiment::Flipping => {
+                let e = self.flipping.as_ref()?;
+                with_images(2, (e.seeds, e.block_size), &e.training, &e.basis)
+            }
+            Experiment::Margins => {
+                let e = self.margins.as_ref()?;
+                let training = with_images(1, (e.seeds, e.block_size), &e.training, &e.basis);
+                Training { extra: self.subspaces() as usize * e.images as usize, ..training }
+            }
+        })
+    }
+
+    /// The recipe of a training experiment of this spec.
+    pub fn recipe(&self, experiment: Experiment) -> Option<Recipe> {
+        Some(self.training(experiment, &Inputs::new())?.recipe)
+    }
+
+    /// Runs of every architecture in a training experiment.
+    pub(super) fn run_count(&self, experiment: Experiment) -> u64 {
+        let training = self.training(experiment, &Inputs::new());
+        training.map_or(0, |training| training.variants.saturating_mul(u64::from(training.seeds)))
+    }
+
+    /// Variant and key of a run of a training job; `None` when there is no such run.
+    pub fn run(&self, experiment: Experiment, architecture: &str, run: u64) -> Option<(Variant, RunKey)> {
+        let seeds = u64::from(self.training(experiment, &Inputs::new())?.seeds);
+        let variant = self.variant(experiment, run / seeds)?;
+        let key = RunKey {
+            seed: self.seed,
+            experiment: experiment.as_str(),
+            architecture: architecture.to_owned(),
+            variant: variant.to_string(),
+            run: run % seeds,
+        };
+        Some((variant, key))
+    }
+
+    fn variant(&self, experiment: Experiment, place: u64) -> Option<Variant> {
+        match experiment {
+            Experiment::Nads => None,
+            Experiment::Directional => self.directional.as_ref()?.directions.get(place).map(Variant::Direction),
+            Experiment::Poisoning => {
+                let poisoning = self.poisoning.as_ref()?;
+                match (poisoning.clean, place) {
+                    (true, 0) => Some(Variant::Clean),
+                    (clean, place) => poisoning.indices.get(place - u64::from(clean)).map(Variant::Poisoned),
+                }
+            }
+            Experiment::Flipping => [Variant::Original, Variant::Flipped].get(place as usize).copied(),
+            Experiment::Margins => (place == 0).then_some(Variant::Trained),
+        }
+    }
+
+    /// NADs that the sweep's own `nads` gives: min(D, gradients − 1); 0 without that experiment.
+    pub fn nad_count(&self) -> u64 {
+        let gradients = self.nads.as_ref().map_or(1, |nads| nads.networks.saturating_mul(u64::from(nads.points)));
+        (self.shape().len() as u64).min(gradients - 1)
+    }
+
+    /// Blocks of NADs along which margins are measured: all that fit below height x width.
+    pub fn subspaces(&self) -> u64 {
+        let Some(margins) = &self.margins else { return 0 };
+        let (all, size) = ((self.input.height * self.input.width) as u64, u64::from(margins.subspace));
+        all.checked_sub(size).map_or(0, |rest| rest / u64::from(margins.stride.max(1)) + 1)
+    }
+
+    /// Images of the training and of the test set.
+    fn images(&self, inputs: &Inputs) -> (u64, u64) {
+        let files = |test: bool| {
+            let own = self.cifar10_files(inputs).filter(|(part, ..)| (*part == Part::Test) == test);
+            own.map(|(_, _, input)| input.size / RECORD_BYTES).sum::<u64>()
+        };
+        match (files(false), files(true)) {
+            (0, _) | (_, 0) => (50_000, 10_000),
+            both => both,
+        }
+    }
+
+    /// The files of the CIFAR-10 folder among the inputs, in the order of their names.
+    pub fn cifar10_files<'a>(&'a self, inputs: &'a Inputs) -> impl Iterator<Item = (Part, &'a str, &'a InputRef)> {
+        let folder = self.cifar10.as_ref().map(|images| format!("{}/", images.path));
+        inputs.iter().filter_map(move |(name, input)| {
+            let file = name.strip_prefix(folder.as_deref()?)?;
+            let part = if file == cifar10::TEST_FILE { Part::Test } else { Part::Train };
+            Some((part, name.as_str(), input))
+        })
+    }
+
+    fn basis_source(&self, basis: &Basis, architecture: &str) -> BasisSource {
+        match (&basis.path, &basis.sweep) {
+            (Some(path), _) => BasisSource::Input(path.clone()),
+            (None, Some(sweep)) => BasisSource::Input(sweep_input(sweep, architecture)),
+            (None, None) => {
+                // The jobs of `nads` come first, in the order of the architectures.
+                let place = self.architectures.iter().position(|name| name == architecture).unwrap_or_default();
+                BasisSource::Job(JobIndex(place as u32))
+            }
+        }
+    }
+
+    /// Everything that must be uploaded or known to the coordinator before this spec can run.
+    pub fn uploads(&self) -> Vec<Upload> {
+        let (all, one_channel) = (self.shape().len(), self.input.height * self.input.width);
+        let mut uploads = Vec::new();
+        if let Some(e) = &self.directional {
+            let largest = match &e.directions {
+                Directions::Nads { indices, .. } => indices.as_ref().and_then(Indices::largest),
+                Directions::File { indices, .. } => indices.largest(),
+                _ => None,
+            };
+            if let Some(basis) = e.directions.basis() {
+                self.want("directional.directions", &basis, all, largest, &mut uploads);
+            }
+        }
+        if let Some(e) = &self.poisoning {
+            let largest = e.indices.largest().map(|p| p + 1);
+            self.want("poisoning.basis", &e.basis, one_channel, largest, &mut uploads);
+        }
+        if let Some(e) = &self.flipping {
+            self.want("flipping.basis", &e.basis, one_channel, None, &mut uploads);
+        }
+        if let Some(e) = &self.margins {
+            self.want("margins.basis", &e.basis, one_channel, None, &mut uploads);
+        }
+        let trains_on_images = self.poisoning.is_some() || self.flipping.is_some() || self.margins.is_some();
+        if let Some(images) = self.cifar10.as_ref().filter(|_| trains_on_images) {
+            uploads.push(Upload::Cifar10 { path: images.path.clone() });
+        }
+        uploads
+    }
+
+    fn want(&self, field: &'static str, basis: &Basis, dimension: usize, largest: Option<u64>, to: &mut Vec<Upload>) {
+        if let Some(path) = basis.path.clone() {
+            to.push(Upload::Directions { field, path, dimension, largest });
+        } else if let Some(sweep) = &basis.sweep {
+            to.extend(self.architectures.iter().map(|architecture| Upload::Sweep {
+                field,
+                sweep: sweep.clone(),
+                architecture: architecture.clone(),
+                dimension,
+                largest,
+            }));
+        }
+    }
+}
+
+/// Half of a labelled set of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// To train on.
+    Train,
+    /// To test with.
+    Test,
+}

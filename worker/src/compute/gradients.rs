@@ -1,0 +1,117 @@
+//! A block of random networks: their gradients at every point, reduced to moments.
+
+use super::{Engine, Job, of_kernel};
+use crate::board::Fault;
+use crate::device::Evaluation;
+use crate::population::{self, Derivative, Sampling, memory};
+use nadgrid_core::architecture::Shape;
+use nadgrid_core::moments::Moments;
+use nadgrid_core::random::evaluation_point;
+use nadgrid_core::spec::{Estimator, Nads};
+use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
+use nadgrid_proto::v1::FailureKind;
+use std::ops::Range;
+
+/// Blocks of gradients on one device.
+pub(super) struct Gradients {
+    engine: Engine,
+    prepared: Option<Prepared>,
+}
+
+/// What architecture, input and estimator decide.
+struct Prepared {
+    of: (String, Shape, Estimator),
+    kernel: Kernel,
+}
+
+/// nadgrid's own kernels.
+enum Kernel {
+    Difference(Box<CentralDifference>),
+    Autograd(Box<Trainer>),
+}
+
+impl Gradients {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine, prepared: None }
+    }
+
+    /// The moments of the gradients of `members`: of each member at each point in turn.
+    pub(super) fn block(&mut self, job: &Job, members: Range<u64>) -> Result<Moments, Fault> {
+        let nads = job.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
+        let dimension = job.shape.dimension;
+        let points: Vec<Vec<f32>> =
+            (0..u64::from(nads.points)).map(|index| evaluation_point(job.spec.seed, index, dimension)).collect();
+        match self.engine.evaluation {
+            Evaluation::Patch => self.by_kernels(job, nads, members, &points),
+            Evaluation::Dense => self.by_populations(job, nads, members, &points),
+        }
+    }
+
+    fn by_kernels(
+        &mut self,
+        job: &Job,
+        nads: &Nads,
+        members: Range<u64>,
+        points: &[Vec<f32>],
+    ) -> Result<Moments, Fault> {
+        let (seed, architecture, step) = (job.spec.seed, job.shape.architecture.as_str(), nads.step as f32);
+        let draw = |member, parameters: &mut [f32]| job.network.initialise(seed, architecture, member, parameters);
+        let block = match self.kernel(job, nads.estimator)? {
+            Kernel::Difference(kernel) => {
+                block_moments(&job.network, members, points, draw, |p, point, out| kernel.gradient(p, point, step, out))
+            }
+            Kernel::Autograd(kernel) => {
+                block_moments(&job.network, members, points, draw, |p, point, out| kernel.gradient_at(p, point, out))
+            }
+        };
+        block.map_err(|e| of_kernel(&e))
+    }
+
+    fn kernel(&mut self, job: &Job, estimator: Estimator) -> Result<&mut Kernel, Fault> {
+        let of = (job.shape.architecture.clone(), job.network.input(), estimator);
+        let prepared = match self.prepared.take().filter(|prepared| prepared.of == of) {
+            Some(prepared) => prepared,
+            None => {
+                let kernel = match estimator {
+                    Estimator::CentralDifference => {
+                        CentralDifference::new(&job.network).map(|kernel| Kernel::Difference(Box::new(kernel)))
+                    }
+                    Estimator::Autograd => Trainer::new(&job.network).map(|kernel| Kernel::Autograd(Box::new(kernel))),
+                };
+                Prepared { of, kernel: kernel.map_err(|e| of_kernel(&e))? }
+            }
+        };
+        Ok(&mut self.prepared.insert(prepared).kernel)
+    }
+
+    fn by_populations(
+        &self,
+        job: &Job,
+        nads: &Nads,
+        members: Range<u64>,
+        points: &[Vec<f32>],
+    ) -> Result<Moments, Fault> {
+        let device = self.engine.device;
+        let derivative = match nads.estimator {
+            Estimator::CentralDifference => Derivative::Difference { step: nads.step as f32 },
+            Estimator::Autograd => Derivative::Autograd,
+        };
+        let sampling = Sampling {
+            network: &job.network,
+            device,
+            precision: job.spec.precision,
+            seed: job.spec.seed,
+            architecture: &job.shape.architecture,
+            derivative,
+            budget: memory::budget(device),
+        };
+        let dimension = job.shape.dimension;
+        let mut rows = vec![0.0; (members.end - members.start) as usize * points.len() * dimension];
+        for (place, point) in points.iter().enumerate() {
+            let block = population::block_gradients(&sampling, members.clone(), point).map_err(|e| e.fault(device))?;
+            let own = rows.chunks_exact_mut(dimension).skip(place).step_by(points.len());
+            own.zip(block.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
+        }
+        Ok(moments(&rows, dimension))
+    }
+}

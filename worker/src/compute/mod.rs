@@ -1,0 +1,183 @@
+//! One shard's arithmetic: gradients folded to moments along the fixed tree, or training runs in a row.
+//!
+//! Deliberately absent: threads and messages. A shard computed twice gives the same bits.
+
+mod basis;
+mod gradients;
+mod runs;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use crate::board::Fault;
+use crate::device::{Evaluation, Machine};
+use crate::inputs::Inputs;
+use gradients::Gradients;
+use nadgrid_core::architecture::Network;
+use nadgrid_core::grid::{Grid, Node};
+use nadgrid_core::moments::Moments;
+use nadgrid_core::numerics::Precision;
+use nadgrid_core::runs::{Outcome, to_bytes};
+use nadgrid_core::spec::{self, JobShape, Payload, Spec};
+use nadgrid_core::tree::{Fold, TreeError};
+use nadgrid_kernels::KernelError;
+use nadgrid_proto::v1::{FailureKind, Shard, ShardInput};
+use runs::Runs;
+use std::ops::Range;
+use std::sync::Arc;
+use tch::Device;
+
+/// A shard, understood.
+#[derive(Debug)]
+pub struct Job {
+    spec: Spec,
+    shape: JobShape,
+    network: Network,
+    node: Node,
+    /// Sweep and place of the job in it: what is prepared for one shard serves the next.
+    of: (String, u32),
+    inputs: Vec<ShardInput>,
+}
+
+impl Job {
+    /// What a shard of this spec asks for.
+    ///
+    /// # Errors
+    /// A fault of the spec where it cannot be built, of the task where the shard is none of its job.
+    pub fn new(spec: &str, shard: &Shard, inputs: &[ShardInput]) -> Result<Self, Fault> {
+        let wrong = |message: String| Fault::new(FailureKind::Spec, message);
+        let foreign = |message: String| Fault::new(FailureKind::Task, message);
+        let spec = Spec::from_toml(spec).map_err(|e| wrong(e.to_string()))?;
+        // Costs depend on the images' number, blocks do not.
+        let mut jobs = spec.jobs(&spec::Inputs::new());
+        let count = jobs.len();
+        let shape = match (shard.job as usize) < count {
+            true => jobs.swap_remove(shard.job as usize),
+            false => return Err(foreign(format!("job {} of {count}", shard.job))),
+        };
+        let network = spec.network(&shape.architecture, shape.experiment).map_err(|e| wrong(e.to_string()))?;
+        let total = shape.grid.blocks();
+        let node = shard.to_core(total).map(|shard| shard.node);
+        let node = node.ok_or_else(|| foreign(format!("blocks {:?} are no shard of {total}", shard.range())))?;
+        Ok(Self { spec, shape, network, node, of: (shard.sweep_id.clone(), shard.job), inputs: inputs.to_vec() })
+    }
+
+    /// Its name, for example `nads/lenet`.
+    pub fn name(&self) -> String {
+        self.shape.name()
+    }
+
+    /// The sweep's precision.
+    pub fn precision(&self) -> Precision {
+        self.spec.precision
+    }
+
+    /// Networks or runs of the shard.
+    pub fn members(&self) -> u64 {
+        let members = self.members_of(self.node.blocks(self.grid().blocks()));
+        members.end - members.start
+    }
+
+    fn grid(&self) -> Grid {
+        self.shape.grid
+    }
+
+    fn members_of(&self, blocks: Range<u64>) -> Range<u64> {
+        self.grid().members(blocks)
+    }
+}
+
+/// Whoever waits for a shard.
+pub trait Watcher {
+    /// Whether its result is still wanted; asked often.
+    fn wants(&self) -> bool;
+    /// Another block is computed.
+    fn block_done(&self);
+}
+
+/// What a shard yields.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Yield {
+    /// Moments of gradients.
+    Moments(Moments),
+    /// Outcomes of training runs, with this many further numbers each.
+    Runs(Vec<Outcome>, usize),
+}
+
+impl Yield {
+    /// As it is uploaded.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Moments(moments) => moments.to_bytes(),
+            Self::Runs(runs, extra) => to_bytes(runs, *extra),
+        }
+    }
+}
+
+/// Computes shards on one device, and keeps between them what only the job decides.
+pub struct Evaluator {
+    gradients: Gradients,
+    runs: Runs,
+}
+
+/// The device of an evaluator and how it computes there.
+#[derive(Clone, Copy, Debug)]
+struct Engine {
+    device: Device,
+    evaluation: Evaluation,
+}
+
+impl Evaluator {
+    /// An evaluator on this machine.
+    pub fn new(machine: &Machine, inputs: Arc<Inputs>) -> Self {
+        let engine = Engine { device: machine.device, evaluation: machine.evaluation };
+        Self { gradients: Gradients::new(engine), runs: Runs::new(engine, inputs) }
+    }
+
+    /// What a shard yields; `None` when it is not wanted any more.
+    ///
+    /// # Errors
+    /// A [`Fault`] with the kind that tells who is to blame.
+    pub fn shard(&mut self, job: &Job, watcher: &dyn Watcher) -> Result<Option<Yield>, Fault> {
+        let blocks = |evaluator: &mut Self, members| match job.shape.payload {
+            Payload::Moments { .. } => evaluator.gradients.block(job, members).map(|m| Some(Yield::Moments(m))),
+            Payload::Runs { extra } => {
+                let runs = evaluator.runs.block(job, members, &|| watcher.wants())?;
+                Ok(runs.map(|runs| Yield::Runs(runs, extra)))
+            }
+        };
+        let total = job.grid().blocks();
+        let mut fold = Fold::below(job.node, total, merge);
+        let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
+        for block in job.node.blocks(total) {
+            let Some(yielded) = blocks(self, job.members_of(block..block + 1))? else { return Ok(None) };
+            fold.push(Node::block(block), yielded).map_err(disorder)?;
+            watcher.block_done();
+            if !watcher.wants() {
+                return Ok(None);
+            }
+        }
+        fold.finish(job.node).map(Some).map_err(disorder)
+    }
+}
+
+/// Blocks of one job yield one kind.
+fn merge(left: Yield, right: Yield) -> Yield {
+    match (left, right) {
+        (Yield::Moments(left), Yield::Moments(right)) => Yield::Moments(left.merge(&right)),
+        (Yield::Runs(mut left, extra), Yield::Runs(right, _)) => {
+            left.extend(right);
+            Yield::Runs(left, extra)
+        }
+        (left, _) => left,
+    }
+}
+
+/// An architecture that this program's kernels lack may be known to another's; an overflow is the shard's own.
+fn of_kernel(error: &KernelError) -> Fault {
+    let kind = match error {
+        KernelError::Unsupported { .. } => FailureKind::Unfit,
+        KernelError::NotFinite { .. } => FailureKind::Task,
+    };
+    Fault::new(kind, error.to_string())
+}

@@ -1,0 +1,263 @@
+//! A block of training runs: trained by nadgrid's own kernels one after the other, or together as a population on libtorch.
+
+use super::samples::{Samples, Source};
+use super::{Engine, Job, of_kernel};
+use crate::board::Fault;
+use crate::device::Evaluation;
+use crate::inputs::Inputs;
+use crate::population::{self, Training, memory};
+use nadgrid_core::architecture::Network;
+use nadgrid_core::cifar10;
+use nadgrid_core::dataset::Dataset;
+use nadgrid_core::deepfool::{self, Limits};
+use nadgrid_core::runs::Outcome;
+use nadgrid_core::spec::Variant;
+use nadgrid_core::text;
+use nadgrid_core::training::{Classifier, Ending, Recipe, RunKey, score};
+use nadgrid_kernels::Trainer;
+use nadgrid_proto::v1::FailureKind;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes that a lane's trainer may take: the batch is the user's, memory is not narrowed below one run.
+const TRAINER_BUDGET: u64 = 16 << 30;
+
+/// Blocks of runs on one device.
+pub(super) struct Runs {
+    engine: Engine,
+    inputs: Arc<Inputs>,
+    prepared: Option<Prepared>,
+}
+
+/// What the job decides.
+struct Prepared {
+    of: (String, u32),
+    source: Source,
+    trainer: Option<Box<Trainer>>,
+}
+
+/// A run before it is trained.
+struct Planned {
+    key: RunKey,
+    samples: Samples,
+}
+
+impl Runs {
+    pub(super) fn new(engine: Engine, inputs: Arc<Inputs>) -> Self {
+        Self { engine, inputs, prepared: None }
+    }
+
+    /// The outcomes of the runs `members`; `None` when `wanted`, asked after every batch, says no.
+    pub(super) fn block(
+        &mut self,
+        job: &Job,
+        members: Range<u64>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<Outcome>>, Fault> {
+        let missing = || Fault::new(FailureKind::Spec, format!("the spec has no {}", job.shape.experiment));
+        let recipe = job.spec.recipe(job.shape.experiment).ok_or_else(missing)?;
+        let runs: Option<Vec<(Variant, RunKey)>> =
+            members.map(|run| job.spec.run(job.shape.experiment, &job.shape.architecture, run)).collect();
+        let runs = runs.ok_or_else(missing)?;
+        match self.engine.evaluation {
+            Evaluation::Patch => self.by_kernels(job, &recipe, runs, wanted),
+            Evaluation::Dense => self.by_population(job, &recipe, runs, wanted),
+        }
+    }
+
+    fn prepared(&mut self, job: &Job) -> Result<&mut Prepared, Fault> {
+        let prepared = match self.prepared.take().filter(|prepared| prepared.of == job.of) {
+            Some(prepared) => prepared,
+            None => Prepared { of: job.of.clone(), source: Source::new(job, &self.inputs)?, trainer: None },
+        };
+        Ok(self.prepared.insert(prepared))
+    }
+
+    fn by_kernels(
+        &mut self,
+        job: &Job,
+        recipe: &Recipe,
+        runs: Vec<(Variant, RunKey)>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<Outcome>>, Fault> {
+        let Prepared { source, trainer, .. } = self.prepared(job)?;
+        let trainer = match trainer {
+            Some(trainer) => trainer,
+            None => trainer.insert(Box::new(new_trainer(&job.network, recipe)?)),
+        };
+        let mut outcomes = Vec::with_capacity(runs.len());
+        for (variant, key) in runs {
+            let began = Instant::now();
+            let Samples { train, test } = source.samples(job, variant, &key)?;
+            let ending = trainer.train(&key, recipe, &train, &mut || wanted());
+            let scores = match ending {
+                Ending::Stopped => return Ok(None),
+                Ending::Diverged { .. } => None,
+                Ending::Finished => Some([never(score(&mut **trainer, &train)), never(score(&mut **trainer, &test))]),
+            };
+            let mut outcome = outcome(ending, scores, recipe);
+            let Some(extra) = measure(job, source, scores.map(|_| &mut **trainer), wanted).map_err(|e| match e {})?
+            else {
+                return Ok(None);
+            };
+            outcome.extra = extra;
+            outcome.seconds = began.elapsed().as_secs_f64();
+            outcomes.push(outcome);
+        }
+        Ok(Some(outcomes))
+    }
+
+    fn by_population(
+        &mut self,
+        job: &Job,
+        recipe: &Recipe,
+        runs: Vec<(Variant, RunKey)>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<Outcome>>, Fault> {
+        let began = Instant::now();
+        let device = self.engine.device;
+        let source = &self.prepared(job)?.source;
+        let planned: Result<Vec<Planned>, Fault> = shared(runs, |variant, key| source.samples(job, variant, key));
+        let planned = planned?;
+        let keys: Vec<RunKey> = planned.iter().map(|run| run.key.clone()).collect();
+        let data = |part: fn(&Samples) -> &Dataset| planned.iter().map(|run| part(&run.samples)).collect::<Vec<_>>();
+        let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
+        let training = Training {
+            network: &job.network,
+            device,
+            precision: job.spec.precision,
+            recipe,
+            keys: &keys,
+            data: &train,
+            budget: memory::budget(device),
+        };
+        let fault = |e: population::PopulationError| e.fault(device);
+        let Some(trained) = population::train(&training, wanted).map_err(fault)? else { return Ok(None) };
+        let (on_train, on_test) = (trained.evaluate(&train).map_err(fault)?, trained.evaluate(&test).map_err(fault)?);
+        let mut outcomes = Vec::with_capacity(keys.len());
+        for (run, ending) in trained.endings().iter().enumerate() {
+            let scores = (*ending == Ending::Finished).then(|| [on_train[run], on_test[run]]);
+            let mut outcome = outcome(*ending, scores, recipe);
+            let mut member = scores.map(|_| trained.member(run)).transpose().map_err(fault)?;
+            let Some(extra) = measure(job, source, member.as_mut(), wanted).map_err(fault)? else { return Ok(None) };
+            outcome.extra = extra;
+            outcomes.push(outcome);
+        }
+        // Runs of a population share its time.
+        let each = began.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
+        outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);
+        Ok(Some(outcomes))
+    }
+}
+
+/// Runs with their samples. Runs of one variant on images share them.
+fn shared(
+    runs: Vec<(Variant, RunKey)>,
+    samples: impl Fn(Variant, &RunKey) -> Result<Samples, Fault>,
+) -> Result<Vec<Planned>, Fault> {
+    let mut planned: Vec<(Variant, Planned)> = Vec::with_capacity(runs.len());
+    for (variant, key) in runs {
+        let alike = planned.iter().find(|(known, _)| *known == variant && !matches!(variant, Variant::Direction(_)));
+        let samples = match alike {
+            Some((_, run)) => run.samples.clone(),
+            None => samples(variant, &key)?,
+        };
+        planned.push((variant, Planned { key, samples }));
+    }
+    Ok(planned.into_iter().map(|(_, run)| run).collect())
+}
+
+fn new_trainer(network: &Network, recipe: &Recipe) -> Result<Trainer, Fault> {
+    let needed = Trainer::bytes(network, recipe.batch_size as usize);
+    if needed > TRAINER_BUDGET {
+        let message = format!(
+            "training.batch_size = {}: a run takes {} ({needed} bytes), a lane has {} ({TRAINER_BUDGET} bytes)",
+            recipe.batch_size,
+            text::bytes(needed),
+            text::bytes(TRAINER_BUDGET)
+        );
+        return Err(Fault::new(FailureKind::Spec, message));
+    }
+    Trainer::new(network).map_err(|e| of_kernel(&e))
+}
+
+/// Accuracies and losses on the training and the test samples, unless the run diverged.
+fn outcome(ending: Ending, scores: Option<[(f64, f64); 2]>, recipe: &Recipe) -> Outcome {
+    match (ending, scores) {
+        (Ending::Diverged { epochs, step }, _) => Outcome::diverged(epochs, step),
+        (_, Some([(train_accuracy, train_loss), (test_accuracy, test_loss)])) => Outcome {
+            train_accuracy,
+            test_accuracy,
+            train_loss,
+            test_loss,
+            epochs: recipe.epochs,
+            ..Outcome::default()
+        },
+        (_, None) => Outcome::default(),
+    }
+}
+
+/// What the experiment measures on the trained network: margins in every block, image by image, in units of pixels in [0, 1].
+/// Not numbers where there is no network; `None` when the shard is not wanted any more.
+fn measure<C: Classifier>(
+    job: &Job,
+    source: &Source,
+    network: Option<&mut C>,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Option<Vec<f64>>, C::Error> {
+    let (Some(margins), Some(images)) = (&job.spec.margins, source.test_images()) else { return Ok(Some(Vec::new())) };
+    if source.subspaces().is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let (count, dimension) = (margins.images as usize, images.dimension);
+    let Some(network) = network else { return Ok(Some(vec![f64::NAN; count * source.subspaces().len()])) };
+    let mut network = OnPixels(network);
+    let mut all = Vec::with_capacity(count * source.subspaces().len());
+    for subspace in source.subspaces() {
+        let inputs = &images.inputs[..count.min(images.len()) * dimension];
+        let mut found = deepfool::margins(&mut network, inputs, dimension, subspace, &Limits::PUBLISHED)?;
+        found.resize(count, f64::NAN);
+        all.extend(found);
+        if !wanted() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(all))
+}
+
+/// A network that was trained on normalised images, as a function of pixels in [0, 1].
+struct OnPixels<'a, C>(&'a mut C);
+
+impl<C: Classifier> OnPixels<'_, C> {
+    fn normalised(inputs: &[f32]) -> Vec<f32> {
+        let dimension = cifar10::SHAPE.len();
+        let labels = vec![0; inputs.len() / dimension];
+        let mut data = Dataset { dimension, inputs: inputs.to_vec(), labels };
+        cifar10::normalise(&mut data);
+        data.inputs
+    }
+}
+
+impl<C: Classifier> Classifier for OnPixels<'_, C> {
+    type Error = C::Error;
+
+    fn logits(&mut self, inputs: &[f32]) -> Result<Vec<f32>, C::Error> {
+        self.0.logits(&Self::normalised(inputs))
+    }
+
+    fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, C::Error> {
+        let mut gradients = self.0.input_gradients(&Self::normalised(inputs), cotangents)?;
+        let plane = cifar10::SHAPE.height * cifar10::SHAPE.width;
+        for (place, values) in gradients.chunks_exact_mut(plane).enumerate() {
+            let deviation = cifar10::STD[place % cifar10::STD.len()];
+            values.iter_mut().for_each(|value| *value /= deviation);
+        }
+        Ok(gradients)
+    }
+}
+
+/// The kernels cannot fail.
+fn never<T>(result: Result<T, std::convert::Infallible>) -> T {
+    result.unwrap_or_else(|error| match error {})
+}

@@ -1,0 +1,161 @@
+//! What a training job's runs are trained and tested on: made from keys, or from images and NADs.
+//!
+//! NADs and images are fetched and prepared once for a job. Deliberately absent: training.
+
+use super::Job;
+use super::basis::Matrix;
+use crate::board::Fault;
+use crate::inputs::Inputs;
+use nadgrid_core::cifar10::{self, Images};
+use nadgrid_core::dataset::Dataset;
+use nadgrid_core::directions::{self, on_each_channel};
+use nadgrid_core::spec::{Direction, Directional, Experiment, Margins, Spec, Variant, Wave};
+use nadgrid_core::training::RunKey;
+use nadgrid_kernels::data::{Flip, complete, directional, poison};
+use nadgrid_proto::v1::FailureKind;
+use std::sync::Arc;
+
+/// A run's samples.
+#[derive(Clone)]
+pub(super) struct Samples {
+    pub(super) train: Arc<Dataset>,
+    pub(super) test: Arc<Dataset>,
+}
+
+/// What all runs of a job share.
+pub(super) struct Source {
+    basis: Option<Matrix>,
+    flip: Option<Flip>,
+    /// With pixels in [0, 1].
+    images: Option<Samples>,
+    /// For margins, an orthonormal basis of every block, rows of D numbers.
+    subspaces: Vec<Vec<f64>>,
+}
+
+fn wrong(message: String) -> Fault {
+    Fault::new(FailureKind::Spec, message)
+}
+
+impl Source {
+    /// Fetches and prepares what a job needs.
+    ///
+    /// # Errors
+    /// A fault of the spec where files do not fit it, and those of fetching.
+    pub(super) fn new(job: &Job, inputs: &Inputs) -> Result<Self, Fault> {
+        let of = |role: &str| job.inputs.iter().filter(|input| input.role == role).cloned().collect::<Vec<_>>();
+        let basis = match of("basis").first() {
+            Some(input) => {
+                let matrix = Matrix::parse(&inputs.get(input)?);
+                Some(matrix.map_err(|e| wrong(format!("the file {:?}: {e}", input.name)))?)
+            }
+            None => None,
+        };
+        let images = |role: &str| -> Result<Arc<Dataset>, Fault> {
+            let mut files = Vec::new();
+            for input in of(role) {
+                files.push(cifar10::parse(&inputs.get(&input)?, &input.name).map_err(|e| wrong(e.to_string()))?);
+            }
+            Ok(Arc::new(Images::concat(files).dataset()))
+        };
+        let experiment = job.shape.experiment;
+        let images = match experiment.is_on_images() {
+            true => Some(Samples { train: images("train")?, test: images("test")? }),
+            false => None,
+        };
+        let mut source = Self { basis, flip: None, images, subspaces: Vec::new() };
+        match (experiment, &job.spec.margins) {
+            (Experiment::Flipping, _) => source.flip = Some(Flip::new(&source.complete(&job.spec)?)),
+            (Experiment::Margins, Some(margins)) => source.subspaces = source.blocks(&job.spec, margins)?,
+            _ => {}
+        }
+        Ok(source)
+    }
+
+    fn basis(&self) -> Result<&Matrix, Fault> {
+        self.basis.as_ref().ok_or_else(|| Fault::new(FailureKind::Task, "the shard came without its NADs"))
+    }
+
+    /// An orthonormal basis of one channel whose first rows are the NADs.
+    fn complete(&self, spec: &Spec) -> Result<nadgrid_kernels::data::Basis, Fault> {
+        let plane = spec.input.height * spec.input.width;
+        complete(&self.basis()?.numbers, plane).map_err(|e| wrong(format!("the basis: {e}")))
+    }
+
+    /// The NADs of every block, each on every channel.
+    fn blocks(&self, spec: &Spec, margins: &Margins) -> Result<Vec<Vec<f64>>, Fault> {
+        let basis = self.complete(spec)?;
+        let (plane, size) = (basis.dimension(), margins.subspace as usize);
+        let block = |place: u64| {
+            let first = place as usize * margins.stride as usize;
+            on_each_channel(&basis.rows()[first * plane..][..size * plane], plane, spec.input.channels)
+        };
+        Ok((0..spec.subspaces()).map(block).collect())
+    }
+
+    /// The blocks of NADs along which margins are measured.
+    pub(super) fn subspaces(&self) -> &[Vec<f64>] {
+        &self.subspaces
+    }
+
+    /// The test images as they are, for margins.
+    pub(super) fn test_images(&self) -> Option<&Dataset> {
+        self.images.as_ref().map(|images| &*images.test)
+    }
+
+    /// A run's samples.
+    ///
+    /// # Errors
+    /// A fault of the spec where NADs do not fit it.
+    pub(super) fn samples(&self, job: &Job, variant: Variant, key: &RunKey) -> Result<Samples, Fault> {
+        match (variant, &job.spec.directional) {
+            (Variant::Direction(direction), Some(experiment)) => {
+                let v = self.direction(job, direction, key)?;
+                let Directional { offset, sigma, train_samples, test_samples, .. } = *experiment;
+                let part = |name, samples| Arc::new(directional(key, name, &v, offset, sigma, samples as usize));
+                Ok(Samples { train: part("train", train_samples), test: part("test", test_samples) })
+            }
+            _ => self.on_images(job, variant),
+        }
+    }
+
+    fn direction(&self, job: &Job, direction: Direction, key: &RunKey) -> Result<Vec<f32>, Fault> {
+        let shape = job.network.input();
+        let found = match direction {
+            Direction::Wave { wave: Wave::Cosine, k1, k2 } => return Ok(directions::dft_cosine(shape, k1, k2)),
+            Direction::Wave { wave: Wave::Sine, k1, k2 } => directions::dft_sine(shape, k1, k2),
+            Direction::Pixel(index) => directions::pixel(shape, index as usize),
+            // One direction for all runs of this place: the stream is that of its first run.
+            Direction::Random(_) => {
+                return Ok(directions::random(shape, RunKey { run: 0, ..key.clone() }.stream("direction")));
+            }
+            Direction::Nad(index) | Direction::Row(index) => {
+                let basis = self.basis()?;
+                let row = basis.row(index);
+                let row = row.ok_or_else(|| wrong(format!("direction {index}: the file has {} rows", basis.rows)))?;
+                directions::normalised(row, shape.len())
+            }
+        };
+        found.map_err(|e| wrong(format!("direction {}: {e}", Variant::Direction(direction))))
+    }
+
+    fn on_images(&self, job: &Job, variant: Variant) -> Result<Samples, Fault> {
+        let images =
+            self.images.as_ref().ok_or_else(|| Fault::new(FailureKind::Task, "the shard came without images"))?;
+        let (mut train, mut test) = ((*images.train).clone(), (*images.test).clone());
+        match variant {
+            Variant::Poisoned(p) => {
+                let epsilon = job.spec.poisoning.as_ref().map_or(0.0, |poisoning| poisoning.epsilon);
+                poison(&mut train, &self.basis()?.numbers, p as usize, epsilon).map_err(|e| wrong(e.to_string()))?;
+            }
+            Variant::Flipped => {
+                if let Some(flip) = &self.flip {
+                    flip.apply(&mut train).and_then(|()| flip.apply(&mut test)).map_err(|e| wrong(e.to_string()))?;
+                }
+            }
+            Variant::Direction(_) | Variant::Clean | Variant::Original | Variant::Trained => {}
+        }
+        cifar10::normalise(&mut train);
+        cifar10::normalise(&mut test);
+        Ok(Samples { train: Arc::new(train), test: Arc::new(test) })
+    }
+}

@@ -1,0 +1,98 @@
+//! The files that shards need: fetched from the coordinator by digest, once, and kept for the shards to come.
+//!
+//! Lanes call it and wait: without its NADs or images a shard cannot begin. Deliberately absent: files on disk.
+
+use crate::backoff::Backoff;
+use crate::board::Fault;
+use crate::endpoint;
+use nadgrid_proto::chunks::Assembler;
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::FailureKind;
+use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tonic::Status;
+
+/// Bytes that are kept at most; what was used longest ago goes first.
+const KEPT_BYTES: u64 = 1 << 30;
+/// Bytes of one file at most.
+const MOST_BYTES: u64 = 1 << 30;
+/// How long a file is asked for while the coordinator is away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Files by digest, the one used last at the end.
+#[derive(Debug)]
+pub struct Inputs {
+    url: String,
+    kept: Mutex<Vec<(String, Arc<Vec<u8>>)>>,
+}
+
+impl Inputs {
+    /// Files of the coordinator at this address.
+    pub fn of(url: &str) -> Self {
+        Self { url: url.to_owned(), kept: Mutex::default() }
+    }
+
+    /// The bytes of a file. Other lanes that want one wait meanwhile, so that each is fetched once.
+    ///
+    /// # Errors
+    /// A passing fault when the coordinator does not answer, one of the task when it has no such file.
+    pub fn get(&self, input: &v1::ShardInput) -> Result<Arc<Vec<u8>>, Fault> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|(digest, _)| *digest == input.digest);
+        let entry = match found {
+            Some(place) => kept.remove(place),
+            None => (input.digest.clone(), Arc::new(self.fetch(input)?)),
+        };
+        let bytes = entry.1.clone();
+        kept.push(entry);
+        let size = |kept: &[(String, Arc<Vec<u8>>)]| kept.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        while kept.len() > 1 && size(&kept) > KEPT_BYTES {
+            kept.remove(0);
+        }
+        Ok(bytes)
+    }
+
+    /// Keeps a file as if it had been fetched.
+    #[cfg(test)]
+    pub(crate) fn keep(&self, digest: &str, bytes: Vec<u8>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((digest.to_owned(), Arc::new(bytes)));
+    }
+
+    fn fetch(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Fault> {
+        let transient = |message: String| {
+            Fault::new(FailureKind::Transient, format!("the file {:?} could not be fetched: {message}", input.name))
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| transient(e.to_string()))?;
+        let mut backoff = Backoff::new(PATIENCE);
+        loop {
+            let status = match runtime.block_on(self.attempt(input)) {
+                Ok(bytes) => {
+                    tracing::info!(name = input.name, bytes = bytes.len(), "fetched");
+                    return Ok(bytes);
+                }
+                Err(status) => status,
+            };
+            let reason = endpoint::reason(&status);
+            if Reason::InputMissing.is_of(&status) || endpoint::is_final(&status) {
+                return Err(Fault::new(FailureKind::Task, format!("the file {:?}: {reason}", input.name)));
+            }
+            let Some(wait) = backoff.wait() else { return Err(transient(reason)) };
+            std::thread::sleep(wait);
+        }
+    }
+
+    async fn attempt(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Status> {
+        let channel = endpoint::channel(&self.url).map_err(|e| Status::unavailable(e.to_string()))?;
+        let request = v1::ReadInputRequest { digest: input.digest.clone() };
+        let mut parts = WorkerServiceClient::new(channel).read_input(request).await?.into_inner();
+        let damaged = |e: nadgrid_proto::chunks::ChunkError| Reason::PayloadDamaged.status(e.to_string());
+        let mut assembler = Assembler::new(input.size, MOST_BYTES, &input.digest).map_err(damaged)?;
+        while let Some(part) = parts.message().await? {
+            assembler.push(&part.data).map_err(damaged)?;
+        }
+        assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
+    }
+}
