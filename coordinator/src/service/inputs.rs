@@ -2,6 +2,7 @@
 //!
 //! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
 
+use super::next_message;
 use crate::artifacts::{Store, StoreError};
 use crate::desk::Desk;
 use nadgrid_core::cifar10;
@@ -13,15 +14,12 @@ use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, upload_input_request::Part as Message};
 use std::path::Path;
-use std::time::Duration;
 use tonic::{Status, Streaming};
 
 /// Largest file: the training images of CIFAR-10 in one have 154 MB.
 const MAX_BYTES: u64 = 256 << 20;
 /// Most files of a sweep.
 const MAX_INPUTS: usize = 1000;
-/// A sender that is silent for this long is given up.
-const SILENCE: Duration = Duration::from_secs(30);
 /// The field of all requests that hold files.
 const FIELD: &str = "inputs";
 
@@ -50,9 +48,7 @@ pub(super) async fn receive(
 }
 
 async fn next(parts: &mut Streaming<v1::UploadInputRequest>) -> Result<Option<Message>, Status> {
-    let message = tokio::time::timeout(SILENCE, parts.message()).await;
-    let message = message.map_err(|_| Status::deadline_exceeded("the upload was silent for too long"))??;
-    Ok(message.and_then(|message| message.part))
+    Ok(next_message(parts).await?.and_then(|message| message.part))
 }
 
 fn internal(error: impl ToString) -> Status {

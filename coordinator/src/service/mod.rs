@@ -10,10 +10,20 @@ pub(crate) use workers::Workers;
 
 use crate::desk::Closed;
 use nadgrid_proto::status::Reason;
-use tonic::Status;
+use std::time::Duration;
+use tonic::{Status, Streaming};
 
 impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
         Reason::ShuttingDown.status(closed.to_string())
     }
+}
+
+/// A sender that is silent for this long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The next message of an upload; `None` at its end.
+async fn next_message<T>(parts: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    let message = tokio::time::timeout(SILENCE, parts.message()).await;
+    message.map_err(|_| Status::deadline_exceeded("the upload was silent for too long"))?
 }

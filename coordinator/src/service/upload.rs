@@ -1,5 +1,6 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
+use super::next_message;
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
@@ -11,12 +12,8 @@ use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1::{self, upload_partial_request::Part};
-use std::time::Duration;
 use tonic::{Status, Streaming};
 use tracing::debug;
-
-/// A sender that is silent for this long is given up.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a shard's partial must look like.
 struct Expected {
@@ -44,9 +41,7 @@ pub(super) async fn receive(
 }
 
 async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(SILENCE, parts.message()).await;
-    let message = message.map_err(|_| Status::deadline_exceeded("the upload was silent for too long"))??;
-    Ok(message.and_then(|message| message.part))
+    Ok(next_message(parts).await?.and_then(|message| message.part))
 }
 
 /// What to expect of this shard; `None` when its sweep is unknown or has ended.

@@ -24,7 +24,7 @@ const HATCH: &str = concat!(
 );
 
 /// Mean width of a DejaVu Sans glyph over its size, on the wide side.
-const GLYPH_WIDTH: f64 = 0.6;
+pub(super) const GLYPH_WIDTH: f64 = 0.6;
 
 /// An axis-parallel rectangle, in SVG units from the top left.
 #[derive(Clone, Copy, Debug)]

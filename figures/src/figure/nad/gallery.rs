@@ -12,7 +12,7 @@ use super::{
 use crate::figure::{
     bitmap::{Colours, data_uri},
     numbers::percent,
-    svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
+    svg::{Canvas, GLYPH_WIDTH, INK, MUTED, Rect, Stroke, Type},
 };
 
 /// Channels beyond these are not drawn (their DFT still counts).
@@ -103,7 +103,11 @@ impl Band {
             };
             match self.tile_height < 40.0 {
                 true => canvas.text((at.0, at.1 + 4.0), Type::new(12.0, MUTED).end(), &text),
-                false => canvas.upright_text(at, Type::new(14.0, MUTED).middle(), &text),
+                // As high as its tile, so as not to run into the next one's.
+                false => {
+                    let fitting = self.tile_height / (text.chars().count() as f64 * GLYPH_WIDTH);
+                    canvas.upright_text(at, Type::new(fitting.min(14.0), MUTED).middle(), &text);
+                }
             }
         }
     }
