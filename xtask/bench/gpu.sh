@@ -98,7 +98,8 @@ for bench in "${benches[@]}"; do
                 theirs resnet18 "$precision" jacobian.py --architecture resnet18 --networks 64
                 ;;
             directional)
-                ours directional "$precision" directional --architecture lenet --runs 256
+                # A population of sixty-four: a GPU idles on one run at a time.
+                ours directional "$precision" directional --architecture lenet --runs 256 --block-size 64
                 theirs directional "$precision" directional.py --runs 64
                 ;;
             *) fail "no benchmark is called $bench: lenet, resnet18 or directional" ;;
