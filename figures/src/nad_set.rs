@@ -23,6 +23,7 @@ const NADS_FILE: &str = "nads.npy";
 const SINGULAR_VALUES_FILE: &str = "singular_values.npy";
 const SWEEP_FILE: &str = "../../sweep.json";
 const NETWORKS_POINTER: &str = "/spec/nads/networks";
+const POINTS_POINTER: &str = "/spec/nads/points";
 
 /// Why a set could not be opened.
 #[derive(Debug, Error)]
@@ -75,12 +76,14 @@ pub struct NadSet {
     pub singular_values: Option<Array1<f64>>,
     /// N, the number of networks whose gradients were sampled.
     pub networks: Option<u64>,
+    /// Points at which each network's gradient was sampled.
+    pub points: u64,
 }
 
 impl NadSet {
     /// A set of which only the directions are known.
     pub fn new(nads: Array2<f64>) -> Self {
-        Self { nads, singular_values: None, networks: None }
+        Self { nads, singular_values: None, networks: None, points: 1 }
     }
 
     /// Opens a result folder or a `.npy` file, with what lies beside it (see the module's header).
@@ -102,8 +105,9 @@ impl NadSet {
                 singular_values: found,
             });
         }
-        let networks = sweep.map(|file| sweep_networks(&file)).transpose()?.flatten();
-        Ok(Self { nads, singular_values, networks })
+        let sampled = sweep.map(|file| sweep_sample(&file)).transpose()?.flatten();
+        let (networks, points) = sampled.map_or((None, 1), |(networks, points)| (Some(networks), points));
+        Ok(Self { nads, singular_values, networks, points })
     }
 
     /// The same set with N stated, over whatever was found beside it.
@@ -118,6 +122,11 @@ impl NadSet {
         Self { singular_values: Some(singular_values), ..self }
     }
 
+    /// Rows of the gradient matrix, which the singular values grow with: every network gives a gradient at every point.
+    pub fn gradients(&self) -> Option<u64> {
+        self.networks.map(|networks| networks.saturating_mul(self.points))
+    }
+
     /// Compares with another set: subspaces, and singular values where both have them.
     ///
     /// # Errors
@@ -125,7 +134,7 @@ impl NadSet {
     pub fn compare(&self, other: &Self) -> Result<Comparison, CompareError> {
         let comparison = compare(self.nads.view(), other.nads.view())?;
         let singular_values = match (&self.singular_values, &other.singular_values) {
-            (Some(a), Some(b)) => singular_value_ratios(a.view(), self.networks, b.view(), other.networks),
+            (Some(a), Some(b)) => singular_value_ratios(a.view(), self.gradients(), b.view(), other.gradients()),
             _ => Vec::new(),
         };
         Ok(Comparison { singular_values, ..comparison })
@@ -138,8 +147,8 @@ fn published_singular_values(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(format!("{stem}_eigenvals.npy")))
 }
 
-/// N from a sweep's record; `None` where the record, or the entry in it, is absent.
-fn sweep_networks(file: &Path) -> Result<Option<u64>, NadSetError> {
+/// N and points from a sweep's record; `None` where the record, or N in it, is absent. Older records have one point.
+fn sweep_sample(file: &Path) -> Result<Option<(u64, u64)>, NadSetError> {
     let text = match fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -150,7 +159,10 @@ fn sweep_networks(file: &Path) -> Result<Option<u64>, NadSetError> {
     match sweep.pointer(NETWORKS_POINTER) {
         None | Some(serde_json::Value::Null) => Ok(None),
         Some(found) => match found.as_u64() {
-            Some(networks) => Ok(Some(networks)),
+            Some(networks) => {
+                let points = sweep.pointer(POINTS_POINTER).and_then(serde_json::Value::as_u64).unwrap_or(1);
+                Ok(Some((networks, points)))
+            }
             None => Err(NadSetError::Networks { file: file.to_owned(), found: found.to_string() }),
         },
     }

@@ -90,3 +90,14 @@ fn sets_are_compared_with_their_singular_values() {
     assert_eq!(comparison.singular_values[0].ratio, Some(2.0));
     assert!(ours.compare(&NadSet::new(Array2::eye(2))).unwrap().singular_values.is_empty());
 }
+
+/// Two points a network are twice as many gradients: singular values scale with their number, not with that of networks.
+#[test]
+fn points_count_as_gradients() {
+    let set = open_lenet(&result_folder(Some(r#"{"spec": {"nads": {"networks": 2048, "points": 2}}}"#))).unwrap();
+    assert_eq!((set.networks, set.points, set.gradients()), (Some(2048), 2, Some(4096)));
+    let older = open_lenet(&result_folder(Some(r#"{"spec": {"nads": {"networks": 2048}}}"#))).unwrap();
+    assert_eq!(older.gradients(), Some(2048));
+    let ratio = set.compare(&older).unwrap().singular_values[0].ratio.unwrap();
+    assert!((ratio - (2047.0f64 / 4095.0).sqrt()).abs() < 1e-12, "{ratio}");
+}
