@@ -1,8 +1,10 @@
 //! `SweepService`: what users ask.
 
-use super::inputs;
+use super::{inputs, read};
+use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
 use crate::desk::Desk;
+use crate::limits::Limits;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
@@ -10,12 +12,12 @@ use nadgrid_core::ids::SweepId;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{Answer, Event};
 use nadgrid_core::spec::{Inputs, Spec};
-use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
@@ -33,6 +35,11 @@ pub(crate) struct Sweeps {
     pub(crate) uploads: Arc<Semaphore>,
     /// Ends the streams that would otherwise keep a shutdown waiting.
     pub(crate) stop: CancellationToken,
+    pub(crate) limits: Limits,
+    /// Artifacts that are sent at once; others wait.
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) quota: Arc<Quota>,
 }
 
 fn parse(spec: &str) -> Result<Spec, Status> {
@@ -48,6 +55,13 @@ fn unknown(sweep: &str) -> Status {
 }
 
 impl Sweeps {
+    /// Lets a caller go on with a sweep that is there and theirs.
+    async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
+        let asked = id.clone();
+        let owner = self.desk.query(move |scheduler, _| scheduler.owner(&asked).map(str::to_owned)).await?;
+        authorise(caller, &owner.ok_or_else(|| unknown(id.as_str()))?)
+    }
+
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
         let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
@@ -69,11 +83,15 @@ impl SweepService for Sweeps {
         &self,
         request: Request<Streaming<v1::UploadInputRequest>>,
     ) -> Result<Response<v1::UploadInputResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
+        let _own = admitted.input().await?;
         let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        inputs::receive(&self.store, request.into_inner()).await.map(Response::new)
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        inputs::receive(&self.store, &self.quota, &admitted, pace, parts).await.map(Response::new)
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let v1::SubmitRequest { spec, idempotency_key, inputs: given } = request.into_inner();
         if idempotency_key.len() > MAX_KEY {
             let message =
@@ -81,31 +99,40 @@ impl SweepService for Sweeps {
             return Err(Reason::RequestInvalid.status(message));
         }
         let spec = Box::new(parse(&spec)?);
-        let inputs = inputs::resolve(&self.desk, &self.store, &spec, files(given)?).await?;
+        let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, files(given)?).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
-        let answer = self.desk.ask(move |request| Event::Submit { request, id, key, spec, inputs }).await?;
+        let owner = admitted.caller.name.to_string();
+        let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
+        let answer = self.desk.ask(move |request| Event::Submit { request, id, owner, key, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
-                info!(%sweep, name, created, "submitted");
+                info!(%sweep, name, owner = %admitted.caller.name, created, "submitted");
+                self.quota.used(&admitted.caller, used);
                 Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
             }
             Answer::KeyTaken { sweep } => {
                 let message = format!("the idempotency key belongs to sweep {sweep}, which has another spec");
                 Err(Reason::KeyTaken.status(message))
             }
-            Answer::TooManySweeps { limit } => {
-                Err(Reason::Full.status(format!("{limit} sweeps are open, no more are accepted until some have ended")))
+            Answer::TooManySweeps { limit, each } => {
+                let whose = if each { " of yours" } else { "" };
+                let message = format!("{limit} sweeps{whose} are open, no more are accepted until some have ended");
+                Err(Reason::Full.status(message))
             }
             other => Err(unexpected(&other)),
         }
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Sweep>, Status> {
-        self.view(&SweepId::new(request.into_inner().sweep_id)).await.map(Response::new)
+        let caller = Admitted::of(&request)?.caller;
+        let id = SweepId::new(request.into_inner().sweep_id);
+        self.own(&caller, &id).await?;
+        self.view(&id).await.map(Response::new)
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let v1::ListRequest { page_size, page_token } = request.into_inner();
         let limit = if page_size == 0 { PAGE.0 } else { page_size.min(PAGE.1) } as usize;
         let before = match page_token.as_str() {
@@ -114,7 +141,10 @@ impl SweepService for Sweeps {
                 Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
             })?),
         };
-        let found = self.desk.query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1)).await?;
+        let found = self
+            .desk
+            .query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1, |owner| caller.sees(owner)))
+            .await?;
         let more = found.len() > limit;
         let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
         let sweeps = found.iter().take(limit).map(|(_, view)| view.into()).collect();
@@ -124,17 +154,29 @@ impl SweepService for Sweeps {
     type WatchStream = BoxStream<'static, Result<v1::Sweep, Status>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let admitted = Admitted::of(&request)?;
+        let place = self.shares.watcher(&admitted)?;
         let id = request.into_inner().sweep_id;
+        self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
         let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
         let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
         let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
         let views = changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
         let merged = stream::select(views, stopped).take_while(|item| std::future::ready(item.is_some()));
-        Ok(Response::new(merged.filter_map(std::future::ready).boxed()))
+        let revoked = admitted.caller.revoked.cancelled_owned();
+        let watched = merged.filter_map(std::future::ready).take_until(revoked);
+        let held = watched.map(move |item| {
+            // The place is given back with the stream.
+            let _held = &place;
+            item
+        });
+        Ok(Response::new(held.boxed()))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::Sweep>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let id = SweepId::new(request.into_inner().sweep_id);
+        self.own(&caller, &id).await?;
         let sweep = id.clone();
         match self.desk.ask(move |request| Event::Cancel { request, sweep }).await? {
             Answer::Cancelled => self.view(&id).await.map(Response::new),
@@ -149,8 +191,10 @@ impl SweepService for Sweeps {
         &self,
         request: Request<v1::ReadArtifactRequest>,
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
+        let admitted = Admitted::of(&request)?;
         let v1::ReadArtifactRequest { sweep_id, name } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
+        self.own(&admitted.caller, &id).await?;
         let found = self.desk.query(move |s, _| (s.sweep(&id).is_some(), s.artifact(&id, &asked).cloned())).await?;
         let artifact = match found {
             (false, _) => return Err(unknown(&sweep_id)),
@@ -160,10 +204,12 @@ impl SweepService for Sweeps {
             }
             (true, Some(artifact)) => artifact,
         };
+        let place = read::place(&self.reads).await?;
         let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
-        let chunks = chunks(bytes).map(|data| Ok(v1::ReadArtifactResponse { artifact: None, data }));
-        Ok(Response::new(stream::iter([Ok(header)].into_iter().chain(chunks)).boxed()))
+        let wrap = |data| v1::ReadArtifactResponse { artifact: None, data };
+        let pace = self.limits.pace(Instant::now());
+        Ok(Response::new(read::send(Some(header), bytes, wrap, place, pace, admitted, self.stop.clone())))
     }
 
     async fn list_workers(

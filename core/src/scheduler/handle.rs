@@ -19,8 +19,8 @@ impl Scheduler {
 
     fn apply(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
-            Event::Submit { request, id, key, spec, inputs } => {
-                self.submit(request, id, key, (spec, inputs), now, effects)
+            Event::Submit { request, id, owner, key, spec, inputs } => {
+                self.submit(request, id, (owner, key), (spec, inputs), now, effects)
             }
             Event::Cancel { request, sweep } => self.cancel(request, &sweep, now, effects),
             Event::Join { worker, profile, held } => self.join(worker, profile, held, now, effects),
@@ -58,29 +58,34 @@ impl Scheduler {
         &mut self,
         request: RequestId,
         id: SweepId,
-        key: Option<String>,
+        (owner, key): (String, Option<String>),
         (spec, inputs): (Box<Spec>, Inputs),
         now: Time,
         effects: &mut Effects,
     ) {
-        let known = key.as_ref().and_then(|key| self.keys.get(key));
+        let known = key.as_ref().and_then(|key| self.keys.get(&(owner.clone(), key.clone())));
+        let own = self.open.iter().filter_map(|id| self.sweeps.get(id)).filter(|sweep| sweep.owner == owner);
         let answer = match known.and_then(|id| self.sweeps.get_key_value(id)) {
             Some((sweep, held)) if held.digest == submission_digest(&spec, &inputs) => {
                 Answer::Submitted { sweep: sweep.clone(), created: false }
             }
             Some((sweep, _)) => Answer::KeyTaken { sweep: sweep.clone() },
             None if self.open.len() >= self.settings.most_open_sweeps => {
-                Answer::TooManySweeps { limit: self.settings.most_open_sweeps }
+                Answer::TooManySweeps { limit: self.settings.most_open_sweeps, each: false }
+            }
+            None if own.count() >= self.settings.most_open_sweeps_each => {
+                Answer::TooManySweeps { limit: self.settings.most_open_sweeps_each, each: true }
             }
             None => {
                 effects.records.push(Record::Submitted {
                     sweep: id.clone(),
+                    owner: owner.clone(),
                     key: key.clone(),
                     spec: spec.clone(),
                     inputs: inputs.clone(),
                     at: now,
                 });
-                self.insert_sweep(id.clone(), key, (spec, inputs), now);
+                self.insert_sweep(id.clone(), (owner, key), (spec, inputs), now);
                 effects.actions.push(Action::Changed { sweep: id.clone() });
                 Answer::Submitted { sweep: id, created: true }
             }
@@ -91,15 +96,15 @@ impl Scheduler {
     pub(super) fn insert_sweep(
         &mut self,
         id: SweepId,
-        key: Option<String>,
+        (owner, key): (String, Option<String>),
         (spec, inputs): (Box<Spec>, Inputs),
         now: Time,
     ) {
         if let Some(key) = key {
-            self.keys.insert(key, id.clone());
+            self.keys.insert((owner.clone(), key), id.clone());
         }
         self.submissions += 1;
-        self.sweeps.insert(id.clone(), Sweep::new(spec, inputs, self.submissions, now));
+        self.sweeps.insert(id.clone(), Sweep::new(owner, spec, inputs, self.submissions, now));
         self.open.push(id);
     }
 

@@ -126,7 +126,9 @@ pub enum Event {
         request: RequestId,
         /// The id if the sweep is new.
         id: SweepId,
-        /// The user's key: the same key is the same sweep.
+        /// Whose it is: the name of a token, empty where there are none.
+        owner: String,
+        /// The owner's key: the same key is the same sweep.
         key: Option<String>,
         /// What to compute.
         spec: Box<Spec>,
@@ -261,6 +263,8 @@ pub enum Answer {
     TooManySweeps {
         /// That number.
         limit: usize,
+        /// Whether it is the limit of each owner, or of all together.
+        each: bool,
     },
     /// To a cancellation: the sweep has ended, now or before.
     Cancelled,
@@ -330,7 +334,10 @@ pub enum Record {
     Submitted {
         /// Its id.
         sweep: SweepId,
-        /// Its user's key.
+        /// Whose it is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        owner: String,
+        /// Its owner's key.
         key: Option<String>,
         /// Its spec.
         spec: Box<Spec>,
@@ -423,6 +430,8 @@ pub struct Settings {
     pub retry_wait_ms: u64,
     /// Sweeps that may be open at once.
     pub most_open_sweeps: usize,
+    /// Sweeps that one owner may have open at once.
+    pub most_open_sweeps_each: usize,
 }
 
 impl Default for Settings {
@@ -433,6 +442,7 @@ impl Default for Settings {
             most_attempts: 5,
             retry_wait_ms: 500,
             most_open_sweeps: 10_000,
+            most_open_sweeps_each: 1_000,
         }
     }
 }
@@ -444,7 +454,8 @@ pub struct Scheduler {
     sweeps: BTreeMap<SweepId, state::Sweep>,
     /// Sweeps with work to do, oldest first.
     open: Vec<SweepId>,
-    keys: BTreeMap<String, SweepId>,
+    /// Sweeps by owner and key.
+    keys: BTreeMap<(String, String), SweepId>,
     workers: BTreeMap<WorkerId, state::Worker>,
     leases: BTreeMap<ShardRef, state::Lease>,
     /// Submissions so far: sweeps are listed by it.

@@ -8,7 +8,9 @@ impl Scheduler {
     /// Applies a record of the journal. Records come in the order in which they were written, before any event.
     pub fn replay(&mut self, record: Record) {
         match record {
-            Record::Submitted { sweep, key, spec, inputs, at } => self.insert_sweep(sweep, key, (spec, inputs), at),
+            Record::Submitted { sweep, owner, key, spec, inputs, at } => {
+                self.insert_sweep(sweep, (owner, key), (spec, inputs), at);
+            }
             Record::Started { sweep, class, at } => {
                 if let Some(sweep) = self.sweeps.get_mut(&sweep) {
                     sweep.class = Some(class);

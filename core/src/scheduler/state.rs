@@ -59,6 +59,7 @@ pub enum JobState {
 
 #[derive(Debug)]
 pub(super) struct Sweep {
+    pub(super) owner: String,
     pub(super) spec: Box<Spec>,
     pub(super) inputs: Inputs,
     /// Of the spec and its inputs.
@@ -73,11 +74,11 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn new(spec: Box<Spec>, inputs: Inputs, number: u64, submitted: Time) -> Self {
+    pub(super) fn new(owner: String, spec: Box<Spec>, inputs: Inputs, number: u64, submitted: Time) -> Self {
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
         let digest = submission_digest(&spec, &inputs);
         let state = SweepState::Queued;
-        Self { spec, inputs, digest, number, state, class: None, jobs, submitted, started: None, ended: None }
+        Self { owner, spec, inputs, digest, number, state, class: None, jobs, submitted, started: None, ended: None }
     }
 
     /// The class in which a worker would compute its shards, if it may take them.

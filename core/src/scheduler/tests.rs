@@ -59,6 +59,7 @@ impl World {
         self.handle(Event::Submit {
             request,
             id: id.clone(),
+            owner: String::new(),
             key: None,
             spec: spec(networks, 4),
             inputs: Inputs::new(),
@@ -275,11 +276,12 @@ fn one_sweep_runs_in_one_class() {
 #[test]
 fn a_submission_is_idempotent_by_key() {
     let mut world = World::new(Settings::default());
-    let mut submit = |name: &str, key: &str, networks| {
+    let mut submit = |owner: &str, name: &str, key: &str, networks| {
         let request = world.request();
         let event = Event::Submit {
             request,
             id: SweepId::new(name),
+            owner: owner.to_owned(),
             key: Some(key.into()),
             spec: spec(networks, 4),
             inputs: Inputs::new(),
@@ -291,10 +293,12 @@ fn a_submission_is_idempotent_by_key() {
         })
     };
     let (a, b) = (SweepId::new("a"), SweepId::new("b"));
-    assert_eq!(submit("a", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: true }));
-    assert_eq!(submit("b", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: false }));
-    assert_eq!(submit("b", "k", 9), Some(Answer::KeyTaken { sweep: a }));
-    assert_eq!(submit("b", "l", 9), Some(Answer::Submitted { sweep: b, created: true }));
+    assert_eq!(submit("ada", "a", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: true }));
+    assert_eq!(submit("ada", "b", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: false }));
+    assert_eq!(submit("ada", "b", "k", 9), Some(Answer::KeyTaken { sweep: a }));
+    assert_eq!(submit("ada", "b", "l", 9), Some(Answer::Submitted { sweep: b, created: true }));
+    let c = SweepId::new("c");
+    assert_eq!(submit("bob", "c", "k", 9), Some(Answer::Submitted { sweep: c, created: true }), "a key is its owner's");
 }
 
 #[test]
@@ -479,7 +483,14 @@ fn a_job_waits_for_the_nads_that_it_needs() {
                 [directional]\ndirections = { kind = 'nads', indices = [0, 1] }\nblock_size = 1";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    world.handle(Event::Submit {
+        request,
+        id: id.clone(),
+        owner: String::new(),
+        key: None,
+        spec,
+        inputs: Inputs::new(),
+    });
     let first = world.join("w", 2);
     assert_eq!((first.len(), first[0].job), (1, JobIndex(0)), "one block of networks, and no run yet");
     let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
@@ -507,7 +518,14 @@ fn a_precision_that_nobody_offers_waits() {
     let text = "name = 't'\narchitectures = ['logreg']\nprecision = 'bf16'\n[nads]\nnetworks = 8";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    world.handle(Event::Submit {
+        request,
+        id: id.clone(),
+        owner: String::new(),
+        key: None,
+        spec,
+        inputs: Inputs::new(),
+    });
     assert_eq!(world.join("plain", 1), []);
     assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
     let precisions = vec![Precision::Fp32, Precision::Bf16];
@@ -525,7 +543,7 @@ fn the_files_of_a_sweep_are_kept_until_it_ends() {
     let file = |text: &[u8]| Inputs::from([("x".to_owned(), InputRef { size: 1, digest: Digest::of(text) })]);
     let submit = |world: &mut World, name: &str, inputs: Inputs| {
         let (request, id, key) = (world.request(), SweepId::new(name), Some("key".to_owned()));
-        let actions = world.handle(Event::Submit { request, id, key, spec: spec(8, 4), inputs });
+        let actions = world.handle(Event::Submit { request, id, owner: String::new(), key, spec: spec(8, 4), inputs });
         actions.into_iter().find_map(|action| match action {
             Action::Answer { answer, .. } => Some(answer),
             _ => None,
