@@ -174,7 +174,7 @@ impl Gatehouse {
             None => Transport::Plain(stream),
             Some(tls) => match tokio::time::timeout(within, tls.accept(stream)).await {
                 Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                Ok(Err(problem)) => return self.refusals.log(address, "TLS handshake", problem),
+                Ok(Err(problem)) => return self.refusals.log(address, cause(&problem), problem),
                 Err(_) => return debug!(%address, "no TLS handshake in time"),
             },
         };
@@ -190,6 +190,22 @@ impl Gatehouse {
             debug!(%address, "no acceptable request in time: the connection is closed");
             peer.cut();
         }
+    }
+}
+
+/// What the log calls a handshake that failed.
+fn cause(problem: &io::Error) -> &'static str {
+    use tokio_rustls::rustls::{CertificateError as Certificate, Error};
+    match problem.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => "TLS: no client certificate",
+        Some(Error::InvalidCertificate(Certificate::UnknownIssuer)) => "TLS: a client certificate of another authority",
+        Some(Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
+            "TLS: an expired client certificate"
+        }
+        Some(Error::InvalidCertificate(_)) => "TLS: an invalid client certificate",
+        Some(Error::AlertReceived(_)) => "TLS: the client does not accept us",
+        Some(Error::InvalidMessage(_)) => "TLS: the client speaks something else",
+        _ => "TLS: the handshake broke off",
     }
 }
 
