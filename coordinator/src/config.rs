@@ -263,6 +263,7 @@ impl Config {
             sizing,
             most_open_sweeps: self.limits.open_sweeps,
             most_open_sweeps_each: self.limits.open_sweeps_per_user,
+            most_ended_sweeps: self.limits.ended_sweeps,
             ..Settings::default()
         }
     }

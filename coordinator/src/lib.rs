@@ -10,6 +10,7 @@ pub mod config;
 mod desk;
 pub mod journal;
 pub mod limits;
+mod partial;
 pub mod reducer;
 mod server;
 mod service;

@@ -87,6 +87,8 @@ limits! {
     open_sweeps: usize = 10_000, 1, 10_000_000;
     /// Open sweeps of one user.
     open_sweeps_per_user: usize = 1000, 1, 10_000_000;
+    /// Ended sweeps that are kept, with their files; the oldest go first.
+    ended_sweeps: usize = 1000, 1, 10_000_000;
     /// Files that one user uploads at once; others wait.
     inputs_per_user: usize = 4, 1, 1024;
     /// Bytes that one user has uploaded and no sweep uses.

@@ -266,7 +266,7 @@ fn a_new_token_is_printed_once_with_its_entry() {
     let tokens = files.write("tokens.toml", &said);
     let cluster = Cluster::start(&["--tokens", &tokens]);
     refused(&cluster.nadgrid(&["list"]), &["a token is needed", "--token-file"]);
-    assert_eq!(cluster.nadgrid(&["list"]).status.code(), Some(5));
+    assert_eq!(cluster.nadgrid(&["list"]).status.code(), Some(6));
     let eve = files.write("eve.token", &token);
     assert_eq!(cluster.nadgrid_ok(&["--token-file", &eve, "list", "--json"]), "[]");
     let with_variable =
@@ -405,6 +405,13 @@ async fn a_sweep_is_nobody_elses() {
     not_yours("get", bob.sweeps().get(bob.request(v1::GetRequest { sweep_id: id.clone() })).await.unwrap_err());
     not_yours("watch", bob.sweeps().watch(bob.request(v1::WatchRequest { sweep_id: id.clone() })).await.unwrap_err());
     not_yours("cancel", bob.sweeps().cancel(bob.request(v1::CancelRequest { sweep_id })).await.unwrap_err());
+    let (pause, resume) = (v1::PauseRequest { sweep_id: id.clone() }, v1::ResumeRequest { sweep_id: id.clone() });
+    not_yours("pause", bob.sweeps().pause(bob.request(pause)).await.unwrap_err());
+    not_yours("resume", bob.sweeps().resume(bob.request(resume)).await.unwrap_err());
+    let explain = v1::ExplainRequest { sweep_id: id.clone(), ..Default::default() };
+    not_yours("explain", bob.sweeps().explain(bob.request(explain)).await.unwrap_err());
+    let verify = v1::VerifyRequest { sweep_id: id.clone(), sample: 1, ..Default::default() };
+    not_yours("verify", bob.sweeps().verify(bob.request(verify)).await.unwrap_err());
     let read = v1::ReadArtifactRequest { sweep_id: id.clone(), name: "nads/logreg/nads.npy".into() };
     not_yours("read", bob.sweeps().read_artifact(bob.request(read)).await.unwrap_err());
     let upon = "name = 'upon'\narchitectures = ['logreg']\n[directional]\nseeds = 1\ndirections = { sweep = 'ID' }\n";

@@ -4,6 +4,7 @@ mod inputs;
 mod read;
 mod sweeps;
 mod upload;
+mod verify;
 mod workers;
 
 pub(crate) use sweeps::Sweeps;
