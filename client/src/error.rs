@@ -128,7 +128,7 @@ impl Error {
     }
 
     /// The class of a status that the coordinator at `url` gave.
-    pub(crate) fn from_status(url: &str, status: &Status) -> Self {
+    pub fn from_status(url: &str, status: &Status) -> Self {
         match status.code() {
             _ if is_away(status) => Self::Unreachable { url: url.into(), reason: away_reason(status) },
             _ if Reason::SpecInvalid.is_of(status) => refusal(status).into(),
