@@ -145,11 +145,10 @@ impl<J: Journal> DeskTask<J> {
         store: Store,
         reducers: usize,
     ) -> Result<(Self, Desk), JournalError> {
-        let records = journal.replay().await?;
-        if !records.is_empty() {
-            info!(records = records.len(), "journal replayed");
+        let replayed = journal.replay(&mut |record| scheduler.replay(record)).await?;
+        if replayed.records > 0 {
+            info!(records = replayed.records, batches = replayed.batches, "journal replayed");
         }
-        records.into_iter().for_each(|record| scheduler.replay(record));
         let (sender, commands) = mpsc::channel(QUEUE);
         let task = Self {
             scheduler,
@@ -167,11 +166,6 @@ impl<J: Journal> DeskTask<J> {
             reducers: Arc::new(Semaphore::new(reducers)),
         };
         Ok((task, Desk(sender)))
-    }
-
-    /// Every blob the state refers to.
-    pub(crate) fn referenced(&self) -> BTreeSet<Digest> {
-        self.scheduler.referenced().collect()
     }
 
     /// Runs until `stop` or until all handles are gone.
@@ -352,8 +346,11 @@ impl<J: Journal> DeskTask<J> {
             let reduce = move || reducer::reduce(&spec, &shape, &partials, &store, &io);
             let reduced = tokio::task::spawn_blocking(reduce).await;
             drop(slot);
+            // Kept from the collection of orphans until the journal names them.
+            let mut stored = Vec::new();
             let event = match reduced {
-                Ok(Ok(result)) => {
+                Ok(Ok((result, held))) => {
+                    stored = held;
                     let seconds = started.elapsed().as_secs_f64();
                     info!(%sweep, job = name, partials = count, seconds, digest = %result.digest, "reduced");
                     Event::Reduced { sweep, job, result }
@@ -371,6 +368,8 @@ impl<J: Journal> DeskTask<J> {
             };
             if let Some(desk) = back.upgrade() {
                 drop(desk.send(Command::Event(event)).await);
+                // A question is answered once all before it is in the journal.
+                drop(desk.send(Command::Query(Box::new(move |_, _| drop(stored)))).await);
             }
         });
     }
@@ -380,10 +379,12 @@ impl<J: Journal> DeskTask<J> {
         if partials.is_empty() {
             return;
         }
-        let (needed, store) = (self.referenced(), self.store.clone());
+        // Begun before looking at what is referred to: what is stored from now on is spared.
+        let removal = self.store.removal();
+        let needed: BTreeSet<Digest> = self.scheduler.referenced().collect();
         tokio::spawn(async move {
             for digest in partials.into_iter().filter(|digest| !needed.contains(digest)) {
-                if let Err(error) = store.remove(digest).await {
+                if let Err(error) = removal.remove(digest).await {
                     warn!(%error, "a partial could not be removed");
                 }
             }

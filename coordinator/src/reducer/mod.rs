@@ -10,7 +10,7 @@ mod tests;
 
 pub use nads::{Nads, decompose};
 
-use crate::artifacts::{Store, StoreError};
+use crate::artifacts::{Held, Store, StoreError};
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::scheduler::{ArtifactRef, JobResult};
@@ -42,7 +42,7 @@ pub enum ReduceError {
     Eigen(usize),
 }
 
-/// Merges a job's partials, computes its results and stores them.
+/// Merges a job's partials, computes its results and stores them. They are held until the caller has journalled them.
 ///
 /// # Errors
 /// [`ReduceError`].
@@ -52,18 +52,20 @@ pub fn reduce(
     partials: &[(Node, Digest)],
     store: &Store,
     io: &Handle,
-) -> Result<JobResult, ReduceError> {
+) -> Result<(JobResult, Vec<Held>), ReduceError> {
     let partials = Partials { job, partials, store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra } => runs::reduce(spec, &partials, extra)?,
     };
-    let mut artifacts = Vec::new();
+    let (mut artifacts, mut stored) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let size = bytes.len() as u64;
-        artifacts.push(ArtifactRef { name, size, digest: io.block_on(store.put(bytes))? });
+        let held = io.block_on(store.put(bytes))?;
+        artifacts.push(ArtifactRef { name, size, digest: held.digest() });
+        stored.push(held);
     }
-    Ok(JobResult { digest, artifacts })
+    Ok((JobResult { digest, artifacts }, stored))
 }
 
 /// Result files by their names.
