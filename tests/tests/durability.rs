@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const SPEC: [&str; 3] = ["nads.networks=600", "nads.block_size=16", "architectures=['lenet', 'logreg']"];
+/// A sweep whose files are some 60 MiB.
+const SMALL: [&str; 3] = ["nads.networks=96", "nads.block_size=16", "architectures=['lenet', 'logreg']"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the logs say something.
@@ -70,7 +72,7 @@ impl Full {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path()).output();
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=256m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mounted.is_ok_and(|output| output.status.success());
         Self { folder, mounted }
     }
@@ -115,7 +117,7 @@ fn a_full_store_is_waited_for() {
     let url = format!("file://{}", store.path().display());
     let mut cluster = Cluster::start(&["--artifacts", &url, "--most-shard-blocks", "1"]);
     // The coordinator makes the folder before it answers.
-    let id = cluster.submit("lenet.toml", &SPEC);
+    let id = cluster.submit("lenet.toml", &SMALL);
     store.fill();
     cluster.add_worker(&["--lanes", "1"]);
     wait_for(&cluster, &format!("the artifact store {} failed", store.path().display()));
@@ -125,7 +127,7 @@ fn a_full_store_is_waited_for() {
     let relieved = cluster.digest(&id);
     let mut undisturbed = Cluster::start(&[]);
     undisturbed.add_worker(&["--lanes", "1"]);
-    assert_eq!(undisturbed.digest(&undisturbed.submit("lenet.toml", &SPEC)), relieved);
+    assert_eq!(undisturbed.digest(&undisturbed.submit("lenet.toml", &SMALL)), relieved);
 }
 
 /// A request waits for the journal; when its patience ends, so does the coordinator, in words. What was acknowledged is there.
