@@ -1,5 +1,7 @@
 //! The coordinator's configuration: a file, then `NADGRID_...` variables, then flags; unknown keys are errors.
 
+use crate::artifacts::ArtifactsUrl;
+use crate::journal::JournalUrl;
 use clap::Parser;
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::environment::{self, UnknownVariable};
@@ -19,6 +21,18 @@ pub struct Flags {
     /// Folder of the journal and the artifacts; created if need be. [default: nadgrid-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the journal is: sqlite:PATH or postgres://USER@HOST/DATABASE. [default: a SQLite file in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub journal: Option<String>,
+    /// Seconds for which a journal that cannot be written to is tried again. [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub journal_patience: Option<f64>,
+    /// Where the artifacts are: file:///PATH or s3://BUCKET/PREFIX. [default: a folder in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub artifacts: Option<String>,
+    /// Seconds after which an artifact that nothing refers to is removed. [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub orphan_age: Option<f64>,
     /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -51,6 +65,14 @@ pub struct Flags {
 pub struct Config {
     /// Folder of the journal and the artifacts.
     pub data: PathBuf,
+    /// Where the journal is.
+    pub journal: JournalUrl,
+    /// Seconds for which a journal that cannot be written to is tried again.
+    pub journal_patience: f64,
+    /// Where the artifacts are.
+    pub artifacts: ArtifactsUrl,
+    /// Seconds after which an artifact that nothing refers to is removed.
+    pub orphan_age: f64,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Seconds after which a silent worker loses its leases.
@@ -71,6 +93,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: "nadgrid-data".into(),
+            journal: JournalUrl::default(),
+            journal_patience: 30.0,
+            artifacts: ArtifactsUrl::default(),
+            orphan_age: 3600.0,
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             lease_ttl: 15.0,
             heartbeat_interval: None,
@@ -84,6 +110,10 @@ impl Default for Config {
 
 const KEYS: &[&str] = &[
     "data",
+    "journal",
+    "journal_patience",
+    "artifacts",
+    "orphan_age",
     "listen",
     "lease_ttl",
     "heartbeat_interval",
@@ -111,6 +141,14 @@ pub enum ConfigError {
         value: String,
         /// What would be accepted.
         accepted: &'static str,
+    },
+    /// A URL that is refused. It may hold a password, so it is not repeated.
+    #[error("configuration: {key}: {why}")]
+    Url {
+        /// The key.
+        key: &'static str,
+        /// Why, and what would be accepted.
+        why: String,
     },
 }
 
@@ -141,6 +179,12 @@ impl Config {
             let fits = value.is_finite() && (0.05..=86_400.0).contains(&value);
             require(fits, key, value, "a number of seconds from 0.05 to 86400")
         };
+        self.journal.check().map_err(|error| refused("journal", &error))?;
+        self.artifacts.check().map_err(|error| refused("artifacts", &error))?;
+        let waits = (0.0..=3600.0).contains(&self.journal_patience);
+        require(waits, "journal_patience", self.journal_patience, "a number of seconds from 0 to 3600")?;
+        let old = (1.0..=31_536_000.0).contains(&self.orphan_age);
+        require(old, "orphan_age", self.orphan_age, "a number of seconds from 1 to 31536000")?;
         seconds("lease_ttl", self.lease_ttl)?;
         seconds("heartbeat_interval", self.heartbeat_seconds())?;
         seconds("target_shard_seconds", self.target_shard_seconds)?;
@@ -167,6 +211,10 @@ fn require(holds: bool, key: &'static str, value: impl ToString, accepted: &'sta
     if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), accepted }) }
 }
 
+fn refused(key: &'static str, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::Url { key, why: error.to_string() }
+}
+
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 impl Flags {
@@ -174,6 +222,10 @@ impl Flags {
         let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
         builder
             .set_override_option("data", data)?
+            .set_override_option("journal", self.journal.clone())?
+            .set_override_option("journal_patience", self.journal_patience)?
+            .set_override_option("artifacts", self.artifacts.clone())?
+            .set_override_option("orphan_age", self.orphan_age)?
             .set_override_option("listen", self.listen.clone())?
             .set_override_option("lease_ttl", self.lease_ttl)?
             .set_override_option("heartbeat_interval", self.heartbeat_interval)?
@@ -215,6 +267,12 @@ mod tests {
         assert!(said("reducer = 2", &[], &[]).contains("reducer"));
         assert!(said("reducers = 0", &[], &[]).contains("reducers = 0: from 1 to 64"));
         assert!(said("reducers = 'many'", &[], &[]).contains("reducers"));
+        assert!(said("orphan_age = 0.5", &[], &[]).contains("orphan_age = 0.5"));
+        assert!(said("", &[], &["--artifacts", "nfs://x"]).contains("artifacts: "));
+        let journal = said("", &[("NADGRID_JOURNAL", "mysql://me:hunter2@db/x")], &[]);
+        assert!(journal.contains("journal: ") && !journal.contains("hunter2"), "{journal}");
+        let shown = format!("{:?}", load("journal = 'postgres://me:hunter2@db/x'", &[], &[]).unwrap());
+        assert!(shown.contains("postgres://me@db") && !shown.contains("hunter2"), "{shown}");
         assert!(said("", &[("NADGRID_LISTN", "x")], &[]).contains("NADGRID_LISTEN"));
         assert!(said("", &[], &["--listen", "nowhere"]).contains("listen"));
         assert!(said("", &[], &["--lease-ttl", "inf"]).contains("lease_ttl"));

@@ -3,6 +3,9 @@
 //! Real processes, real gRPC, a temporary folder; everything is killed when the cluster is dropped. Deliberately
 //! absent: anything that reaches into a program instead of talking to it.
 
+pub mod postgres;
+pub mod s3;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -102,6 +105,7 @@ impl Drop for Process {
 pub struct Cluster {
     folder: TempDir,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     coordinator: Option<Process>,
     /// Where the coordinator listens.
     pub url: String,
@@ -115,9 +119,24 @@ impl Cluster {
     /// # Panics
     /// When it does not come up.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, where the coordinator also has these environment variables.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with(arguments: &[&str], variables: &[(String, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
-        let mut cluster = Self { folder, arguments, coordinator: None, url: String::new(), workers: Vec::new() };
+        let mut cluster = Self {
+            folder,
+            arguments,
+            variables: variables.to_vec(),
+            coordinator: None,
+            url: String::new(),
+            workers: Vec::new(),
+        };
         cluster.start_coordinator("127.0.0.1:0");
         cluster
     }
@@ -125,6 +144,7 @@ impl Cluster {
     fn start_coordinator(&mut self, listen: &str) {
         let mut command = command("nadgrid-coordinator");
         command.arg("--data").arg(self.folder.path().join("data")).arg("--listen").arg(listen).args(&self.arguments);
+        command.envs(self.variables.iter().cloned());
         let mut child = command.stdout(Stdio::piped()).stderr(self.log("coordinator")).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");

@@ -2,7 +2,7 @@
 //!
 //! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
 
-use super::next_message;
+use super::{next_message, store_failed};
 use crate::artifacts::{Store, StoreError};
 use crate::desk::Desk;
 use nadgrid_core::cifar10;
@@ -43,8 +43,8 @@ pub(super) async fn receive(
         }
     }
     let (bytes, _) = assembler.finish().map_err(damaged)?;
-    let digest = store.put(bytes).await.map_err(internal)?;
-    Ok(v1::UploadInputResponse { size: header.size, digest: digest.to_string() })
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    Ok(v1::UploadInputResponse { size: header.size, digest: stored.digest().to_string() })
 }
 
 async fn next(parts: &mut Streaming<v1::UploadInputRequest>) -> Result<Option<Message>, Status> {
@@ -169,7 +169,7 @@ async fn read(store: &Store, field: &str, name: &str, input: InputRef) -> Result
         }
         Err(StoreError::Missing(digest)) => Err(missing(field, name, &format!("({digest}) is not in the store"))),
         Err(error) if error.is_loss() => Err(missing(field, name, &error.to_string())),
-        Err(error) => Err(internal(error)),
+        Err(error) => Err(store_failed(&error)),
     }
 }
 

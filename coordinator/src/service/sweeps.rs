@@ -1,6 +1,6 @@
 //! `SweepService`: what users ask.
 
-use super::{inputs, verify};
+use super::{inputs, store_failed, verify};
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::stream::{self, BoxStream};
@@ -104,7 +104,11 @@ impl SweepService for Sweeps {
         }
         let share = share(priority, weight)?;
         let spec = Box::new(parse(&spec)?);
-        let inputs = inputs::resolve(&self.desk, &self.store, &spec, files(given)?).await?;
+        let given = files(given)?;
+        // What is found in the store is kept there until the journal names it.
+        let digests: Vec<_> = given.values().map(|input| input.digest).collect();
+        let _held = self.store.hold(digests).await;
+        let inputs = inputs::resolve(&self.desk, &self.store, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
         let owner = String::new();
@@ -226,7 +230,10 @@ impl SweepService for Sweeps {
             }
             (true, Some(artifact)) => artifact,
         };
-        let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
+        let bytes = self.store.get(artifact.digest).await.map_err(|error| match error.is_loss() {
+            true => Reason::PayloadDamaged.status(error.to_string()),
+            false => store_failed(&error),
+        })?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
         let chunks = chunks(bytes).map(|data| Ok(v1::ReadArtifactResponse { artifact: None, data }));
         Ok(Response::new(stream::iter([Ok(header)].into_iter().chain(chunks)).boxed()))

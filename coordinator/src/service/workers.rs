@@ -1,6 +1,6 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
-use super::upload;
+use super::{store_failed, upload};
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::StreamExt;
@@ -75,7 +75,7 @@ impl WorkerService for Workers {
         let digest = Digest::from_hex(&asked).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
         let bytes = self.store.get(digest).await.map_err(|error| match error.is_loss() {
             true => Reason::InputMissing.status(error.to_string()),
-            false => Reason::Internal.status(error.to_string()),
+            false => store_failed(&error),
         })?;
         let chunks = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data }));
         Ok(Response::new(stream::iter(chunks).boxed()))
