@@ -5,7 +5,7 @@
 
 use crate::backoff::Backoff;
 use crate::board::{Board, Fault};
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
@@ -20,7 +20,6 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// Times that a payload may arrive damaged.
@@ -32,7 +31,7 @@ const SLOWEST_BYTES_PER_SECOND: f64 = 256.0 * 1024.0;
 /// What uploads need to know.
 #[derive(Clone)]
 pub(crate) struct Uploads {
-    pub(crate) url: String,
+    pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     /// How long a result is kept while the coordinator is away.
@@ -50,9 +49,10 @@ impl Uploads {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let work = move || {
             runtime.block_on(async {
-                let Ok(channel) = endpoint::channel(&self.url) else { return };
+                // What is wrong with the credentials, the session tells.
+                let Ok(link) = self.coordinator.link() else { return };
                 while let Some(Some(computed)) = stop.run_until_cancelled(results.recv()).await {
-                    tokio::spawn(self.clone().bring(channel.clone(), computed));
+                    tokio::spawn(self.clone().bring(link.clone(), computed));
                 }
             });
             // Attempts under way are dropped with the runtime.
@@ -62,11 +62,11 @@ impl Uploads {
     }
 
     /// Brings one result home, however often it takes.
-    async fn bring(self, channel: Channel, computed: Computed) {
+    async fn bring(self, link: Link, computed: Computed) {
         let mut backoff = Backoff::new(self.reconnect_timeout);
         let mut damaged = 0;
         while !computed.task.is_cancelled() {
-            let status = match self.attempt(channel.clone(), &computed).await {
+            let status = match self.attempt(link.clone(), &computed).await {
                 Ok(verdict) => {
                     tracing::debug!(shard = %Name(&computed.task), verdict = verdict.as_str_name(), "uploaded");
                     return self.board.uploaded(&computed.task);
@@ -92,10 +92,10 @@ impl Uploads {
         self.board.failed(&computed.task, Fault::new(kind, message));
     }
 
-    async fn attempt(&self, channel: Channel, computed: &Computed) -> Result<v1::Verdict, Status> {
+    async fn attempt(&self, link: Link, computed: &Computed) -> Result<v1::Verdict, Status> {
         let limit = PATIENCE + Duration::from_secs_f64(computed.bytes.len() as f64 / SLOWEST_BYTES_PER_SECOND);
         let messages = tokio_stream::iter(messages(self.header(computed), computed.bytes.clone()));
-        let mut client = WorkerServiceClient::new(channel);
+        let mut client = WorkerServiceClient::new(link);
         let answer = tokio::time::timeout(limit, client.upload_partial(messages)).await;
         let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the upload"))??;
         Ok(answer.into_inner().verdict())

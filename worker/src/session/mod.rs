@@ -15,7 +15,7 @@ mod serve;
 use crate::backoff::Backoff;
 use crate::board::Board;
 use crate::device::Machine;
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::Precision;
@@ -30,7 +30,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Until the welcome, a coordinator may take this long.
@@ -78,7 +77,7 @@ impl Identity {
 
 /// What a session needs to know.
 pub(crate) struct Session {
-    pub(crate) url: String,
+    pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     pub(crate) connect_timeout: Duration,
@@ -112,30 +111,30 @@ impl Session {
 
     /// Keeps a session with the coordinator until asked to stop, refused, or out of time.
     async fn keep(&self) -> Result<(), WorkerError> {
-        let channel = endpoint::channel(&self.url)
-            .map_err(|e| WorkerError::Refused { url: self.url.clone(), reason: format!("no usable URL: {e}") })?;
+        let link = self.coordinator.link()?;
+        let url = &self.coordinator.url;
         let mut backoff = Backoff::new(self.connect_timeout);
         loop {
-            let Some(opened) = self.open_unless_stopped(channel.clone()).await else { return Ok(()) };
+            let Some(opened) = self.open_unless_stopped(link.clone()).await else { return Ok(()) };
             let reason = match opened {
                 Ok(open) => match self.serve(open).await {
                     End::Left => return Ok(()),
                     End::Lost(reason) => {
-                        tracing::warn!("lost the coordinator at {}: {reason}", self.url);
+                        tracing::warn!("lost the coordinator at {url}: {reason}");
                         backoff = Backoff::new(self.reconnect_timeout);
                         reason
                     }
                 },
                 Err(status) if endpoint::is_final(&status) => {
-                    return Err(WorkerError::Refused { url: self.url.clone(), reason: endpoint::reason(&status) });
+                    return Err(WorkerError::Refused { url: url.clone(), reason: endpoint::reason(&status) });
                 }
                 Err(status) => endpoint::reason(&status),
             };
             let Some(wait) = backoff.wait() else {
-                let (url, tried_for) = (self.url.clone(), backoff.elapsed());
+                let (url, tried_for) = (url.clone(), backoff.elapsed());
                 return Err(WorkerError::Unreachable { url, reason, tried_for });
             };
-            tracing::debug!("no coordinator at {}, trying again in {wait:.1?}: {reason}", self.url);
+            tracing::debug!("no coordinator at {url}, trying again in {wait:.1?}: {reason}");
             if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Ok(());
             }
@@ -144,8 +143,8 @@ impl Session {
 
     /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
     /// answered, so that a goodbye can follow it.
-    async fn open_unless_stopped(&self, channel: Channel) -> Option<Result<Open, Status>> {
-        let mut opening = pin!(self.open(channel));
+    async fn open_unless_stopped(&self, link: Link) -> Option<Result<Open, Status>> {
+        let mut opening = pin!(self.open(link));
         tokio::select! {
             opened = &mut opening => Some(opened),
             () = self.stop.cancelled() => match tokio::time::timeout(MOMENT, opening).await {
@@ -156,12 +155,12 @@ impl Session {
     }
 
     /// Connects, says hello and waits for the welcome.
-    async fn open(&self, channel: Channel) -> Result<Open, Status> {
+    async fn open(&self, link: Link) -> Result<Open, Status> {
         let (requests, outbox) = mpsc::channel(OUTBOX);
         let hello = Request::Hello(self.identity.hello(self.board.held()));
         requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
         let handshake = async {
-            let mut client = WorkerServiceClient::new(channel);
+            let mut client = WorkerServiceClient::new(link);
             let mut responses = client.session(ReceiverStream::new(outbox)).await?.into_inner();
             let first = responses.message().await?.and_then(|response| response.message);
             match first {
@@ -173,7 +172,7 @@ impl Session {
         let (responses, welcome) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| Status::deadline_exceeded("no welcome came"))??;
-        tracing::info!(coordinator = %self.url, version = welcome.coordinator_version, "connected");
+        tracing::info!(coordinator = %self.coordinator.url, version = welcome.coordinator_version, "connected");
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
         Ok(Open { requests, responses, heartbeat })
     }
