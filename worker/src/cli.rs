@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(flatten)]
     options: Options,
-    /// End, as on SIGTERM, when standard input is closed
+    /// End at once, and give back what is running, when standard input is closed
     #[arg(long)]
     pub until_stdin_closes: bool,
     /// Something other than to work
@@ -48,6 +48,12 @@ struct Options {
     /// How long to wait for a coordinator that was lost [default: 600]
     #[arg(long, value_name = "SECONDS")]
     reconnect_timeout: Option<String>,
+    /// How long running shards may take after a signal; what is left is given back [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<String>,
+    /// How often a shard in training hands out a checkpoint at most; 0 for every epoch [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    checkpoint_interval: Option<String>,
 }
 
 /// What to do instead of working for a coordinator.
@@ -130,8 +136,18 @@ pub struct OnMachine {
 impl Cli {
     /// The flags that lie over the configuration.
     pub fn flags(&self) -> Flags {
-        let Options { config, coordinator, device, lanes, name, evaluation, connect_timeout, reconnect_timeout } =
-            &self.options;
+        let Options {
+            config,
+            coordinator,
+            device,
+            lanes,
+            name,
+            evaluation,
+            connect_timeout,
+            reconnect_timeout,
+            grace,
+            checkpoint_interval,
+        } = &self.options;
         let values = vec![
             ("coordinator", coordinator.clone()),
             ("device", device.clone()),
@@ -140,6 +156,8 @@ impl Cli {
             ("evaluation", evaluation.clone()),
             ("connect_timeout", connect_timeout.clone()),
             ("reconnect_timeout", reconnect_timeout.clone()),
+            ("grace", grace.clone()),
+            ("checkpoint_interval", checkpoint_interval.clone()),
         ];
         Flags { config: config.clone(), values }
     }

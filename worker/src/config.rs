@@ -13,8 +13,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::Uri;
 
-const KEYS: [&str; 7] =
-    ["coordinator", "device", "lanes", "name", "evaluation", "connect_timeout", "reconnect_timeout"];
+const KEYS: [&str; 9] = [
+    "coordinator",
+    "device",
+    "lanes",
+    "name",
+    "evaluation",
+    "connect_timeout",
+    "reconnect_timeout",
+    "grace",
+    "checkpoint_interval",
+];
 
 /// Most lanes that make sense on one machine.
 const MAX_LANES: u32 = 1024;
@@ -77,6 +86,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long to wait for a coordinator that was lost.
     pub reconnect_timeout: Duration,
+    /// After a signal, how long running shards and their uploads may take; what is left is given back.
+    pub grace: Duration,
+    /// How often a shard in training hands out a checkpoint at most, at the end of an epoch; 0 for every epoch.
+    pub checkpoint_interval: Duration,
 }
 
 /// The values of flags; what is `None` was not given.
@@ -104,6 +117,19 @@ struct Raw {
     connect_timeout: f64,
     #[serde(default = "default_reconnect_timeout")]
     reconnect_timeout: f64,
+    #[serde(default = "default_grace")]
+    grace: f64,
+    #[serde(default = "default_checkpoint_interval")]
+    checkpoint_interval: f64,
+}
+
+/// Kubernetes kills a pod 30 seconds after its SIGTERM.
+fn default_grace() -> f64 {
+    25.0
+}
+
+fn default_checkpoint_interval() -> f64 {
+    60.0
 }
 
 fn default_coordinator() -> String {
@@ -183,6 +209,8 @@ impl Raw {
             evaluation,
             connect_timeout: wait("connect_timeout", self.connect_timeout)?,
             reconnect_timeout: wait("reconnect_timeout", self.reconnect_timeout)?,
+            grace: wait("grace", self.grace)?,
+            checkpoint_interval: wait("checkpoint_interval", self.checkpoint_interval)?,
         })
     }
 }

@@ -93,6 +93,13 @@ impl WorkerService for Workers {
         let verdict = upload::receive(&self.desk, &self.store, request.into_inner()).await?;
         Ok(Response::new(v1::UploadPartialResponse { verdict: verdict.into() }))
     }
+
+    async fn upload_checkpoint(
+        &self,
+        _: Request<Streaming<v1::UploadCheckpointRequest>>,
+    ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
+        Err(Status::unimplemented("checkpoints"))
+    }
 }
 
 impl Workers {
@@ -134,6 +141,7 @@ impl Workers {
         let worker = worker.clone();
         let (shard, make): (_, Box<dyn FnOnce(ShardRef) -> Event + Send>) = match message {
             Message::Heartbeat(_) => return Ok(Some(Event::Alive { worker })),
+            Message::Draining(_) => return Ok(None),
             Message::Progress(v1::Progress { shard, blocks_done }) => {
                 (shard, Box::new(move |shard| Event::Progress { worker, shard, blocks_done }))
             }

@@ -311,7 +311,7 @@ pub struct Shard {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionRequest {
-    #[prost(oneof = "session_request::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "session_request::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<session_request::Message>,
 }
 /// Nested message and enum types in `SessionRequest`.
@@ -331,6 +331,8 @@ pub mod session_request {
         Failure(super::Failure),
         #[prost(message, tag = "6")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "7")]
+        Draining(super::Draining),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -384,6 +386,9 @@ pub struct Failure {
 /// The worker ends; what it holds goes to others at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {}
+/// The worker takes no more shards; what it holds it still computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draining {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
     #[prost(oneof = "session_response::Message", tags = "1, 2, 3")]
@@ -428,7 +433,7 @@ pub struct Assignment {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShardInput {
-    /// basis, train or test.
+    /// basis, train or test; checkpoint for how far an earlier worker came.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
     /// For people.
@@ -498,6 +503,49 @@ pub struct PartialHeader {
 pub struct UploadPartialResponse {
     #[prost(enumeration = "Verdict", tag = "1")]
     pub verdict: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadCheckpointRequest {
+    #[prost(oneof = "upload_checkpoint_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<upload_checkpoint_request::Part>,
+}
+/// Nested message and enum types in `UploadCheckpointRequest`.
+pub mod upload_checkpoint_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// First, once.
+        #[prost(message, tag = "1")]
+        Header(super::CheckpointHeader),
+        /// The next bytes.
+        #[prost(bytes, tag = "2")]
+        Data(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointHeader {
+    #[prost(string, tag = "1")]
+    pub worker_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub shard: ::core::option::Option<Shard>,
+    #[prost(message, optional, tag = "3")]
+    pub numerics_class: ::core::option::Option<NumericsClass>,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// BLAKE3 of all bytes, hexadecimal.
+    #[prost(string, tag = "5")]
+    pub digest: ::prost::alloc::string::String,
+    /// Members of the shard that are done with.
+    #[prost(uint64, tag = "6")]
+    pub members_done: u64,
+    /// Epochs of the members in training.
+    #[prost(uint32, tag = "7")]
+    pub epochs: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadCheckpointResponse {
+    /// Whether the shard is still this worker's to compute.
+    #[prost(bool, tag = "1")]
+    pub wanted: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1731,6 +1779,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadPartial"));
             self.inner.client_streaming(req, path, codec).await
         }
+        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        pub async fn upload_checkpoint(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::UploadCheckpointRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<super::UploadCheckpointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.WorkerService/UploadCheckpoint",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadCheckpoint"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1774,6 +1849,14 @@ pub mod worker_service_server {
             request: tonic::Request<tonic::Streaming<super::UploadPartialRequest>>,
         ) -> std::result::Result<
             tonic::Response<super::UploadPartialResponse>,
+            tonic::Status,
+        >;
+        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        async fn upload_checkpoint(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::UploadCheckpointRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::UploadCheckpointResponse>,
             tonic::Status,
         >;
     }
@@ -1980,6 +2063,55 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UploadPartialSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nadgrid.v1.WorkerService/UploadCheckpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct UploadCheckpointSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::ClientStreamingService<
+                        super::UploadCheckpointRequest,
+                    > for UploadCheckpointSvc<T> {
+                        type Response = super::UploadCheckpointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::UploadCheckpointRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::upload_checkpoint(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UploadCheckpointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
