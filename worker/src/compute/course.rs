@@ -7,7 +7,8 @@ use super::{Job, Snapshot, Watcher};
 use nadgrid_core::checkpoint::{Checkpoint, CheckpointError, TrainingShape, TrainingState};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::NumericsClass;
-use nadgrid_core::runs::Outcome;
+use nadgrid_core::runs::{Outcome, runs_bytes};
+use nadgrid_core::text;
 use nadgrid_core::training::{Observer, Recipe};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -118,7 +119,13 @@ impl<'a> Course<'a> {
 
     /// Watches the training of the next runs, which went on for so many seconds elsewhere.
     pub(super) fn observer(&self, shape: &TrainingShape, earlier: f64) -> OnCourse<'_, 'a> {
-        OnCourse { course: self, fits: shape.bytes() <= MOST_BYTES, began: Instant::now(), earlier }
+        let runs = runs_bytes(self.members.end - self.members.start, self.extra) as u64;
+        let (most, needed) = (MOST_BYTES - (1 << 10), shape.bytes() + runs);
+        if needed > most {
+            let (most, needed) = (text::bytes(most), text::bytes(needed));
+            tracing::warn!("no checkpoints: {} runs together take {needed}, {most} are taken", shape.members);
+        }
+        OnCourse { course: self, fits: needed <= most, began: Instant::now(), earlier }
     }
 
     fn hand_out(&self, training: Option<TrainingState<'_>>) {

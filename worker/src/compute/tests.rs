@@ -195,9 +195,12 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
         for (place, snapshot) in taken.iter().enumerate() {
             let stopped = Interrupted { after: place + 1, taken: RefCell::default() };
             assert_eq!(evaluator(Some(evaluation)).shard(&job, None, &stopped), Ok(None));
-            assert_eq!(stopped.taken.borrow().last().map(|s| (s.members_done, s.epochs)), Some(counted[place]));
-            let from = stopped.taken.into_inner().pop().unwrap();
-            assert_eq!(from.bytes.len(), snapshot.bytes.len());
+            // A stop is noticed by the next batch; what was handed out before it is what counts.
+            let from = stopped.taken.into_inner().swap_remove(place);
+            assert_eq!(
+                (from.members_done, from.epochs, from.bytes.len()),
+                (counted[place].0, counted[place].1, snapshot.bytes.len())
+            );
             let rest = Interrupted { after: usize::MAX, taken: RefCell::default() };
             let evaluated = again.shard(&job, Some(&from.bytes), &rest).unwrap().unwrap();
             assert_eq!(digest(&evaluated), whole, "{evaluation:?} from {:?}", counted[place]);
