@@ -384,7 +384,7 @@ impl Observer for States {
 /// Dropout, batch norm, momentum and decay: from every epoch on, through bytes, on the instruction set that comes next.
 #[test]
 fn a_run_goes_on_elsewhere_with_the_same_bits() {
-    let recipe = Recipe { momentum: 0.9, weight_decay: 5e-4, batch_size: 2, ..RECIPE };
+    let recipe = Recipe { momentum: 0.9, weight_decay: 5e-4, batch_size: 2, epochs: 2, ..RECIPE };
     let sets = InstructionSet::available();
     let small = |name: &str, side| {
         let input = Shape { channels: 1, height: side, width: side };
@@ -396,7 +396,7 @@ fn a_run_goes_on_elsewhere_with_the_same_bits() {
         let data = data(network.input().len(), 3, 2);
         let (mut whole, mut states) = (Trainer::new(&network).unwrap(), States::default());
         assert_eq!(whole.train(&key(), &recipe, &data, &mut states), Ending::Finished);
-        assert_eq!(states.0.iter().map(|state| state.epochs).collect::<Vec<_>>(), [1, 2, 3], "{name}");
+        assert_eq!(states.0.iter().map(|state| state.epochs).collect::<Vec<_>>(), [1, 2], "{name}");
         let shape = TrainingShape::new(&network, 1, true, recipe.epochs);
         for (place, state) in states.0.into_iter().enumerate() {
             let (of, epochs) = (Digest::of(b"run"), state.epochs);
@@ -409,7 +409,7 @@ fn a_run_goes_on_elsewhere_with_the_same_bits() {
                 batches += 1;
                 true
             });
-            assert_eq!((ending, batches), (Ending::Finished, 2 * (3 - epochs)), "{name}");
+            assert_eq!((ending, batches), (Ending::Finished, 2 * (2 - epochs)), "{name}");
             assert_eq!(bits(rest.parameters()), bits(whole.parameters()), "{name} from epoch {epochs}");
             let (means, variances) = rest.running_statistics();
             assert_eq!(bits(means), bits(whole.running_statistics().0), "{name} from epoch {epochs}");

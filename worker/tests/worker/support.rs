@@ -231,8 +231,9 @@ impl WorkerService for Script {
             }
         }
         let (bytes, _) = assembler.finish().map_err(damaged)?;
+        let answer = self.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true));
         self.heard.lock().unwrap().checkpoints.push(Checkpoint { header, bytes });
-        let wanted = self.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true))?;
+        let wanted = answer?;
         Ok(GrpcResponse::new(v1::UploadCheckpointResponse { wanted }))
     }
 
