@@ -5,6 +5,7 @@
 //! threads and clocks. Time and randomness are arguments.
 
 pub mod architecture;
+pub mod checkpoint;
 pub mod cifar10;
 pub mod cost;
 pub mod dataset;

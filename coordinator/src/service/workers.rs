@@ -1,6 +1,6 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
-use super::{read, store_failed, upload};
+use super::{checkpoint, read, store_failed, upload};
 use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
 use crate::artifacts::Store;
 use crate::desk::Desk;
@@ -119,9 +119,13 @@ impl WorkerService for Workers {
 
     async fn upload_checkpoint(
         &self,
-        _: Request<Streaming<v1::UploadCheckpointRequest>>,
+        request: Request<Streaming<v1::UploadCheckpointRequest>>,
     ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
-        Err(Status::unimplemented("checkpoints are not taken yet"))
+        let admitted = Admitted::of(&request)?;
+        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        let wanted = checkpoint::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await?;
+        Ok(Response::new(v1::UploadCheckpointResponse { wanted }))
     }
 }
 

@@ -1,12 +1,15 @@
 //! A coordinator for tests: real gRPC over loopback, told what to do by the test, noting what it hears.
 
-use nadgrid_proto::chunks::Assembler;
+use nadgrid_core::ids::Digest;
+use nadgrid_proto::chunks::{Assembler, chunks};
+use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
+use nadgrid_proto::v1::upload_checkpoint_request::Part as CheckpointPart;
 use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,12 +26,20 @@ pub(crate) struct Upload {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// A checkpoint that came whole.
+#[derive(Clone)]
+pub(crate) struct Checkpoint {
+    pub(crate) header: v1::CheckpointHeader,
+    pub(crate) bytes: Vec<u8>,
+}
+
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) hellos: Vec<v1::Hello>,
     /// Everything after the hellos, with its time.
     pub(crate) messages: Vec<(Instant, Request)>,
     pub(crate) uploads: Vec<Upload>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
     /// Sessions that have ended.
     pub(crate) ended: usize,
 }
@@ -41,6 +52,10 @@ struct Told {
     refusals: VecDeque<Status>,
     /// Answers to the next uploads, instead of taking them.
     upload_failures: VecDeque<Status>,
+    /// Answers to checkpoints; without one they are wanted.
+    checkpoint_answer: Option<Result<bool, Status>>,
+    /// Files by digest.
+    files: HashMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -97,14 +112,28 @@ impl Script {
     }
 
     pub(crate) fn assign(&self, spec: &str, architecture: &str, shard: &v1::Shard) {
-        let (spec, architecture) = (spec.to_owned(), architecture.to_owned());
+        self.assign_from(spec, architecture, shard, None);
+    }
+
+    /// With what an earlier worker left.
+    pub(crate) fn assign_from(&self, spec: &str, architecture: &str, shard: &v1::Shard, checkpoint: Option<Vec<u8>>) {
+        let inputs = checkpoint.map(|bytes| {
+            let (size, digest) = (bytes.len() as u64, Digest::of(&bytes).to_string());
+            self.told.lock().unwrap().files.insert(digest.clone(), bytes);
+            v1::ShardInput { role: "checkpoint".into(), name: "checkpoint".into(), size, digest }
+        });
         self.say(Response::Assignment(v1::Assignment {
             shard: Some(shard.clone()),
-            spec,
-            architecture,
+            spec: spec.to_owned(),
+            architecture: architecture.to_owned(),
             experiment: "nads".into(),
-            inputs: Vec::new(),
+            inputs: inputs.into_iter().collect(),
         }));
+    }
+
+    /// From now on checkpoints are answered so.
+    pub(crate) fn answer_checkpoints(&self, answer: Result<bool, Status>) {
+        self.told.lock().unwrap().checkpoint_answer = Some(answer);
     }
 
     pub(crate) fn revoke(&self, shard: &v1::Shard) {
@@ -176,9 +205,36 @@ impl WorkerService for Script {
 
     async fn read_input(
         &self,
-        _: GrpcRequest<v1::ReadInputRequest>,
+        request: GrpcRequest<v1::ReadInputRequest>,
     ) -> Result<GrpcResponse<Self::ReadInputStream>, Status> {
-        Err(Status::not_found("this script has no files"))
+        let bytes = self.told.lock().unwrap().files.get(&request.into_inner().digest).cloned();
+        let bytes = bytes.ok_or_else(|| Reason::InputMissing.status("this script has no such file"))?;
+        let parts: Vec<_> = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data })).collect();
+        let (sender, receiver) = channel(parts.len().max(1));
+        parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
+        Ok(GrpcResponse::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn upload_checkpoint(
+        &self,
+        request: GrpcRequest<Streaming<v1::UploadCheckpointRequest>>,
+    ) -> Result<GrpcResponse<v1::UploadCheckpointResponse>, Status> {
+        let mut parts = request.into_inner();
+        let Some(CheckpointPart::Header(header)) = parts.message().await?.and_then(|request| request.part) else {
+            return Err(Status::invalid_argument("no header"));
+        };
+        let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
+        let mut assembler = Assembler::new(header.size, 1 << 30, &header.digest).map_err(damaged)?;
+        while let Some(request) = parts.message().await? {
+            if let Some(CheckpointPart::Data(data)) = request.part {
+                assembler.push(&data).map_err(damaged)?;
+            }
+        }
+        let (bytes, _) = assembler.finish().map_err(damaged)?;
+        let answer = self.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true));
+        self.heard.lock().unwrap().checkpoints.push(Checkpoint { header, bytes });
+        let wanted = answer?;
+        Ok(GrpcResponse::new(v1::UploadCheckpointResponse { wanted }))
     }
 
     async fn upload_partial(
