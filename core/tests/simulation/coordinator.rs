@@ -355,7 +355,7 @@ impl World {
         let known = scheduler.blocks(&report.shard).is_some_and(|blocks| !blocks.is_empty());
         if !known || !scheduler.expects(&report.shard) {
             self.counts.sight(Sight::NotNeeded);
-            self.send_down(connection, Down::Verdict(report.shard, Verdict::NotNeeded));
+            self.send_down(connection, Down::Answered(report.shard));
             return None;
         }
         let request = self.asked_by(Asker::Session(report.worker.clone(), report.shard.clone()));
@@ -712,8 +712,8 @@ impl World {
         }
         match (asker, answer) {
             (Some(Asker::Call(caller)), answer) => self.reply(caller, Reply::Answer(answer)),
-            (Some(Asker::Session(worker, shard)), Answer::Reported(verdict)) => {
-                self.tell(&worker, Down::Verdict(shard, verdict));
+            (Some(Asker::Session(worker, shard)), Answer::Reported(_)) => {
+                self.tell(&worker, Down::Answered(shard));
             }
             _ => {}
         }

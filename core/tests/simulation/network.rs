@@ -6,7 +6,7 @@ use crate::truth::Coordinates;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
-use nadgrid_core::scheduler::{Answer, Checkpoint, Claim, FailureKind, Partial, ShardRef, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, Checkpoint, Claim, FailureKind, Partial, ShardRef, WorkerProfile};
 use std::collections::BTreeMap;
 
 /// What a worker says in its session.
@@ -28,7 +28,8 @@ pub(crate) enum Down {
     Welcome,
     Assign(Box<Assignment>),
     Revoke(ShardRef),
-    Verdict(ShardRef, Verdict),
+    /// A result is answered, whatever the verdict.
+    Answered(ShardRef),
 }
 
 /// A shard to compute.
@@ -161,11 +162,6 @@ impl World {
     pub(crate) fn break_all_connections(&mut self) {
         let connections: Vec<u64> = self.network.connections.keys().copied().collect();
         connections.into_iter().for_each(|connection| self.break_connection(connection));
-    }
-
-    /// Nobody needs a connection any more.
-    pub(crate) fn forget_connection(&mut self, connection: u64) {
-        self.network.connections.remove(&connection);
     }
 
     /// When a message will arrive: not before those that were sent before it. `None` when it will not.

@@ -34,7 +34,9 @@ impl Store {
     /// Removes blobs but those that are needed.
     pub(crate) fn remove(&mut self, blobs: Vec<Digest>, needed: impl Iterator<Item = Digest>) {
         let mut unneeded: BTreeSet<Digest> = blobs.into_iter().collect();
-        needed.for_each(|digest| drop(unneeded.remove(&digest)));
+        for digest in needed {
+            unneeded.remove(&digest);
+        }
         self.blobs.retain(|digest, _| !unneeded.contains(digest));
     }
 

@@ -35,6 +35,11 @@ impl User {
     pub(crate) fn is_done(&self) -> bool {
         self.wishes.is_empty()
     }
+
+    /// Its sweep, once it is acknowledged.
+    pub(crate) fn sweep(&self) -> Option<&SweepId> {
+        self.sweep.as_ref()
+    }
 }
 
 impl World {

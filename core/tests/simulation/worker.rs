@@ -299,7 +299,7 @@ impl World {
         match message {
             Down::Welcome => self.welcome(index),
             Down::Assign(assignment) => self.assigned(index, *assignment),
-            Down::Revoke(shard) | Down::Verdict(shard, _) => {
+            Down::Revoke(shard) | Down::Answered(shard) => {
                 self.workers[index].drop_shard(&shard);
                 self.begin(index);
             }

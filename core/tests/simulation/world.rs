@@ -13,7 +13,8 @@ use crate::scenario::{self, Mutation, Scenario};
 use crate::store::Store;
 use crate::user::User;
 use crate::worker::{Timer, Worker};
-use nadgrid_core::scheduler::Outcome;
+use nadgrid_core::ids::Time;
+use nadgrid_core::scheduler::{Explanation, Outcome, Subject, Tally};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -248,7 +249,7 @@ impl World {
 
     fn check_end(&mut self) -> Result<(), String> {
         if let Some(user) = self.users.iter().find(|user| !user.is_done()) {
-            return Err(format!("{user:?} waits for ever"));
+            return Err(format!("{user:?} waits for ever: {:?}", self.explain(user)));
         }
         self.oracle.check_ends(&self.scenario)?;
         self.check_workers()?;
@@ -263,11 +264,16 @@ impl World {
         Ok(())
     }
 
+    /// What the scheduler says of a user's sweep.
+    fn explain(&self, user: &User) -> Option<Explanation> {
+        self.coordinator.scheduler()?.explain(user.sweep()?, Subject::Sweep, Time(0))
+    }
+
     /// Nobody holds anything any more, and whoever is gone is forgotten.
     fn check_workers(&self) -> Result<(), String> {
         let Some(scheduler) = self.coordinator.scheduler() else { return Err("the coordinator is down".to_owned()) };
         self.oracle.agrees(scheduler)?;
-        for view in scheduler.workers(nadgrid_core::ids::Time(0)) {
+        for view in scheduler.workers(Time(0)) {
             if !self.workers.iter().any(|worker| worker.id == view.id && worker.is_up()) {
                 return Err(format!("{} is gone and still known", view.id));
             }
@@ -282,7 +288,7 @@ impl World {
     fn check_work(&self) -> Result<(), String> {
         let blocks: u64 = self.scenario.plans.iter().map(oracle::blocks).sum();
         let scheduler = self.coordinator.scheduler().ok_or("the coordinator is down")?;
-        let tallies = |of: fn(&nadgrid_core::scheduler::Tally) -> u64| -> u64 {
+        let tallies = |of: fn(&Tally) -> u64| -> u64 {
             let sweeps = self.oracle.model.sweeps.keys().filter_map(|id| scheduler.sweep(id));
             sweeps.flat_map(|sweep| sweep.jobs).map(|job| of(&job.tally)).sum()
         };
