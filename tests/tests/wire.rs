@@ -29,7 +29,8 @@ impl Peer {
     }
 
     async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
-        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs: Vec::new() };
+        let request =
+            v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), ..v1::SubmitRequest::default() };
         self.sweeps.submit(request).await.map(tonic::Response::into_inner)
     }
 

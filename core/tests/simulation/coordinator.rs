@@ -374,7 +374,10 @@ impl World {
         desk.scheduler.handle_into(event, now, effects);
         desk.scheduler.sanity_check()?;
         if let Some(deadline) = desk.scheduler.next_deadline().filter(|at| at.0 <= desk.latest) {
-            return Err(format!("the next deadline, {deadline:?}, is not after {}: it would tick for ever", desk.latest));
+            return Err(format!(
+                "the next deadline, {deadline:?}, is not after {}: it would tick for ever",
+                desk.latest
+            ));
         }
         for record in &effects.records[records..] {
             self.trace(|_| format!("  record {record:?}"));
