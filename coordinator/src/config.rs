@@ -53,6 +53,12 @@ pub struct Flags {
     /// Reductions that run at once. [default: 1]
     #[arg(long, value_name = "N")]
     pub reducers: Option<usize>,
+    /// Workers that a shard may fail on before it is split, and quarantined when it is one block. [default: 4]
+    #[arg(long, value_name = "N")]
+    pub attempts: Option<u32>,
+    /// A shard that takes this many times as long as expected is given to a second, idle worker; 0 for never. [default: 2]
+    #[arg(long, value_name = "TIMES")]
+    pub copy_after: Option<f64>,
     /// Uploads that are received at once; others wait. [default: 8]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
@@ -105,6 +111,10 @@ pub struct Config {
     pub most_shard_blocks: u64,
     /// Reductions that run at once.
     pub reducers: usize,
+    /// Workers that a shard may fail on before it is given up.
+    pub attempts: u32,
+    /// How late a shard must be to be given to a second worker.
+    pub copy_after: f64,
     /// Uploads that are received at once.
     pub uploads: usize,
     /// Certificate to serve TLS with.
@@ -135,6 +145,8 @@ impl Default for Config {
             target_shard_seconds: 20.0,
             most_shard_blocks: 1 << 20,
             reducers: 1,
+            attempts: Settings::default().most_attempts,
+            copy_after: Settings::default().copy_after,
             uploads: 8,
             tls_certificate: None,
             tls_key: None,
@@ -158,6 +170,8 @@ const KEYS: &[&str] = &[
     "target_shard_seconds",
     "most_shard_blocks",
     "reducers",
+    "attempts",
+    "copy_after",
     "uploads",
     "tls_certificate",
     "tls_key",
@@ -254,6 +268,9 @@ impl Config {
         require(shorter, "heartbeat_interval", self.heartbeat_seconds(), "at most half of lease_ttl")?;
         require(self.most_shard_blocks > 0, "most_shard_blocks", self.most_shard_blocks, "at least 1")?;
         require((1..=64).contains(&self.reducers), "reducers", self.reducers, "from 1 to 64")?;
+        require((1..=100).contains(&self.attempts), "attempts", self.attempts, "from 1 to 100")?;
+        let late = self.copy_after == 0.0 || (1.0..=1e6).contains(&self.copy_after);
+        require(late, "copy_after", self.copy_after, "from 1 to 1000000, or 0 for never")?;
         require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")?;
         self.limits.check()?;
         self.tls()?;
@@ -305,6 +322,8 @@ impl Config {
         Settings {
             lease_ttl_ms: (self.lease_ttl * 1e3) as u64,
             sizing,
+            most_attempts: self.attempts,
+            copy_after: self.copy_after,
             most_open_sweeps: self.limits.open_sweeps,
             most_open_sweeps_each: self.limits.open_sweeps_per_user,
             most_ended_sweeps: self.limits.ended_sweeps,
@@ -343,6 +362,8 @@ impl Flags {
             .set_override_option("target_shard_seconds", self.target_shard_seconds)?
             .set_override_option("most_shard_blocks", self.most_shard_blocks)?
             .set_override_option("reducers", self.reducers.map(|n| n as u64))?
+            .set_override_option("attempts", self.attempts)?
+            .set_override_option("copy_after", self.copy_after)?
             .set_override_option("uploads", self.uploads.map(|n| n as u64))?
             .set_override_option("tls_certificate", text(&self.tls_certificate))?
             .set_override_option("tls_key", text(&self.tls_key))?

@@ -137,6 +137,19 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Cluster::start`], on an address of this machine.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let (variables, url, workers) = (Vec::new(), String::new(), Vec::new());
+        let mut cluster = Self { folder, arguments, variables, coordinator: None, url, workers };
+        cluster.start_coordinator(listen);
+        cluster
+    }
+
     fn start_coordinator(&mut self, listen: &str) {
         let mut command = command("nadgrid-coordinator");
         command.envs(self.variables.iter().cloned());
@@ -167,7 +180,14 @@ impl Cluster {
     /// # Panics
     /// When it does not start.
     pub fn add_worker(&mut self, arguments: &[&str]) {
-        let mut command = command("nadgrid-worker");
+        self.add_worker_by(command("nadgrid-worker"), arguments);
+    }
+
+    /// Starts a worker by a command that ends with the worker's program.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_worker_by(&mut self, mut command: Command, arguments: &[&str]) {
         command.args(["--coordinator", &self.url, "--device", "cpu"]).args(arguments);
         let log = self.log(&format!("worker-{}", self.workers.len()));
         self.workers.push(Process(command.stdout(Stdio::null()).stderr(log).spawn().expect("it starts")));
