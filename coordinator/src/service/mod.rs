@@ -1,8 +1,10 @@
 //! The gRPC handlers: they validate, convert, and ask the desk. No state of their own.
 
+mod checkpoint;
 mod inputs;
 mod sweeps;
 mod upload;
+mod verify;
 mod workers;
 
 pub(crate) use sweeps::Sweeps;
