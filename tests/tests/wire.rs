@@ -29,7 +29,8 @@ impl Peer {
     }
 
     async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
-        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs: Vec::new() };
+        let request =
+            v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), ..v1::SubmitRequest::default() };
         self.sweeps.submit(request).await.map(tonic::Response::into_inner)
     }
 
@@ -280,4 +281,70 @@ async fn a_silent_worker_loses_its_shard() {
     let mut seen = vec![assignment(&mut responses).await.shard.unwrap()];
     seen.push(assignment(&mut responses).await.shard.unwrap());
     assert!(seen.contains(&lost), "{seen:?} lacks {lost:?}");
+}
+
+/// Whatever a worker claims, it is refused by its class, said once in the log, and the honest report still counts.
+#[tokio::test]
+async fn a_worker_that_lies_changes_nothing() {
+    let cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let mut peer = Peer::of(&cluster).await;
+    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let (_messages, mut responses) = peer.session(hello()).await.unwrap();
+    let shard = assignment(&mut responses).await.shard.unwrap();
+    let bytes = partial(4);
+    let honest = header(&shard, &bytes);
+    let shard_with = |change: fn(&mut v1::Shard)| {
+        let mut other = shard.clone();
+        change(&mut other);
+        v1::PartialHeader { shard: Some(other), ..honest.clone() }
+    };
+    let class_with = |change: fn(&mut v1::NumericsClass)| {
+        let mut other = class();
+        change(&mut other);
+        v1::PartialHeader { numerics_class: Some(other), ..honest.clone() }
+    };
+    let lies = [
+        ("a block beyond the last", shard_with(|s| s.first_block = 1 << 40)),
+        ("blocks that are no shard", shard_with(|s| (s.first_block, s.blocks) = (1, 2))),
+        ("no blocks", shard_with(|s| s.blocks = 0)),
+        ("blocks that overflow", shard_with(|s| (s.first_block, s.blocks) = (u64::MAX, u64::MAX))),
+        ("a job that is none", shard_with(|s| s.job = 7)),
+        ("no shard", v1::PartialHeader { shard: None, ..honest.clone() }),
+        ("a size that is another's", v1::PartialHeader { size: honest.size + 8, ..honest.clone() }),
+        ("the class of another machine", class_with(|c| c.device = "cuda".into())),
+        ("the class of other kernels", class_with(|c| c.kernels += 1)),
+        ("no class", v1::PartialHeader { numerics_class: None, ..honest.clone() }),
+        ("nobody's name", v1::PartialHeader { worker_id: "two words".into(), ..honest.clone() }),
+    ];
+    for (what, header) in lies {
+        for _ in 0..2 {
+            let refused = peer.upload(header.clone(), &bytes).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{what}: {refused}");
+        }
+    }
+    for number in [f64::NAN, f64::INFINITY] {
+        let mut poisoned = bytes.clone();
+        let last = poisoned.len() - 8;
+        poisoned[last..].copy_from_slice(&number.to_le_bytes());
+        let refused = peer.upload(header(&shard, &poisoned), &poisoned).await.unwrap_err();
+        assert!(Reason::PayloadInvalid.is_of(&refused), "{number}: {refused}");
+    }
+    let nothing = v1::PartialHeader { digest: Digest::of(b"").to_string(), ..honest.clone() };
+    assert!(Reason::PayloadDamaged.is_of(&peer.upload(nothing, &bytes).await.unwrap_err()));
+    let elsewhere = shard_with(|s| s.sweep_id = "no-such-sweep".into());
+    assert_eq!(peer.upload(elsewhere, &bytes).await.unwrap(), v1::Verdict::NotNeeded);
+    for cause in ["an invalid report", "a damaged report"] {
+        assert_eq!(cluster.logs().matches(&format!("cause=\"{cause}\"")).count(), 1, "{}", cluster.logs());
+    }
+
+    assert_eq!(peer.upload(honest, &bytes).await.unwrap(), v1::Verdict::Committed);
+    let next = assignment(&mut responses).await.shard.unwrap();
+    assert_eq!(peer.upload(header(&next, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+    let mut watched = peer.sweeps.watch(v1::WatchRequest { sweep_id: id }).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(sweep) = watched.message().await.unwrap() {
+        last = Some(sweep);
+    }
+    let job = &last.unwrap().jobs[0];
+    assert_eq!((job.members_done, job.retries), (8, 0));
 }

@@ -9,6 +9,8 @@
 //!                         └──────▶ failed ◀───────┘   told ▶ (gone)
 //! ```
 //!
+//! A small result is told to the coordinator in the session; what others yield is uploaded beside it.
+//!
 //! What the coordinator is to be told follows from the stages ([`Board::news`]), so nothing queues up while it is away, and
 //! a new session tells everything again. Of a running shard's checkpoints only the newest is kept for its upload.
 //!
@@ -155,6 +157,8 @@ struct Held {
     told_blocks: u64,
     /// Whether it knows the stage `Computed`.
     told_computed: bool,
+    /// What it yielded, where that is told in the session.
+    result: Option<v1::ShardResult>,
 }
 
 #[derive(Debug, Default)]
@@ -215,7 +219,8 @@ impl Board {
         } else if !state.closed && !state.draining {
             task.pace.clone_from(&self.pace);
             let task = Arc::new(task);
-            state.held.push(Held { task: task.clone(), stage: Stage::Queued, told_blocks: 0, told_computed: false });
+            let stage = Stage::Queued;
+            state.held.push(Held { task: task.clone(), stage, told_blocks: 0, told_computed: false, result: None });
             state.queue.push_back(task);
             self.work.notify_one();
         }
@@ -252,11 +257,12 @@ impl Board {
         Some(task)
     }
 
-    /// A lane is through with a shard; false when its result is not wanted any more.
-    pub fn computed(&self, task: &Arc<Task>) -> bool {
+    /// A lane is through with a shard; false when its result is not wanted any more. A result given here is told in the session,
+    /// else it is uploaded.
+    pub fn computed(&self, task: &Arc<Task>, result: Option<v1::ShardResult>) -> bool {
         let mut state = self.lock();
         let Some(held) = state.find(task) else { return false };
-        held.stage = Stage::Computed;
+        (held.stage, held.result) = (Stage::Computed, result);
         self.news.notify_one();
         true
     }
@@ -275,6 +281,21 @@ impl Board {
     pub fn uploaded(&self, task: &Arc<Task>) {
         let mut state = self.lock();
         state.held.retain(|held| !Arc::ptr_eq(&held.task, task));
+        self.changed(&Stage::Computed);
+    }
+
+    /// The coordinator has answered a result that it was told in the session.
+    pub fn answered(&self, answer: &v1::Answer) {
+        let mut state = self.lock();
+        let of = |held: &Held| held.result.is_some() && answer.shard.as_ref() == Some(&held.task.shard);
+        let Some(place) = state.held.iter().position(of) else { return };
+        if answer.verdict() == v1::Verdict::Refused {
+            let fault = Fault::new(v1::FailureKind::Task, format!("the result was refused: {}", answer.message));
+            state.held[place].stage = Stage::Failed(fault);
+            self.news.notify_one();
+        } else {
+            state.held.remove(place);
+        }
         self.changed(&Stage::Computed);
     }
 
@@ -448,7 +469,8 @@ impl Held {
             }
             Stage::Computed if !self.told_computed => {
                 self.told_computed = true;
-                Some(Message::Computed(v1::Computed { shard: shard() }))
+                let computed = || Message::Computed(v1::Computed { shard: shard() });
+                Some(self.result.clone().map_or_else(computed, Message::Result))
             }
             Stage::Failed(fault) => {
                 let (kind, message) = (fault.kind.into(), fault.message.clone());

@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use nadgrid_core::text;
+use nadgrid_proto::access::AccessError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -12,6 +13,9 @@ pub enum WorkerError {
     /// A key of the configuration, a variable or a flag is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A token or certificate is of no use.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The machine cannot do what is asked.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -54,7 +58,7 @@ impl WorkerError {
     /// worker again), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Access(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
             Self::DeviceLost(_) => 5,

@@ -9,10 +9,11 @@ use crate::device::{self, Machine};
 use crate::error::WorkerError;
 use crate::inputs::Inputs;
 use bytes::Bytes;
+use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::text;
-use nadgrid_proto::v1::FailureKind;
+use nadgrid_proto::v1::{self, FailureKind};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -126,8 +127,19 @@ impl Lane {
         let seconds = earlier + began.elapsed().as_secs_f64();
         let bytes = Bytes::from(yielded.to_bytes());
         let digest = Digest::of(&bytes);
-        if self.board.computed(&task) {
-            tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
+        let small = (bytes.len() <= MAX_INLINE_BYTES).then(|| v1::ShardResult {
+            shard: Some(task.shard.clone()),
+            numerics_class: Some((&self.machine.class.with(precision)).into()),
+            data: bytes.to_vec(),
+            digest: digest.to_string(),
+            seconds,
+        });
+        let uploaded = small.is_none();
+        if !self.board.computed(&task, small) {
+            return;
+        }
+        tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
+        if uploaded {
             // No receiver is left only while the worker ends.
             let _ = self.results.send(Computed { task, bytes, digest, precision, seconds });
         }

@@ -7,7 +7,7 @@
 use crate::backoff::Backoff;
 use crate::board::{Board, Fault, Task};
 use crate::compute::{Job, Snapshot};
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
@@ -24,7 +24,6 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// Times that a payload may arrive damaged.
@@ -36,7 +35,7 @@ const SLOWEST_BYTES_PER_SECOND: f64 = 256.0 * 1024.0;
 /// What uploads need to know.
 #[derive(Clone)]
 pub(crate) struct Uploads {
-    pub(crate) url: String,
+    pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     /// How long a result is kept while the coordinator is away.
@@ -54,10 +53,11 @@ impl Uploads {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let work = move || {
             runtime.block_on(async {
-                let Ok(channel) = endpoint::channel(&self.url) else { return };
-                tokio::spawn(self.clone().bring_checkpoints(channel.clone()));
+                // What is wrong with the credentials, the session tells.
+                let Ok(link) = self.coordinator.link() else { return };
+                tokio::spawn(self.clone().bring_checkpoints(link.clone()));
                 while let Some(Some(computed)) = stop.run_until_cancelled(results.recv()).await {
-                    tokio::spawn(self.clone().bring(channel.clone(), computed));
+                    tokio::spawn(self.clone().bring(link.clone(), computed));
                 }
             });
             // Attempts under way are dropped with the runtime.
@@ -67,11 +67,11 @@ impl Uploads {
     }
 
     /// Brings one result home, however often it takes.
-    async fn bring(self, channel: Channel, computed: Computed) {
+    async fn bring(self, link: Link, computed: Computed) {
         let mut backoff = Backoff::new(self.reconnect_timeout);
         let mut damaged = 0;
         while !computed.task.is_cancelled() {
-            let status = match self.attempt(channel.clone(), &computed).await {
+            let status = match self.attempt(link.clone(), &computed).await {
                 Ok(verdict) => {
                     tracing::debug!(shard = %Name(&computed.task), verdict = verdict.as_str_name(), "uploaded");
                     return self.board.uploaded(&computed.task);
@@ -98,11 +98,11 @@ impl Uploads {
     }
 
     /// Brings checkpoints home, one after the other.
-    async fn bring_checkpoints(self, channel: Channel) {
+    async fn bring_checkpoints(self, link: Link) {
         loop {
             let (task, snapshot) = self.board.next_checkpoint().await;
             let (members, epochs, size) = (snapshot.members_done, snapshot.epochs, snapshot.bytes.len());
-            let answer = self.checkpoint(channel.clone(), &task, snapshot).await;
+            let answer = self.checkpoint(link.clone(), &task, snapshot).await;
             match &answer {
                 Ok(true) => tracing::info!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
                 Ok(false) => {
@@ -119,7 +119,7 @@ impl Uploads {
     }
 
     /// Whether the shard is still wanted.
-    async fn checkpoint(&self, channel: Channel, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
+    async fn checkpoint(&self, link: Link, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
         let job = Job::new(&task.spec, &task.shard, &[]).map_err(|fault| Status::internal(fault.message))?;
         let Snapshot { bytes, members_done, epochs } = snapshot;
         let header = v1::CheckpointHeader {
@@ -134,7 +134,7 @@ impl Uploads {
         let limit = patience(bytes.len());
         let parts = std::iter::once(checkpoint::Part::Header(header)).chain(chunks(bytes).map(checkpoint::Part::Data));
         let messages = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
-        let mut client = WorkerServiceClient::new(channel);
+        let mut client = WorkerServiceClient::new(link);
         let answer = tokio::time::timeout(limit, client.upload_checkpoint(tokio_stream::iter(messages))).await;
         let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the checkpoint"))??;
         Ok(answer.into_inner().wanted)
@@ -145,10 +145,10 @@ impl Uploads {
         v1::NumericsClass { precision: precision.as_str().to_owned(), ..self.identity.class.clone() }
     }
 
-    async fn attempt(&self, channel: Channel, computed: &Computed) -> Result<v1::Verdict, Status> {
+    async fn attempt(&self, link: Link, computed: &Computed) -> Result<v1::Verdict, Status> {
         let limit = patience(computed.bytes.len());
         let messages = tokio_stream::iter(messages(self.header(computed), computed.bytes.clone()));
-        let mut client = WorkerServiceClient::new(channel);
+        let mut client = WorkerServiceClient::new(link);
         let answer = tokio::time::timeout(limit, client.upload_partial(messages)).await;
         let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the upload"))??;
         Ok(answer.into_inner().verdict())

@@ -28,7 +28,7 @@ fn a_shard_passes_its_stages_and_each_is_told_once() {
     assert!(board.news(false).is_empty());
     assert_eq!(names(&board.news(true)), ["progress"]);
     assert!(board.news(true).is_empty());
-    assert!(board.computed(&held));
+    assert!(board.computed(&held, None));
     assert_eq!(names(&board.news(false)), ["computed"]);
     assert_eq!(board.held(), [shard(0)]);
     assert_eq!(names(&board.news(false)), ["computed"], "a new session hears it again");
@@ -56,9 +56,9 @@ fn a_revoked_shard_can_come_back_while_its_lane_still_computes() {
     assert!(board.revoke(&shard(0)) && !board.revoke(&shard(0)));
     assert!(first.is_cancelled());
     board.assign(task(0));
-    assert!(!board.computed(&first), "its result is not wanted");
+    assert!(!board.computed(&first, None), "its result is not wanted");
     let second = board.next().unwrap();
-    assert!(!second.is_cancelled() && board.computed(&second));
+    assert!(!second.is_cancelled() && board.computed(&second, None));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn lanes_pause_while_too_many_results_wait_for_their_upload() {
     for block in 0..3 {
         board.assign(task(block));
         let held = board.next().unwrap();
-        board.computed(&held);
+        board.computed(&held, None);
         waiting.push(held);
     }
     board.assign(task(9));
@@ -98,7 +98,7 @@ async fn closing_keeps_results_and_drops_the_rest() {
         board.assign(task(block));
     }
     let (computed, running) = (board.next().unwrap(), board.next().unwrap());
-    board.computed(&computed);
+    board.computed(&computed, None);
     board.close();
     assert!(running.is_cancelled() && !computed.is_cancelled());
     assert_eq!(board.held(), [shard(0)]);
@@ -130,7 +130,7 @@ async fn draining_ends_what_is_running() {
     assert!(first.wants_checkpoint() && second.wants_checkpoint() && !first.is_cancelled());
     board.assign(task(7));
     assert_eq!(board.held(), [shard(0), shard(1), shard(2)]);
-    board.computed(&first);
+    board.computed(&first, None);
     board.failed(&second, Fault::new(v1::FailureKind::Task, "overflow"));
     let end = async {
         board.uploaded(&first);
@@ -159,7 +159,7 @@ async fn only_the_newest_checkpoint_waits() {
     board.checkpoint_done(&running, true);
     // A result makes them superfluous.
     running.take_checkpoint(snapshot(4));
-    board.computed(&running);
+    board.computed(&running, None);
     board.assign(task(1));
     let other = board.next().unwrap();
     other.take_checkpoint(snapshot(5));

@@ -48,7 +48,7 @@ fn what_is_unknown_is_named() {
 fn wrong_values_name_the_key_and_what_is_accepted() {
     for (key, value, words) in [
         ("coordinator", "127.0.0.1:7400", "http://HOST:PORT"),
-        ("coordinator", "https://there", "http://HOST:PORT"),
+        ("coordinator", "ftp://there", "https://HOST:PORT"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
         ("evaluation", "sparse", "auto, patch, dense"),

@@ -15,7 +15,7 @@ mod serve;
 use crate::backoff::Backoff;
 use crate::board::Board;
 use crate::device::Machine;
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::shutdown::Stop;
 use nadgrid_core::PROTOCOL_VERSION;
@@ -30,7 +30,6 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Until the welcome, a coordinator may take this long.
@@ -82,7 +81,7 @@ impl Identity {
 
 /// What a session needs to know.
 pub(crate) struct Session {
-    pub(crate) url: String,
+    pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     pub(crate) connect_timeout: Duration,
@@ -120,30 +119,30 @@ impl Session {
     async fn keep(&self) -> Result<(), WorkerError> {
         let uploads = LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE);
         tokio::spawn(end_in_time(self.stop.clone(), self.grace - uploads));
-        let channel = endpoint::channel(&self.url)
-            .map_err(|e| WorkerError::Refused { url: self.url.clone(), reason: format!("no usable URL: {e}") })?;
+        let link = self.coordinator.link()?;
+        let url = &self.coordinator.url;
         let mut backoff = Backoff::new(self.connect_timeout);
         loop {
-            let Some(opened) = self.open_unless_stopped(channel.clone()).await else { return Ok(()) };
+            let Some(opened) = self.open_unless_stopped(link.clone()).await else { return Ok(()) };
             let reason = match opened {
                 Ok(open) => match self.serve(open).await {
                     End::Left => return Ok(()),
                     End::Lost(reason) => {
-                        tracing::warn!("lost the coordinator at {}: {reason}", self.url);
+                        tracing::warn!("lost the coordinator at {url}: {reason}");
                         backoff = Backoff::new(self.reconnect_timeout);
                         reason
                     }
                 },
                 Err(status) if endpoint::is_final(&status) => {
-                    return Err(WorkerError::Refused { url: self.url.clone(), reason: endpoint::reason(&status) });
+                    return Err(WorkerError::Refused { url: url.clone(), reason: endpoint::reason(&status) });
                 }
                 Err(status) => endpoint::reason(&status),
             };
             let Some(wait) = backoff.wait() else {
-                let (url, tried_for) = (self.url.clone(), backoff.elapsed());
+                let (url, tried_for) = (url.clone(), backoff.elapsed());
                 return Err(WorkerError::Unreachable { url, reason, tried_for });
             };
-            tracing::debug!("no coordinator at {}, trying again in {wait:.1?}: {reason}", self.url);
+            tracing::debug!("no coordinator at {url}, trying again in {wait:.1?}: {reason}");
             tokio::select! {
                 () = self.leaving() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
@@ -172,8 +171,8 @@ impl Session {
 
     /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
     /// answered, so that a goodbye can follow it.
-    async fn open_unless_stopped(&self, channel: Channel) -> Option<Result<Open, Status>> {
-        let mut opening = pin!(self.open(channel));
+    async fn open_unless_stopped(&self, link: Link) -> Option<Result<Open, Status>> {
+        let mut opening = pin!(self.open(link));
         tokio::select! {
             opened = &mut opening => Some(opened),
             () = self.leaving() => match tokio::time::timeout(MOMENT, opening).await {
@@ -184,12 +183,12 @@ impl Session {
     }
 
     /// Connects, says hello and waits for the welcome.
-    async fn open(&self, channel: Channel) -> Result<Open, Status> {
+    async fn open(&self, link: Link) -> Result<Open, Status> {
         let (requests, outbox) = mpsc::channel(OUTBOX);
         let hello = Request::Hello(self.identity.hello(self.board.held()));
         requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
         let handshake = async {
-            let mut client = WorkerServiceClient::new(channel);
+            let mut client = WorkerServiceClient::new(link);
             let mut responses = client.session(ReceiverStream::new(outbox)).await?.into_inner();
             let first = responses.message().await?.and_then(|response| response.message);
             match first {
@@ -201,7 +200,7 @@ impl Session {
         let (responses, welcome) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| Status::deadline_exceeded("no welcome came"))??;
-        tracing::info!(coordinator = %self.url, version = welcome.coordinator_version, "connected");
+        tracing::info!(coordinator = %self.coordinator.url, version = welcome.coordinator_version, "connected");
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
         Ok(Open { requests, responses, heartbeat })
     }

@@ -64,6 +64,7 @@ impl Session {
                 let held = self.board.revoke(&shard);
                 tracing::debug!(sweep = shard.sweep_id, blocks = ?shard.range(), held, "revoked: {reason}");
             }
+            Some(Response::Answer(answer)) => self.board.answered(&answer),
             // A second welcome changes nothing; what a newer coordinator says besides is not for us.
             other => tracing::debug!("ignored {other:?}"),
         }
@@ -75,7 +76,17 @@ impl Session {
         // A failure that nothing can follow is told all the same.
         let _ = self.tell(&requests, false);
         self.board.close();
-        if timeout(self.last_uploads(), self.board.all_uploaded()).await.is_err() {
+        let answers = async {
+            let mut last = v1::Assignment::default();
+            while let Ok(Some(response)) = responses.message().await {
+                self.receive(response, &mut last);
+            }
+            std::future::pending::<()>().await;
+        };
+        let uploaded = async {
+            tokio::select! { () = self.board.all_uploaded() => {}, () = answers => {} }
+        };
+        if timeout(self.last_uploads(), uploaded).await.is_err() {
             tracing::warn!("stopping before all results are uploaded; others will compute them again");
         }
         if send(&requests, Request::Goodbye(v1::Goodbye {})).is_ok() {

@@ -26,6 +26,16 @@ pub(crate) struct Upload {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Upload {
+    /// A small result, which came in the session.
+    fn of(worker_id: &str, result: &v1::ShardResult) -> Self {
+        let v1::ShardResult { shard, numerics_class, data, digest, seconds } = result.clone();
+        let (worker_id, size) = (worker_id.to_owned(), data.len() as u64);
+        let header = v1::PartialHeader { worker_id, shard, numerics_class, size, digest, seconds };
+        Self { header, bytes: data }
+    }
+}
+
 /// A checkpoint that came whole.
 #[derive(Clone)]
 pub(crate) struct Checkpoint {
@@ -183,6 +193,7 @@ impl WorkerService for Script {
         if let Some(refusal) = self.told.lock().unwrap().refusals.pop_front() {
             return Err(refusal);
         }
+        let worker_id = hello.worker_id.clone();
         self.heard.lock().unwrap().hellos.push(hello);
         let (session, responses) = channel(64);
         let welcome = v1::Welcome { coordinator_version: "test".into(), heartbeat_interval_ms: 50 };
@@ -191,8 +202,18 @@ impl WorkerService for Script {
         let Self { heard, told } = self.clone();
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
-                if matches!(request.message, Some(Request::Goodbye(_))) {
-                    told.lock().unwrap().session = None;
+                match &request.message {
+                    Some(Request::Goodbye(_)) => told.lock().unwrap().session = None,
+                    Some(Request::Result(result)) => {
+                        heard.lock().unwrap().uploads.push(Upload::of(&worker_id, result));
+                        let verdict = v1::Verdict::Committed.into();
+                        let answer = v1::Answer { shard: result.shard.clone(), verdict, message: String::new() };
+                        let answer = v1::SessionResponse { message: Some(Response::Answer(answer)) };
+                        if let Some(session) = &told.lock().unwrap().session {
+                            session.try_send(Ok(answer)).unwrap();
+                        }
+                    }
+                    _ => {}
                 }
                 heard.lock().unwrap().messages.extend(request.message.map(|message| (Instant::now(), message)));
             }
