@@ -58,7 +58,12 @@ pub(crate) struct Report {
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Upload(Box<Report>),
-    Checkpoint { worker: WorkerId, shard: ShardRef, checkpoint: Checkpoint, bytes: Vec<u8> },
+    Checkpoint {
+        worker: WorkerId,
+        shard: ShardRef,
+        checkpoint: Checkpoint,
+        bytes: Vec<u8>,
+    },
     /// Submit this plan.
     Submit(usize),
     Pause(SweepId, bool),
@@ -74,7 +79,11 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Answer(Answer),
     /// Whether the sweep is known, whether it has ended, whether it is paused.
-    Seen { known: bool, ended: bool, paused: bool },
+    Seen {
+        known: bool,
+        ended: bool,
+        paused: bool,
+    },
     /// A shard was computed again; whether it gave the same.
     Checked(bool),
 }

@@ -60,6 +60,8 @@ struct Held {
     began: u64,
     told_blocks: u64,
     told_computed: bool,
+    /// It was given again, for example to be compared, while the answer to its result was still under way.
+    again: bool,
     /// The last upload or checkpoint of it.
     call: u64,
 }
@@ -299,9 +301,14 @@ impl World {
         match message {
             Down::Welcome => self.welcome(index),
             Down::Assign(assignment) => self.assigned(index, *assignment),
-            Down::Revoke(shard) | Down::Answered(shard) => {
+            Down::Revoke(shard) => {
                 self.workers[index].drop_shard(&shard);
                 self.begin(index);
+            }
+            Down::Answered(shard) => {
+                let mut held = self.workers[index].held.iter();
+                let key = held.find(|held| held.assignment.shard == shard).map(|held| held.key);
+                key.into_iter().for_each(|key| self.answered(index, key));
             }
         }
     }
@@ -321,6 +328,7 @@ impl World {
         let worker = &mut self.workers[index];
         if let Some(held) = worker.held.iter_mut().find(|held| held.assignment.shard == assignment.shard) {
             (held.told_blocks, held.told_computed) = (0, false);
+            held.again = matches!(held.stage, Stage::Computed(_));
             return self.tell_news(index, false);
         }
         if worker.closed {
@@ -337,6 +345,7 @@ impl World {
             began,
             told_blocks: 0,
             told_computed: false,
+            again: false,
             call: 0,
         });
         self.begin(index);
@@ -506,16 +515,32 @@ impl World {
     fn take_reply(&mut self, index: usize, (key, call): (u64, u64), reply: Reply) {
         let Reply::Answer(answer) = reply else { return };
         let Some(held) = self.workers[index].find(key) else { return };
-        let is_current = held.call == call;
-        let is_over = match answer {
-            Answer::Reported(_) => matches!(held.stage, Stage::Computed(_)),
-            Answer::Wanted(wanted) => !wanted && is_current && !matches!(held.stage, Stage::Computed(_)),
-            _ => false,
-        };
-        if is_over {
-            self.workers[index].held.retain(|held| held.key != key);
-            self.begin(index);
+        match answer {
+            Answer::Reported(_) => self.answered(index, key),
+            Answer::Wanted(false) if held.call == call && !matches!(held.stage, Stage::Computed(_)) => {
+                self.workers[index].held.retain(|held| held.key != key);
+                self.begin(index);
+            }
+            _ => {}
         }
+    }
+
+    /// The coordinator has a result, or does not want it. What was given again meanwhile is computed again.
+    fn answered(&mut self, index: usize, key: u64) {
+        let worker = &mut self.workers[index];
+        let Some(held) = worker.find(key).filter(|held| matches!(held.stage, Stage::Computed(_))) else { return };
+        if held.again && !self.workers[index].closed {
+            let worker = &mut self.workers[index];
+            worker.keys += 1;
+            let next = worker.keys;
+            if let Some(held) = worker.find(key) {
+                (held.key, held.stage, held.again) = (next, Stage::Queued, false);
+                held.values.clear();
+            }
+        } else {
+            self.workers[index].held.retain(|held| held.key != key);
+        }
+        self.begin(index);
     }
 }
 
