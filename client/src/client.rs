@@ -1,10 +1,11 @@
 //! A connection to a coordinator, and the calls that are answered at once.
 //!
-//! Absent: retries (only [`Client::watch`] tries again by itself), TLS, and any state besides the connection.
+//! Absent: retries (only [`Client::watch`] tries again by itself), and any state besides the connection.
 
 use crate::error::{Error, root_cause};
 use nadgrid_core::scheduler::Share;
 use nadgrid_core::spec::Inputs;
+use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
 use nadgrid_proto::convert::inputs_to_wire;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
 use nadgrid_proto::v1::{
@@ -12,7 +13,8 @@ use nadgrid_proto::v1::{
     PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 /// The plan of a sweep, as a coordinator gives it.
@@ -29,31 +31,67 @@ pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Sweeps per page of a list.
 const PAGE: u32 = 200;
 
+/// The generated client, over a connection that carries the token.
+pub(crate) type Service = SweepServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Where a coordinator is, and what to show it.
+#[derive(Clone, Debug, Default)]
+pub struct Address {
+    /// For example `http://127.0.0.1:7400`; `http://` may be left out.
+    pub url: String,
+    /// Token and certificates.
+    pub credentials: Credentials,
+}
+
+impl From<&str> for Address {
+    fn from(url: &str) -> Self {
+        Self { url: url.to_owned(), credentials: Credentials::default() }
+    }
+}
+
+impl From<&String> for Address {
+    fn from(url: &String) -> Self {
+        url.as_str().into()
+    }
+}
+
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Self {
+        address.clone()
+    }
+}
+
 /// A coordinator. Cheap to clone; clones share the connection, which comes back by itself after a break.
 #[derive(Clone, Debug)]
 pub struct Client {
     url: String,
-    service: SweepServiceClient<Channel>,
+    service: Service,
 }
 
 impl Client {
-    /// Connects to the coordinator at `url`, for example `http://127.0.0.1:7400`; `http://` may be left out.
+    /// Connects to the coordinator at an address: a URL, or an [`Address`] with credentials.
     ///
     /// # Errors
-    /// [`Error::Address`], [`Error::Unreachable`].
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        let url = normalised(url)?;
-        let malformed = |e: &dyn std::error::Error| Error::Address { url: url.clone(), reason: root_cause(e) };
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|e| malformed(&e))?
+    /// [`Error::Address`], [`Error::Access`], [`Error::Unreachable`].
+    pub async fn connect(to: impl Into<Address>) -> Result<Self, Error> {
+        let Address { url, credentials } = to.into();
+        let url = normalised(&url)?;
+        let endpoint = credentials.endpoint(&url).map_err(|problem| match problem {
+            AccessError::Address(reason) => Error::Address { url: url.clone(), reason },
+            other => Error::Access(other),
+        })?;
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .tcp_nodelay(true);
-        let unreachable = |e: tonic::transport::Error| Error::Unreachable { url: url.clone(), reason: root_cause(&e) };
+        let unreachable = |e: tonic::transport::Error| {
+            let reason = explain(&root_cause(&e));
+            Error::Unreachable { url: url.clone(), reason }
+        };
         let channel = endpoint.connect().await.map_err(unreachable)?;
-        let service = SweepServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        Ok(Self { url, service })
+        let service = SweepServiceClient::with_interceptor(channel, credentials.bearer());
+        Ok(Self { url, service: service.max_decoding_message_size(MESSAGE_LIMIT) })
     }
 
     /// The coordinator's address.
@@ -62,7 +100,7 @@ impl Client {
     }
 
     /// The generated client, for one call.
-    pub(crate) fn service(&self) -> SweepServiceClient<Channel> {
+    pub(crate) fn service(&self) -> Service {
         self.service.clone()
     }
 
@@ -196,9 +234,8 @@ fn normalised(url: &str) -> Result<String, Error> {
     match url.split_once("://") {
         _ if url.trim().is_empty() => refuse("it is empty"),
         None => Ok(format!("http://{url}")),
-        Some(("http", rest)) if !rest.is_empty() => Ok(url.into()),
-        Some(("https", _)) => refuse("coordinators serve plain http:// for now"),
-        Some(_) => refuse("expected http://HOST:PORT"),
+        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(url.into()),
+        Some(_) => refuse("expected http://HOST:PORT or https://HOST:PORT"),
     }
 }
 
@@ -210,8 +247,9 @@ mod tests {
     fn addresses_are_understood_or_refused_with_a_reason() {
         assert_eq!(normalised("127.0.0.1:7400").unwrap(), "http://127.0.0.1:7400");
         assert_eq!(normalised("http://host:1").unwrap(), "http://host:1");
+        assert_eq!(normalised("https://host:1").unwrap(), "https://host:1");
         for (url, word) in
-            [("https://host", "plain"), ("ftp://host", "http://HOST"), ("", "empty"), ("http://", "HOST")]
+            [("https://", "https://HOST"), ("ftp://host", "http://HOST"), ("", "empty"), ("http://", "HOST")]
         {
             assert!(normalised(url).unwrap_err().to_string().contains(word), "{url}");
         }
@@ -221,7 +259,7 @@ mod tests {
     async fn a_coordinator_that_is_not_there_is_unreachable_in_one_line() {
         // A port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let error = Client::connect(&format!("http://127.0.0.1:{port}")).await.unwrap_err();
+        let error = Client::connect(format!("http://127.0.0.1:{port}").as_str()).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
         let line = error.to_string();
         assert!(line.contains("Connection refused") && !line.contains('\n'), "{line}");

@@ -4,6 +4,7 @@
 //! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
 
 use nadgrid_core::spec::SpecError;
+use nadgrid_proto::access::{AccessError, explain};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::status::{Reason, blamed_fields, describe};
 use std::fmt;
@@ -22,6 +23,17 @@ pub enum Error {
         url: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A token or certificate is of no use.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The coordinator does not let this caller do it.
+    #[error("the coordinator at {url} refuses: {message}")]
+    Denied {
+        /// The coordinator's address.
+        url: String,
+        /// The status, in one line.
+        message: String,
     },
     /// Nobody answers there, or the connection broke.
     #[error("the coordinator at {url} cannot be reached: {reason}")]
@@ -128,11 +140,18 @@ impl Error {
     }
 
     /// The class of a status that the coordinator at `url` gave.
-    pub(crate) fn from_status(url: &str, status: &Status) -> Self {
+    pub fn from_status(url: &str, status: &Status) -> Self {
         match status.code() {
+            // It is there, and says what ails it.
+            _ if Reason::StoreUnavailable.is_of(status) => {
+                Self::Coordinator { url: url.into(), message: describe(status) }
+            }
             _ if is_away(status) => Self::Unreachable { url: url.into(), reason: away_reason(status) },
             _ if Reason::SpecInvalid.is_of(status) => refusal(status).into(),
             _ if Reason::InputMissing.is_of(status) => Self::InputMissing(describe(status)),
+            Code::Unauthenticated | Code::PermissionDenied => {
+                Self::Denied { url: url.into(), message: describe(status) }
+            }
             Code::NotFound => Self::NotFound(describe(status)),
             Code::Unimplemented => Self::Contract(format!("{url} does not serve nadgrid.v1 ({})", describe(status))),
             _ => Self::Coordinator { url: url.into(), message: describe(status) },
@@ -154,7 +173,7 @@ fn refusal(status: &Status) -> Refusal {
 
 fn away_reason(status: &Status) -> String {
     match std::error::Error::source(status) {
-        Some(source) => root_cause(source),
+        Some(source) => explain(&root_cause(source)),
         None => describe(status),
     }
 }
@@ -194,6 +213,8 @@ mod tests {
         assert!(matches!(class(Reason::SweepUnknown.status("no sweep s-1")), Error::NotFound(_)));
         assert!(matches!(class(Reason::InputMissing.status("nads.npy")), Error::InputMissing(_)));
         assert!(matches!(class(Reason::KeyTaken.status("the key is taken")), Error::Coordinator { .. }));
+        assert!(matches!(class(Reason::TokenMissing.status("a token is needed")), Error::Denied { .. }));
+        assert!(matches!(class(Reason::NotYours.status("not yours")), Error::Denied { .. }));
         assert!(matches!(class(Status::unimplemented("")), Error::Contract(_)));
     }
 }

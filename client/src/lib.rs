@@ -24,11 +24,12 @@ mod table;
 mod views;
 mod watch;
 
-pub use client::{Client, Plan};
+pub use client::{Address, Client, Plan};
 pub use draw::{Drawing, Files, JobOutcome, JobResult, NadsSummary, RunsSummary, Spectrum, draw};
 pub use error::{Error, Refusal};
 pub use fetch::{Fetched, ensure_complete, fetch};
 pub use inputs::{LocalFile, LocalFiles};
+pub use nadgrid_proto::access;
 pub use nadgrid_proto::v1;
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
 pub use staging::Staging;

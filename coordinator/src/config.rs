@@ -1,5 +1,9 @@
 //! The coordinator's configuration: a file, then `NADGRID_...` variables, then flags; unknown keys are errors.
 
+use crate::access::TlsFiles;
+use crate::artifacts::ArtifactsUrl;
+use crate::journal::JournalUrl;
+use crate::limits::{Limits, OutOfRange};
 use clap::Parser;
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::environment::{self, UnknownVariable};
@@ -19,6 +23,18 @@ pub struct Flags {
     /// Folder of the journal and the artifacts; created if need be. [default: nadgrid-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the journal is: sqlite:PATH or postgres://USER@HOST/DATABASE. [default: a SQLite file in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub journal: Option<String>,
+    /// Seconds for which a journal that cannot be written to is tried again. [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub journal_patience: Option<f64>,
+    /// Where the artifacts are: file:///PATH or s3://BUCKET/PREFIX. [default: a folder in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub artifacts: Option<String>,
+    /// Seconds after which an artifact that nothing refers to is removed. [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub orphan_age: Option<f64>,
     /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -37,9 +53,33 @@ pub struct Flags {
     /// Reductions that run at once. [default: 1]
     #[arg(long, value_name = "N")]
     pub reducers: Option<usize>,
+    /// Workers that a shard may fail on before it is split, and quarantined when it is one block. [default: 4]
+    #[arg(long, value_name = "N")]
+    pub attempts: Option<u32>,
+    /// A shard that takes this many times as long as expected is given to a second, idle worker; 0 for never. [default: 2]
+    #[arg(long, value_name = "TIMES")]
+    pub copy_after: Option<f64>,
     /// Uploads that are received at once; others wait. [default: 8]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
+    /// Certificate, or chain of them, to serve TLS with (PEM). [default: none, plain http]
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Key of the certificate (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authority that clients and workers must have certificates of, for mutual TLS (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// File of tokens (TOML); `nadgrid token new` makes entries for it. [default: none, whoever connects may do everything]
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Listen beyond this machine without tokens or without TLS.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Change a limit; may be given again. docs/limits.md has them all.
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<String>,
     /// End when standard input closes, so as not to outlive the program that started this one.
     #[arg(long)]
     pub until_stdin_closes: bool,
@@ -51,6 +91,14 @@ pub struct Flags {
 pub struct Config {
     /// Folder of the journal and the artifacts.
     pub data: PathBuf,
+    /// Where the journal is.
+    pub journal: JournalUrl,
+    /// Seconds for which a journal that cannot be written to is tried again.
+    pub journal_patience: f64,
+    /// Where the artifacts are.
+    pub artifacts: ArtifactsUrl,
+    /// Seconds after which an artifact that nothing refers to is removed.
+    pub orphan_age: f64,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Seconds after which a silent worker loses its leases.
@@ -63,34 +111,74 @@ pub struct Config {
     pub most_shard_blocks: u64,
     /// Reductions that run at once.
     pub reducers: usize,
+    /// Workers that a shard may fail on before it is given up.
+    pub attempts: u32,
+    /// How late a shard must be to be given to a second worker.
+    pub copy_after: f64,
     /// Uploads that are received at once.
     pub uploads: usize,
+    /// Certificate to serve TLS with.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Authority of clients and workers, for mutual TLS.
+    pub tls_client_ca: Option<PathBuf>,
+    /// File of tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whether to listen beyond this machine without tokens or without TLS.
+    pub insecure: bool,
+    /// How much of everything there may be.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             data: "nadgrid-data".into(),
+            journal: JournalUrl::default(),
+            journal_patience: 30.0,
+            artifacts: ArtifactsUrl::default(),
+            orphan_age: 3600.0,
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             lease_ttl: 15.0,
             heartbeat_interval: None,
             target_shard_seconds: 20.0,
             most_shard_blocks: 1 << 20,
             reducers: 1,
+            attempts: Settings::default().most_attempts,
+            copy_after: Settings::default().copy_after,
             uploads: 8,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tokens: None,
+            insecure: false,
+            limits: Limits::default(),
         }
     }
 }
 
 const KEYS: &[&str] = &[
     "data",
+    "journal",
+    "journal_patience",
+    "artifacts",
+    "orphan_age",
     "listen",
     "lease_ttl",
     "heartbeat_interval",
     "target_shard_seconds",
     "most_shard_blocks",
     "reducers",
+    "attempts",
+    "copy_after",
     "uploads",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+    "tokens",
+    "insecure",
+    "limits",
 ];
 
 /// A configuration that is refused.
@@ -112,6 +200,23 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: &'static str,
     },
+    /// A URL that is refused. It may hold a password, so it is not repeated.
+    #[error("configuration: {key}: {why}")]
+    Url {
+        /// The key.
+        key: &'static str,
+        /// Why, and what would be accepted.
+        why: String,
+    },
+    /// A limit out of range.
+    #[error("configuration: {0}")]
+    Limit(#[from] OutOfRange),
+    /// A limit that is not written as one.
+    #[error("configuration: limit {0:?}: NAME=VALUE, with a name of docs/limits.md")]
+    LimitForm(String),
+    /// Something that would leave the coordinator open.
+    #[error("configuration: {0}")]
+    Open(String),
 }
 
 impl Config {
@@ -127,6 +232,15 @@ impl Config {
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
+        let mut limits: Vec<String> = own.remove("limits").map(split).unwrap_or_default();
+        limits.extend(flags.limits.iter().cloned());
+        for limit in limits {
+            let Some((name, value)) = limit.split_once('=') else { return Err(ConfigError::LimitForm(limit)) };
+            if !Limits::NAMES.contains(&name.trim()) {
+                return Err(ConfigError::LimitForm(limit));
+            }
+            builder = builder.set_override(format!("limits.{}", name.trim()), value.trim())?;
+        }
         for (key, value) in own {
             builder = builder.set_override(key, value)?;
         }
@@ -141,6 +255,12 @@ impl Config {
             let fits = value.is_finite() && (0.05..=86_400.0).contains(&value);
             require(fits, key, value, "a number of seconds from 0.05 to 86400")
         };
+        self.journal.check().map_err(|error| refused("journal", &error))?;
+        self.artifacts.check().map_err(|error| refused("artifacts", &error))?;
+        let waits = (0.0..=3600.0).contains(&self.journal_patience);
+        require(waits, "journal_patience", self.journal_patience, "a number of seconds from 0 to 3600")?;
+        let old = (1.0..=31_536_000.0).contains(&self.orphan_age);
+        require(old, "orphan_age", self.orphan_age, "a number of seconds from 1 to 31536000")?;
         seconds("lease_ttl", self.lease_ttl)?;
         seconds("heartbeat_interval", self.heartbeat_seconds())?;
         seconds("target_shard_seconds", self.target_shard_seconds)?;
@@ -148,7 +268,47 @@ impl Config {
         require(shorter, "heartbeat_interval", self.heartbeat_seconds(), "at most half of lease_ttl")?;
         require(self.most_shard_blocks > 0, "most_shard_blocks", self.most_shard_blocks, "at least 1")?;
         require((1..=64).contains(&self.reducers), "reducers", self.reducers, "from 1 to 64")?;
-        require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")
+        require((1..=100).contains(&self.attempts), "attempts", self.attempts, "from 1 to 100")?;
+        let late = self.copy_after == 0.0 || (1.0..=1e6).contains(&self.copy_after);
+        require(late, "copy_after", self.copy_after, "from 1 to 1000000, or 0 for never")?;
+        require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")?;
+        self.limits.check()?;
+        self.tls()?;
+        let open = self.exposed();
+        if self.insecure || open.is_empty() {
+            return Ok(());
+        }
+        let remedy = "set them (docs/security.md has the commands), listen on 127.0.0.1, or say insecure = true";
+        Err(ConfigError::Open(format!("listen = {} reaches beyond this machine {open}; {remedy}", self.listen)))
+    }
+
+    /// The certificates to serve with; `None` for plain http.
+    ///
+    /// # Errors
+    /// [`ConfigError::Open`] when one setting lacks its other.
+    pub(crate) fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        let lacks = |key: &str, other: &str| Err(ConfigError::Open(format!("{key} needs {other} beside it")));
+        match (&self.tls_certificate, &self.tls_key, &self.tls_client_ca) {
+            (Some(certificate), Some(key), client_ca) => {
+                let (certificate, key, client_ca) = (certificate.clone(), key.clone(), client_ca.clone());
+                Ok(Some(TlsFiles { certificate, key, client_ca }))
+            }
+            (Some(_), None, _) => lacks("tls_certificate", "tls_key"),
+            (None, Some(_), _) => lacks("tls_key", "tls_certificate"),
+            (None, None, Some(_)) => lacks("tls_client_ca", "tls_certificate"),
+            (None, None, None) => Ok(None),
+        }
+    }
+
+    /// What protection is missing for the address to listen on, in words; empty when nothing is.
+    pub fn exposed(&self) -> &'static str {
+        match (self.tokens.is_some(), self.tls_certificate.is_some()) {
+            _ if self.listen.ip().is_loopback() => "",
+            (true, true) => "",
+            (true, false) => "without TLS (tls_certificate, tls_key), so that tokens can be read on their way",
+            (false, true) => "without tokens (tokens), so that whoever reaches it may do everything",
+            (false, false) => "without tokens (tokens) and without TLS (tls_certificate, tls_key)",
+        }
     }
 
     /// Seconds between heartbeats: five fit in a lease unless configured otherwise.
@@ -159,28 +319,57 @@ impl Config {
     /// The scheduler's parameters.
     pub fn settings(&self) -> Settings {
         let sizing = Sizing { target_seconds: self.target_shard_seconds, most_blocks: self.most_shard_blocks };
-        Settings { lease_ttl_ms: (self.lease_ttl * 1e3) as u64, sizing, ..Settings::default() }
+        Settings {
+            lease_ttl_ms: (self.lease_ttl * 1e3) as u64,
+            sizing,
+            most_attempts: self.attempts,
+            copy_after: self.copy_after,
+            most_open_sweeps: self.limits.open_sweeps,
+            most_open_sweeps_each: self.limits.open_sweeps_per_user,
+            most_ended_sweeps: self.limits.ended_sweeps,
+            ..Settings::default()
+        }
     }
+}
+
+fn split(pairs: String) -> Vec<String> {
+    pairs.split(',').filter(|pair| !pair.trim().is_empty()).map(str::to_owned).collect()
 }
 
 fn require(holds: bool, key: &'static str, value: impl ToString, accepted: &'static str) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), accepted }) }
 }
 
+fn refused(key: &'static str, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::Url { key, why: error.to_string() }
+}
+
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 impl Flags {
     fn overrides(&self, builder: Builder) -> Result<Builder, config::ConfigError> {
-        let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let data = text(&self.data);
         builder
             .set_override_option("data", data)?
+            .set_override_option("journal", self.journal.clone())?
+            .set_override_option("journal_patience", self.journal_patience)?
+            .set_override_option("artifacts", self.artifacts.clone())?
+            .set_override_option("orphan_age", self.orphan_age)?
             .set_override_option("listen", self.listen.clone())?
             .set_override_option("lease_ttl", self.lease_ttl)?
             .set_override_option("heartbeat_interval", self.heartbeat_interval)?
             .set_override_option("target_shard_seconds", self.target_shard_seconds)?
             .set_override_option("most_shard_blocks", self.most_shard_blocks)?
             .set_override_option("reducers", self.reducers.map(|n| n as u64))?
-            .set_override_option("uploads", self.uploads.map(|n| n as u64))
+            .set_override_option("attempts", self.attempts)?
+            .set_override_option("copy_after", self.copy_after)?
+            .set_override_option("uploads", self.uploads.map(|n| n as u64))?
+            .set_override_option("tls_certificate", text(&self.tls_certificate))?
+            .set_override_option("tls_key", text(&self.tls_key))?
+            .set_override_option("tls_client_ca", text(&self.tls_client_ca))?
+            .set_override_option("tokens", text(&self.tokens))?
+            .set_override_option("insecure", self.insecure.then_some(true))
     }
 }
 
@@ -215,9 +404,43 @@ mod tests {
         assert!(said("reducer = 2", &[], &[]).contains("reducer"));
         assert!(said("reducers = 0", &[], &[]).contains("reducers = 0: from 1 to 64"));
         assert!(said("reducers = 'many'", &[], &[]).contains("reducers"));
+        assert!(said("orphan_age = 0.5", &[], &[]).contains("orphan_age = 0.5"));
+        assert!(said("", &[], &["--artifacts", "nfs://x"]).contains("artifacts: "));
+        let journal = said("", &[("NADGRID_JOURNAL", "mysql://me:hunter2@db/x")], &[]);
+        assert!(journal.contains("journal: ") && !journal.contains("hunter2"), "{journal}");
+        let shown = format!("{:?}", load("journal = 'postgres://me:hunter2@db/x'", &[], &[]).unwrap());
+        assert!(shown.contains("postgres://me@db") && !shown.contains("hunter2"), "{shown}");
         assert!(said("", &[("NADGRID_LISTN", "x")], &[]).contains("NADGRID_LISTEN"));
         assert!(said("", &[], &["--listen", "nowhere"]).contains("listen"));
         assert!(said("", &[], &["--lease-ttl", "inf"]).contains("lease_ttl"));
+        assert!(said("[limits]\nsession = 3", &[], &[]).contains("session"));
+        assert!(said("", &[], &["--limit", "sessions=0"]).contains("limits.sessions = 0: from 1"));
+        assert!(said("", &[], &["--limit", "session=1"]).contains("session=1"));
+        assert!(said("", &[("NADGRID_LIMITS", "sessions")], &[]).contains("NAME=VALUE"));
+        assert!(said("tls_key = 'k'", &[], &[]).contains("tls_key needs tls_certificate"));
         assert!(said("lease_ttl = 10.0\nheartbeat_interval = 9.0", &[], &[]).contains("half of lease_ttl"));
+    }
+
+    #[test]
+    fn limits_come_from_the_file_then_the_variable_then_flags() {
+        let file = "[limits]\nsessions = 1\nwatchers = 1\nreads = 1";
+        let variables = [("NADGRID_LIMITS", "watchers=2, reads=2")];
+        let limits = load(file, &variables, &["--limit", "reads=3"]).unwrap().limits;
+        assert_eq!((limits.sessions, limits.watchers, limits.reads), (1, 2, 3));
+        assert_eq!(limits.connections, Limits::default().connections);
+    }
+
+    #[test]
+    fn beyond_this_machine_it_wants_tokens_and_tls() {
+        let (tokens, tls) = ("tokens = 't'\n", "tls_certificate = 'c'\ntls_key = 'k'\n");
+        let beyond = "listen = '0.0.0.0:7400'\n";
+        let said = |file: String| load(&file, &[], &[]).unwrap_err().to_string();
+        assert!(said(beyond.to_owned()).contains("without tokens (tokens) and without TLS"));
+        assert!(said(format!("{beyond}{tokens}")).contains("without TLS"));
+        assert!(said(format!("{beyond}{tls}")).contains("without tokens"));
+        assert!(load(&format!("{beyond}{tokens}{tls}"), &[], &[]).is_ok());
+        let open = load(beyond, &[], &["--insecure"]).unwrap();
+        assert!(open.insecure && !open.exposed().is_empty());
+        assert_eq!(load("", &[], &[]).unwrap().exposed(), "");
     }
 }

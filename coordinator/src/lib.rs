@@ -4,13 +4,16 @@
 //! durable in the journal, and then acts. What takes long (storing payloads, merging, eigenvectors) happens
 //! elsewhere and comes back as a command. Deliberately absent: libtorch, and locks around state.
 
+mod access;
 pub mod artifacts;
 pub mod config;
 mod desk;
 pub mod journal;
+pub mod limits;
 mod partial;
 pub mod reducer;
 mod server;
 mod service;
 
+pub use access::{TlsError, TokensError};
 pub use server::{ServeError, run};

@@ -44,15 +44,26 @@ async fn start(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     if flags.until_stdin_closes {
         stop_on_closed_stdin(&stop);
     }
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "listening beyond this machine, without access control");
+    if !config.exposed().is_empty() {
+        tracing::warn!(%address, "listening beyond this machine {}", config.exposed());
     }
+    raise_open_files();
+    let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
     // Whoever started this program on port 0 reads the port from this line.
     let mut out = std::io::stdout();
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {scheme}://{address}")?;
     out.flush()?;
     nadgrid_coordinator::run(config, listener, stop).await?;
     Ok(())
+}
+
+/// Every connection is an open file; most systems allow more of them than they grant at first.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limits = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limits.current);
+    }
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {

@@ -1,14 +1,17 @@
 //! Puts the parts together: `run(config, listener, stop)`.
 
+use crate::access::{self, Acceptor, Bindings, Gate, Quota, Refusals, Shares, TlsError, Tokens, TokensError};
 use crate::artifacts::{Store, StoreError};
-use crate::config::Config;
-use crate::desk::DeskTask;
-use crate::journal::{JournalError, SqliteJournal};
+use crate::config::{Config, ConfigError};
+use crate::desk::{Desk, DeskTask};
+use crate::journal::{self, JournalError};
+use crate::limits::Limits;
 use crate::service::{Sweeps, Workers};
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
 use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
 use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +20,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 /// How long open connections may take to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// Requests that one connection may have open at once.
-const REQUESTS_PER_CONNECTION: usize = 256;
+/// Streams that a peer may reset before they are looked at: more means an attack, and ends the connection.
+const RESET_STREAMS: usize = 32;
 
 /// The coordinator cannot start or had to end.
 #[derive(Debug, Error)]
@@ -42,6 +44,15 @@ pub enum ServeError {
     /// The artifact store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The server failed.
     #[error("the server failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -55,16 +66,15 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]. A journal that fails while serving ends the server: nothing could be acknowledged any more.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+    // What is wrong with these files is told before anything is touched.
+    let doors = Doors::open(&config)?;
     let folder = |source| ServeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
-    let journal = SqliteJournal::open(&config.data.join("journal.sqlite")).await?;
-    let store = Store::local(&config.data.join("artifacts"))?;
+    let patience = Duration::from_secs_f64(config.journal_patience);
+    let journal = journal::open(&config.journal, &config.data, patience).await?;
+    let store = Store::open(&config.artifacts, &config.data).await?;
     let scheduler = Scheduler::new(config.settings());
     let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers).await?;
-    let orphans = store.retain(&task.referenced()).await?;
-    if orphans > 0 {
-        info!(orphans, "artifacts that nothing refers to were removed");
-    }
     // The desk outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
     let desk_task = tokio::spawn({
@@ -75,22 +85,37 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
             result
         }
     });
-    let uploads = Arc::new(Semaphore::new(config.uploads));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(collect_orphans(
+        desk.clone(),
+        store.clone(),
+        Duration::from_secs_f64(config.orphan_age),
+    )));
+    let limits = &config.limits;
+    let places = |count: usize| Arc::new(Semaphore::new(count));
     let sweeps = Sweeps {
         desk: desk.clone(),
         store: store.clone(),
         sizing: config.settings().sizing,
-        uploads: uploads.clone(),
+        uploads: places(config.uploads),
         stop: stop.clone(),
+        limits: limits.clone(),
+        reads: places(limits.reads),
+        shares: doors.shares.clone(),
+        quota: Arc::new(Quota::new(limits.unused_input_bytes)),
     };
     let workers = Workers {
         desk,
         store,
         heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
-        uploads,
+        uploads: places(config.uploads),
         stop: stop.clone(),
+        limits: limits.clone(),
+        reads: places(limits.reads),
+        shares: doors.shares.clone(),
+        bindings: Arc::new(Bindings::default()),
+        refusals: doors.refusals.clone(),
     };
-    let served = serve(sweeps, workers, listener, stop).await;
+    let served = serve(sweeps, workers, doors, limits, listener, stop).await;
     ended.cancel();
     match desk_task.await {
         Ok(result) => result?,
@@ -99,12 +124,51 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     served
 }
 
+/// Removes what nothing refers to any more, now and again.
+async fn collect_orphans(desk: Desk, store: Store, age: Duration) {
+    loop {
+        let removal = store.removal();
+        let needed = desk.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
+        let Ok(needed) = needed else { return };
+        match removal.collect(&needed, age).await {
+            Ok(0) => {}
+            Ok(orphans) => info!(orphans, "artifacts that nothing refers to were removed"),
+            Err(error) => warn!(%error, "artifacts that nothing refers to could not all be removed"),
+        }
+        drop(removal);
+        tokio::time::sleep(age).await;
+    }
+}
+
+/// What stands between the network and the services.
+struct Doors {
+    tls: Option<Arc<Acceptor>>,
+    tokens: Arc<Tokens>,
+    shares: Arc<Shares>,
+    refusals: Arc<Refusals>,
+}
+
+impl Doors {
+    fn open(config: &Config) -> Result<Self, ServeError> {
+        let tls = config.tls()?.map(Acceptor::open).transpose()?.map(Arc::new);
+        let tokens = Arc::new(Tokens::open(config.tokens.as_deref())?);
+        Ok(Self { tls, tokens, shares: Arc::new(Shares::new(&config.limits)), refusals: Arc::default() })
+    }
+}
+
 async fn serve(
     sweeps: Sweeps,
     workers: Workers,
+    doors: Doors,
+    limits: &Limits,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let Doors { tls, tokens, shares, refusals } = doors;
+    tokio::spawn(access::refresh(tokens.clone(), stop.clone()));
+    if let Some(tls) = &tls {
+        tokio::spawn(tls.clone().refresh(stop.clone()));
+    }
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SweepServiceServer<Sweeps>>().await;
     health.set_serving::<WorkerServiceServer<Workers>>().await;
@@ -114,16 +178,23 @@ async fn serve(
         let builder = builder.register_encoded_file_descriptor_set(DESCRIPTORS);
         builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let gate = Gate { tokens, shares, refusals: refusals.clone(), limits: limits.clone() };
+    let keepalive = Some(Duration::from_secs_f64(limits.keepalive_seconds));
     let server = Server::builder()
-        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(limits.streams_per_connection)
+        .http2_max_header_list_size(limits.header_bytes)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
+        .initial_connection_window_size(limits.window_bytes)
+        .initial_stream_window_size(limits.window_bytes)
+        .http2_keepalive_interval(keepalive)
+        .http2_keepalive_timeout(keepalive)
+        .layer(gate.layer())
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(SweepServiceServer::new(sweeps))
-        .add_service(WorkerServiceServer::new(workers));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        .add_service(SweepServiceServer::new(sweeps).max_decoding_message_size(limits.message_bytes))
+        .add_service(WorkerServiceServer::new(workers).max_decoding_message_size(limits.message_bytes));
+    let incoming = access::accept(listener, tls, limits, refusals, stop.clone());
     let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tokio::select! {
         served = serving => Ok(served?),

@@ -2,6 +2,7 @@
 //!
 //! Wire types are converted once, at the edge. Deliberately absent: anything that opens a connection.
 
+pub mod access;
 pub mod chunks;
 pub mod convert;
 pub mod status;

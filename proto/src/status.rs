@@ -26,6 +26,16 @@ pub enum Reason {
     KeyTaken,
     /// No more can be taken in at present.
     Full,
+    /// No token came with the request.
+    TokenMissing,
+    /// The token is none of this coordinator's, or was revoked.
+    TokenUnknown,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is not for requests of this kind.
+    RoleWrong,
+    /// The sweep or worker belongs to somebody else.
+    NotYours,
     /// Another protocol version.
     ProtocolMismatch,
     /// Another libtorch release.
@@ -34,6 +44,8 @@ pub enum Reason {
     PayloadDamaged,
     /// A payload holds what no right computation yields.
     PayloadInvalid,
+    /// The artifact store does not take or give at present (its disk is full, say).
+    StoreUnavailable,
     /// The coordinator is shutting down.
     ShuttingDown,
     /// The coordinator's own fault.
@@ -51,10 +63,16 @@ impl Reason {
             Self::InputMissing => "INPUT_MISSING",
             Self::KeyTaken => "KEY_TAKEN",
             Self::Full => "FULL",
+            Self::TokenMissing => "TOKEN_MISSING",
+            Self::TokenUnknown => "TOKEN_UNKNOWN",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::RoleWrong => "ROLE_WRONG",
+            Self::NotYours => "NOT_YOURS",
             Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
             Self::LibtorchMismatch => "LIBTORCH_MISMATCH",
             Self::PayloadDamaged => "PAYLOAD_DAMAGED",
             Self::PayloadInvalid => "PAYLOAD_INVALID",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
         }
@@ -66,9 +84,11 @@ impl Reason {
             Self::SweepUnknown | Self::ArtifactUnknown => Code::NotFound,
             Self::KeyTaken => Code::AlreadyExists,
             Self::Full => Code::ResourceExhausted,
+            Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => Code::Unauthenticated,
+            Self::RoleWrong | Self::NotYours => Code::PermissionDenied,
             Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
-            Self::ShuttingDown => Code::Unavailable,
+            Self::ShuttingDown | Self::StoreUnavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }

@@ -3,6 +3,9 @@
 //! Real processes, real gRPC, a temporary folder; everything is killed when the cluster is dropped. Deliberately
 //! absent: anything that reaches into a program instead of talking to it.
 
+pub mod postgres;
+pub mod s3;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -102,6 +105,7 @@ impl Drop for Process {
 pub struct Cluster {
     folder: TempDir,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     coordinator: Option<Process>,
     /// Where the coordinator listens.
     pub url: String,
@@ -115,15 +119,40 @@ impl Cluster {
     /// # Panics
     /// When it does not come up.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with::<&str>(arguments, &[])
+    }
+
+    /// The same, where the coordinator also has these environment variables.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with<T: AsRef<str>>(arguments: &[&str], variables: &[(T, T)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
-        let mut cluster = Self { folder, arguments, coordinator: None, url: String::new(), workers: Vec::new() };
+        let variables =
+            variables.iter().map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())).collect();
+        let (url, workers) = (String::new(), Vec::new());
+        let mut cluster = Self { folder, arguments, variables, coordinator: None, url, workers };
         cluster.start_coordinator("127.0.0.1:0");
+        cluster
+    }
+
+    /// As [`Cluster::start`], on an address of this machine.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let (variables, url, workers) = (Vec::new(), String::new(), Vec::new());
+        let mut cluster = Self { folder, arguments, variables, coordinator: None, url, workers };
+        cluster.start_coordinator(listen);
         cluster
     }
 
     fn start_coordinator(&mut self, listen: &str) {
         let mut command = command("nadgrid-coordinator");
+        command.envs(self.variables.iter().cloned());
         command.arg("--data").arg(self.folder.path().join("data")).arg("--listen").arg(listen).args(&self.arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(self.log("coordinator")).spawn().expect("it starts");
         let mut line = String::new();
@@ -151,7 +180,14 @@ impl Cluster {
     /// # Panics
     /// When it does not start.
     pub fn add_worker(&mut self, arguments: &[&str]) {
-        let mut command = command("nadgrid-worker");
+        self.add_worker_by(command("nadgrid-worker"), arguments);
+    }
+
+    /// Starts a worker by a command that ends with the worker's program.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_worker_by(&mut self, mut command: Command, arguments: &[&str]) {
         command.args(["--coordinator", &self.url, "--device", "cpu"]).args(arguments);
         let log = self.log(&format!("worker-{}", self.workers.len()));
         self.workers.push(Process(command.stdout(Stdio::null()).stderr(log).spawn().expect("it starts")));
@@ -163,7 +199,7 @@ impl Cluster {
     /// When it does not come up again.
     pub fn crash_coordinator(&mut self) {
         self.coordinator.take().into_iter().for_each(Process::kill);
-        let listen = self.url.trim_start_matches("http://").to_owned();
+        let listen = self.address().to_owned();
         self.start_coordinator(&listen);
     }
 
@@ -238,6 +274,26 @@ impl Cluster {
         let status = self.wait(id, |s| !["queued", "running"].contains(&s["state"].as_str().unwrap_or_default()));
         assert_eq!(status["state"], "complete", "{status:#}\n{}", self.logs());
         status["digest"].as_str().expect("a digest").to_owned()
+    }
+
+    /// The coordinator's host and port.
+    ///
+    /// # Panics
+    /// Never: a URL has both.
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").expect("a URL").1
+    }
+
+    /// Waits until the logs of all programs hold `words`.
+    ///
+    /// # Panics
+    /// When they do not within a minute.
+    pub fn wait_for_log(&self, words: &str) {
+        let started = Instant::now();
+        while !self.logs().contains(words) {
+            assert!(started.elapsed() < Duration::from_secs(60), "nobody said {words:?}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

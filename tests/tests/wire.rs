@@ -1,108 +1,15 @@
 //! The contract as a foreign client meets it: raw gRPC against the real coordinator.
 
-use nadgrid_core::ids::Digest;
-use nadgrid_core::moments::Moments;
-use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
+mod peer;
+
 use nadgrid_proto::status::{Reason, blamed_fields};
+use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
-use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
-use nadgrid_proto::v1::upload_partial_request::Part;
-use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
-use nadgrid_proto::v1::{self, session_response};
 use nadgrid_tests::Cluster;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use peer::{Peer, assignment, class, header, hello, partial};
+use tonic::{Code, Status};
 
 const SPEC: &str = "name = 'wire'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
-
-struct Peer {
-    sweeps: SweepServiceClient<Channel>,
-    workers: WorkerServiceClient<Channel>,
-}
-
-impl Peer {
-    async fn of(cluster: &Cluster) -> Self {
-        let channel = Channel::from_shared(cluster.url.clone()).unwrap().connect().await.unwrap();
-        Self { sweeps: SweepServiceClient::new(channel.clone()), workers: WorkerServiceClient::new(channel) }
-    }
-
-    async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
-        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs: Vec::new() };
-        self.sweeps.submit(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn session(
-        &mut self,
-        hello: v1::Hello,
-    ) -> Result<(mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>), Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        sender.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
-        let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
-        Ok((sender, responses))
-    }
-
-    async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
-        let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
-        let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });
-        parts.extend(chunks);
-        let response = self.workers.upload_partial(futures::stream::iter(parts)).await?;
-        Ok(response.into_inner().verdict())
-    }
-}
-
-fn class() -> v1::NumericsClass {
-    v1::NumericsClass {
-        device: "cpu".into(),
-        arithmetic: "portable".into(),
-        evaluation: "patch".into(),
-        libtorch: LIBTORCH_VERSION.into(),
-        precision: "fp32".into(),
-        kernels: 1,
-    }
-}
-
-fn hello() -> v1::Hello {
-    v1::Hello {
-        worker_id: "peer".into(),
-        name: "peer".into(),
-        protocol_version: PROTOCOL_VERSION,
-        version: "0".into(),
-        numerics_class: Some(class()),
-        lanes: 1,
-        held: Vec::new(),
-        precisions: vec!["fp32".into()],
-    }
-}
-
-async fn assignment(responses: &mut Streaming<v1::SessionResponse>) -> v1::Assignment {
-    loop {
-        match responses.message().await.unwrap().unwrap().message {
-            Some(session_response::Message::Assignment(assignment)) => return assignment,
-            other => assert!(matches!(other, Some(session_response::Message::Welcome(_))), "{other:?}"),
-        }
-    }
-}
-
-fn header(shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
-    v1::PartialHeader {
-        worker_id: "peer".into(),
-        shard: Some(shard.clone()),
-        numerics_class: Some(class()),
-        size: bytes.len() as u64,
-        digest: Digest::of(bytes).to_string(),
-        seconds: 0.1,
-    }
-}
-
-/// A partial of made-up gradients: more than 4 MiB, tonic's default limit of a message.
-fn partial(networks: usize) -> Vec<u8> {
-    let rows: Vec<f32> = (0..networks * 1024).map(|i| ((i * 37 % 101) as f32 - 50.0) / 1e3).collect();
-    let bytes = Moments::of_rows(&rows, 1024).to_bytes();
-    assert!(bytes.len() > 4 << 20);
-    bytes
-}
 
 #[tokio::test]
 async fn submissions_are_idempotent_and_refusals_name_their_fields() {
@@ -207,4 +114,70 @@ async fn a_silent_worker_loses_its_shard() {
     let mut seen = vec![assignment(&mut responses).await.shard.unwrap()];
     seen.push(assignment(&mut responses).await.shard.unwrap());
     assert!(seen.contains(&lost), "{seen:?} lacks {lost:?}");
+}
+
+/// Whatever a worker claims, it is refused by its class, said once in the log, and the honest report still counts.
+#[tokio::test]
+async fn a_worker_that_lies_changes_nothing() {
+    let cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let mut peer = Peer::of(&cluster).await;
+    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let (_messages, mut responses) = peer.session(hello()).await.unwrap();
+    let shard = assignment(&mut responses).await.shard.unwrap();
+    let bytes = partial(4);
+    let honest = header(&shard, &bytes);
+    let shard_with = |change: fn(&mut v1::Shard)| {
+        let mut other = shard.clone();
+        change(&mut other);
+        v1::PartialHeader { shard: Some(other), ..honest.clone() }
+    };
+    let class_with = |change: fn(&mut v1::NumericsClass)| {
+        let mut other = class();
+        change(&mut other);
+        v1::PartialHeader { numerics_class: Some(other), ..honest.clone() }
+    };
+    let lies = [
+        ("a block beyond the last", shard_with(|s| s.first_block = 1 << 40)),
+        ("blocks that are no shard", shard_with(|s| (s.first_block, s.blocks) = (1, 2))),
+        ("no blocks", shard_with(|s| s.blocks = 0)),
+        ("blocks that overflow", shard_with(|s| (s.first_block, s.blocks) = (u64::MAX, u64::MAX))),
+        ("a job that is none", shard_with(|s| s.job = 7)),
+        ("no shard", v1::PartialHeader { shard: None, ..honest.clone() }),
+        ("a size that is another's", v1::PartialHeader { size: honest.size + 8, ..honest.clone() }),
+        ("the class of another machine", class_with(|c| c.device = "cuda".into())),
+        ("the class of other kernels", class_with(|c| c.kernels += 1)),
+        ("no class", v1::PartialHeader { numerics_class: None, ..honest.clone() }),
+        ("nobody's name", v1::PartialHeader { worker_id: "two words".into(), ..honest.clone() }),
+    ];
+    for (what, header) in lies {
+        for _ in 0..2 {
+            let refused = peer.upload(header.clone(), &bytes).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{what}: {refused}");
+        }
+    }
+    for number in [f64::NAN, f64::INFINITY] {
+        let mut poisoned = bytes.clone();
+        let last = poisoned.len() - 8;
+        poisoned[last..].copy_from_slice(&number.to_le_bytes());
+        let refused = peer.upload(header(&shard, &poisoned), &poisoned).await.unwrap_err();
+        assert!(Reason::PayloadInvalid.is_of(&refused), "{number}: {refused}");
+    }
+    let nothing = v1::PartialHeader { digest: Digest::of(b"").to_string(), ..honest.clone() };
+    assert!(Reason::PayloadDamaged.is_of(&peer.upload(nothing, &bytes).await.unwrap_err()));
+    let elsewhere = shard_with(|s| s.sweep_id = "no-such-sweep".into());
+    assert_eq!(peer.upload(elsewhere, &bytes).await.unwrap(), v1::Verdict::NotNeeded);
+    for cause in ["an invalid report", "a damaged report"] {
+        assert_eq!(cluster.logs().matches(&format!("cause=\"{cause}\"")).count(), 1, "{}", cluster.logs());
+    }
+
+    assert_eq!(peer.upload(honest, &bytes).await.unwrap(), v1::Verdict::Committed);
+    let next = assignment(&mut responses).await.shard.unwrap();
+    assert_eq!(peer.upload(header(&next, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+    let mut watched = peer.sweeps.watch(v1::WatchRequest { sweep_id: id }).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(sweep) = watched.message().await.unwrap() {
+        last = Some(sweep);
+    }
+    let job = &last.unwrap().jobs[0];
+    assert_eq!((job.members_done, job.retries), (8, 0));
 }

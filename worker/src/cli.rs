@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(flatten)]
     options: Options,
-    /// End, as on SIGTERM, when standard input is closed
+    /// End at once, and give back what is running, when standard input is closed
     #[arg(long)]
     pub until_stdin_closes: bool,
     /// Something other than to work
@@ -48,6 +48,30 @@ struct Options {
     /// How long to wait for a coordinator that was lost [default: 600]
     #[arg(long, value_name = "SECONDS")]
     reconnect_timeout: Option<String>,
+    /// File that holds the token; the variable NADGRID_TOKEN may hold it instead
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Send the token over plain http to another machine too
+    #[arg(long)]
+    insecure_token: bool,
+    /// Authorities to trust for https://, instead of the system's (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<String>,
+    /// Own certificate, where the coordinator asks for one (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Key of the own certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Host name of the coordinator's certificate [default: that of the address]
+    #[arg(long, value_name = "NAME")]
+    tls_domain: Option<String>,
+    /// How long running shards may take after a signal; what is left is given back [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<String>,
+    /// How often a shard in training hands out a checkpoint at most; 0 for every epoch [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    checkpoint_interval: Option<String>,
 }
 
 /// What to do instead of working for a coordinator.
@@ -130,18 +154,25 @@ pub struct OnMachine {
 impl Cli {
     /// The flags that lie over the configuration.
     pub fn flags(&self) -> Flags {
-        let Options { config, coordinator, device, lanes, name, evaluation, connect_timeout, reconnect_timeout } =
-            &self.options;
+        let given = &self.options;
         let values = vec![
-            ("coordinator", coordinator.clone()),
-            ("device", device.clone()),
-            ("lanes", lanes.clone()),
-            ("name", name.clone()),
-            ("evaluation", evaluation.clone()),
-            ("connect_timeout", connect_timeout.clone()),
-            ("reconnect_timeout", reconnect_timeout.clone()),
+            ("coordinator", given.coordinator.clone()),
+            ("device", given.device.clone()),
+            ("lanes", given.lanes.clone()),
+            ("name", given.name.clone()),
+            ("evaluation", given.evaluation.clone()),
+            ("connect_timeout", given.connect_timeout.clone()),
+            ("reconnect_timeout", given.reconnect_timeout.clone()),
+            ("grace", given.grace.clone()),
+            ("checkpoint_interval", given.checkpoint_interval.clone()),
+            ("token_file", given.token_file.clone()),
+            ("insecure_token", given.insecure_token.then(|| "true".to_owned())),
+            ("tls_ca", given.tls_ca.clone()),
+            ("tls_certificate", given.tls_certificate.clone()),
+            ("tls_key", given.tls_key.clone()),
+            ("tls_domain", given.tls_domain.clone()),
         ];
-        Flags { config: config.clone(), values }
+        Flags { config: given.config.clone(), values }
     }
 }
 

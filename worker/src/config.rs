@@ -7,14 +7,32 @@ use crate::device::{DeviceChoice, Evaluation};
 use config::{Config as Layers, File, FileFormat, Map, Value};
 use nadgrid_core::environment::{UnknownVariable, own_values};
 use nadgrid_core::text;
+use nadgrid_proto::access::{CredentialFiles, Secret};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::Uri;
 
-const KEYS: [&str; 7] =
-    ["coordinator", "device", "lanes", "name", "evaluation", "connect_timeout", "reconnect_timeout"];
+const KEYS: [&str; 15] = [
+    "coordinator",
+    "device",
+    "lanes",
+    "name",
+    "evaluation",
+    "connect_timeout",
+    "reconnect_timeout",
+    "grace",
+    "checkpoint_interval",
+    "token_file",
+    "insecure_token",
+    "tls_ca",
+    "tls_certificate",
+    "tls_key",
+    "tls_domain",
+];
+/// The variable that may hold the token itself: no file and no flag has it.
+const TOKEN: &str = "token";
 
 /// Most lanes that make sense on one machine.
 const MAX_LANES: u32 = 1024;
@@ -77,6 +95,12 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long to wait for a coordinator that was lost.
     pub reconnect_timeout: Duration,
+    /// Token, certificates and whom to trust.
+    pub credentials: CredentialFiles,
+    /// After a signal, how long running shards and their uploads may take; what is left is given back.
+    pub grace: Duration,
+    /// How often a shard in training hands out a checkpoint at most, at the end of an epoch; 0 for every epoch.
+    pub checkpoint_interval: Duration,
 }
 
 /// The values of flags; what is `None` was not given.
@@ -104,6 +128,26 @@ struct Raw {
     connect_timeout: f64,
     #[serde(default = "default_reconnect_timeout")]
     reconnect_timeout: f64,
+    #[serde(default = "default_grace")]
+    grace: f64,
+    #[serde(default = "default_checkpoint_interval")]
+    checkpoint_interval: f64,
+    token_file: Option<PathBuf>,
+    #[serde(default)]
+    insecure_token: bool,
+    tls_ca: Option<PathBuf>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_domain: Option<String>,
+}
+
+/// Kubernetes kills a pod 30 seconds after its SIGTERM.
+fn default_grace() -> f64 {
+    25.0
+}
+
+fn default_checkpoint_interval() -> f64 {
+    60.0
 }
 
 fn default_coordinator() -> String {
@@ -128,7 +172,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key, file or variable.
     pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let variables = own_values(variables, &[&KEYS[..], &["config"]].concat())?;
+        let variables = own_values(variables, &[&KEYS[..], &["config", TOKEN]].concat())?;
+        let token = variables.get(TOKEN).map(Secret::new);
         let mut layers = Layers::builder();
         if let Some(path) = flags.config.clone().or_else(|| variables.get("config").map(PathBuf::from)) {
             let file = Layers::builder().add_source(read(&path)?).build();
@@ -142,20 +187,26 @@ impl Config {
             let value = flag.or_else(|| variables.get(key).map(String::as_str));
             layers = layers.set_override_option(key, value).map_err(set)?;
         }
-        layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?.check()
+        layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?.check(token)
     }
 }
 
 impl Raw {
-    fn check(self) -> Result<Config, ConfigError> {
+    fn check(self, token: Option<Secret>) -> Result<Config, ConfigError> {
         let refuse = |key, value: &dyn std::fmt::Display, accepted: String| ConfigError::Value {
             key,
             value: value.to_string(),
             accepted,
         };
-        let host = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        let host = |uri: &Uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        };
         if !self.coordinator.parse::<Uri>().is_ok_and(|uri| host(&uri)) {
-            return Err(refuse("coordinator", &self.coordinator, "a URL, http://HOST:PORT".into()));
+            return Err(refuse(
+                "coordinator",
+                &self.coordinator,
+                "a URL, http://HOST:PORT or https://HOST:PORT".into(),
+            ));
         }
         let device = self.device.parse().map_err(|accepted| refuse("device", &self.device, accepted))?;
         let evaluation = match self.evaluation.as_str() {
@@ -183,6 +234,17 @@ impl Raw {
             evaluation,
             connect_timeout: wait("connect_timeout", self.connect_timeout)?,
             reconnect_timeout: wait("reconnect_timeout", self.reconnect_timeout)?,
+            credentials: CredentialFiles {
+                token,
+                token_file: self.token_file,
+                insecure_token: self.insecure_token,
+                tls_ca: self.tls_ca,
+                tls_certificate: self.tls_certificate,
+                tls_key: self.tls_key,
+                tls_domain: self.tls_domain,
+            },
+            grace: wait("grace", self.grace)?,
+            checkpoint_interval: wait("checkpoint_interval", self.checkpoint_interval)?,
         })
     }
 }

@@ -1,23 +1,39 @@
 //! Connections to the coordinator, and what its answers mean.
 
+use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
 use nadgrid_proto::status::describe;
 use std::error::Error;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// A connection to `url`, made when it is first used. A peer that has gone silent is found out by pings.
-pub(crate) fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(2 * KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    Ok(endpoint.connect_lazy())
+/// A connection whose requests carry the token.
+pub(crate) type Link = InterceptedService<Channel, Bearer>;
+
+/// Where the coordinator is, and what to show it.
+#[derive(Clone, Debug)]
+pub(crate) struct Coordinator {
+    pub(crate) url: String,
+    pub(crate) credentials: Credentials,
+}
+
+impl Coordinator {
+    /// A connection, made when it is first used. A peer that has gone silent is found out by pings.
+    pub(crate) fn link(&self) -> Result<Link, AccessError> {
+        let endpoint = self
+            .credentials
+            .endpoint(&self.url)?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(2 * KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        Ok(InterceptedService::new(endpoint.connect_lazy(), self.credentials.bearer()))
+    }
 }
 
 /// Whether trying again cannot help.
@@ -35,5 +51,5 @@ pub(crate) fn reason(status: &Status) -> String {
     while let Some(next) = innermost.and_then(Error::source) {
         innermost = Some(next);
     }
-    innermost.map_or_else(|| describe(status), ToString::to_string)
+    innermost.map_or_else(|| describe(status), |cause| explain(&cause.to_string()))
 }

@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use nadgrid_core::text;
+use nadgrid_proto::access::AccessError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -12,6 +13,9 @@ pub enum WorkerError {
     /// A key of the configuration, a variable or a flag is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A token or certificate is of no use.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The machine cannot do what is asked.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -33,6 +37,9 @@ pub enum WorkerError {
         /// In its words.
         reason: String,
     },
+    /// After an error that leaves nothing of the device to this process. A new process may have it again.
+    #[error("the device is lost: {0}")]
+    DeviceLost(String),
     /// A shard of a benchmark failed.
     #[error("the benchmark failed: {0}")]
     Bench(String),
@@ -47,12 +54,14 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, else 1.
+    /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, 5 for a lost device (start the
+    /// worker again), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Access(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
+            Self::DeviceLost(_) => 5,
             Self::Device(_) | Self::Bench(_) | Self::Start { .. } => 1,
         }
     }

@@ -4,7 +4,8 @@
 
 use crate::backoff::Backoff;
 use crate::board::Fault;
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator};
+use nadgrid_proto::access::Credentials;
 use nadgrid_proto::chunks::Assembler;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
@@ -24,14 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Files by digest, the one used last at the end.
 #[derive(Debug)]
 pub struct Inputs {
-    url: String,
+    coordinator: Coordinator,
     kept: Mutex<Vec<(String, Arc<Vec<u8>>)>>,
 }
 
 impl Inputs {
     /// Files of the coordinator at this address.
     pub fn of(url: &str) -> Self {
-        Self { url: url.to_owned(), kept: Mutex::default() }
+        Self::at(Coordinator { url: url.to_owned(), credentials: Credentials::default() })
+    }
+
+    /// Files of this coordinator.
+    pub(crate) fn at(coordinator: Coordinator) -> Self {
+        Self { coordinator, kept: Mutex::default() }
     }
 
     /// The bytes of a file. Other lanes that want one wait meanwhile, so that each is fetched once.
@@ -52,6 +58,14 @@ impl Inputs {
             kept.remove(0);
         }
         Ok(bytes)
+    }
+
+    /// The bytes of a file that is wanted once: it is not kept, and no lane waits for another's.
+    ///
+    /// # Errors
+    /// As for [`Inputs::get`].
+    pub fn once(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Fault> {
+        self.fetch(input)
     }
 
     /// Keeps a file as if it had been fetched.
@@ -85,9 +99,9 @@ impl Inputs {
     }
 
     async fn attempt(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Status> {
-        let channel = endpoint::channel(&self.url).map_err(|e| Status::unavailable(e.to_string()))?;
+        let link = self.coordinator.link().map_err(|e| Status::unavailable(e.to_string()))?;
         let request = v1::ReadInputRequest { digest: input.digest.clone() };
-        let mut parts = WorkerServiceClient::new(channel).read_input(request).await?.into_inner();
+        let mut parts = WorkerServiceClient::new(link).read_input(request).await?.into_inner();
         let damaged = |e: nadgrid_proto::chunks::ChunkError| Reason::PayloadDamaged.status(e.to_string());
         let mut assembler = Assembler::new(input.size, MOST_BYTES, &input.digest).map_err(damaged)?;
         while let Some(part) = parts.message().await? {

@@ -23,19 +23,24 @@ mod upload;
 
 use board::Board;
 use config::Config;
+use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
 use session::{Identity, Session};
+use shutdown::Stop;
 use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// Works for the coordinator until `stop` is cancelled.
+/// Works for the coordinator until asked to stop.
 ///
 /// # Errors
-/// [`WorkerError`] when the device is absent, or the coordinator out of reach or unwilling.
-pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> {
+/// [`WorkerError`] when the device is absent or lost, or the coordinator out of reach or unwilling.
+pub fn run(config: &Config, stop: Stop) -> Result<(), WorkerError> {
+    // Before the device, which takes a while: what is wrong with a file is told at once.
+    let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
+    coordinator.link()?;
     let machine = device::prepare(config.device, config.evaluation)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
     let identity = Arc::new(Identity::new(config.name.clone(), &machine, lanes));
@@ -47,16 +52,23 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
         "worker {}",
         env!("CARGO_PKG_VERSION")
     );
-    let board = Arc::new(Board::new(lanes));
+    let board = Arc::new(Board::new(lanes).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
-    let (url, reconnect_timeout) = (config.coordinator.clone(), config.reconnect_timeout);
-    let inputs = Arc::new(Inputs::of(&url));
+    let reconnect_timeout = config.reconnect_timeout;
+    let inputs = Arc::new(Inputs::at(coordinator.clone()));
     let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results)?;
-    let uploads = Uploads { url: url.clone(), identity: identity.clone(), board: board.clone(), reconnect_timeout };
+    let uploads = Uploads {
+        coordinator: coordinator.clone(),
+        identity: identity.clone(),
+        board: board.clone(),
+        reconnect_timeout,
+    };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;
     let connect_timeout = config.connect_timeout;
-    let session = Session { url, identity, board: board.clone(), connect_timeout, reconnect_timeout, stop };
+    let grace = config.grace;
+    let session =
+        Session { coordinator, identity, board: board.clone(), connect_timeout, reconnect_timeout, grace, stop };
     let outcome = session.start()?.join();
     // Lanes end with their block; libtorch must not be taken down under them.
     board.close();
@@ -65,5 +77,8 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
         // A panic has been reported where it happened.
         let _ = thread.join();
     }
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    match board.lost() {
+        Some(reason) => Err(WorkerError::DeviceLost(reason)),
+        None => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
 }

@@ -1,7 +1,9 @@
 //! What can be typed. Every flag has a variable of the same name, `NADGRID_...`.
 
 use super::Failure;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use nadgrid_client::access::{CredentialFiles, Secret};
+use nadgrid_client::{Address, Error};
 use nadgrid_core::environment::{PREFIX, own_values};
 use nadgrid_core::scheduler::Share;
 use std::collections::BTreeSet;
@@ -11,6 +13,9 @@ use std::path::PathBuf;
 /// Where a coordinator listens unless told otherwise.
 const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7400";
 
+/// The variable that may hold a token; a flag would show it to everybody on the machine.
+pub(crate) const TOKEN: &str = "NADGRID_TOKEN";
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
@@ -19,9 +24,11 @@ Exit codes:
   3    the coordinator cannot be reached
   4    the sweep has failed, is incomplete or was cancelled
   5    a block that was verified has other bits than before
+  6    the coordinator does not allow it: no token, or one that may not
   130  interrupted
 
 Every flag can also be given as a variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
+A token comes from --token-file or the variable NADGRID_TOKEN.
 Results go to stdout, progress and errors to stderr.";
 
 /// Measures Neural Anisotropy Directions of neural-network architectures, on this machine or on a cluster.
@@ -31,23 +38,63 @@ pub(crate) struct Cli {
     /// The coordinator's address [default: http://127.0.0.1:7400]
     #[arg(long, global = true, env = "NADGRID_COORDINATOR", value_name = "URL", hide_env_values = true)]
     pub(crate) coordinator: Option<String>,
+    #[command(flatten)]
+    access: AccessArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+/// What is shown to a coordinator, and whom to trust.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+struct AccessArgs {
+    /// File that holds the token
+    #[arg(long, global = true, env = "NADGRID_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    token_file: Option<PathBuf>,
+    /// Authorities to trust for https://, instead of the system's (PEM)
+    #[arg(long, global = true, env = "NADGRID_TLS_CA", value_name = "FILE", hide_env_values = true)]
+    tls_ca: Option<PathBuf>,
+    /// Own certificate, where the coordinator asks for one (PEM)
+    #[arg(long, global = true, env = "NADGRID_TLS_CERTIFICATE", value_name = "FILE", hide_env_values = true)]
+    tls_certificate: Option<PathBuf>,
+    /// Key of the own certificate (PEM)
+    #[arg(long, global = true, env = "NADGRID_TLS_KEY", value_name = "FILE", hide_env_values = true)]
+    tls_key: Option<PathBuf>,
+    /// Host name of the coordinator's certificate [default: that of the address]
+    #[arg(long, global = true, env = "NADGRID_TLS_DOMAIN", value_name = "NAME", hide_env_values = true)]
+    tls_domain: Option<String>,
+    /// Send the token over plain http to another machine too
+    #[arg(long, global = true, env = "NADGRID_INSECURE_TOKEN", hide_env_values = true)]
+    insecure_token: bool,
+}
+
 impl Cli {
-    /// The coordinator's address, given or default.
-    pub(crate) fn address(&self) -> String {
-        self.coordinator.clone().unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned())
+    /// The coordinator, given or default, and what to show it. `token` is the variable's value.
+    pub(crate) fn address(&self, token: Option<String>) -> Result<Address, Error> {
+        let access = &self.access;
+        let files = CredentialFiles {
+            token: token.map(Secret::new),
+            token_file: access.token_file.clone(),
+            insecure_token: access.insecure_token,
+            tls_ca: access.tls_ca.clone(),
+            tls_certificate: access.tls_certificate.clone(),
+            tls_key: access.tls_key.clone(),
+            tls_domain: access.tls_domain.clone(),
+        };
+        let url = self.coordinator.clone().unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned());
+        Ok(Address { url, credentials: files.read()? })
     }
 }
 
 /// The variables that stand for flags. They are meant for this command, not for programs that it starts.
 pub(crate) fn variables() -> Vec<String> {
-    let command = Cli::command();
-    let all = command.get_arguments().chain(command.get_subcommands().flat_map(|c| c.get_arguments()));
-    let variables: BTreeSet<String> =
-        all.filter_map(|a| a.get_env()).map(|name| name.to_string_lossy().into_owned()).collect();
+    fn collect(command: &clap::Command, into: &mut BTreeSet<String>) {
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        into.extend(variables.map(|name| name.to_string_lossy().into_owned()));
+        command.get_subcommands().for_each(|subcommand| collect(subcommand, into));
+    }
+    let mut variables = BTreeSet::from([TOKEN.to_owned()]);
+    collect(&Cli::command(), &mut variables);
     variables.into_iter().collect()
 }
 
@@ -89,6 +136,39 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// List the coordinator's workers
     Workers(WorkersArgs),
+    /// Make tokens
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token: it is printed once, with the entry for the coordinator's file of tokens
+    New(NewTokenArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewTokenArgs {
+    /// Whose it is: sweeps belong to this name
+    #[arg(value_parser = holder)]
+    pub(crate) name: String,
+    /// What it is for
+    #[arg(long, env = "NADGRID_ROLE", value_enum)]
+    pub(crate) role: Role,
+    /// Days until it expires [default: it does not]
+    #[arg(long, env = "NADGRID_DAYS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: Option<u32>,
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Submit, follow and fetch sweeps
+    User,
+    /// Compute shards
+    Worker,
 }
 
 #[derive(Debug, Args)]
@@ -263,6 +343,15 @@ pub(crate) struct CompareArgs {
 pub(crate) struct WorkersArgs {
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+fn holder(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits && !text.contains(['"', '\\']) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 64 printable ASCII characters without spaces and quotes".into())
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -44,10 +44,11 @@ impl Failure {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(Error::Refused(_) | Error::Address { .. }) | Self::Usage(_) => 2,
+            Self::Client(Error::Refused(_) | Error::Address { .. } | Error::Access(_)) | Self::Usage(_) => 2,
             Self::Client(Error::Unreachable { .. }) => 3,
             Self::Client(Error::Ended { .. }) => 4,
             Self::Disagreement(_) => 5,
+            Self::Client(Error::Denied { .. }) => 6,
             Self::Client(_) | Self::Other(_) | Self::Died { .. } => 1,
             Self::Interrupted => 130,
             // The reader has what it wanted.
@@ -71,6 +72,7 @@ impl Failure {
             Self::Client(Error::Unreachable { .. }) => {
                 "; start one with `nadgrid-coordinator --data DIR`, or say where it is with --coordinator URL"
             }
+            Self::Client(Error::Denied { .. }) => "; a token is named with --token-file FILE or in NADGRID_TOKEN",
             Self::Client(Error::Unfinished { .. }) => "; `nadgrid watch ID` follows it",
             Self::Client(Error::NotFound(_)) => "; `nadgrid list` shows the sweeps there are",
             Self::Client(Error::Damaged { .. }) => "; fetch it again",

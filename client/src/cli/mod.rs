@@ -27,14 +27,18 @@ pub(crate) use failure::{Failure, conclude};
 
 use args::Command;
 use interrupt::Interrupt;
+use nadgrid_client::Address;
 
 /// Does what the command line says, until it is done or interrupted.
 pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
     args::check_variables(std::env::vars_os())?;
     let interrupt = Interrupt::install().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
-    let at = cli.address();
+    let remote = cli.coordinator.is_some();
+    // What needs no coordinator needs no credentials either.
+    let needs_none = matches!(cli.command, Command::Run(_) | Command::Compare(_) | Command::Token { .. });
+    let at = if needs_none { Address::default() } else { cli.address(std::env::var(args::TOKEN).ok())? };
     match cli.command {
-        Command::Plan(args) => interrupt.guard(commands::plan(cli.coordinator, args)).await,
+        Command::Plan(args) => interrupt.guard(commands::plan(remote.then_some(at), args)).await,
         Command::Submit(args) => interrupt.guard(commands::submit(at, args)).await,
         Command::List(args) => interrupt.guard(commands::list(at, args)).await,
         Command::Status(args) => interrupt.guard(commands::status(at, args)).await,
@@ -47,6 +51,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Fetch(args) => interrupt.guard(commands::fetch(at, args)).await,
         Command::Compare(args) => interrupt.guard(commands::compare(args)).await,
         Command::Workers(args) => interrupt.guard(commands::workers(at, args)).await,
+        Command::Token { command } => interrupt.guard(commands::token(command)).await,
         // It has processes to end, so it listens for itself.
         Command::Run(args) => commands::run(args, &interrupt).await,
     }

@@ -2,11 +2,13 @@
 //!
 //! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
 
-use super::next_message;
+use super::{next_message, store_failed};
+use crate::access::{Admitted, Caller, Quota};
 use crate::artifacts::{Store, StoreError};
 use crate::desk::Desk;
+use crate::limits::Pace;
 use nadgrid_core::cifar10;
-use nadgrid_core::ids::SweepId;
+use nadgrid_core::ids::{Digest, SweepId};
 use nadgrid_core::scheduler::SweepState;
 use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
 use nadgrid_figures::npy;
@@ -26,29 +28,48 @@ const FIELD: &str = "inputs";
 /// Receives one file, header first.
 pub(super) async fn receive(
     store: &Store,
+    quota: &Quota,
+    admitted: &Admitted,
+    mut pace: Pace,
     mut parts: Streaming<v1::UploadInputRequest>,
 ) -> Result<v1::UploadInputResponse, Status> {
-    let Some(Message::Header(header)) = next(&mut parts).await? else {
+    let Some(Message::Header(header)) = next(&mut parts, &mut pace).await? else {
         return Err(Reason::RequestInvalid.status("an upload begins with its header"));
     };
     let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
-    let mut assembler = Assembler::new(header.size, MAX_BYTES, &header.digest).map_err(|error| match error {
+    let assembler = Assembler::new(header.size, MAX_BYTES, &header.digest).map_err(|error| match error {
         ChunkError::TooLarge { .. } => Reason::RequestInvalid.status(format!("header.size: {error}")),
         other => damaged(other),
     })?;
-    while let Some(part) = next(&mut parts).await? {
+    let announced = Digest::from_hex(&header.digest).ok_or_else(|| internal("a digest was and is none"))?;
+    let known = quota.reserve(&admitted.caller, announced, header.size)?;
+    let received = assemble(store, assembler, &mut parts, &mut pace).await;
+    if received.is_err() && !known {
+        quota.release(&admitted.caller, announced);
+    }
+    Ok(v1::UploadInputResponse { size: header.size, digest: received?.to_string() })
+}
+
+async fn assemble(
+    store: &Store,
+    mut assembler: Assembler,
+    parts: &mut Streaming<v1::UploadInputRequest>,
+    pace: &mut Pace,
+) -> Result<Digest, Status> {
+    let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
+    while let Some(part) = next(parts, pace).await? {
         match part {
             Message::Data(data) => assembler.push(&data).map_err(damaged)?,
             Message::Header(_) => return Err(Reason::RequestInvalid.status("an upload has one header")),
         }
     }
     let (bytes, _) = assembler.finish().map_err(damaged)?;
-    let digest = store.put(bytes).await.map_err(internal)?;
-    Ok(v1::UploadInputResponse { size: header.size, digest: digest.to_string() })
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    Ok(stored.digest())
 }
 
-async fn next(parts: &mut Streaming<v1::UploadInputRequest>) -> Result<Option<Message>, Status> {
-    Ok(next_message(parts).await?.and_then(|message| message.part))
+async fn next(parts: &mut Streaming<v1::UploadInputRequest>, pace: &mut Pace) -> Result<Option<Message>, Status> {
+    Ok(next_message(parts, pace).await?.and_then(|message| message.part))
 }
 
 fn internal(error: impl ToString) -> Status {
@@ -59,7 +80,13 @@ fn internal(error: impl ToString) -> Status {
 ///
 /// # Errors
 /// A refused spec that names the key, or `INPUT_MISSING` where a file is to be uploaded first.
-pub(super) async fn resolve(desk: &Desk, store: &Store, spec: &Spec, given: Inputs) -> Result<Inputs, Status> {
+pub(super) async fn resolve(
+    desk: &Desk,
+    store: &Store,
+    caller: &Caller,
+    spec: &Spec,
+    given: Inputs,
+) -> Result<Inputs, Status> {
     if given.len() > MAX_INPUTS {
         let message = format!("{FIELD}: {} files, at most {MAX_INPUTS} are accepted", given.len());
         return Err(Reason::RequestInvalid.status(message));
@@ -74,7 +101,7 @@ pub(super) async fn resolve(desk: &Desk, store: &Store, spec: &Spec, given: Inpu
             }
             Upload::Cifar10 { path } => resolved.extend(check_images(store, spec, path, &given).await?),
             Upload::Sweep { field, sweep, architecture, dimension, largest } => {
-                let input = earlier_nads(desk, field, sweep, architecture).await?;
+                let input = earlier_nads(desk, caller, field, sweep, architecture).await?;
                 let name = format!("{} of sweep {sweep}", nads_file(architecture));
                 check_directions(store, field, &name, input, *dimension, *largest).await?;
                 resolved.insert(upload.name(), input);
@@ -87,12 +114,21 @@ pub(super) async fn resolve(desk: &Desk, store: &Store, spec: &Spec, given: Inpu
     }
 }
 
-/// The NADs of a complete sweep.
-async fn earlier_nads(desk: &Desk, field: &str, sweep: &str, architecture: &str) -> Result<InputRef, Status> {
+/// The NADs of a complete sweep of the caller's own.
+async fn earlier_nads(
+    desk: &Desk,
+    caller: &Caller,
+    field: &str,
+    sweep: &str,
+    architecture: &str,
+) -> Result<InputRef, Status> {
     let (id, name) = (SweepId::new(sweep), nads_file(architecture));
+    let caller = caller.clone();
     let found = desk
         .query(move |scheduler, _| {
-            let state = scheduler.sweep(&id).map(|view| view.state);
+            // Another's sweep is as good as none.
+            let own = scheduler.owner(&id).is_some_and(|owner| caller.sees(owner));
+            let state = own.then(|| scheduler.sweep(&id).map(|view| view.state)).flatten();
             (state, scheduler.artifact(&id, &name).map(|a| InputRef { size: a.size, digest: a.digest }))
         })
         .await?;
@@ -169,7 +205,7 @@ async fn read(store: &Store, field: &str, name: &str, input: InputRef) -> Result
         }
         Err(StoreError::Missing(digest)) => Err(missing(field, name, &format!("({digest}) is not in the store"))),
         Err(error) if error.is_loss() => Err(missing(field, name, &error.to_string())),
-        Err(error) => Err(internal(error)),
+        Err(error) => Err(store_failed(&error)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `SweepService`: what users ask.
 
-use super::{inputs, verify};
+use super::{inputs, read, store_failed, verify};
+use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
 use crate::desk::Desk;
+use crate::limits::Limits;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
@@ -10,12 +12,12 @@ use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{Answer, Event, Scheduler, Share, Subject};
 use nadgrid_core::spec::{Inputs, Spec};
-use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
@@ -33,6 +35,11 @@ pub(crate) struct Sweeps {
     pub(crate) uploads: Arc<Semaphore>,
     /// Ends the streams that would otherwise keep a shutdown waiting.
     pub(crate) stop: CancellationToken,
+    pub(crate) limits: Limits,
+    /// Artifacts that are sent at once; others wait.
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) quota: Arc<Quota>,
 }
 
 fn parse(spec: &str) -> Result<Spec, Status> {
@@ -48,14 +55,22 @@ pub(super) fn unknown(sweep: &str) -> Status {
 }
 
 impl Sweeps {
+    /// Lets a caller go on with a sweep that is there and theirs.
+    async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
+        let asked = id.clone();
+        let owner = self.desk.query(move |scheduler, _| scheduler.owner(&asked).map(str::to_owned)).await?;
+        authorise(caller, &owner.ok_or_else(|| unknown(id.as_str()))?)
+    }
+
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
         let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
         view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))
     }
 
-    async fn set_paused(&self, sweep_id: String, paused: bool) -> Result<Response<v1::Sweep>, Status> {
+    async fn set_paused(&self, caller: &Caller, sweep_id: String, paused: bool) -> Result<Response<v1::Sweep>, Status> {
         let id = SweepId::new(sweep_id);
+        self.own(caller, &id).await?;
         let sweep = id.clone();
         match self.desk.ask(move |request| Event::Pause { request, sweep, paused }).await? {
             Answer::Done => self.view(&id).await.map(Response::new),
@@ -91,11 +106,15 @@ impl SweepService for Sweeps {
         &self,
         request: Request<Streaming<v1::UploadInputRequest>>,
     ) -> Result<Response<v1::UploadInputResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
+        let _own = admitted.input().await?;
         let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        inputs::receive(&self.store, request.into_inner()).await.map(Response::new)
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        inputs::receive(&self.store, &self.quota, &admitted, pace, parts).await.map(Response::new)
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let v1::SubmitRequest { spec, idempotency_key, inputs: given, priority, weight } = request.into_inner();
         if idempotency_key.len() > MAX_KEY {
             let message =
@@ -104,15 +123,21 @@ impl SweepService for Sweeps {
         }
         let share = share(priority, weight)?;
         let spec = Box::new(parse(&spec)?);
-        let inputs = inputs::resolve(&self.desk, &self.store, &spec, files(given)?).await?;
+        let given = files(given)?;
+        // What is found in the store is kept there until the journal names it.
+        let digests: Vec<_> = given.values().map(|input| input.digest).collect();
+        let _held = self.store.hold(digests).await;
+        let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
-        let owner = String::new();
+        let owner = admitted.caller.name.to_string();
+        let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
         let answer =
             self.desk.ask(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
-                info!(%sweep, name, created, "submitted");
+                info!(%sweep, name, owner = %admitted.caller.name, created, "submitted");
+                self.quota.used(&admitted.caller, used);
                 Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
             }
             Answer::KeyTaken { sweep } => {
@@ -129,10 +154,14 @@ impl SweepService for Sweeps {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Sweep>, Status> {
-        self.view(&SweepId::new(request.into_inner().sweep_id)).await.map(Response::new)
+        let caller = Admitted::of(&request)?.caller;
+        let id = SweepId::new(request.into_inner().sweep_id);
+        self.own(&caller, &id).await?;
+        self.view(&id).await.map(Response::new)
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let v1::ListRequest { page_size, page_token } = request.into_inner();
         let limit = if page_size == 0 { PAGE.0 } else { page_size.min(PAGE.1) } as usize;
         let before = match page_token.as_str() {
@@ -141,7 +170,10 @@ impl SweepService for Sweeps {
                 Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
             })?),
         };
-        let found = self.desk.query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1)).await?;
+        let found = self
+            .desk
+            .query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1, |owner| caller.sees(owner)))
+            .await?;
         let more = found.len() > limit;
         let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
         let sweeps = found.iter().take(limit).map(|(_, view)| view.into()).collect();
@@ -151,17 +183,29 @@ impl SweepService for Sweeps {
     type WatchStream = BoxStream<'static, Result<v1::Sweep, Status>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let admitted = Admitted::of(&request)?;
+        let place = self.shares.watcher(&admitted)?;
         let id = request.into_inner().sweep_id;
+        self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
         let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
         let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
         let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
         let views = changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
         let merged = stream::select(views, stopped).take_while(|item| std::future::ready(item.is_some()));
-        Ok(Response::new(merged.filter_map(std::future::ready).boxed()))
+        let revoked = admitted.caller.revoked.cancelled_owned();
+        let watched = merged.filter_map(std::future::ready).take_until(revoked);
+        let held = watched.map(move |item| {
+            // The place is given back with the stream.
+            let _held = &place;
+            item
+        });
+        Ok(Response::new(held.boxed()))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::Sweep>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let id = SweepId::new(request.into_inner().sweep_id);
+        self.own(&caller, &id).await?;
         let sweep = id.clone();
         match self.desk.ask(move |request| Event::Cancel { request, sweep }).await? {
             Answer::Done => self.view(&id).await.map(Response::new),
@@ -171,14 +215,17 @@ impl SweepService for Sweeps {
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::Sweep>, Status> {
-        self.set_paused(request.into_inner().sweep_id, true).await
+        let caller = Admitted::of(&request)?.caller;
+        self.set_paused(&caller, request.into_inner().sweep_id, true).await
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Result<Response<v1::Sweep>, Status> {
-        self.set_paused(request.into_inner().sweep_id, false).await
+        let caller = Admitted::of(&request)?.caller;
+        self.set_paused(&caller, request.into_inner().sweep_id, false).await
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let v1::ExplainRequest { sweep_id, job, block } = request.into_inner();
         let subject = match (job.map(JobIndex), block) {
             (None, None) => Subject::Sweep,
@@ -187,6 +234,7 @@ impl SweepService for Sweeps {
             (None, Some(_)) => return Err(Reason::RequestInvalid.status("block: a block is one of a job; name it")),
         };
         let id = SweepId::new(sweep_id.as_str());
+        self.own(&caller, &id).await?;
         let ask = move |scheduler: &Scheduler, now| (scheduler.is_known(&id), scheduler.explain(&id, subject, now));
         match self.desk.query(ask).await? {
             (_, Some(explanation)) => Ok(Response::new(explanation.into())),
@@ -201,12 +249,16 @@ impl SweepService for Sweeps {
     type VerifyStream = BoxStream<'static, Result<v1::VerifyResponse, Status>>;
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
-        let stream = verify::start(&self.desk, &self.store, request.into_inner()).await?;
+        let caller = Admitted::of(&request)?.caller;
+        let request = request.into_inner();
+        self.own(&caller, &SweepId::new(request.sweep_id.as_str())).await?;
+        let stream = verify::start(&self.desk, &self.store, request).await?;
         let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
         let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
         let checks = stream.map(|check| Some(Ok(check))).chain(stream::iter([None]));
         let merged = stream::select(checks, stopped).take_while(|item| std::future::ready(item.is_some()));
-        Ok(Response::new(merged.filter_map(std::future::ready).boxed()))
+        let revoked = caller.revoked.cancelled_owned();
+        Ok(Response::new(merged.filter_map(std::future::ready).take_until(revoked).boxed()))
     }
 
     type ReadArtifactStream = BoxStream<'static, Result<v1::ReadArtifactResponse, Status>>;
@@ -215,8 +267,10 @@ impl SweepService for Sweeps {
         &self,
         request: Request<v1::ReadArtifactRequest>,
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
+        let admitted = Admitted::of(&request)?;
         let v1::ReadArtifactRequest { sweep_id, name } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
+        self.own(&admitted.caller, &id).await?;
         let found = self.desk.query(move |s, _| (s.is_known(&id), s.artifact(&id, &asked).cloned())).await?;
         let artifact = match found {
             (false, _) => return Err(unknown(&sweep_id)),
@@ -226,10 +280,15 @@ impl SweepService for Sweeps {
             }
             (true, Some(artifact)) => artifact,
         };
-        let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
+        let place = read::place(&self.reads).await?;
+        let bytes = self.store.get(artifact.digest).await.map_err(|error| match error.is_loss() {
+            true => Reason::PayloadDamaged.status(error.to_string()),
+            false => store_failed(&error),
+        })?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
-        let chunks = chunks(bytes).map(|data| Ok(v1::ReadArtifactResponse { artifact: None, data }));
-        Ok(Response::new(stream::iter([Ok(header)].into_iter().chain(chunks)).boxed()))
+        let wrap = |data| v1::ReadArtifactResponse { artifact: None, data };
+        let pace = self.limits.pace(Instant::now());
+        Ok(Response::new(read::send(Some(header), bytes, wrap, place, pace, admitted, self.stop.clone())))
     }
 
     async fn list_workers(

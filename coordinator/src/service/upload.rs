@@ -1,8 +1,10 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
-use super::next_message;
+use super::{next_message, store_failed};
+use crate::access::{Admitted, Bindings};
 use crate::artifacts::Store;
 use crate::desk::Desk;
+use crate::limits::Pace;
 use crate::partial;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::scheduler::{Answer, Event, Partial, PartialBytes, Scheduler, ShardRef, Verdict};
@@ -24,23 +26,29 @@ struct Expected {
 pub(super) async fn receive(
     desk: &Desk,
     store: &Store,
+    bindings: &Bindings,
+    admitted: &Admitted,
+    mut pace: Pace,
     mut parts: Streaming<v1::UploadPartialRequest>,
 ) -> Result<v1::Verdict, Status> {
-    let Some(Part::Header(header)) = next(&mut parts).await? else {
+    let Some(Part::Header(header)) = next(&mut parts, &mut pace).await? else {
         return Err(Reason::RequestInvalid.status("an upload begins with its header"));
     };
     let worker = worker_id(&header.worker_id);
     let worker = worker.ok_or_else(|| Reason::RequestInvalid.status("header.worker_id is no worker's id"))?;
+    bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| Reason::RequestInvalid.status("header.shard is missing"))?;
     let Some(expected) = expected(desk, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
-    let bytes = assemble(&header, expected.payload.bytes(expected.members), &mut parts).await?;
+    let bytes = assemble(&header, expected.payload.bytes(expected.members), &mut parts, &mut pace).await?;
     let (bytes, content) = validate(bytes, expected.payload, expected.members).await?;
-    let stored = store.put(bytes).await.map_err(|e| Reason::Internal.status(e.to_string()))?;
-    report(desk, worker, header, expected.shard, Partial { bytes: PartialBytes::Stored(stored), content }).await
+    // Held until the report is in the journal.
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
+    report(desk, worker, header, expected.shard, partial).await
 }
 
-async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<Part>, Status> {
-    Ok(next_message(parts).await?.and_then(|message| message.part))
+async fn next(parts: &mut Streaming<v1::UploadPartialRequest>, pace: &mut Pace) -> Result<Option<Part>, Status> {
+    Ok(next_message(parts, pace).await?.and_then(|message| message.part))
 }
 
 /// What to expect of this shard; `None` when its sweep is unknown or has ended.
@@ -75,6 +83,7 @@ async fn assemble(
     header: &v1::PartialHeader,
     size: u64,
     parts: &mut Streaming<v1::UploadPartialRequest>,
+    pace: &mut Pace,
 ) -> Result<Vec<u8>, Status> {
     if header.size != size {
         let message = format!("header.size = {}: this partial has {size} bytes", header.size);
@@ -82,7 +91,7 @@ async fn assemble(
     }
     let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
     let mut assembler = Assembler::new(header.size, size, &header.digest).map_err(damaged)?;
-    while let Some(part) = next(parts).await? {
+    while let Some(part) = next(parts, pace).await? {
         match part {
             Part::Data(data) => assembler.push(&data).map_err(damaged)?,
             Part::Header(_) => return Err(Reason::RequestInvalid.status("an upload has one header")),

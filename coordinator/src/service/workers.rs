@@ -1,15 +1,16 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
-use super::upload;
+use super::{checkpoint, read, store_failed, upload};
+use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
 use crate::artifacts::Store;
 use crate::desk::Desk;
+use crate::limits::Limits;
 use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::WorkerProfile;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
-use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1::session_request::Message;
@@ -17,9 +18,10 @@ use nadgrid_proto::v1::{self, worker_service_server::WorkerService};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Messages to a worker that may wait to be read.
 const OUTBOX: usize = 4096;
@@ -33,8 +35,15 @@ pub(crate) struct Workers {
     pub(crate) desk: Desk,
     pub(crate) store: Store,
     pub(crate) heartbeat: Duration,
+    /// Partials that are received at once; others wait.
     pub(crate) uploads: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
+    pub(crate) limits: Limits,
+    /// Files that are sent at once; others wait.
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) bindings: Arc<Bindings>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 #[tonic::async_trait]
@@ -45,6 +54,8 @@ impl WorkerService for Workers {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let admitted = Admitted::of(&request)?;
+        let places = self.shares.session(&admitted)?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, messages.message()).await;
         let hello = match first.map_err(|_| invalid("the session did not begin with a hello in time"))?? {
@@ -52,6 +63,7 @@ impl WorkerService for Workers {
             _ => return Err(invalid("a session begins with a hello")),
         };
         let (worker, profile) = check(&hello)?;
+        self.bindings.bind(worker.as_str(), &admitted.caller)?;
         let (outbox, inbox) = mpsc::channel(OUTBOX);
         let welcome = v1::Welcome {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -60,8 +72,11 @@ impl WorkerService for Workers {
         let message = Some(v1::session_response::Message::Welcome(welcome));
         drop(outbox.try_send(v1::SessionResponse { message }));
         let session = self.desk.attach(worker.clone(), profile, hello.held, outbox).await?;
-        tokio::spawn(self.clone().listen(worker, session, messages));
-        let ended = self.stop.clone().cancelled_owned();
+        tokio::spawn(self.clone().listen(worker, session, messages, admitted.clone(), places));
+        let (stop, revoked) = (self.stop.clone().cancelled_owned(), admitted.caller.revoked.cancelled_owned());
+        let ended = async move {
+            tokio::select! { () = stop => {}, () = revoked => {} }
+        };
         Ok(Response::new(ReceiverStream::new(inbox).map(Ok).take_until(ended).boxed()))
     }
 
@@ -71,39 +86,65 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::ReadInputRequest>,
     ) -> Result<Response<Self::ReadInputStream>, Status> {
+        // Any worker may read any file: which are secret from whom is not known here.
+        let admitted = Admitted::of(&request)?;
         let asked = request.into_inner().digest;
         let digest = Digest::from_hex(&asked).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
+        let place = read::place(&self.reads).await?;
         let bytes = self.store.get(digest).await.map_err(|error| match error.is_loss() {
             true => Reason::InputMissing.status(error.to_string()),
-            false => Reason::Internal.status(error.to_string()),
+            false => store_failed(&error),
         })?;
-        let chunks = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data }));
-        Ok(Response::new(stream::iter(chunks).boxed()))
+        let pace = self.limits.pace(Instant::now());
+        let wrap = |data| v1::ReadInputResponse { data };
+        Ok(Response::new(read::send(None, bytes, wrap, place, pace, admitted, self.stop.clone())))
     }
 
     async fn upload_partial(
         &self,
         request: Request<Streaming<v1::UploadPartialRequest>>,
     ) -> Result<Response<v1::UploadPartialResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         // Waiting here is the backpressure: memory is taken only by uploads that have a place.
         let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        let verdict = upload::receive(&self.desk, &self.store, request.into_inner()).await?;
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        let received = upload::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await;
+        let verdict = received.inspect_err(|status| {
+            let token = &admitted.caller.name;
+            let what = format_args!("a report with token {token:?}: {}", status.message());
+            self.refusals.log(admitted.peer.address, cause(status), what);
+        })?;
         Ok(Response::new(v1::UploadPartialResponse { verdict: verdict.into() }))
     }
 
     async fn upload_checkpoint(
         &self,
-        _: Request<Streaming<v1::UploadCheckpointRequest>>,
+        request: Request<Streaming<v1::UploadCheckpointRequest>>,
     ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
-        Err(Status::unimplemented("checkpoints are not taken yet"))
+        let admitted = Admitted::of(&request)?;
+        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        let wanted = checkpoint::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await?;
+        Ok(Response::new(v1::UploadCheckpointResponse { wanted }))
     }
 }
 
 impl Workers {
     /// Takes a session's messages until it ends.
-    async fn listen(self, worker: WorkerId, session: u64, mut messages: Streaming<v1::SessionRequest>) {
+    async fn listen(
+        self,
+        worker: WorkerId,
+        session: u64,
+        mut messages: Streaming<v1::SessionRequest>,
+        admitted: Admitted,
+        places: Places,
+    ) {
         let mut drained = false;
-        while let Some(Ok(v1::SessionRequest { message: Some(message) })) = messages.next().await {
+        // A revoked token ends the session; the leases go when they run out, as with any worker that is lost.
+        let revoked = admitted.caller.revoked;
+        while let Some(Some(Ok(v1::SessionRequest { message: Some(message) }))) =
+            revoked.run_until_cancelled(messages.next()).await
+        {
             drained = matches!(message, Message::Goodbye(_));
             let over = drained || matches!(message, Message::Hello(_));
             if over || self.desk.message(worker.clone(), session, message).await.is_err() {
@@ -111,6 +152,18 @@ impl Workers {
             }
         }
         self.desk.detach(worker, session, drained).await;
+        drop(places);
+    }
+}
+
+/// What the log calls a report that is refused.
+fn cause(status: &Status) -> &'static str {
+    match status.code() {
+        Code::InvalidArgument => "an invalid report",
+        Code::DataLoss => "a damaged report",
+        Code::PermissionDenied => "a report in another's name",
+        Code::DeadlineExceeded => "a report that does not come",
+        _ => "a report that failed",
     }
 }
 

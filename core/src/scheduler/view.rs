@@ -112,10 +112,16 @@ impl Scheduler {
         self.sweeps.get(id).is_some_and(|sweep| !sweep.state.has_ended())
     }
 
-    /// Up to `limit` sweeps, newest first, that were submitted before the one of this number. Each comes with
-    /// its number, to go on from.
-    pub fn sweeps_before(&self, number: Option<u64>, limit: usize) -> Vec<(u64, SweepView)> {
-        let mut sweeps: Vec<_> = self.sweeps.iter().filter(|(_, s)| number.is_none_or(|n| s.number < n)).collect();
+    /// Up to `limit` sweeps of owners that `seen` picks, newest first, that were submitted before the one of this
+    /// number. Each comes with its number, to go on from.
+    pub fn sweeps_before(
+        &self,
+        number: Option<u64>,
+        limit: usize,
+        seen: impl Fn(&str) -> bool,
+    ) -> Vec<(u64, SweepView)> {
+        let shown = |sweep: &Sweep| number.is_none_or(|n| sweep.number < n) && seen(&sweep.owner);
+        let mut sweeps: Vec<_> = self.sweeps.iter().filter(|(_, sweep)| shown(sweep)).collect();
         sweeps.sort_by_key(|(_, sweep)| std::cmp::Reverse(sweep.number));
         sweeps.into_iter().take(limit).map(|(id, sweep)| (sweep.number, self.view(id, sweep))).collect()
     }

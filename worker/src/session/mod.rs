@@ -1,7 +1,7 @@
 //! The session with the coordinator, on an OS thread and a runtime of its own: heartbeats leave, whatever the lanes do.
 //!
 //! ```text
-//!              hello, welcome                    stop
+//!              hello, welcome             stop, or drained
 //!  connecting ───────────────▶ serving ─────────────────▶ leaving ──▶ (end)
 //!    ▲   │                        │ connection lost
 //!    │   └─▶ refused: the end     │
@@ -15,8 +15,9 @@ mod serve;
 use crate::backoff::Backoff;
 use crate::board::Board;
 use crate::device::Machine;
-use crate::endpoint;
+use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
+use crate::shutdown::Stop;
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::Precision;
 use nadgrid_proto::v1;
@@ -29,12 +30,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Until the welcome, a coordinator may take this long.
 const HANDSHAKE: Duration = Duration::from_secs(15);
+/// How long results and last checkpoints may take to go out once nothing is computed any more, and their share of the grace
+/// period at most.
+const LAST_UPLOADS: Duration = Duration::from_secs(5);
+const UPLOADS_OF_GRACE: u32 = 5;
 /// What a stopping worker grants a handshake, and a goodbye.
 const MOMENT: Duration = Duration::from_secs(1);
 /// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
@@ -78,13 +81,15 @@ impl Identity {
 
 /// What a session needs to know.
 pub(crate) struct Session {
-    pub(crate) url: String,
+    pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     pub(crate) connect_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
-    /// Asks it to end.
-    pub(crate) stop: CancellationToken,
+    /// How long it may take once asked to drain.
+    pub(crate) grace: Duration,
+    /// Asks it to drain, or to end.
+    pub(crate) stop: Stop,
 }
 
 /// A connection after its welcome.
@@ -96,7 +101,7 @@ struct Open {
 
 /// How serving a connection ended.
 enum End {
-    /// The worker was asked to stop, and has said goodbye.
+    /// The worker was asked to stop or can do no more, and has said goodbye.
     Left,
     /// The connection broke.
     Lost(String),
@@ -112,43 +117,65 @@ impl Session {
 
     /// Keeps a session with the coordinator until asked to stop, refused, or out of time.
     async fn keep(&self) -> Result<(), WorkerError> {
-        let channel = endpoint::channel(&self.url)
-            .map_err(|e| WorkerError::Refused { url: self.url.clone(), reason: format!("no usable URL: {e}") })?;
+        let uploads = LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE);
+        tokio::spawn(end_in_time(self.stop.clone(), self.grace - uploads));
+        let link = self.coordinator.link()?;
+        let url = &self.coordinator.url;
         let mut backoff = Backoff::new(self.connect_timeout);
         loop {
-            let Some(opened) = self.open_unless_stopped(channel.clone()).await else { return Ok(()) };
+            let Some(opened) = self.open_unless_stopped(link.clone()).await else { return Ok(()) };
             let reason = match opened {
                 Ok(open) => match self.serve(open).await {
                     End::Left => return Ok(()),
                     End::Lost(reason) => {
-                        tracing::warn!("lost the coordinator at {}: {reason}", self.url);
+                        tracing::warn!("lost the coordinator at {url}: {reason}");
                         backoff = Backoff::new(self.reconnect_timeout);
                         reason
                     }
                 },
                 Err(status) if endpoint::is_final(&status) => {
-                    return Err(WorkerError::Refused { url: self.url.clone(), reason: endpoint::reason(&status) });
+                    return Err(WorkerError::Refused { url: url.clone(), reason: endpoint::reason(&status) });
                 }
                 Err(status) => endpoint::reason(&status),
             };
             let Some(wait) = backoff.wait() else {
-                let (url, tried_for) = (self.url.clone(), backoff.elapsed());
+                let (url, tried_for) = (url.clone(), backoff.elapsed());
                 return Err(WorkerError::Unreachable { url, reason, tried_for });
             };
-            tracing::debug!("no coordinator at {}, trying again in {wait:.1?}: {reason}", self.url);
-            if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Ok(());
+            tracing::debug!("no coordinator at {url}, trying again in {wait:.1?}: {reason}");
+            tokio::select! {
+                () = self.leaving() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
+    /// Returns when it is time to leave: asked to end, or drained, or of no more use.
+    async fn leaving(&self) {
+        let drained = async {
+            self.stop.draining().await;
+            self.board.drain();
+            self.board.idle().await;
+        };
+        tokio::select! {
+            () = self.stop.ended() => {}
+            () = self.board.is_lost() => {}
+            () = drained => {}
+        }
+    }
+
+    /// How long the last uploads may take.
+    fn last_uploads(&self) -> Duration {
+        if self.stop.is_draining() { LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE) } else { LAST_UPLOADS }
+    }
+
     /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
     /// answered, so that a goodbye can follow it.
-    async fn open_unless_stopped(&self, channel: Channel) -> Option<Result<Open, Status>> {
-        let mut opening = pin!(self.open(channel));
+    async fn open_unless_stopped(&self, link: Link) -> Option<Result<Open, Status>> {
+        let mut opening = pin!(self.open(link));
         tokio::select! {
             opened = &mut opening => Some(opened),
-            () = self.stop.cancelled() => match tokio::time::timeout(MOMENT, opening).await {
+            () = self.leaving() => match tokio::time::timeout(MOMENT, opening).await {
                 Ok(Ok(open)) => Some(Ok(open)),
                 _ => None,
             },
@@ -156,12 +183,12 @@ impl Session {
     }
 
     /// Connects, says hello and waits for the welcome.
-    async fn open(&self, channel: Channel) -> Result<Open, Status> {
+    async fn open(&self, link: Link) -> Result<Open, Status> {
         let (requests, outbox) = mpsc::channel(OUTBOX);
         let hello = Request::Hello(self.identity.hello(self.board.held()));
         requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
         let handshake = async {
-            let mut client = WorkerServiceClient::new(channel);
+            let mut client = WorkerServiceClient::new(link);
             let mut responses = client.session(ReceiverStream::new(outbox)).await?.into_inner();
             let first = responses.message().await?.and_then(|response| response.message);
             match first {
@@ -173,10 +200,17 @@ impl Session {
         let (responses, welcome) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| Status::deadline_exceeded("no welcome came"))??;
-        tracing::info!(coordinator = %self.url, version = welcome.coordinator_version, "connected");
+        tracing::info!(coordinator = %self.coordinator.url, version = welcome.coordinator_version, "connected");
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
         Ok(Open { requests, responses, heartbeat })
     }
+}
+
+/// A worker that drains is asked to end when lanes have had their time.
+async fn end_in_time(stop: Stop, lanes: Duration) {
+    stop.draining().await;
+    tokio::time::sleep(lanes).await;
+    stop.end();
 }
 
 fn request(message: Request) -> v1::SessionRequest {

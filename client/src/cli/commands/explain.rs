@@ -2,10 +2,10 @@
 
 use crate::cli::args::ExplainArgs;
 use crate::cli::{Failure, output, tables};
-use nadgrid_client::{Client, ExplanationView};
+use nadgrid_client::{Address, Client, ExplanationView};
 
 /// Asks about a task, and tells the answer.
-pub(crate) async fn explain(at: String, args: ExplainArgs) -> Result<(), Failure> {
+pub(crate) async fn explain(at: Address, args: ExplainArgs) -> Result<(), Failure> {
     let client = Client::connect(&at).await?;
     let (sweep, job, block) = parts(&args.task)?;
     let job = match job {

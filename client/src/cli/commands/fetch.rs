@@ -3,10 +3,10 @@
 use crate::cli::args::FetchArgs;
 use crate::cli::summary::Summary;
 use crate::cli::{Failure, output};
-use nadgrid_client::{Client, Staging};
+use nadgrid_client::{Address, Client, Staging};
 
 /// Fetches the files of a complete sweep; their paths go to stdout, and what they say in short to stderr.
-pub(crate) async fn fetch(at: String, args: FetchArgs) -> Result<(), Failure> {
+pub(crate) async fn fetch(at: Address, args: FetchArgs) -> Result<(), Failure> {
     // A folder that cannot be written is told even when no coordinator is there.
     Staging::probe(&args.out)?;
     let client = Client::connect(&at).await?;

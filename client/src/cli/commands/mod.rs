@@ -6,6 +6,7 @@ mod fetch;
 mod plan;
 mod run;
 mod sweeps;
+mod token;
 mod verify;
 mod watch;
 
@@ -15,5 +16,6 @@ pub(crate) use fetch::fetch;
 pub(crate) use plan::plan;
 pub(crate) use run::run;
 pub(crate) use sweeps::{cancel, list, pause, resume, status, workers};
+pub(crate) use token::token;
 pub(crate) use verify::verify;
 pub(crate) use watch::{submit, watch};

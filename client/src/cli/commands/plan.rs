@@ -3,18 +3,18 @@
 use crate::cli::args::PlanArgs;
 use crate::cli::spec_file::{Loaded, load};
 use crate::cli::{Failure, output, tables};
-use nadgrid_client::{Client, PlanView};
+use nadgrid_client::{Address, Client, PlanView};
 use nadgrid_core::cost::{Rates, Sizing};
 use nadgrid_core::plan::Plan;
 use nadgrid_core::spec::{Inputs, Spec};
 
 /// What a sweep will take: on the coordinator that was named, else on this machine.
-pub(crate) async fn plan(coordinator: Option<String>, args: PlanArgs) -> Result<(), Failure> {
+pub(crate) async fn plan(coordinator: Option<Address>, args: PlanArgs) -> Result<(), Failure> {
     let Loaded { spec, files } = load(args.spec).await?;
     let inputs = files.inputs();
     let plan = match coordinator {
-        Some(url) => {
-            let client = Client::connect(&url).await?;
+        Some(at) => {
+            let client = Client::connect(&at).await?;
             PlanView::remote(&client.plan(&spec.to_toml(), &inputs).await?, client.url())
         }
         None => PlanView::local(&local(&spec, &inputs)),

@@ -3,11 +3,11 @@
 use crate::cli::args::{ListArgs, SweepArgs, WorkersArgs};
 use crate::cli::{Failure, output, tables};
 use nadgrid_client::v1::Sweep;
-use nadgrid_client::{Client, SweepView, WorkerView};
+use nadgrid_client::{Address, Client, SweepView, WorkerView};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The newest sweeps.
-pub(crate) async fn list(at: String, args: ListArgs) -> Result<(), Failure> {
+pub(crate) async fn list(at: Address, args: ListArgs) -> Result<(), Failure> {
     let sweeps = Client::connect(&at).await?.list(args.limit).await?;
     if args.json.json {
         return output::print_json(&sweeps.iter().map(SweepView::from).collect::<Vec<_>>());
@@ -21,25 +21,25 @@ pub(crate) async fn list(at: String, args: ListArgs) -> Result<(), Failure> {
 }
 
 /// One sweep.
-pub(crate) async fn status(at: String, args: SweepArgs) -> Result<(), Failure> {
+pub(crate) async fn status(at: Address, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.get(&args.id).await?;
     if args.json.json { output::print_json(&SweepView::from(&sweep)) } else { output::print(&tables::sweep(&sweep)) }
 }
 
 /// Cancels a sweep, and tells how it stands then.
-pub(crate) async fn cancel(at: String, args: SweepArgs) -> Result<(), Failure> {
+pub(crate) async fn cancel(at: Address, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.cancel(&args.id).await?;
     told(&sweep, args.json.json)
 }
 
 /// Gives out no more of a sweep, and tells how it stands then.
-pub(crate) async fn pause(at: String, args: SweepArgs) -> Result<(), Failure> {
+pub(crate) async fn pause(at: Address, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.pause(&args.id).await?;
     told(&sweep, args.json.json)
 }
 
 /// Goes on with a sweep, and tells how it stands then.
-pub(crate) async fn resume(at: String, args: SweepArgs) -> Result<(), Failure> {
+pub(crate) async fn resume(at: Address, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.resume(&args.id).await?;
     told(&sweep, args.json.json)
 }
@@ -50,13 +50,13 @@ fn told(sweep: &Sweep, json: bool) -> Result<(), Failure> {
 }
 
 /// The workers.
-pub(crate) async fn workers(at: String, args: WorkersArgs) -> Result<(), Failure> {
+pub(crate) async fn workers(at: Address, args: WorkersArgs) -> Result<(), Failure> {
     let workers: Vec<WorkerView> = Client::connect(&at).await?.workers().await?.iter().map(WorkerView::from).collect();
     if args.json.json {
         return output::print_json(&workers);
     }
     if workers.is_empty() {
-        output::note(&format!("no worker is connected; `nadgrid-worker --coordinator {at}` starts one"));
+        output::note(&format!("no worker is connected; `nadgrid-worker --coordinator {}` starts one", at.url));
         return Ok(());
     }
     output::print(&tables::workers(&workers))

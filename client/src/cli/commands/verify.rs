@@ -2,10 +2,10 @@
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::{Failure, output, tables};
-use nadgrid_client::{CheckView, Client, Error};
+use nadgrid_client::{Address, CheckView, Client, Error};
 
 /// Has blocks computed again; fails when one of them has other bits.
-pub(crate) async fn verify(at: String, args: VerifyArgs) -> Result<(), Failure> {
+pub(crate) async fn verify(at: Address, args: VerifyArgs) -> Result<(), Failure> {
     let client = Client::connect(&at).await?;
     let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let mut responses = client.verify(&args.id, args.sample, seed).await?;

@@ -6,11 +6,11 @@ use crate::cli::spec_file::{Loaded, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, tables};
 use nadgrid_client::v1::Sweep;
-use nadgrid_client::{Client, Patience, SweepView, ensure_complete};
+use nadgrid_client::{Address, Client, Patience, SweepView, ensure_complete};
 use std::time::Duration;
 
 /// Submits a sweep; its id alone goes to stdout.
-pub(crate) async fn submit(at: String, args: SubmitArgs) -> Result<(), Failure> {
+pub(crate) async fn submit(at: Address, args: SubmitArgs) -> Result<(), Failure> {
     let Loaded { spec, files } = load(args.spec).await?;
     let key = args.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client = Client::connect(&at).await?;
@@ -29,7 +29,7 @@ pub(crate) async fn submit(at: String, args: SubmitArgs) -> Result<(), Failure> 
 }
 
 /// Follows a sweep; fails when the sweep does.
-pub(crate) async fn watch(at: String, args: WatchArgs) -> Result<(), Failure> {
+pub(crate) async fn watch(at: Address, args: WatchArgs) -> Result<(), Failure> {
     let client = Client::connect(&at).await?;
     until_the_end(&client, &args.id, &args.patience, args.json.json).await
 }

@@ -48,6 +48,8 @@ impl Cluster {
     pub(crate) async fn start(&mut self, programs: &Programs, layout: &Layout) -> Result<String, Failure> {
         let mut without = variables();
         without.push(BIN_DIR.into());
+        // A cluster of one machine has no tokens and no certificates.
+        without.extend(["NADGRID_TOKENS", "NADGRID_TLS_CLIENT_CA"].map(String::from));
         let url = self.start_coordinator(programs, layout, &without).await?;
         for number in 1..=layout.workers {
             let name = if layout.workers == 1 { "worker".into() } else { format!("worker-{number}") };

@@ -135,7 +135,7 @@ fn a_snapshot_stands_for_the_journal() {
     world.restart();
     let snapshot: Vec<Record> = world.scheduler.snapshot().collect();
     assert!(snapshot.len() < world.journal.len(), "{} and {}", snapshot.len(), world.journal.len());
-    let views = |world: &World| format!("{:#?}", world.scheduler.sweeps_before(None, 100));
+    let views = |world: &World| format!("{:#?}", world.scheduler.sweeps_before(None, 100, |_| true));
     let referenced = |world: &World| world.scheduler.referenced().collect::<BTreeSet<_>>();
     let (of_journal, blobs) = (views(&world), referenced(&world));
     world.journal = snapshot.clone();

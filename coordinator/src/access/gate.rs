@@ -1,0 +1,257 @@
+//! The gate: a layer in front of all services. Every request passes it before a byte of its message is read.
+//!
+//! | service | who |
+//! |---|---|
+//! | `SweepService` | a user's token |
+//! | `WorkerService` | a worker's token |
+//! | health checks | anybody |
+//! | reflection, watching health | any token |
+
+use super::{Admitted, Caller, Peer, Refusals, Right, Shares, Tokens};
+use crate::limits::Limits;
+use bytes::Bytes;
+use http::{Request, Response, header};
+use nadgrid_proto::access::{BEARER, MAX_TOKEN};
+use nadgrid_proto::status::Reason;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+const SWEEPS: &str = "/nadgrid.v1.SweepService/";
+const WORKERS: &str = "/nadgrid.v1.WorkerService/";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// Methods that stream, or take as long as their payload does: no time limit is put on them as a whole.
+const STREAMS: &[&str] =
+    &["Session", "Watch", "UploadInput", "UploadPartial", "UploadCheckpoint", "ReadArtifact", "ReadInput", "Verify"];
+
+/// What the gate decides by.
+pub(crate) struct Gate {
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) limits: Limits,
+}
+
+/// Who is let in to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Users,
+    Workers,
+    Anybody,
+    AnyToken,
+}
+
+impl Door {
+    fn of(path: &str) -> Self {
+        match path {
+            HEALTH_CHECK => Self::Anybody,
+            _ if path.starts_with(SWEEPS) => Self::Users,
+            _ if path.starts_with(WORKERS) => Self::Workers,
+            _ => Self::AnyToken,
+        }
+    }
+
+    fn admits(self, right: Right) -> Result<(), Status> {
+        match (self, right) {
+            (_, Right::Everything)
+            | (Self::Users, Right::User { .. })
+            | (Self::Workers, Right::Worker)
+            | (Self::Anybody | Self::AnyToken, _) => Ok(()),
+            (Self::Users, Right::Worker) => Err(Reason::RoleWrong.status("a worker's token: this needs a user's")),
+            (Self::Workers, Right::User { .. }) => {
+                Err(Reason::RoleWrong.status("a user's token: this needs a worker's"))
+            }
+        }
+    }
+}
+
+/// A request that may go on.
+struct Pass {
+    open: OwnedSemaphorePermit,
+    /// A call that is answered at once, with its account.
+    call: Option<Arc<tokio::sync::Semaphore>>,
+}
+
+impl Gate {
+    fn admit(&self, request: &mut Request<Body>) -> Result<Pass, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Reason::Internal.status("the connection has no address"))?;
+        let passed = self.check(request, &peer);
+        match passed {
+            Ok((pass, admitted)) => {
+                peer.prove();
+                request.extensions_mut().insert(admitted);
+                Ok(pass)
+            }
+            Err((cause, status)) => {
+                self.refusals.log(peer.address, cause, format_args!("{}: {}", request.uri().path(), status.message()));
+                Err(status)
+            }
+        }
+    }
+
+    fn check(&self, request: &mut Request<Body>, peer: &Peer) -> Result<(Pass, Admitted), (&'static str, Status)> {
+        let path = request.uri().path();
+        let door = Door::of(path);
+        let is_stream = path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method));
+        // The token ends here: nothing behind the gate sees it.
+        let value = request.headers_mut().remove(header::AUTHORIZATION);
+        let token = value.as_ref().and_then(|value| bearer(value.as_bytes()));
+        let caller = match self.tokens.find(token, SystemTime::now()) {
+            Ok(caller) => Some(caller),
+            Err(_) if door == Door::Anybody => None,
+            Err((reason, message)) => return Err((reason.as_str(), reason.status(message))),
+        };
+        let account = self.shares.account(caller.as_ref(), peer.address);
+        let caller = caller.unwrap_or_else(Caller::anybody);
+        door.admits(caller.right).map_err(|status| (Reason::RoleWrong.as_str(), status))?;
+        // Workers report as fast as they compute: their places are their limit.
+        if door != Door::Workers && !account.paced(self.limits.requests_per_second, Instant::now()) {
+            let message = format!("more than {} requests a second", self.limits.requests_per_second);
+            return Err(("requests_per_second", Reason::Full.status(message)));
+        }
+        let Some(open) = account.open() else {
+            let message =
+                format!("{} requests are open, the most that one caller may have", self.limits.requests_per_caller);
+            return Err(("requests_per_caller", Reason::Full.status(message)));
+        };
+        let call = (!is_stream && door != Door::AnyToken).then(|| account.calls());
+        Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), account }))
+    }
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let scheme = value.get(..BEARER.len())?;
+    let token = &value[BEARER.len()..];
+    (scheme.eq_ignore_ascii_case(BEARER.as_bytes()) && (1..=MAX_TOKEN).contains(&token.len())).then_some(token)
+}
+
+/// Puts a [`Gate`] in front of services.
+#[derive(Clone)]
+pub(crate) struct GateLayer(pub(crate) Arc<Gate>);
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: self.0.clone(), inner }
+    }
+}
+
+impl Gate {
+    pub(crate) fn layer(self) -> GateLayer {
+        GateLayer(Arc::new(self))
+    }
+}
+
+/// Services behind a gate.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Pass { open, call } = match self.gate.admit(&mut request) {
+            Ok(pass) => pass,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        let Some(call) = call else {
+            let answer = self.inner.call(request);
+            return Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Held { body, _place: open }))) });
+        };
+        // The clone is taken in place of the service that was asked whether it is ready.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let within = Duration::from_secs_f64(self.gate.limits.request_seconds);
+        Box::pin(async move {
+            let answer = async {
+                // Closed by nobody; a call that waits here has not been read yet.
+                let _place = call.acquire_owned().await;
+                inner.call(request).await
+            };
+            let late = || Status::deadline_exceeded(format!("not answered within {within:?}"));
+            let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late().into_http()));
+            Ok(answer?.map(|body| Body::new(Held { body, _place: open })))
+        })
+    }
+}
+
+/// A response that holds its place until it is sent.
+struct Held {
+    body: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_door_knows_whom_it_admits() {
+        let (user, worker) = (Right::User { admin: false }, Right::Worker);
+        for (path, users, workers) in [
+            ("/nadgrid.v1.SweepService/Submit", true, false),
+            ("/nadgrid.v1.WorkerService/Session", false, true),
+            ("/grpc.health.v1.Health/Check", true, true),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true, true),
+        ] {
+            let door = Door::of(path);
+            assert_eq!((door.admits(user).is_ok(), door.admits(worker).is_ok()), (users, workers), "{path}");
+            assert!(door.admits(Right::Everything).is_ok());
+        }
+        assert_eq!(Door::of("/grpc.health.v1.Health/Check"), Door::Anybody);
+        for closed in ["/grpc.health.v1.Health/Watch", "/other", "/nadgrid.v1.SweepServic/Submit"] {
+            assert_eq!(Door::of(closed), Door::AnyToken, "{closed}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_is_one_word_of_bounded_length() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bearer "), None);
+        assert_eq!(bearer(&[b"Bearer ".as_slice(), &[b'x'; MAX_TOKEN + 1]].concat()), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! The file of tokens: `[[token]]` with a name, a role and the BLAKE3 hash of each.
+//!
+//! Changes are taken up within seconds, so that a token is revoked by removing its entry; a file that has become wrong
+//! changes nothing. Deliberately absent: the tokens themselves, which nobody but their holders has.
+
+use super::{Caller, LOOK, Right};
+use nadgrid_proto::status::Reason;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// Longest name of a token.
+const MAX_NAME: usize = 64;
+
+/// A file of tokens that cannot be used.
+#[derive(Debug, Error)]
+#[error("tokens: {}: {what}", .path.display())]
+pub struct TokensError {
+    path: PathBuf,
+    what: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    token: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    role: Role,
+    blake3: String,
+    expires: Option<Expiry>,
+    #[serde(default)]
+    admin: bool,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    User,
+    Worker,
+}
+
+/// TOML has dates of its own; text is as good.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Expiry {
+    Date(toml::value::Datetime),
+    Text(String),
+}
+
+#[derive(Clone)]
+struct Granted {
+    hash: blake3::Hash,
+    expires: Option<SystemTime>,
+    caller: Caller,
+}
+
+impl Granted {
+    fn is_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.caller, &other.caller);
+        self.hash == other.hash && self.expires == other.expires && a.name == b.name && a.right == b.right
+    }
+
+    fn has_expired(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+/// All tokens that are in force, or the absence of any file of them.
+pub(crate) struct Tokens {
+    path: Option<PathBuf>,
+    granted: RwLock<Arc<Vec<Granted>>>,
+}
+
+impl Tokens {
+    /// Reads the file; without one, whoever connects may do everything.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, TokensError> {
+        let granted = path.map(read).transpose()?.unwrap_or_default();
+        Ok(Self { path: path.map(Path::to_owned), granted: RwLock::new(Arc::new(granted)) })
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`. Without a file there are none.
+    pub(crate) fn find(&self, token: Option<&[u8]>, now: SystemTime) -> Result<Caller, (Reason, String)> {
+        if self.path.is_none() {
+            return Ok(Caller::anybody());
+        }
+        let Some(token) = token else {
+            let message = "a token is needed: `authorization: Bearer TOKEN` (token_file, or NADGRID_TOKEN)";
+            return Err((Reason::TokenMissing, message.to_owned()));
+        };
+        let hash = blake3::hash(token);
+        // blake3's equality takes the same time wherever hashes differ, and every entry is looked at.
+        let found = self.granted().iter().filter(|granted| granted.hash == hash).last().cloned();
+        match found {
+            None => Err((Reason::TokenUnknown, "the token is unknown here, or was revoked".to_owned())),
+            Some(granted) if granted.has_expired(now) => {
+                Err((Reason::TokenExpired, format!("the token of {} has expired", granted.caller.name)))
+            }
+            Some(granted) => Ok(granted.caller),
+        }
+    }
+
+    fn granted(&self) -> Arc<Vec<Granted>> {
+        self.granted.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts new entries in force; those that stay keep their streams, others lose them.
+    fn replace(&self, mut new: Vec<Granted>) {
+        let old = self.granted();
+        for granted in old.iter() {
+            match new.iter_mut().find(|other| other.is_same(granted)) {
+                Some(same) => same.caller.revoked = granted.caller.revoked.clone(),
+                None => {
+                    info!(name = %granted.caller.name, "token revoked");
+                    granted.caller.revoked.cancel();
+                }
+            }
+        }
+        *self.granted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+    }
+
+    fn end_expired(&self, now: SystemTime) {
+        let granted = self.granted();
+        granted.iter().filter(|granted| granted.has_expired(now)).for_each(|granted| granted.caller.revoked.cancel());
+    }
+}
+
+/// Looks at the file every few seconds, until `stop`.
+pub(crate) async fn refresh(tokens: Arc<Tokens>, stop: CancellationToken) {
+    let Some(path) = tokens.path.clone() else { return };
+    let mut seen = Stamp::of(&path);
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        tokens.end_expired(SystemTime::now());
+        let now = Stamp::of(&path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match read(&path) {
+            Ok(new) => {
+                info!(tokens = new.len(), "the file of tokens has changed");
+                tokens.replace(new);
+            }
+            Err(problem) => error!("{problem}; the tokens of before stay in force"),
+        }
+    }
+}
+
+/// What tells that a file has changed.
+#[derive(PartialEq)]
+pub(super) struct Stamp(Option<(SystemTime, u64, u64)>);
+
+impl Stamp {
+    pub(super) fn of(path: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let held = std::fs::metadata(path).ok();
+        Self(held.and_then(|held| Some((held.modified().ok()?, held.len(), held.ino()))))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Granted>, TokensError> {
+    let wrong = |what: String| TokensError { path: path.to_owned(), what };
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    parse(&text).map_err(wrong)
+}
+
+fn parse(text: &str) -> Result<Vec<Granted>, String> {
+    // The parser's message would show the line, which somebody may have put a token into.
+    let file: File = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    let granted = file.token.into_iter().enumerate().map(|(place, entry)| grant(place, entry));
+    let granted = granted.collect::<Result<Vec<_>, _>>()?;
+    let mut holders = HashMap::new();
+    for (place, one) in granted.iter().enumerate() {
+        if let Some(other) = holders.insert(one.hash, place) {
+            return Err(format!("token[{place}].blake3 is that of token[{other}] too"));
+        }
+    }
+    Ok(granted)
+}
+
+fn grant(place: usize, entry: Entry) -> Result<Granted, String> {
+    let Entry { name, role, blake3, expires, admin } = entry;
+    let right = match role {
+        Role::User => Right::User { admin },
+        Role::Worker if admin => return Err(format!("token[{place}].admin = true: only of a user")),
+        Role::Worker => Right::Worker,
+    };
+    if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "token[{place}].name = {name:?}: 1 to {MAX_NAME} printable ASCII characters without spaces"
+        ));
+    }
+    let hash = blake3::Hash::from_hex(&blake3)
+        .map_err(|_| format!("token[{place}].blake3: 64 hexadecimal digits, as `nadgrid token new` prints them"))?;
+    let expires = expires.map(|expires| instant(place, &expires)).transpose()?;
+    let caller = Caller { name: name.into(), right, revoked: CancellationToken::new() };
+    Ok(Granted { hash, expires, caller })
+}
+
+fn instant(place: usize, expires: &Expiry) -> Result<SystemTime, String> {
+    let text = match expires {
+        Expiry::Date(date) => date.to_string(),
+        Expiry::Text(text) => text.clone(),
+    };
+    let parsed = humantime::parse_rfc3339(&text);
+    parsed.map_err(|_| format!("token[{place}].expires = {text:?}: a time as 2026-12-31T00:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn entry(name: &str, role: &str, token: &str, more: &str) -> String {
+        let hash = blake3::hash(token.as_bytes());
+        format!("[[token]]\nname = '{name}'\nrole = '{role}'\nblake3 = '{hash}'\n{more}\n")
+    }
+
+    fn tokens(text: &str) -> Tokens {
+        Tokens { path: Some("tokens.toml".into()), granted: RwLock::new(Arc::new(parse(text).unwrap())) }
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_hash_until_it_expires() {
+        let expiring = entry("ada", "user", "one", "expires = 2026-01-01T00:00:00Z\nadmin = true");
+        let tokens = tokens(&(expiring + &entry("lab", "worker", "two", "expires = '2027-01-01T00:00:00Z'")));
+        let before = humantime::parse_rfc3339("2025-12-31T23:59:59Z").unwrap();
+        let ada = tokens.find(Some(b"one"), before).unwrap();
+        assert_eq!((&*ada.name, ada.right), ("ada", Right::User { admin: true }));
+        assert_eq!(tokens.find(Some(b"two"), before).unwrap().right, Right::Worker);
+        let after = before + Duration::from_secs(1);
+        let refused = |token| tokens.find(token, after).unwrap_err().0;
+        assert_eq!(refused(Some(b"one")), Reason::TokenExpired);
+        assert_eq!(refused(Some(b"three")), Reason::TokenUnknown);
+        assert_eq!(refused(None), Reason::TokenMissing);
+        tokens.end_expired(after);
+        assert!(ada.revoked.is_cancelled());
+    }
+
+    #[test]
+    fn what_stays_keeps_its_streams_and_what_goes_loses_them() {
+        let (ada, lab) = (entry("ada", "user", "one", ""), entry("lab", "worker", "two", ""));
+        let tokens = tokens(&(ada + &lab));
+        let now = SystemTime::now();
+        let (one, two) = (tokens.find(Some(b"one"), now).unwrap(), tokens.find(Some(b"two"), now).unwrap());
+        tokens.replace(parse(&lab).unwrap());
+        assert!(one.revoked.is_cancelled() && !two.revoked.is_cancelled());
+        assert!(tokens.find(Some(b"one"), now).is_err());
+        tokens.replace(Vec::new());
+        assert!(two.revoked.is_cancelled());
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_entry_is_named() {
+        let said = |text: &str| parse(text).err().unwrap();
+        assert!(said(&entry("a b", "user", "x", "")).contains("token[0].name"));
+        assert!(said(&entry("ada", "root", "x", "")).contains("root"));
+        assert!(said(&entry("ada", "worker", "x", "admin = true")).contains("token[0].admin"));
+        assert!(said(&entry("ada", "user", "x", "expires = 'soon'")).contains("\"soon\""));
+        assert!(said(&entry("ada", "user", "x", "token = 'x'")).contains("unknown field `token`"));
+        let twice = entry("ada", "user", "x", "") + &entry("bob", "user", "x", "");
+        assert!(said(&twice).contains("token[1].blake3 is that of token[0]"));
+        let raw = "[[token]]\nname = 'ada'\nrole = 'user'\nblake3 = 'the-token-itself'";
+        assert!(said(raw).contains("64 hexadecimal") && !said(raw).contains("itself"));
+    }
+}
