@@ -7,7 +7,6 @@ use nadgrid_core::runs::{Outcome, to_bytes};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
-use nadgrid_proto::v1::upload_checkpoint_request::Part as CheckpointPart;
 use nadgrid_proto::v1::upload_input_request::Part as InputPart;
 use nadgrid_tests::Cluster;
 use peer::{Peer, assignment, class, header, hello, partial};
@@ -118,10 +117,7 @@ async fn what_workers_say() {
             members_done: 0,
             epochs: 1,
         };
-        let parts = [CheckpointPart::Header(header), CheckpointPart::Data(data)];
-        let parts = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
-        let answer = peer.workers.upload_checkpoint(futures::stream::iter(parts)).await.unwrap().into_inner();
-        assert!(answer.wanted);
+        assert!(peer.checkpoint(header, &data).await.unwrap());
     }
     let data = to_bytes(&[Outcome::default()], 0);
     let result = v1::ShardResult {

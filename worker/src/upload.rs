@@ -104,7 +104,7 @@ impl Uploads {
             let (members, epochs, size) = (snapshot.members_done, snapshot.epochs, snapshot.bytes.len());
             let answer = self.checkpoint(link.clone(), &task, snapshot).await;
             match &answer {
-                Ok(true) => tracing::debug!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
+                Ok(true) => tracing::info!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
                 Ok(false) => {
                     tracing::info!(shard = %Name(&task), "dropped: its lease is gone");
                     self.board.unwanted(&task);

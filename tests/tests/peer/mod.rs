@@ -45,6 +45,14 @@ impl Peer {
         Ok((sender, responses))
     }
 
+    pub(crate) async fn checkpoint(&mut self, header: v1::CheckpointHeader, bytes: &[u8]) -> Result<bool, Status> {
+        use v1::upload_checkpoint_request::Part;
+        let parts = [Part::Header(header), Part::Data(bytes.to_vec())];
+        let parts = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
+        let response = self.workers.upload_checkpoint(futures::stream::iter(parts)).await?;
+        Ok(response.into_inner().wanted)
+    }
+
     pub(crate) async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
         let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
         let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });

@@ -13,7 +13,7 @@ const RUNS: &str = "name = 'runs'\nseed = 4\narchitectures = ['vgg11']\n\
                     block_size = 1\nsigma = 1.0\ntrain_samples = 8\ntest_samples = 4\n\
                     training = { epochs = EPOCHS, batch_size = 4, momentum = 0.9 }";
 /// Epochs that no test sees the end of.
-pub(crate) const ENDLESS: &str = "1000000";
+pub(crate) const ENDLESS: &str = "100000";
 
 pub(crate) fn spec(epochs: &str) -> String {
     RUNS.replace("EPOCHS", epochs)
