@@ -62,7 +62,7 @@ enum Crash {
 
 /// A batch under way.
 struct Batch {
-    lines: Vec<String>,
+    records: Vec<Record>,
     actions: Vec<Action>,
     questions: Vec<Command>,
     crash: Option<Crash>,
@@ -122,6 +122,11 @@ impl World {
     /// What its clock says. Never 0, so that it can go back.
     fn clock(&self) -> Time {
         Time(1_000_000 + self.time + self.coordinator.clock)
+    }
+
+    /// How long the scheduler's time stands still, because the clock went back.
+    pub(crate) fn lag(&self) -> u64 {
+        self.coordinator.desk.as_ref().map_or(0, |desk| desk.latest.saturating_sub(self.clock().0))
     }
 
     /// Something is due, if the coordinator is still the same that it was due at.
@@ -368,6 +373,7 @@ impl World {
         let now = self.clock();
         let event = if self.scenario.mutation == Mutation::AuditsAgree { self.agreeing(event) } else { event };
         self.trace(|_| format!("{event:?}"));
+        let reporter = if let Event::Report { worker, .. } = &event { Some(worker.clone()) } else { None };
         let Some(desk) = &mut self.coordinator.desk else { return Ok(()) };
         let (records, actions) = (effects.records.len(), effects.actions.len());
         desk.latest = desk.latest.max(now.0);
@@ -382,6 +388,9 @@ impl World {
         for record in &effects.records[records..] {
             self.trace(|_| format!("  record {record:?}"));
             self.note(record);
+            if self.oracle.believes(record, reporter.as_ref()) {
+                self.counts.sight(Sight::SelfAudited);
+            }
             self.oracle.decided(record, &self.scenario)?;
         }
         effects.actions[actions..].iter().try_for_each(|action| self.check_action(action))
@@ -419,7 +428,7 @@ impl World {
             Action::Lease { worker, shard } => self.check_lease(worker, shard),
             Action::SetAside { worker, reason } if reason.contains("differ") => {
                 self.counts.sight(Sight::Distrusted);
-                match self.oracle.liars.contains(worker) {
+                match self.oracle.liars.contains(worker) || !self.oracle.deceived.is_empty() {
                     true => Ok(()),
                     false => Err(format!("{worker} is honest and set aside: {reason}")),
                 }
@@ -456,16 +465,16 @@ impl World {
 
     /// Durable first, then everything else; unless a crash comes.
     fn perform(&mut self, effects: Effects, questions: Vec<Command>) -> Result<(), String> {
-        let lines = journal::lines(&effects.records);
-        let crash = self.draw_crash(!lines.is_empty());
-        let batch = Batch { lines, actions: effects.actions, questions, crash };
+        let Effects { records, actions } = effects;
+        let crash = self.draw_crash(!records.is_empty());
+        let batch = Batch { records, actions, questions, crash };
         if crash == Some(Crash::BeforeWrite) {
             return self.crash();
         }
         if self.scenario.mutation == Mutation::ActsBeforeTheWrite {
-            self.oracle.promise(&batch.lines);
+            self.oracle.promise(&batch.records)?;
         }
-        let is_empty = batch.lines.is_empty();
+        let is_empty = batch.records.is_empty();
         self.coordinator.desk.as_mut().ok_or("down")?.writing = Some(batch);
         if is_empty {
             return self.written();
@@ -495,17 +504,17 @@ impl World {
         let batch = self.coordinator.desk.as_mut().and_then(|desk| desk.writing.take()).ok_or("nothing is written")?;
         if batch.crash == Some(Crash::Torn) {
             let share = self.random.unit();
-            self.journal.append_torn(&batch.lines, share);
+            self.journal.append_torn(&journal::lines(&batch.records), share);
             return self.crash();
         }
-        if !batch.lines.is_empty() {
-            self.journal.append(&batch.lines);
+        if !batch.records.is_empty() {
+            self.journal.append(&journal::lines(&batch.records));
         }
         if batch.crash == Some(Crash::AfterWrite) {
             return self.crash();
         }
         if self.scenario.mutation != Mutation::ActsBeforeTheWrite {
-            self.oracle.promise(&batch.lines);
+            self.oracle.promise(&batch.records)?;
         }
         let done = match batch.crash {
             Some(Crash::AmidActions) => self.random.below(batch.actions.len() as u64 + 1) as usize,
@@ -574,9 +583,9 @@ impl World {
                 0 => {}
                 1 => {
                     let share = self.random.unit();
-                    self.journal.append_torn(&batch.lines, share);
+                    self.journal.append_torn(&journal::lines(&batch.records), share);
                 }
-                _ => self.journal.append(&batch.lines),
+                _ => self.journal.append(&journal::lines(&batch.records)),
             }
         }
         self.crash().is_ok()
@@ -699,18 +708,24 @@ impl World {
         }
     }
 
+    fn see_verdict(&mut self, verdict: Verdict) {
+        let sight = match verdict {
+            Verdict::Committed => Sight::Committed,
+            Verdict::Duplicate => Sight::Duplicate,
+            Verdict::Superseded => Sight::Superseded,
+            Verdict::NotNeeded => Sight::NotNeeded,
+            Verdict::Checked => Sight::Checked,
+            // Leases are given when the class is durable: no worker computes in another.
+            Verdict::Invalid => return,
+        };
+        self.counts.sight(sight);
+    }
+
     fn answer(&mut self, request: RequestId, answer: Answer) {
         let asker = self.coordinator.desk.as_mut().and_then(|desk| desk.askers.remove(&request));
         match &answer {
             Answer::Submitted { created: false, .. } => self.counts.sight(Sight::Resubmitted),
-            Answer::Reported(verdict) => self.counts.sight(match verdict {
-                Verdict::Committed => Sight::Committed,
-                Verdict::Duplicate => Sight::Duplicate,
-                Verdict::Superseded => Sight::Superseded,
-                Verdict::NotNeeded => Sight::NotNeeded,
-                Verdict::Invalid => Sight::Invalid,
-                Verdict::Checked => Sight::Checked,
-            }),
+            Answer::Reported(verdict) => self.see_verdict(*verdict),
             _ => {}
         }
         match (asker, answer) {

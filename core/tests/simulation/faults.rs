@@ -103,14 +103,14 @@ counted!(
         Superseded,
         /// Reports that nobody needs.
         NotNeeded,
-        /// Reports of the wrong class.
-        Invalid,
         /// Reports that were compared.
         Checked,
         /// Shards that were withdrawn.
         Withdrawn,
         /// Shards that a second worker agreed on.
         Audited,
+        /// Lies that were believed, since whoever lied was the only one to check it and brought the same twice.
+        SelfAudited,
         /// Workers that were set aside because they were outvoted.
         Distrusted,
         /// Shards that were quarantined.

@@ -106,7 +106,7 @@ fn what_is_broken_on_purpose_is_seen() {
     for (mutation, words) in [
         (Mutation::JournalLosesABatch, "acknowledged and lost"),
         (Mutation::ActsBeforeTheWrite, "acknowledged and lost"),
-        (Mutation::CompactionLosesACommit, "should know"),
+        (Mutation::CompactionLosesACommit, "should say"),
         (Mutation::ReducerTrustsTheStore, "should be"),
         (Mutation::ReducerSwaps, "should be"),
         (Mutation::AuditsAgree, "should be"),

@@ -160,7 +160,9 @@ impl Model {
 pub(crate) struct Oracle {
     /// What the scheduler must know now.
     pub(crate) model: Model,
-    /// Lines that somebody was told of: they are in the journal, in this order, since the last compaction.
+    /// What a restart must know: the facts that somebody was told of.
+    durable: Model,
+    /// Their lines: they are in the journal, in this order, since the last compaction.
     promised: Vec<String>,
     /// Sweeps of which there were too many.
     pub(crate) forgotten: BTreeSet<SweepId>,
@@ -168,6 +170,8 @@ pub(crate) struct Oracle {
     pub(crate) failed_once: BTreeSet<(SweepId, JobIndex, u64)>,
     /// Workers that lie.
     pub(crate) liars: BTreeSet<WorkerId>,
+    /// Sweeps with a lie that its liar alone has checked: what comes of them is as it is.
+    pub(crate) deceived: BTreeSet<SweepId>,
     /// Blocks that workers have computed.
     pub(crate) computed: u64,
     /// Second copies that a restart has forgotten to have given.
@@ -175,10 +179,23 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    /// Whether a lie is now believed: a worker that is alone checks itself, and its result, brought twice, is like two.
+    pub(crate) fn believes(&mut self, record: &Record, reporter: Option<&WorkerId>) -> bool {
+        let Record::Audited { shard } = record else { return false };
+        let held = self.model.job(shard).and_then(|job| job.committed.get(&shard.node.blocks(job.total).start));
+        let own = held.is_some_and(|(.., worker)| Some(worker) == reporter && self.liars.contains(worker));
+        if own {
+            self.deceived.insert(shard.sweep.clone());
+        }
+        own
+    }
+
     /// Takes in what the scheduler has just decided.
     pub(crate) fn decided(&mut self, record: &Record, scenario: &Scenario) -> Result<(), String> {
         self.model.apply(record)?;
         match record {
+            Record::Committed { shard, .. } if self.deceived.contains(&shard.sweep) => {}
+            Record::Reduced { sweep, .. } | Record::Ended { sweep, .. } if self.deceived.contains(sweep) => {}
             Record::Committed { shard, partial, worker, .. } if !self.liars.contains(worker) => {
                 let sweep = &self.model.sweeps[&shard.sweep];
                 let right = sweep.value(shard, scenario)?;
@@ -227,9 +244,10 @@ impl Oracle {
         Err(format!("{failure:?} of {id} is given up, but its block never failed"))
     }
 
-    /// Somebody is about to be told: from now on the lines must be in the journal.
-    pub(crate) fn promise(&mut self, lines: &[String]) {
-        self.promised.extend_from_slice(lines);
+    /// Somebody is about to be told: from now on the records must be in the journal.
+    pub(crate) fn promise(&mut self, records: &[Record]) -> Result<(), String> {
+        self.promised.extend(journal::lines(records));
+        records.iter().try_for_each(|record| self.durable.apply(record))
     }
 
     /// The journal was compacted.
@@ -243,14 +261,18 @@ impl Oracle {
         if let Some(place) = (0..self.promised.len()).find(|&place| lines.get(place) != self.promised.get(place)) {
             return Err(format!("acknowledged and lost: {}", self.promised[place]));
         }
-        self.promised = lines;
-        for record in read {
+        let unheard = &read[self.promised.len()..];
+        self.promise(unheard)?;
+        for record in unheard {
             if let Record::Forgotten { sweep } = record {
                 self.forgotten.insert(sweep.clone());
             }
         }
         self.model = Model::of(read.iter().cloned())?;
-        Ok(())
+        if self.model == self.durable {
+            return Ok(());
+        }
+        Err(format!("the journal says\n{:?}\nand should say\n{:?}", self.model, self.durable))
     }
 
     /// The scheduler knows what the model knows.

@@ -199,7 +199,7 @@ impl World {
             let happening = self.happenings.remove(&age).ok_or("nothing happens")?;
             self.happen(happening)?;
             if self.calm && over_at.is_none() && self.is_over() {
-                over_at = Some(self.time + AFTERMATH);
+                over_at = Some(self.time + AFTERMATH + self.lag());
             }
             if time > over_at.unwrap_or(end) {
                 break;
