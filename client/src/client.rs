@@ -3,15 +3,17 @@
 //! Absent: retries (only [`Client::watch`] tries again by itself), TLS, and any state besides the connection.
 
 use crate::error::{Error, root_cause};
+use nadgrid_core::scheduler::Share;
 use nadgrid_core::spec::Inputs;
 use nadgrid_proto::convert::inputs_to_wire;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
 use nadgrid_proto::v1::{
-    CancelRequest, GetRequest, ListRequest, ListWorkersRequest, PlanRequest, SubmitRequest, Sweep, Worker,
+    CancelRequest, ExplainRequest, ExplainResponse, GetRequest, ListRequest, ListWorkersRequest, PauseRequest,
+    PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// The plan of a sweep, as a coordinator gives it.
 pub type Plan = nadgrid_proto::v1::PlanResponse;
@@ -86,9 +88,10 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`], [`Error::InputMissing`], [`Error::Unreachable`], [`Error::Coordinator`] for a key that was used with
     /// another spec.
-    pub async fn submit(&self, spec: &str, key: &str, inputs: &Inputs) -> Result<(Sweep, bool), Error> {
+    pub async fn submit(&self, spec: &str, key: &str, inputs: &Inputs, share: Share) -> Result<(Sweep, bool), Error> {
         let inputs = inputs_to_wire(inputs);
-        let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs });
+        let Share { priority, weight } = share;
+        let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs, priority, weight });
         let response = self.service().submit(request).await.map_err(|s| self.error(s))?.into_inner();
         let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;
         Ok((sweep, response.created))
@@ -131,6 +134,43 @@ impl Client {
     pub async fn cancel(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(CancelRequest { sweep_id: id.into() });
         Ok(self.service().cancel(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Gives out no more shards of a sweep, and gives it as it then stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreachable`].
+    pub async fn pause(&self, id: &str) -> Result<Sweep, Error> {
+        let request = timed(PauseRequest { sweep_id: id.into() });
+        Ok(self.service().pause(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Goes on with a paused sweep, and gives it as it then stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreachable`].
+    pub async fn resume(&self, id: &str) -> Result<Sweep, Error> {
+        let request = timed(ResumeRequest { sweep_id: id.into() });
+        Ok(self.service().resume(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Where a sweep, a job of it or a block of that stands, and why it does not run.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Coordinator`] for a job or block that the sweep does not have, [`Error::Unreachable`].
+    pub async fn explain(&self, id: &str, job: Option<u32>, block: Option<u64>) -> Result<ExplainResponse, Error> {
+        let request = timed(ExplainRequest { sweep_id: id.into(), job, block });
+        Ok(self.service().explain(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Has the shards computed again that hold `sample` random blocks of a complete sweep; a response before the first of
+    /// them, then one for each.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Coordinator`] for a sweep that is not complete, [`Error::Unreachable`].
+    pub async fn verify(&self, id: &str, sample: u32, seed: u64) -> Result<Streaming<VerifyResponse>, Error> {
+        let request = Request::new(VerifyRequest { sweep_id: id.into(), sample, seed });
+        Ok(self.service().verify(request).await.map_err(|s| self.error(s))?.into_inner())
     }
 
     /// The workers the coordinator knows.

@@ -128,7 +128,7 @@ impl Error {
     }
 
     /// The class of a status that the coordinator at `url` gave.
-    pub(crate) fn from_status(url: &str, status: &Status) -> Self {
+    pub fn from_status(url: &str, status: &Status) -> Self {
         match status.code() {
             // It is there, and says what ails it.
             _ if Reason::StoreUnavailable.is_of(status) => {

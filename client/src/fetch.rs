@@ -79,6 +79,7 @@ pub fn ensure_complete(sweep: &Sweep) -> Result<(), Error> {
     let ended = |state| Err(Error::Ended { id: sweep.id.clone(), state, message: sweep.message.clone() });
     match sweep.state() {
         SweepState::Complete => Ok(()),
+        SweepState::Incomplete => ended("is incomplete"),
         SweepState::Failed => ended("failed"),
         SweepState::Cancelled => ended("was cancelled"),
         _ => Err(Error::Unfinished { id, state: sweep_state(sweep) }),

@@ -1,7 +1,8 @@
 //! The client library: everything the `nadgrid` command does with a coordinator, for other programs.
 //!
 //! ```text
-//! Client   connect, plan, upload, submit, get, list, cancel, workers     (one call each)
+//! Client   connect, plan, upload, submit, get, list, cancel, pause, resume, explain, workers     (one call each)
+//!          verify          a response for each shard that is computed again
 //!          watch           a stream that outlives the coordinator's restarts
 //!          read_artifact   chunks put together and checked
 //! LocalFiles   the files that a spec names, looked at before they are uploaded
@@ -31,7 +32,10 @@ pub use inputs::{LocalFile, LocalFiles};
 pub use nadgrid_proto::v1;
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
 pub use staging::Staging;
-pub use views::{ArtifactView, InputView, JobPlanView, JobView, PlanView, SweepView, WorkerView, members_word};
+pub use views::{
+    ArtifactView, CheckView, ExplanationView, FailureView, InputView, JobPlanView, JobView, PlanView, SweepView,
+    WorkerView, members_word,
+};
 pub use watch::{Patience, WatchEvent};
 
 /// This library's version.

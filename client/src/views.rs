@@ -15,7 +15,7 @@ pub struct SweepView {
     pub id: String,
     /// Its name, from the spec.
     pub name: String,
-    /// `queued`, `running`, `complete`, `failed` or `cancelled`.
+    /// `queued`, `running`, `complete`, `incomplete`, `failed` or `cancelled`; `paused` where an open sweep is.
     pub state: String,
     /// BLAKE3 of the result, once complete.
     pub digest: Option<String>,
@@ -29,7 +29,7 @@ pub struct SweepView {
     pub inputs: Vec<InputView>,
     /// What can be fetched, once complete.
     pub artifacts: Vec<ArtifactView>,
-    /// Why it failed.
+    /// Why it failed or is incomplete.
     pub message: Option<String>,
     /// When it was submitted.
     pub submitted_at: Option<String>,
@@ -37,6 +37,14 @@ pub struct SweepView {
     pub started_at: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// Sweeps of a higher priority go first.
+    pub priority: i32,
+    /// Sweeps of one priority share the lanes by weight.
+    pub weight: f64,
+    /// Whose it is; null without access control.
+    pub owner: Option<String>,
+    /// Shards that failed for good, a hundred at most.
+    pub failures: Vec<FailureView>,
     /// The spec with every default filled in, TOML.
     pub spec: String,
     /// Version of the coordinator.
@@ -60,9 +68,112 @@ impl From<&v1::Sweep> for SweepView {
             submitted_at: moment(sweep.submitted_at.as_ref()),
             started_at: moment(sweep.started_at.as_ref()),
             ended_at: moment(sweep.ended_at.as_ref()),
+            priority: sweep.priority,
+            weight: sweep.weight,
+            owner: present(&sweep.owner),
+            failures: sweep.failures.iter().map(|failure| FailureView::of(failure, sweep)).collect(),
             spec: sweep.spec.clone(),
             coordinator_version: sweep.coordinator_version.clone(),
         }
+    }
+}
+
+/// A shard that failed for good.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailureView {
+    /// The job's name, for example `nads/lenet`.
+    pub job: String,
+    /// Its first block.
+    pub first_block: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Names of the workers that it failed on.
+    pub workers: Vec<String>,
+    /// What the last one said.
+    pub message: String,
+}
+
+impl FailureView {
+    fn of(failure: &v1::ShardFailure, sweep: &v1::Sweep) -> Self {
+        let v1::ShardFailure { job, first_block, blocks, attempts, workers, message } = failure.clone();
+        let job = sweep.jobs.get(job as usize);
+        let job = job.map_or(String::new(), |job| format!("{}/{}", job.experiment, job.architecture));
+        Self { job, first_block, blocks, attempts, workers, message }
+    }
+}
+
+/// Where something stands, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplanationView {
+    /// What it is.
+    pub subject: String,
+    /// One word.
+    pub state: String,
+    /// The most important reason first.
+    pub reasons: Vec<String>,
+    /// What keeps each worker from it.
+    pub workers: Vec<WorkerReasonView>,
+}
+
+/// What keeps a worker from something.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerReasonView {
+    /// The worker's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// In words.
+    pub reason: String,
+}
+
+impl From<v1::ExplainResponse> for ExplanationView {
+    fn from(response: v1::ExplainResponse) -> Self {
+        let v1::ExplainResponse { subject, state, reasons, workers } = response;
+        let view = |v1::WorkerReason { worker_id, name, reason }| WorkerReasonView { id: worker_id, name, reason };
+        Self { subject, state, reasons, workers: workers.into_iter().map(view).collect() }
+    }
+}
+
+/// A shard that was computed again.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckView {
+    /// The job's name, for example `nads/lenet`.
+    pub job: String,
+    /// Its first block.
+    pub first_block: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Whether the bits are the same.
+    pub agrees: bool,
+    /// Digest of what was committed, and who computed it.
+    pub committed: String,
+    /// Id of that worker.
+    pub committed_by: String,
+    /// Digest of what was computed now, and by whom; empty when it was not.
+    pub recomputed: String,
+    /// Id of that worker.
+    pub recomputed_by: String,
+    /// Why it could not be computed again.
+    pub message: Option<String>,
+}
+
+impl CheckView {
+    /// The shard of a response, if it is about one.
+    pub fn of(response: &v1::VerifyResponse) -> Option<Self> {
+        let shard = response.shard.as_ref()?;
+        Some(Self {
+            job: response.job.clone(),
+            first_block: shard.first_block,
+            blocks: shard.blocks,
+            agrees: response.agrees,
+            committed: response.committed.clone(),
+            committed_by: response.committed_by.clone(),
+            recomputed: response.recomputed.clone(),
+            recomputed_by: response.recomputed_by.clone(),
+            message: present(&response.message),
+        })
     }
 }
 
@@ -73,7 +184,7 @@ pub struct JobView {
     pub experiment: String,
     /// The architecture.
     pub architecture: String,
-    /// `waiting` (for the NADs of another job), `computing`, `reducing` or `complete`.
+    /// `waiting` (for the NADs of another job), `computing`, `reducing`, `complete` or `incomplete`.
     pub state: String,
     /// Networks N, or training runs.
     pub members: u64,
@@ -87,6 +198,14 @@ pub struct JobView {
     pub shards: u64,
     /// Shards given out again.
     pub retries: u64,
+    /// Members of shards that failed for good.
+    pub members_failed: u64,
+    /// Second copies of shards that took too long elsewhere.
+    pub copies: u64,
+    /// Shards that a second worker is to compute.
+    pub audits_due: u64,
+    /// Shards that a second worker got the same bits of.
+    pub audits_passed: u64,
     /// Lane-seconds spent on committed shards.
     pub lane_seconds: f64,
     /// BLAKE3 of the merged moments, or of the runs, once complete.
@@ -105,6 +224,10 @@ impl From<&v1::Job> for JobView {
             dimension: job.dimension,
             shards: job.shards,
             retries: job.retries,
+            members_failed: job.members_failed,
+            copies: job.copies,
+            audits_due: job.audits_due,
+            audits_passed: job.audits_passed,
             lane_seconds: job.lane_seconds,
             digest: present(&job.digest),
         }
@@ -234,6 +357,8 @@ pub struct WorkerView {
     pub connected: bool,
     /// Why it is set aside; null when it is fit.
     pub unfit: Option<String>,
+    /// Whether it takes no more shards and will leave.
+    pub draining: bool,
     /// What its bits depend on.
     pub numerics_class: Option<NumericsClass>,
     /// Shards it computes at once.
@@ -253,6 +378,7 @@ impl From<&v1::Worker> for WorkerView {
             name: worker.name.clone(),
             connected: worker.connected,
             unfit: present(&worker.unfit),
+            draining: worker.draining,
             numerics_class: worker.numerics_class.clone().map(Into::into),
             lanes: worker.lanes,
             leases: worker.leases,
@@ -269,6 +395,9 @@ pub fn members_word(experiment: &str) -> &'static str {
 
 /// The sweep's state as a word.
 pub(crate) fn sweep_state(sweep: &v1::Sweep) -> String {
+    if sweep.paused && matches!(sweep.state(), v1::SweepState::Queued | v1::SweepState::Running) {
+        return "paused".to_owned();
+    }
     word(sweep.state().as_str_name(), "SWEEP_STATE_")
 }
 

@@ -152,7 +152,8 @@ impl Watcher {
 
 /// Whether nothing will change any more.
 pub(crate) fn has_ended(sweep: &Sweep) -> bool {
-    matches!(sweep.state(), SweepState::Complete | SweepState::Failed | SweepState::Cancelled)
+    use SweepState::{Cancelled, Complete, Failed, Incomplete};
+    matches!(sweep.state(), Complete | Incomplete | Failed | Cancelled)
 }
 
 #[cfg(test)]

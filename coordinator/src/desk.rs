@@ -3,104 +3,30 @@
 //! It takes all commands that wait, applies them, journals their records in one go, and then acts. Handlers
 //! reach it through a [`Desk`] handle; what takes long is spawned and comes back as a command.
 
+mod act;
+mod handle;
+mod sessions;
+
+pub(crate) use handle::{Closed, Desk};
+
 use crate::artifacts::Store;
 use crate::journal::{Journal, JournalError};
-use crate::reducer::{self, ReduceError};
-use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
-use nadgrid_core::scheduler::{Action, Answer, Effects, Event, RequestId, Scheduler, ShardRef, WorkerProfile};
+use handle::Command;
+use nadgrid_core::ids::{Digest, SweepId, Time, WorkerId};
+use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
 use nadgrid_proto::v1;
+use sessions::Session;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
-/// Commands that may wait before senders do.
-const QUEUE: usize = 1024;
+/// Commands that may wait before senders do, and that one write to the journal takes.
+const QUEUE: usize = 4096;
 /// Watchers hear of a change at most this often, except of the end.
 const PUBLISH_EVERY: Duration = Duration::from_millis(150);
-
-/// The way to a worker: messages of its session.
-pub(crate) type Outbox = mpsc::Sender<v1::SessionResponse>;
-
-type Query = Box<dyn FnOnce(&Scheduler, Time) + Send>;
-
-enum Command {
-    /// Something happened.
-    Event(Event),
-    /// Something is asked that changes the state: the event is made with the request's id.
-    Ask(Box<dyn FnOnce(RequestId) -> Event + Send>, oneshot::Sender<Answer>),
-    /// Something is asked that changes nothing.
-    Query(Query),
-    /// A worker opens a session; the session's number comes back.
-    Attach {
-        worker: WorkerId,
-        profile: Box<WorkerProfile>,
-        held: Vec<ShardRef>,
-        outbox: Outbox,
-        session: oneshot::Sender<u64>,
-    },
-    /// A session ended. An older session's end is nothing to a newer one.
-    Detach { worker: WorkerId, session: u64, drained: bool },
-    /// Somebody wants to follow a sweep.
-    Follow(SweepId, oneshot::Sender<Option<watch::Receiver<Arc<v1::Sweep>>>>),
-}
-
-/// The coordinator ends, or the command did not get through because it is ending.
-#[derive(Debug, thiserror::Error)]
-#[error("the coordinator is shutting down")]
-pub(crate) struct Closed;
-
-/// A handle to the desk.
-#[derive(Clone)]
-pub(crate) struct Desk(mpsc::Sender<Command>);
-
-impl Desk {
-    pub(crate) async fn tell(&self, event: Event) -> Result<(), Closed> {
-        self.0.send(Command::Event(event)).await.map_err(|_| Closed)
-    }
-
-    pub(crate) async fn ask(&self, event: impl FnOnce(RequestId) -> Event + Send + 'static) -> Result<Answer, Closed> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(Command::Ask(Box::new(event), sender)).await.map_err(|_| Closed)?;
-        receiver.await.map_err(|_| Closed)
-    }
-
-    pub(crate) async fn query<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Scheduler, Time) -> T + Send + 'static,
-    ) -> Result<T, Closed> {
-        let (sender, receiver) = oneshot::channel();
-        let run: Query = Box::new(move |scheduler, now| drop(sender.send(query(scheduler, now))));
-        self.0.send(Command::Query(run)).await.map_err(|_| Closed)?;
-        receiver.await.map_err(|_| Closed)
-    }
-
-    pub(crate) async fn attach(
-        &self,
-        worker: WorkerId,
-        profile: WorkerProfile,
-        held: Vec<ShardRef>,
-        outbox: Outbox,
-    ) -> Result<u64, Closed> {
-        let (session, receiver) = oneshot::channel();
-        let attach = Command::Attach { worker, profile: Box::new(profile), held, outbox, session };
-        self.0.send(attach).await.map_err(|_| Closed)?;
-        receiver.await.map_err(|_| Closed)
-    }
-
-    pub(crate) async fn detach(&self, worker: WorkerId, session: u64, drained: bool) {
-        drop(self.0.send(Command::Detach { worker, session, drained }).await);
-    }
-
-    /// The sweep as it stands and whenever it changes; `None` when there is no such sweep.
-    pub(crate) async fn follow(&self, sweep: SweepId) -> Result<Option<watch::Receiver<Arc<v1::Sweep>>>, Closed> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(Command::Follow(sweep, sender)).await.map_err(|_| Closed)?;
-        receiver.await.map_err(|_| Closed)
-    }
-}
 
 /// Wall-clock milliseconds that never go back: the system's clock once, then a monotonic one.
 struct Clock {
@@ -119,6 +45,14 @@ impl Clock {
     }
 }
 
+/// Who waits for the answer to a request.
+enum Asker {
+    /// A handler.
+    Call(oneshot::Sender<Answer>),
+    /// A worker that has handed a result in over its session.
+    Session(WorkerId, Box<ShardRef>),
+}
+
 /// The state behind the handle.
 pub(crate) struct DeskTask<J> {
     scheduler: Scheduler,
@@ -129,8 +63,9 @@ pub(crate) struct DeskTask<J> {
     /// For what is spawned. Weak, so that the desk ends when all handles are gone.
     back: mpsc::WeakSender<Command>,
     requests: u64,
-    answers: HashMap<RequestId, oneshot::Sender<Answer>>,
-    sessions: HashMap<WorkerId, (u64, Outbox)>,
+    askers: HashMap<RequestId, Asker>,
+    verifications: HashMap<RequestId, mpsc::UnboundedSender<Check>>,
+    sessions: HashMap<WorkerId, Session>,
     session_count: u64,
     watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
     changed: BTreeSet<SweepId>,
@@ -158,7 +93,8 @@ impl<J: Journal> DeskTask<J> {
             commands,
             back: sender.downgrade(),
             requests: 0,
-            answers: HashMap::new(),
+            askers: HashMap::new(),
+            verifications: HashMap::new(),
             sessions: HashMap::new(),
             session_count: 0,
             watchers: HashMap::new(),
@@ -220,34 +156,47 @@ impl<J: Journal> DeskTask<J> {
     fn apply(&mut self, command: Command, effects: &mut Effects) {
         let now = self.clock.now();
         let event = match command {
-            Command::Event(event) => event,
+            Command::Event(event) => Some(event),
             Command::Ask(event, answer) => {
-                self.requests += 1;
-                let request = RequestId(self.requests);
-                self.answers.insert(request, answer);
-                event(request)
+                let request = self.request(Asker::Call(answer));
+                Some(event(request))
             }
             Command::Query(query) => return query(&self.scheduler, now),
             Command::Follow(sweep, reply) => return drop(reply.send(self.watch(sweep))),
+            Command::Verify { claims, checks, answer } => {
+                let request = self.request(Asker::Call(answer));
+                self.verifications.insert(request, checks);
+                self.end_when_closed(request);
+                Some(Event::Verify { request, claims })
+            }
             Command::Attach { worker, profile, held, outbox, session } => {
-                self.session_count += 1;
-                self.sessions.insert(worker.clone(), (self.session_count, outbox));
-                session.send(self.session_count).ok();
-                info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
-                Event::Join { worker, profile: *profile, held }
+                Some(self.attach(worker, *profile, &held, outbox, session))
             }
-            Command::Detach { worker, session, drained } => {
-                if self.sessions.get(&worker).is_none_or(|(current, _)| *current != session) {
-                    return;
-                }
-                self.sessions.remove(&worker);
-                info!(worker = %worker, drained, "worker left");
-                Event::Leave { worker, drained }
-            }
+            Command::Detach { worker, session, drained } => self.detach(worker, session, drained),
+            Command::Message { worker, session, message } => self.message(worker, session, message),
         };
-        let more = self.scheduler.handle(event, now);
-        effects.records.extend(more.records);
-        effects.actions.extend(more.actions);
+        if let Some(event) = event {
+            self.scheduler.handle_into(event, now, effects);
+        }
+    }
+
+    fn request(&mut self, asker: Asker) -> RequestId {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.askers.insert(request, asker);
+        request
+    }
+
+    /// Ends a verification when nobody waits for it any more.
+    fn end_when_closed(&self, request: RequestId) {
+        let Some(checks) = self.verifications.get(&request).cloned() else { return };
+        let back = self.back.clone();
+        tokio::spawn(async move {
+            checks.closed().await;
+            if let Some(desk) = back.upgrade() {
+                drop(desk.send(Command::Event(Event::EndVerify { verification: request })).await);
+            }
+        });
     }
 
     fn watch(&mut self, sweep: SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
@@ -270,57 +219,6 @@ impl<J: Journal> DeskTask<J> {
         Ok(())
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Answer { request, answer } => {
-                if let Some(sender) = self.answers.remove(&request) {
-                    drop(sender.send(answer));
-                }
-            }
-            Action::Lease { worker, shard } => self.send_assignment(&worker, &shard),
-            Action::Revoke { worker, shard, reason } => {
-                let Some(shard) = self.wire_shard(&shard) else { return };
-                let revocation = v1::Revocation { shard: Some(shard), reason: reason.to_owned() };
-                self.send(&worker, v1::session_response::Message::Revocation(revocation));
-            }
-            Action::Disconnect { worker } => {
-                warn!(%worker, "silent for too long: its session is closed");
-                self.sessions.remove(&worker);
-            }
-            Action::Reduce { sweep, job, partials } => self.spawn_reduction(sweep, job, partials),
-            Action::Discard { partials } => self.spawn_discard(partials),
-            Action::Changed { sweep } => {
-                self.changed.insert(sweep);
-            }
-        }
-    }
-
-    fn wire_shard(&self, shard: &ShardRef) -> Option<v1::Shard> {
-        self.scheduler.blocks(shard).map(|blocks| v1::Shard::of(&shard.sweep, shard.job, &blocks))
-    }
-
-    fn send_assignment(&mut self, worker: &WorkerId, shard: &ShardRef) {
-        let Some((spec, job, _)) = self.scheduler.shard(shard) else { return };
-        debug!(worker = %worker, sweep = %shard.sweep, job = job.name(), node = ?shard.node, "leased");
-        let assignment = v1::Assignment {
-            shard: self.wire_shard(shard),
-            spec: spec.to_toml(),
-            architecture: job.architecture.clone(),
-            experiment: job.experiment.to_string(),
-            inputs: self.scheduler.shard_inputs(shard).iter().map(Into::into).collect(),
-        };
-        self.send(worker, v1::session_response::Message::Assignment(assignment));
-    }
-
-    /// Sends without waiting. A worker that does not read loses its session, and with it its leases in time.
-    fn send(&mut self, worker: &WorkerId, message: v1::session_response::Message) {
-        let Some((_, outbox)) = self.sessions.get(worker) else { return };
-        if outbox.try_send(v1::SessionResponse { message: Some(message) }).is_err() {
-            warn!(worker = %worker, "the worker does not read its messages: its session is closed");
-            self.sessions.remove(worker);
-        }
-    }
-
     fn publish(&mut self) {
         for id in std::mem::take(&mut self.changed) {
             let Some(sender) = self.watchers.get(&id) else { continue };
@@ -330,64 +228,5 @@ impl<J: Journal> DeskTask<J> {
                 self.watchers.remove(&id);
             }
         }
-    }
-
-    fn spawn_reduction(&self, sweep: SweepId, job: JobIndex, partials: Vec<(nadgrid_core::grid::Node, Digest)>) {
-        let shard = ShardRef { sweep, job, node: nadgrid_core::grid::Node::block(0) };
-        let Some((spec, shape, _)) = self.scheduler.shard(&shard) else { return };
-        let (spec, shape) = (spec.clone(), shape.clone());
-        let (store, back, slots) = (self.store.clone(), self.back.clone(), self.reducers.clone());
-        tokio::spawn(async move {
-            let slot = slots.acquire_owned().await;
-            let (sweep, started) = (shard.sweep, Instant::now());
-            let io = tokio::runtime::Handle::current();
-            let count = partials.len();
-            let name = shape.name();
-            let reduce = move || reducer::reduce(&spec, &shape, &partials, &store, &io);
-            let reduced = tokio::task::spawn_blocking(reduce).await;
-            drop(slot);
-            // Kept from the collection of orphans until the journal names them.
-            let mut stored = Vec::new();
-            let event = match reduced {
-                Ok(Ok((result, held))) => {
-                    stored = held;
-                    let seconds = started.elapsed().as_secs_f64();
-                    info!(%sweep, job = name, partials = count, seconds, digest = %result.digest, "reduced");
-                    Event::Reduced { sweep, job, result }
-                }
-                Ok(Err(error)) => {
-                    warn!(%sweep, job = name, %error, "reduction failed");
-                    let damaged = if let ReduceError::Partial { node, .. } = error { vec![node] } else { Vec::new() };
-                    Event::ReduceFailed { sweep, job, damaged, message: error.to_string() }
-                }
-                Err(panic) => {
-                    let message = format!("the reduction of {name} panicked: {panic}");
-                    warn!(%sweep, message);
-                    Event::ReduceFailed { sweep, job, damaged: Vec::new(), message }
-                }
-            };
-            if let Some(desk) = back.upgrade() {
-                drop(desk.send(Command::Event(event)).await);
-                // A question is answered once all before it is in the journal.
-                drop(desk.send(Command::Query(Box::new(move |_, _| drop(stored)))).await);
-            }
-        });
-    }
-
-    /// Removes partials that no other sweep shares.
-    fn spawn_discard(&self, partials: Vec<Digest>) {
-        if partials.is_empty() {
-            return;
-        }
-        // Begun before looking at what is referred to: what is stored from now on is spared.
-        let removal = self.store.removal();
-        let needed: BTreeSet<Digest> = self.scheduler.referenced().collect();
-        tokio::spawn(async move {
-            for digest in partials.into_iter().filter(|digest| !needed.contains(digest)) {
-                if let Err(error) = removal.remove(digest).await {
-                    warn!(%error, "a partial could not be removed");
-                }
-            }
-        });
     }
 }

@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod config;
 mod desk;
 pub mod journal;
+mod partial;
 pub mod reducer;
 mod server;
 mod service;

@@ -26,7 +26,7 @@ pub mod training;
 pub mod tree;
 
 /// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The libtorch release that workers must run; see `cargo xtask setup`.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

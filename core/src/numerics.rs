@@ -65,6 +65,16 @@ impl NumericsClass {
     pub fn with(&self, precision: Precision) -> Self {
         Self { precision: precision.as_str().to_owned(), ..self.clone() }
     }
+
+    /// Whether the other is the same but for the precision.
+    pub fn differs_in_precision_alone(&self, other: &Self) -> bool {
+        let Self { device, arithmetic, evaluation, libtorch, precision: _, kernels } = self;
+        *device == other.device
+            && *arithmetic == other.arithmetic
+            && *evaluation == other.evaluation
+            && *libtorch == other.libtorch
+            && *kernels == other.kernels
+    }
 }
 
 impl fmt::Display for NumericsClass {

@@ -6,7 +6,8 @@ use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{
-    ArtifactRef, FailureKind, JobState, JobView, ShardInput, ShardRef, SweepState, SweepView, Verdict, WorkerView,
+    ArtifactRef, Explanation, FailureKind, JobState, JobView, ShardFailure, ShardInput, ShardRef, SweepState,
+    SweepView, Verdict, WorkerView,
 };
 use nadgrid_core::spec::{InputRef, Inputs};
 use std::ops::Range;
@@ -40,7 +41,7 @@ impl v1::Shard {
     /// The core's shard, in a job of `total` blocks: only if the blocks are a node of that job's tree.
     pub fn to_core(&self, total: u64) -> Option<ShardRef> {
         let node = Node::over(&self.range(), total)?;
-        Some(ShardRef { sweep: SweepId::new(self.sweep_id.clone()), job: JobIndex(self.job), node })
+        Some(ShardRef { sweep: SweepId::new(self.sweep_id.as_str()), job: JobIndex(self.job), node })
     }
 }
 
@@ -64,6 +65,7 @@ impl v1::Verdict {
             Verdict::Duplicate => Some(Self::Duplicate),
             Verdict::Superseded => Some(Self::Superseded),
             Verdict::NotNeeded => Some(Self::NotNeeded),
+            Verdict::Checked => Some(Self::Checked),
             Verdict::Invalid => None,
         }
     }
@@ -124,6 +126,7 @@ impl From<&SweepView> for v1::Sweep {
             SweepState::Queued => (v1::SweepState::Queued, String::new(), String::new()),
             SweepState::Running => (v1::SweepState::Running, String::new(), String::new()),
             SweepState::Complete { digest } => (v1::SweepState::Complete, digest.to_string(), String::new()),
+            SweepState::Incomplete { message } => (v1::SweepState::Incomplete, String::new(), message.clone()),
             SweepState::Failed { message } => (v1::SweepState::Failed, String::new(), message.clone()),
             SweepState::Cancelled => (v1::SweepState::Cancelled, String::new(), String::new()),
         };
@@ -143,7 +146,28 @@ impl From<&SweepView> for v1::Sweep {
             workers: view.workers,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: inputs_to_wire(&view.inputs),
+            paused: view.paused,
+            priority: view.share.priority,
+            weight: view.share.weight,
+            owner: view.owner.clone(),
+            failures: view.failures.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&ShardFailure> for v1::ShardFailure {
+    fn from(failure: &ShardFailure) -> Self {
+        let ShardFailure { job, node: _, blocks, attempts, workers, message } = failure.clone();
+        let (first_block, blocks) = (blocks.start, blocks.end - blocks.start);
+        Self { job: job.0, first_block, blocks, attempts, workers, message }
+    }
+}
+
+impl From<Explanation> for v1::ExplainResponse {
+    fn from(Explanation { subject, state, reasons, workers }: Explanation) -> Self {
+        let workers =
+            workers.into_iter().map(|(id, name, reason)| v1::WorkerReason { worker_id: id.to_string(), name, reason });
+        Self { subject, state, reasons, workers: workers.collect() }
     }
 }
 
@@ -154,6 +178,7 @@ impl From<&JobView> for v1::Job {
             JobState::Computing => v1::JobState::Computing,
             JobState::Reducing => v1::JobState::Reducing,
             JobState::Complete => v1::JobState::Complete,
+            JobState::Incomplete => v1::JobState::Incomplete,
         };
         Self {
             architecture: job.shape.architecture.clone(),
@@ -163,10 +188,14 @@ impl From<&JobView> for v1::Job {
             members_done: job.members_done,
             members_in_flight: job.members_in_flight,
             dimension: job.shape.dimension as u32,
-            lane_seconds: job.lane_seconds,
-            shards: job.shards,
+            lane_seconds: job.tally.lane_seconds,
+            shards: job.tally.shards,
             digest: job.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-            retries: job.retries,
+            retries: job.tally.retries,
+            members_failed: job.members_failed,
+            copies: job.tally.copies,
+            audits_due: job.audits_due,
+            audits_passed: job.tally.audits,
         }
     }
 }
@@ -183,6 +212,7 @@ impl From<&WorkerView> for v1::Worker {
             silent_ms: worker.silent_ms,
             connected: worker.connected,
             unfit: worker.unfit.clone().unwrap_or_default(),
+            draining: worker.draining,
         }
     }
 }

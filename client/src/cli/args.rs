@@ -3,6 +3,7 @@
 use super::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use nadgrid_core::environment::{PREFIX, own_values};
+use nadgrid_core::scheduler::Share;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ Exit codes:
   1    failed: a file, a figure, a damaged payload, an unknown sweep
   2    wrong usage, or a spec that is refused, be it for a file that it names
   3    the coordinator cannot be reached
-  4    the sweep has failed or was cancelled
+  4    the sweep has failed, is incomplete or was cancelled
+  5    a block that was verified has other bits than before
   130  interrupted
 
 Every flag can also be given as a variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
@@ -73,6 +75,14 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Cancel a sweep
     Cancel(SweepArgs),
+    /// Give out no more shards of a sweep; those given out are still computed
+    Pause(SweepArgs),
+    /// Go on with a paused sweep
+    Resume(SweepArgs),
+    /// Say where a sweep, a job or a block stands, and why it does not run
+    Explain(ExplainArgs),
+    /// Compute random blocks of a complete sweep again, and compare them bit for bit
+    Verify(VerifyArgs),
     /// Fetch the files of a complete sweep, and draw its figures
     Fetch(FetchArgs),
     /// Compare two sets of NADs, subspace by subspace
@@ -121,6 +131,8 @@ pub(crate) struct SubmitArgs {
     /// Submitting again with the same key gives the same sweep [default: a new key]
     #[arg(long, env = "NADGRID_KEY", value_name = "KEY")]
     pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) share: ShareArgs,
     /// Follow the sweep until it has ended
     #[arg(long, env = "NADGRID_WATCH")]
     pub(crate) watch: bool,
@@ -145,6 +157,48 @@ pub(crate) struct SweepArgs {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// SWEEP, SWEEP/JOB or SWEEP/JOB/BLOCK; a job is its place in `nadgrid status` from 0, or its name, for example nads/lenet
+    #[arg(value_name = "TASK")]
+    pub(crate) task: String,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The sweep's id, as `submit` printed it
+    pub(crate) id: String,
+    /// Blocks to draw; the shards that hold them are computed again
+    #[arg(long, env = "NADGRID_SAMPLE", value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) sample: u32,
+    /// The same seed draws the same blocks [default: a new one]
+    #[arg(long, env = "NADGRID_VERIFY_SEED", value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// How a sweep shares the lanes with others.
+#[derive(Debug, Args)]
+pub(crate) struct ShareArgs {
+    /// Sweeps of a higher priority go first, from -100 to 100
+    #[arg(long, env = "NADGRID_PRIORITY", value_name = "N", default_value_t = 0, allow_hyphen_values = true,
+          value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub(crate) priority: i32,
+    /// Sweeps of one priority share the lanes by weight, from 0.01 to 100
+    #[arg(long, env = "NADGRID_WEIGHT", value_name = "X", default_value_t = 1.0)]
+    pub(crate) weight: f64,
+}
+
+impl ShareArgs {
+    pub(crate) fn share(&self) -> Share {
+        Share { priority: self.priority, weight: self.weight }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,9 @@ pub(crate) enum Failure {
         /// Its last lines.
         log: String,
     },
+    /// Blocks that were computed again have other bits than before.
+    #[error("{0}")]
+    Disagreement(String),
     /// Ctrl-C, or a signal that means the same.
     #[error("interrupted")]
     Interrupted,
@@ -44,6 +47,7 @@ impl Failure {
             Self::Client(Error::Refused(_) | Error::Address { .. }) | Self::Usage(_) => 2,
             Self::Client(Error::Unreachable { .. }) => 3,
             Self::Client(Error::Ended { .. }) => 4,
+            Self::Disagreement(_) => 5,
             Self::Client(_) | Self::Other(_) | Self::Died { .. } => 1,
             Self::Interrupted => 130,
             // The reader has what it wanted.

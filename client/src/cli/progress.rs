@@ -197,6 +197,7 @@ fn words(job: &Job, workers: u32, rate: Option<f64>) -> String {
         (JobState::Complete, _) => "complete".into(),
         (JobState::Reducing, _) => "reducing".into(),
         (JobState::Waiting, _) => "waiting for its NADs".into(),
+        (JobState::Incomplete, _) => "incomplete: some shards failed for good".into(),
         (_, _) if workers == 0 => "waiting for a worker".into(),
         (_, Some(rate)) => {
             let left = (job.members - position(job)) as f64 / rate;

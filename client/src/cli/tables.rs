@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
-use nadgrid_client::{InputView, PlanView, SweepView, WorkerView};
+use nadgrid_client::{FailureView, InputView, PlanView, SweepView, WorkerView};
 use nadgrid_core::text::{bytes, duration, thousands};
 use nadgrid_figures::Comparison;
 
@@ -102,9 +102,24 @@ pub(crate) fn sweep(sweep: &Sweep) -> String {
     fact("ended", view.ended_at);
     fact("files", (!view.inputs.is_empty()).then(|| files(&view.inputs)));
     fact("workers", Some(sweep.workers.to_string()));
+    fact("owner", view.owner);
+    fact("priority", (view.priority != 0).then(|| view.priority.to_string()));
+    fact("weight", (view.weight != 1.0).then(|| view.weight.to_string()));
     fact("coordinator", Some(view.coordinator_version));
     let facts: String = facts.into_iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();
-    format!("{facts}\n{}", jobs(&sweep.jobs))
+    format!("{facts}\n{}{}", jobs(&sweep.jobs), failures(&view.failures))
+}
+
+fn failures(failures: &[FailureView]) -> String {
+    if failures.is_empty() {
+        return String::new();
+    }
+    let rows = failures.iter().map(|failure| {
+        let blocks = format!("{}..{}", failure.first_block, failure.first_block + failure.blocks);
+        let workers = failure.workers.join(", ");
+        vec![failure.job.clone(), blocks, failure.attempts.to_string(), workers, failure.message.clone()]
+    });
+    format!("\n\n{}", table(&["failed for good", ">blocks", ">attempts", "workers", "the last said"], rows))
 }
 
 fn files(inputs: &[InputView]) -> String {
@@ -148,6 +163,7 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
     let rows = workers.iter().map(|worker| {
         let state = match (&worker.unfit, worker.connected) {
             (Some(reason), _) => format!("unfit: {reason}"),
+            (None, true) if worker.draining => "draining".into(),
             (None, true) => "connected".into(),
             (None, false) => "away".into(),
         };

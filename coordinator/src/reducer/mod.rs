@@ -3,6 +3,7 @@
 //! [`nads`] merges moments and computes eigenvectors; [`runs`] puts training runs in a row. Blocks the thread: it runs on a
 //! CPU pool, outside the desk's loop.
 
+pub mod manifest;
 mod nads;
 mod runs;
 #[cfg(test)]
@@ -12,10 +13,10 @@ pub use nads::{Nads, decompose};
 
 use crate::artifacts::{Held, Store, StoreError};
 use nadgrid_core::grid::Node;
-use nadgrid_core::ids::Digest;
-use nadgrid_core::scheduler::{ArtifactRef, JobResult};
-use nadgrid_core::spec::{JobShape, Payload, Spec};
+use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobResult, PartialBytes};
+use nadgrid_core::spec::{InputRef, JobShape, Payload, Spec};
 use nadgrid_core::tree::{Fold, TreeError, root};
+use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -49,11 +50,11 @@ pub enum ReduceError {
 pub fn reduce(
     spec: &Spec,
     job: &JobShape,
-    partials: &[(Node, Digest)],
+    contributions: &[Contribution],
     store: &Store,
     io: &Handle,
 ) -> Result<(JobResult, Vec<Held>), ReduceError> {
-    let partials = Partials { job, partials, store, io };
+    let partials = Partials { job, contributions, store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra } => runs::reduce(spec, &partials, extra)?,
@@ -65,16 +66,21 @@ pub fn reduce(
         artifacts.push(ArtifactRef { name, size, digest: held.digest() });
         stored.push(held);
     }
-    Ok((JobResult { digest, artifacts }, stored))
+    let manifest = manifest::to_bytes(contributions, job.grid.blocks());
+    let size = manifest.len() as u64;
+    let held = io.block_on(store.put(manifest))?;
+    let manifest = InputRef { size, digest: held.digest() };
+    stored.push(held);
+    Ok((JobResult { digest, artifacts, manifest: Some(manifest) }, stored))
 }
 
 /// Result files by their names.
 type Files = Vec<(String, Vec<u8>)>;
 
-/// The stored partials of a job, left to right.
+/// The partials of a job, left to right.
 struct Partials<'a> {
     job: &'a JobShape,
-    partials: &'a [(Node, Digest)],
+    contributions: &'a [Contribution],
     store: &'a Store,
     io: &'a Handle,
 }
@@ -90,10 +96,16 @@ impl Partials<'_> {
         let grid = self.job.grid;
         let total = grid.blocks();
         let mut fold = Fold::over_all(total, merge);
-        for &(node, digest) in self.partials {
+        for Contribution { node, partial, .. } in self.contributions {
+            let node = *node;
             let lost = |cause: String| ReduceError::Partial { node, cause };
-            let bytes = self.io.block_on(self.store.get(digest));
-            let bytes = bytes.map_err(|e| if e.is_loss() { lost(e.to_string()) } else { e.into() })?;
+            let bytes = match &partial.bytes {
+                PartialBytes::Inline(bytes) => Cow::Borrowed(&**bytes),
+                PartialBytes::Stored(digest) => {
+                    let bytes = self.io.block_on(self.store.get(*digest));
+                    Cow::Owned(bytes.map_err(|e| if e.is_loss() { lost(e.to_string()) } else { e.into() })?)
+                }
+            };
             let members = grid.members(node.blocks(total));
             fold.push(node, read(&bytes, members.end - members.start).map_err(|e| lost(e.to_string()))?)?;
         }

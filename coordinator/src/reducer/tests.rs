@@ -1,8 +1,10 @@
 //! Reductions of stored partials: the same whatever the cut, and damage is named.
 
 use super::*;
+use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::moments::Moments;
 use nadgrid_core::runs::{Outcome, to_bytes};
+use nadgrid_core::scheduler::Partial;
 use nadgrid_core::spec::Inputs;
 
 const SPEC: &str = "name = 't'\narchitectures = ['logreg']\ninput = { height = 1, width = 3 }\n\
@@ -22,15 +24,22 @@ impl Place {
         Self { spec: Spec::from_toml(SPEC).unwrap(), store, _folder: folder }
     }
 
-    async fn reduce(&self, job: usize, partials: &[(Node, Digest)]) -> Result<JobResult, ReduceError> {
+    async fn reduce(&self, job: usize, partials: &[Contribution]) -> Result<JobResult, ReduceError> {
         let (spec, store, partials) = (self.spec.clone(), self.store.clone(), partials.to_vec());
         let job = spec.jobs(&Inputs::new())[job].clone();
         let reduced = move || reduce(&spec, &job, &partials, &store, &Handle::current());
         tokio::task::spawn_blocking(reduced).await.unwrap().map(|(result, _)| result)
     }
 
-    async fn put(&self, node: Node, bytes: Vec<u8>) -> (Node, Digest) {
-        (node, self.store.put(bytes).await.unwrap().digest())
+    async fn put(&self, node: Node, bytes: Vec<u8>) -> Contribution {
+        let partial = Partial::stored(self.store.put(bytes).await.unwrap().digest());
+        Contribution { node, partial, worker: WorkerId::new("w") }
+    }
+
+    fn inline(node: Node, bytes: Vec<u8>) -> Contribution {
+        let content = Digest::of(&bytes);
+        let partial = Partial { bytes: PartialBytes::Inline(bytes.into()), content };
+        Contribution { node, partial, worker: WorkerId::new("w") }
     }
 }
 
@@ -51,7 +60,8 @@ async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     );
     assert_eq!(place.reduce(0, &partials).await.unwrap(), result);
     assert!(matches!(place.reduce(0, &partials[..2]).await, Err(ReduceError::Tree(_))));
-    assert!(place.store.removal().remove(partials[1].1).await.unwrap());
+    let lost = partials[1].partial.blob().unwrap();
+    assert!(place.store.removal().remove(lost).await.unwrap());
     let error = place.reduce(0, &partials).await.unwrap_err();
     assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
 }
@@ -67,8 +77,12 @@ async fn runs_are_a_table_whatever_the_cut() {
     let node = |level, index| Node { level, index };
     let halves = [place.put(node(1, 0), bytes(&runs[..2])).await, place.put(node(1, 1), bytes(&runs[2..])).await];
     let whole = [place.put(node(2, 0), bytes(&runs)).await];
+    let inline = [Place::inline(node(1, 0), bytes(&runs[..2])), Place::inline(node(1, 1), bytes(&runs[2..]))];
     let result = place.reduce(1, &halves).await.unwrap();
-    assert_eq!(result, place.reduce(1, &whole).await.unwrap());
+    for other in [&whole[..], &inline[..]] {
+        let other = place.reduce(1, other).await.unwrap();
+        assert_eq!((&result.digest, &result.artifacts), (&other.digest, &other.artifacts));
+    }
     assert_eq!(result.artifacts[0].name, "directional/logreg.csv");
     let table = String::from_utf8(place.store.get(result.artifacts[0].digest).await.unwrap()).unwrap();
     let lines: Vec<_> = table.lines().collect();

@@ -100,6 +100,8 @@ async fn earlier_nads(desk: &Desk, field: &str, sweep: &str, architecture: &str)
         (Some(SweepState::Complete { .. }), Some(input)) => return Ok(input),
         (None, _) => "there is no such sweep".to_owned(),
         (Some(SweepState::Complete { .. }), None) => format!("that sweep has no NADs of {architecture}"),
+        (Some(SweepState::Incomplete { .. }), Some(input)) => return Ok(input),
+        (Some(SweepState::Incomplete { message }), None) => format!("that sweep is incomplete: {message}"),
         (Some(SweepState::Failed { message }), _) => format!("that sweep failed: {message}"),
         (Some(SweepState::Cancelled), _) => "that sweep was cancelled".to_owned(),
         (Some(_), _) => "that sweep is not complete yet".to_owned(),

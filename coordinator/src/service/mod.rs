@@ -3,6 +3,7 @@
 mod inputs;
 mod sweeps;
 mod upload;
+mod verify;
 mod workers;
 
 pub(crate) use sweeps::Sweeps;

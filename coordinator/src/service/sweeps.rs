@@ -1,14 +1,14 @@
 //! `SweepService`: what users ask.
 
-use super::{inputs, store_failed};
+use super::{inputs, store_failed, verify};
 use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
-use nadgrid_core::ids::SweepId;
+use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::plan::Plan;
-use nadgrid_core::scheduler::{Answer, Event};
+use nadgrid_core::scheduler::{Answer, Event, Scheduler, Share, Subject};
 use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::inputs_to_core;
@@ -43,7 +43,7 @@ fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
     inputs_to_core(inputs).map_err(|message| Reason::RequestInvalid.status(message))
 }
 
-fn unknown(sweep: &str) -> Status {
+pub(super) fn unknown(sweep: &str) -> Status {
     Reason::SweepUnknown.status(format!("there is no sweep {sweep:?}"))
 }
 
@@ -53,6 +53,28 @@ impl Sweeps {
         let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
         view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))
     }
+
+    async fn set_paused(&self, sweep_id: String, paused: bool) -> Result<Response<v1::Sweep>, Status> {
+        let id = SweepId::new(sweep_id);
+        let sweep = id.clone();
+        match self.desk.ask(move |request| Event::Pause { request, sweep, paused }).await? {
+            Answer::Done => self.view(&id).await.map(Response::new),
+            Answer::UnknownSweep => Err(unknown(id.as_str())),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// How a sweep shares the lanes; a weight of 0 stands for 1.
+fn share(priority: i32, weight: f64) -> Result<Share, Status> {
+    let weight = if weight == 0.0 { 1.0 } else { weight };
+    if !(-100..=100).contains(&priority) {
+        return Err(Reason::RequestInvalid.status(format!("priority = {priority}: from -100 to 100")));
+    }
+    if !(0.01..=100.0).contains(&weight) {
+        return Err(Reason::RequestInvalid.status(format!("weight = {weight}: from 0.01 to 100")));
+    }
+    Ok(Share { priority, weight })
 }
 
 #[tonic::async_trait]
@@ -74,12 +96,13 @@ impl SweepService for Sweeps {
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
-        let v1::SubmitRequest { spec, idempotency_key, inputs: given } = request.into_inner();
+        let v1::SubmitRequest { spec, idempotency_key, inputs: given, priority, weight } = request.into_inner();
         if idempotency_key.len() > MAX_KEY {
             let message =
                 format!("idempotency_key has {} bytes, at most {MAX_KEY} are accepted", idempotency_key.len());
             return Err(Reason::RequestInvalid.status(message));
         }
+        let share = share(priority, weight)?;
         let spec = Box::new(parse(&spec)?);
         let given = files(given)?;
         // What is found in the store is kept there until the journal names it.
@@ -88,7 +111,9 @@ impl SweepService for Sweeps {
         let inputs = inputs::resolve(&self.desk, &self.store, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
-        let answer = self.desk.ask(move |request| Event::Submit { request, id, key, spec, inputs }).await?;
+        let owner = String::new();
+        let answer =
+            self.desk.ask(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
                 info!(%sweep, name, created, "submitted");
@@ -98,8 +123,10 @@ impl SweepService for Sweeps {
                 let message = format!("the idempotency key belongs to sweep {sweep}, which has another spec");
                 Err(Reason::KeyTaken.status(message))
             }
-            Answer::TooManySweeps { limit } => {
-                Err(Reason::Full.status(format!("{limit} sweeps are open, no more are accepted until some have ended")))
+            Answer::TooManySweeps { limit, each } => {
+                let whose = if each { " of yours" } else { "" };
+                let message = format!("{limit} sweeps{whose} are open, no more are accepted until some have ended");
+                Err(Reason::Full.status(message))
             }
             other => Err(unexpected(&other)),
         }
@@ -141,10 +168,49 @@ impl SweepService for Sweeps {
         let id = SweepId::new(request.into_inner().sweep_id);
         let sweep = id.clone();
         match self.desk.ask(move |request| Event::Cancel { request, sweep }).await? {
-            Answer::Cancelled => self.view(&id).await.map(Response::new),
+            Answer::Done => self.view(&id).await.map(Response::new),
             Answer::UnknownSweep => Err(unknown(id.as_str())),
             other => Err(unexpected(&other)),
         }
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::Sweep>, Status> {
+        self.set_paused(request.into_inner().sweep_id, true).await
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeRequest>) -> Result<Response<v1::Sweep>, Status> {
+        self.set_paused(request.into_inner().sweep_id, false).await
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        let v1::ExplainRequest { sweep_id, job, block } = request.into_inner();
+        let subject = match (job.map(JobIndex), block) {
+            (None, None) => Subject::Sweep,
+            (Some(job), None) => Subject::Job(job),
+            (Some(job), Some(block)) => Subject::Block(job, block),
+            (None, Some(_)) => return Err(Reason::RequestInvalid.status("block: a block is one of a job; name it")),
+        };
+        let id = SweepId::new(sweep_id.as_str());
+        let ask = move |scheduler: &Scheduler, now| (scheduler.is_known(&id), scheduler.explain(&id, subject, now));
+        match self.desk.query(ask).await? {
+            (_, Some(explanation)) => Ok(Response::new(explanation.into())),
+            (false, None) => Err(unknown(&sweep_id)),
+            (true, None) => {
+                let message = format!("job = {job:?}, block = {block:?}: sweep {sweep_id} has no such job or block");
+                Err(Reason::RequestInvalid.status(message))
+            }
+        }
+    }
+
+    type VerifyStream = BoxStream<'static, Result<v1::VerifyResponse, Status>>;
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let stream = verify::start(&self.desk, &self.store, request.into_inner()).await?;
+        let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
+        let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
+        let checks = stream.map(|check| Some(Ok(check))).chain(stream::iter([None]));
+        let merged = stream::select(checks, stopped).take_while(|item| std::future::ready(item.is_some()));
+        Ok(Response::new(merged.filter_map(std::future::ready).boxed()))
     }
 
     type ReadArtifactStream = BoxStream<'static, Result<v1::ReadArtifactResponse, Status>>;
@@ -155,7 +221,7 @@ impl SweepService for Sweeps {
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let v1::ReadArtifactRequest { sweep_id, name } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
-        let found = self.desk.query(move |s, _| (s.sweep(&id).is_some(), s.artifact(&id, &asked).cloned())).await?;
+        let found = self.desk.query(move |s, _| (s.is_known(&id), s.artifact(&id, &asked).cloned())).await?;
         let artifact = match found {
             (false, _) => return Err(unknown(&sweep_id)),
             (true, None) => {
@@ -195,6 +261,6 @@ fn changes(receiver: watch::Receiver<Arc<v1::Sweep>>) -> impl Stream<Item = v1::
     })
 }
 
-fn unexpected(answer: &Answer) -> Status {
+pub(super) fn unexpected(answer: &Answer) -> Status {
     Reason::Internal.status(format!("an answer to another question: {answer:?}"))
 }

@@ -3,10 +3,9 @@
 use super::{next_message, store_failed};
 use crate::artifacts::Store;
 use crate::desk::Desk;
-use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
-use nadgrid_core::moments::Moments;
-use nadgrid_core::runs;
-use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardRef, Verdict};
+use crate::partial;
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
+use nadgrid_core::scheduler::{Answer, Event, Partial, PartialBytes, Scheduler, ShardRef, Verdict};
 use nadgrid_core::spec::Payload;
 use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::convert::worker_id;
@@ -35,10 +34,11 @@ pub(super) async fn receive(
     let wire = header.shard.clone().ok_or_else(|| Reason::RequestInvalid.status("header.shard is missing"))?;
     let Some(expected) = expected(desk, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
     let bytes = assemble(&header, expected.payload.bytes(expected.members), &mut parts).await?;
-    let bytes = validate(bytes, expected.payload, expected.members).await?;
+    let (bytes, content) = validate(bytes, expected.payload, expected.members).await?;
     // Held until the report is in the journal.
-    let partial = store.put(bytes).await.map_err(|error| store_failed(&error))?;
-    report(desk, worker, header, expected.shard, partial.digest()).await
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
+    report(desk, worker, header, expected.shard, partial).await
 }
 
 async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<Part>, Status> {
@@ -48,12 +48,13 @@ async fn next(parts: &mut Streaming<v1::UploadPartialRequest>) -> Result<Option<
 /// What to expect of this shard; `None` when its sweep is unknown or has ended.
 async fn expected(desk: &Desk, wire: v1::Shard) -> Result<Option<Expected>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
-        let (sweep, job) = (SweepId::new(wire.sweep_id.clone()), JobIndex(wire.job));
-        if !scheduler.is_open(&sweep) {
-            return Ok(None);
-        }
+        let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
+        let open = scheduler.is_open(&sweep);
         let node = scheduler.node(&sweep, job, wire.range());
         let shard = node.map(|node| ShardRef { sweep, job, node });
+        if !open && !shard.as_ref().is_some_and(|shard| scheduler.expects(shard)) {
+            return Ok(None);
+        }
         let found = shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.payload, n)));
         match found {
             Some((shard, payload, members)) => Ok(Some(Expected { shard, payload, members })),
@@ -93,13 +94,9 @@ async fn assemble(
 }
 
 /// Whether the numbers could be what the shard yields; off the event threads, since it reads all of them.
-async fn validate(bytes: Vec<u8>, payload: Payload, members: u64) -> Result<Vec<u8>, Status> {
-    let checked = tokio::task::spawn_blocking(move || match payload {
-        Payload::Moments { dimension, points } => {
-            Moments::from_bytes(&bytes, dimension, members * points).map(|_| bytes).map_err(|e| e.to_string())
-        }
-        Payload::Runs { extra } => runs::from_bytes(&bytes, members, extra).map(|_| bytes).map_err(|e| e.to_string()),
-    });
+async fn validate(bytes: Vec<u8>, payload: Payload, members: u64) -> Result<(Vec<u8>, Digest), Status> {
+    let checked =
+        tokio::task::spawn_blocking(move || partial::check(&bytes, payload, members).map(|content| (bytes, content)));
     let checked = checked.await.map_err(|e| Reason::Internal.status(e.to_string()))?;
     checked.map_err(|message| Reason::PayloadInvalid.status(message))
 }
@@ -109,12 +106,11 @@ async fn report(
     worker: WorkerId,
     header: v1::PartialHeader,
     shard: ShardRef,
-    partial: nadgrid_core::ids::Digest,
+    partial: Partial,
 ) -> Result<v1::Verdict, Status> {
     let class =
         header.numerics_class.ok_or_else(|| Reason::RequestInvalid.status("header.numerics_class is missing"))?;
-    let seconds = header.seconds;
-    let seconds = if seconds.is_finite() && seconds >= 0.0 { seconds } else { 0.0 };
+    let seconds = partial::seconds(header.seconds);
     let (reporter, reported, class) = (worker.clone(), shard.clone(), class.into());
     let answer = desk.ask(move |request| Event::Report { request, worker, shard, class, partial, seconds }).await?;
     debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");

@@ -5,10 +5,9 @@ use crate::artifacts::Store;
 use crate::desk::Desk;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use nadgrid_core::ids::Digest;
-use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
+use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::scheduler::{Event, ShardRef, WorkerProfile};
+use nadgrid_core::scheduler::WorkerProfile;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::convert::worker_id;
@@ -21,7 +20,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::warn;
 
 /// Messages to a worker that may wait to be read.
 const OUTBOX: usize = 4096;
@@ -54,7 +52,6 @@ impl WorkerService for Workers {
             _ => return Err(invalid("a session begins with a hello")),
         };
         let (worker, profile) = check(&hello)?;
-        let held = self.held(&hello.held).await?;
         let (outbox, inbox) = mpsc::channel(OUTBOX);
         let welcome = v1::Welcome {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -62,7 +59,7 @@ impl WorkerService for Workers {
         };
         let message = Some(v1::session_response::Message::Welcome(welcome));
         drop(outbox.try_send(v1::SessionResponse { message }));
-        let session = self.desk.attach(worker.clone(), profile, held, outbox).await?;
+        let session = self.desk.attach(worker.clone(), profile, hello.held, outbox).await?;
         tokio::spawn(self.clone().listen(worker, session, messages));
         let ended = self.stop.clone().cancelled_owned();
         Ok(Response::new(ReceiverStream::new(inbox).map(Ok).take_until(ended).boxed()))
@@ -93,62 +90,27 @@ impl WorkerService for Workers {
         let verdict = upload::receive(&self.desk, &self.store, request.into_inner()).await?;
         Ok(Response::new(v1::UploadPartialResponse { verdict: verdict.into() }))
     }
+
+    async fn upload_checkpoint(
+        &self,
+        _: Request<Streaming<v1::UploadCheckpointRequest>>,
+    ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
+        Err(Status::unimplemented("checkpoints are not taken yet"))
+    }
 }
 
 impl Workers {
-    /// The held shards that exist; others are none of the scheduler's business.
-    async fn held(&self, held: &[v1::Shard]) -> Result<Vec<ShardRef>, Status> {
-        let held = held.to_vec();
-        let to_core = move |scheduler: &nadgrid_core::scheduler::Scheduler| {
-            let known = held.iter().filter_map(|shard| {
-                let (sweep, job) = (SweepId::new(shard.sweep_id.clone()), JobIndex(shard.job));
-                let node = scheduler.node(&sweep, job, shard.range())?;
-                Some(ShardRef { sweep, job, node })
-            });
-            known.collect()
-        };
-        Ok(self.desk.query(move |scheduler, _| to_core(scheduler)).await?)
-    }
-
     /// Takes a session's messages until it ends.
     async fn listen(self, worker: WorkerId, session: u64, mut messages: Streaming<v1::SessionRequest>) {
         let mut drained = false;
         while let Some(Ok(v1::SessionRequest { message: Some(message) })) = messages.next().await {
-            if matches!(message, Message::Goodbye(_)) {
-                drained = true;
-                break;
-            }
-            let told = match self.event(&worker, message).await {
-                Ok(Some(event)) => self.desk.tell(event).await.is_ok(),
-                Ok(None) => true,
-                Err(_) => false,
-            };
-            if !told {
+            drained = matches!(message, Message::Goodbye(_));
+            let over = drained || matches!(message, Message::Hello(_));
+            if over || self.desk.message(worker.clone(), session, message).await.is_err() {
                 break;
             }
         }
         self.desk.detach(worker, session, drained).await;
-    }
-
-    async fn event(&self, worker: &WorkerId, message: Message) -> Result<Option<Event>, Status> {
-        let worker = worker.clone();
-        let (shard, make): (_, Box<dyn FnOnce(ShardRef) -> Event + Send>) = match message {
-            Message::Heartbeat(_) => return Ok(Some(Event::Alive { worker })),
-            Message::Progress(v1::Progress { shard, blocks_done }) => {
-                (shard, Box::new(move |shard| Event::Progress { worker, shard, blocks_done }))
-            }
-            Message::Computed(v1::Computed { shard }) => {
-                (shard, Box::new(move |shard| Event::Computed { worker, shard }))
-            }
-            Message::Failure(failure) => {
-                let (kind, message) = (failure.kind().to_core(), shorten(failure.message));
-                warn!(%worker, ?kind, message, "a shard failed");
-                (failure.shard, Box::new(move |shard| Event::Failed { worker, shard, kind, message }))
-            }
-            Message::Hello(_) | Message::Goodbye(_) => return Err(invalid("one hello, one goodbye")),
-        };
-        let shards = self.held(&shard.into_iter().collect::<Vec<_>>()).await?;
-        Ok(shards.into_iter().next().map(make))
     }
 }
 

@@ -1,105 +1,133 @@
-//! Giving shards to free lanes.
+//! Giving shards to free lanes: by priority, then to the sweep that has least for its weight, then to the oldest.
 
-use super::state::{Job, JobState, Lease, Sweep, SweepState, Worker};
-use super::{Action, Effects, Record, Scheduler, ShardRef};
+use super::Scheduler;
+use super::effect::{Action, Effects, Record};
+use super::event::{ShardRef, WorkerProfile};
+use super::state::{Job, JobState, Kind, Purpose, Sweep, SweepState, Worker};
 use crate::cost::Rates;
 use crate::grid::Node;
-use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::ids::{JobIndex, Time, WorkerId};
 
 impl Scheduler {
     /// Gives every free lane a shard, one lane per worker and turn, so that a small sweep spreads out.
     pub(super) fn assign(&mut self, now: Time, effects: &mut Effects) {
-        loop {
-            let free: Vec<WorkerId> = self
-                .workers
-                .iter()
-                .filter(|(_, worker)| self.has_free_lane(worker))
-                .map(|(id, _)| id.clone())
-                .collect();
-            let mut given = false;
-            for worker in free {
-                if let Some(shard) = self.choose(&worker, now) {
-                    self.lease(&worker, shard, now, effects);
-                    given = true;
-                }
-            }
-            if !given {
-                return;
-            }
+        if self.next_retry.is_some_and(|next| next <= now) {
+            self.next_retry = self.retry_after(now);
+            self.wake_all = true;
         }
+        if self.kinds_are_stale {
+            self.count_kinds();
+        }
+        let woken = std::mem::take(&mut self.woken);
+        let mut free: Vec<WorkerId> = match std::mem::take(&mut self.wake_all) {
+            true => self.idle.iter().cloned().collect(),
+            false => woken.into_iter().filter(|id| self.idle.contains(id)).collect(),
+        };
+        while !free.is_empty() && !(self.queue.is_empty() && self.verifications.is_empty()) {
+            free.retain(|worker| match self.choose(worker, now) {
+                Some((shard, purpose)) => {
+                    self.lease(worker, &shard, purpose, now, effects);
+                    self.idle.contains(worker)
+                }
+                None => false,
+            });
+        }
+        self.copy_stragglers(now, effects);
+        // Whoever was woken by a lease has been looked at.
+        self.woken.clear();
     }
 
-    fn has_free_lane(&self, worker: &Worker) -> bool {
-        let busy = worker.leases.iter().filter(|shard| self.leases.get(*shard).is_some_and(|l| !l.computed)).count();
-        is_fit(worker) && busy < worker.profile.lanes as usize
+    /// The first retry that is due after `now`.
+    fn retry_after(&self, now: Time) -> Option<Time> {
+        let open = self.open.iter().filter_map(|id| self.sweeps.get(id));
+        let due = open.flat_map(|s| &s.jobs).flat_map(|job| job.waiting.values()).map(|retry| retry.not_before);
+        due.filter(|at| *at > now).min()
     }
 
-    /// The next shard for a worker: of the oldest sweep that has one, a retry first.
-    fn choose(&self, id: &WorkerId, now: Time) -> Option<ShardRef> {
+    /// The next shard for a worker.
+    fn choose(&self, id: &WorkerId, now: Time) -> Option<(ShardRef, Purpose)> {
         let worker = self.workers.get(id)?;
-        self.open.iter().find_map(|sweep_id| {
+        if let Some((request, shard)) = self.choose_verification(worker) {
+            return Some((shard, Purpose::Verify(request)));
+        }
+        self.queue.values().find_map(|sweep_id| {
             let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile))?;
             sweep.jobs.iter().enumerate().find_map(|(index, job)| {
-                let node = if sweep.waits(job) { None } else { self.choose_in(sweep, job, id, now) }?;
-                Some(ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node })
+                let shard = |node| ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node };
+                if job.state != JobState::Computing || sweep.waits(job) {
+                    return None;
+                }
+                let retried = || self.choose_retry(job, id, &shard, now).map(|shard| (shard, Purpose::Compute));
+                let audited = || self.choose_audit(sweep, job, id).map(|node| (shard(node), Purpose::Audit));
+                let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (shard(node), Purpose::Compute));
+                retried().or_else(audited).or_else(fresh)
             })
         })
     }
 
-    fn choose_in(&self, sweep: &Sweep, job: &Job, id: &WorkerId, now: Time) -> Option<Node> {
-        if job.state != JobState::Computing {
-            return None;
-        }
-        let worker = self.workers.get(id)?;
-        let class = sweep.class_of(&worker.profile)?;
-        // A shard that failed here goes elsewhere while there is an elsewhere.
-        let could = |w: &Worker| is_fit(w) && sweep.class_of(&w.profile).as_ref() == Some(&class);
-        let others = self.workers.iter().any(|(other, w)| other != id && could(w));
-        let due = job.waiting.iter().find(|(_, retry)| retry.not_before <= now && !(others && retry.last == *id));
-        if let Some((node, _)) = due {
-            return Some(*node);
-        }
+    /// A shard whose wait is over. One that failed here goes elsewhere while there is an elsewhere.
+    fn choose_retry(&self, job: &Job, id: &WorkerId, shard: &dyn Fn(Node) -> ShardRef, now: Time) -> Option<ShardRef> {
+        let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| shard(retry.node));
+        let mut fitting = due.filter(|shard| {
+            let attempts = job.attempts.get(&shard.node).filter(|attempts| attempts.workers.contains_key(id));
+            attempts.is_none_or(|attempts| !self.has_others(shard, attempts))
+        });
+        fitting.next()
+    }
+
+    /// The first blocks that nobody has had, as many as suit the worker.
+    fn choose_fresh(&self, sweep: &Sweep, job: &Job, worker: &Worker) -> Option<Node> {
         let first = job.pending.first()?;
-        let lanes = self.workers.values().filter(|w| could(w)).map(|w| w.profile.lanes).sum();
+        let lanes = self.lanes_for(sweep);
         let limit = self.settings.sizing.limit(&job.shape, &worker.rates, job.pending.len(), lanes);
         Some(Node::first_of(&first, limit, job.total))
     }
 
-    fn lease(&mut self, id: &WorkerId, shard: ShardRef, now: Time, effects: &mut Effects) {
-        let (Some(worker), Some(sweep)) = (self.workers.get_mut(id), self.sweeps.get_mut(&shard.sweep)) else { return };
-        let Some(class) = sweep.class_of(&worker.profile) else { return };
-        if sweep.class.is_none() {
+    /// Lanes of the fit workers that could take a sweep's shards.
+    fn lanes_for(&self, sweep: &Sweep) -> u32 {
+        self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.lanes).sum()
+    }
+
+    fn count_kinds(&mut self) {
+        self.kinds_are_stale = false;
+        self.kinds.clear();
+        for worker in self.workers.values().filter(|worker| worker.is_fit()) {
+            let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
+            let alike = |kind: &&mut Kind| kind.profile.class == *class && kind.profile.precisions == *precisions;
+            match self.kinds.iter_mut().find(alike) {
+                Some(kind) => kind.lanes += lanes,
+                None => self.kinds.push(Kind { profile: worker.profile.clone(), lanes: *lanes }),
+            }
+        }
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        purpose: Purpose,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        let (Some(worker), Some(sweep)) = (self.workers.get(id), self.sweeps.get_mut(&shard.sweep)) else { return };
+        if sweep.class.is_none()
+            && let Some(class) = worker.profile.class_for(sweep.spec.precision)
+        {
             effects.records.push(Record::Started { sweep: shard.sweep.clone(), class: class.clone(), at: now });
             sweep.class = Some(class);
             sweep.started = Some(now);
             sweep.state = SweepState::Running;
         }
-        let job = &mut sweep.jobs[shard.job.0 as usize];
-        job.waiting.remove(&shard.node);
-        job.pending.remove(&shard.node.blocks(job.total));
-        worker.leases.insert(shard.clone());
-        self.leases.insert(shard.clone(), Lease { worker: id.clone(), blocks_done: 0, computed: false });
+        self.hold(id, shard, purpose, now);
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-        effects.actions.push(Action::Lease { worker: id.clone(), shard });
+        effects.actions.push(Action::Lease { worker: id.clone(), shard: shard.clone() });
     }
 
-    /// Connected workers that may take a sweep's shards.
-    pub(super) fn workers_for(&self, id: &SweepId) -> u32 {
-        let Some(sweep) = self.sweeps.get(id) else { return 0 };
-        let fit = |w: &&Worker| is_fit(w) && sweep.accepts(&w.profile);
-        self.workers.values().filter(fit).count() as u32
-    }
-
-    /// Lanes connected, workers connected, and the slowest known rates: what a plan is made from.
+    /// Lanes of all connected workers, their number, and the rates of the one that has measured most.
     pub fn workforce(&self) -> (u32, u32, Rates) {
-        let connected = || self.workers.values().filter(|w| is_fit(w));
-        let lanes = connected().map(|w| w.profile.lanes).sum();
-        let rates = connected().map(|w| w.rates.clone()).max_by_key(Rates::len).unwrap_or_default();
-        (lanes, connected().count() as u32, rates)
+        let fit = || self.workers.values().filter(|worker| worker.is_fit());
+        let lanes = fit().map(|worker| worker.profile.lanes).sum();
+        let rates = fit().map(|worker| &worker.rates).max_by_key(|rates| rates.len()).cloned().unwrap_or_default();
+        (lanes, fit().count() as u32, rates)
     }
-}
-
-/// Whether a worker can be given anything.
-fn is_fit(worker: &Worker) -> bool {
-    worker.connected && worker.unfit.is_none()
 }

@@ -1,44 +1,75 @@
-//! `handle`: what each event changes. Reports have a file of their own.
+//! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
 
-use super::state::{Lease, Retry, Sweep, SweepState, Worker, submission_digest};
-use super::{
-    Action, Answer, Effects, Event, FailureKind, Outcome, Record, RequestId, Scheduler, ShardRef, WorkerProfile,
-};
-use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use super::effect::{Action, Effects, Outcome, Record};
+use super::event::{Answer, Event, RequestId, ShardRef, Share};
+use super::state::{JobState, Sweep, SweepState, submission_digest};
+use super::{JobResult, Scheduler};
+use crate::grid::Node;
+use crate::ids::{Digest, JobIndex, SweepId, Time};
 use crate::spec::{Inputs, Spec};
+
+/// A new sweep, before it is known whether it is accepted.
+struct Submission {
+    id: SweepId,
+    owner: String,
+    key: Option<String>,
+    share: Share,
+    spec: Box<Spec>,
+    inputs: Inputs,
+}
 
 impl Scheduler {
     /// Applies one event. The records of the effects must be durable before any of its actions is done.
     pub fn handle(&mut self, event: Event, now: Time) -> Effects {
         let mut effects = Effects::default();
-        self.apply(event, now, &mut effects);
-        self.expire(now, &mut effects);
-        self.assign(now, &mut effects);
+        self.handle_into(event, now, &mut effects);
         effects
+    }
+
+    /// Applies one event; what it leads to comes behind what `effects` holds already.
+    pub fn handle_into(&mut self, event: Event, now: Time, effects: &mut Effects) {
+        // A clock that was set back must not bring expired leases to life.
+        self.now = self.now.max(now);
+        let now = self.now;
+        self.apply(event, now, effects);
+        self.expire(now, effects);
+        self.assign(now, effects);
     }
 
     fn apply(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
-            Event::Submit { request, id, key, spec, inputs } => {
-                self.submit(request, id, key, (spec, inputs), now, effects)
+            Event::Submit { request, id, owner, key, share, spec, inputs } => {
+                let answer = self.submit(Submission { id, owner, key, share, spec, inputs }, now, effects);
+                effects.actions.push(Action::Answer { request, answer });
             }
             Event::Cancel { request, sweep } => self.cancel(request, &sweep, now, effects),
+            Event::Pause { request, sweep, paused } => self.pause(request, &sweep, paused, effects),
+            Event::Verify { request, claims } => self.verify(request, claims, effects),
+            Event::EndVerify { verification } => self.end_verify(verification, effects),
             Event::Join { worker, profile, held } => self.join(worker, profile, held, now, effects),
             Event::Alive { worker } => self.seen(&worker, now),
+            Event::Draining { worker } => self.draining(&worker, now),
             Event::Progress { worker, shard, blocks_done } => self.progress(&worker, &shard, blocks_done, now, effects),
+            Event::Checkpointed { request, worker, shard, checkpoint } => {
+                self.seen(&worker, now);
+                let wanted = self.checkpointed(&worker, &shard, checkpoint, effects);
+                effects.actions.push(Action::Answer { request, answer: Answer::Wanted(wanted) });
+            }
             Event::Computed { worker, shard } => self.computed(&worker, &shard, now),
             Event::Report { request, worker, shard, class, partial, seconds } => {
                 self.seen(&worker, now);
-                let verdict = self.report(&worker, &shard, &class, partial, seconds, effects);
+                let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
             }
             Event::Failed { worker, shard, kind, message } => {
                 self.failed(&worker, &shard, kind, &message, now, effects)
             }
-            Event::Leave { worker, drained } => self.leave(&worker, drained, effects),
-            Event::Reduced { sweep, job, result } => self.reduced(&sweep, job, result, now, effects),
-            Event::ReduceFailed { sweep, job, damaged, message } => {
-                self.reduce_failed(&sweep, job, &damaged, message, now, effects);
+            Event::Leave { worker, drained } => self.leave(&worker, drained, now, effects),
+            Event::Reduced { sweep, job, generation, result } => {
+                self.reduced(&sweep, (job, generation), result, now, effects);
+            }
+            Event::ReduceFailed { sweep, job, generation, damaged, message } => {
+                self.reduce_failed(&sweep, (job, generation), &damaged, message, now, effects);
             }
             Event::Tick => {}
         }
@@ -46,61 +77,50 @@ impl Scheduler {
 
     /// When [`Event::Tick`] is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        let ttl = self.settings.lease_ttl_ms;
-        let leases =
-            self.workers.values().filter(|w| w.connected || !w.leases.is_empty()).map(|w| w.last_seen.plus(ttl));
-        let open = self.open.iter().filter_map(|id| self.sweeps.get(id));
-        let retries = open.flat_map(|s| &s.jobs).flat_map(|job| job.waiting.values()).map(|retry| retry.not_before);
-        leases.chain(retries).min()
+        [self.next_expiry, self.next_retry, self.next_copies()].into_iter().flatten().min()
     }
 
-    fn submit(
-        &mut self,
-        request: RequestId,
-        id: SweepId,
-        key: Option<String>,
-        (spec, inputs): (Box<Spec>, Inputs),
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        let known = key.as_ref().and_then(|key| self.keys.get(key));
-        let answer = match known.and_then(|id| self.sweeps.get_key_value(id)) {
-            Some((sweep, held)) if held.digest == submission_digest(&spec, &inputs) => {
-                Answer::Submitted { sweep: sweep.clone(), created: false }
-            }
-            Some((sweep, _)) => Answer::KeyTaken { sweep: sweep.clone() },
-            None if self.open.len() >= self.settings.most_open_sweeps => {
-                Answer::TooManySweeps { limit: self.settings.most_open_sweeps }
-            }
-            None => {
-                effects.records.push(Record::Submitted {
-                    sweep: id.clone(),
-                    key: key.clone(),
-                    spec: spec.clone(),
-                    inputs: inputs.clone(),
-                    at: now,
-                });
-                self.insert_sweep(id.clone(), key, (spec, inputs), now);
-                effects.actions.push(Action::Changed { sweep: id.clone() });
-                Answer::Submitted { sweep: id, created: true }
-            }
-        };
-        effects.actions.push(Action::Answer { request, answer });
-    }
-
-    pub(super) fn insert_sweep(
-        &mut self,
-        id: SweepId,
-        key: Option<String>,
-        (spec, inputs): (Box<Spec>, Inputs),
-        now: Time,
-    ) {
-        if let Some(key) = key {
-            self.keys.insert(key, id.clone());
+    fn submit(&mut self, new: Submission, now: Time, effects: &mut Effects) -> Answer {
+        let known = new.key.as_ref().and_then(|key| self.keys.get(&(new.owner.clone(), key.clone())));
+        if let Some((sweep, held)) = known.and_then(|id| self.sweeps.get_key_value(id)) {
+            return match held.digest == submission_digest(&new.spec, &new.inputs) {
+                true => Answer::Submitted { sweep: sweep.clone(), created: false },
+                false => Answer::KeyTaken { sweep: sweep.clone() },
+            };
         }
-        self.submissions += 1;
-        self.sweeps.insert(id.clone(), Sweep::new(spec, inputs, self.submissions, now));
-        self.open.push(id);
+        if self.open.len() >= self.settings.most_open_sweeps {
+            return Answer::TooManySweeps { limit: self.settings.most_open_sweeps, each: false };
+        }
+        let own = self.open.iter().filter_map(|id| self.sweeps.get(id)).filter(|sweep| sweep.owner == new.owner);
+        if own.count() >= self.settings.most_open_sweeps_each {
+            return Answer::TooManySweeps { limit: self.settings.most_open_sweeps_each, each: true };
+        }
+        let Submission { id, owner, key, share, spec, inputs } = new;
+        let number = self.submissions + 1;
+        effects.records.push(Record::Submitted {
+            sweep: id.clone(),
+            number,
+            owner: owner.clone(),
+            key: key.clone(),
+            share,
+            spec: spec.clone(),
+            inputs: inputs.clone(),
+            at: now,
+        });
+        self.insert_sweep(id.clone(), Sweep::new((owner, key, share), (spec, inputs), number, now));
+        effects.actions.push(Action::Changed { sweep: id.clone() });
+        Answer::Submitted { sweep: id, created: true }
+    }
+
+    pub(super) fn insert_sweep(&mut self, id: SweepId, sweep: Sweep) {
+        if let Some(key) = &sweep.key {
+            self.keys.insert((sweep.owner.clone(), key.clone()), id.clone());
+        }
+        self.submissions = self.submissions.max(sweep.number);
+        self.sweeps.insert(id.clone(), sweep);
+        self.open.insert(id.clone());
+        self.wake_all = true;
+        self.requeue(&id);
     }
 
     fn cancel(&mut self, request: RequestId, id: &SweepId, now: Time, effects: &mut Effects) {
@@ -110,7 +130,24 @@ impl Scheduler {
                 if !sweep.state.has_ended() {
                     self.end(id, Outcome::Cancelled, now, effects);
                 }
-                Answer::Cancelled
+                Answer::Done
+            }
+        };
+        effects.actions.push(Action::Answer { request, answer });
+    }
+
+    fn pause(&mut self, request: RequestId, id: &SweepId, paused: bool, effects: &mut Effects) {
+        let answer = match self.sweeps.get_mut(id) {
+            None => Answer::UnknownSweep,
+            Some(sweep) => {
+                if !sweep.state.has_ended() && sweep.paused != paused {
+                    sweep.paused = paused;
+                    self.wake_all = true;
+                    effects.records.push(Record::Paused { sweep: id.clone(), paused });
+                    effects.actions.push(Action::Changed { sweep: id.clone() });
+                    self.requeue(id);
+                }
+                Answer::Done
             }
         };
         effects.actions.push(Action::Answer { request, answer });
@@ -119,249 +156,207 @@ impl Scheduler {
     /// Ends a sweep: its leases are revoked, its partials not needed any more.
     pub(super) fn end(&mut self, id: &SweepId, outcome: Outcome, now: Time, effects: &mut Effects) {
         effects.records.push(Record::Ended { sweep: id.clone(), outcome: outcome.clone(), at: now });
-        let leased: Vec<ShardRef> = self.leases.keys().filter(|shard| shard.sweep == *id).cloned().collect();
-        for shard in leased {
-            self.revoke(&shard, "the sweep has ended", effects);
+        for (worker, shard) in self.holders_of(id) {
+            self.revoke(&worker, &shard, "the sweep has ended", effects);
         }
-        let partials = self.close(id, outcome, now);
-        effects.actions.push(Action::Discard { partials });
+        let blobs = self.close(id, outcome, now);
+        effects.actions.push(Action::Discard { blobs });
         effects.actions.push(Action::Changed { sweep: id.clone() });
+        self.forget_oldest(effects);
     }
 
-    /// Marks a sweep as ended; returns its partials and input files, which it does not need any more.
-    pub(super) fn close(&mut self, id: &SweepId, outcome: Outcome, now: Time) -> Vec<crate::ids::Digest> {
-        self.open.retain(|open| open != id);
+    /// Who computes what for a sweep.
+    pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(crate::ids::WorkerId, ShardRef)> {
+        let Some(sweep) = self.sweeps.get(id) else { return Vec::new() };
+        let mut held = Vec::new();
+        for (index, job) in sweep.jobs.iter().enumerate() {
+            let shard = |node| ShardRef { sweep: id.clone(), job: JobIndex(index as u32), node };
+            for lease in job.leased.values() {
+                held.extend(lease.holders.iter().map(|holder| (holder.worker.clone(), shard(lease.node))));
+            }
+            for audit in job.audits.values() {
+                held.extend(audit.holder.iter().map(|worker| (worker.clone(), shard(audit.node))));
+            }
+        }
+        held
+    }
+
+    /// Marks a sweep as ended; returns the blobs that it does not need any more.
+    pub(super) fn close(&mut self, id: &SweepId, outcome: Outcome, now: Time) -> Vec<Digest> {
+        self.open.remove(id);
         let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
         sweep.ended = Some(now);
         sweep.state = match outcome {
             Outcome::Complete { digest } => SweepState::Complete { digest },
+            Outcome::Incomplete { message } => SweepState::Incomplete { message },
             Outcome::Failed { message } => SweepState::Failed { message },
             Outcome::Cancelled => SweepState::Cancelled,
         };
-        let mut partials: Vec<_> = sweep.inputs.values().map(|input| input.digest).collect();
-        for job in &mut sweep.jobs {
-            partials.extend(std::mem::take(&mut job.committed).into_values().map(|(_, digest)| digest));
-            job.pending = super::ranges::Ranges::default();
-            job.waiting.clear();
-            job.attempts.clear();
-        }
-        partials
+        self.ended.insert(sweep.number, id.clone());
+        let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
+        self.requeue(id);
+        blobs
     }
 
-    /// Takes a lease away and says so to its worker.
-    pub(super) fn revoke(&mut self, shard: &ShardRef, reason: &'static str, effects: &mut Effects) -> Option<Lease> {
-        let lease = self.leases.remove(shard)?;
-        if let Some(worker) = self.workers.get_mut(&lease.worker) {
-            worker.leases.remove(shard);
-            if worker.connected {
-                effects.actions.push(Action::Revoke { worker: lease.worker.clone(), shard: shard.clone(), reason });
+    /// Forgets ended sweeps beyond the number that is kept.
+    pub(super) fn forget_oldest(&mut self, effects: &mut Effects) {
+        while self.ended.len() > self.settings.most_ended_sweeps {
+            let Some((_, id)) = self.ended.pop_first() else { return };
+            effects.records.push(Record::Forgotten { sweep: id.clone() });
+            let blobs = self.forget(&id);
+            effects.actions.push(Action::Discard { blobs });
+        }
+    }
+
+    /// Forgets an ended sweep; returns the blobs that it had.
+    pub(super) fn forget(&mut self, id: &SweepId) -> Vec<Digest> {
+        let Some(sweep) = self.sweeps.remove(id) else { return Vec::new() };
+        self.ended.remove(&sweep.number);
+        if let Some(key) = &sweep.key {
+            self.keys.remove(&(sweep.owner.clone(), key.clone()));
+        }
+        sweep.kept_blobs().collect()
+    }
+
+    /// Puts a sweep where it belongs in the queue.
+    pub(super) fn requeue(&mut self, id: &SweepId) {
+        let Some(sweep) = self.sweeps.get_mut(id) else { return };
+        let due = sweep.due_place();
+        if due == sweep.place {
+            return;
+        }
+        if let Some(place) = std::mem::replace(&mut sweep.place, due) {
+            self.queue.remove(&place);
+        }
+        if let Some(place) = due {
+            self.queue.insert(place, id.clone());
+        }
+    }
+
+    pub(super) fn job_mut(&mut self, shard: &ShardRef) -> Option<&mut super::state::Job> {
+        self.sweeps.get_mut(&shard.sweep)?.jobs.get_mut(shard.job.0 as usize)
+    }
+
+    pub(super) fn job(&self, shard: &ShardRef) -> Option<&super::state::Job> {
+        self.sweeps.get(&shard.sweep)?.job(shard.job)
+    }
+
+    /// When every block of a job is committed, its reduction is due; when the rest is quarantined, the job is over. When all
+    /// jobs are over, so is the sweep.
+    pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
+        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
+        if job.state == JobState::Incomplete && job.blocks_quarantined == 0 {
+            job.state = JobState::Computing;
+        }
+        if job.state == JobState::Computing && job.tally.blocks + job.blocks_quarantined == job.total {
+            if job.blocks_quarantined > 0 {
+                job.state = JobState::Incomplete;
+            } else if job.audits.is_empty() {
+                job.state = JobState::Reducing;
+                job.generation += 1;
+                let partials = job.committed.values().cloned().collect();
+                let generation = job.generation;
+                effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, partials });
             }
         }
-        Some(lease)
+        self.requeue(id);
+        self.end_if_over(id, now, effects);
     }
 
-    fn join(&mut self, id: WorkerId, profile: WorkerProfile, held: Vec<ShardRef>, now: Time, effects: &mut Effects) {
-        let fresh = || Worker {
-            profile: profile.clone(),
-            last_seen: now,
-            connected: true,
-            unfit: None,
-            leases: Default::default(),
-            rates: Default::default(),
-        };
-        let worker = self.workers.entry(id.clone()).or_insert_with(fresh);
-        (worker.connected, worker.last_seen, worker.profile) = (true, now, profile);
-        // What it held before and does not name now, it has lost.
-        let lost: Vec<ShardRef> = worker.leases.iter().filter(|shard| !held.contains(shard)).cloned().collect();
-        for shard in lost {
-            self.lose(&shard, now, effects);
-        }
-        for shard in held {
-            if !self.adopt(&id, &shard) {
-                let reason = "the shard is in other hands or not wanted";
-                effects.actions.push(Action::Revoke { worker: id.clone(), shard, reason });
-            }
+    fn end_if_over(&mut self, id: &SweepId, now: Time, effects: &mut Effects) {
+        let Some(sweep) = self.sweeps.get(id).filter(|sweep| !sweep.state.has_ended()) else { return };
+        if sweep.jobs.iter().all(|job| job.state == JobState::Complete) {
+            let digest = Self::result_digest(sweep);
+            self.end(id, Outcome::Complete { digest }, now, effects);
+        } else if sweep.jobs.iter().all(|job| sweep.is_over(job)) {
+            let message = sweep.what_failed();
+            self.end(id, Outcome::Incomplete { message }, now, effects);
         }
     }
 
-    /// Lets a worker keep a shard that it holds from an earlier session, if nobody else has any of it.
-    fn adopt(&mut self, id: &WorkerId, shard: &ShardRef) -> bool {
-        if let Some(lease) = self.leases.get(shard) {
-            return lease.worker == *id;
-        }
-        let Some(worker) = self.workers.get_mut(id) else { return false };
-        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return false };
-        if sweep.state.has_ended() || sweep.class.is_none() || !sweep.accepts(&worker.profile) {
-            return false;
-        }
-        let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) else { return false };
-        let blocks = shard.node.blocks(job.total);
-        if blocks.is_empty() || (job.waiting.remove(&shard.node).is_none() && !job.pending.contains_all(&blocks)) {
-            return false;
-        }
-        job.pending.remove(&blocks);
-        worker.leases.insert(shard.clone());
-        self.leases.insert(shard.clone(), Lease { worker: id.clone(), blocks_done: 0, computed: false });
-        true
-    }
-
-    fn seen(&mut self, id: &WorkerId, now: Time) {
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.last_seen = worker.last_seen.max(now);
-        }
-    }
-
-    fn progress(&mut self, id: &WorkerId, shard: &ShardRef, blocks_done: u64, now: Time, effects: &mut Effects) {
-        self.seen(id, now);
-        let Some(lease) = self.leases.get_mut(shard).filter(|lease| lease.worker == *id) else { return };
-        let Some(job) = self.sweeps.get(&shard.sweep).and_then(|s| s.jobs.get(shard.job.0 as usize)) else { return };
-        let blocks = shard.node.blocks(job.total);
-        lease.blocks_done = lease.blocks_done.max(blocks_done.min(blocks.end - blocks.start));
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-    }
-
-    fn computed(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) {
-        self.seen(id, now);
-        if let Some(lease) = self.leases.get_mut(shard).filter(|lease| lease.worker == *id) {
-            lease.computed = true;
-        }
-    }
-
-    fn failed(
+    fn reduced(
         &mut self,
-        id: &WorkerId,
-        shard: &ShardRef,
-        kind: FailureKind,
-        message: &str,
+        id: &SweepId,
+        (index, generation): (JobIndex, u64),
+        result: JobResult,
         now: Time,
         effects: &mut Effects,
     ) {
-        self.seen(id, now);
-        if self.leases.get(shard).is_none_or(|lease| lease.worker != *id) {
-            return;
-        }
-        match kind {
-            FailureKind::Spec => {
-                let outcome = Outcome::Failed { message: message.to_owned() };
-                self.end(&shard.sweep, outcome, now, effects);
-            }
-            FailureKind::Unfit => {
-                self.release(shard, effects);
-                if let Some(worker) = self.workers.get_mut(id) {
-                    worker.unfit = Some(message.to_owned());
-                }
-            }
-            FailureKind::Task | FailureKind::Transient => self.retry(shard, message, now, effects),
-        }
-    }
-
-    fn leave(&mut self, id: &WorkerId, drained: bool, effects: &mut Effects) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        // After a broken connection the leases stay until they expire: the worker may come back with its work.
-        worker.connected = false;
-        if drained {
-            for shard in std::mem::take(&mut worker.leases) {
-                self.release(&shard, effects);
-            }
-            self.workers.remove(id);
-        }
-    }
-
-    /// Gives a lease's blocks back as they were: nothing went wrong with them.
-    fn release(&mut self, shard: &ShardRef, effects: &mut Effects) {
-        let Some(lease) = self.leases.remove(shard) else { return };
-        if let Some(worker) = self.workers.get_mut(&lease.worker) {
-            worker.leases.remove(shard);
-        }
-        if let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) {
-            job.pending.insert(shard.node.blocks(job.total));
-        }
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-    }
-
-    /// Workers that were not heard for too long lose what they hold, and are forgotten.
-    fn expire(&mut self, now: Time, effects: &mut Effects) {
-        let ttl = self.settings.lease_ttl_ms;
-        let silent: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, w)| w.last_seen.plus(ttl) <= now).map(|(id, _)| id.clone()).collect();
-        for id in silent {
-            let leases = self.workers.get(&id).map(|w| w.leases.clone()).unwrap_or_default();
-            for shard in leases {
-                self.lose(&shard, now, effects);
-            }
-            if self.workers.remove(&id).is_some_and(|worker| worker.connected) {
-                // It may only have been stopped for a while: a new session makes it known again.
-                effects.actions.push(Action::Disconnect { worker: id });
-            }
-        }
-    }
-
-    fn lose(&mut self, shard: &ShardRef, now: Time, effects: &mut Effects) {
-        self.retry(shard, "the worker was lost", now, effects);
-    }
-
-    /// Queues a shard for another attempt, or fails its sweep when it has had too many.
-    fn retry(&mut self, shard: &ShardRef, cause: &str, now: Time, effects: &mut Effects) {
-        let Some(lease) = self.leases.remove(shard) else { return };
-        if let Some(worker) = self.workers.get_mut(&lease.worker) {
-            worker.leases.remove(shard);
-        }
-        let settings = self.settings;
-        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return };
-        let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) else { return };
-        let attempts = job.attempts.entry(shard.node).or_insert(0);
-        *attempts += 1;
-        job.retries += 1;
-        let wait = settings.retry_wait_ms << (*attempts - 1).min(6);
-        let exhausted = *attempts >= settings.most_attempts;
-        let message = format!(
-            "blocks {:?} of {} failed {attempts} times, last: {cause}",
-            shard.node.blocks(job.total),
-            job.shape.name()
-        );
-        job.waiting.insert(shard.node, Retry { not_before: now.plus(wait), last: lease.worker });
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-        if exhausted {
-            self.end(&shard.sweep, Outcome::Failed { message }, now, effects);
-        }
-    }
-
-    fn reduced(&mut self, id: &SweepId, index: JobIndex, result: super::JobResult, now: Time, effects: &mut Effects) {
         let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
         let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
-        if job.state != super::JobState::Reducing {
+        if job.state != JobState::Reducing || job.generation != generation {
             return;
         }
         effects.records.push(Record::Reduced { sweep: id.clone(), job: index, result: result.clone() });
-        job.state = super::JobState::Complete;
+        job.state = JobState::Complete;
         job.result = Some(result);
+        // Others may have waited for it.
+        self.wake_all = true;
         effects.actions.push(Action::Changed { sweep: id.clone() });
-        if sweep.jobs.iter().all(|job| job.state == super::JobState::Complete) {
-            let digest = Self::result_digest(sweep);
-            self.end(id, Outcome::Complete { digest }, now, effects);
-        }
+        self.settle(id, index, now, effects);
     }
 
     fn reduce_failed(
         &mut self,
         id: &SweepId,
-        index: JobIndex,
-        damaged: &[crate::grid::Node],
+        (index, generation): (JobIndex, u64),
+        damaged: &[Node],
         message: String,
         now: Time,
         effects: &mut Effects,
     ) {
         let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
         let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
+        if job.state != JobState::Reducing || job.generation != generation {
+            return;
+        }
         if damaged.is_empty() {
             return self.end(id, Outcome::Failed { message }, now, effects);
         }
         for &node in damaged {
-            let shard = ShardRef { sweep: id.clone(), job: index, node };
-            job.withdraw(node);
-            job.retries += 1;
-            effects.records.push(Record::Withdrawn { shard });
+            if job.withdraw(node) {
+                job.tally.retries += 1;
+                let shard = ShardRef { sweep: id.clone(), job: index, node };
+                effects.records.push(Record::Withdrawn { shard });
+            }
         }
+        self.wake_all = true;
+        self.requeue(id);
         effects.actions.push(Action::Changed { sweep: id.clone() });
+    }
+}
+
+impl Sweep {
+    /// Whether nothing more will come of a job.
+    pub(super) fn is_over(&self, job: &super::state::Job) -> bool {
+        let over = |job: &super::state::Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
+        over(job) || self.needed(job).is_some_and(|needed| needed.state == JobState::Incomplete)
+    }
+
+    /// The failures of an incomplete sweep in one line.
+    fn what_failed(&self) -> String {
+        let count = self.failures().count();
+        let Some(first) = self.failures().next() else { return "a job that others need is incomplete".to_owned() };
+        let job = self.job(first.job).map_or("", |job| job.name.as_str());
+        let shards = if count == 1 { "1 shard".to_owned() } else { format!("{count} shards") };
+        format!("{shards} failed for good; {}", first.in_words(job))
+    }
+
+    /// Blobs that are kept as long as the sweep is: files, results, and what verifying needs.
+    pub(super) fn kept_blobs(&self) -> impl Iterator<Item = Digest> {
+        let results = self.jobs.iter().filter_map(|job| job.result.as_ref());
+        let results = results.flat_map(|result| {
+            result.artifacts.iter().map(|a| a.digest).chain(result.manifest.iter().map(|manifest| manifest.digest))
+        });
+        self.inputs.values().map(|input| input.digest).chain(results)
+    }
+}
+
+impl super::ShardFailure {
+    /// One line: what failed where, how often, and why.
+    pub fn in_words(&self, job: &str) -> String {
+        let Self { blocks, attempts, workers, message, .. } = self;
+        let on = if workers.is_empty() { String::new() } else { format!(" on {}", workers.join(", ")) };
+        format!("blocks {}..{} of {job} after {attempts} attempts{on}: {message}", blocks.start, blocks.end)
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Disjoint, non-adjacent, non-empty ranges by their start.
+/// Disjoint, non-adjacent, non-empty ranges: their ends by their starts, and how many blocks they hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges(BTreeMap<u64, u64>);
+pub(super) struct Ranges(BTreeMap<u64, u64>, u64);
 
 impl Ranges {
     pub(super) fn of(range: Range<u64>) -> Self {
@@ -21,7 +21,11 @@ impl Ranges {
 
     /// Blocks in the set.
     pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|(start, end)| end - start).sum()
+        self.1
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn contains_all(&self, range: &Range<u64>) -> bool {
@@ -34,6 +38,7 @@ impl Ranges {
             return;
         }
         debug_assert!(!self.overlaps(&range), "{range:?} is in {self:?}");
+        self.1 += range.end - range.start;
         let (mut start, mut end) = (range.start, range.end);
         if let Some((&before, &until)) = self.0.range(..start).next_back()
             && until == start
@@ -54,6 +59,7 @@ impl Ranges {
         }
         let before = self.0.range(..range.start).next_back().map(|(&s, &e)| (s, e));
         if let Some((start, end)) = before.filter(|(_, end)| *end > range.start) {
+            self.1 -= end.min(range.end) - range.start;
             self.0.insert(start, range.start);
             if end > range.end {
                 self.0.insert(range.end, end);
@@ -62,6 +68,7 @@ impl Ranges {
         let inside: Vec<(u64, u64)> = self.0.range(range.clone()).map(|(&s, &e)| (s, e)).collect();
         for (start, end) in inside {
             self.0.remove(&start);
+            self.1 -= end.min(range.end) - start;
             if end > range.end {
                 self.0.insert(range.end, end);
             }

@@ -1,14 +1,19 @@
-//! The state after a restart: the journal's records in order, then what is due.
+//! The state after a restart: the journal's records in order, then what is due. A snapshot is a shorter list of records.
 
-use super::state::{JobState, SweepState};
-use super::{Effects, Record, Scheduler};
+use super::effect::{ArtifactRef, Effects, Record};
+use super::event::ShardRef;
+use super::state::{Job, JobState, Sweep, SweepState};
+use super::{Outcome, Scheduler};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 
 impl Scheduler {
     /// Applies a record of the journal. Records come in the order in which they were written, before any event.
     pub fn replay(&mut self, record: Record) {
         match record {
-            Record::Submitted { sweep, key, spec, inputs, at } => self.insert_sweep(sweep, key, (spec, inputs), at),
+            Record::Submitted { sweep, number, owner, key, share, spec, inputs, at } => {
+                let number = if number == 0 { self.submissions + 1 } else { number };
+                self.insert_sweep(sweep, Sweep::new((owner, key, share), (spec, inputs), number, at));
+            }
             Record::Started { sweep, class, at } => {
                 if let Some(sweep) = self.sweeps.get_mut(&sweep) {
                     sweep.class = Some(class);
@@ -16,57 +21,182 @@ impl Scheduler {
                     sweep.state = SweepState::Running;
                 }
             }
-            Record::Committed { shard, partial, seconds } => {
-                if let Some(job) = self.job_mut(&shard.sweep, shard.job) {
-                    job.commit(shard.node, partial, seconds);
+            Record::Paused { sweep, paused } => {
+                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
+                    sweep.paused = paused;
+                }
+            }
+            Record::Committed { shard, partial, seconds, worker } => {
+                if let Some(job) = self.job_mut(&shard) {
+                    let contribution = super::Contribution { node: shard.node, partial, worker };
+                    job.clear_way(&job.blocks(shard.node));
+                    job.commit(contribution, seconds);
+                    self.audit_if_drawn(&shard);
+                }
+            }
+            Record::Audited { shard } => {
+                if let Some(job) = self.job_mut(&shard) {
+                    let start = job.blocks(shard.node).start;
+                    job.tally.audits += u64::from(job.audits.remove(&start).is_some());
                 }
             }
             Record::Withdrawn { shard } => {
-                if let Some(job) = self.job_mut(&shard.sweep, shard.job) {
+                if let Some(job) = self.job_mut(&shard) {
                     job.withdraw(shard.node);
                 }
             }
+            Record::Checkpointed { shard, checkpoint } => {
+                if let Some(job) = self.job_mut(&shard) {
+                    job.checkpoints.insert(shard.node, checkpoint);
+                }
+            }
+            Record::Quarantined { sweep, failure } => {
+                let shard = ShardRef { sweep, job: failure.job, node: failure.node };
+                if let Some(job) = self.job_mut(&shard) {
+                    job.quarantine(failure);
+                }
+            }
             Record::Reduced { sweep, job, result } => {
-                if let Some(job) = self.job_mut(&sweep, job) {
+                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
+                if let Some(job) = self.job_mut(&shard) {
                     job.state = JobState::Complete;
                     job.result = Some(result);
                 }
             }
             Record::Ended { sweep, outcome, at } => drop(self.close(&sweep, outcome, at)),
+            Record::Forgotten { sweep } => drop(self.forget(&sweep)),
+            Record::Tally { sweep, job, tally } => {
+                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
+                if let Some(job) = self.job_mut(&shard) {
+                    job.tally = tally;
+                }
+            }
         }
-    }
-
-    fn job_mut(&mut self, sweep: &SweepId, job: JobIndex) -> Option<&mut super::state::Job> {
-        self.sweeps.get_mut(sweep)?.jobs.get_mut(job.0 as usize)
     }
 
     /// What is due after the replay: reductions that had not come back, ends that were not written.
     pub fn resume(&mut self, now: Time) -> Effects {
+        self.now = self.now.max(now);
         let mut effects = Effects::default();
         for id in self.open.clone() {
-            let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len());
-            for index in 0..jobs {
-                self.reduce_if_whole(&id, JobIndex(index as u32), &mut effects);
-            }
-            if let Some(sweep) = self.sweeps.get(&id)
-                && sweep.jobs.iter().all(|job| job.state == JobState::Complete)
-            {
-                let digest = Self::result_digest(sweep);
-                self.end(&id, super::Outcome::Complete { digest }, now, &mut effects);
-            }
+            self.make_room_for_checkpoints(&id);
+            let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
+            (0..jobs).for_each(|index| self.settle(&id, JobIndex(index), now, &mut effects));
         }
+        self.forget_oldest(&mut effects);
         effects
     }
 
-    /// Every partial, result file and input of an open sweep that is still needed: what else lies in the store is an orphan.
-    pub fn referenced(&self) -> impl Iterator<Item = Digest> {
-        let open = self.sweeps.values().filter(|sweep| !sweep.state.has_ended());
-        let inputs = open.flat_map(|sweep| sweep.inputs.values().map(|input| input.digest));
+    /// Shards that have a checkpoint are given out whole, so that it can be used.
+    fn make_room_for_checkpoints(&mut self, id: &SweepId) {
+        let Some(sweep) = self.sweeps.get_mut(id) else { return };
+        for job in &mut sweep.jobs {
+            for node in job.checkpoints.keys().copied().collect::<Vec<_>>() {
+                let blocks = job.blocks(node);
+                if job.pending.contains_all(&blocks) {
+                    job.pending.remove(&blocks);
+                    job.waiting.insert(blocks.start, super::state::Retry { node, not_before: Time(0) });
+                } else {
+                    job.checkpoints.remove(&node);
+                }
+            }
+        }
+    }
+
+    /// Records that replay to this state: fewer than were written, and none of what has ended but its results.
+    pub fn snapshot(&self) -> impl Iterator<Item = Record> + Send + '_ {
+        let mut sweeps: Vec<(&SweepId, &Sweep)> = self.sweeps.iter().collect();
+        sweeps.sort_by_key(|(_, sweep)| sweep.number);
+        sweeps.into_iter().flat_map(|(id, sweep)| {
+            let head = head(id, sweep);
+            let jobs = sweep.jobs.iter().enumerate();
+            let jobs = jobs.flat_map(move |(index, job)| of_job(id, JobIndex(index as u32), sweep, job));
+            head.into_iter().chain(jobs).chain(ended(id, sweep))
+        })
+    }
+
+    /// Every partial, checkpoint, result file and input that is still needed: what else lies in the store is an orphan.
+    pub fn referenced(&self) -> impl Iterator<Item = Digest> + '_ {
+        let kept = self.sweeps.values().flat_map(Sweep::kept_blobs);
         let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
-            let partials = job.committed.values().map(|(_, digest)| *digest);
-            let results = job.result.iter().flat_map(|result| result.artifacts.iter().map(|a| a.digest));
-            partials.chain(results)
+            let partials = job.committed.values().filter_map(|held| held.partial.blob());
+            let checkpoints = job.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
+            partials.chain(checkpoints).chain(job.audits.values().flat_map(super::state::Audit::blobs))
         });
-        inputs.chain(jobs)
+        kept.chain(jobs)
+    }
+}
+
+fn head(id: &SweepId, sweep: &Sweep) -> Vec<Record> {
+    let mut records = vec![Record::Submitted {
+        sweep: id.clone(),
+        number: sweep.number,
+        owner: sweep.owner.clone(),
+        key: sweep.key.clone(),
+        share: sweep.share,
+        spec: sweep.spec.clone(),
+        inputs: sweep.inputs.clone(),
+        at: sweep.submitted,
+    }];
+    if let (Some(class), Some(at)) = (&sweep.class, sweep.started) {
+        records.push(Record::Started { sweep: id.clone(), class: class.clone(), at });
+    }
+    if sweep.paused {
+        records.push(Record::Paused { sweep: id.clone(), paused: true });
+    }
+    records
+}
+
+fn of_job<'a>(
+    id: &'a SweepId,
+    index: JobIndex,
+    sweep: &'a Sweep,
+    job: &'a Job,
+) -> impl Iterator<Item = Record> + Send + 'a {
+    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
+    let committed = job.committed.iter().flat_map(move |(start, held)| {
+        let shard = shard(held.node);
+        // Only the sum of seconds is kept; the tally below sets it.
+        let (partial, worker) = (held.partial.clone(), held.worker.clone());
+        let passed = sweep.audits(&shard) && !job.audits.contains_key(start);
+        let audited = passed.then(|| Record::Audited { shard: shard.clone() });
+        [Record::Committed { shard, partial, seconds: 0.0, worker }].into_iter().chain(audited)
+    });
+    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
+    let checkpoints = job
+        .checkpoints
+        .iter()
+        .map(move |(node, checkpoint)| Record::Checkpointed { shard: shard(*node), checkpoint: checkpoint.clone() });
+    let quarantined = job.quarantined.values().cloned();
+    let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
+    let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
+    let reduced = job.result.clone().map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
+    committed.chain(checkpoints).chain(quarantined).chain(tally).chain(reduced)
+}
+
+fn ended(id: &SweepId, sweep: &Sweep) -> Option<Record> {
+    let outcome = match sweep.state.clone() {
+        SweepState::Queued | SweepState::Running => return None,
+        SweepState::Complete { digest } => Outcome::Complete { digest },
+        SweepState::Incomplete { message } => Outcome::Incomplete { message },
+        SweepState::Failed { message } => Outcome::Failed { message },
+        SweepState::Cancelled => Outcome::Cancelled,
+    };
+    Some(Record::Ended { sweep: id.clone(), outcome, at: sweep.ended.unwrap_or_default() })
+}
+
+impl Scheduler {
+    /// Records that a snapshot would have, about: what compacting is worth is judged by it.
+    pub fn snapshot_len(&self) -> u64 {
+        let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs);
+        let of_jobs: usize =
+            jobs.map(|job| job.committed.len() + job.checkpoints.len() + job.quarantined.len() + 2).sum();
+        (of_jobs + 3 * self.sweeps.len()) as u64
+    }
+
+    /// A result file of a complete or incomplete sweep.
+    pub fn artifact(&self, id: &SweepId, name: &str) -> Option<&ArtifactRef> {
+        let results = self.sweeps.get(id)?.jobs.iter().filter_map(|job| job.result.as_ref());
+        results.flat_map(|result| &result.artifacts).find(|artifact| artifact.name == name)
     }
 }

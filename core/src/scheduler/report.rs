@@ -1,41 +1,70 @@
 //! Reports: the first valid one of a block commits, every other gets an answer and changes nothing.
 
-use super::state::JobState;
-use super::{Action, Effects, Record, Scheduler, ShardRef, Verdict};
-use crate::ids::{Digest, JobIndex, SweepId, WorkerId};
+use super::Scheduler;
+use super::effect::{Action, Contribution, Effects, Record};
+use super::event::{Partial, ShardRef, Verdict};
+use super::failures::Gone;
+use super::state::{Job, JobState, OverBlocks, Purpose, meeting};
+use crate::ids::{Time, WorkerId};
 use crate::numerics::NumericsClass;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 impl Scheduler {
     pub(super) fn report(
         &mut self,
-        worker: &WorkerId,
+        id: &WorkerId,
         shard: &ShardRef,
         class: &NumericsClass,
-        partial: Digest,
-        seconds: f64,
+        (partial, seconds): (Partial, f64),
+        now: Time,
         effects: &mut Effects,
     ) -> Verdict {
-        let verdict = self.judge(shard, class);
-        if verdict == Verdict::Committed {
-            self.commit(worker, shard, partial, seconds, effects);
-        } else if self.leases.get(shard).is_some_and(|lease| lease.worker == *worker) {
-            // A refused report ends the lease all the same; what is not committed is open again.
-            self.reopen(shard, effects);
+        let worker = self.workers.get(id);
+        if worker.is_some_and(|worker| worker.distrusted) {
+            self.give_up(id, shard, Gone::Released, now, effects);
+            return Verdict::NotNeeded;
         }
-        verdict
+        if self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.class.as_ref() != Some(class)) {
+            self.give_up(id, shard, Gone::Failed("its result was of another numerics class"), now, effects);
+            return Verdict::Invalid;
+        }
+        match worker.and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
+            Some(Purpose::Verify(request)) => {
+                self.unhold(id, shard);
+                self.verified(id, (request, shard), &partial, effects);
+                Verdict::Checked
+            }
+            Some(Purpose::Audit) => {
+                self.unhold(id, shard);
+                self.audited(id, shard, (partial, seconds), now, effects);
+                Verdict::Checked
+            }
+            Some(Purpose::Compute) | None => {
+                let verdict = self.judge(shard);
+                if verdict == Verdict::Committed {
+                    self.commit(id, shard, (partial, seconds), now, effects);
+                } else {
+                    // A refused report ends the lease all the same.
+                    self.give_up(id, shard, Gone::Released, now, effects);
+                }
+                verdict
+            }
+        }
     }
 
-    fn judge(&self, shard: &ShardRef, class: &NumericsClass) -> Verdict {
+    fn judge(&self, shard: &ShardRef) -> Verdict {
         let Some(sweep) = self.sweeps.get(&shard.sweep).filter(|sweep| !sweep.state.has_ended()) else {
             return Verdict::NotNeeded;
         };
-        let Some(job) = sweep.jobs.get(shard.job.0 as usize) else { return Verdict::Invalid };
-        let blocks = shard.node.blocks(job.total);
-        if blocks.is_empty() || sweep.class.as_ref() != Some(class) {
+        let Some(job) = sweep.job(shard.job) else { return Verdict::Invalid };
+        let blocks = job.blocks(shard.node);
+        if blocks.is_empty() {
             return Verdict::Invalid;
         }
-        if job.state == JobState::Complete {
-            return Verdict::Duplicate;
+        if sweep.waits(job) {
+            // It was computed from a result that did not stand.
+            return Verdict::NotNeeded;
         }
         match job.committed_within(&blocks) {
             0 => Verdict::Committed,
@@ -44,81 +73,80 @@ impl Scheduler {
         }
     }
 
-    fn commit(&mut self, id: &WorkerId, shard: &ShardRef, partial: Digest, seconds: f64, effects: &mut Effects) {
+    fn commit(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        (partial, seconds): (Partial, f64),
+        now: Time,
+        effects: &mut Effects,
+    ) {
         self.end_overlapping(id, shard, effects);
         let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
             return;
         };
-        job.commit(shard.node, partial, seconds);
+        job.clear_way(&job.blocks(shard.node));
+        let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
+        job.commit(Contribution { node: shard.node, partial: partial.clone(), worker: id.clone() }, seconds);
         if let Some(worker) = self.workers.get_mut(id) {
-            let members = job.members(shard.node.blocks(job.total));
-            worker.rates.observe(&job.shape, members, seconds);
+            worker.rates.observe(&job.shape, job.members(job.blocks(shard.node)), seconds);
         }
-        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds });
+        if let Some(blob) = checkpoint {
+            effects.actions.push(Action::Discard { blobs: vec![blob] });
+        }
+        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-        self.reduce_if_whole(&shard.sweep, shard.job, effects);
+        self.audit_if_drawn(shard);
+        self.settle(&shard.sweep, shard.job, now, effects);
     }
 
-    /// Ends every lease and retry that shares blocks with a shard that is about to commit; blocks of theirs
-    /// outside of it are open again.
+    /// Ends every lease that shares blocks with a shard that is about to commit; what they leave open is pending.
     fn end_overlapping(&mut self, reporter: &WorkerId, shard: &ShardRef, effects: &mut Effects) {
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
-            return;
-        };
-        let (total, blocks) = (job.total, shard.node.blocks(job.total));
-        let meets = |node: &crate::grid::Node| {
-            let held = node.blocks(total);
-            held.start < blocks.end && blocks.start < held.end
-        };
-        let waiting: Vec<_> = job.waiting.keys().copied().filter(meets).collect();
-        for node in waiting {
-            job.waiting.remove(&node);
-            job.pending.insert(node.blocks(total));
-        }
-        let same_job = |held: &&ShardRef| held.sweep == shard.sweep && held.job == shard.job && meets(&held.node);
-        let leased: Vec<ShardRef> = self.leases.keys().filter(same_job).cloned().collect();
-        for held in leased {
-            let own = held == *shard && self.leases.get(&held).is_some_and(|lease| lease.worker == *reporter);
-            if own {
-                self.forget(&held)
-            } else {
-                drop(self.revoke(&held, "its blocks were committed", effects))
+        let Some(job) = self.job(shard) else { return };
+        let blocks = job.blocks(shard.node);
+        let held = meeting(&job.leased, &blocks, job.total);
+        let held: Vec<_> = held
+            .map(|(_, lease)| (lease.node, lease.holders.iter().map(|h| h.worker.clone()).collect::<Vec<_>>()))
+            .collect();
+        for (node, holders) in held {
+            let other = ShardRef { node, ..shard.clone() };
+            for holder in holders {
+                match holder == *reporter && node == shard.node {
+                    true => drop(self.unhold(&holder, &other)),
+                    false => self.revoke(&holder, &other, "its blocks were committed", effects),
+                }
             }
-            if let Some(job) = self.sweeps.get_mut(&held.sweep).and_then(|s| s.jobs.get_mut(held.job.0 as usize)) {
-                job.pending.insert(held.node.blocks(total));
+            if let Some(job) = self.job_mut(&other) {
+                let blocks = job.blocks(node);
+                job.pending.insert(blocks);
+                self.wake_all |= node != shard.node;
             }
         }
     }
+}
 
-    /// Drops a lease without a word to its worker, who has just reported it.
-    fn forget(&mut self, shard: &ShardRef) {
-        if let Some(lease) = self.leases.remove(shard)
-            && let Some(worker) = self.workers.get_mut(&lease.worker)
-        {
-            worker.leases.remove(shard);
+impl Job {
+    /// Moves whatever waits or is quarantined in these blocks to pending: one of them is about to be committed.
+    pub(super) fn clear_way(&mut self, blocks: &Range<u64>) {
+        for node in take_meeting(&mut self.waiting, blocks, self.total) {
+            self.pending.insert(self.blocks(node));
         }
-    }
-
-    /// Ends a lease and opens those of its blocks that are not committed.
-    fn reopen(&mut self, shard: &ShardRef, effects: &mut Effects) {
-        self.forget(shard);
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
-            return;
-        };
-        for block in shard.node.blocks(job.total) {
-            if job.committed_within(&(block..block + 1)) == 0 {
-                job.pending.insert(block..block + 1);
+        for node in take_meeting(&mut self.quarantined, blocks, self.total) {
+            let freed = self.blocks(node);
+            self.blocks_quarantined -= freed.end - freed.start;
+            self.pending.insert(freed);
+            if self.state == JobState::Incomplete {
+                self.state = JobState::Computing;
             }
         }
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
     }
+}
 
-    /// When every block of a job is committed, its reduction is due.
-    pub(super) fn reduce_if_whole(&mut self, id: &SweepId, index: JobIndex, effects: &mut Effects) {
-        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
-        if job.state == JobState::Computing && job.blocks_committed == job.total {
-            job.state = JobState::Reducing;
-            effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, partials: job.partials() });
-        }
-    }
+fn take_meeting<T: OverBlocks>(
+    places: &mut BTreeMap<u64, T>,
+    blocks: &Range<u64>,
+    total: u64,
+) -> Vec<crate::grid::Node> {
+    let starts: Vec<u64> = meeting(places, blocks, total).map(|(start, _)| start).collect();
+    starts.into_iter().filter_map(|start| places.remove(&start)).map(|place| place.node()).collect()
 }

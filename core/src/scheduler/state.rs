@@ -1,21 +1,26 @@
 //! What the scheduler knows of sweeps, jobs, workers and leases.
 
+use super::effect::{Contribution, JobResult, ShardFailure};
+use super::event::{Checkpoint, RequestId, ShardRef, Share, WorkerProfile};
 use super::ranges::Ranges;
-use super::{JobResult, ShardRef, WorkerProfile};
 use crate::cost::Rates;
 use crate::grid::Node;
-use crate::ids::{Digest, Time, WorkerId};
+use crate::ids::{Digest, JobIndex, Time, WorkerId};
 use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
-use std::collections::{BTreeMap, BTreeSet};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The life of a sweep.
 ///
 /// ```text
-///  Queued ──first lease──▶ Running ──all jobs complete──▶ Complete
-///     │                      │  └──cannot be completed──▶ Failed
-///     └───────cancel─────────┴──────────────────────────▶ Cancelled
+///  Queued ──first lease──▶ Running ──all jobs complete──────────▶ Complete
+///     │                      │  ├──some shards failed for good──▶ Incomplete
+///     │                      │  └──cannot be completed──────────▶ Failed
+///     └───────cancel─────────┴──────────────────────────────────▶ Cancelled
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SweepState {
@@ -27,6 +32,11 @@ pub enum SweepState {
     Complete {
         /// Of the result.
         digest: Digest,
+    },
+    /// Ended with the results of some jobs.
+    Incomplete {
+        /// What failed, and why.
+        message: String,
     },
     /// Ended without a result.
     Failed {
@@ -44,7 +54,14 @@ impl SweepState {
     }
 }
 
-/// The life of a job: Computing → Reducing → Complete; a damaged partial leads from Reducing back to Computing.
+/// The life of a job.
+///
+/// ```text
+///  Computing ──all blocks committed──▶ Reducing ──stored──▶ Complete
+///    │    ▲                               │
+///    │    └──a partial is damaged─────────┘
+///    └──the rest is quarantined──▶ Incomplete
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {
     /// Another job's result is waited for; only views say so, the scheduler keeps such a job as computing.
@@ -55,46 +72,116 @@ pub enum JobState {
     Reducing,
     /// Results are stored.
     Complete,
+    /// Blocks of it, or of a job that it needs, are quarantined.
+    Incomplete,
+}
+
+/// A sweep's place among those with something to give out: by priority, then by how little it has for its weight, then by age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    priority: Reverse<i32>,
+    share: u64,
+    number: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Sweep {
+    pub(super) owner: String,
+    pub(super) key: Option<String>,
+    pub(super) share: Share,
     pub(super) spec: Box<Spec>,
+    /// The spec as TOML, as workers get it.
+    pub(super) text: Arc<str>,
     pub(super) inputs: Inputs,
     /// Of the spec and its inputs.
     pub(super) digest: Digest,
     pub(super) number: u64,
     pub(super) state: SweepState,
+    pub(super) paused: bool,
     pub(super) class: Option<NumericsClass>,
     pub(super) jobs: Vec<Job>,
     pub(super) submitted: Time,
     pub(super) started: Option<Time>,
     pub(super) ended: Option<Time>,
+    /// Lanes that compute for it.
+    pub(super) leased: u64,
+    /// Its place in the queue, if it is there.
+    pub(super) place: Option<Place>,
+}
+
+/// Fit workers that are alike to the scheduler, and their lanes.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// Of one of them.
+    pub(super) profile: WorkerProfile,
+    pub(super) lanes: u32,
 }
 
 impl Sweep {
-    pub(super) fn new(spec: Box<Spec>, inputs: Inputs, number: u64, submitted: Time) -> Self {
+    pub(super) fn new(
+        (owner, key, share): (String, Option<String>, Share),
+        (spec, inputs): (Box<Spec>, Inputs),
+        number: u64,
+        submitted: Time,
+    ) -> Self {
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
-        let digest = submission_digest(&spec, &inputs);
-        let state = SweepState::Queued;
-        Self { spec, inputs, digest, number, state, class: None, jobs, submitted, started: None, ended: None }
-    }
-
-    /// The class in which a worker would compute its shards, if it may take them.
-    pub(super) fn class_of(&self, worker: &WorkerProfile) -> Option<NumericsClass> {
-        let class = worker.class_for(self.spec.precision)?;
-        self.class.as_ref().is_none_or(|own| *own == class).then_some(class)
+        Self {
+            owner,
+            key,
+            share,
+            text: spec.to_toml().into(),
+            digest: submission_digest(&spec, &inputs),
+            spec,
+            inputs,
+            number,
+            state: SweepState::Queued,
+            paused: false,
+            class: None,
+            jobs,
+            submitted,
+            started: None,
+            ended: None,
+            leased: 0,
+            place: None,
+        }
     }
 
     /// Whether a worker may take its shards.
     pub(super) fn accepts(&self, worker: &WorkerProfile) -> bool {
-        self.class_of(worker).is_some()
+        worker.precisions.contains(&self.spec.precision)
+            && self.class.as_ref().is_none_or(|own| own.differs_in_precision_alone(&worker.class))
     }
 
     /// Whether a job waits for the result of another.
     pub(super) fn waits(&self, job: &Job) -> bool {
-        let BasisSource::Job(needed) = job.shape.basis else { return false };
-        self.jobs.get(needed.0 as usize).is_none_or(|needed| needed.state != JobState::Complete)
+        self.needed(job).is_some_and(|needed| needed.state != JobState::Complete)
+    }
+
+    /// The job whose result a job needs.
+    pub(super) fn needed(&self, job: &Job) -> Option<&Job> {
+        let BasisSource::Job(needed) = job.shape.basis else { return None };
+        self.jobs.get(needed.0 as usize)
+    }
+
+    /// Whether it has a shard that could be given to somebody, now or after a wait.
+    fn has_work(&self) -> bool {
+        let offers = |job: &Job| job.state == JobState::Computing && job.offers() && !self.waits(job);
+        !self.state.has_ended() && !self.paused && self.jobs.iter().any(offers)
+    }
+
+    /// Where it belongs in the queue.
+    pub(super) fn due_place(&self) -> Option<Place> {
+        let share = (self.leased as f64 / self.share.weight * 1_000.0) as u64;
+        self.has_work().then_some(Place { priority: Reverse(self.share.priority), share, number: self.number })
+    }
+
+    pub(super) fn job(&self, index: JobIndex) -> Option<&Job> {
+        self.jobs.get(index.0 as usize)
+    }
+
+    /// Shards that are not tried again, of all jobs.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &ShardFailure> {
+        self.jobs.iter().flat_map(|job| job.quarantined.values())
     }
 }
 
@@ -104,49 +191,170 @@ pub(super) fn submission_digest(spec: &Spec, inputs: &Inputs) -> Digest {
     Digest::of((spec.to_toml() + &files).as_bytes())
 }
 
+/// Numbers of a job for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Committed blocks.
+    pub blocks: u64,
+    /// Committed shards.
+    pub shards: u64,
+    /// What they took.
+    pub lane_seconds: f64,
+    /// Shards given out again.
+    pub retries: u64,
+    /// Second copies of shards that took too long.
+    pub copies: u64,
+    /// Shards that a second worker agreed on.
+    pub audits: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) shape: JobShape,
+    /// For example `nads/lenet`.
+    pub(super) name: String,
     pub(super) total: u64,
     pub(super) state: JobState,
     pub(super) pending: Ranges,
-    pub(super) waiting: BTreeMap<Node, Retry>,
-    /// How often each shard that was ever lost or failed was; forgotten when it commits.
-    pub(super) attempts: BTreeMap<Node, u32>,
-    /// Committed partials by their first block.
-    pub(super) committed: BTreeMap<u64, (Node, Digest)>,
-    pub(super) blocks_committed: u64,
-    pub(super) shards_committed: u64,
-    pub(super) lane_seconds: f64,
-    pub(super) retries: u64,
+    // Shards by their first block; no two of them share one, but for audits, which lie over committed ones.
+    pub(super) waiting: BTreeMap<u64, Retry>,
+    pub(super) leased: BTreeMap<u64, Lease>,
+    pub(super) committed: BTreeMap<u64, Contribution>,
+    pub(super) quarantined: BTreeMap<u64, ShardFailure>,
+    pub(super) audits: BTreeMap<u64, Audit>,
+    /// Failures of shards that are not committed yet.
+    pub(super) attempts: BTreeMap<Node, Attempts>,
+    /// How far shards that are not committed yet have come.
+    pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
+    pub(super) blocks_quarantined: u64,
+    pub(super) tally: Tally,
+    /// Reductions so far.
+    pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
+}
+
+/// What lies over some blocks of a job.
+pub(super) trait OverBlocks {
+    fn node(&self) -> Node;
 }
 
 /// A shard that waits for its next attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Retry {
+    pub(super) node: Node,
     pub(super) not_before: Time,
-    /// Who had it last.
-    pub(super) last: WorkerId,
+}
+
+/// What went wrong with a shard so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempts {
+    /// Failures, a worker's own counted once unless nobody else could take the shard.
+    pub(super) failures: u32,
+    /// Workers that were lost with it.
+    pub(super) losses: u32,
+    /// Who failed, with names; not those that were lost.
+    pub(super) workers: BTreeMap<WorkerId, String>,
+    /// What the last one said.
+    pub(super) message: String,
+}
+
+/// A shard in computation.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) node: Node,
+    /// One, or two when the first takes too long.
+    pub(super) holders: Vec<Holder>,
+}
+
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) worker: WorkerId,
+    pub(super) since: Time,
+    pub(super) blocks_done: u64,
+}
+
+/// A committed shard that others compute again.
+#[derive(Debug)]
+pub(super) struct Audit {
+    pub(super) node: Node,
+    /// Who computes it now.
+    pub(super) holder: Option<WorkerId>,
+    /// What others got that was not what is committed.
+    pub(super) dissent: Vec<Contribution>,
+}
+
+impl OverBlocks for Retry {
+    fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl OverBlocks for Lease {
+    fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl OverBlocks for Contribution {
+    fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl OverBlocks for ShardFailure {
+    fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl OverBlocks for Audit {
+    fn node(&self) -> Node {
+        self.node
+    }
+}
+
+/// The shards of `places` that share blocks with `blocks`.
+pub(super) fn meeting<'a, T: OverBlocks>(
+    places: &'a BTreeMap<u64, T>,
+    blocks: &'a Range<u64>,
+    total: u64,
+) -> impl Iterator<Item = (u64, &'a T)> + use<'a, T> {
+    let reaches = move |place: &T| place.node().blocks(total).end > blocks.start;
+    let before = places.range(..blocks.start).next_back().filter(move |(_, place)| reaches(place));
+    before.into_iter().chain(places.range(blocks.clone())).map(|(&start, place)| (start, place))
 }
 
 impl Job {
     fn new(shape: JobShape) -> Self {
         let total = shape.grid.blocks();
         Self {
+            name: shape.name(),
             shape,
             total,
             state: JobState::Computing,
             pending: Ranges::of(0..total),
             waiting: BTreeMap::new(),
-            attempts: BTreeMap::new(),
+            leased: BTreeMap::new(),
             committed: BTreeMap::new(),
-            blocks_committed: 0,
-            shards_committed: 0,
-            lane_seconds: 0.0,
-            retries: 0,
+            quarantined: BTreeMap::new(),
+            audits: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+            blocks_quarantined: 0,
+            tally: Tally::default(),
+            generation: 0,
             result: None,
         }
+    }
+
+    /// Whether a shard of it could be given to somebody, now or after a wait.
+    fn offers(&self) -> bool {
+        let unheld = |audit: &Audit| audit.holder.is_none();
+        !self.pending.is_empty() || !self.waiting.is_empty() || self.audits.values().any(unheld)
+    }
+
+    pub(super) fn blocks(&self, node: Node) -> Range<u64> {
+        node.blocks(self.total)
     }
 
     /// Members of these blocks.
@@ -157,42 +365,95 @@ impl Job {
 
     /// How many of `blocks` are committed.
     pub(super) fn committed_within(&self, blocks: &Range<u64>) -> u64 {
-        let overlap = |node: &Node| {
-            let held = node.blocks(self.total);
-            held.end.min(blocks.end).saturating_sub(held.start.max(blocks.start))
-        };
-        let before = self.committed.range(..blocks.start).next_back().map_or(0, |(_, (node, _))| overlap(node));
-        before + self.committed.range(blocks.clone()).map(|(_, (node, _))| overlap(node)).sum::<u64>()
+        let shared = |held: Range<u64>| held.end.min(blocks.end) - held.start.max(blocks.start);
+        meeting(&self.committed, blocks, self.total).map(|(_, c)| shared(self.blocks(c.node))).sum()
     }
 
-    pub(super) fn commit(&mut self, node: Node, partial: Digest, seconds: f64) {
-        let blocks = node.blocks(self.total);
+    /// The lease of exactly this shard.
+    pub(super) fn lease(&self, node: Node) -> Option<&Lease> {
+        self.leased.get(&self.blocks(node).start).filter(|lease| lease.node == node)
+    }
+
+    /// Whether this shard is leased to this worker.
+    pub(super) fn is_held_by(&self, node: Node, worker: &WorkerId) -> bool {
+        self.lease(node).is_some_and(|lease| lease.holders.iter().any(|holder| holder.worker == *worker))
+    }
+
+    /// Takes a partial in. Its blocks are nowhere but in pending.
+    pub(super) fn commit(&mut self, contribution: Contribution, seconds: f64) {
+        let blocks = self.blocks(contribution.node);
         self.pending.remove(&blocks);
-        self.waiting.retain(|waiting, _| {
-            let held = waiting.blocks(self.total);
-            held.end <= blocks.start || held.start >= blocks.end
-        });
-        self.attempts.remove(&node);
-        self.blocks_committed += blocks.end - blocks.start;
-        self.shards_committed += 1;
-        self.lane_seconds += seconds;
-        self.committed.insert(blocks.start, (node, partial));
+        self.attempts.remove(&contribution.node);
+        self.checkpoints.remove(&contribution.node);
+        self.tally.blocks += blocks.end - blocks.start;
+        self.tally.shards += 1;
+        self.tally.lane_seconds += seconds;
+        self.committed.insert(blocks.start, contribution);
     }
 
-    pub(super) fn withdraw(&mut self, node: Node) {
-        let blocks = node.blocks(self.total);
-        if self.committed.get(&blocks.start).is_some_and(|(held, _)| *held == node) {
-            self.committed.remove(&blocks.start);
-            self.blocks_committed -= blocks.end - blocks.start;
-            self.shards_committed -= 1;
-            self.pending.insert(blocks);
-            self.state = JobState::Computing;
+    /// Opens the blocks of a committed shard again; false when it is not committed.
+    pub(super) fn withdraw(&mut self, node: Node) -> bool {
+        let blocks = self.blocks(node);
+        if self.committed.get(&blocks.start).is_none_or(|held| held.node != node) {
+            return false;
         }
+        self.committed.remove(&blocks.start);
+        self.audits.remove(&blocks.start);
+        self.tally.blocks -= blocks.end - blocks.start;
+        self.tally.shards -= 1;
+        self.pending.insert(blocks);
+        self.state = JobState::Computing;
+        self.result = None;
+        true
     }
 
-    pub(super) fn partials(&self) -> Vec<(Node, Digest)> {
-        self.committed.values().copied().collect()
+    pub(super) fn quarantine(&mut self, failure: ShardFailure) {
+        let blocks = self.blocks(failure.node);
+        self.pending.remove(&blocks);
+        self.attempts.remove(&failure.node);
+        self.checkpoints.remove(&failure.node);
+        self.blocks_quarantined += blocks.end - blocks.start;
+        self.quarantined.insert(blocks.start, failure);
     }
+
+    /// Forgets everything but numbers and results: the sweep has ended. Returns blobs that it had.
+    pub(super) fn close(&mut self) -> Vec<Digest> {
+        let committed = std::mem::take(&mut self.committed);
+        let mut blobs: Vec<Digest> = committed.into_values().filter_map(|c| c.partial.blob()).collect();
+        blobs.extend(std::mem::take(&mut self.checkpoints).into_values().map(|checkpoint| checkpoint.stored.digest));
+        blobs.extend(self.audits.values().flat_map(Audit::blobs));
+        self.pending = Ranges::default();
+        self.waiting.clear();
+        self.leased.clear();
+        self.audits.clear();
+        self.attempts.clear();
+        blobs
+    }
+}
+
+impl Audit {
+    pub(super) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.dissent.iter().filter_map(|dissent| dissent.partial.blob())
+    }
+}
+
+/// What a worker computes a shard for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For the result.
+    Compute,
+    /// To compare it with what is committed.
+    Audit,
+    /// For a user who asked for it.
+    Verify(RequestId),
+}
+
+/// A shard in a worker's hands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) purpose: Purpose,
+    /// Computed and about to be reported: it does not occupy a lane.
+    pub(super) computed: bool,
 }
 
 #[derive(Debug)]
@@ -200,16 +461,24 @@ pub(super) struct Worker {
     pub(super) profile: WorkerProfile,
     pub(super) last_seen: Time,
     pub(super) connected: bool,
+    pub(super) draining: bool,
     /// Set aside, with the reason.
     pub(super) unfit: Option<String>,
-    pub(super) leases: BTreeSet<ShardRef>,
+    /// Set aside because its results were wrong: nothing that it reports counts.
+    pub(super) distrusted: bool,
+    pub(super) held: BTreeMap<ShardRef, Held>,
+    /// Shards that occupy a lane.
+    pub(super) busy: u32,
     pub(super) rates: Rates,
 }
 
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) worker: WorkerId,
-    pub(super) blocks_done: u64,
-    /// Computed and about to be reported: it does not occupy a lane.
-    pub(super) computed: bool,
+impl Worker {
+    /// Whether it can be given anything, now or when a lane is free.
+    pub(super) fn is_fit(&self) -> bool {
+        self.connected && self.unfit.is_none() && !self.draining
+    }
+
+    pub(super) fn has_free_lane(&self) -> bool {
+        self.is_fit() && self.busy < self.profile.lanes
+    }
 }

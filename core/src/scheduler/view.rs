@@ -1,17 +1,28 @@
-//! What people see of the state: snapshots, and the check that the state makes sense.
+//! What people see of the state.
 
-use super::state::{JobState, Sweep, SweepState};
-use super::{ArtifactRef, Scheduler, ShardInput, ShardRef};
+use super::Scheduler;
+use super::effect::{ArtifactRef, ShardFailure};
+use super::event::{Checkpoint, ShardInput, ShardRef, Share};
+use super::state::{Job, JobState, Lease, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, InputRef, Inputs, JobShape, Part, Spec, nads_file};
+
+/// Failures that a view of a sweep shows at most.
+const MOST_FAILURES: usize = 100;
 
 /// A sweep as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepView {
     /// Its id.
     pub id: SweepId,
+    /// Whose it is; empty without access control.
+    pub owner: String,
+    /// How it shares the lanes.
+    pub share: Share,
+    /// Whether nothing of it is given out for now.
+    pub paused: bool,
     /// What is computed.
     pub spec: Spec,
     /// The files it was submitted with.
@@ -22,8 +33,10 @@ pub struct SweepView {
     pub class: Option<NumericsClass>,
     /// Its jobs in order.
     pub jobs: Vec<JobView>,
-    /// Result files, once complete.
+    /// Result files, once complete; of an incomplete sweep, those of its complete jobs.
     pub artifacts: Vec<ArtifactRef>,
+    /// Shards that failed for good, a hundred at most.
+    pub failures: Vec<ShardFailure>,
     /// When it was accepted.
     pub submitted: Time,
     /// When its first shard was leased.
@@ -45,12 +58,12 @@ pub struct JobView {
     pub members_done: u64,
     /// Members computed of leased shards.
     pub members_in_flight: u64,
-    /// Lane-seconds of committed shards.
-    pub lane_seconds: f64,
-    /// Committed shards.
-    pub shards: u64,
-    /// Shards given out again.
-    pub retries: u64,
+    /// Members of shards that failed for good.
+    pub members_failed: u64,
+    /// Shards that a second worker is to compute.
+    pub audits_due: u64,
+    /// Shards, their time, retries, copies and audits so far.
+    pub tally: Tally,
     /// Digest of the merged moments, or of the runs.
     pub digest: Option<Digest>,
 }
@@ -70,12 +83,28 @@ pub struct WorkerView {
     pub connected: bool,
     /// Why it was set aside.
     pub unfit: Option<String>,
+    /// Whether it takes no more shards and will leave.
+    pub draining: bool,
 }
 
 impl Scheduler {
     /// A sweep as it stands.
     pub fn sweep(&self, id: &SweepId) -> Option<SweepView> {
         self.sweeps.get(id).map(|sweep| self.view(id, sweep))
+    }
+
+    /// Whether there is such a sweep.
+    pub fn is_known(&self, id: &SweepId) -> bool {
+        self.sweeps.contains_key(id)
+    }
+
+    /// The manifests of a complete sweep's jobs: what each shard yielded. `None` when it is not complete.
+    pub fn manifests(&self, id: &SweepId) -> Option<Vec<(JobIndex, JobShape, InputRef)>> {
+        let sweep = self.sweeps.get(id).filter(|sweep| matches!(sweep.state, SweepState::Complete { .. }))?;
+        let jobs = sweep.jobs.iter().enumerate().filter_map(|(index, job)| {
+            Some((JobIndex(index as u32), job.shape.clone(), job.result.as_ref()?.manifest?))
+        });
+        Some(jobs.collect())
     }
 
     /// Whether a sweep is known and has not ended.
@@ -91,17 +120,26 @@ impl Scheduler {
         sweeps.into_iter().take(limit).map(|(id, sweep)| (sweep.number, self.view(id, sweep))).collect()
     }
 
-    /// A result file of a complete sweep.
-    pub fn artifact(&self, id: &SweepId, name: &str) -> Option<&ArtifactRef> {
-        let results = self.sweeps.get(id)?.jobs.iter().filter_map(|job| job.result.as_ref());
-        results.flat_map(|result| &result.artifacts).find(|artifact| artifact.name == name)
-    }
-
     /// The spec of a sweep and the shape of one of its jobs, with the number of members of a shard of it.
     pub fn shard(&self, shard: &ShardRef) -> Option<(&Spec, &JobShape, u64)> {
         let sweep = self.sweeps.get(&shard.sweep)?;
-        let job = sweep.jobs.get(shard.job.0 as usize)?;
-        Some((&sweep.spec, &job.shape, job.members(shard.node.blocks(job.total))))
+        let job = sweep.job(shard.job)?;
+        Some((&sweep.spec, &job.shape, job.members(job.blocks(shard.node))))
+    }
+
+    /// A sweep's spec as TOML, with every default written out.
+    pub fn spec_text(&self, id: &SweepId) -> Option<&str> {
+        self.sweeps.get(id).map(|sweep| &*sweep.text)
+    }
+
+    /// Whose a sweep is; `None` when there is no such sweep.
+    pub fn owner(&self, id: &SweepId) -> Option<&str> {
+        self.sweeps.get(id).map(|sweep| sweep.owner.as_str())
+    }
+
+    /// Whether what a shard yields can still be of use.
+    pub fn expects(&self, shard: &ShardRef) -> bool {
+        self.is_open(&shard.sweep) || self.is_verified(shard)
     }
 
     /// The files that a shard needs. An input that the sweep lacks is left out: the worker misses it and says so.
@@ -124,7 +162,16 @@ impl Scheduler {
                 ShardInput { role, name: name.to_owned(), stored: *stored }
             }));
         }
+        inputs.extend(self.checkpoint_of(shard));
         inputs
+    }
+
+    /// How far a shard came in other hands.
+    pub fn checkpoint_of(&self, shard: &ShardRef) -> Option<ShardInput> {
+        let checkpoint = self.job(shard)?.checkpoints.get(&shard.node)?;
+        let Checkpoint { stored, members_done, epochs } = checkpoint;
+        let name = format!("checkpoint after {members_done} members and {epochs} epochs");
+        Some(ShardInput { role: "checkpoint", name, stored: *stored })
     }
 
     /// The node over these blocks of a job, if they are one.
@@ -141,29 +188,40 @@ impl Scheduler {
 
     /// All workers that are known.
     pub fn workers(&self, now: Time) -> Vec<WorkerView> {
-        let view = |(id, worker): (&WorkerId, &super::state::Worker)| WorkerView {
+        let view = |(id, worker): (&WorkerId, &Worker)| WorkerView {
             id: id.clone(),
             profile: worker.profile.clone(),
-            leases: worker.leases.len() as u32,
+            leases: worker.held.len() as u32,
             silent_ms: now.0.saturating_sub(worker.last_seen.0),
             connected: worker.connected,
             unfit: worker.unfit.clone(),
+            draining: worker.draining,
         };
         self.workers.iter().map(view).collect()
     }
 
+    /// Connected workers that could take the shards of a sweep.
+    pub fn workers_for(&self, id: &SweepId) -> u32 {
+        let Some(sweep) = self.sweeps.get(id) else { return 0 };
+        self.workers.values().filter(|worker| worker.is_fit() && sweep.accepts(&worker.profile)).count() as u32
+    }
+
     fn view(&self, id: &SweepId, sweep: &Sweep) -> SweepView {
-        let jobs: Vec<JobView> = (0..sweep.jobs.len()).map(|index| self.job_view(id, sweep, index)).collect();
-        let complete = matches!(sweep.state, SweepState::Complete { .. });
-        let results = sweep.jobs.iter().filter(|_| complete).filter_map(|job| job.result.as_ref());
+        let jobs: Vec<JobView> = sweep.jobs.iter().map(|job| self.job_view(sweep, job)).collect();
+        let settled = matches!(sweep.state, SweepState::Complete { .. } | SweepState::Incomplete { .. });
+        let results = sweep.jobs.iter().filter(|_| settled).filter_map(|job| job.result.as_ref());
         SweepView {
             id: id.clone(),
+            owner: sweep.owner.clone(),
+            share: sweep.share,
+            paused: sweep.paused,
             spec: (*sweep.spec).clone(),
             inputs: sweep.inputs.clone(),
             state: sweep.state.clone(),
             class: sweep.class.clone(),
             jobs,
             artifacts: results.flat_map(|result| result.artifacts.clone()).collect(),
+            failures: sweep.failures().take(MOST_FAILURES).cloned().collect(),
             submitted: sweep.submitted,
             started: sweep.started,
             ended: sweep.ended,
@@ -171,77 +229,32 @@ impl Scheduler {
         }
     }
 
-    fn job_view(&self, id: &SweepId, sweep: &Sweep, index: usize) -> JobView {
-        let job = &sweep.jobs[index];
-        let leased = self.leases.iter().filter(|(shard, _)| shard.sweep == *id && shard.job.0 as usize == index);
-        let in_flight = leased.map(|(shard, lease)| {
-            let start = shard.node.blocks(job.total).start;
-            job.members(start..start + lease.blocks_done)
-        });
+    fn job_view(&self, sweep: &Sweep, job: &Job) -> JobView {
+        let done = |lease: &Lease| {
+            let start = job.blocks(lease.node).start;
+            let most = lease.holders.iter().map(|holder| holder.blocks_done).max().unwrap_or(0);
+            job.members(start..start + most)
+        };
         // A block has a fixed number of members, except the last: count members, not blocks.
-        let short = job.total * u64::from(job.shape.grid.block_size) - job.shape.grid.networks;
-        let last_done = job.blocks_committed > 0 && job.committed_within(&(job.total - 1..job.total)) == 1;
-        let whole = job.blocks_committed * u64::from(job.shape.grid.block_size);
-        let ended = job.committed.is_empty() && job.blocks_committed == job.total;
+        let size = u64::from(job.shape.grid.block_size);
+        let short = job.total * size - job.shape.grid.networks;
+        let last_done = job.tally.blocks > 0 && job.committed_within(&(job.total - 1..job.total)) == 1;
+        let all = job.committed.is_empty() && job.tally.blocks == job.total;
+        let over = sweep.is_over(job) && job.state == JobState::Computing;
+        let state = match job.state {
+            _ if over => JobState::Incomplete,
+            _ if sweep.waits(job) => JobState::Waiting,
+            state => state,
+        };
         JobView {
             shape: job.shape.clone(),
-            state: if sweep.waits(job) { JobState::Waiting } else { job.state },
-            members_done: whole - if last_done || ended { short } else { 0 },
-            members_in_flight: in_flight.sum(),
-            lane_seconds: job.lane_seconds,
-            shards: job.shards_committed,
-            retries: job.retries,
+            state,
+            members_done: job.tally.blocks * size - if last_done || all { short } else { 0 },
+            members_in_flight: job.leased.values().map(done).sum(),
+            members_failed: job.quarantined.values().map(|failure| job.members(failure.blocks.clone())).sum(),
+            audits_due: job.audits.len() as u64,
+            tally: job.tally,
             digest: job.result.as_ref().map(|result| result.digest),
         }
-    }
-
-    /// Whether every block is in exactly one place and every index agrees; the first disagreement in words.
-    ///
-    /// # Errors
-    /// What disagrees. A scheduler that ever returns one has a bug.
-    pub fn sanity_check(&self) -> Result<(), String> {
-        for (id, sweep) in &self.sweeps {
-            if sweep.state.has_ended() == self.open.contains(id) {
-                return Err(format!("{id} is {:?} and its place among the open sweeps is wrong", sweep.state));
-            }
-            for index in 0..if sweep.state.has_ended() { 0 } else { sweep.jobs.len() } {
-                self.check_job(id, sweep, index)?;
-            }
-        }
-        for (shard, lease) in &self.leases {
-            let worker = self.workers.get(&lease.worker).ok_or_else(|| format!("{shard:?} is leased to nobody"))?;
-            if !worker.leases.contains(shard) {
-                return Err(format!("{:?} does not know of its lease {shard:?}", lease.worker));
-            }
-        }
-        let held: usize = self.workers.values().map(|worker| worker.leases.len()).sum();
-        if held == self.leases.len() { Ok(()) } else { Err(format!("{held} leases held, {} given", self.leases.len())) }
-    }
-
-    fn check_job(&self, id: &SweepId, sweep: &Sweep, index: usize) -> Result<(), String> {
-        let job = &sweep.jobs[index];
-        let leased = self.leases.keys().filter(|shard| shard.sweep == *id && shard.job.0 as usize == index);
-        let mut places: Vec<(std::ops::Range<u64>, &str)> = job.pending.iter().map(|r| (r, "pending")).collect();
-        places.extend(job.waiting.keys().map(|node| (node.blocks(job.total), "waiting")));
-        places.extend(leased.map(|shard| (shard.node.blocks(job.total), "leased")));
-        places.extend(job.committed.values().map(|(node, _)| (node.blocks(job.total), "committed")));
-        places.sort_by_key(|(range, _)| range.start);
-        let mut next = 0;
-        for (range, place) in &places {
-            if range.start != next {
-                return Err(format!("{id} job {index}: block {next} is followed by {range:?} ({place}): {places:?}"));
-            }
-            next = range.end;
-        }
-        let committed: u64 =
-            job.committed.values().map(|(node, _)| node.blocks(job.total)).map(|r| r.end - r.start).sum();
-        let whole = committed == job.total;
-        if next != job.total || committed != job.blocks_committed || whole != (job.state != JobState::Computing) {
-            return Err(format!(
-                "{id} job {index}: {next} of {} blocks, {committed} committed, {:?}",
-                job.total, job.state
-            ));
-        }
-        Ok(())
     }
 }

@@ -76,6 +76,7 @@ impl Spec {
         checks.require(i64::try_from(self.seed).is_ok(), "seed", self.seed, || {
             format!("an integer from 0 to {}", i64::MAX)
         });
+        checks.number("audit", self.audit, 0.0, 1.0);
         checks.require(self.experiments().next().is_some(), "", "", || {
             format!("a spec has at least one experiment: {}", Experiment::ALL.map(|e| format!("[{e}]")).join(", "))
         });

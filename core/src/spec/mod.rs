@@ -50,6 +50,9 @@ pub struct Spec {
     /// What floating-point arithmetic is allowed.
     #[serde(default)]
     pub precision: Precision,
+    /// Share of the shards, from 0 to 1, that a second worker computes again to compare the bits. No part of the result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub audit: f64,
     /// The networks' input.
     #[serde(default)]
     pub input: Input,
@@ -177,6 +180,11 @@ impl Spec {
             .network(self.shape(), experiment.outputs())
             .map_err(|e| SpecError::of("input", &self.shape().to_string(), format!("{name}: {e}")))
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn registry() -> String {

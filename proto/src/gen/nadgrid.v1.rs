@@ -108,6 +108,12 @@ pub struct SubmitRequest {
     /// Every file that the spec names, uploaded before.
     #[prost(message, repeated, tag = "3")]
     pub inputs: ::prost::alloc::vec::Vec<Input>,
+    /// Sweeps of a higher priority go first, from -100 to 100.
+    #[prost(sint32, tag = "4")]
+    pub priority: i32,
+    /// Sweeps of one priority share the lanes by weight, from 0.01 to 100; 1 when 0.
+    #[prost(double, tag = "5")]
+    pub weight: f64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitResponse {
@@ -148,6 +154,93 @@ pub struct WatchRequest {
 pub struct CancelRequest {
     #[prost(string, tag = "1")]
     pub sweep_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseRequest {
+    #[prost(string, tag = "1")]
+    pub sweep_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeRequest {
+    #[prost(string, tag = "1")]
+    pub sweep_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(string, tag = "1")]
+    pub sweep_id: ::prost::alloc::string::String,
+    /// Place of a job in the sweep; the whole sweep without it.
+    #[prost(uint32, optional, tag = "2")]
+    pub job: ::core::option::Option<u32>,
+    /// A block of that job; the whole job without it.
+    #[prost(uint64, optional, tag = "3")]
+    pub block: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    /// What was asked for, in words.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// For example "pending", "leased", "committed", "quarantined".
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// Why, the most important first.
+    #[prost(string, repeated, tag = "3")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What keeps each worker from it; empty where no worker is waited for.
+    #[prost(message, repeated, tag = "4")]
+    pub workers: ::prost::alloc::vec::Vec<WorkerReason>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkerReason {
+    #[prost(string, tag = "1")]
+    pub worker_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyRequest {
+    #[prost(string, tag = "1")]
+    pub sweep_id: ::prost::alloc::string::String,
+    /// Blocks drawn at random; the shards that hold them are computed again. From 1 to 10000.
+    #[prost(uint32, tag = "2")]
+    pub sample: u32,
+    /// Which are drawn: the same seed draws the same blocks.
+    #[prost(uint64, tag = "3")]
+    pub seed: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyResponse {
+    /// Shards to be computed again.
+    #[prost(uint32, tag = "1")]
+    pub total: u32,
+    /// Shards that were, this one included; 0 in the first response.
+    #[prost(uint32, tag = "2")]
+    pub done: u32,
+    /// This response's shard; absent in the first.
+    #[prost(message, optional, tag = "3")]
+    pub shard: ::core::option::Option<Shard>,
+    /// The job's name, for example nads/lenet.
+    #[prost(string, tag = "4")]
+    pub job: ::prost::alloc::string::String,
+    /// Whether the bits agree.
+    #[prost(bool, tag = "5")]
+    pub agrees: bool,
+    /// BLAKE3 of what was committed and of what was computed now, without how long it took.
+    #[prost(string, tag = "6")]
+    pub committed: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub recomputed: ::prost::alloc::string::String,
+    /// Who computed it then, and now.
+    #[prost(string, tag = "8")]
+    pub committed_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub recomputed_by: ::prost::alloc::string::String,
+    /// Why it could not be computed again; empty when it was.
+    #[prost(string, tag = "10")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadArtifactRequest {
@@ -192,10 +285,10 @@ pub struct Sweep {
     pub numerics_class: ::core::option::Option<NumericsClass>,
     #[prost(message, repeated, tag = "7")]
     pub jobs: ::prost::alloc::vec::Vec<Job>,
-    /// Available once complete.
+    /// Available once complete; of an incomplete sweep, those of its complete jobs.
     #[prost(message, repeated, tag = "8")]
     pub artifacts: ::prost::alloc::vec::Vec<Artifact>,
-    /// Why it failed.
+    /// Why it failed or is incomplete.
     #[prost(string, tag = "9")]
     pub message: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "10")]
@@ -213,6 +306,37 @@ pub struct Sweep {
     /// The files it was submitted with, and NADs of earlier sweeps.
     #[prost(message, repeated, tag = "15")]
     pub inputs: ::prost::alloc::vec::Vec<Input>,
+    /// Whether no more shards are given out for now.
+    #[prost(bool, tag = "16")]
+    pub paused: bool,
+    #[prost(sint32, tag = "17")]
+    pub priority: i32,
+    #[prost(double, tag = "18")]
+    pub weight: f64,
+    /// Whose it is; empty without access control.
+    #[prost(string, tag = "19")]
+    pub owner: ::prost::alloc::string::String,
+    /// Shards that failed for good, at most a hundred of them.
+    #[prost(message, repeated, tag = "20")]
+    pub failures: ::prost::alloc::vec::Vec<ShardFailure>,
+}
+/// A shard that failed on so many workers that it is not tried again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShardFailure {
+    #[prost(uint32, tag = "1")]
+    pub job: u32,
+    #[prost(uint64, tag = "2")]
+    pub first_block: u64,
+    #[prost(uint64, tag = "3")]
+    pub blocks: u64,
+    #[prost(uint32, tag = "4")]
+    pub attempts: u32,
+    /// Names of the workers that it failed on.
+    #[prost(string, repeated, tag = "5")]
+    pub workers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the last one said.
+    #[prost(string, tag = "6")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Job {
@@ -246,6 +370,17 @@ pub struct Job {
     /// nads, directional, poisoning, flipping or margins.
     #[prost(string, tag = "11")]
     pub experiment: ::prost::alloc::string::String,
+    /// Of shards that failed for good.
+    #[prost(uint64, tag = "12")]
+    pub members_failed: u64,
+    /// Second copies of shards that took too long elsewhere.
+    #[prost(uint64, tag = "13")]
+    pub copies: u64,
+    /// Shards that a second worker is to compute and has computed, with the same bits.
+    #[prost(uint64, tag = "14")]
+    pub audits_due: u64,
+    #[prost(uint64, tag = "15")]
+    pub audits_passed: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Artifact {
@@ -295,6 +430,9 @@ pub struct Worker {
     /// Set aside as unfit, with the reason; empty when it is fit.
     #[prost(string, tag = "9")]
     pub unfit: ::prost::alloc::string::String,
+    /// Takes no more shards and will leave.
+    #[prost(bool, tag = "10")]
+    pub draining: bool,
 }
 /// A shard: an aligned run of blocks of one job of one sweep.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -311,7 +449,7 @@ pub struct Shard {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionRequest {
-    #[prost(oneof = "session_request::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "session_request::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<session_request::Message>,
 }
 /// Nested message and enum types in `SessionRequest`.
@@ -331,6 +469,10 @@ pub mod session_request {
         Failure(super::Failure),
         #[prost(message, tag = "6")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "7")]
+        Draining(super::Draining),
+        #[prost(message, tag = "8")]
+        Result(super::ShardResult),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -384,9 +526,28 @@ pub struct Failure {
 /// The worker ends; what it holds goes to others at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {}
+/// The worker takes no more shards; what it holds it still computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draining {}
+/// What a shard yields, where that is at most 1024 bytes: an upload would cost more than its shard.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShardResult {
+    #[prost(message, optional, tag = "1")]
+    pub shard: ::core::option::Option<Shard>,
+    #[prost(message, optional, tag = "2")]
+    pub numerics_class: ::core::option::Option<NumericsClass>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// BLAKE3 of the data, hexadecimal.
+    #[prost(string, tag = "4")]
+    pub digest: ::prost::alloc::string::String,
+    /// Seconds the shard took its lane.
+    #[prost(double, tag = "5")]
+    pub seconds: f64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
-    #[prost(oneof = "session_response::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "session_response::Message", tags = "1, 2, 3, 4")]
     pub message: ::core::option::Option<session_response::Message>,
 }
 /// Nested message and enum types in `SessionResponse`.
@@ -400,7 +561,20 @@ pub mod session_response {
         Assignment(super::Assignment),
         #[prost(message, tag = "3")]
         Revocation(super::Revocation),
+        /// Answers a ShardResult.
+        #[prost(message, tag = "4")]
+        Answer(super::Answer),
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Answer {
+    #[prost(message, optional, tag = "1")]
+    pub shard: ::core::option::Option<Shard>,
+    #[prost(enumeration = "Verdict", tag = "2")]
+    pub verdict: i32,
+    /// Why it was refused.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -410,6 +584,8 @@ pub struct Welcome {
     #[prost(uint32, tag = "2")]
     pub heartbeat_interval_ms: u32,
 }
+/// Where the shard is of the same sweep and job as the assignment before it in this session, the spec is left out, and with it
+/// architecture, experiment and inputs other than a checkpoint: they are those of that assignment.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Assignment {
     #[prost(message, optional, tag = "1")]
@@ -428,7 +604,7 @@ pub struct Assignment {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShardInput {
-    /// basis, train or test.
+    /// basis, train or test; checkpoint for how far an earlier worker came.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
     /// For people.
@@ -499,6 +675,49 @@ pub struct UploadPartialResponse {
     #[prost(enumeration = "Verdict", tag = "1")]
     pub verdict: i32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadCheckpointRequest {
+    #[prost(oneof = "upload_checkpoint_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<upload_checkpoint_request::Part>,
+}
+/// Nested message and enum types in `UploadCheckpointRequest`.
+pub mod upload_checkpoint_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// First, once.
+        #[prost(message, tag = "1")]
+        Header(super::CheckpointHeader),
+        /// The next bytes.
+        #[prost(bytes, tag = "2")]
+        Data(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointHeader {
+    #[prost(string, tag = "1")]
+    pub worker_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub shard: ::core::option::Option<Shard>,
+    #[prost(message, optional, tag = "3")]
+    pub numerics_class: ::core::option::Option<NumericsClass>,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// BLAKE3 of all bytes, hexadecimal.
+    #[prost(string, tag = "5")]
+    pub digest: ::prost::alloc::string::String,
+    /// Members of the shard that are done with.
+    #[prost(uint64, tag = "6")]
+    pub members_done: u64,
+    /// Epochs of the members in training.
+    #[prost(uint32, tag = "7")]
+    pub epochs: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadCheckpointResponse {
+    /// Whether the shard is still this worker's to compute.
+    #[prost(bool, tag = "1")]
+    pub wanted: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SweepState {
@@ -509,6 +728,8 @@ pub enum SweepState {
     Complete = 3,
     Failed = 4,
     Cancelled = 5,
+    /// Everything that could be computed was; some shards failed for good.
+    Incomplete = 6,
 }
 impl SweepState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -523,6 +744,7 @@ impl SweepState {
             Self::Complete => "SWEEP_STATE_COMPLETE",
             Self::Failed => "SWEEP_STATE_FAILED",
             Self::Cancelled => "SWEEP_STATE_CANCELLED",
+            Self::Incomplete => "SWEEP_STATE_INCOMPLETE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -534,6 +756,7 @@ impl SweepState {
             "SWEEP_STATE_COMPLETE" => Some(Self::Complete),
             "SWEEP_STATE_FAILED" => Some(Self::Failed),
             "SWEEP_STATE_CANCELLED" => Some(Self::Cancelled),
+            "SWEEP_STATE_INCOMPLETE" => Some(Self::Incomplete),
             _ => None,
         }
     }
@@ -549,6 +772,8 @@ pub enum JobState {
     Complete = 3,
     /// The NADs of another job are waited for.
     Waiting = 4,
+    /// Some of its shards failed for good, or those of a job that it needs.
+    Incomplete = 5,
 }
 impl JobState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -562,6 +787,7 @@ impl JobState {
             Self::Reducing => "JOB_STATE_REDUCING",
             Self::Complete => "JOB_STATE_COMPLETE",
             Self::Waiting => "JOB_STATE_WAITING",
+            Self::Incomplete => "JOB_STATE_INCOMPLETE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -572,6 +798,7 @@ impl JobState {
             "JOB_STATE_REDUCING" => Some(Self::Reducing),
             "JOB_STATE_COMPLETE" => Some(Self::Complete),
             "JOB_STATE_WAITING" => Some(Self::Waiting),
+            "JOB_STATE_INCOMPLETE" => Some(Self::Incomplete),
             _ => None,
         }
     }
@@ -627,6 +854,10 @@ pub enum Verdict {
     Superseded = 3,
     /// The sweep has ended or is unknown.
     NotNeeded = 4,
+    /// It is no valid result of the shard. An upload is refused with a status instead.
+    Refused = 5,
+    /// It was computed to check another's, or for Verify.
+    Checked = 6,
 }
 impl Verdict {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -640,6 +871,8 @@ impl Verdict {
             Self::Duplicate => "VERDICT_DUPLICATE",
             Self::Superseded => "VERDICT_SUPERSEDED",
             Self::NotNeeded => "VERDICT_NOT_NEEDED",
+            Self::Refused => "VERDICT_REFUSED",
+            Self::Checked => "VERDICT_CHECKED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -650,6 +883,8 @@ impl Verdict {
             "VERDICT_DUPLICATE" => Some(Self::Duplicate),
             "VERDICT_SUPERSEDED" => Some(Self::Superseded),
             "VERDICT_NOT_NEEDED" => Some(Self::NotNeeded),
+            "VERDICT_REFUSED" => Some(Self::Refused),
+            "VERDICT_CHECKED" => Some(Self::Checked),
             _ => None,
         }
     }
@@ -909,6 +1144,100 @@ pub mod sweep_service_client {
                 .insert(GrpcMethod::new("nadgrid.v1.SweepService", "Cancel"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing.
+        pub async fn pause(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseRequest>,
+        ) -> std::result::Result<tonic::Response<super::Sweep>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.SweepService/Pause",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.SweepService", "Pause"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Goes on with a paused sweep. Resuming one that is not paused changes nothing.
+        pub async fn resume(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::Sweep>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.SweepService/Resume",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.SweepService", "Resume"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Where a sweep, a job or a block stands, and why it does not run.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.SweepService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.SweepService", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them.
+        pub async fn verify(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::VerifyResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.SweepService/Verify",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.SweepService", "Verify"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The bytes of one artifact, in order.
         pub async fn read_artifact(
             &mut self,
@@ -1019,6 +1348,32 @@ pub mod sweep_service_server {
             &self,
             request: tonic::Request<super::CancelRequest>,
         ) -> std::result::Result<tonic::Response<super::Sweep>, tonic::Status>;
+        /// Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing.
+        async fn pause(
+            &self,
+            request: tonic::Request<super::PauseRequest>,
+        ) -> std::result::Result<tonic::Response<super::Sweep>, tonic::Status>;
+        /// Goes on with a paused sweep. Resuming one that is not paused changes nothing.
+        async fn resume(
+            &self,
+            request: tonic::Request<super::ResumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::Sweep>, tonic::Status>;
+        /// Where a sweep, a job or a block stands, and why it does not run.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// Server streaming response type for the Verify method.
+        type VerifyStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::VerifyResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them.
+        async fn verify(
+            &self,
+            request: tonic::Request<super::VerifyRequest>,
+        ) -> std::result::Result<tonic::Response<Self::VerifyStream>, tonic::Status>;
         /// Server streaming response type for the ReadArtifact method.
         type ReadArtifactStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ReadArtifactResponse, tonic::Status>,
@@ -1431,6 +1786,186 @@ pub mod sweep_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/nadgrid.v1.SweepService/Pause" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseSvc<T: SweepService>(pub Arc<T>);
+                    impl<
+                        T: SweepService,
+                    > tonic::server::UnaryService<super::PauseRequest> for PauseSvc<T> {
+                        type Response = super::Sweep;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SweepService>::pause(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nadgrid.v1.SweepService/Resume" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeSvc<T: SweepService>(pub Arc<T>);
+                    impl<
+                        T: SweepService,
+                    > tonic::server::UnaryService<super::ResumeRequest>
+                    for ResumeSvc<T> {
+                        type Response = super::Sweep;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SweepService>::resume(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nadgrid.v1.SweepService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: SweepService>(pub Arc<T>);
+                    impl<
+                        T: SweepService,
+                    > tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SweepService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nadgrid.v1.SweepService/Verify" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifySvc<T: SweepService>(pub Arc<T>);
+                    impl<
+                        T: SweepService,
+                    > tonic::server::ServerStreamingService<super::VerifyRequest>
+                    for VerifySvc<T> {
+                        type Response = super::VerifyResponse;
+                        type ResponseStream = T::VerifyStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SweepService>::verify(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/nadgrid.v1.SweepService/ReadArtifact" => {
                     #[allow(non_camel_case_types)]
                     struct ReadArtifactSvc<T: SweepService>(pub Arc<T>);
@@ -1704,7 +2239,8 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "ReadInput"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent.
+        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
+        /// as ShardResult.
         pub async fn upload_partial(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -1729,6 +2265,33 @@ pub mod worker_service_client {
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadPartial"));
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        pub async fn upload_checkpoint(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::UploadCheckpointRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<super::UploadCheckpointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nadgrid.v1.WorkerService/UploadCheckpoint",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadCheckpoint"));
             self.inner.client_streaming(req, path, codec).await
         }
     }
@@ -1768,12 +2331,21 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::ReadInputRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadInputStream>, tonic::Status>;
-        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent.
+        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
+        /// as ShardResult.
         async fn upload_partial(
             &self,
             request: tonic::Request<tonic::Streaming<super::UploadPartialRequest>>,
         ) -> std::result::Result<
             tonic::Response<super::UploadPartialResponse>,
+            tonic::Status,
+        >;
+        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        async fn upload_checkpoint(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::UploadCheckpointRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::UploadCheckpointResponse>,
             tonic::Status,
         >;
     }
@@ -1980,6 +2552,55 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UploadPartialSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nadgrid.v1.WorkerService/UploadCheckpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct UploadCheckpointSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::ClientStreamingService<
+                        super::UploadCheckpointRequest,
+                    > for UploadCheckpointSvc<T> {
+                        type Response = super::UploadCheckpointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::UploadCheckpointRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::upload_checkpoint(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UploadCheckpointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

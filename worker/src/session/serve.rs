@@ -23,12 +23,13 @@ impl Session {
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What an earlier session was told, this one was not.
         let mut sent = self.tell(&open.requests, false);
+        let mut last = v1::Assignment::default();
         while sent.is_ok() {
             sent = tokio::select! {
                 () = self.stop.cancelled() => return self.leave(open).await,
                 response = open.responses.message() => match response {
                     Ok(Some(response)) => {
-                        self.receive(response);
+                        self.receive(response, &mut last);
                         Ok(())
                     }
                     Ok(None) => return End::Lost("it ended the session".to_owned()),
@@ -46,15 +47,12 @@ impl Session {
         self.board.news(progress).into_iter().try_for_each(|news| send(requests, news))
     }
 
-    fn receive(&self, response: v1::SessionResponse) {
+    fn receive(&self, response: v1::SessionResponse, last: &mut v1::Assignment) {
         match response.message {
-            Some(Response::Assignment(v1::Assignment {
-                shard: Some(shard),
-                spec,
-                architecture,
-                experiment,
-                inputs,
-            })) => {
+            Some(Response::Assignment(mut assignment)) => {
+                complete(&mut assignment, last);
+                let v1::Assignment { shard, spec, architecture, experiment, inputs } = assignment;
+                let Some(shard) = shard else { return };
                 let job = format!("{experiment}/{architecture}");
                 tracing::debug!(sweep = shard.sweep_id, job, blocks = ?shard.range(), "assigned");
                 self.board.assign(Task::new(shard, spec, job, inputs));
@@ -82,6 +80,18 @@ impl Session {
         }
         End::Left
     }
+}
+
+/// Fills in what an assignment leaves out because it is of the same job as the one before it.
+fn complete(assignment: &mut v1::Assignment, last: &mut v1::Assignment) {
+    if assignment.spec.is_empty() {
+        let checkpoint = std::mem::take(&mut assignment.inputs);
+        *assignment = v1::Assignment { shard: assignment.shard.take(), ..last.clone() };
+        assignment.inputs.extend(checkpoint);
+        return;
+    }
+    last.clone_from(assignment);
+    last.inputs.retain(|input| input.role != "checkpoint");
 }
 
 fn send(requests: &mpsc::Sender<v1::SessionRequest>, message: Request) -> Result<(), String> {

@@ -1,15 +1,19 @@
 //! One function per subcommand: arguments in, results on stdout.
 
 mod compare;
+mod explain;
 mod fetch;
 mod plan;
 mod run;
 mod sweeps;
+mod verify;
 mod watch;
 
 pub(crate) use compare::compare;
+pub(crate) use explain::explain;
 pub(crate) use fetch::fetch;
 pub(crate) use plan::plan;
 pub(crate) use run::run;
-pub(crate) use sweeps::{cancel, list, status, workers};
+pub(crate) use sweeps::{cancel, list, pause, resume, status, workers};
+pub(crate) use verify::verify;
 pub(crate) use watch::{submit, watch};

@@ -15,6 +15,7 @@ use crate::cli::spec_file::{Loaded, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, summary};
 use nadgrid_client::{Client, Patience, Staging, ensure_complete};
+use nadgrid_core::scheduler::Share;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ async fn sweep(
     let client = Client::connect(url).await?;
     let Loaded { spec, files } = loaded;
     upload(&client, files, |line| screen.say(line)).await?;
-    let (sweep, _) = client.submit(&spec.to_toml(), "run", &files.inputs()).await?;
+    let (sweep, _) = client.submit(&spec.to_toml(), "run", &files.inputs(), Share::default()).await?;
     *submitted = Some((client.clone(), sweep.id.clone()));
     let mut progress = Progress::new(screen.clone());
     let patience = Patience { limit: PATIENCE, ..Patience::default() };

@@ -1,7 +1,8 @@
-//! `nadgrid list`, `status`, `cancel` and `workers`: one question to the coordinator, one table.
+//! `nadgrid list`, `status`, `cancel`, `pause`, `resume` and `workers`: one question to the coordinator, one table.
 
 use crate::cli::args::{ListArgs, SweepArgs, WorkersArgs};
 use crate::cli::{Failure, output, tables};
+use nadgrid_client::v1::Sweep;
 use nadgrid_client::{Client, SweepView, WorkerView};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,8 +29,24 @@ pub(crate) async fn status(at: String, args: SweepArgs) -> Result<(), Failure> {
 /// Cancels a sweep, and tells how it stands then.
 pub(crate) async fn cancel(at: String, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.cancel(&args.id).await?;
-    let view = SweepView::from(&sweep);
-    if args.json.json { output::print_json(&view) } else { output::print(&format!("{} {}", view.id, view.state)) }
+    told(&sweep, args.json.json)
+}
+
+/// Gives out no more of a sweep, and tells how it stands then.
+pub(crate) async fn pause(at: String, args: SweepArgs) -> Result<(), Failure> {
+    let sweep = Client::connect(&at).await?.pause(&args.id).await?;
+    told(&sweep, args.json.json)
+}
+
+/// Goes on with a sweep, and tells how it stands then.
+pub(crate) async fn resume(at: String, args: SweepArgs) -> Result<(), Failure> {
+    let sweep = Client::connect(&at).await?.resume(&args.id).await?;
+    told(&sweep, args.json.json)
+}
+
+fn told(sweep: &Sweep, json: bool) -> Result<(), Failure> {
+    let view = SweepView::from(sweep);
+    if json { output::print_json(&view) } else { output::print(&format!("{} {}", view.id, view.state)) }
 }
 
 /// The workers.

@@ -15,7 +15,7 @@ pub(crate) async fn submit(at: String, args: SubmitArgs) -> Result<(), Failure> 
     let key = args.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client = Client::connect(&at).await?;
     upload(&client, &files, output::note).await?;
-    let (sweep, created) = client.submit(&spec.to_toml(), &key, &files.inputs()).await?;
+    let (sweep, created) = client.submit(&spec.to_toml(), &key, &files.inputs(), args.share.share()).await?;
     if !created {
         output::note(&format!("key {key:?} was used before: this is the sweep it gave then"));
     }

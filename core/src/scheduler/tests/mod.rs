@@ -1,7 +1,13 @@
 //! The scheduler on a virtual clock.
 
+mod faults;
+mod sharing;
+
 use super::*;
 use crate::grid::Node;
+use crate::ids::{Digest, JobIndex};
+use crate::numerics::{NumericsClass, Precision};
+use crate::spec::{InputRef, Inputs, Spec};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -56,14 +62,23 @@ impl World {
     fn submit(&mut self, networks: u64) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.handle(Event::Submit {
-            request,
-            id: id.clone(),
-            key: None,
-            spec: spec(networks, 4),
-            inputs: Inputs::new(),
-        });
+        self.submit_as(id.clone(), spec(networks, 4), Share::default(), request);
         id
+    }
+
+    fn submit_as(&mut self, id: SweepId, spec: Box<Spec>, share: Share, request: RequestId) -> Vec<Action> {
+        let (owner, key, inputs) = (String::new(), None, Inputs::new());
+        self.handle(Event::Submit { request, id, owner, key, share, spec, inputs })
+    }
+
+    /// All shards in somebody's hands.
+    fn held(&self) -> Vec<(ShardRef, WorkerId)> {
+        let workers = self.scheduler.workers.iter();
+        workers.flat_map(|(id, worker)| worker.held.keys().map(move |shard| (shard.clone(), id.clone()))).collect()
+    }
+
+    fn held_by(&self, worker: &str) -> Vec<ShardRef> {
+        self.held().into_iter().filter(|(_, holder)| *holder == id(worker)).map(|(shard, _)| shard).collect()
     }
 
     fn join(&mut self, worker: &str, lanes: u32) -> Vec<ShardRef> {
@@ -82,8 +97,11 @@ impl World {
     }
 
     fn report(&mut self, worker: &str, shard: &ShardRef) -> (Verdict, Vec<Action>) {
+        self.report_as(worker, shard, Partial::stored(Digest::of(format!("{shard:?}").as_bytes())))
+    }
+
+    fn report_as(&mut self, worker: &str, shard: &ShardRef, partial: Partial) -> (Verdict, Vec<Action>) {
         let request = self.request();
-        let partial = Digest::of(format!("{shard:?}").as_bytes());
         let (shard, class) = (shard.clone(), class("portable"));
         let actions = self.handle(Event::Report { request, worker: id(worker), shard, class, partial, seconds: 0.5 });
         let verdict = actions.iter().find_map(|action| match action {
@@ -109,9 +127,11 @@ impl World {
     fn restart(&mut self) -> Vec<Action> {
         self.scheduler = Scheduler::new(self.settings);
         for record in self.journal.clone() {
+            // As the journal has it.
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
             self.scheduler.replay(record);
         }
-        self.scheduler.sanity_check().unwrap_or_else(|e| assert!(e.contains("Computing"), "{e}"));
         let effects = self.scheduler.resume(self.now);
         self.scheduler.sanity_check().unwrap();
         self.journal.extend(effects.records);
@@ -127,19 +147,25 @@ fn leases(actions: &[Action]) -> Vec<ShardRef> {
     shards.collect()
 }
 
-/// A job and its partials.
-type Reduction = (SweepId, JobIndex, Vec<(Node, Digest)>);
+/// A job, the number of its reduction, and its partials.
+type Reduction = (SweepId, (JobIndex, u64), Vec<Contribution>);
 
 fn reductions(actions: &[Action]) -> Vec<Reduction> {
     let reductions = actions.iter().filter_map(|action| match action {
-        Action::Reduce { sweep, job, partials } => Some((sweep.clone(), *job, partials.clone())),
+        Action::Reduce { sweep, job, generation, partials } => {
+            Some((sweep.clone(), (*job, *generation), partials.clone()))
+        }
         _ => None,
     });
     reductions.collect()
 }
 
 fn result(text: &str) -> JobResult {
-    JobResult { digest: Digest::of(text.as_bytes()), artifacts: Vec::new() }
+    JobResult { digest: Digest::of(text.as_bytes()), artifacts: Vec::new(), manifest: None }
+}
+
+fn reduced(sweep: &SweepId, (job, generation): (JobIndex, u64)) -> Event {
+    Event::Reduced { sweep: sweep.clone(), job, generation, result: result("r") }
 }
 
 #[test]
@@ -150,18 +176,18 @@ fn a_sweep_runs_to_its_end() {
     let mut todo = world.join("w", 2);
     assert_eq!(todo.len(), 2);
     assert_eq!(world.state(&sweep), SweepState::Running);
-    let mut reduced = Vec::new();
+    let mut due = Vec::new();
     while let Some(shard) = todo.pop() {
         let (verdict, actions) = world.report("w", &shard);
         assert_eq!(verdict, Verdict::Committed);
         todo.extend(leases(&actions));
-        reduced.extend(reductions(&actions));
+        due.extend(reductions(&actions));
     }
-    assert_eq!(reduced.len(), 2);
-    for (_, job, partials) in &reduced {
-        let covered: u64 = partials.iter().map(|(node, _)| node.blocks(18).end - node.blocks(18).start).sum();
+    assert_eq!(due.len(), 2);
+    for (_, job, partials) in &due {
+        let covered: u64 = partials.iter().map(|held| held.node.blocks(18).end - held.node.blocks(18).start).sum();
         assert_eq!(covered, 18);
-        world.handle(Event::Reduced { sweep: sweep.clone(), job: *job, result: result("r") });
+        world.handle(reduced(&sweep, *job));
     }
     assert!(matches!(world.state(&sweep), SweepState::Complete { .. }));
     let view = world.scheduler.sweep(&sweep).unwrap();
@@ -213,42 +239,6 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
 }
 
 #[test]
-fn a_failing_shard_is_retried_elsewhere_and_then_fails_its_sweep() {
-    let mut world = World::new(Settings { most_attempts: 3, ..Settings::default() });
-    let sweep = world.submit(8);
-    let first = world.join("a", 1).remove(0);
-    world.join("b", 1);
-    let failed = |worker: &str| Event::Failed {
-        worker: id(worker),
-        shard: first.clone(),
-        kind: FailureKind::Task,
-        message: "no memory".into(),
-    };
-    let second = leases(&world.handle(failed("a")));
-    assert!(!second.contains(&first));
-    world.now = world.now.plus(600);
-    let holder = world.scheduler.workers(world.now).into_iter().find(|w| w.leases == 0);
-    assert!(holder.is_none());
-    // b becomes free and takes the shard that a failed at.
-    let of_b =
-        world.scheduler.leases.iter().find(|(_, lease)| lease.worker == id("b")).map(|(s, _)| s.clone()).unwrap();
-    let (_, actions) = world.report("b", &of_b);
-    assert!(actions.contains(&Action::Lease { worker: id("b"), shard: first.clone() }), "{actions:?}");
-    world.handle(failed("b"));
-    world.now = world.now.plus(5_000);
-    world.handle(Event::Alive { worker: id("b") });
-    let of_a =
-        world.scheduler.leases.iter().find(|(_, lease)| lease.worker == id("a")).map(|(s, _)| s.clone()).unwrap();
-    if of_a != first {
-        world.report("a", &of_a);
-    }
-    world.handle(failed("a"));
-    let SweepState::Failed { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
-    assert!(message.contains("no memory") && message.contains("3 times"), "{message}");
-    assert!(world.scheduler.leases.is_empty());
-}
-
-#[test]
 fn an_unfit_worker_is_set_aside_and_a_wrong_spec_ends_its_sweep() {
     let mut world = World::new(Settings::default());
     let sweep = world.submit(8);
@@ -269,32 +259,29 @@ fn one_sweep_runs_in_one_class() {
     assert!(world.join_as("gpu", 1, "sm_90", Vec::new()).is_empty());
     world.submit(8);
     assert_eq!(leases(&world.handle(Event::Tick)).len(), 0, "the other class already has the second sweep");
-    assert_eq!(world.scheduler.leases.len(), 2);
+    assert_eq!(world.held().len(), 2);
 }
 
 #[test]
 fn a_submission_is_idempotent_by_key() {
     let mut world = World::new(Settings::default());
-    let mut submit = |name: &str, key: &str, networks| {
+    let mut submit = |owner: &str, name: &str, key: &str, networks| {
         let request = world.request();
-        let event = Event::Submit {
-            request,
-            id: SweepId::new(name),
-            key: Some(key.into()),
-            spec: spec(networks, 4),
-            inputs: Inputs::new(),
-        };
+        let (id, key) = (SweepId::new(name), Some(key.into()));
+        let (owner, share, inputs) = (owner.to_owned(), Share::default(), Inputs::new());
+        let event = Event::Submit { request, id, owner, key, share, spec: spec(networks, 4), inputs };
         let actions = world.handle(event);
         actions.into_iter().find_map(|a| match a {
             Action::Answer { answer, .. } => Some(answer),
             _ => None,
         })
     };
-    let (a, b) = (SweepId::new("a"), SweepId::new("b"));
-    assert_eq!(submit("a", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: true }));
-    assert_eq!(submit("b", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: false }));
-    assert_eq!(submit("b", "k", 9), Some(Answer::KeyTaken { sweep: a }));
-    assert_eq!(submit("b", "l", 9), Some(Answer::Submitted { sweep: b, created: true }));
+    let (a, b, c) = (SweepId::new("a"), SweepId::new("b"), SweepId::new("c"));
+    assert_eq!(submit("", "a", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: true }));
+    assert_eq!(submit("", "b", "k", 8), Some(Answer::Submitted { sweep: a.clone(), created: false }));
+    assert_eq!(submit("", "b", "k", 9), Some(Answer::KeyTaken { sweep: a }));
+    assert_eq!(submit("", "b", "l", 9), Some(Answer::Submitted { sweep: b, created: true }));
+    assert_eq!(submit("ada", "c", "k", 9), Some(Answer::Submitted { sweep: c, created: true }), "a key is its owner's");
 }
 
 #[test]
@@ -307,7 +294,7 @@ fn cancelling_revokes_and_discards_and_is_idempotent() {
     let request = world.request();
     let actions = world.handle(Event::Cancel { request, sweep: sweep.clone() });
     assert!(actions.iter().any(|a| matches!(a, Action::Revoke { shard, .. } if *shard == held)));
-    assert!(actions.iter().any(|a| matches!(a, Action::Discard { partials } if partials.len() == 1)));
+    assert!(actions.iter().any(|a| matches!(a, Action::Discard { blobs } if blobs.len() == 1)));
     let records = world.journal.len();
     world.handle(Event::Cancel { request, sweep: sweep.clone() });
     assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Cancelled, records));
@@ -320,9 +307,9 @@ fn a_restarted_coordinator_lets_workers_keep_what_they_hold() {
     world.submit(64);
     let held = world.join("w", 2);
     world.restart();
-    assert_eq!(world.scheduler.leases.len(), 0);
+    assert!(world.held().is_empty());
     assert!(world.join_as("w", 2, "portable", held.clone()).is_empty(), "both lanes are busy");
-    assert!(held.iter().all(|shard| world.scheduler.leases.contains_key(shard)));
+    assert_eq!(world.held_by("w"), held.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -330,21 +317,33 @@ fn a_damaged_partial_is_computed_again() {
     let mut world = World::new(Settings::default());
     let sweep = world.submit(4);
     let mut todo = world.join("w", 2);
-    let mut reduced = Vec::new();
+    let mut due = Vec::new();
     while let Some(shard) = todo.pop() {
         let (_, actions) = world.report("w", &shard);
         todo.extend(leases(&actions));
-        reduced.extend(reductions(&actions));
+        due.extend(reductions(&actions));
     }
-    let (_, job, partials) = reduced.remove(0);
-    let damaged = vec![partials[0].0];
-    let event = Event::ReduceFailed { sweep: sweep.clone(), job, damaged, message: "damaged".into() };
-    let again = leases(&world.handle(event));
+    let (_, (job, generation), partials) = due.remove(0);
+    let damaged = vec![partials[0].node];
+    let failed = |generation, damaged: &[Node], message: &str| Event::ReduceFailed {
+        sweep: sweep.clone(),
+        job,
+        generation,
+        damaged: damaged.to_vec(),
+        message: message.to_owned(),
+    };
+    let again = leases(&world.handle(failed(generation, &damaged, "damaged")));
     assert_eq!(again.len(), 1);
     let (verdict, actions) = world.report("w", &again[0]);
-    assert_eq!((verdict, reductions(&actions).len()), (Verdict::Committed, 1));
+    let anew = reductions(&actions);
+    assert_eq!((verdict, anew.len()), (Verdict::Committed, 1));
+    // What is still said of the first reduction is nothing to the second.
+    world.handle(failed(generation, &[], "late"));
+    world.handle(reduced(&sweep, (job, generation)));
+    assert!(!world.state(&sweep).has_ended());
+    assert_eq!(world.scheduler.sweep(&sweep).unwrap().jobs[0].state, JobState::Reducing);
     let message = "disk full".to_owned();
-    world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, damaged: vec![], message: message.clone() });
+    world.handle(failed(anew[0].1.1, &[], &message));
     assert_eq!(world.state(&sweep), SweepState::Failed { message });
 }
 
@@ -377,15 +376,13 @@ fn fate() -> impl Strategy<Value = Fate> {
 /// Runs fates, then lets a good worker finish; returns the reductions' partials covering all blocks.
 fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
     let sizing = Sizing { most_blocks, ..Sizing::default() };
-    let mut world = World::new(Settings { sizing, most_attempts: 1_000, ..Settings::default() });
+    let mut world = World::new(Settings { sizing, most_attempts: 1_000, most_losses: 1_000, ..Settings::default() });
     let sweep = world.submit(150);
     let mut reported: Vec<ShardRef> = Vec::new();
-    let mut done: BTreeSet<JobIndex> = BTreeSet::new();
     let mut pending: Vec<Reduction> = Vec::new();
     for fate in fates {
         world.now = world.now.plus(300);
-        let held: Vec<(ShardRef, WorkerId)> =
-            world.scheduler.leases.iter().map(|(shard, lease)| (shard.clone(), lease.worker.clone())).collect();
+        let held = world.held();
         let pick = |n: u8| held.get(n as usize % held.len().max(1)).cloned();
         let actions = match fate {
             Fate::Join(n) => {
@@ -438,15 +435,14 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
         }
         for (_, job, partials) in std::mem::take(&mut pending) {
             let mut next = 0;
-            for (node, _) in &partials {
-                prop_assert_eq!(node.blocks(38).start, next);
-                next = node.blocks(38).end;
+            for held in &partials {
+                prop_assert_eq!(held.node.blocks(38).start, next);
+                next = held.node.blocks(38).end;
             }
             prop_assert_eq!(next, 38);
-            done.insert(job);
-            world.handle(Event::Reduced { sweep: sweep.clone(), job, result: result("r") });
+            world.handle(reduced(&sweep, job));
         }
-        let held: Vec<_> = world.scheduler.leases.iter().map(|(s, l)| (s.clone(), l.worker.clone())).collect();
+        let held = world.held();
         if held.is_empty() {
             world.tick();
         }
@@ -454,8 +450,7 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
             let (_, more) = world.report(worker.as_str(), &shard);
             pending.extend(reductions(&more));
         }
-        let own =
-            world.scheduler.leases.iter().filter(|(_, l)| l.worker == id("good")).map(|(s, _)| s.clone()).collect();
+        let own = world.held_by("good");
         world.join_as("good", 2, "portable", own);
     }
     prop_assert!(matches!(world.state(&sweep), SweepState::Complete { .. }), "{:?}", world.scheduler.sweep(&sweep));
@@ -479,7 +474,7 @@ fn a_job_waits_for_the_nads_that_it_needs() {
                 [directional]\ndirections = { kind = 'nads', indices = [0, 1] }\nblock_size = 1";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    world.submit_as(id.clone(), spec, Share::default(), request);
     let first = world.join("w", 2);
     assert_eq!((first.len(), first[0].job), (1, JobIndex(0)), "one block of networks, and no run yet");
     let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
@@ -488,8 +483,8 @@ fn a_job_waits_for_the_nads_that_it_needs() {
     assert_eq!(leases(&actions), []);
     let digest = Digest::of(b"nads");
     let nads = ArtifactRef { name: "nads/logreg/nads.npy".into(), size: 7, digest };
-    let result = JobResult { digest: Digest::of(b"moments"), artifacts: vec![nads] };
-    let actions = world.handle(Event::Reduced { sweep: id.clone(), job: JobIndex(0), result });
+    let result = JobResult { artifacts: vec![nads], ..result("moments") };
+    let actions = world.handle(Event::Reduced { sweep: id.clone(), job: JobIndex(0), generation: 1, result });
     let runs = leases(&actions);
     assert_eq!(runs.iter().map(|shard| shard.job).collect::<Vec<_>>(), [JobIndex(1); 2]);
     let inputs = world.scheduler.shard_inputs(&runs[0]);
@@ -507,7 +502,7 @@ fn a_precision_that_nobody_offers_waits() {
     let text = "name = 't'\narchitectures = ['logreg']\nprecision = 'bf16'\n[nads]\nnetworks = 8";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.handle(Event::Submit { request, id: id.clone(), key: None, spec, inputs: Inputs::new() });
+    world.submit_as(id.clone(), spec, Share::default(), request);
     assert_eq!(world.join("plain", 1), []);
     assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
     let precisions = vec![Precision::Fp32, Precision::Bf16];
@@ -518,14 +513,15 @@ fn a_precision_that_nobody_offers_waits() {
     assert_eq!(world.scheduler.sweep(&id).unwrap().class.unwrap().precision, "bf16");
 }
 
-/// Files are a part of what a key stands for, and are needed as long as the sweep is open.
+/// Files are a part of what a key stands for, and are needed as long as the sweep is kept.
 #[test]
-fn the_files_of_a_sweep_are_kept_until_it_ends() {
-    let mut world = World::new(Settings::default());
+fn the_files_of_a_sweep_are_kept_with_it() {
+    let mut world = World::new(Settings { most_ended_sweeps: 1, ..Settings::default() });
     let file = |text: &[u8]| Inputs::from([("x".to_owned(), InputRef { size: 1, digest: Digest::of(text) })]);
     let submit = |world: &mut World, name: &str, inputs: Inputs| {
         let (request, id, key) = (world.request(), SweepId::new(name), Some("key".to_owned()));
-        let actions = world.handle(Event::Submit { request, id, key, spec: spec(8, 4), inputs });
+        let (owner, share) = (String::new(), Share::default());
+        let actions = world.handle(Event::Submit { request, id, owner, key, share, spec: spec(8, 4), inputs });
         actions.into_iter().find_map(|action| match action {
             Action::Answer { answer, .. } => Some(answer),
             _ => None,
@@ -540,8 +536,16 @@ fn the_files_of_a_sweep_are_kept_until_it_ends() {
     world.restart();
     assert!(world.scheduler.referenced().any(|digest| digest == Digest::of(b"1")));
     let request = world.request();
-    let actions = world.handle(Event::Cancel { request, sweep: sweep.clone() });
-    let discarded = |action: &Action| matches!(action, Action::Discard { partials } if *partials == [Digest::of(b"1")]);
+    world.handle(Event::Cancel { request, sweep: sweep.clone() });
+    assert!(world.scheduler.referenced().any(|digest| digest == Digest::of(b"1")), "it is kept with its sweep");
+    // Another sweep ends, and only one ended sweep is kept.
+    let other = world.submit(8);
+    let request = world.request();
+    let actions = world.handle(Event::Cancel { request, sweep: other });
+    let discarded = |action: &Action| matches!(action, Action::Discard { blobs } if *blobs == [Digest::of(b"1")]);
     assert!(actions.iter().any(discarded));
+    assert!(world.scheduler.sweep(&sweep).is_none());
     assert!(world.scheduler.referenced().all(|digest| digest != Digest::of(b"1")));
+    world.restart();
+    assert!(world.scheduler.sweep(&sweep).is_none());
 }

@@ -1,0 +1,165 @@
+//! Workers' sessions: what they say becomes events, and what they are told.
+
+use super::handle::Outbox;
+use super::{Asker, DeskTask};
+use crate::journal::Journal;
+use crate::partial;
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
+use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, Verdict, WorkerProfile};
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message as Request;
+use nadgrid_proto::v1::session_response::Message as Response;
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+/// A worker's own words are kept, but not at any length: characters.
+const MAX_WORDS: usize = 2_000;
+
+/// An open session.
+pub(super) struct Session {
+    number: u64,
+    outbox: Outbox,
+    /// The job of the last assignment: the next of the same job does not repeat its spec.
+    last: Option<(SweepId, JobIndex)>,
+}
+
+impl<J: Journal> DeskTask<J> {
+    pub(super) fn attach(
+        &mut self,
+        worker: WorkerId,
+        profile: WorkerProfile,
+        held: &[v1::Shard],
+        outbox: Outbox,
+        reply: oneshot::Sender<u64>,
+    ) -> Event {
+        self.session_count += 1;
+        let number = self.session_count;
+        self.sessions.insert(worker.clone(), Session { number, outbox, last: None });
+        reply.send(number).ok();
+        info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
+        // Shards that do not exist are none of the scheduler's business.
+        let held = held.iter().filter_map(|shard| self.shard(shard)).collect();
+        Event::Join { worker, profile, held }
+    }
+
+    pub(super) fn detach(&mut self, worker: WorkerId, session: u64, drained: bool) -> Option<Event> {
+        self.sessions.get(&worker).filter(|current| current.number == session)?;
+        self.sessions.remove(&worker);
+        info!(worker = %worker, drained, "worker left");
+        Some(Event::Leave { worker, drained })
+    }
+
+    /// The shard of a message, if there is such a one.
+    fn shard(&self, shard: &v1::Shard) -> Option<ShardRef> {
+        let (sweep, job) = (SweepId::new(shard.sweep_id.as_str()), JobIndex(shard.job));
+        let node = self.scheduler.node(&sweep, job, shard.range())?;
+        Some(ShardRef { sweep, job, node })
+    }
+
+    /// What a worker says in its session, as an event. An older session's words are nothing to a newer one.
+    pub(super) fn message(&mut self, worker: WorkerId, session: u64, message: Request) -> Option<Event> {
+        self.sessions.get(&worker).filter(|current| current.number == session)?;
+        match message {
+            Request::Heartbeat(_) => Some(Event::Alive { worker }),
+            Request::Draining(_) => Some(Event::Draining { worker }),
+            Request::Progress(v1::Progress { shard, blocks_done }) => {
+                Some(Event::Progress { worker, shard: self.shard(&shard?)?, blocks_done })
+            }
+            Request::Computed(v1::Computed { shard }) => Some(Event::Computed { worker, shard: self.shard(&shard?)? }),
+            Request::Failure(failure) => {
+                let (kind, message) =
+                    (failure.kind().to_core(), failure.message.chars().take(MAX_WORDS).collect::<String>());
+                warn!(%worker, ?kind, message, "a shard failed");
+                Some(Event::Failed { worker, shard: self.shard(&failure.shard?)?, kind, message })
+            }
+            Request::Result(result) => self.result(worker, result),
+            // Sessions end before these.
+            Request::Hello(_) | Request::Goodbye(_) => None,
+        }
+    }
+
+    /// A result that came in the session: looked at here, since it is small.
+    fn result(&mut self, worker: WorkerId, result: v1::ShardResult) -> Option<Event> {
+        let wire = result.shard?;
+        let refused =
+            |message: String| v1::Answer { shard: Some(wire.clone()), verdict: v1::Verdict::Refused.into(), message };
+        let known = self.shard(&wire).filter(|shard| self.scheduler.expects(shard));
+        let Some(shard) = known else {
+            let verdict = v1::Verdict::NotNeeded.into();
+            let answer = v1::Answer { shard: Some(wire), verdict, message: String::new() };
+            self.send(&worker, Response::Answer(answer));
+            return None;
+        };
+        let (_, job, members) = self.scheduler.shard(&shard)?;
+        let checked = match Digest::of(&result.data) {
+            _ if result.data.len() > partial::MAX_INLINE => {
+                Err(format!("data has {} bytes; more than {} are uploaded", result.data.len(), partial::MAX_INLINE))
+            }
+            digest if digest.to_string() != result.digest => {
+                Err(format!("digest = {:?}: the data's digest is {digest}", result.digest))
+            }
+            _ => partial::check(&result.data, job.payload, members),
+        };
+        let (content, class) = match (checked, result.numerics_class) {
+            (Ok(content), Some(class)) => (content, class.into()),
+            (refusal, _) => {
+                let message = refusal.err().unwrap_or_else(|| "numerics_class is missing".to_owned());
+                warn!(%worker, sweep = %shard.sweep, job = job.name(), message, "a result was refused");
+                self.send(&worker, Response::Answer(refused(message)));
+                return None;
+            }
+        };
+        let partial = Partial { bytes: PartialBytes::Inline(result.data.into()), content };
+        let seconds = partial::seconds(result.seconds);
+        let request = self.request(Asker::Session(worker.clone(), Box::new(shard.clone())));
+        Some(Event::Report { request, worker, shard, class, partial, seconds })
+    }
+
+    /// Answers a result that came in the session.
+    pub(super) fn answer_result(&mut self, worker: &WorkerId, shard: &ShardRef, verdict: Verdict) {
+        let message = match verdict {
+            Verdict::Invalid => "it is of another numerics class than its sweep, or of no shard of it".to_owned(),
+            _ => String::new(),
+        };
+        let verdict = v1::Verdict::of(verdict).unwrap_or(v1::Verdict::Refused).into();
+        let answer = v1::Answer { shard: self.wire_shard(shard), verdict, message };
+        self.send(worker, Response::Answer(answer));
+    }
+
+    pub(super) fn wire_shard(&self, shard: &ShardRef) -> Option<v1::Shard> {
+        self.scheduler.blocks(shard).map(|blocks| v1::Shard::of(&shard.sweep, shard.job, &blocks))
+    }
+
+    pub(super) fn send_assignment(&mut self, worker: &WorkerId, shard: &ShardRef) {
+        let Some((_, job, _)) = self.scheduler.shard(shard) else { return };
+        debug!(worker = %worker, sweep = %shard.sweep, job = job.experiment.as_str(), node = ?shard.node, "leased");
+        let of = (shard.sweep.clone(), shard.job);
+        let known = self.sessions.get(worker).is_some_and(|session| session.last.as_ref() == Some(&of));
+        let assignment = if known {
+            let checkpoint = self.scheduler.checkpoint_of(shard);
+            let inputs = checkpoint.iter().map(Into::into).collect();
+            v1::Assignment { shard: self.wire_shard(shard), inputs, ..v1::Assignment::default() }
+        } else {
+            v1::Assignment {
+                shard: self.wire_shard(shard),
+                spec: self.scheduler.spec_text(&shard.sweep).unwrap_or_default().to_owned(),
+                architecture: job.architecture.clone(),
+                experiment: job.experiment.to_string(),
+                inputs: self.scheduler.shard_inputs(shard).iter().map(Into::into).collect(),
+            }
+        };
+        if let Some(session) = self.sessions.get_mut(worker) {
+            session.last = Some(of);
+        }
+        self.send(worker, Response::Assignment(assignment));
+    }
+
+    /// Sends without waiting. A worker that does not read loses its session, and with it its leases in time.
+    pub(super) fn send(&mut self, worker: &WorkerId, message: Response) {
+        let Some(session) = self.sessions.get(worker) else { return };
+        if session.outbox.try_send(v1::SessionResponse { message: Some(message) }).is_err() {
+            warn!(worker = %worker, "the worker does not read its messages: its session is closed");
+            self.sessions.remove(worker);
+        }
+    }
+}

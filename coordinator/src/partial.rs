@@ -1,0 +1,31 @@
+//! What a shard hands in: whether it could be what the shard yields, and what it says.
+
+use nadgrid_core::ids::Digest;
+use nadgrid_core::moments::Moments;
+use nadgrid_core::runs;
+use nadgrid_core::spec::Payload;
+
+/// Largest partial that travels in a session and lies in the journal, in bytes.
+pub(crate) const MAX_INLINE: usize = 1024;
+
+/// Checks the bytes of a partial of `members` members; returns the digest of what they say, without how long it took.
+///
+/// # Errors
+/// What no right computation yields, in words.
+pub(crate) fn check(bytes: &[u8], payload: Payload, members: u64) -> Result<Digest, String> {
+    match payload {
+        Payload::Moments { dimension, points } => {
+            Moments::from_bytes(bytes, dimension, members * points).map_err(|e| e.to_string())?;
+            Ok(Digest::of(bytes))
+        }
+        Payload::Runs { extra } => {
+            let runs = runs::from_bytes(bytes, members, extra).map_err(|e| e.to_string())?;
+            Ok(runs::digest(&runs, extra))
+        }
+    }
+}
+
+/// What a worker says its shard took, in seconds; nonsense counts as nothing.
+pub(crate) fn seconds(said: f64) -> f64 {
+    if said.is_finite() && said >= 0.0 { said } else { 0.0 }
+}

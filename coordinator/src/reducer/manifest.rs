@@ -1,0 +1,64 @@
+//! The manifest of a job: which shard yielded what, and who computed it. It is what `nadgrid verify` compares with.
+//!
+//! A line for each shard, left to right: first block, number of blocks, digest of the content, worker.
+
+use nadgrid_core::grid::Node;
+use nadgrid_core::ids::{Digest, WorkerId};
+use nadgrid_core::scheduler::Contribution;
+use std::fmt::Write;
+
+/// What one shard yielded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its blocks.
+    pub node: Node,
+    /// Digest of the content.
+    pub content: Digest,
+    /// Who computed it.
+    pub worker: WorkerId,
+}
+
+/// The manifest of these contributions to a job of `total` blocks.
+pub fn to_bytes(contributions: &[Contribution], total: u64) -> Vec<u8> {
+    let mut text = String::with_capacity(contributions.len() * 128);
+    for Contribution { node, partial, worker } in contributions {
+        let blocks = node.blocks(total);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {} {} {worker}", blocks.start, blocks.end - blocks.start, partial.content);
+    }
+    text.into_bytes()
+}
+
+/// Reads a manifest; `None` when it is none.
+pub fn parse(bytes: &[u8], total: u64) -> Option<Vec<Entry>> {
+    let entry = |line: &str| {
+        let mut words = line.splitn(4, ' ');
+        let (start, count): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let node = Node::over(&(start..start.checked_add(count)?), total)?;
+        let content = Digest::from_hex(words.next()?)?;
+        Some(Entry { node, content, worker: WorkerId::new(words.next()?) })
+    };
+    std::str::from_utf8(bytes).ok()?.lines().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nadgrid_core::scheduler::Partial;
+
+    #[test]
+    fn it_reads_what_it_writes() {
+        let contribution = |level, index, worker: &str| Contribution {
+            node: Node { level, index },
+            partial: Partial::stored(Digest::of(worker.as_bytes())),
+            worker: WorkerId::new(worker),
+        };
+        let contributions = [contribution(2, 0, "a"), contribution(0, 4, ""), contribution(0, 5, "b c")];
+        let entries = parse(&to_bytes(&contributions, 6), 6).unwrap();
+        let expected = contributions.map(|c| Entry { node: c.node, content: c.partial.content, worker: c.worker });
+        assert_eq!(entries, expected);
+        for wrong in ["1 2 x a", "0 1", "1 2 3", "0 9 0 a"] {
+            assert_eq!(parse(wrong.as_bytes(), 6), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Audits: a share of the committed shards is computed again by a second worker. Where the bits differ, a third decides, and
+//! whoever is outvoted is set aside: what it contributed to open sweeps is computed again.
+//!
+//! Which shards are audited follows from the sweep's id and the shard, so that it is the same after a restart. A worker checks
+//! itself only when it is the only one that could.
+
+use super::Scheduler;
+use super::effect::{Action, Contribution, Effects, Record};
+use super::event::{Partial, ShardRef};
+use super::state::{Audit, Job, Sweep};
+use crate::grid::Node;
+use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
+use crate::spec::BasisSource;
+
+impl Sweep {
+    /// Whether a shard is among those that are computed twice.
+    pub(super) fn audits(&self, shard: &ShardRef) -> bool {
+        if self.spec.audit <= 0.0 {
+            return false;
+        }
+        let ShardRef { sweep, job, node } = shard;
+        let Digest(bytes) = Digest::of(format!("audit {sweep} {} {} {}", job.0, node.level, node.index).as_bytes());
+        let [a, b, c, d, ..] = bytes;
+        f64::from(u32::from_le_bytes([a, b, c, d])) < self.spec.audit * 4_294_967_296.0
+    }
+}
+
+impl Scheduler {
+    /// Has a shard that was just committed computed again, if it is among those.
+    pub(super) fn audit_if_drawn(&mut self, shard: &ShardRef) {
+        let Some(sweep) = self.sweeps.get_mut(&shard.sweep).filter(|sweep| sweep.audits(shard)) else { return };
+        if let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) {
+            let start = job.blocks(shard.node).start;
+            job.audits.insert(start, Audit { node: shard.node, holder: None, dissent: Vec::new() });
+            self.wake_all = true;
+        }
+    }
+
+    /// A committed shard for this worker to compute again.
+    pub(super) fn choose_audit(&self, sweep: &Sweep, job: &Job, id: &WorkerId) -> Option<Node> {
+        let open = job.audits.iter().filter(|(_, audit)| audit.holder.is_none());
+        let mut fitting = open.filter(|(start, audit)| {
+            let own = |contribution: &Contribution| contribution.worker == *id;
+            let asked = job.committed.get(start).is_some_and(own) || audit.dissent.iter().any(own);
+            !asked || !self.has_independent(sweep, job, **start, audit)
+        });
+        fitting.next().map(|(_, audit)| audit.node)
+    }
+
+    /// Whether somebody could audit a shard who has not had a say in it.
+    fn has_independent(&self, sweep: &Sweep, job: &Job, start: u64, audit: &Audit) -> bool {
+        let heard = |id: &WorkerId| {
+            job.committed.get(&start).is_some_and(|held| held.worker == *id)
+                || audit.dissent.iter().any(|dissent| dissent.worker == *id)
+        };
+        self.workers.iter().any(|(id, worker)| worker.is_fit() && sweep.accepts(&worker.profile) && !heard(id))
+    }
+
+    /// Takes in what an auditor got. Two that agree are right.
+    pub(super) fn audited(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        (partial, seconds): (Partial, f64),
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        let Some(job) = self.job_mut(shard) else { return };
+        let start = job.blocks(shard.node).start;
+        let Some(committed) = job.committed.get(&start).filter(|held| held.node == shard.node) else { return };
+        let (agrees, first) = (committed.partial.content == partial.content, committed.worker.clone());
+        let Some(audit) = job.audits.get_mut(&start) else { return };
+        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        if agrees {
+            let outvoted = job.audits.remove(&start).map(|audit| audit.dissent).unwrap_or_default();
+            job.tally.audits += 1;
+            effects.records.push(Record::Audited { shard: shard.clone() });
+            let blobs = outvoted.iter().filter_map(|dissent| dissent.partial.blob()).collect();
+            effects.actions.push(Action::Discard { blobs });
+            for dissent in outvoted {
+                self.distrust(&dissent.worker, shard, now, effects);
+            }
+            return self.settle(&shard.sweep, shard.job, now, effects);
+        }
+        let seconded = audit.dissent.iter().any(|dissent| dissent.partial.content == partial.content);
+        let contribution = Contribution { node: shard.node, partial, worker: id.clone() };
+        if !seconded {
+            audit.dissent.push(contribution);
+            self.wake_all = true;
+            return self.requeue(&shard.sweep);
+        }
+        // Two agree against what is committed.
+        let others = std::mem::take(&mut audit.dissent);
+        let wrong = others.iter().filter(|other| other.partial.content != contribution.partial.content);
+        let wrong: Vec<WorkerId> = wrong.map(|other| other.worker.clone()).chain([first]).collect();
+        self.replace(shard, contribution, seconds, effects);
+        for worker in wrong {
+            self.distrust(&worker, shard, now, effects);
+        }
+        self.settle(&shard.sweep, shard.job, now, effects);
+    }
+
+    /// Puts what two workers agree on in the place of what one had committed.
+    fn replace(&mut self, shard: &ShardRef, right: Contribution, seconds: f64, effects: &mut Effects) {
+        let Some(job) = self.job_mut(shard) else { return };
+        job.withdraw(shard.node);
+        effects.records.push(Record::Withdrawn { shard: shard.clone() });
+        let (partial, worker) = (right.partial.clone(), right.worker.clone());
+        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker });
+        effects.records.push(Record::Audited { shard: shard.clone() });
+        job.commit(right, seconds);
+        job.tally.audits += 1;
+    }
+
+    /// Sets a worker aside whose bits were wrong, and has all that it contributed to open sweeps computed again.
+    fn distrust(&mut self, id: &WorkerId, shard: &ShardRef, now: Time, effects: &mut Effects) {
+        let blocks = self.job(shard).map(|job| (job.blocks(shard.node), job.name.clone()));
+        let (blocks, job) = blocks.unwrap_or_default();
+        let reason =
+            format!("its bits of blocks {}..{} of {job} differ from those of two others", blocks.start, blocks.end);
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.distrusted = true;
+        }
+        self.set_aside(id, &reason, effects);
+        let held = self.workers.get(id).map(|w| w.held.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        for shard in held {
+            effects.actions.push(Action::Revoke {
+                worker: id.clone(),
+                shard: shard.clone(),
+                reason: "it is not trusted",
+            });
+            self.give_up(id, &shard, super::failures::Gone::Released, now, effects);
+        }
+        for sweep in self.open.clone() {
+            self.withdraw_all_of(id, &sweep, effects);
+        }
+    }
+
+    fn withdraw_all_of(&mut self, id: &WorkerId, sweep: &SweepId, effects: &mut Effects) {
+        let jobs = self.sweeps.get(sweep).map_or(0, |sweep| sweep.jobs.len() as u32);
+        for index in (0..jobs).map(JobIndex) {
+            let withdrawn = self.withdraw_where(sweep, index, &|held| held.worker == *id, effects);
+            if withdrawn {
+                self.withdraw_dependents(sweep, index, effects);
+            }
+        }
+        self.wake_all = true;
+        self.requeue(sweep);
+    }
+
+    /// Opens committed shards of a job again; whether there were any.
+    fn withdraw_where(
+        &mut self,
+        sweep: &SweepId,
+        index: JobIndex,
+        which: &dyn Fn(&Contribution) -> bool,
+        effects: &mut Effects,
+    ) -> bool {
+        let shard = |node| ShardRef { sweep: sweep.clone(), job: index, node };
+        let Some(job) = self.job_mut(&shard(Node::block(0))) else { return false };
+        let due: Vec<Node> = job.committed.values().filter(|held| which(held)).map(|held| held.node).collect();
+        for &node in &due {
+            job.withdraw(node);
+            effects.records.push(Record::Withdrawn { shard: shard(node) });
+        }
+        !due.is_empty()
+    }
+
+    /// What was computed from a result that does not stand is computed again.
+    fn withdraw_dependents(&mut self, id: &SweepId, needed: JobIndex, effects: &mut Effects) {
+        let Some(sweep) = self.sweeps.get(id) else { return };
+        let depends = |job: &&Job| matches!(job.shape.basis, BasisSource::Job(basis) if basis == needed);
+        let jobs = sweep.jobs.iter().enumerate().filter(|(_, job)| depends(job));
+        for index in jobs.map(|(index, _)| JobIndex(index as u32)).collect::<Vec<_>>() {
+            self.withdraw_where(id, index, &|_| true, effects);
+            let holders: Vec<(WorkerId, ShardRef)> =
+                self.holders_of(id).into_iter().filter(|(_, shard)| shard.job == index).collect();
+            for (worker, shard) in holders {
+                self.revoke(&worker, &shard, "what it builds on is computed again", effects);
+                if let Some(job) = self.job_mut(&shard) {
+                    let blocks = job.blocks(shard.node);
+                    if !job.pending.contains_all(&blocks) && job.lease(shard.node).is_none() {
+                        job.pending.insert(blocks);
+                    }
+                }
+            }
+        }
+    }
+}

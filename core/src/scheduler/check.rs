@@ -1,0 +1,129 @@
+//! The check that the state makes sense: every block in exactly one place, every index in agreement.
+
+use super::Scheduler;
+use super::event::ShardRef;
+use super::state::{Job, JobState, Purpose, Sweep};
+use crate::ids::{JobIndex, SweepId, WorkerId};
+use std::ops::Range;
+
+impl Scheduler {
+    /// Whether every block is in exactly one place and every index agrees; the first disagreement in words.
+    ///
+    /// # Errors
+    /// What disagrees. A scheduler that ever returns one has a bug.
+    pub fn sanity_check(&self) -> Result<(), String> {
+        for (id, sweep) in &self.sweeps {
+            self.check_sweep(id, sweep)?;
+        }
+        let (open, ended) = (self.open.len(), self.ended.len());
+        if open + ended != self.sweeps.len() {
+            return Err(format!("{open} sweeps are open and {ended} ended, of {}", self.sweeps.len()));
+        }
+        for (id, worker) in &self.workers {
+            self.check_worker(id, worker)?;
+        }
+        let queued = self.sweeps.values().filter(|sweep| sweep.place.is_some()).count();
+        if queued != self.queue.len() {
+            return Err(format!("{queued} sweeps have a place in the queue, which has {}", self.queue.len()));
+        }
+        let lanes: u64 = self.workers.values().map(|worker| u64::from(worker.busy)).sum();
+        if lanes == self.lanes_leased {
+            Ok(())
+        } else {
+            Err(format!("{lanes} lanes busy, {} counted", self.lanes_leased))
+        }
+    }
+
+    fn check_sweep(&self, id: &SweepId, sweep: &Sweep) -> Result<(), String> {
+        let ended = sweep.state.has_ended();
+        if ended == self.open.contains(id) || ended != self.ended.contains_key(&sweep.number) {
+            return Err(format!("{id} is {:?} and its place among the open or ended sweeps is wrong", sweep.state));
+        }
+        let place = sweep.due_place();
+        let listed = sweep.place.and_then(|place| self.queue.get(&place));
+        if place != sweep.place || sweep.place.is_some() != (listed == Some(id)) {
+            return Err(format!("{id} is queued as {:?}, should be as {place:?}", sweep.place));
+        }
+        let computing = self.workers.values().flat_map(|worker| &worker.held);
+        let leased = computing.filter(|(shard, held)| shard.sweep == *id && !held.computed).count() as u64;
+        if leased != sweep.leased {
+            return Err(format!("{id}: {leased} lanes compute for it, {} are counted", sweep.leased));
+        }
+        let jobs = sweep.jobs.iter().enumerate().filter(|_| !ended);
+        jobs.into_iter().try_for_each(|(index, job)| self.check_job(id, JobIndex(index as u32), job))
+    }
+
+    fn check_job(&self, id: &SweepId, index: JobIndex, job: &Job) -> Result<(), String> {
+        let mut places: Vec<(Range<u64>, &str)> = job.pending.iter().map(|range| (range, "pending")).collect();
+        places.extend(job.waiting.values().map(|retry| (job.blocks(retry.node), "waiting")));
+        places.extend(job.leased.values().map(|lease| (job.blocks(lease.node), "leased")));
+        places.extend(job.committed.values().map(|held| (job.blocks(held.node), "committed")));
+        places.extend(job.quarantined.values().map(|failure| (failure.blocks.clone(), "quarantined")));
+        places.sort_by_key(|(range, _)| range.start);
+        let mut next = 0;
+        for (range, place) in &places {
+            if range.start != next {
+                return Err(format!("{id} {}: block {next} is followed by {range:?} ({place}): {places:?}", job.name));
+            }
+            next = range.end;
+        }
+        let sum = |place: &str| -> u64 {
+            places.iter().filter(|(_, at)| *at == place).map(|(range, _)| range.end - range.start).sum()
+        };
+        let (committed, quarantined) = (sum("committed"), sum("quarantined"));
+        let counts = (next, committed, quarantined);
+        if counts != (job.total, job.tally.blocks, job.blocks_quarantined) {
+            return Err(format!("{id} {}: {counts:?} blocks, committed, quarantined; {:?}", job.name, job.tally));
+        }
+        let settled = committed + quarantined == job.total && (quarantined > 0 || job.audits.is_empty());
+        let state = match (settled, quarantined, &job.result) {
+            (false, ..) => job.state == JobState::Computing,
+            (true, 0, None) => job.state == JobState::Reducing,
+            (true, 0, Some(_)) => job.state == JobState::Complete,
+            (true, ..) => job.state == JobState::Incomplete,
+        };
+        if !state {
+            return Err(format!("{id} {}: {:?} with {places:?} and {} audits", job.name, job.state, job.audits.len()));
+        }
+        self.check_holders(id, index, job)
+    }
+
+    fn check_holders(&self, id: &SweepId, index: JobIndex, job: &Job) -> Result<(), String> {
+        let holds = |worker: &WorkerId, node, purpose| {
+            let shard = ShardRef { sweep: id.clone(), job: index, node };
+            self.workers.get(worker).and_then(|worker| worker.held.get(&shard)).is_some_and(|h| h.purpose == purpose)
+        };
+        for lease in job.leased.values() {
+            let known = lease.holders.iter().all(|holder| holds(&holder.worker, lease.node, Purpose::Compute));
+            if !known || !(1..=2).contains(&lease.holders.len()) {
+                return Err(format!("{id} {}: a lease that its holders do not know: {lease:?}", job.name));
+            }
+        }
+        for (start, audit) in &job.audits {
+            let committed = job.committed.get(start).is_some_and(|held| held.node == audit.node);
+            let held = audit.holder.as_ref().is_none_or(|worker| holds(worker, audit.node, Purpose::Audit));
+            if !committed || !held {
+                return Err(format!(
+                    "{id} {}: an audit of nothing, or that its holder does not know: {audit:?}",
+                    job.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_worker(&self, id: &WorkerId, worker: &super::state::Worker) -> Result<(), String> {
+        let busy = worker.held.values().filter(|held| !held.computed).count();
+        if busy != worker.busy as usize || worker.has_free_lane() != self.idle.contains(id) {
+            return Err(format!("{id}: {busy} lanes busy, {} counted, idle {}", worker.busy, self.idle.contains(id)));
+        }
+        let lost = worker.held.iter().find(|(shard, held)| {
+            let held_by = |job: &Job| match held.purpose {
+                Purpose::Compute => job.is_held_by(shard.node, id),
+                Purpose::Audit | Purpose::Verify(_) => true,
+            };
+            !self.job(shard).is_some_and(held_by)
+        });
+        lost.map_or(Ok(()), |(shard, _)| Err(format!("{id} holds {shard:?}, of which nobody knows")))
+    }
+}

@@ -1,0 +1,386 @@
+//! What happens to the scheduler, and what it answers.
+
+use crate::grid::Node;
+use crate::ids::{Digest, JobIndex, SweepId, WorkerId};
+use crate::numerics::{NumericsClass, Precision};
+use crate::spec::{InputRef, Inputs, Spec};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A shard: an aligned run of blocks of one job.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardRef {
+    /// The sweep.
+    pub sweep: SweepId,
+    /// Its job.
+    pub job: JobIndex,
+    /// The blocks.
+    pub node: Node,
+}
+
+/// Identifies an asker, so that the shell can route the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerProfile {
+    /// For people.
+    pub name: String,
+    /// Its numerics class, whatever the precision.
+    pub class: NumericsClass,
+    /// The precisions that it offers.
+    pub precisions: Vec<Precision>,
+    /// Shards it computes at once.
+    pub lanes: u32,
+    /// Version of its program.
+    pub version: String,
+}
+
+impl WorkerProfile {
+    /// The class in which it computes a sweep of this precision, if it offers that.
+    pub fn class_for(&self, precision: Precision) -> Option<NumericsClass> {
+        self.precisions.contains(&precision).then(|| self.class.with(precision))
+    }
+}
+
+/// How a sweep shares the lanes with others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Sweeps of a higher priority go first.
+    pub priority: i32,
+    /// Sweeps of one priority have lanes in proportion to it; positive.
+    pub weight: f64,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { priority: 0, weight: 1.0 }
+    }
+}
+
+/// A file that a shard needs, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardInput {
+    /// `basis`, `train`, `test` or `checkpoint`.
+    pub role: &'static str,
+    /// For people.
+    pub name: String,
+    /// The stored bytes.
+    pub stored: InputRef,
+}
+
+/// Where the bytes of a partial are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartialBytes {
+    /// In the artifact store.
+    Stored(Digest),
+    /// Here: they are few.
+    Inline(Arc<[u8]>),
+}
+
+/// What a shard yielded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "PartialText", try_from = "PartialText")]
+pub struct Partial {
+    /// Its bytes.
+    pub bytes: PartialBytes,
+    /// Digest of what they say, without how long it took: two workers of one class give the same.
+    pub content: Digest,
+}
+
+impl Partial {
+    /// A stored partial that says nothing but its content.
+    pub fn stored(digest: Digest) -> Self {
+        Self { bytes: PartialBytes::Stored(digest), content: digest }
+    }
+
+    /// The blob in the store, if there is one.
+    pub fn blob(&self) -> Option<Digest> {
+        match self.bytes {
+            PartialBytes::Stored(digest) => Some(digest),
+            PartialBytes::Inline(_) => None,
+        }
+    }
+}
+
+/// A partial in the journal. The plain form is the only one that version 1 wrote.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum PartialText {
+    Plain(Digest),
+    Stored { stored: Digest, content: Digest },
+    Inline { inline: String, content: Digest },
+}
+
+impl From<Partial> for PartialText {
+    fn from(Partial { bytes, content }: Partial) -> Self {
+        match bytes {
+            PartialBytes::Stored(digest) if digest == content => Self::Plain(digest),
+            PartialBytes::Stored(stored) => Self::Stored { stored, content },
+            PartialBytes::Inline(bytes) => Self::Inline { inline: BASE64.encode(bytes), content },
+        }
+    }
+}
+
+impl TryFrom<PartialText> for Partial {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: PartialText) -> Result<Self, Self::Error> {
+        Ok(match text {
+            PartialText::Plain(digest) => Self::stored(digest),
+            PartialText::Stored { stored, content } => Self { bytes: PartialBytes::Stored(stored), content },
+            PartialText::Inline { inline, content } => {
+                Self { bytes: PartialBytes::Inline(BASE64.decode(inline)?.into()), content }
+            }
+        })
+    }
+}
+
+/// How far a shard has come: another worker of the class can go on from there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The stored bytes.
+    pub stored: InputRef,
+    /// Members of the shard that are done with.
+    pub members_done: u64,
+    /// Epochs of those in training.
+    pub epochs: u32,
+}
+
+/// Why a shard was not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The spec is wrong: never retried, the sweep fails.
+    Spec,
+    /// This worker cannot: it is set aside and the shard goes elsewhere.
+    Unfit,
+    /// The shard failed here: retried a few times.
+    Task,
+    /// Passing trouble: retried a few times.
+    Transient,
+}
+
+/// A shard of a complete sweep that is to be computed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which.
+    pub shard: ShardRef,
+    /// Digest of the content that was committed.
+    pub content: Digest,
+    /// Who computed it.
+    pub worker: WorkerId,
+}
+
+/// What happened, as the shell saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A user submits a validated spec under an id made by the shell.
+    Submit {
+        /// Who asks.
+        request: RequestId,
+        /// The id if the sweep is new.
+        id: SweepId,
+        /// Whose it is; empty without access control.
+        owner: String,
+        /// The owner's key: the same key is the same sweep.
+        key: Option<String>,
+        /// How it shares the lanes.
+        share: Share,
+        /// What to compute.
+        spec: Box<Spec>,
+        /// The files that it names, all in the store.
+        inputs: Inputs,
+    },
+    /// A user cancels a sweep.
+    Cancel {
+        /// Who asks.
+        request: RequestId,
+        /// Which.
+        sweep: SweepId,
+    },
+    /// A user pauses a sweep, or goes on with it.
+    Pause {
+        /// Who asks.
+        request: RequestId,
+        /// Which.
+        sweep: SweepId,
+        /// Whether to pause.
+        paused: bool,
+    },
+    /// A user wants shards of a complete sweep computed again. What becomes of each comes as [`super::Action::Checked`].
+    Verify {
+        /// Who asks; also names the verification.
+        request: RequestId,
+        /// Which, and what they yielded.
+        claims: Vec<Claim>,
+    },
+    /// Whoever asked for a verification has gone.
+    EndVerify {
+        /// The request that began it.
+        verification: RequestId,
+    },
+    /// A worker opens a session.
+    Join {
+        /// Who.
+        worker: WorkerId,
+        /// What it is.
+        profile: WorkerProfile,
+        /// Shards it still holds from an earlier session.
+        held: Vec<ShardRef>,
+    },
+    /// Any sign of life.
+    Alive {
+        /// Whose.
+        worker: WorkerId,
+    },
+    /// A worker takes no more shards; what it holds it still computes.
+    Draining {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Blocks of a leased shard are computed.
+    Progress {
+        /// By whom.
+        worker: WorkerId,
+        /// Of what.
+        shard: ShardRef,
+        /// How many.
+        blocks_done: u64,
+    },
+    /// How far a leased shard has come is stored.
+    Checkpointed {
+        /// Who asks whether it is wanted.
+        request: RequestId,
+        /// By whom.
+        worker: WorkerId,
+        /// Of what.
+        shard: ShardRef,
+        /// How far.
+        checkpoint: Checkpoint,
+    },
+    /// A shard is computed and will be reported: its lane is free.
+    Computed {
+        /// By whom.
+        worker: WorkerId,
+        /// What.
+        shard: ShardRef,
+    },
+    /// A partial was received whole, is valid, and is stored.
+    Report {
+        /// Who asks.
+        request: RequestId,
+        /// Who computed it.
+        worker: WorkerId,
+        /// What.
+        shard: ShardRef,
+        /// In which class.
+        class: NumericsClass,
+        /// What it yielded.
+        partial: Partial,
+        /// Seconds it took a lane.
+        seconds: f64,
+    },
+    /// A shard could not be computed.
+    Failed {
+        /// By whom.
+        worker: WorkerId,
+        /// What.
+        shard: ShardRef,
+        /// Why.
+        kind: FailureKind,
+        /// In words.
+        message: String,
+    },
+    /// A session ended. `drained`: the worker said goodbye and holds nothing any more.
+    Leave {
+        /// Whose.
+        worker: WorkerId,
+        /// Whether it was a goodbye.
+        drained: bool,
+    },
+    /// A job's partials are merged and its results stored.
+    Reduced {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// Which reduction of the job.
+        generation: u64,
+        /// What came out.
+        result: super::JobResult,
+    },
+    /// A job's reduction failed; partials that were missing or damaged are to be computed again.
+    ReduceFailed {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// Which reduction of the job.
+        generation: u64,
+        /// Partials that can not be trusted. Empty when the cause is another.
+        damaged: Vec<Node>,
+        /// In words.
+        message: String,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What becomes of a reported shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first valid report of its blocks.
+    Committed,
+    /// All its blocks were committed before.
+    Duplicate,
+    /// Some of its blocks were committed before, in another cut.
+    Superseded,
+    /// The sweep has ended or is unknown, or the worker is not trusted any more.
+    NotNeeded,
+    /// The shard does not exist in that sweep, or the class is not the sweep's.
+    Invalid,
+    /// It was computed to check another's.
+    Checked,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To a submission: the sweep, and whether this submission created it.
+    Submitted {
+        /// The sweep.
+        sweep: SweepId,
+        /// Whether it is new.
+        created: bool,
+    },
+    /// To a submission whose key was used with another spec.
+    KeyTaken {
+        /// The sweep of that key.
+        sweep: SweepId,
+    },
+    /// To a submission past the number of sweeps that may be open.
+    TooManySweeps {
+        /// That number.
+        limit: usize,
+        /// Whether it is the limit of each owner, or of all together.
+        each: bool,
+    },
+    /// To a cancellation, pause or resumption: it is so, now or before.
+    Done,
+    /// To a verification: its tasks wait for workers.
+    Verifying,
+    /// To a verification past the number that may be open.
+    TooManyVerifications {
+        /// That number.
+        limit: usize,
+    },
+    /// There is no such sweep.
+    UnknownSweep,
+    /// To a report.
+    Reported(Verdict),
+    /// To a checkpoint: whether the shard is still this worker's to compute.
+    Wanted(bool),
+}

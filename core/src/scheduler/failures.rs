@@ -1,0 +1,162 @@
+//! What becomes of shards that were given up: tried again elsewhere, split to find the block that fails, quarantined.
+
+use super::effect::{Action, Effects, Outcome, Record, ShardFailure};
+use super::event::{FailureKind, ShardRef};
+use super::state::{Attempts, Purpose, Retry};
+use super::{Scheduler, Settings};
+use crate::grid::Node;
+use crate::ids::{Time, WorkerId};
+
+/// How a worker came to hold a shard no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Gone<'a> {
+    /// It gave it back: nothing went wrong.
+    Released,
+    /// It was lost with it.
+    Lost,
+    /// It failed.
+    Failed(&'a str),
+}
+
+impl Scheduler {
+    pub(super) fn failed(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        kind: FailureKind,
+        message: &str,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        self.seen(id, now);
+        if self.workers.get(id).is_none_or(|worker| !worker.held.contains_key(shard)) {
+            return;
+        }
+        match kind {
+            FailureKind::Spec if self.is_open(&shard.sweep) => {
+                let outcome = Outcome::Failed { message: message.to_owned() };
+                self.end(&shard.sweep, outcome, now, effects);
+            }
+            FailureKind::Unfit => {
+                self.set_aside(id, message, effects);
+                self.give_up(id, shard, Gone::Released, now, effects);
+            }
+            FailureKind::Task | FailureKind::Transient | FailureKind::Spec => {
+                self.give_up(id, shard, Gone::Failed(message), now, effects);
+            }
+        }
+    }
+
+    /// Takes a shard from a worker and finds another place for its blocks.
+    pub(super) fn give_up(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
+        let Some(purpose) = self.unhold(id, shard) else { return };
+        self.wake_all = true;
+        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        match (purpose, how) {
+            (Purpose::Verify(request), _) => self.verification_failed(request, shard, how, effects),
+            // Another holder goes on.
+            (Purpose::Compute, _) if self.job(shard).is_none_or(|job| job.lease(shard.node).is_some()) => {}
+            (Purpose::Compute, Gone::Released) => self.reopen(shard, now),
+            (Purpose::Compute, Gone::Lost | Gone::Failed(_)) => self.retry(id, shard, how, now, effects),
+            (Purpose::Audit, _) => {}
+        }
+    }
+
+    /// Gives a shard's blocks back as they were. One that has a checkpoint stays whole.
+    fn reopen(&mut self, shard: &ShardRef, now: Time) {
+        let Some(job) = self.job_mut(shard) else { return };
+        match job.checkpoints.contains_key(&shard.node) {
+            true => self.wait(shard, now),
+            false => {
+                let blocks = job.blocks(shard.node);
+                job.pending.insert(blocks);
+            }
+        }
+        self.requeue(&shard.sweep);
+    }
+
+    fn wait(&mut self, shard: &ShardRef, not_before: Time) {
+        let Some(job) = self.job_mut(shard) else { return };
+        let start = job.blocks(shard.node).start;
+        job.waiting.insert(start, Retry { node: shard.node, not_before });
+        self.next_retry = Some(self.next_retry.map_or(not_before, |next| next.min(not_before)));
+    }
+
+    /// Queues a shard for another attempt; when it has had too many it is split, or quarantined.
+    fn retry(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
+        let settings = self.settings;
+        let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
+        let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
+        match how {
+            Gone::Failed(message) => {
+                let known = attempts.workers.insert(id.clone(), name).is_some();
+                attempts.failures += u32::from(!known || !self.has_others(shard, &attempts));
+                message.clone_into(&mut attempts.message);
+            }
+            Gone::Lost | Gone::Released => {
+                attempts.losses += 1;
+                "the worker was lost".clone_into(&mut attempts.message);
+            }
+        }
+        let Some(job) = self.job_mut(shard) else { return };
+        job.tally.retries += 1;
+        let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);
+        let not_before = now.plus(settings.retry_wait_ms << rounds);
+        if !attempts.are_exhausted(&settings) {
+            job.attempts.insert(shard.node, attempts);
+            self.wait(shard, not_before);
+        } else if job.blocks(shard.node).end - job.blocks(shard.node).start > 1 {
+            self.split(shard, &attempts, not_before);
+        } else {
+            self.quarantine(shard, attempts, now, effects);
+        }
+        self.requeue(&shard.sweep);
+    }
+
+    /// Whether somebody could take a shard who has not failed on it.
+    pub(super) fn has_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
+        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
+        let fresh = |(id, worker): (&WorkerId, &super::state::Worker)| {
+            worker.is_fit() && !attempts.workers.contains_key(id) && sweep.accepts(&worker.profile)
+        };
+        self.workers.iter().any(fresh)
+    }
+
+    /// Tries the halves one by one: only blocks that fail are to be lost. Each has fewer attempts left than a fresh shard.
+    fn split(&mut self, shard: &ShardRef, attempts: &Attempts, not_before: Time) {
+        let left = Node { level: shard.node.level - 1, index: shard.node.index * 2 };
+        for node in [left, Node { index: left.index + 1, ..left }] {
+            let settings = self.settings;
+            let Some(job) = self.job_mut(shard) else { return };
+            if job.blocks(node).is_empty() {
+                continue;
+            }
+            job.checkpoints.remove(&shard.node);
+            let failures = attempts.failures.min(settings.most_attempts.saturating_sub(1));
+            let losses = attempts.losses.min(settings.most_losses / 2);
+            job.attempts.insert(node, Attempts { failures, losses, ..attempts.clone() });
+            self.wait(&ShardRef { node, ..shard.clone() }, not_before);
+        }
+    }
+
+    fn quarantine(&mut self, shard: &ShardRef, attempts: Attempts, now: Time, effects: &mut Effects) {
+        let Some(job) = self.job_mut(shard) else { return };
+        let failure = ShardFailure {
+            job: shard.job,
+            node: shard.node,
+            blocks: job.blocks(shard.node),
+            attempts: attempts.failures + attempts.losses,
+            workers: attempts.workers.into_values().collect(),
+            message: attempts.message,
+        };
+        effects.records.push(Record::Quarantined { sweep: shard.sweep.clone(), failure: failure.clone() });
+        job.quarantine(failure);
+        self.settle(&shard.sweep, shard.job, now, effects);
+    }
+}
+
+impl Attempts {
+    fn are_exhausted(&self, settings: &Settings) -> bool {
+        self.failures >= settings.most_attempts || self.losses >= settings.most_losses
+    }
+}

@@ -1,0 +1,86 @@
+//! Second copies of the last shards: a lane that would idle computes what takes too long elsewhere. The first report counts.
+
+use super::Scheduler;
+use super::effect::Effects;
+use super::event::ShardRef;
+use super::state::{Job, JobState, Purpose, Sweep, Worker};
+use crate::ids::{JobIndex, Time, WorkerId};
+
+/// How often stragglers are looked for.
+const EVERY_MS: u64 = 1_000;
+
+impl Scheduler {
+    /// When stragglers are to be looked for, if somebody could take one.
+    pub(super) fn next_copies(&self) -> Option<Time> {
+        let wanted = self.settings.copy_after > 0.0 && !self.idle.is_empty() && self.lanes_leased > 0;
+        wanted.then(|| self.last_copies.plus(EVERY_MS))
+    }
+
+    /// Gives idle lanes copies of shards that take too long.
+    pub(super) fn copy_stragglers(&mut self, now: Time, effects: &mut Effects) {
+        if self.settings.copy_after <= 0.0 || self.last_copies.plus(EVERY_MS) > now {
+            return;
+        }
+        self.last_copies = now;
+        let idle: Vec<WorkerId> = self.idle.iter().cloned().collect();
+        for id in idle {
+            let Some(shard) = self.straggler_for(&id, now) else { continue };
+            if let Some(job) = self.job_mut(&shard) {
+                job.tally.copies += 1;
+            }
+            self.lease(&id, &shard, Purpose::Compute, now, effects);
+        }
+    }
+
+    /// The shard that has taken longest, beyond what is to be expected, of those that this worker would sooner be done with.
+    fn straggler_for(&self, id: &WorkerId, now: Time) -> Option<ShardRef> {
+        let worker = self.workers.get(id)?;
+        let open = self.open.iter().filter_map(|id| Some((id, self.sweeps.get(id)?)));
+        let mut slowest: Option<(f64, ShardRef)> = None;
+        for (sweep_id, sweep) in open.filter(|(_, sweep)| !sweep.paused && sweep.accepts(&worker.profile)) {
+            for (index, job) in sweep.jobs.iter().enumerate().filter(|(_, job)| is_at_its_end(sweep, job)) {
+                for lease in job.leased.values().filter(|lease| lease.holders.len() == 1) {
+                    let shard = ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node: lease.node };
+                    let late = self.lateness(worker, id, job, &shard, now);
+                    if late.is_some_and(|late| slowest.as_ref().is_none_or(|(most, _)| late > *most)) {
+                        slowest = late.map(|late| (late, shard));
+                    }
+                }
+            }
+        }
+        slowest.map(|(_, shard)| shard)
+    }
+
+    /// Seconds that a shard's only holder has had it, if that is too long and the worker would need less than what is left.
+    fn lateness(&self, worker: &Worker, id: &WorkerId, job: &Job, shard: &ShardRef, now: Time) -> Option<f64> {
+        let holder = job.lease(shard.node)?.holders.first().filter(|holder| holder.worker != *id)?;
+        let held = self.workers.get(&holder.worker)?.held.get(shard)?;
+        if held.computed || worker.held.contains_key(shard) {
+            return None;
+        }
+        let blocks = job.blocks(shard.node);
+        let members = job.members(blocks.clone()) as f64;
+        let expected = members * expected_seconds(worker, job)?;
+        let elapsed = now.seconds_since(holder.since);
+        let count = (blocks.end - blocks.start) as f64;
+        let done = holder.blocks_done as f64;
+        let left = if done > 0.0 { elapsed * (count - done) / done } else { f64::INFINITY };
+        let least = (self.settings.copy_least_ms as f64 / 1e3).max(self.settings.copy_after * expected);
+        (elapsed > least && left > expected).then_some(elapsed)
+    }
+}
+
+/// Whether nothing of a job is left but what is in somebody's hands.
+fn is_at_its_end(sweep: &Sweep, job: &Job) -> bool {
+    job.state == JobState::Computing && job.pending.is_empty() && job.waiting.is_empty() && !sweep.waits(job)
+}
+
+/// Seconds per member: measured on this worker, else the mean of the job so far.
+fn expected_seconds(worker: &Worker, job: &Job) -> Option<f64> {
+    let (seconds, measured) = worker.rates.seconds_per_member(&job.shape);
+    if measured {
+        return Some(seconds);
+    }
+    let members = job.tally.blocks * u64::from(job.shape.grid.block_size);
+    (members > 0).then(|| job.tally.lane_seconds / members as f64)
+}

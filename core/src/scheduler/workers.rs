@@ -1,0 +1,281 @@
+//! Workers: they join, are heard, hold shards, drain, leave, and are lost.
+
+use super::effect::{Action, Effects};
+use super::event::{Checkpoint, ShardRef, WorkerProfile};
+use super::failures::Gone;
+use super::state::{Held, Holder, Lease, Purpose, Worker};
+use super::{Record, Scheduler};
+use crate::ids::{Time, WorkerId};
+
+impl Scheduler {
+    pub(super) fn join(
+        &mut self,
+        id: WorkerId,
+        profile: WorkerProfile,
+        held: Vec<ShardRef>,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        let fresh = || Worker {
+            profile: profile.clone(),
+            last_seen: now,
+            connected: true,
+            draining: false,
+            unfit: None,
+            distrusted: false,
+            held: Default::default(),
+            busy: 0,
+            rates: Default::default(),
+        };
+        let worker = self.workers.entry(id.clone()).or_insert_with(fresh);
+        (worker.connected, worker.draining, worker.last_seen, worker.profile) = (true, false, now, profile);
+        self.kinds_are_stale = true;
+        let expiry = now.plus(self.settings.lease_ttl_ms);
+        self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
+        // What it held before and does not name now, it has lost.
+        let known = self.workers.get(&id).map(|worker| worker.held.keys().cloned().collect::<Vec<_>>());
+        for shard in known.into_iter().flatten().filter(|shard| !held.contains(shard)) {
+            self.give_up(&id, &shard, Gone::Lost, now, effects);
+        }
+        for shard in held {
+            if !self.adopt(&id, &shard, now) {
+                let reason = "the shard is in other hands or not wanted";
+                effects.actions.push(Action::Revoke { worker: id.clone(), shard, reason });
+            }
+        }
+        self.refresh(&id);
+    }
+
+    /// Lets a worker keep a shard that it holds from an earlier session, if nobody else has any of it.
+    fn adopt(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) -> bool {
+        let Some(worker) = self.workers.get_mut(id) else { return false };
+        if let Some(held) = worker.held.get_mut(shard) {
+            // What was computed is told again.
+            worker.busy += u32::from(held.computed);
+            if std::mem::take(&mut held.computed) {
+                self.count_lane(shard, 1);
+            }
+            return true;
+        }
+        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return false };
+        if sweep.state.has_ended() || sweep.class.is_none() || !sweep.accepts(&worker.profile) {
+            return false;
+        }
+        let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) else { return false };
+        let blocks = job.blocks(shard.node);
+        let waits = job.waiting.get(&blocks.start).is_some_and(|retry| retry.node == shard.node);
+        if blocks.is_empty() || !(waits || job.pending.contains_all(&blocks)) {
+            return false;
+        }
+        self.hold(id, shard, Purpose::Compute, now);
+        true
+    }
+
+    /// Puts a shard into a worker's hands, from wherever it is.
+    pub(super) fn hold(&mut self, id: &WorkerId, shard: &ShardRef, purpose: Purpose, now: Time) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.held.insert(shard.clone(), Held { purpose, computed: false });
+        worker.busy += 1;
+        match purpose {
+            Purpose::Compute => {
+                let holder = Holder { worker: id.clone(), since: now, blocks_done: 0 };
+                if let Some(job) = self.job_mut(shard) {
+                    let blocks = job.blocks(shard.node);
+                    job.waiting.remove(&blocks.start);
+                    job.pending.remove(&blocks);
+                    let lease = Lease { node: shard.node, holders: Vec::with_capacity(1) };
+                    job.leased.entry(blocks.start).or_insert(lease).holders.push(holder);
+                }
+            }
+            Purpose::Audit => {
+                let audit = self.job_mut(shard).and_then(|job| {
+                    let start = job.blocks(shard.node).start;
+                    job.audits.get_mut(&start)
+                });
+                if let Some(audit) = audit {
+                    audit.holder = Some(id.clone());
+                }
+            }
+            Purpose::Verify(request) => self.verification_held(request, shard, Some(id)),
+        }
+        self.count_lane(shard, 1);
+        self.refresh(id);
+    }
+
+    /// Takes a shard out of a worker's hands; its blocks are then nowhere if nobody else computes them for the result.
+    pub(super) fn unhold(&mut self, id: &WorkerId, shard: &ShardRef) -> Option<Purpose> {
+        let worker = self.workers.get_mut(id)?;
+        let held = worker.held.remove(shard)?;
+        if !held.computed {
+            worker.busy -= 1;
+            self.count_lane(shard, -1);
+        }
+        match held.purpose {
+            Purpose::Compute => {
+                if let Some(job) = self.job_mut(shard) {
+                    let start = job.blocks(shard.node).start;
+                    if let Some(lease) = job.leased.get_mut(&start).filter(|lease| lease.node == shard.node) {
+                        lease.holders.retain(|holder| holder.worker != *id);
+                        if lease.holders.is_empty() {
+                            job.leased.remove(&start);
+                        }
+                    }
+                }
+            }
+            Purpose::Audit => {
+                let start = self.job(shard).map(|job| job.blocks(shard.node).start);
+                let audit = start.and_then(|start| self.job_mut(shard)?.audits.get_mut(&start));
+                if let Some(audit) = audit.filter(|audit| audit.node == shard.node) {
+                    audit.holder = None;
+                }
+            }
+            Purpose::Verify(request) => self.verification_held(request, shard, None),
+        }
+        self.requeue(&shard.sweep);
+        self.refresh(id);
+        Some(held.purpose)
+    }
+
+    /// Takes a shard from a worker and says so to it.
+    pub(super) fn revoke(&mut self, id: &WorkerId, shard: &ShardRef, reason: &'static str, effects: &mut Effects) {
+        if self.unhold(id, shard).is_some() && self.workers.get(id).is_some_and(|worker| worker.connected) {
+            effects.actions.push(Action::Revoke { worker: id.clone(), shard: shard.clone(), reason });
+        }
+    }
+
+    /// A lane more or less computes for a shard's sweep.
+    fn count_lane(&mut self, shard: &ShardRef, by: i64) {
+        self.lanes_leased = self.lanes_leased.saturating_add_signed(by);
+        if let Some(sweep) = self.sweeps.get_mut(&shard.sweep) {
+            sweep.leased = sweep.leased.saturating_add_signed(by);
+            self.requeue(&shard.sweep);
+        }
+    }
+
+    /// Whether a worker can take a shard now, after something about it changed.
+    pub(super) fn refresh(&mut self, id: &WorkerId) {
+        if self.workers.get(id).is_some_and(Worker::has_free_lane) {
+            self.idle.insert(id.clone());
+            self.woken.insert(id.clone());
+        } else {
+            self.idle.remove(id);
+        }
+    }
+
+    pub(super) fn seen(&mut self, id: &WorkerId, now: Time) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.last_seen = worker.last_seen.max(now);
+        }
+    }
+
+    /// Whoever avoided a worker that is gone may now have to take what is left.
+    fn workforce_changed(&mut self) {
+        self.kinds_are_stale = true;
+        self.wake_all = true;
+    }
+
+    pub(super) fn draining(&mut self, id: &WorkerId, now: Time) {
+        self.seen(id, now);
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.draining = true;
+            self.refresh(id);
+            self.workforce_changed();
+        }
+    }
+
+    /// Gives a worker nothing any more.
+    pub(super) fn set_aside(&mut self, id: &WorkerId, reason: &str, effects: &mut Effects) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        if worker.unfit.is_none() {
+            effects.actions.push(Action::SetAside { worker: id.clone(), reason: reason.to_owned() });
+        }
+        worker.unfit = Some(reason.to_owned());
+        self.refresh(id);
+        self.workforce_changed();
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        blocks_done: u64,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        self.seen(id, now);
+        let Some(job) = self.job_mut(shard) else { return };
+        let blocks = job.blocks(shard.node);
+        let Some(lease) = job.leased.get_mut(&blocks.start).filter(|lease| lease.node == shard.node) else { return };
+        let Some(holder) = lease.holders.iter_mut().find(|holder| holder.worker == *id) else { return };
+        holder.blocks_done = holder.blocks_done.max(blocks_done.min(blocks.end - blocks.start));
+        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+    }
+
+    /// Takes in how far a shard has come; whether it is the worker's to compute. A checkpoint that is behind is not kept.
+    pub(super) fn checkpointed(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        checkpoint: Checkpoint,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(job) = self.job_mut(shard).filter(|job| job.is_held_by(shard.node, id)) else { return false };
+        let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);
+        let held = job.checkpoints.get(&shard.node);
+        if held.is_some_and(|held| far(held) >= far(&checkpoint)) {
+            return true;
+        }
+        let replaced = job.checkpoints.insert(shard.node, checkpoint.clone());
+        if let Some(replaced) = replaced.filter(|old| old.stored.digest != checkpoint.stored.digest) {
+            effects.actions.push(Action::Discard { blobs: vec![replaced.stored.digest] });
+        }
+        effects.records.push(Record::Checkpointed { shard: shard.clone(), checkpoint });
+        true
+    }
+
+    pub(super) fn computed(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) {
+        self.seen(id, now);
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(held) = worker.held.get_mut(shard).filter(|held| !held.computed) else { return };
+        held.computed = true;
+        worker.busy -= 1;
+        self.count_lane(shard, -1);
+        self.refresh(id);
+    }
+
+    pub(super) fn leave(&mut self, id: &WorkerId, drained: bool, now: Time, effects: &mut Effects) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        // After a broken connection the leases stay until they expire: the worker may come back with its work.
+        worker.connected = false;
+        if drained {
+            let held: Vec<ShardRef> = worker.held.keys().cloned().collect();
+            held.iter().for_each(|shard| self.give_up(id, shard, Gone::Released, now, effects));
+            self.workers.remove(id);
+        }
+        self.refresh(id);
+        self.workforce_changed();
+    }
+
+    /// Workers that were not heard for too long lose what they hold, and are forgotten.
+    pub(super) fn expire(&mut self, now: Time, effects: &mut Effects) {
+        if self.next_expiry.is_none_or(|next| next > now) {
+            return;
+        }
+        let ttl = self.settings.lease_ttl_ms;
+        let silent: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, w)| w.last_seen.plus(ttl) <= now).map(|(id, _)| id.clone()).collect();
+        for id in silent {
+            let held = self.workers.get(&id).map(|w| w.held.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+            for shard in held {
+                self.give_up(&id, &shard, Gone::Lost, now, effects);
+            }
+            if self.workers.remove(&id).is_some_and(|worker| worker.connected) {
+                // It may only have been stopped for a while: a new session makes it known again.
+                effects.actions.push(Action::Disconnect { worker: id.clone() });
+            }
+            self.refresh(&id);
+            self.workforce_changed();
+        }
+        self.next_expiry = self.workers.values().map(|worker| worker.last_seen.plus(ttl)).min();
+    }
+}
