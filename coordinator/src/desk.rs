@@ -12,7 +12,7 @@ pub(crate) use handle::{Closed, Desk};
 use crate::artifacts::Store;
 use crate::journal::{Journal, JournalError};
 use handle::Command;
-use nadgrid_core::ids::{Digest, SweepId, Time, WorkerId};
+use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
 use nadgrid_proto::v1;
 use sessions::Session;
