@@ -142,6 +142,10 @@ impl Error {
     /// The class of a status that the coordinator at `url` gave.
     pub fn from_status(url: &str, status: &Status) -> Self {
         match status.code() {
+            // It is there, and says what ails it.
+            _ if Reason::StoreUnavailable.is_of(status) => {
+                Self::Coordinator { url: url.into(), message: describe(status) }
+            }
             _ if is_away(status) => Self::Unreachable { url: url.into(), reason: away_reason(status) },
             _ if Reason::SpecInvalid.is_of(status) => refusal(status).into(),
             _ if Reason::InputMissing.is_of(status) => Self::InputMissing(describe(status)),

@@ -1,6 +1,8 @@
 //! The coordinator's configuration: a file, then `NADGRID_...` variables, then flags; unknown keys are errors.
 
 use crate::access::TlsFiles;
+use crate::artifacts::ArtifactsUrl;
+use crate::journal::JournalUrl;
 use crate::limits::{Limits, OutOfRange};
 use clap::Parser;
 use nadgrid_core::cost::Sizing;
@@ -21,6 +23,18 @@ pub struct Flags {
     /// Folder of the journal and the artifacts; created if need be. [default: nadgrid-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the journal is: sqlite:PATH or postgres://USER@HOST/DATABASE. [default: a SQLite file in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub journal: Option<String>,
+    /// Seconds for which a journal that cannot be written to is tried again. [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub journal_patience: Option<f64>,
+    /// Where the artifacts are: file:///PATH or s3://BUCKET/PREFIX. [default: a folder in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub artifacts: Option<String>,
+    /// Seconds after which an artifact that nothing refers to is removed. [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub orphan_age: Option<f64>,
     /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -39,6 +53,12 @@ pub struct Flags {
     /// Reductions that run at once. [default: 1]
     #[arg(long, value_name = "N")]
     pub reducers: Option<usize>,
+    /// Workers that a shard may fail on before it is split, and quarantined when it is one block. [default: 4]
+    #[arg(long, value_name = "N")]
+    pub attempts: Option<u32>,
+    /// A shard that takes this many times as long as expected is given to a second, idle worker; 0 for never. [default: 2]
+    #[arg(long, value_name = "TIMES")]
+    pub copy_after: Option<f64>,
     /// Uploads that are received at once; others wait. [default: 8]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
@@ -71,6 +91,14 @@ pub struct Flags {
 pub struct Config {
     /// Folder of the journal and the artifacts.
     pub data: PathBuf,
+    /// Where the journal is.
+    pub journal: JournalUrl,
+    /// Seconds for which a journal that cannot be written to is tried again.
+    pub journal_patience: f64,
+    /// Where the artifacts are.
+    pub artifacts: ArtifactsUrl,
+    /// Seconds after which an artifact that nothing refers to is removed.
+    pub orphan_age: f64,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Seconds after which a silent worker loses its leases.
@@ -83,6 +111,10 @@ pub struct Config {
     pub most_shard_blocks: u64,
     /// Reductions that run at once.
     pub reducers: usize,
+    /// Workers that a shard may fail on before it is given up.
+    pub attempts: u32,
+    /// How late a shard must be to be given to a second worker.
+    pub copy_after: f64,
     /// Uploads that are received at once.
     pub uploads: usize,
     /// Certificate to serve TLS with.
@@ -103,12 +135,18 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: "nadgrid-data".into(),
+            journal: JournalUrl::default(),
+            journal_patience: 30.0,
+            artifacts: ArtifactsUrl::default(),
+            orphan_age: 3600.0,
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             lease_ttl: 15.0,
             heartbeat_interval: None,
             target_shard_seconds: 20.0,
             most_shard_blocks: 1 << 20,
             reducers: 1,
+            attempts: Settings::default().most_attempts,
+            copy_after: Settings::default().copy_after,
             uploads: 8,
             tls_certificate: None,
             tls_key: None,
@@ -122,12 +160,18 @@ impl Default for Config {
 
 const KEYS: &[&str] = &[
     "data",
+    "journal",
+    "journal_patience",
+    "artifacts",
+    "orphan_age",
     "listen",
     "lease_ttl",
     "heartbeat_interval",
     "target_shard_seconds",
     "most_shard_blocks",
     "reducers",
+    "attempts",
+    "copy_after",
     "uploads",
     "tls_certificate",
     "tls_key",
@@ -155,6 +199,14 @@ pub enum ConfigError {
         value: String,
         /// What would be accepted.
         accepted: &'static str,
+    },
+    /// A URL that is refused. It may hold a password, so it is not repeated.
+    #[error("configuration: {key}: {why}")]
+    Url {
+        /// The key.
+        key: &'static str,
+        /// Why, and what would be accepted.
+        why: String,
     },
     /// A limit out of range.
     #[error("configuration: {0}")]
@@ -203,6 +255,12 @@ impl Config {
             let fits = value.is_finite() && (0.05..=86_400.0).contains(&value);
             require(fits, key, value, "a number of seconds from 0.05 to 86400")
         };
+        self.journal.check().map_err(|error| refused("journal", &error))?;
+        self.artifacts.check().map_err(|error| refused("artifacts", &error))?;
+        let waits = (0.0..=3600.0).contains(&self.journal_patience);
+        require(waits, "journal_patience", self.journal_patience, "a number of seconds from 0 to 3600")?;
+        let old = (1.0..=31_536_000.0).contains(&self.orphan_age);
+        require(old, "orphan_age", self.orphan_age, "a number of seconds from 1 to 31536000")?;
         seconds("lease_ttl", self.lease_ttl)?;
         seconds("heartbeat_interval", self.heartbeat_seconds())?;
         seconds("target_shard_seconds", self.target_shard_seconds)?;
@@ -210,6 +268,9 @@ impl Config {
         require(shorter, "heartbeat_interval", self.heartbeat_seconds(), "at most half of lease_ttl")?;
         require(self.most_shard_blocks > 0, "most_shard_blocks", self.most_shard_blocks, "at least 1")?;
         require((1..=64).contains(&self.reducers), "reducers", self.reducers, "from 1 to 64")?;
+        require((1..=100).contains(&self.attempts), "attempts", self.attempts, "from 1 to 100")?;
+        let late = self.copy_after == 0.0 || (1.0..=1e6).contains(&self.copy_after);
+        require(late, "copy_after", self.copy_after, "from 1 to 1000000, or 0 for never")?;
         require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")?;
         self.limits.check()?;
         self.tls()?;
@@ -261,6 +322,8 @@ impl Config {
         Settings {
             lease_ttl_ms: (self.lease_ttl * 1e3) as u64,
             sizing,
+            most_attempts: self.attempts,
+            copy_after: self.copy_after,
             most_open_sweeps: self.limits.open_sweeps,
             most_open_sweeps_each: self.limits.open_sweeps_per_user,
             most_ended_sweeps: self.limits.ended_sweeps,
@@ -277,6 +340,10 @@ fn require(holds: bool, key: &'static str, value: impl ToString, accepted: &'sta
     if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), accepted }) }
 }
 
+fn refused(key: &'static str, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::Url { key, why: error.to_string() }
+}
+
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 impl Flags {
@@ -285,12 +352,18 @@ impl Flags {
         let data = text(&self.data);
         builder
             .set_override_option("data", data)?
+            .set_override_option("journal", self.journal.clone())?
+            .set_override_option("journal_patience", self.journal_patience)?
+            .set_override_option("artifacts", self.artifacts.clone())?
+            .set_override_option("orphan_age", self.orphan_age)?
             .set_override_option("listen", self.listen.clone())?
             .set_override_option("lease_ttl", self.lease_ttl)?
             .set_override_option("heartbeat_interval", self.heartbeat_interval)?
             .set_override_option("target_shard_seconds", self.target_shard_seconds)?
             .set_override_option("most_shard_blocks", self.most_shard_blocks)?
             .set_override_option("reducers", self.reducers.map(|n| n as u64))?
+            .set_override_option("attempts", self.attempts)?
+            .set_override_option("copy_after", self.copy_after)?
             .set_override_option("uploads", self.uploads.map(|n| n as u64))?
             .set_override_option("tls_certificate", text(&self.tls_certificate))?
             .set_override_option("tls_key", text(&self.tls_key))?
@@ -331,6 +404,12 @@ mod tests {
         assert!(said("reducer = 2", &[], &[]).contains("reducer"));
         assert!(said("reducers = 0", &[], &[]).contains("reducers = 0: from 1 to 64"));
         assert!(said("reducers = 'many'", &[], &[]).contains("reducers"));
+        assert!(said("orphan_age = 0.5", &[], &[]).contains("orphan_age = 0.5"));
+        assert!(said("", &[], &["--artifacts", "nfs://x"]).contains("artifacts: "));
+        let journal = said("", &[("NADGRID_JOURNAL", "mysql://me:hunter2@db/x")], &[]);
+        assert!(journal.contains("journal: ") && !journal.contains("hunter2"), "{journal}");
+        let shown = format!("{:?}", load("journal = 'postgres://me:hunter2@db/x'", &[], &[]).unwrap());
+        assert!(shown.contains("postgres://me@db") && !shown.contains("hunter2"), "{shown}");
         assert!(said("", &[("NADGRID_LISTN", "x")], &[]).contains("NADGRID_LISTEN"));
         assert!(said("", &[], &["--listen", "nowhere"]).contains("listen"));
         assert!(said("", &[], &["--lease-ttl", "inf"]).contains("lease_ttl"));

@@ -12,7 +12,7 @@ pub(crate) use handle::{Closed, Desk};
 use crate::artifacts::Store;
 use crate::journal::{Journal, JournalError};
 use handle::Command;
-use nadgrid_core::ids::{Digest, SweepId, Time, WorkerId};
+use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
 use nadgrid_proto::v1;
 use sessions::Session;
@@ -21,12 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Commands that may wait before senders do, and that one write to the journal takes.
 const QUEUE: usize = 4096;
 /// Watchers hear of a change at most this often, except of the end.
 const PUBLISH_EVERY: Duration = Duration::from_millis(150);
+
+/// The journal is replaced by a snapshot when it holds this many records more than the snapshot would, and this many times
+/// as many: compacting then costs a part of what appending has cost.
+const COMPACT_BEYOND: (u64, u64) = (50_000, 2);
 
 /// Wall-clock milliseconds that never go back: the system's clock once, then a monotonic one.
 struct Clock {
@@ -57,6 +61,9 @@ enum Asker {
 pub(crate) struct DeskTask<J> {
     scheduler: Scheduler,
     journal: J,
+    /// Records in the journal, and how many of them are to be there before compacting is thought of again.
+    journalled: u64,
+    compact_at: u64,
     store: Store,
     clock: Clock,
     commands: mpsc::Receiver<Command>,
@@ -80,15 +87,16 @@ impl<J: Journal> DeskTask<J> {
         store: Store,
         reducers: usize,
     ) -> Result<(Self, Desk), JournalError> {
-        let records = journal.replay().await?;
-        if !records.is_empty() {
-            info!(records = records.len(), "journal replayed");
+        let replayed = journal.replay(&mut |record| scheduler.replay(record)).await?;
+        if replayed.records > 0 {
+            info!(records = replayed.records, batches = replayed.batches, "journal replayed");
         }
-        records.into_iter().for_each(|record| scheduler.replay(record));
         let (sender, commands) = mpsc::channel(QUEUE);
         let task = Self {
             scheduler,
             journal,
+            journalled: replayed.records,
+            compact_at: 0,
             store,
             clock: Clock::new(),
             commands,
@@ -103,11 +111,6 @@ impl<J: Journal> DeskTask<J> {
             reducers: Arc::new(Semaphore::new(reducers)),
         };
         Ok((task, Desk(sender)))
-    }
-
-    /// Every blob the state refers to.
-    pub(crate) fn referenced(&self) -> BTreeSet<Digest> {
-        self.scheduler.referenced().collect()
     }
 
     /// Runs until `stop` or until all handles are gone.
@@ -219,10 +222,36 @@ impl<J: Journal> DeskTask<J> {
     /// Durable first, then everything else.
     async fn perform(&mut self, effects: Effects) -> Result<(), JournalError> {
         self.journal.append(&effects.records).await?;
+        self.journalled += effects.records.len() as u64;
         for action in effects.actions {
             self.act(action);
         }
+        if self.journalled > self.compact_at {
+            self.compact().await;
+        }
         Ok(())
+    }
+
+    /// Replaces the journal by a snapshot, if that is much shorter. Where that fails the journal stays as it was.
+    async fn compact(&mut self) {
+        let (more, times) = COMPACT_BEYOND;
+        let least = self.scheduler.snapshot_len();
+        self.compact_at = (least + more).max(least * times);
+        if self.journalled <= self.compact_at {
+            return;
+        }
+        let (before, began) = (self.journalled, Instant::now());
+        match self.journal.compact(&mut self.scheduler.snapshot()).await {
+            Ok(kept) => {
+                self.journalled = kept.records;
+                let (records, seconds) = (kept.records, began.elapsed().as_secs_f64());
+                info!(before, records, seconds, "journal compacted");
+            }
+            Err(error) => {
+                self.compact_at = before + more;
+                warn!(%error, "the journal could not be compacted");
+            }
+        }
     }
 
     fn publish(&mut self) {

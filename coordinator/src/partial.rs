@@ -5,9 +5,6 @@ use nadgrid_core::moments::Moments;
 use nadgrid_core::runs;
 use nadgrid_core::spec::Payload;
 
-/// Largest partial that travels in a session and lies in the journal, in bytes.
-pub(crate) const MAX_INLINE: usize = 1024;
-
 /// Checks the bytes of a partial of `members` members; returns the digest of what they say, without how long it took.
 ///
 /// # Errors

@@ -3,14 +3,15 @@
 use crate::access::{self, Acceptor, Bindings, Gate, Quota, Refusals, Shares, TlsError, Tokens, TokensError};
 use crate::artifacts::{Store, StoreError};
 use crate::config::{Config, ConfigError};
-use crate::desk::DeskTask;
-use crate::journal::{JournalError, SqliteJournal};
+use crate::desk::{Desk, DeskTask};
+use crate::journal::{self, JournalError};
 use crate::limits::Limits;
 use crate::service::{Sweeps, Workers};
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
 use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
 use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,14 +70,11 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let doors = Doors::open(&config)?;
     let folder = |source| ServeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
-    let journal = SqliteJournal::open(&config.data.join("journal.sqlite")).await?;
-    let store = Store::local(&config.data.join("artifacts"))?;
+    let patience = Duration::from_secs_f64(config.journal_patience);
+    let journal = journal::open(&config.journal, &config.data, patience).await?;
+    let store = Store::open(&config.artifacts, &config.data).await?;
     let scheduler = Scheduler::new(config.settings());
     let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers).await?;
-    let orphans = store.retain(&task.referenced()).await?;
-    if orphans > 0 {
-        info!(orphans, "artifacts that nothing refers to were removed");
-    }
     // The desk outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
     let desk_task = tokio::spawn({
@@ -87,6 +85,11 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
             result
         }
     });
+    tokio::spawn(stop.clone().run_until_cancelled_owned(collect_orphans(
+        desk.clone(),
+        store.clone(),
+        Duration::from_secs_f64(config.orphan_age),
+    )));
     let limits = &config.limits;
     let places = |count: usize| Arc::new(Semaphore::new(count));
     let sweeps = Sweeps {
@@ -119,6 +122,22 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         Err(panic) => warn!(%panic, "the desk ended badly"),
     }
     served
+}
+
+/// Removes what nothing refers to any more, now and again.
+async fn collect_orphans(desk: Desk, store: Store, age: Duration) {
+    loop {
+        let removal = store.removal();
+        let needed = desk.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
+        let Ok(needed) = needed else { return };
+        match removal.collect(&needed, age).await {
+            Ok(0) => {}
+            Ok(orphans) => info!(orphans, "artifacts that nothing refers to were removed"),
+            Err(error) => warn!(%error, "artifacts that nothing refers to could not all be removed"),
+        }
+        drop(removal);
+        tokio::time::sleep(age).await;
+    }
 }
 
 /// What stands between the network and the services.

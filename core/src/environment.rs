@@ -13,6 +13,7 @@ pub const PREFIX: &str = "NADGRID_";
 const KNOWN: &[&str] = &[
     "bin_dir",
     "cache",
+    "checkpoint_interval",
     "config",
     "connect_timeout",
     "coordinator",
@@ -20,6 +21,7 @@ const KNOWN: &[&str] = &[
     "days",
     "device",
     "evaluation",
+    "grace",
     "heartbeat_interval",
     "insecure",
     "insecure_token",

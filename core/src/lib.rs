@@ -5,6 +5,7 @@
 //! threads and clocks. Time and randomness are arguments.
 
 pub mod architecture;
+pub mod checkpoint;
 pub mod cifar10;
 pub mod cost;
 pub mod dataset;
@@ -27,6 +28,10 @@ pub mod tree;
 
 /// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.
 pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Largest partial that travels in a session and lies in the journal, in bytes: an upload and a file of its own would cost more
+/// than such a shard.
+pub const MAX_INLINE_BYTES: usize = 1024;
 
 /// The libtorch release that workers must run; see `cargo xtask setup`.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

@@ -24,6 +24,16 @@ impl Stream {
         Self(rng)
     }
 
+    /// 32-bit words that were drawn: a stream of the same key that skips as many goes on with the same numbers.
+    pub fn position(&self) -> u64 {
+        self.0.get_word_pos() as u64
+    }
+
+    /// Goes to a position.
+    pub fn seek(&mut self, position: u64) {
+        self.0.set_word_pos(position.into());
+    }
+
     /// Fills `out` from U[−bound, bound) as PyTorch does: u·2·bound − bound with a 24-bit u in [0, 1).
     pub fn fill_uniform(&mut self, bound: f32, out: &mut [f32]) {
         let mut bytes = [0u8; 1024];
@@ -114,6 +124,23 @@ mod tests {
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
         (mean, values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n)
+    }
+
+    /// At every place within the generator's buffer, which is 64 words.
+    #[test]
+    fn a_stream_goes_on_from_a_position() {
+        let mut stream = Stream::new(3, &["dropout"], 1);
+        let mut drawn = vec![0; 200];
+        Stream::new(3, &["dropout"], 1).fill_words(&mut drawn);
+        for (place, word) in drawn.iter().enumerate() {
+            assert_eq!(stream.position(), place as u64);
+            let mut other = Stream::new(3, &["dropout"], 1);
+            other.seek(place as u64);
+            let mut rest = vec![0; drawn.len() - place];
+            other.fill_words(&mut rest);
+            assert_eq!(rest, drawn[place..], "from {place}");
+            assert_eq!(stream.0.next_u32(), *word);
+        }
     }
 
     #[test]

@@ -139,6 +139,11 @@ pub fn from_bytes(bytes: &[u8], expected: u64, extra: usize) -> Result<Vec<Outco
     numbers.chunks_exact(FIXED + extra).enumerate().map(|(run, numbers)| read(run, numbers)).collect()
 }
 
+/// How many runs with `extra` further numbers each so many bytes can be of, whatever they say themselves.
+pub const fn runs_in(bytes: usize, extra: usize) -> u64 {
+    (bytes.saturating_sub(HEADER_BYTES) / ((FIXED + extra) * 8)) as u64
+}
+
 fn read(run: usize, numbers: &[f64]) -> Result<Outcome, RunsError> {
     let wrong = |field, value| Err(RunsError::Value { field, run, value });
     let (epochs, step, seconds) = (numbers[4], numbers[5], numbers[6]);

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: arithmetic on weights. Sources: SCIENCE.md sections 2 and 3, and PyTorch's SGD.
 
+use crate::checkpoint::TrainingState;
 use crate::dataset::Dataset;
 use crate::random::Stream;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,26 @@ pub enum Ending {
     },
     /// Whoever watches said that it is not wanted any more.
     Stopped,
+}
+
+/// Whoever watches a training. Any `FnMut() -> bool` does, which is asked whether to go on.
+pub trait Observer {
+    /// Asked after every batch: whether to go on.
+    fn goes_on(&mut self) -> bool;
+
+    /// Asked after every epoch: whether its state is wanted.
+    fn wants_state(&mut self) -> bool {
+        false
+    }
+
+    /// Takes the state that was wanted.
+    fn take_state(&mut self, _state: TrainingState<'_>) {}
+}
+
+impl<F: FnMut() -> bool> Observer for F {
+    fn goes_on(&mut self) -> bool {
+        self()
+    }
 }
 
 /// A network in evaluation mode, as it was left by its training.

@@ -6,10 +6,13 @@ mod oracle64;
 mod support;
 
 use nadgrid_core::architecture::{Builder, Conv2d, Layer, Network, Padding, Shape};
+use nadgrid_core::checkpoint::{Checkpoint, TrainingShape, TrainingState};
 use nadgrid_core::dataset::Dataset;
-use nadgrid_core::training::{Classifier, Ending, Recipe, RunKey};
+use nadgrid_core::ids::Digest;
+use nadgrid_core::training::{Classifier, Ending, Observer, Recipe, RunKey};
 use nadgrid_kernels::{InstructionSet, Trainer};
 use oracle64::{Oracle, derivatives};
+use std::borrow::Cow;
 use support::{bits, network, normal, parameters};
 
 const RECIPE: Recipe =
@@ -351,6 +354,68 @@ fn a_run_stops_when_told() {
         left > 0
     });
     assert_eq!((ending, left), (Ending::Stopped, 0));
+}
+
+/// Takes a copy of every state.
+#[derive(Default)]
+struct States(Vec<TrainingState<'static>>);
+
+impl Observer for States {
+    fn goes_on(&mut self) -> bool {
+        true
+    }
+
+    fn wants_state(&mut self) -> bool {
+        true
+    }
+
+    fn take_state(&mut self, state: TrainingState<'_>) {
+        let own = |numbers: &[f32]| Cow::Owned(numbers.to_vec());
+        self.0.push(TrainingState {
+            parameters: own(&state.parameters),
+            velocity: own(&state.velocity),
+            means: own(&state.means),
+            variances: own(&state.variances),
+            ..state
+        });
+    }
+}
+
+/// Dropout, batch norm, momentum and decay: from every epoch on, through bytes, on the instruction set that comes next.
+#[test]
+fn a_run_goes_on_elsewhere_with_the_same_bits() {
+    let recipe = Recipe { momentum: 0.9, weight_decay: 5e-4, batch_size: 2, epochs: 2, ..RECIPE };
+    let sets = InstructionSet::available();
+    let small = |name: &str, side| {
+        let input = Shape { channels: 1, height: side, width: side };
+        nadgrid_core::architecture::find(name).unwrap().network(input, 2).unwrap()
+    };
+    for (name, network) in
+        [("lenet", small("lenet", 16)), ("vgg11", small("vgg11", 32)), ("resnet18", small("resnet18", 32))]
+    {
+        let data = data(network.input().len(), 3, 2);
+        let (mut whole, mut states) = (Trainer::new(&network).unwrap(), States::default());
+        assert_eq!(whole.train(&key(), &recipe, &data, &mut states), Ending::Finished);
+        assert_eq!(states.0.iter().map(|state| state.epochs).collect::<Vec<_>>(), [1, 2], "{name}");
+        let shape = TrainingShape::new(&network, 1, true, recipe.epochs);
+        for (place, state) in states.0.into_iter().enumerate() {
+            let (of, epochs) = (Digest::of(b"run"), state.epochs);
+            let bytes =
+                Checkpoint { of, seconds: 0.0, outcomes: Cow::Borrowed(&[]), training: Some(state) }.to_bytes(0);
+            let read = Checkpoint::from_bytes(&bytes, of, 0, |_, _| Some(shape)).unwrap().training.unwrap();
+            let mut rest = Trainer::on(sets[place % sets.len()], &network).unwrap();
+            let mut batches = 0;
+            let ending = rest.resume(&read, &key(), &recipe, &data, &mut || {
+                batches += 1;
+                true
+            });
+            assert_eq!((ending, batches), (Ending::Finished, 2 * (2 - epochs)), "{name}");
+            assert_eq!(bits(rest.parameters()), bits(whole.parameters()), "{name} from epoch {epochs}");
+            let (means, variances) = rest.running_statistics();
+            assert_eq!(bits(means), bits(whole.running_statistics().0), "{name} from epoch {epochs}");
+            assert_eq!(bits(variances), bits(whole.running_statistics().1), "{name} from epoch {epochs}");
+        }
+    }
 }
 
 /// What can be separated is learnt.

@@ -44,6 +44,8 @@ pub enum Reason {
     PayloadDamaged,
     /// A payload holds what no right computation yields.
     PayloadInvalid,
+    /// The artifact store does not take or give at present (its disk is full, say).
+    StoreUnavailable,
     /// The coordinator is shutting down.
     ShuttingDown,
     /// The coordinator's own fault.
@@ -70,6 +72,7 @@ impl Reason {
             Self::LibtorchMismatch => "LIBTORCH_MISMATCH",
             Self::PayloadDamaged => "PAYLOAD_DAMAGED",
             Self::PayloadInvalid => "PAYLOAD_INVALID",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
         }
@@ -85,7 +88,7 @@ impl Reason {
             Self::RoleWrong | Self::NotYours => Code::PermissionDenied,
             Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
-            Self::ShuttingDown => Code::Unavailable,
+            Self::ShuttingDown | Self::StoreUnavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }

@@ -3,6 +3,9 @@
 //! Real processes, real gRPC, a temporary folder; everything is killed when the cluster is dropped. Deliberately
 //! absent: anything that reaches into a program instead of talking to it.
 
+pub mod postgres;
+pub mod s3;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -116,20 +119,34 @@ impl Cluster {
     /// # Panics
     /// When it does not come up.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_with(arguments, &[])
+        Self::start_with::<&str>(arguments, &[])
     }
 
-    /// As [`Cluster::start`], with these variables for the coordinator.
+    /// The same, where the coordinator also has these environment variables.
     ///
     /// # Panics
     /// When it does not come up.
-    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_with<T: AsRef<str>>(arguments: &[&str], variables: &[(T, T)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
-        let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables =
+            variables.iter().map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())).collect();
         let (url, workers) = (String::new(), Vec::new());
         let mut cluster = Self { folder, arguments, variables, coordinator: None, url, workers };
         cluster.start_coordinator("127.0.0.1:0");
+        cluster
+    }
+
+    /// As [`Cluster::start`], on an address of this machine.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let (variables, url, workers) = (Vec::new(), String::new(), Vec::new());
+        let mut cluster = Self { folder, arguments, variables, coordinator: None, url, workers };
+        cluster.start_coordinator(listen);
         cluster
     }
 
@@ -163,7 +180,14 @@ impl Cluster {
     /// # Panics
     /// When it does not start.
     pub fn add_worker(&mut self, arguments: &[&str]) {
-        let mut command = command("nadgrid-worker");
+        self.add_worker_by(command("nadgrid-worker"), arguments);
+    }
+
+    /// Starts a worker by a command that ends with the worker's program.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_worker_by(&mut self, mut command: Command, arguments: &[&str]) {
         command.args(["--coordinator", &self.url, "--device", "cpu"]).args(arguments);
         let log = self.log(&format!("worker-{}", self.workers.len()));
         self.workers.push(Process(command.stdout(Stdio::null()).stderr(log).spawn().expect("it starts")));

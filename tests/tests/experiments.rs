@@ -73,6 +73,29 @@ fn training_runs_have_one_digest_whoever_dies() {
     assert_eq!(column(&table, "test_accuracy").len(), 12);
 }
 
+/// The only run is a long one, and its worker dies after an epoch: the next goes on from there, and its checkpoint outlives
+/// the coordinator too.
+#[test]
+fn a_long_run_goes_on_elsewhere_with_the_same_digest() {
+    let folder = Folder::new();
+    let spec = RUNS.replace("count = 12", "count = 1").replace("epochs = 6", "epochs = 40, momentum = 0.9");
+    let spec = folder.write("long.toml", spec);
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_worker(&["--lanes", "1"]);
+    let expected = cluster.digest(&submit(&cluster, &spec));
+
+    let mut cluster = Cluster::start(&["--lease-ttl", "1"]);
+    cluster.add_worker(&["--lanes", "1", "--checkpoint-interval", "0"]);
+    let id = submit(&cluster, &spec);
+    cluster.wait(&id, |_| cluster.logs().contains("checkpoint uploaded"));
+    cluster.workers.remove(0).kill();
+    assert_eq!(members_done(&cluster.status(&id)), 0, "the fault came too late");
+    cluster.crash_coordinator();
+    cluster.add_worker(&["--lanes", "1"]);
+    assert_eq!(cluster.digest(&id), expected);
+    assert!(cluster.logs().contains("going on from a checkpoint"), "{}", cluster.logs());
+}
+
 /// LogReg learns any direction (SCIENCE.md section 2), here the NADs that the same sweep has just computed: the runs wait for them.
 #[test]
 fn logistic_regression_is_perfect_along_the_nads_of_its_own_sweep() {

@@ -1,108 +1,16 @@
 //! The contract as a foreign client meets it: raw gRPC against the real coordinator.
 
+mod peer;
+
 use nadgrid_core::ids::Digest;
-use nadgrid_core::moments::Moments;
-use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::status::{Reason, blamed_fields};
+use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
-use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
-use nadgrid_proto::v1::upload_partial_request::Part;
-use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
-use nadgrid_proto::v1::{self, session_response};
 use nadgrid_tests::Cluster;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use peer::{Peer, assignment, class, header, hello, partial};
+use tonic::{Code, Status};
 
 const SPEC: &str = "name = 'wire'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
-
-struct Peer {
-    sweeps: SweepServiceClient<Channel>,
-    workers: WorkerServiceClient<Channel>,
-}
-
-impl Peer {
-    async fn of(cluster: &Cluster) -> Self {
-        let channel = Channel::from_shared(cluster.url.clone()).unwrap().connect().await.unwrap();
-        Self { sweeps: SweepServiceClient::new(channel.clone()), workers: WorkerServiceClient::new(channel) }
-    }
-
-    async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
-        let request = v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs: Vec::new() };
-        self.sweeps.submit(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn session(
-        &mut self,
-        hello: v1::Hello,
-    ) -> Result<(mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>), Status> {
-        let (sender, receiver) = mpsc::channel(16);
-        sender.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
-        let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
-        Ok((sender, responses))
-    }
-
-    async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
-        let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
-        let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });
-        parts.extend(chunks);
-        let response = self.workers.upload_partial(futures::stream::iter(parts)).await?;
-        Ok(response.into_inner().verdict())
-    }
-}
-
-fn class() -> v1::NumericsClass {
-    v1::NumericsClass {
-        device: "cpu".into(),
-        arithmetic: "portable".into(),
-        evaluation: "patch".into(),
-        libtorch: LIBTORCH_VERSION.into(),
-        precision: "fp32".into(),
-        kernels: 1,
-    }
-}
-
-fn hello() -> v1::Hello {
-    v1::Hello {
-        worker_id: "peer".into(),
-        name: "peer".into(),
-        protocol_version: PROTOCOL_VERSION,
-        version: "0".into(),
-        numerics_class: Some(class()),
-        lanes: 1,
-        held: Vec::new(),
-        precisions: vec!["fp32".into()],
-    }
-}
-
-async fn assignment(responses: &mut Streaming<v1::SessionResponse>) -> v1::Assignment {
-    loop {
-        match responses.message().await.unwrap().unwrap().message {
-            Some(session_response::Message::Assignment(assignment)) => return assignment,
-            other => assert!(matches!(other, Some(session_response::Message::Welcome(_))), "{other:?}"),
-        }
-    }
-}
-
-fn header(shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
-    v1::PartialHeader {
-        worker_id: "peer".into(),
-        shard: Some(shard.clone()),
-        numerics_class: Some(class()),
-        size: bytes.len() as u64,
-        digest: Digest::of(bytes).to_string(),
-        seconds: 0.1,
-    }
-}
-
-/// A partial of made-up gradients: more than 4 MiB, tonic's default limit of a message.
-fn partial(networks: usize) -> Vec<u8> {
-    let rows: Vec<f32> = (0..networks * 1024).map(|i| ((i * 37 % 101) as f32 - 50.0) / 1e3).collect();
-    let bytes = Moments::of_rows(&rows, 1024).to_bytes();
-    assert!(bytes.len() > 4 << 20);
-    bytes
-}
 
 #[tokio::test]
 async fn submissions_are_idempotent_and_refusals_name_their_fields() {
@@ -178,6 +86,71 @@ async fn a_large_partial_commits_once_and_damage_never() {
     let last = last.unwrap();
     assert_eq!((last.state(), last.digest.len(), last.artifacts.len()), (v1::SweepState::Complete, 64, 6));
     assert_eq!(peer.upload(header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::NotNeeded);
+}
+
+const RUNS: &str = "name = 'runs'\narchitectures = ['logreg']\n[directional]\n\
+                    directions = { kind = 'random', count = 2 }\nblock_size = 2";
+
+fn checkpoint(shard: &v1::Shard, bytes: &[u8], epochs: u32) -> v1::CheckpointHeader {
+    v1::CheckpointHeader {
+        worker_id: "peer".into(),
+        shard: Some(shard.clone()),
+        numerics_class: Some(class()),
+        size: bytes.len() as u64,
+        digest: Digest::of(bytes).to_string(),
+        members_done: 0,
+        epochs,
+    }
+}
+
+/// The bytes are the worker's affair; their number, their digest and whose they are is the coordinator's.
+#[tokio::test]
+async fn a_checkpoint_is_kept_for_the_next_worker() {
+    let cluster = Cluster::start(&[]);
+    let mut peer = Peer::of(&cluster).await;
+    peer.submit(RUNS, "").await.unwrap();
+    let (session, mut responses) = peer.session(hello()).await.unwrap();
+    let shard = assignment(&mut responses).await.shard.unwrap();
+    let bytes = vec![7u8; 20_000];
+    for _ in 0..2 {
+        assert!(peer.checkpoint(checkpoint(&shard, &bytes, 3), &bytes).await.unwrap());
+    }
+    // One that is behind changes nothing.
+    assert!(peer.checkpoint(checkpoint(&shard, b"behind", 2), b"behind").await.unwrap());
+    let foreign = v1::CheckpointHeader { worker_id: "other".into(), ..checkpoint(&shard, &bytes, 4) };
+    assert!(!peer.checkpoint(foreign, &bytes).await.unwrap());
+    let unknown = v1::Shard { sweep_id: "none".into(), ..shard.clone() };
+    assert!(!peer.checkpoint(checkpoint(&unknown, &bytes, 4), &bytes).await.unwrap());
+
+    let cut = peer.checkpoint(checkpoint(&shard, &bytes, 4), &bytes[1..]).await.unwrap_err();
+    assert!(cut.code() == Code::DataLoss && cut.message().contains("truncated"), "{cut}");
+    // Two runs of 2,050 parameters with their velocities are 33 kB.
+    let huge = vec![0u8; 100_000];
+    let huge = peer.checkpoint(checkpoint(&shard, &huge, 4), &huge).await.unwrap_err();
+    assert!(Reason::PayloadInvalid.is_of(&huge) && huge.message().contains("header.size"), "{huge}");
+    let ahead = v1::CheckpointHeader { members_done: 3, ..checkpoint(&shard, &bytes, 4) };
+    assert_eq!(peer.checkpoint(ahead, &bytes).await.unwrap_err().code(), Code::InvalidArgument);
+    let nads = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let nads = v1::Shard { sweep_id: nads, job: 0, first_block: 0, blocks: 1 };
+    let none = peer.checkpoint(checkpoint(&nads, &bytes, 4), &bytes).await.unwrap_err();
+    assert!(none.code() == Code::InvalidArgument && none.message().contains("training runs"), "{none}");
+
+    session.send(v1::SessionRequest { message: Some(Message::Goodbye(v1::Goodbye {})) }).await.unwrap();
+    let mut other = Peer::of(&cluster).await;
+    let (_session, mut responses) = other.session(v1::Hello { worker_id: "other".into(), ..hello() }).await.unwrap();
+    let mut again = assignment(&mut responses).await;
+    if again.shard.as_ref() != Some(&shard) {
+        again = assignment(&mut responses).await;
+    }
+    let input = again.inputs.iter().find(|input| input.role == "checkpoint").expect("a checkpoint").clone();
+    assert_eq!((again.shard, input.size), (Some(shard), 20_000));
+    let request = v1::ReadInputRequest { digest: input.digest };
+    let mut parts = other.workers.read_input(request).await.unwrap().into_inner();
+    let mut read = Vec::new();
+    while let Some(part) = parts.message().await.unwrap() {
+        read.extend(part.data);
+    }
+    assert_eq!(read, bytes);
 }
 
 /// Heartbeats keep a lease; silence loses it, and the shard goes to whoever is there.

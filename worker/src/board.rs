@@ -9,15 +9,21 @@
 //!                         └──────▶ failed ◀───────┘   told ▶ (gone)
 //! ```
 //!
+//! A small result is told to the coordinator in the session; what others yield is uploaded beside it.
+//!
 //! What the coordinator is to be told follows from the stages ([`Board::news`]), so nothing queues up while it is away, and
-//! a new session tells everything again. Deliberately absent: sockets and arithmetic.
+//! a new session tells everything again. Of a running shard's checkpoints only the newest is kept for its upload.
+//!
+//! A worker that drains begins nothing more and ends its running shards; one that is closed drops these too. Deliberately
+//! absent: sockets and arithmetic.
 
-use crate::compute::Watcher;
+use crate::compute::{Snapshot, Watcher};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// A shard to compute.
@@ -33,12 +39,45 @@ pub struct Task {
     pub inputs: Vec<v1::ShardInput>,
     cancelled: AtomicBool,
     blocks_done: AtomicU64,
+    /// The board's; none before it is assigned.
+    pace: Option<Arc<Pace>>,
+    checkpoints: Mutex<Checkpoints>,
+}
+
+/// How often running shards hand out checkpoints, and that one has.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    /// The worker drains: after every epoch.
+    hurried: AtomicBool,
+    handed_out: Notify,
+}
+
+/// Of one task.
+#[derive(Debug)]
+struct Checkpoints {
+    /// When the last was handed out, or the task was begun.
+    last: Instant,
+    newest: Option<Snapshot>,
 }
 
 impl Task {
     /// A task nobody has begun.
     pub fn new(shard: v1::Shard, spec: String, job: String, inputs: Vec<v1::ShardInput>) -> Self {
-        Self { shard, spec, job, inputs, cancelled: AtomicBool::new(false), blocks_done: AtomicU64::new(0) }
+        Self {
+            shard,
+            spec,
+            job,
+            inputs,
+            cancelled: AtomicBool::new(false),
+            blocks_done: AtomicU64::new(0),
+            pace: None,
+            checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
+        }
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its result is not wanted any more; lanes ask between blocks, and between batches of training, uploads between attempts.
@@ -59,6 +98,29 @@ impl Watcher for Task {
     fn block_done(&self) {
         self.blocks_done.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn wants_checkpoint(&self) -> bool {
+        let Some(pace) = &self.pace else { return false };
+        pace.hurried.load(Ordering::Relaxed) || self.checkpoints().last.elapsed() >= pace.interval
+    }
+
+    fn take_checkpoint(&self, snapshot: Snapshot) {
+        *self.checkpoints() = Checkpoints { last: Instant::now(), newest: Some(snapshot) };
+        if let Some(pace) = &self.pace {
+            pace.handed_out.notify_one();
+        }
+    }
+}
+
+/// What is behind a fault, where the worker itself has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// There was no memory, for now.
+    OutOfMemory,
+    /// This process cannot compute on its device any more.
+    DeviceLost,
+    /// Anything else.
+    Other,
 }
 
 /// Why a shard was not computed.
@@ -68,12 +130,14 @@ pub struct Fault {
     pub kind: v1::FailureKind,
     /// In words.
     pub message: String,
+    /// What is behind it.
+    pub cause: Cause,
 }
 
 impl Fault {
     /// A fault of this kind.
     pub fn new(kind: v1::FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), cause: Cause::Other }
     }
 }
 
@@ -93,6 +157,8 @@ struct Held {
     told_blocks: u64,
     /// Whether it knows the stage `Computed`.
     told_computed: bool,
+    /// What it yielded, where that is told in the session.
+    result: Option<v1::ShardResult>,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +166,14 @@ struct State {
     /// A few per lane, oldest first.
     held: Vec<Held>,
     queue: VecDeque<Arc<Task>>,
+    draining: bool,
     closed: bool,
+    /// Given back, with a last checkpoint that is still to go out.
+    parting: Vec<Arc<Task>>,
+    /// Whether a checkpoint is on its way.
+    uploading: bool,
+    /// Why nothing can be computed any more.
+    lost: Option<String>,
 }
 
 /// Everything held, and who waits for it to change.
@@ -109,32 +182,45 @@ pub struct Board {
     state: Mutex<State>,
     work: Condvar,
     news: Notify,
-    uploaded: Notify,
+    /// A shard is done with in some way, or a checkpoint is.
+    settled: Notify,
+    lost: Notify,
+    pace: Option<Arc<Pace>>,
     /// Results that may wait for their upload before lanes pause: memory is bounded.
     most_waiting: usize,
 }
 
 impl Board {
-    /// An empty board for this many lanes.
+    /// An empty board for this many lanes, whose shards hand out no checkpoints.
     pub fn new(lanes: u32) -> Self {
         Self {
             state: Mutex::default(),
             work: Condvar::new(),
             news: Notify::new(),
-            uploaded: Notify::new(),
+            settled: Notify::new(),
+            lost: Notify::new(),
+            pace: None,
             most_waiting: lanes as usize + 2,
         }
     }
 
+    /// Shards hand out checkpoints, at most so often while the worker does not drain.
+    pub fn checkpointing(mut self, interval: Duration) -> Self {
+        self.pace = Some(Arc::new(Pace { interval, hurried: AtomicBool::new(false), handed_out: Notify::new() }));
+        self
+    }
+
     /// Takes a shard on. One that is held already stays as it is, and is told of anew.
-    pub fn assign(&self, task: Task) {
+    pub fn assign(&self, mut task: Task) {
         let mut state = self.lock();
         if let Some(held) = state.held.iter_mut().find(|held| held.task.shard == task.shard) {
             (held.told_blocks, held.told_computed) = (0, false);
             self.news.notify_one();
-        } else if !state.closed {
+        } else if !state.closed && !state.draining {
+            task.pace.clone_from(&self.pace);
             let task = Arc::new(task);
-            state.held.push(Held { task: task.clone(), stage: Stage::Queued, told_blocks: 0, told_computed: false });
+            let stage = Stage::Queued;
+            state.held.push(Held { task: task.clone(), stage, told_blocks: 0, told_computed: false, result: None });
             state.queue.push_back(task);
             self.work.notify_one();
         }
@@ -157,7 +243,7 @@ impl Board {
     pub fn next(&self) -> Option<Arc<Task>> {
         let waits = |state: &mut State| {
             let waiting = state.held.iter().filter(|held| held.stage == Stage::Computed).count();
-            !state.closed && (state.queue.is_empty() || waiting >= self.most_waiting)
+            !state.closed && (state.draining || state.queue.is_empty() || waiting >= self.most_waiting)
         };
         let mut state = self.work.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
         if state.closed {
@@ -167,14 +253,16 @@ impl Board {
         if let Some(held) = state.find(&task) {
             held.stage = Stage::Running;
         }
+        task.checkpoints().last = Instant::now();
         Some(task)
     }
 
-    /// A lane is through with a shard; false when its result is not wanted any more.
-    pub fn computed(&self, task: &Arc<Task>) -> bool {
+    /// A lane is through with a shard; false when its result is not wanted any more. A result given here is told in the session,
+    /// else it is uploaded.
+    pub fn computed(&self, task: &Arc<Task>, result: Option<v1::ShardResult>) -> bool {
         let mut state = self.lock();
         let Some(held) = state.find(task) else { return false };
-        held.stage = Stage::Computed;
+        (held.stage, held.result) = (Stage::Computed, result);
         self.news.notify_one();
         true
     }
@@ -196,6 +284,21 @@ impl Board {
         self.changed(&Stage::Computed);
     }
 
+    /// The coordinator has answered a result that it was told in the session.
+    pub fn answered(&self, answer: &v1::Answer) {
+        let mut state = self.lock();
+        let of = |held: &Held| held.result.is_some() && answer.shard.as_ref() == Some(&held.task.shard);
+        let Some(place) = state.held.iter().position(of) else { return };
+        if answer.verdict() == v1::Verdict::Refused {
+            let fault = Fault::new(v1::FailureKind::Task, format!("the result was refused: {}", answer.message));
+            state.held[place].stage = Stage::Failed(fault);
+            self.news.notify_one();
+        } else {
+            state.held.remove(place);
+        }
+        self.changed(&Stage::Computed);
+    }
+
     /// The shards that a new session names. What was told in an earlier one is told again.
     pub fn held(&self) -> Vec<v1::Shard> {
         let mut state = self.lock();
@@ -210,6 +313,7 @@ impl Board {
         let mut state = self.lock();
         let news: Vec<Message> = state.held.iter_mut().filter_map(|held| held.news(progress)).collect();
         state.held.retain(|held| !matches!(held.stage, Stage::Failed(_)));
+        self.settled.notify_one();
         news
     }
 
@@ -218,35 +322,113 @@ impl Board {
         self.news.notified().await;
     }
 
-    /// Takes no more, drops what is queued, and has running shards end with their block. Results still go out.
-    pub fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.queue.clear();
-        state.held.retain(|held| {
-            let stays = held.stage == Stage::Computed;
-            if !stays {
-                held.task.cancel();
-            }
-            stays
-        });
-        self.work.notify_all();
-        self.uploaded.notify_one();
-    }
-
-    /// Returns when no result waits for its upload.
-    pub async fn all_uploaded(&self) {
-        while self.lock().held.iter().any(|held| held.stage == Stage::Computed) {
-            self.uploaded.notified().await;
+    /// Takes no more and begins nothing more. Running shards go on, with a checkpoint after every epoch.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+        if let Some(pace) = &self.pace {
+            pace.hurried.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A shard has left `stage`; if that was `Computed`, lanes may go on and whoever waits for uploads look again.
+    /// Returns when nothing is computed, to be told or uploaded any more.
+    pub async fn idle(&self) {
+        while self.lock().held.iter().any(|held| held.stage != Stage::Queued) {
+            self.settled.notified().await;
+        }
+    }
+
+    /// Takes no more, drops what is queued, and has running shards end with their block or batch. Results still go out, and after
+    /// draining the last checkpoint of every shard that was running.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.closed = true;
+        state.queue.clear();
+        let gone = state.held.extract_if(.., |held| held.stage != Stage::Computed);
+        for Held { task, stage, .. } in gone {
+            task.cancel();
+            if state.draining && stage == Stage::Running && task.checkpoints().newest.is_some() {
+                state.parting.push(task);
+            }
+        }
+        self.work.notify_all();
+        self.settled.notify_one();
+        if let Some(pace) = &self.pace {
+            pace.handed_out.notify_one();
+        }
+    }
+
+    /// Returns when neither a result nor a last checkpoint waits for its upload.
+    pub async fn all_uploaded(&self) {
+        let waits = |state: &State| {
+            let results = state.held.iter().any(|held| held.stage == Stage::Computed);
+            results || !state.parting.is_empty() || (state.draining && state.uploading)
+        };
+        while waits(&self.lock()) {
+            self.settled.notified().await;
+        }
+    }
+
+    /// The newest checkpoint of a shard that is wanted, as soon as there is one. [`Board::checkpoint_done`] is to follow.
+    pub async fn next_checkpoint(&self) -> (Arc<Task>, Snapshot) {
+        let Some(pace) = &self.pace else { return std::future::pending().await };
+        loop {
+            if let Some(found) = self.lock().take_checkpoint() {
+                // There may be others.
+                pace.handed_out.notify_one();
+                return found;
+            }
+            pace.handed_out.notified().await;
+        }
+    }
+
+    /// A checkpoint was brought home; if it was not, the next is due at once.
+    pub fn checkpoint_done(&self, task: &Task, brought: bool) {
+        if let (false, Some(pace)) = (brought, &self.pace)
+            && let Some(before) = Instant::now().checked_sub(pace.interval)
+        {
+            task.checkpoints().last = before;
+        }
+        self.lock().uploading = false;
+        self.settled.notify_one();
+    }
+
+    /// The lease of a shard is gone: it is dropped at whatever stage it is.
+    pub fn unwanted(&self, task: &Arc<Task>) {
+        task.cancel();
+        let mut state = self.lock();
+        state.queue.retain(|queued| !Arc::ptr_eq(queued, task));
+        state.parting.retain(|parting| !Arc::ptr_eq(parting, task));
+        if let Some(place) = state.held.iter().position(|held| Arc::ptr_eq(&held.task, task)) {
+            let held = state.held.remove(place);
+            self.changed(&held.stage);
+        }
+    }
+
+    /// This process cannot compute any more.
+    pub fn lose(&self, reason: &str) {
+        self.lock().lost.get_or_insert_with(|| reason.to_owned());
+        self.lost.notify_one();
+    }
+
+    /// Why this process cannot compute any more, if so.
+    pub fn lost(&self) -> Option<String> {
+        self.lock().lost.clone()
+    }
+
+    /// Returns when this process cannot compute any more.
+    pub async fn is_lost(&self) {
+        while self.lock().lost.is_none() {
+            self.lost.notified().await;
+        }
+    }
+
+    /// A shard has left `stage`; if that was `Computed`, lanes may go on. Whoever waits for the end looks again.
     fn changed(&self, stage: &Stage) {
         if *stage == Stage::Computed {
             self.work.notify_all();
-            self.uploaded.notify_one();
         }
+        self.settled.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -258,6 +440,18 @@ impl Board {
 impl State {
     fn find(&mut self, task: &Arc<Task>) -> Option<&mut Held> {
         self.held.iter_mut().find(|held| Arc::ptr_eq(&held.task, task))
+    }
+}
+
+impl State {
+    /// The next checkpoint to bring home; from now on one is on its way.
+    fn take_checkpoint(&mut self) -> Option<(Arc<Task>, Snapshot)> {
+        let running = self.held.iter().filter(|held| held.stage == Stage::Running).map(|held| &held.task);
+        let newest = |task: &Arc<Task>| Some((task.clone(), task.checkpoints().newest.take()?));
+        let found = self.parting.iter().chain(running).find_map(newest)?;
+        self.parting.retain(|parting| !Arc::ptr_eq(parting, &found.0));
+        self.uploading = true;
+        Some(found)
     }
 }
 
@@ -275,7 +469,8 @@ impl Held {
             }
             Stage::Computed if !self.told_computed => {
                 self.told_computed = true;
-                Some(Message::Computed(v1::Computed { shard: shard() }))
+                let computed = || Message::Computed(v1::Computed { shard: shard() });
+                Some(self.result.clone().map_or_else(computed, Message::Result))
             }
             Stage::Failed(fault) => {
                 let (kind, message) = (fault.kind.into(), fault.message.clone());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(flatten)]
     options: Options,
-    /// End, as on SIGTERM, when standard input is closed
+    /// End at once, and give back what is running, when standard input is closed
     #[arg(long)]
     pub until_stdin_closes: bool,
     /// Something other than to work
@@ -66,6 +66,12 @@ struct Options {
     /// Host name of the coordinator's certificate [default: that of the address]
     #[arg(long, value_name = "NAME")]
     tls_domain: Option<String>,
+    /// How long running shards may take after a signal; what is left is given back [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<String>,
+    /// How often a shard in training hands out a checkpoint at most; 0 for every epoch [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    checkpoint_interval: Option<String>,
 }
 
 /// What to do instead of working for a coordinator.
@@ -157,6 +163,8 @@ impl Cli {
             ("evaluation", given.evaluation.clone()),
             ("connect_timeout", given.connect_timeout.clone()),
             ("reconnect_timeout", given.reconnect_timeout.clone()),
+            ("grace", given.grace.clone()),
+            ("checkpoint_interval", given.checkpoint_interval.clone()),
             ("token_file", given.token_file.clone()),
             ("insecure_token", given.insecure_token.then(|| "true".to_owned())),
             ("tls_ca", given.tls_ca.clone()),

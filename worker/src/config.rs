@@ -14,7 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::Uri;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "coordinator",
     "device",
     "lanes",
@@ -22,6 +22,8 @@ const KEYS: [&str; 13] = [
     "evaluation",
     "connect_timeout",
     "reconnect_timeout",
+    "grace",
+    "checkpoint_interval",
     "token_file",
     "insecure_token",
     "tls_ca",
@@ -95,6 +97,10 @@ pub struct Config {
     pub reconnect_timeout: Duration,
     /// Token, certificates and whom to trust.
     pub credentials: CredentialFiles,
+    /// After a signal, how long running shards and their uploads may take; what is left is given back.
+    pub grace: Duration,
+    /// How often a shard in training hands out a checkpoint at most, at the end of an epoch; 0 for every epoch.
+    pub checkpoint_interval: Duration,
 }
 
 /// The values of flags; what is `None` was not given.
@@ -122,6 +128,10 @@ struct Raw {
     connect_timeout: f64,
     #[serde(default = "default_reconnect_timeout")]
     reconnect_timeout: f64,
+    #[serde(default = "default_grace")]
+    grace: f64,
+    #[serde(default = "default_checkpoint_interval")]
+    checkpoint_interval: f64,
     token_file: Option<PathBuf>,
     #[serde(default)]
     insecure_token: bool,
@@ -129,6 +139,15 @@ struct Raw {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_domain: Option<String>,
+}
+
+/// Kubernetes kills a pod 30 seconds after its SIGTERM.
+fn default_grace() -> f64 {
+    25.0
+}
+
+fn default_checkpoint_interval() -> f64 {
+    60.0
 }
 
 fn default_coordinator() -> String {
@@ -224,6 +243,8 @@ impl Raw {
                 tls_key: self.tls_key,
                 tls_domain: self.tls_domain,
             },
+            grace: wait("grace", self.grace)?,
+            checkpoint_interval: wait("checkpoint_interval", self.checkpoint_interval)?,
         })
     }
 }

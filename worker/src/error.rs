@@ -37,6 +37,9 @@ pub enum WorkerError {
         /// In its words.
         reason: String,
     },
+    /// After an error that leaves nothing of the device to this process. A new process may have it again.
+    #[error("the device is lost: {0}")]
+    DeviceLost(String),
     /// A shard of a benchmark failed.
     #[error("the benchmark failed: {0}")]
     Bench(String),
@@ -51,12 +54,14 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, else 1.
+    /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, 5 for a lost device (start the
+    /// worker again), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Access(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
+            Self::DeviceLost(_) => 5,
             Self::Device(_) | Self::Bench(_) | Self::Start { .. } => 1,
         }
     }

@@ -60,6 +60,14 @@ impl Inputs {
         Ok(bytes)
     }
 
+    /// The bytes of a file that is wanted once: it is not kept, and no lane waits for another's.
+    ///
+    /// # Errors
+    /// As for [`Inputs::get`].
+    pub fn once(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Fault> {
+        self.fetch(input)
+    }
+
     /// Keeps a file as if it had been fetched.
     #[cfg(test)]
     pub(crate) fn keep(&self, digest: &str, bytes: Vec<u8>) {

@@ -3,22 +3,27 @@
 //! Whatever happens in a lane stays in it: an error or a panic becomes the shard's failure, and the lane goes on.
 //! Deliberately absent: any word to the coordinator. A lane tells the board, and hands its result to whoever uploads it.
 
-use crate::board::{Board, Fault, Task};
-use crate::compute::{Evaluator, Job, Yield};
+use crate::board::{Board, Cause, Fault, Task};
+use crate::compute::{self, Evaluated, Evaluator, Job};
 use crate::device::{self, Machine};
 use crate::error::WorkerError;
 use crate::inputs::Inputs;
 use bytes::Bytes;
+use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::text;
-use nadgrid_proto::v1::FailureKind;
+use nadgrid_proto::v1::{self, FailureKind};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// A device that had no memory for so many shards in a row is not waited for any more.
+const MOST_STARVED: u32 = 3;
 
 /// A shard's result, as it is uploaded.
 #[derive(Clone, Debug)]
@@ -46,8 +51,17 @@ pub fn start(
     board: &Arc<Board>,
     results: &UnboundedSender<Computed>,
 ) -> Result<Vec<JoinHandle<()>>, WorkerError> {
+    let starved = Arc::new(AtomicU32::new(0));
     let start = |lane: u32| {
-        let mut lane_state = Lane::new(machine, inputs.clone(), board.clone(), results.clone());
+        let evaluator = Evaluator::new(machine, inputs.clone());
+        let mut lane_state = Lane {
+            machine: machine.clone(),
+            inputs: inputs.clone(),
+            evaluator,
+            board: board.clone(),
+            results: results.clone(),
+            starved: starved.clone(),
+        };
         let thread = Builder::new().name(format!("lane {lane}")).spawn(move || lane_state.work());
         thread.map_err(|source| WorkerError::Start { what: "a lane", source })
     };
@@ -60,20 +74,20 @@ struct Lane {
     evaluator: Evaluator,
     board: Arc<Board>,
     results: UnboundedSender<Computed>,
+    /// Shards in a row, of all lanes, that the device had no memory for.
+    starved: Arc<AtomicU32>,
 }
 
 impl Lane {
-    fn new(machine: &Machine, inputs: Arc<Inputs>, board: Arc<Board>, results: UnboundedSender<Computed>) -> Self {
-        let evaluator = Evaluator::new(machine, inputs.clone());
-        Self { machine: machine.clone(), inputs, evaluator, board, results }
-    }
-
     fn work(&mut self) {
         device::be_one_thread();
         while let Some(task) = self.board.next() {
             let began = Instant::now();
             match catch_unwind(AssertUnwindSafe(|| self.shard(&task))) {
-                Ok(Ok(Some((yielded, precision)))) => self.hand_in(task, &yielded, precision, began),
+                Ok(Ok(Some((evaluated, precision)))) => {
+                    self.starved.store(0, Ordering::Relaxed);
+                    self.hand_in(task, &evaluated, precision, began);
+                }
                 Ok(Ok(None)) => tracing::debug!(shard = %Name(&task), "dropped"),
                 Ok(Err(fault)) => self.fail(&task, fault),
                 Err(panic) => {
@@ -85,27 +99,60 @@ impl Lane {
         }
     }
 
-    fn shard(&mut self, task: &Task) -> Result<Option<(Yield, Precision)>, Fault> {
+    fn shard(&mut self, task: &Task) -> Result<Option<(Evaluated, Precision)>, Fault> {
         if task.is_cancelled() {
             return Ok(None);
         }
         let job = Job::new(&task.spec, &task.shard, &task.inputs)?;
+        let checkpoint = self.checkpoint(task);
         tracing::debug!(shard = %Name(task), members = job.members(), "computing");
-        Ok(self.evaluator.shard(&job, task)?.map(|yielded| (yielded, job.precision())))
+        let evaluated = self.evaluator.shard(&job, checkpoint.as_deref(), task)?;
+        Ok(evaluated.map(|evaluated| (evaluated, job.precision())))
     }
 
-    fn hand_in(&self, task: Arc<Task>, yielded: &Yield, precision: Precision, began: Instant) {
-        let seconds = began.elapsed().as_secs_f64();
+    /// What an earlier worker left of the shard. Without it the shard begins again.
+    fn checkpoint(&self, task: &Task) -> Option<Vec<u8>> {
+        let input = task.inputs.iter().find(|input| input.role == compute::ROLE)?;
+        match self.inputs.once(input) {
+            Ok(bytes) => Some(bytes),
+            Err(fault) => {
+                tracing::warn!(shard = %Name(task), "beginning again, without the checkpoint: {}", fault.message);
+                None
+            }
+        }
+    }
+
+    fn hand_in(&self, task: Arc<Task>, evaluated: &Evaluated, precision: Precision, began: Instant) {
+        let Evaluated { yielded, earlier } = evaluated;
+        let seconds = earlier + began.elapsed().as_secs_f64();
         let bytes = Bytes::from(yielded.to_bytes());
         let digest = Digest::of(&bytes);
-        if self.board.computed(&task) {
-            tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
+        let small = (bytes.len() <= MAX_INLINE_BYTES).then(|| v1::ShardResult {
+            shard: Some(task.shard.clone()),
+            numerics_class: Some((&self.machine.class.with(precision)).into()),
+            data: bytes.to_vec(),
+            digest: digest.to_string(),
+            seconds,
+        });
+        let uploaded = small.is_none();
+        if !self.board.computed(&task, small) {
+            return;
+        }
+        tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
+        if uploaded {
             // No receiver is left only while the worker ends.
             let _ = self.results.send(Computed { task, bytes, digest, precision, seconds });
         }
     }
 
-    fn fail(&self, task: &Arc<Task>, fault: Fault) {
+    fn fail(&self, task: &Arc<Task>, mut fault: Fault) {
+        if fault.cause == Cause::OutOfMemory && self.starved.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_STARVED {
+            fault.kind = FailureKind::Unfit;
+            fault.message += &format!("; so it was for {MOST_STARVED} shards in a row on this device");
+        }
+        if fault.cause == Cause::DeviceLost {
+            self.board.lose(&fault.message);
+        }
         tracing::warn!(shard = %Name(task), kind = fault.kind.as_str_name(), "failed: {}", fault.message);
         self.board.failed(task, fault);
     }
@@ -158,6 +205,36 @@ mod tests {
         assert!(matches!(&news[1], Message::Computed(_)), "{news:?}");
         board.close();
         lanes.into_iter().for_each(|lane| lane.join().unwrap());
+    }
+
+    /// Passing trouble at first; a device that never has memory is the worker's own fault. A lost device is told of.
+    #[test]
+    fn memory_is_waited_for_a_few_times() {
+        let machine = prepare(DeviceChoice::Cpu, None).unwrap();
+        let (board, inputs) = (Arc::new(Board::new(1)), Arc::new(Inputs::of("http://127.0.0.1:1")));
+        let (results, _received) = unbounded_channel();
+        let evaluator = Evaluator::new(&machine, inputs.clone());
+        let starved = Arc::default();
+        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved };
+        let fail = |block, cause, kind| {
+            board.assign(task(SPEC, block, 1));
+            let task = board.next().unwrap();
+            lane.fail(&task, Fault { cause, ..Fault::new(kind, "no") });
+            match board.news(false).pop() {
+                Some(Message::Failure(failure)) => failure.kind(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let starve = |block| fail(block, Cause::OutOfMemory, FailureKind::Transient);
+        assert_eq!((starve(0), starve(1)), (FailureKind::Transient, FailureKind::Transient));
+        lane.starved.store(0, Ordering::Relaxed);
+        assert_eq!(
+            (starve(2), starve(3), starve(4)),
+            (FailureKind::Transient, FailureKind::Transient, FailureKind::Unfit)
+        );
+        assert_eq!((fail(5, Cause::Other, FailureKind::Task), board.lost()), (FailureKind::Task, None));
+        assert_eq!(fail(6, Cause::DeviceLost, FailureKind::Unfit), FailureKind::Unfit);
+        assert_eq!(board.lost().as_deref(), Some("no"));
     }
 
     #[test]

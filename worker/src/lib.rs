@@ -27,16 +27,17 @@ use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
 use session::{Identity, Session};
+use shutdown::Stop;
 use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// Works for the coordinator until `stop` is cancelled.
+/// Works for the coordinator until asked to stop.
 ///
 /// # Errors
-/// [`WorkerError`] when the device is absent, or the coordinator out of reach or unwilling.
-pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> {
+/// [`WorkerError`] when the device is absent or lost, or the coordinator out of reach or unwilling.
+pub fn run(config: &Config, stop: Stop) -> Result<(), WorkerError> {
     // Before the device, which takes a while: what is wrong with a file is told at once.
     let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
     coordinator.link()?;
@@ -51,7 +52,7 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
         "worker {}",
         env!("CARGO_PKG_VERSION")
     );
-    let board = Arc::new(Board::new(lanes));
+    let board = Arc::new(Board::new(lanes).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
     let reconnect_timeout = config.reconnect_timeout;
     let inputs = Arc::new(Inputs::at(coordinator.clone()));
@@ -65,7 +66,9 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;
     let connect_timeout = config.connect_timeout;
-    let session = Session { coordinator, identity, board: board.clone(), connect_timeout, reconnect_timeout, stop };
+    let grace = config.grace;
+    let session =
+        Session { coordinator, identity, board: board.clone(), connect_timeout, reconnect_timeout, grace, stop };
     let outcome = session.start()?.join();
     // Lanes end with their block; libtorch must not be taken down under them.
     board.close();
@@ -74,5 +77,8 @@ pub fn run(config: &Config, stop: CancellationToken) -> Result<(), WorkerError> 
         // A panic has been reported where it happened.
         let _ = thread.join();
     }
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    match board.lost() {
+        Some(reason) => Err(WorkerError::DeviceLost(reason)),
+        None => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
 }

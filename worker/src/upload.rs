@@ -1,20 +1,24 @@
 //! Uploads: each result on a stream of its own, in chunks with a digest, until the coordinator has it.
 //!
-//! On a thread with a runtime of its own, so that neither a busy lane nor the session waits for it. Deliberately absent:
-//! results on disk. A worker that dies has its shards computed again.
+//! On a thread with a runtime of its own, so that neither a busy lane nor the session waits for it. Checkpoints of running
+//! shards go out one at a time, the newest of each, and one that does not arrive is no failure: the next will. Deliberately
+//! absent: results on disk. A worker that dies has its shards computed again, from their last checkpoint.
 
 use crate::backoff::Backoff;
-use crate::board::{Board, Fault};
+use crate::board::{Board, Fault, Task};
+use crate::compute::{Job, Snapshot};
 use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
 use bytes::Bytes;
+use nadgrid_core::ids::Digest;
+use nadgrid_core::numerics::Precision;
 use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
-use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use nadgrid_proto::v1::{upload_checkpoint_request as checkpoint, upload_partial_request::Part};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -51,6 +55,7 @@ impl Uploads {
             runtime.block_on(async {
                 // What is wrong with the credentials, the session tells.
                 let Ok(link) = self.coordinator.link() else { return };
+                tokio::spawn(self.clone().bring_checkpoints(link.clone()));
                 while let Some(Some(computed)) = stop.run_until_cancelled(results.recv()).await {
                     tokio::spawn(self.clone().bring(link.clone(), computed));
                 }
@@ -92,8 +97,56 @@ impl Uploads {
         self.board.failed(&computed.task, Fault::new(kind, message));
     }
 
+    /// Brings checkpoints home, one after the other.
+    async fn bring_checkpoints(self, link: Link) {
+        loop {
+            let (task, snapshot) = self.board.next_checkpoint().await;
+            let (members, epochs, size) = (snapshot.members_done, snapshot.epochs, snapshot.bytes.len());
+            let answer = self.checkpoint(link.clone(), &task, snapshot).await;
+            match &answer {
+                Ok(true) => tracing::info!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
+                Ok(false) => {
+                    tracing::info!(shard = %Name(&task), "dropped: its lease is gone");
+                    self.board.unwanted(&task);
+                }
+                Err(status) => {
+                    let reason = endpoint::reason(status);
+                    tracing::warn!(shard = %Name(&task), "a checkpoint was not taken: {reason}");
+                }
+            }
+            self.board.checkpoint_done(&task, answer.is_ok());
+        }
+    }
+
+    /// Whether the shard is still wanted.
+    async fn checkpoint(&self, link: Link, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
+        let job = Job::new(&task.spec, &task.shard, &[]).map_err(|fault| Status::internal(fault.message))?;
+        let Snapshot { bytes, members_done, epochs } = snapshot;
+        let header = v1::CheckpointHeader {
+            worker_id: self.identity.worker_id.clone(),
+            shard: Some(task.shard.clone()),
+            numerics_class: Some(self.class(job.precision())),
+            size: bytes.len() as u64,
+            digest: Digest::of(&bytes).to_string(),
+            members_done,
+            epochs,
+        };
+        let limit = patience(bytes.len());
+        let parts = std::iter::once(checkpoint::Part::Header(header)).chain(chunks(bytes).map(checkpoint::Part::Data));
+        let messages = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
+        let mut client = WorkerServiceClient::new(link);
+        let answer = tokio::time::timeout(limit, client.upload_checkpoint(tokio_stream::iter(messages))).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the checkpoint"))??;
+        Ok(answer.into_inner().wanted)
+    }
+
+    /// The worker's class at a precision.
+    fn class(&self, precision: Precision) -> v1::NumericsClass {
+        v1::NumericsClass { precision: precision.as_str().to_owned(), ..self.identity.class.clone() }
+    }
+
     async fn attempt(&self, link: Link, computed: &Computed) -> Result<v1::Verdict, Status> {
-        let limit = PATIENCE + Duration::from_secs_f64(computed.bytes.len() as f64 / SLOWEST_BYTES_PER_SECOND);
+        let limit = patience(computed.bytes.len());
         let messages = tokio_stream::iter(messages(self.header(computed), computed.bytes.clone()));
         let mut client = WorkerServiceClient::new(link);
         let answer = tokio::time::timeout(limit, client.upload_partial(messages)).await;
@@ -105,15 +158,16 @@ impl Uploads {
         v1::PartialHeader {
             worker_id: self.identity.worker_id.clone(),
             shard: Some(computed.task.shard.clone()),
-            numerics_class: Some(v1::NumericsClass {
-                precision: computed.precision.as_str().to_owned(),
-                ..self.identity.class.clone()
-            }),
+            numerics_class: Some(self.class(computed.precision)),
             size: computed.bytes.len() as u64,
             digest: computed.digest.to_string(),
             seconds: computed.seconds,
         }
     }
+}
+
+fn patience(bytes: usize) -> Duration {
+    PATIENCE + Duration::from_secs_f64(bytes as f64 / SLOWEST_BYTES_PER_SECOND)
 }
 
 /// Header first, then the bytes, a chunk being copied only when its turn has come.

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: stored results and thresholds. A number means something beside the machine it was taken on alone.
 
+mod coordinator;
 mod peer;
 mod published;
 mod turns;
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Jacobian(Jacobian),
     /// LeNets trained on D(v), runs per minute, against an ordinary PyTorch loop
     Directional(Directional),
+    /// Shards a second that the coordinator moves with workers that compute nothing
+    Coordinator(coordinator::Coordinator),
     /// Accuracies of LeNet along directions, against the published ones
     Published(published::Published),
 }
@@ -89,6 +92,7 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Jacobian(options) => beside_the_peer(root, |peer| jacobian(root, options, peer)),
         Bench::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
+        Bench::Coordinator(options) => coordinator::run(root, options),
         Bench::Published(options) => published::run(root, options),
     }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod demo;
+mod fuzz;
 mod hash;
 mod pip;
 mod prerequisites;
@@ -49,6 +50,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         extra: Vec<String>,
     },
+    /// Feed what comes from outside with what nobody would send, for ten minutes each
+    Fuzz(fuzz::Fuzz),
     /// Measure against a peer
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Setup { verify } => setup::run(&root, verify).map(|()| ExitCode::SUCCESS),
         Verb::Demo { extra } => demo::run(&root, &extra),
         Verb::Test { extra } => test::run(&root, &extra),
+        Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Bench(bench) => bench::run(&root, &bench),
     };
     done.unwrap_or_else(|error: anyhow::Error| {

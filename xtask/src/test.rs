@@ -1,6 +1,11 @@
 //! `cargo xtask test`: what CI does, in one command, from a fresh clone. It stops at the first failure.
 //!
-//! Deliberately absent: installing formatter or lints. A machine without them skips those two steps, and says so.
+//! The tests start servers of their own: PostgreSQL, which root has installed here from Debian's package, and moto, which
+//! speaks S3 and comes into the cache folder through pip. Deliberately absent: installing formatter or lints. A machine
+//! without them skips those two steps, and says so.
+
+mod moto;
+mod postgres;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -9,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::process::{cargo, step, step_reading};
-use crate::setup;
+use crate::{prerequisites, setup};
 
 /// The domain core computes; whoever serves, stores or multiplies tensors is elsewhere (DESIGN.md, "The house").
 const CORE: &str = "nadgrid-core";
@@ -19,6 +24,8 @@ const FORBIDDEN_IN_CORE: [&str; 4] = ["tokio", "tonic", "tch", "sqlx"];
 pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
     println!("== setup");
     setup::run(root, false)?;
+    postgres::ensure()?;
+    let moto = moto::ensure(prerequisites::check(root)?)?;
     for (name, arguments) in [
         ("format", "fmt --all --check"),
         ("lints", "clippy --workspace --all-targets -- -D warnings"),
@@ -34,7 +41,7 @@ pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
     }
     let mut counted = Counted::default();
     let mut tests = cargo(root);
-    tests.args(["test", "--workspace"]).args(extra);
+    tests.args(["test", "--workspace"]).args(extra).env(moto::VARIABLE, &moto);
     if let Some(failed) = step_reading("tests", &mut tests, |line| counted.take(line))? {
         return Ok(failed);
     }

@@ -69,10 +69,13 @@ impl<J: Journal> DeskTask<J> {
             let reduce = move || reducer::reduce(&spec, &shape, &contributions, &store, &io);
             let reduced = tokio::task::spawn_blocking(reduce).await;
             drop(slot);
+            // Kept from the collection of orphans until the journal names them.
+            let mut stored = Vec::new();
             let failed =
                 |damaged, message| Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message };
             let event = match reduced {
-                Ok(Ok(result)) => {
+                Ok(Ok((result, held))) => {
+                    stored = held;
                     let seconds = started.elapsed().as_secs_f64();
                     info!(%sweep, job = name, partials = count, seconds, digest = %result.digest, "reduced");
                     Event::Reduced { sweep: sweep.clone(), job, generation, result }
@@ -90,6 +93,8 @@ impl<J: Journal> DeskTask<J> {
             };
             if let Some(desk) = back.upgrade() {
                 drop(desk.send(Command::Event(event)).await);
+                // A question is answered once all before it is in the journal.
+                drop(desk.send(Command::Query(Box::new(move |_, _| drop(stored)))).await);
             }
         });
     }
@@ -99,14 +104,15 @@ impl<J: Journal> DeskTask<J> {
         if blobs.is_empty() {
             return;
         }
+        // Begun before looking at what is referred to: what is stored from now on is spared.
+        let removal = self.store.removal();
         let mut unneeded: BTreeSet<Digest> = blobs.into_iter().collect();
         for needed in self.scheduler.referenced() {
             unneeded.remove(&needed);
         }
-        let store = self.store.clone();
         tokio::spawn(async move {
             for digest in unneeded {
-                if let Err(error) = store.remove(digest).await {
+                if let Err(error) = removal.remove(digest).await {
                     warn!(%error, "a blob could not be removed");
                 }
             }

@@ -4,6 +4,7 @@ use super::handle::Outbox;
 use super::{Asker, DeskTask};
 use crate::journal::Journal;
 use crate::partial;
+use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, Verdict, WorkerProfile};
 use nadgrid_proto::v1;
@@ -92,8 +93,8 @@ impl<J: Journal> DeskTask<J> {
         };
         let (_, job, members) = self.scheduler.shard(&shard)?;
         let checked = match Digest::of(&result.data) {
-            _ if result.data.len() > partial::MAX_INLINE => {
-                Err(format!("data has {} bytes; more than {} are uploaded", result.data.len(), partial::MAX_INLINE))
+            _ if result.data.len() > MAX_INLINE_BYTES => {
+                Err(format!("data has {} bytes; more than {MAX_INLINE_BYTES} are uploaded", result.data.len()))
             }
             digest if digest.to_string() != result.digest => {
                 Err(format!("digest = {:?}: the data's digest is {digest}", result.digest))

@@ -11,7 +11,7 @@ mod tests;
 
 pub use nads::{Nads, decompose};
 
-use crate::artifacts::{Store, StoreError};
+use crate::artifacts::{Held, Store, StoreError};
 use nadgrid_core::grid::Node;
 use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobResult, PartialBytes};
 use nadgrid_core::spec::{InputRef, JobShape, Payload, Spec};
@@ -43,7 +43,7 @@ pub enum ReduceError {
     Eigen(usize),
 }
 
-/// Merges a job's partials, computes its results and stores them.
+/// Merges a job's partials, computes its results and stores them. They are held until the caller has journalled them.
 ///
 /// # Errors
 /// [`ReduceError`].
@@ -53,20 +53,25 @@ pub fn reduce(
     contributions: &[Contribution],
     store: &Store,
     io: &Handle,
-) -> Result<JobResult, ReduceError> {
+) -> Result<(JobResult, Vec<Held>), ReduceError> {
     let partials = Partials { job, contributions, store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra } => runs::reduce(spec, &partials, extra)?,
     };
-    let mut artifacts = Vec::new();
+    let (mut artifacts, mut stored) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let size = bytes.len() as u64;
-        artifacts.push(ArtifactRef { name, size, digest: io.block_on(store.put(bytes))? });
+        let held = io.block_on(store.put(bytes))?;
+        artifacts.push(ArtifactRef { name, size, digest: held.digest() });
+        stored.push(held);
     }
     let manifest = manifest::to_bytes(contributions, job.grid.blocks());
-    let manifest = InputRef { size: manifest.len() as u64, digest: io.block_on(store.put(manifest))? };
-    Ok(JobResult { digest, artifacts, manifest: Some(manifest) })
+    let size = manifest.len() as u64;
+    let held = io.block_on(store.put(manifest))?;
+    let manifest = InputRef { size, digest: held.digest() };
+    stored.push(held);
+    Ok((JobResult { digest, artifacts, manifest: Some(manifest) }, stored))
 }
 
 /// Result files by their names.

@@ -28,11 +28,11 @@ impl Place {
         let (spec, store, partials) = (self.spec.clone(), self.store.clone(), partials.to_vec());
         let job = spec.jobs(&Inputs::new())[job].clone();
         let reduced = move || reduce(&spec, &job, &partials, &store, &Handle::current());
-        tokio::task::spawn_blocking(reduced).await.unwrap()
+        tokio::task::spawn_blocking(reduced).await.unwrap().map(|(result, _)| result)
     }
 
     async fn put(&self, node: Node, bytes: Vec<u8>) -> Contribution {
-        let partial = Partial::stored(self.store.put(bytes).await.unwrap());
+        let partial = Partial::stored(self.store.put(bytes).await.unwrap().digest());
         Contribution { node, partial, worker: WorkerId::new("w") }
     }
 
@@ -60,7 +60,7 @@ async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     );
     assert_eq!(place.reduce(0, &partials).await.unwrap(), result);
     assert!(matches!(place.reduce(0, &partials[..2]).await, Err(ReduceError::Tree(_))));
-    place.store.remove(partials[1].partial.blob().unwrap()).await.unwrap();
+    assert!(place.store.removal().remove(partials[1].partial.blob().unwrap()).await.unwrap());
     let error = place.reduce(0, &partials).await.unwrap_err();
     assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
 }

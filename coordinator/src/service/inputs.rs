@@ -2,7 +2,7 @@
 //!
 //! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
 
-use super::next_message;
+use super::{next_message, store_failed};
 use crate::access::{Admitted, Caller, Quota};
 use crate::artifacts::{Store, StoreError};
 use crate::desk::Desk;
@@ -64,7 +64,8 @@ async fn assemble(
         }
     }
     let (bytes, _) = assembler.finish().map_err(damaged)?;
-    store.put(bytes).await.map_err(internal)
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    Ok(stored.digest())
 }
 
 async fn next(parts: &mut Streaming<v1::UploadInputRequest>, pace: &mut Pace) -> Result<Option<Message>, Status> {
@@ -204,7 +205,7 @@ async fn read(store: &Store, field: &str, name: &str, input: InputRef) -> Result
         }
         Err(StoreError::Missing(digest)) => Err(missing(field, name, &format!("({digest}) is not in the store"))),
         Err(error) if error.is_loss() => Err(missing(field, name, &error.to_string())),
-        Err(error) => Err(internal(error)),
+        Err(error) => Err(store_failed(&error)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `SweepService`: what users ask.
 
-use super::{inputs, read, verify};
+use super::{inputs, read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
 use crate::desk::Desk;
@@ -123,7 +123,11 @@ impl SweepService for Sweeps {
         }
         let share = share(priority, weight)?;
         let spec = Box::new(parse(&spec)?);
-        let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, files(given)?).await?;
+        let given = files(given)?;
+        // What is found in the store is kept there until the journal names it.
+        let digests: Vec<_> = given.values().map(|input| input.digest).collect();
+        let _held = self.store.hold(digests).await;
+        let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
         let owner = admitted.caller.name.to_string();
@@ -277,7 +281,10 @@ impl SweepService for Sweeps {
             (true, Some(artifact)) => artifact,
         };
         let place = read::place(&self.reads).await?;
-        let bytes = self.store.get(artifact.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
+        let bytes = self.store.get(artifact.digest).await.map_err(|error| match error.is_loss() {
+            true => Reason::PayloadDamaged.status(error.to_string()),
+            false => store_failed(&error),
+        })?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
         let wrap = |data| v1::ReadArtifactResponse { artifact: None, data };
         let pace = self.limits.pace(Instant::now());

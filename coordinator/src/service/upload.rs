@@ -1,6 +1,6 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
-use super::next_message;
+use super::{next_message, store_failed};
 use crate::access::{Admitted, Bindings};
 use crate::artifacts::Store;
 use crate::desk::Desk;
@@ -41,8 +41,10 @@ pub(super) async fn receive(
     let Some(expected) = expected(desk, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
     let bytes = assemble(&header, expected.payload.bytes(expected.members), &mut parts, &mut pace).await?;
     let (bytes, content) = validate(bytes, expected.payload, expected.members).await?;
-    let stored = store.put(bytes).await.map_err(|e| Reason::Internal.status(e.to_string()))?;
-    report(desk, worker, header, expected.shard, Partial { bytes: PartialBytes::Stored(stored), content }).await
+    // Held until the report is in the journal.
+    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
+    report(desk, worker, header, expected.shard, partial).await
 }
 
 async fn next(parts: &mut Streaming<v1::UploadPartialRequest>, pace: &mut Pace) -> Result<Option<Part>, Status> {

@@ -1,6 +1,6 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
-use super::{read, upload};
+use super::{checkpoint, read, store_failed, upload};
 use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
 use crate::artifacts::Store;
 use crate::desk::Desk;
@@ -101,7 +101,7 @@ impl WorkerService for Workers {
         let place = read::place(&self.reads).await?;
         let bytes = self.store.get(digest).await.map_err(|error| match error.is_loss() {
             true => Reason::InputMissing.status(error.to_string()),
-            false => Reason::Internal.status(error.to_string()),
+            false => store_failed(&error),
         })?;
         let pace = self.limits.pace(Instant::now());
         let wrap = |data| v1::ReadInputResponse { data };
@@ -127,9 +127,13 @@ impl WorkerService for Workers {
 
     async fn upload_checkpoint(
         &self,
-        _: Request<Streaming<v1::UploadCheckpointRequest>>,
+        request: Request<Streaming<v1::UploadCheckpointRequest>>,
     ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
-        Err(Status::unimplemented("checkpoints are not taken yet"))
+        let admitted = Admitted::of(&request)?;
+        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
+        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
+        let wanted = checkpoint::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await?;
+        Ok(Response::new(v1::UploadCheckpointResponse { wanted }))
     }
 }
 

@@ -23,7 +23,10 @@ impl Scheduler {
             true => self.idle.iter().cloned().collect(),
             false => woken.into_iter().filter(|id| self.idle.contains(id)).collect(),
         };
-        while !free.is_empty() && !(self.queue.is_empty() && self.verifications.is_empty()) {
+        while !free.is_empty() {
+            if self.queue.is_empty() && self.verifications.is_empty() {
+                break;
+            }
             free.retain(|worker| match self.choose(worker, now) {
                 Some((shard, purpose)) => {
                     self.lease(worker, &shard, purpose, now, effects);

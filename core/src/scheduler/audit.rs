@@ -157,10 +157,18 @@ impl Scheduler {
         effects: &mut Effects,
     ) -> bool {
         let shard = |node| ShardRef { sweep: sweep.clone(), job: index, node };
-        let Some(job) = self.job_mut(&shard(Node::block(0))) else { return false };
+        let Some(job) = self.job(&shard(Node::block(0))) else { return false };
         let due: Vec<Node> = job.committed.values().filter(|held| which(held)).map(|held| held.node).collect();
+        let auditors = due.iter().filter_map(|node| {
+            let audit = job.audits.get(&job.blocks(*node).start)?;
+            Some((audit.holder.clone()?, shard(*node)))
+        });
+        // There is nothing left to compare with.
+        for (auditor, shard) in auditors.collect::<Vec<_>>() {
+            self.revoke(&auditor, &shard, "what it is compared with is computed again", effects);
+        }
         for &node in &due {
-            job.withdraw(node);
+            self.job_mut(&shard(node)).map(|job| job.withdraw(node));
             effects.records.push(Record::Withdrawn { shard: shard(node) });
         }
         !due.is_empty()

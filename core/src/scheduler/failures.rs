@@ -54,8 +54,13 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         match (purpose, how) {
             (Purpose::Verify(request), _) => self.verification_failed(request, shard, how, effects),
-            // Another holder goes on.
-            (Purpose::Compute, _) if self.job(shard).is_none_or(|job| job.lease(shard.node).is_some()) => {}
+            // Another holder goes on. What went wrong counts all the same: else copies could fail one after the other for ever.
+            (Purpose::Compute, _) if self.job(shard).is_none_or(|job| job.lease(shard.node).is_some()) => {
+                if !matches!(how, Gone::Released) {
+                    let attempts = self.count_attempt(id, shard, how);
+                    self.job_mut(shard).and_then(|job| job.attempts.insert(shard.node, attempts));
+                }
+            }
             (Purpose::Compute, Gone::Released) => self.reopen(shard, now),
             (Purpose::Compute, Gone::Lost | Gone::Failed(_)) => self.retry(id, shard, how, now, effects),
             (Purpose::Audit, _) => {}
@@ -82,9 +87,8 @@ impl Scheduler {
         self.next_retry = Some(self.next_retry.map_or(not_before, |next| next.min(not_before)));
     }
 
-    /// Queues a shard for another attempt; when it has had too many it is split, or quarantined.
-    fn retry(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
-        let settings = self.settings;
+    /// What has gone wrong with a shard so far, with this; the caller puts it back.
+    fn count_attempt(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>) -> Attempts {
         let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
         let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
         match how {
@@ -98,6 +102,13 @@ impl Scheduler {
                 "the worker was lost".clone_into(&mut attempts.message);
             }
         }
+        attempts
+    }
+
+    /// Queues a shard for another attempt; when it has had too many it is split, or quarantined.
+    fn retry(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
+        let settings = self.settings;
+        let attempts = self.count_attempt(id, shard, how);
         let Some(job) = self.job_mut(shard) else { return };
         job.tally.retries += 1;
         let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);
@@ -156,7 +167,8 @@ impl Scheduler {
 }
 
 impl Attempts {
-    fn are_exhausted(&self, settings: &Settings) -> bool {
+    /// Whether a shard has had as many as it gets.
+    pub(super) fn are_exhausted(&self, settings: &Settings) -> bool {
         self.failures >= settings.most_attempts || self.losses >= settings.most_losses
     }
 }

@@ -203,6 +203,7 @@ impl Scheduler {
         while self.ended.len() > self.settings.most_ended_sweeps {
             let Some((_, id)) = self.ended.pop_first() else { return };
             effects.records.push(Record::Forgotten { sweep: id.clone() });
+            self.end_verifications_of(&id, effects);
             let blobs = self.forget(&id);
             effects.actions.push(Action::Discard { blobs });
         }

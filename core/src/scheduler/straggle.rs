@@ -55,7 +55,10 @@ impl Scheduler {
     fn lateness(&self, worker: &Worker, id: &WorkerId, job: &Job, shard: &ShardRef, now: Time) -> Option<f64> {
         let holder = job.lease(shard.node)?.holders.first().filter(|holder| holder.worker != *id)?;
         let held = self.workers.get(&holder.worker)?.held.get(shard)?;
-        if held.computed || worker.held.contains_key(shard) {
+        // One more failure decides what becomes of a shard that has had its attempts; whoever failed on it is no help.
+        let attempts = job.attempts.get(&shard.node);
+        let hopeless = attempts.is_some_and(|a| a.are_exhausted(&self.settings) || a.workers.contains_key(id));
+        if held.computed || worker.held.contains_key(shard) || hopeless {
             return None;
         }
         let blocks = job.blocks(shard.node);

@@ -8,7 +8,7 @@ use super::effect::{Action, Check, Effects};
 use super::event::{Answer, Claim, Partial, RequestId, ShardRef};
 use super::failures::Gone;
 use super::state::Worker;
-use crate::ids::WorkerId;
+use crate::ids::{SweepId, WorkerId};
 
 /// Verifications that may be open at once.
 const MOST: usize = 64;
@@ -46,6 +46,19 @@ impl Scheduler {
             if let Some(worker) = &task.holder {
                 self.revoke(worker, &task.claim.shard, "the verification has ended", effects);
             }
+        }
+    }
+
+    /// Ends what is to be computed again of a sweep that is about to be forgotten.
+    pub(super) fn end_verifications_of(&mut self, sweep: &SweepId, effects: &mut Effects) {
+        let tasks = self.verifications.iter().flat_map(|(request, open)| open.tasks.iter().map(move |t| (*request, t)));
+        let of_sweep = tasks.filter(|(_, task)| task.claim.shard.sweep == *sweep);
+        let due: Vec<_> = of_sweep.map(|(r, task)| (r, task.claim.shard.clone(), task.holder.clone())).collect();
+        for (request, shard, holder) in due {
+            if let Some(worker) = holder {
+                self.revoke(&worker, &shard, "the sweep is not kept any more", effects);
+            }
+            self.conclude(request, &shard, Err("the sweep is not kept any more".to_owned()), effects);
         }
     }
 

@@ -23,10 +23,12 @@ use crate::error::{KernelError, NotFinite};
 use crate::simd::InstructionSet;
 use memory::Memory;
 use nadgrid_core::architecture::Network;
+use nadgrid_core::checkpoint::TrainingState;
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::random::Stream;
-use nadgrid_core::training::{Classifier, Ending, Recipe, RunKey};
+use nadgrid_core::training::{Classifier, Ending, Observer, Recipe, RunKey};
 use plan::{Plan, Work};
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 /// How a network treats a batch.
@@ -89,22 +91,51 @@ impl Trainer {
         plan.bytes(batch) + Memory::bytes(&plan, batch) + (numbers * size_of::<f32>()) as u64
     }
 
-    /// Draws the run's weights and trains them by the recipe. After every batch `goes_on` is asked whether to.
+    /// Draws the run's weights and trains them by the recipe, before the eyes of an observer.
     ///
     /// # Panics
     /// When the data do not fit the network: another dimension, a label that is no class, no samples.
-    pub fn train(
+    pub fn train(&mut self, key: &RunKey, recipe: &Recipe, data: &Dataset, observer: &mut dyn Observer) -> Ending {
+        self.network.draw(key.stream("weights"), &mut self.parameters);
+        self.forget();
+        let dropouts = self.dropouts(key);
+        self.go_on(key, recipe, data, (0, dropouts), observer)
+    }
+
+    /// Goes on from a state of the same run, which an observer took of any trainer of this network: the result is the same to
+    /// the bit.
+    ///
+    /// # Panics
+    /// As [`Trainer::train`], and when the state is none of one run of this network with a velocity.
+    pub fn resume(
+        &mut self,
+        state: &TrainingState<'_>,
+        key: &RunKey,
+        recipe: &Recipe,
+        data: &Dataset,
+        observer: &mut dyn Observer,
+    ) -> Ending {
+        self.parameters.copy_from_slice(&state.parameters);
+        self.velocity.copy_from_slice(&state.velocity);
+        self.running_means.copy_from_slice(&state.means);
+        self.running_variances.copy_from_slice(&state.variances);
+        let mut dropouts = self.dropouts(key);
+        assert_eq!(dropouts.len(), state.dropouts.len(), "dropout layers");
+        dropouts.iter_mut().zip(&state.dropouts).for_each(|(stream, &position)| stream.seek(position));
+        self.go_on(key, recipe, data, (state.epochs, dropouts), observer)
+    }
+
+    /// The epochs from one on, with the streams of the dropouts where they then stand.
+    fn go_on(
         &mut self,
         key: &RunKey,
         recipe: &Recipe,
         data: &Dataset,
-        goes_on: &mut dyn FnMut() -> bool,
+        (first, mut dropouts): (u32, Vec<Stream>),
+        observer: &mut dyn Observer,
     ) -> Ending {
-        self.network.draw(key.stream("weights"), &mut self.parameters);
-        self.forget();
-        let mut dropouts = self.dropouts(key);
         let batches = recipe.batches(data.len());
-        for epoch in 0..recipe.epochs {
+        for epoch in first..recipe.epochs {
             let order = key.order(epoch, data.len());
             for (batch, samples) in order.chunks(recipe.batch_size as usize).enumerate() {
                 let rate = recipe.rate(epoch, batch, batches);
@@ -112,12 +143,29 @@ impl Trainer {
                     let step = u64::from(epoch) * batches as u64 + batch as u64 + 1;
                     return Ending::Diverged { epochs: epoch, step };
                 }
-                if !goes_on() {
+                if !observer.goes_on() {
                     return Ending::Stopped;
                 }
             }
+            if observer.wants_state() {
+                observer.take_state(self.state(epoch + 1, &dropouts));
+            }
         }
         Ending::Finished
+    }
+
+    /// The state after so many epochs.
+    fn state(&self, epochs: u32, dropouts: &[Stream]) -> TrainingState<'_> {
+        TrainingState {
+            epochs,
+            seconds: 0.0,
+            parameters: Cow::Borrowed(&self.parameters),
+            velocity: Cow::Borrowed(&self.velocity),
+            means: Cow::Borrowed(&self.running_means),
+            variances: Cow::Borrowed(&self.running_variances),
+            bad_since: vec![0],
+            dropouts: dropouts.iter().map(Stream::position).collect(),
+        }
     }
 
     /// Takes parameters in PyTorch's order, with fresh running statistics.

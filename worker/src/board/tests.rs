@@ -28,7 +28,7 @@ fn a_shard_passes_its_stages_and_each_is_told_once() {
     assert!(board.news(false).is_empty());
     assert_eq!(names(&board.news(true)), ["progress"]);
     assert!(board.news(true).is_empty());
-    assert!(board.computed(&held));
+    assert!(board.computed(&held, None));
     assert_eq!(names(&board.news(false)), ["computed"]);
     assert_eq!(board.held(), [shard(0)]);
     assert_eq!(names(&board.news(false)), ["computed"], "a new session hears it again");
@@ -56,9 +56,9 @@ fn a_revoked_shard_can_come_back_while_its_lane_still_computes() {
     assert!(board.revoke(&shard(0)) && !board.revoke(&shard(0)));
     assert!(first.is_cancelled());
     board.assign(task(0));
-    assert!(!board.computed(&first), "its result is not wanted");
+    assert!(!board.computed(&first, None), "its result is not wanted");
     let second = board.next().unwrap();
-    assert!(!second.is_cancelled() && board.computed(&second));
+    assert!(!second.is_cancelled() && board.computed(&second, None));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn lanes_pause_while_too_many_results_wait_for_their_upload() {
     for block in 0..3 {
         board.assign(task(block));
         let held = board.next().unwrap();
-        board.computed(&held);
+        board.computed(&held, None);
         waiting.push(held);
     }
     board.assign(task(9));
@@ -98,7 +98,7 @@ async fn closing_keeps_results_and_drops_the_rest() {
         board.assign(task(block));
     }
     let (computed, running) = (board.next().unwrap(), board.next().unwrap());
-    board.computed(&computed);
+    board.computed(&computed, None);
     board.close();
     assert!(running.is_cancelled() && !computed.is_cancelled());
     assert_eq!(board.held(), [shard(0)]);
@@ -109,4 +109,108 @@ async fn closing_keeps_results_and_drops_the_rest() {
     let report = async { board.uploaded(&computed) };
     tokio::join!(uploads, report);
     assert!(board.held().is_empty());
+}
+
+fn snapshot(epochs: u32) -> Snapshot {
+    Snapshot { bytes: vec![epochs as u8], members_done: 0, epochs }
+}
+
+fn checkpointing(seconds: u64) -> Board {
+    Board::new(2).checkpointing(std::time::Duration::from_secs(seconds))
+}
+
+/// Draining begins nothing, and hurries checkpoints; what is queued goes back when it closes.
+#[tokio::test]
+async fn draining_ends_what_is_running() {
+    let board = checkpointing(3600);
+    (0..3).for_each(|block| board.assign(task(block)));
+    let (first, second) = (board.next().unwrap(), board.next().unwrap());
+    assert!(!first.wants_checkpoint(), "an hour is not over");
+    board.drain();
+    assert!(first.wants_checkpoint() && second.wants_checkpoint() && !first.is_cancelled());
+    board.assign(task(7));
+    assert_eq!(board.held(), [shard(0), shard(1), shard(2)]);
+    board.computed(&first, None);
+    board.failed(&second, Fault::new(v1::FailureKind::Task, "overflow"));
+    let end = async {
+        board.uploaded(&first);
+        assert_eq!(names(&board.news(false)), ["failure"]);
+    };
+    tokio::join!(board.idle(), end);
+    assert_eq!(board.held(), [shard(2)]);
+    board.close();
+    assert!(board.held().is_empty() && board.next().is_none());
+}
+
+/// Of the checkpoints that are handed out while one is on its way, the newest follows.
+#[tokio::test]
+async fn only_the_newest_checkpoint_waits() {
+    let board = checkpointing(0);
+    board.assign(task(0));
+    let running = board.next().unwrap();
+    assert!(running.wants_checkpoint());
+    running.take_checkpoint(snapshot(1));
+    let (of, first) = board.next_checkpoint().await;
+    assert!(Arc::ptr_eq(&of, &running) && first == snapshot(1));
+    running.take_checkpoint(snapshot(2));
+    running.take_checkpoint(snapshot(3));
+    board.checkpoint_done(&running, true);
+    assert_eq!(board.next_checkpoint().await.1, snapshot(3));
+    board.checkpoint_done(&running, true);
+    // A result makes them superfluous.
+    running.take_checkpoint(snapshot(4));
+    board.computed(&running, None);
+    board.assign(task(1));
+    let other = board.next().unwrap();
+    other.take_checkpoint(snapshot(5));
+    assert_eq!(board.next_checkpoint().await.1, snapshot(5));
+    board.checkpoint_done(&other, true);
+    board.unwanted(&other);
+    assert!(other.is_cancelled() && board.held() == [shard(0)]);
+}
+
+#[test]
+fn a_checkpoint_that_did_not_arrive_is_due_again() {
+    let board = checkpointing(1);
+    board.assign(task(0));
+    let running = board.next().unwrap();
+    assert!(!running.wants_checkpoint());
+    running.take_checkpoint(snapshot(1));
+    assert!(!running.wants_checkpoint());
+    board.checkpoint_done(&running, false);
+    assert!(running.wants_checkpoint());
+}
+
+/// After draining the last checkpoint goes out before the goodbye; on a plain end nothing is waited for.
+#[tokio::test]
+async fn the_last_checkpoint_of_a_drained_shard_goes_out() {
+    for drained in [true, false] {
+        let board = checkpointing(0);
+        board.assign(task(0));
+        let running = board.next().unwrap();
+        running.take_checkpoint(snapshot(1));
+        if drained {
+            board.drain();
+        }
+        board.close();
+        assert!(running.is_cancelled() && board.held().is_empty());
+        let bring = async {
+            if drained {
+                let (of, last) = board.next_checkpoint().await;
+                assert_eq!(last, snapshot(1));
+                board.checkpoint_done(&of, true);
+            }
+        };
+        tokio::join!(board.all_uploaded(), bring);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_device_is_heard_of() {
+    let board = Board::new(1);
+    assert_eq!(board.lost(), None);
+    let lose = async { board.lose("an illegal memory access") };
+    tokio::join!(board.is_lost(), lose);
+    board.lose("what follows from it");
+    assert_eq!(board.lost().as_deref(), Some("an illegal memory access"));
 }

@@ -108,7 +108,7 @@ impl Gradients {
         let dimension = job.shape.dimension;
         let mut rows = vec![0.0; (members.end - members.start) as usize * points.len() * dimension];
         for (place, point) in points.iter().enumerate() {
-            let block = population::block_gradients(&sampling, members.clone(), point).map_err(|e| e.fault(device))?;
+            let block = population::block_gradients(&sampling, members.clone(), point).map_err(|e| e.fault())?;
             let own = rows.chunks_exact_mut(dimension).skip(place).step_by(points.len());
             own.zip(block.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
         }

@@ -3,6 +3,7 @@
 //! Deliberately absent: threads and messages. A shard computed twice gives the same bits.
 
 mod basis;
+mod course;
 mod gradients;
 mod runs;
 mod samples;
@@ -12,11 +13,13 @@ mod tests;
 use crate::board::Fault;
 use crate::device::{Evaluation, Machine};
 use crate::inputs::Inputs;
+pub use course::MOST_BYTES;
+pub(crate) use course::ROLE;
 use gradients::Gradients;
 use nadgrid_core::architecture::Network;
 use nadgrid_core::grid::{Grid, Node};
 use nadgrid_core::moments::Moments;
-use nadgrid_core::numerics::Precision;
+use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::runs::{Outcome, to_bytes};
 use nadgrid_core::spec::{self, JobShape, Payload, Spec};
 use nadgrid_core::tree::{Fold, TreeError};
@@ -93,6 +96,32 @@ pub trait Watcher {
     fn wants(&self) -> bool;
     /// Another block is computed.
     fn block_done(&self);
+    /// Whether a checkpoint is due; asked after every epoch of training and after every run.
+    fn wants_checkpoint(&self) -> bool {
+        false
+    }
+    /// Takes the checkpoint that was due.
+    fn take_checkpoint(&self, _snapshot: Snapshot) {}
+}
+
+/// How far a shard has come, for another worker to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// A [`nadgrid_core::checkpoint`].
+    pub bytes: Vec<u8>,
+    /// Members of the shard that are done with.
+    pub members_done: u64,
+    /// Epochs of the members in training.
+    pub epochs: u32,
+}
+
+/// A shard that is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    /// Its result.
+    pub yielded: Yield,
+    /// Seconds that it took other lanes, before a checkpoint.
+    pub earlier: f64,
 }
 
 /// What a shard yields.
@@ -116,6 +145,7 @@ impl Yield {
 
 /// Computes shards on one device, and keeps between them what only the job decides.
 pub struct Evaluator {
+    class: NumericsClass,
     gradients: Gradients,
     runs: Runs,
 }
@@ -131,45 +161,43 @@ impl Evaluator {
     /// An evaluator on this machine.
     pub fn new(machine: &Machine, inputs: Arc<Inputs>) -> Self {
         let engine = Engine { device: machine.device, evaluation: machine.evaluation };
-        Self { gradients: Gradients::new(engine), runs: Runs::new(engine, inputs) }
+        let class = machine.class.clone();
+        Self { class, gradients: Gradients::new(engine), runs: Runs::new(engine, inputs) }
     }
 
-    /// What a shard yields; `None` when it is not wanted any more.
+    /// What a shard yields; `None` when it is not wanted any more. Training runs go on `from` a checkpoint of the same shard; one
+    /// of anything else is passed over.
     ///
     /// # Errors
     /// A [`Fault`] with the kind that tells who is to blame.
-    pub fn shard(&mut self, job: &Job, watcher: &dyn Watcher) -> Result<Option<Yield>, Fault> {
-        let blocks = |evaluator: &mut Self, members| match job.shape.payload {
-            Payload::Moments { .. } => evaluator.gradients.block(job, members).map(|m| Some(Yield::Moments(m))),
-            Payload::Runs { extra } => {
-                let runs = evaluator.runs.block(job, members, &|| watcher.wants())?;
-                Ok(runs.map(|runs| Yield::Runs(runs, extra)))
+    pub fn shard(&mut self, job: &Job, from: Option<&[u8]>, watcher: &dyn Watcher) -> Result<Option<Evaluated>, Fault> {
+        match job.shape.payload {
+            Payload::Moments { .. } => {
+                let moments = self.moments(job, watcher)?;
+                Ok(moments.map(|moments| Evaluated { yielded: Yield::Moments(moments), earlier: 0.0 }))
             }
-        };
+            Payload::Runs { extra } => {
+                let class = self.class.with(job.precision());
+                let runs = self.runs.shard(job, (&class, extra), from, watcher)?;
+                Ok(runs.map(|(runs, earlier)| Evaluated { yielded: Yield::Runs(runs, extra), earlier }))
+            }
+        }
+    }
+
+    /// Blocks are short: a shard of them is not worth a checkpoint.
+    fn moments(&mut self, job: &Job, watcher: &dyn Watcher) -> Result<Option<Moments>, Fault> {
         let total = job.grid().blocks();
-        let mut fold = Fold::below(job.node, total, merge);
+        let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
         for block in job.node.blocks(total) {
-            let Some(yielded) = blocks(self, job.members_of(block..block + 1))? else { return Ok(None) };
-            fold.push(Node::block(block), yielded).map_err(disorder)?;
+            let moments = self.gradients.block(job, job.members_of(block..block + 1))?;
+            fold.push(Node::block(block), moments).map_err(disorder)?;
             watcher.block_done();
             if !watcher.wants() {
                 return Ok(None);
             }
         }
         fold.finish(job.node).map(Some).map_err(disorder)
-    }
-}
-
-/// Blocks of one job yield one kind.
-fn merge(left: Yield, right: Yield) -> Yield {
-    match (left, right) {
-        (Yield::Moments(left), Yield::Moments(right)) => Yield::Moments(left.merge(&right)),
-        (Yield::Runs(mut left, extra), Yield::Runs(right, _)) => {
-            left.extend(right);
-            Yield::Runs(left, extra)
-        }
-        (left, _) => left,
     }
 }
 

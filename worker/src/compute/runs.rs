@@ -1,15 +1,18 @@
 //! A block of training runs: trained by nadgrid's own kernels one after the other, or together as a population on libtorch.
 
+use super::course::{Course, kernels_shape};
 use super::samples::{Samples, Source};
-use super::{Engine, Job, of_kernel};
+use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
 use crate::device::Evaluation;
 use crate::inputs::Inputs;
-use crate::population::{self, Training, memory};
+use crate::population::{self, PopulationError, Training, memory};
 use nadgrid_core::architecture::Network;
+use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
 use nadgrid_core::cifar10;
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::deepfool::{self, Limits};
+use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::runs::Outcome;
 use nadgrid_core::spec::Variant;
 use nadgrid_core::text;
@@ -18,7 +21,6 @@ use nadgrid_kernels::Trainer;
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Bytes that a lane's trainer may take: the batch is the user's, memory is not narrowed below one run.
 const TRAINER_BUDGET: u64 = 16 << 30;
@@ -48,21 +50,41 @@ impl Runs {
         Self { engine, inputs, prepared: None }
     }
 
-    /// The outcomes of the runs `members`; `None` when `wanted`, asked after every batch, says no.
-    pub(super) fn block(
+    /// The outcomes of a shard's runs and the seconds that they took other lanes; `None` when they are not wanted any more.
+    pub(super) fn shard(
         &mut self,
         job: &Job,
+        class: (&NumericsClass, usize),
+        from: Option<&[u8]>,
+        watcher: &dyn Watcher,
+    ) -> Result<Option<(Vec<Outcome>, f64)>, Fault> {
+        let recipe = job.spec.recipe(job.shape.experiment).ok_or_else(|| missing(job))?;
+        let shape = |members| self.engine.shape(job, &recipe, members);
+        let mut course = Course::new(job, class, from, shape, watcher);
+        for block in job.node.blocks(job.grid().blocks()) {
+            let members = job.members_of(block..block + 1);
+            if !course.left(&members).is_empty() && !self.block(job, &recipe, members, &mut course)? {
+                return Ok(None);
+            }
+            watcher.block_done();
+            if !watcher.wants() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(course.finish()))
+    }
+
+    /// Trains what is left of a block; false when it is not wanted any more.
+    fn block(
+        &mut self,
+        job: &Job,
+        recipe: &Recipe,
         members: Range<u64>,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<Outcome>>, Fault> {
-        let missing = || Fault::new(FailureKind::Spec, format!("the spec has no {}", job.shape.experiment));
-        let recipe = job.spec.recipe(job.shape.experiment).ok_or_else(missing)?;
-        let runs: Option<Vec<(Variant, RunKey)>> =
-            members.map(|run| job.spec.run(job.shape.experiment, &job.shape.architecture, run)).collect();
-        let runs = runs.ok_or_else(missing)?;
+        course: &mut Course<'_>,
+    ) -> Result<bool, Fault> {
         match self.engine.evaluation {
-            Evaluation::Patch => self.by_kernels(job, &recipe, runs, wanted),
-            Evaluation::Dense => self.by_population(job, &recipe, runs, wanted),
+            Evaluation::Patch => self.by_kernels(job, recipe, members, course),
+            Evaluation::Dense => self.by_population(job, recipe, members, course),
         }
     }
 
@@ -78,77 +100,139 @@ impl Runs {
         &mut self,
         job: &Job,
         recipe: &Recipe,
-        runs: Vec<(Variant, RunKey)>,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<Outcome>>, Fault> {
+        members: Range<u64>,
+        course: &mut Course<'_>,
+    ) -> Result<bool, Fault> {
         let Prepared { source, trainer, .. } = self.prepared(job)?;
         let trainer = match trainer {
             Some(trainer) => trainer,
             None => trainer.insert(Box::new(new_trainer(&job.network, recipe)?)),
         };
-        let mut outcomes = Vec::with_capacity(runs.len());
-        for (variant, key) in runs {
-            let began = Instant::now();
+        for (variant, key) in runs(job, course.left(&members))? {
+            let state = course.take_state(1);
+            let wanted = || course.watcher.wants();
+            let mut observer = course.observer(&kernels_shape(job, recipe, 1), seconds(state.as_ref()));
             let Samples { train, test } = source.samples(job, variant, &key)?;
-            let ending = trainer.train(&key, recipe, &train, &mut || wanted());
+            let ending = match &state {
+                Some(state) => trainer.resume(state, &key, recipe, &train, &mut observer),
+                None => trainer.train(&key, recipe, &train, &mut observer),
+            };
             let scores = match ending {
-                Ending::Stopped => return Ok(None),
+                Ending::Stopped => return Ok(false),
                 Ending::Diverged { .. } => None,
                 Ending::Finished => Some([never(score(&mut **trainer, &train)), never(score(&mut **trainer, &test))]),
             };
             let mut outcome = outcome(ending, scores, recipe);
-            let Some(extra) = measure(job, source, scores.map(|_| &mut **trainer), wanted).map_err(|e| match e {})?
+            let Some(extra) = measure(job, source, scores.map(|_| &mut **trainer), &wanted).map_err(|e| match e {})?
             else {
-                return Ok(None);
+                return Ok(false);
             };
             outcome.extra = extra;
-            outcome.seconds = began.elapsed().as_secs_f64();
-            outcomes.push(outcome);
+            outcome.seconds = observer.seconds();
+            course.push(vec![outcome]);
         }
-        Ok(Some(outcomes))
+        Ok(true)
     }
 
     fn by_population(
         &mut self,
         job: &Job,
         recipe: &Recipe,
-        runs: Vec<(Variant, RunKey)>,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<Outcome>>, Fault> {
-        let began = Instant::now();
+        members: Range<u64>,
+        course: &mut Course<'_>,
+    ) -> Result<bool, Fault> {
         let device = self.engine.device;
         let source = &self.prepared(job)?.source;
-        let planned: Result<Vec<Planned>, Fault> = shared(runs, |variant, key| source.samples(job, variant, key));
-        let planned = planned?;
+        let planned = shared(runs(job, members.clone())?, |variant, key| source.samples(job, variant, key))?;
         let keys: Vec<RunKey> = planned.iter().map(|run| run.key.clone()).collect();
         let data = |part: fn(&Samples) -> &Dataset| planned.iter().map(|run| part(&run.samples)).collect::<Vec<_>>();
         let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
-        let training = Training {
-            network: &job.network,
-            device,
-            precision: job.spec.precision,
-            recipe,
-            keys: &keys,
-            data: &train,
-            budget: memory::budget(device),
-        };
-        let fault = |e: population::PopulationError| e.fault(device);
-        let Some(trained) = population::train(&training, wanted).map_err(fault)? else { return Ok(None) };
-        let (on_train, on_test) = (trained.evaluate(&train).map_err(fault)?, trained.evaluate(&test).map_err(fault)?);
-        let mut outcomes = Vec::with_capacity(keys.len());
+        let fault = |e: population::PopulationError| e.fault();
+        let samples = train.first().map_or(0, |data| data.len());
+        let width = population::width(&job.network, recipe, samples, keys.len(), memory::budget(device));
+        let width = width.map_err(fault)?;
+        let mut first = (course.left(&members).start - members.start) as usize;
+        if !first.is_multiple_of(width) {
+            // Of another width: these runs are another population's.
+            course.back_to(members.start);
+            first = 0;
+        }
+        for first in (first..keys.len()).step_by(width) {
+            let part = first..keys.len().min(first + width);
+            let (keys, data) = (&keys[part.clone()], &train[part.clone()]);
+            let training =
+                Training { network: &job.network, device, precision: job.spec.precision, recipe, keys, data };
+            let together = Together { job, source, training, test: &test[part] };
+            let state = course.take_state(keys.len());
+            match together.outcomes(state.as_ref(), course).map_err(fault)? {
+                Some(outcomes) => course.push(outcomes),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Runs of one population.
+struct Together<'a> {
+    job: &'a Job,
+    source: &'a Source,
+    training: Training<'a>,
+    test: &'a [&'a Dataset],
+}
+
+impl Together<'_> {
+    /// Trains and measures them; `None` when they are not wanted any more.
+    fn outcomes(
+        &self,
+        state: Option<&TrainingState<'_>>,
+        course: &Course<'_>,
+    ) -> Result<Option<Vec<Outcome>>, PopulationError> {
+        let Self { job, source, training, test } = self;
+        let mut observer = course.observer(&training.shape(), seconds(state));
+        let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
+        let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
+        let mut outcomes = Vec::with_capacity(training.keys.len());
         for (run, ending) in trained.endings().iter().enumerate() {
             let scores = (*ending == Ending::Finished).then(|| [on_train[run], on_test[run]]);
-            let mut outcome = outcome(*ending, scores, recipe);
-            let mut member = scores.map(|_| trained.member(run)).transpose().map_err(fault)?;
-            let Some(extra) = measure(job, source, member.as_mut(), wanted).map_err(fault)? else { return Ok(None) };
+            let mut outcome = outcome(*ending, scores, training.recipe);
+            let mut member = scores.map(|_| trained.member(run)).transpose()?;
+            let Some(extra) = measure(job, source, member.as_mut(), &|| course.watcher.wants())? else {
+                return Ok(None);
+            };
             outcome.extra = extra;
             outcomes.push(outcome);
         }
         // Runs of a population share its time.
-        let each = began.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
+        let each = observer.seconds() / outcomes.len().max(1) as f64;
         outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);
         Ok(Some(outcomes))
     }
+}
+
+impl Engine {
+    /// What a state of `members` runs together holds here.
+    fn shape(self, job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
+        match self.evaluation {
+            Evaluation::Patch => kernels_shape(job, recipe, members),
+            Evaluation::Dense => population::state_shape(&job.network, members, recipe),
+        }
+    }
+}
+
+fn missing(job: &Job) -> Fault {
+    Fault::new(FailureKind::Spec, format!("the spec has no {}", job.shape.experiment))
+}
+
+/// What runs of a job vary, and their keys.
+fn runs(job: &Job, members: Range<u64>) -> Result<Vec<(Variant, RunKey)>, Fault> {
+    let run = |run| job.spec.run(job.shape.experiment, &job.shape.architecture, run);
+    members.map(run).collect::<Option<_>>().ok_or_else(|| missing(job))
+}
+
+/// Seconds that a state took.
+fn seconds(state: Option<&TrainingState<'_>>) -> f64 {
+    state.map_or(0.0, |state| state.seconds)
 }
 
 /// Runs with their samples. Runs of one variant on images share them.

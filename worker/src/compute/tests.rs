@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::{DeviceChoice, prepare};
 use nadgrid_core::ids::Digest;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 const SPEC: &str = "name = 'x'\narchitectures = ['lenet', 'logreg']\ninput = { height = 16, width = 16 }\n\
                     [nads]\nnetworks = 21\nblock_size = 4\n\
@@ -43,7 +43,7 @@ fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
 
 fn compute(evaluator: &mut Evaluator, spec: &str, shard: Shard) -> Yield {
     let job = Job::new(spec, &shard, &[]).unwrap();
-    evaluator.shard(&job, &Blocks::all()).unwrap().unwrap()
+    evaluator.shard(&job, None, &Blocks::all()).unwrap().unwrap().yielded
 }
 
 fn moments(evaluator: &mut Evaluator, shard: Shard) -> Moments {
@@ -138,13 +138,122 @@ fn a_shard_ends_with_the_block_in_which_it_is_told_to() {
     let mut evaluator = evaluator(None);
     let job = Job::new(SPEC, &shard(1, 0, 4), &[]).unwrap();
     let blocks = Blocks { wanted: 2, done: Cell::new(0) };
-    assert_eq!(evaluator.shard(&job, &blocks), Ok(None));
+    assert_eq!(evaluator.shard(&job, None, &blocks), Ok(None));
     assert_eq!((blocks.done.get(), job.members()), (2, 16));
     // Training ends between two batches.
     let job = Job::new(SPEC, &shard(2, 0, 4), &[]).unwrap();
     let blocks = Blocks { wanted: 0, done: Cell::new(0) };
-    assert_eq!(evaluator.shard(&job, &blocks), Ok(None));
+    assert_eq!(evaluator.shard(&job, None, &blocks), Ok(None));
     assert_eq!(blocks.done.get(), 0);
+}
+
+/// Takes every checkpoint, and stops after so many.
+struct Interrupted {
+    after: usize,
+    taken: RefCell<Vec<Snapshot>>,
+}
+
+impl Watcher for Interrupted {
+    fn wants(&self) -> bool {
+        self.taken.borrow().len() < self.after
+    }
+
+    fn block_done(&self) {}
+
+    fn wants_checkpoint(&self) -> bool {
+        true
+    }
+
+    fn take_checkpoint(&self, snapshot: Snapshot) {
+        self.taken.borrow_mut().push(snapshot);
+    }
+}
+
+/// Four runs in two blocks of three epochs each.
+const TWO_BLOCKS: &str = "name = 'x'\narchitectures = ['lenet']\ninput = { height = 16, width = 16 }\n\
+                          [directional]\ndirections = { kind = 'dft', frequencies = [[0, 0], [2, 1]] }\nseeds = 2\n\
+                          block_size = 2\nsigma = 1.0\ntrain_samples = 60\ntest_samples = 20\n\
+                          training = { epochs = 3, batch_size = 32, momentum = 0.9 }";
+
+/// Interrupted after every checkpoint in turn, and each rest computed by an evaluator that knows nothing else: the outcomes
+/// are those of the uninterrupted shard, on either engine.
+#[test]
+fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
+    for evaluation in [Evaluation::Patch, Evaluation::Dense] {
+        let job = Job::new(TWO_BLOCKS, &shard(0, 0, 2), &[]).unwrap();
+        let all = Interrupted { after: usize::MAX, taken: RefCell::default() };
+        let whole = evaluator(Some(evaluation)).shard(&job, None, &all).unwrap().unwrap();
+        let (whole, taken) = (digest(&whole), all.taken.into_inner());
+        // Runs in turn: after each of three epochs, and after every run but the last; two together: after each epoch and between.
+        let expected = match evaluation {
+            Evaluation::Patch => vec![(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)],
+            Evaluation::Dense => vec![(0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)],
+        };
+        let counted: Vec<_> = taken.iter().map(|snapshot| (snapshot.members_done, snapshot.epochs)).collect();
+        assert_eq!(counted[..expected.len()], expected);
+        let mut again = evaluator(Some(evaluation));
+        for (place, snapshot) in taken.iter().enumerate() {
+            let stopped = Interrupted { after: place + 1, taken: RefCell::default() };
+            assert_eq!(evaluator(Some(evaluation)).shard(&job, None, &stopped), Ok(None));
+            // A stop is noticed by the next batch; what was handed out before it is what counts.
+            let from = stopped.taken.into_inner().swap_remove(place);
+            assert_eq!(
+                (from.members_done, from.epochs, from.bytes.len()),
+                (counted[place].0, counted[place].1, snapshot.bytes.len())
+            );
+            let rest = Interrupted { after: usize::MAX, taken: RefCell::default() };
+            let evaluated = again.shard(&job, Some(&from.bytes), &rest).unwrap().unwrap();
+            assert_eq!(digest(&evaluated), whole, "{evaluation:?} from {:?}", counted[place]);
+            assert!(evaluated.earlier > 0.0, "seconds of the earlier lane are counted");
+            // What was done is not done again.
+            assert_eq!(rest.taken.borrow().len(), taken.len() - place - 1);
+        }
+    }
+}
+
+fn digest(evaluated: &Evaluated) -> Digest {
+    match &evaluated.yielded {
+        Yield::Runs(runs, extra) => nadgrid_core::runs::digest(runs, *extra),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Damaged, cut, of another version, of another shard, spec or class: the shard begins again, with the same outcomes.
+#[test]
+fn a_checkpoint_of_anything_else_is_passed_over() {
+    let spec = TWO_BLOCKS.replace("block_size = 2", "block_size = 1");
+    let job = Job::new(&spec, &shard(0, 0, 2), &[]).unwrap();
+    let checkpoint = |spec: &str, blocks, evaluation| {
+        let stopped = Interrupted { after: 2, taken: RefCell::default() };
+        let job = Job::new(spec, &blocks, &[]).unwrap();
+        assert_eq!(evaluator(evaluation).shard(&job, None, &stopped), Ok(None));
+        stopped.taken.into_inner().pop().unwrap().bytes
+    };
+    let own = checkpoint(&spec, shard(0, 0, 2), None);
+    let mut flipped = own.clone();
+    flipped[own.len() / 2] ^= 1;
+    let mut version = own.clone();
+    version[7] = b'0';
+    let mut evaluator = evaluator(None);
+    let mut compute = |from: Option<&[u8]>| {
+        let watcher = Interrupted { after: usize::MAX, taken: RefCell::default() };
+        let evaluated = evaluator.shard(&job, from, &watcher).unwrap().unwrap();
+        (digest(&evaluated), watcher.taken.into_inner().len())
+    };
+    let (whole, handed_out) = compute(None);
+    assert_eq!(compute(Some(&own)), (whole, handed_out - 2), "this one is taken");
+    for (what, bytes) in [
+        ("damaged", flipped),
+        ("cut", own[..own.len() - 100].to_vec()),
+        ("another version", version),
+        ("empty", Vec::new()),
+        ("another shard", checkpoint(&spec, shard(0, 2, 2), None)),
+        ("a larger shard", checkpoint(&spec, shard(0, 0, 4), None)),
+        ("another seed", checkpoint(&format!("seed = 3\n{spec}"), shard(0, 0, 2), None)),
+        ("another class", checkpoint(&spec, shard(0, 0, 2), Some(Evaluation::Dense))),
+    ] {
+        assert_eq!(compute(Some(&bytes)), (whole, handed_out), "{what}");
+    }
 }
 
 #[test]
@@ -157,7 +266,7 @@ fn faults_say_whose_they_are() {
     let text = SPEC
         .replace("{ kind = 'dft', frequencies = [[0, 0], [2, 1]] }", "{ kind = 'file', path = 'x', indices = [0] }");
     let job = Job::new(&text, &shard(2, 0, 1), &[]).unwrap();
-    let fault = evaluator(None).shard(&job, &Blocks::all()).unwrap_err();
+    let fault = evaluator(None).shard(&job, None, &Blocks::all()).unwrap_err();
     assert_eq!((fault.kind, fault.message.as_str()), (FailureKind::Task, "the shard came without its NADs"));
 }
 
@@ -167,7 +276,7 @@ fn a_run_that_does_not_fit_names_the_bytes() {
     let text = "name = 'x'\narchitectures = ['densenet121']\n[directional]\ndirections = { kind = 'random', count = 1 }\n\
                 block_size = 1\ntraining = { batch_size = 100000 }";
     let job = Job::new(text, &shard(0, 0, 1), &[]).unwrap();
-    let fault = evaluator(None).shard(&job, &Blocks::all()).unwrap_err();
+    let fault = evaluator(None).shard(&job, None, &Blocks::all()).unwrap_err();
     assert_eq!(fault.kind, FailureKind::Spec);
     assert!(
         fault.message.contains("training.batch_size = 100000") && fault.message.contains("bytes"),
@@ -187,8 +296,8 @@ fn experiments_on_images_take_their_files_from_the_store() {
     let mut evaluator = Evaluator::new(&prepare(DeviceChoice::Cpu, None).unwrap(), folder.served.clone());
     let mut compute = |job, blocks| {
         let job = Job::new(spec, &shard(job, 0, blocks), &folder.inputs).unwrap();
-        match evaluator.shard(&job, &Blocks::all()) {
-            Ok(Some(Yield::Runs(runs, _))) => runs,
+        match evaluator.shard(&job, None, &Blocks::all()) {
+            Ok(Some(Evaluated { yielded: Yield::Runs(runs, _), .. })) => runs,
             other => panic!("{other:?}"),
         }
     };

@@ -28,6 +28,7 @@ fn defaults_suffice() {
     let config = load(None, &[("PATH", "/bin"), ("NADGRID_LOG", "debug"), ("NADGRID_DATA", "/d")], &[]).unwrap();
     assert_eq!((config.device, config.lanes, config.evaluation), (DeviceChoice::Auto, None, None));
     assert!(!config.name.is_empty());
+    assert_eq!((config.grace, config.checkpoint_interval), (Duration::from_secs(25), Duration::from_secs(60)));
 }
 
 #[test]
@@ -55,6 +56,8 @@ fn wrong_values_name_the_key_and_what_is_accepted() {
         ("lanes", "many", "lanes"),
         ("connect_timeout", "-1", "seconds"),
         ("reconnect_timeout", "inf", "seconds"),
+        ("grace", "-5", "seconds"),
+        ("checkpoint_interval", "often", "checkpoint_interval"),
         ("name", "", "1 to 100"),
     ] {
         let error = load(None, &[], &[(key, value)]).unwrap_err().to_string();

@@ -26,6 +26,17 @@ impl Dropout {
         Self { streams: network.steps().iter().map(|_| None).collect() }
     }
 
+    /// Where the streams stand, `[layers, K]`.
+    pub(super) fn positions(&self) -> Vec<u64> {
+        self.streams.iter().flatten().flatten().map(Stream::position).collect()
+    }
+
+    /// Takes the streams where they stood.
+    pub(super) fn seek(&mut self, positions: &[u64]) {
+        let streams = self.streams.iter_mut().flatten().flatten();
+        streams.zip(positions).for_each(|(stream, &position)| stream.seek(position));
+    }
+
     /// The next factors `[K, B, features]` of a layer, on the CPU; `None` where nothing is dropped.
     pub(super) fn mask(
         &mut self,

@@ -46,7 +46,7 @@ impl Graph {
             let read = step.inputs.iter().filter_map(|&map| maps[map].as_ref().map(Activations::share)).collect();
             let output = place.apply(read, mode);
             let what = step.layer.kind();
-            maps.push(Some(output.map_err(|source| PopulationError::Layer { layer: index, what, source })?));
+            maps.push(Some(output.map_err(|source| PopulationError::in_layer(index, what, source))?));
             for &map in step.inputs.iter().filter(|&&map| self.last_readers[map] == index) {
                 maps[map] = None;
             }

@@ -1,6 +1,8 @@
 //! One layer for all members at once, and what it needs: weights, running statistics.
 
+use super::PopulationError;
 use super::activations::Activations::{self, Features, Maps, Shared};
+use super::difference::numbers;
 use super::graph::{Graph, Mode};
 use super::policy::Policy;
 use nadgrid_core::architecture::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Conv2d, Layer, Network, Padding, Shape, Step};
@@ -74,6 +76,41 @@ impl Statistics {
             Ok(Some((Tensor::f_zeros(shape, options)?, Tensor::f_ones(shape, options)?)))
         };
         network.steps().iter().map(of_step).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Those of these members, `[K, S]` each, beside their parameters.
+    pub(super) fn of_members(
+        network: &Network,
+        parameters: &Tensor,
+        means: &[f32],
+        variances: &[f32],
+    ) -> Result<Self, TchError> {
+        let statistics = Self::new(network, parameters)?;
+        let all = network.statistics_count();
+        for (step, both) in network.steps().iter().zip(&statistics.0) {
+            let (Some(range), Some((mean, variance))) = (&step.statistics, both) else { continue };
+            for (to, from) in [(mean, means), (variance, variances)] {
+                let own: Vec<f32> = from.chunks_exact(all).flat_map(|member| &member[range.clone()]).copied().collect();
+                to.shallow_clone().f_copy_(&Tensor::f_from_slice(&own)?)?;
+            }
+        }
+        Ok(statistics)
+    }
+
+    /// The running means and variances of all members, `[K, S]` each.
+    pub(super) fn members(&self, network: &Network, members: usize) -> Result<(Vec<f32>, Vec<f32>), PopulationError> {
+        let all = network.statistics_count();
+        let (mut means, mut variances) = (vec![0.0; members * all], vec![0.0; members * all]);
+        for (step, both) in network.steps().iter().zip(&self.0) {
+            let (Some(range), Some((mean, variance))) = (&step.statistics, both) else { continue };
+            for (from, to) in [(mean, &mut means), (variance, &mut variances)] {
+                let own = numbers::<f32>(from)?;
+                for (own, to) in own.chunks_exact(range.len()).zip(to.chunks_exact_mut(all)) {
+                    to[range.clone()].copy_from_slice(own);
+                }
+            }
+        }
+        Ok((means, variances))
     }
 
     /// One member's, of `members`.

@@ -27,7 +27,7 @@ pub use autograd::autograd;
 pub use block::{Derivative, Sampling, block_gradients};
 pub use difference::{central_difference, central_difference_at};
 pub use error::PopulationError;
-pub use train::{Training, train};
+pub use train::{Training, state_shape, train, width};
 pub use trained::{Member, Trained};
 
 use activations::Activations;

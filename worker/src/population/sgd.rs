@@ -72,6 +72,23 @@ impl Sgd {
         Ok(Self { clip, decay: unless_zero(recipe.weight_decay)?, momentum, bad_since, zero: number(0.0)? })
     }
 
+    /// As an earlier optimiser of the same recipe left it.
+    pub(super) fn restored(
+        recipe: &Recipe,
+        parameters: &Tensor,
+        velocity: &[f32],
+        bad_since: &[u64],
+    ) -> Result<Self, TchError> {
+        let mut sgd = Self::new(recipe, parameters)?;
+        if let Some(momentum) = &mut sgd.momentum {
+            let velocity = Tensor::f_from_slice(velocity)?.f_view_as(&momentum.velocity)?;
+            momentum.velocity.f_copy_(&velocity)?;
+        }
+        let bad_since: Vec<i64> = bad_since.iter().map(|&step| step as i64).collect();
+        sgd.bad_since = Tensor::f_from_slice(&bad_since)?.f_to(parameters.device())?;
+        Ok(sgd)
+    }
+
     /// One step: `losses` `[K]` and their `gradient` `[K, P]`. A member with a bad number stays as it was before it.
     pub(super) fn step(
         &mut self,
@@ -110,6 +127,11 @@ impl Sgd {
             return Ok(velocity.shallow_clone());
         }
         Ok(gradient)
+    }
+
+    /// `[K, P]`; `None` without momentum.
+    pub(super) fn velocity(&self) -> Option<&Tensor> {
+        self.momentum.as_ref().map(|momentum| &momentum.velocity)
     }
 
     /// For every member the first bad step, 0 for none. This waits for the device.

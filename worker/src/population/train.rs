@@ -14,9 +14,11 @@ use super::sgd::{Schedule, Sgd};
 use super::trained::Trained;
 use super::{PopulationError, at, memory};
 use nadgrid_core::architecture::Network;
+use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::training::{Ending, Recipe, RunKey};
+use nadgrid_core::training::{Ending, Observer, Recipe, RunKey};
+use std::borrow::Cow;
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 /// What is to be trained.
@@ -34,44 +36,99 @@ pub struct Training<'a> {
     pub keys: &'a [RunKey],
     /// Each run's training samples, as many for all. Runs may share a dataset: it lies on the device once.
     pub data: &'a [&'a Dataset],
-    /// Bytes that a population may take, see [`memory::budget`]. Runs that do not fit together are trained one population
-    /// after the other.
-    pub budget: u64,
 }
 
-/// Trains. `goes_on` is asked after every batch; `None` when it says no.
+/// How many of `members` runs of so many samples fit a budget together, see [`memory::budget`]: all, or else the largest power of
+/// two. The others are to be trained after them.
 ///
 /// # Errors
-/// [`PopulationError`] when data and network do not fit each other, one run does not fit the budget, or libtorch fails.
-pub fn train(training: &Training<'_>, goes_on: impl FnMut() -> bool) -> Result<Option<Trained>, PopulationError> {
-    train_as(training, Kind::Float, goes_on)
+/// [`PopulationError::Memory`] when not even one run fits.
+pub fn width(
+    network: &Network,
+    recipe: &Recipe,
+    samples: usize,
+    members: usize,
+    budget: u64,
+) -> Result<usize, PopulationError> {
+    let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+    memory::narrowed("training runs", members, each, budget)
+}
+
+impl Training<'_> {
+    /// What a state of these runs together holds.
+    pub fn shape(&self) -> TrainingShape {
+        state_shape(self.network, self.keys.len(), self.recipe)
+    }
+}
+
+/// What a state of `members` runs of a population holds.
+pub fn state_shape(network: &Network, members: usize, recipe: &Recipe) -> TrainingShape {
+    TrainingShape::new(network, members, recipe.momentum != 0.0, recipe.epochs)
+}
+
+/// Trains all runs together, before the eyes of an observer; `None` when it says to stop. With a state that an observer took of
+/// the same runs, on a device of the same numerics class, it goes on from there, and the result is the same to the bit.
+///
+/// # Errors
+/// [`PopulationError`] when data, state and network do not fit each other, or libtorch fails.
+pub fn train(
+    training: &Training<'_>,
+    from: Option<&TrainingState<'_>>,
+    observer: &mut dyn Observer,
+) -> Result<Option<Trained>, PopulationError> {
+    train_as(training, Kind::Float, from, observer)
 }
 
 /// The same in another kind of number.
 pub(super) fn train_as(
     training: &Training<'_>,
     kind: Kind,
-    mut goes_on: impl FnMut() -> bool,
+    from: Option<&TrainingState<'_>>,
+    observer: &mut dyn Observer,
 ) -> Result<Option<Trained>, PopulationError> {
-    let Training { network, device, precision, recipe, keys, data, budget } = *training;
+    let Training { network, device, precision, recipe, keys, data, .. } = *training;
     if data.len() != keys.len() {
         return Err(PopulationError::Length { what: "datasets", expected: keys.len(), actual: data.len() });
     }
     let policy = Policy::new(precision, kind, device)?;
-    let samples = data.first().map_or(0, |data| data.len());
-    let batch = recipe.batch_size as usize;
-    let each = memory::bytes_per_member(network, batch.min(samples), samples);
-    let width = memory::narrowed("training runs", keys.len(), each, budget)?;
-    let mut trained = Trained::new(batch);
-    for (keys, data) in keys.chunks(width).zip(data.chunks(width)) {
-        let _held = policy.hold()?;
-        let mut run = Run::drawn(network, keys, policy, device)?;
-        match run.train(recipe, keys, data, &mut goes_on)? {
-            Some(endings) => trained.add(run, endings),
-            None => return Ok(None),
+    let _held = policy.hold()?;
+    let mut dropout = Dropout::new(network, keys);
+    let (mut run, mut sgd) = match from {
+        None => {
+            let run = Run::drawn(network, keys, policy, device)?;
+            let sgd = Sgd::new(recipe, &run.parameters).map_err(at("setting the optimiser up"))?;
+            (run, sgd)
+        }
+        Some(state) => {
+            check(&training.shape(), state)?;
+            dropout.seek(&state.dropouts);
+            let run = Run::loaded(network, state, keys.len(), policy, device)?;
+            let sgd = Sgd::restored(recipe, &run.parameters, &state.velocity, &state.bad_since);
+            (run, sgd.map_err(at("setting the optimiser up"))?)
+        }
+    };
+    let first = from.map_or(0, |state| state.epochs);
+    let endings = run.train(&mut sgd, &mut dropout, training, first, observer)?;
+    Ok(endings.map(|endings| Trained::new(run, endings, recipe.batch_size as usize)))
+}
+
+/// A state that does not fit would be read wrongly.
+fn check(shape: &TrainingShape, state: &TrainingState<'_>) -> Result<(), PopulationError> {
+    let TrainingShape { members, parameters, statistics, dropouts, velocity, .. } = *shape;
+    let velocities = if velocity { members * parameters } else { 0 };
+    for (what, expected, actual) in [
+        ("parameters of a state", members * parameters, state.parameters.len()),
+        ("velocities of a state", velocities, state.velocity.len()),
+        ("running means of a state", members * statistics, state.means.len()),
+        ("running variances of a state", members * statistics, state.variances.len()),
+        ("bad steps of a state", members, state.bad_since.len()),
+        ("dropouts of a state", members * dropouts, state.dropouts.len()),
+    ] {
+        if expected != actual {
+            return Err(PopulationError::Length { what, expected, actual });
         }
     }
-    Ok(Some(trained))
+    Ok(())
 }
 
 /// K members in training.
@@ -90,10 +147,21 @@ impl Run {
         for (key, own) in keys.iter().zip(parameters.chunks_exact_mut(each.max(1))) {
             network.draw(key.stream("weights"), own);
         }
-        let moved = Tensor::f_from_slice(&parameters)
-            .and_then(|t| t.f_view([keys.len() as i64, each as i64]))
-            .and_then(|t| t.f_to(device)?.f_to_kind(policy.kind));
-        Self::new(network, moved.map_err(at("moving parameters to the device"))?, policy)
+        Self::new(network, flat(&parameters, keys.len(), policy, device)?, policy)
+    }
+
+    /// As an earlier run left it.
+    fn loaded(
+        network: &Network,
+        state: &TrainingState<'_>,
+        members: usize,
+        policy: Policy,
+        device: Device,
+    ) -> Result<Self, PopulationError> {
+        let parameters = flat(&state.parameters, members, policy, device)?;
+        let statistics = Statistics::of_members(network, &parameters, &state.means, &state.variances)
+            .map_err(at("restoring running statistics"))?;
+        Ok(Self { graph: Graph::new(network, members, policy), parameters, statistics })
     }
 
     /// With these weights `[K, P]`.
@@ -103,39 +171,65 @@ impl Run {
         Ok(Self { graph: Graph::new(network, members, policy), parameters, statistics })
     }
 
+    /// The epochs from `first` on; how every run ended.
     fn train(
         &mut self,
-        recipe: &Recipe,
-        keys: &[RunKey],
-        data: &[&Dataset],
-        goes_on: &mut impl FnMut() -> bool,
+        sgd: &mut Sgd,
+        dropout: &mut Dropout,
+        training: &Training<'_>,
+        first: u32,
+        observer: &mut dyn Observer,
     ) -> Result<Option<Vec<Ending>>, PopulationError> {
+        let Training { recipe, keys, data, .. } = *training;
         let (kind, device) = (self.graph.policy.kind, self.parameters.device());
         let (dimension, classes) = (self.graph.network.input().len(), self.graph.network.output().len());
         let samples = Samples::new(data, dimension, classes, kind, device)?;
         let size = recipe.batch_size as usize;
         let batches = recipe.batches(samples.count());
-        let mut sgd = Sgd::new(recipe, &self.parameters).map_err(at("setting the optimiser up"))?;
-        let mut dropout = Dropout::new(&self.graph.network, keys);
-        for epoch in 0..recipe.epochs {
+        let mut bad_since = numbers::<i64>(sgd.bad_since())?;
+        for epoch in first..recipe.epochs {
             let order = samples.order(|member| keys[member].order(epoch, samples.count()))?;
             let schedule = Schedule::new(recipe, epoch, batches, kind, device).map_err(at("setting learning rates"))?;
             for number in 0..batches {
                 let batch = samples.batch(&order, number * size, size).map_err(at("gathering a batch"))?;
-                let (losses, gradient) = self.gradient(&batch, &mut dropout)?;
+                let (losses, gradient) = self.gradient(&batch, dropout)?;
                 let step = sgd.step(&mut self.parameters, &losses, gradient, &schedule, number);
                 step.map_err(at("a step of the optimiser"))?;
-                if !goes_on() {
+                if !observer.goes_on() {
                     return Ok(None);
                 }
             }
-            let bad_since = numbers::<i64>(sgd.bad_since())?;
-            let all_bad = bad_since.iter().all(|&step| step > 0);
-            if all_bad || epoch + 1 == recipe.epochs {
-                return Ok(Some(bad_since.into_iter().map(|step| ending(step, batches)).collect()));
+            bad_since = numbers::<i64>(sgd.bad_since())?;
+            if bad_since.iter().all(|&step| step > 0) {
+                break;
+            }
+            if observer.wants_state() {
+                observer.take_state(self.state(sgd, dropout, epoch + 1, &bad_since)?);
             }
         }
-        Ok(Some(vec![Ending::Finished; keys.len()]))
+        Ok(Some(bad_since.into_iter().map(|step| ending(step, batches)).collect()))
+    }
+
+    /// The state after so many epochs, read back from the device.
+    fn state(
+        &self,
+        sgd: &Sgd,
+        dropout: &Dropout,
+        epochs: u32,
+        bad_since: &[i64],
+    ) -> Result<TrainingState<'static>, PopulationError> {
+        let velocity = sgd.velocity().map(numbers::<f32>).transpose()?;
+        let (means, variances) = self.statistics.members(&self.graph.network, self.graph.members as usize)?;
+        Ok(TrainingState {
+            epochs,
+            seconds: 0.0,
+            parameters: Cow::Owned(numbers(&self.parameters)?),
+            velocity: Cow::Owned(velocity.unwrap_or_default()),
+            means: Cow::Owned(means),
+            variances: Cow::Owned(variances),
+            bad_since: bad_since.iter().map(|&step| step as u64).collect(),
+            dropouts: dropout.positions(),
+        })
     }
 
     /// Every member's mean loss `[K]` of its batch, and the gradient `[K, P]`: a member's loss depends on no other's weights.
@@ -155,6 +249,13 @@ impl Run {
         };
         backward().map_err(at("differentiating the loss"))
     }
+}
+
+/// Numbers of `members` members on the device, `[K, P]`.
+fn flat(numbers: &[f32], members: usize, policy: Policy, device: Device) -> Result<Tensor, PopulationError> {
+    let shape = [members as i64, (numbers.len() / members.max(1)) as i64];
+    let moved = Tensor::f_from_slice(numbers).and_then(|t| t.f_view(shape)?.f_to(device)?.f_to_kind(policy.kind));
+    moved.map_err(at("moving parameters to the device"))
 }
 
 /// The cross-entropy `[K, B]` of every sample, for logits `[K, B, classes]` and labels `[K, B]`.

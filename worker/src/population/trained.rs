@@ -12,21 +12,15 @@ use tch::{Kind, TchError, Tensor};
 
 /// Runs that were trained together, in the order of their keys.
 pub struct Trained {
-    /// Populations one after the other, and how many runs come before each.
-    pub(super) runs: Vec<(usize, Run)>,
+    pub(super) run: Run,
     endings: Vec<Ending>,
     /// Inputs that are evaluated at once.
     batch: usize,
 }
 
 impl Trained {
-    pub(super) fn new(batch: usize) -> Self {
-        Self { runs: Vec::new(), endings: Vec::new(), batch }
-    }
-
-    pub(super) fn add(&mut self, run: Run, endings: Vec<Ending>) {
-        self.runs.push((self.endings.len(), run));
-        self.endings.extend(endings);
+    pub(super) fn new(run: Run, endings: Vec<Ending>, batch: usize) -> Self {
+        Self { run, endings, batch }
     }
 
     /// How each run ended.
@@ -43,11 +37,7 @@ impl Trained {
         if data.len() != self.endings.len() {
             return Err(PopulationError::Length { what: "datasets", expected: self.endings.len(), actual: data.len() });
         }
-        let mut scores = Vec::with_capacity(data.len());
-        for (first, run) in &self.runs {
-            let data = &data[*first..][..run.graph.members as usize];
-            scores.extend(run.evaluate(data, self.batch)?);
-        }
+        let mut scores = self.run.evaluate(data, self.batch)?;
         for (score, _) in scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != Ending::Finished) {
             *score = (f64::NAN, f64::NAN);
         }
@@ -59,11 +49,10 @@ impl Trained {
     /// # Errors
     /// [`PopulationError`] when libtorch fails, or there is no such run.
     pub fn member(&self, run: usize) -> Result<Member, PopulationError> {
-        let of = self.runs.iter().rev().find(|(first, _)| *first <= run);
-        let Some((first, of)) = of.filter(|_| run < self.endings.len()) else {
+        if run >= self.endings.len() {
             return Err(PopulationError::Length { what: "runs", expected: run + 1, actual: self.endings.len() });
-        };
-        Ok(Member { population: of.member((run - first) as i64)?, batch: self.batch })
+        }
+        Ok(Member { population: self.run.member(run as i64)?, batch: self.batch })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The session with the coordinator, on an OS thread and a runtime of its own: heartbeats leave, whatever the lanes do.
 //!
 //! ```text
-//!              hello, welcome                    stop
+//!              hello, welcome             stop, or drained
 //!  connecting ───────────────▶ serving ─────────────────▶ leaving ──▶ (end)
 //!    ▲   │                        │ connection lost
 //!    │   └─▶ refused: the end     │
@@ -17,6 +17,7 @@ use crate::board::Board;
 use crate::device::Machine;
 use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
+use crate::shutdown::Stop;
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::Precision;
 use nadgrid_proto::v1;
@@ -29,11 +30,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 /// Until the welcome, a coordinator may take this long.
 const HANDSHAKE: Duration = Duration::from_secs(15);
+/// How long results and last checkpoints may take to go out once nothing is computed any more, and their share of the grace
+/// period at most.
+const LAST_UPLOADS: Duration = Duration::from_secs(5);
+const UPLOADS_OF_GRACE: u32 = 5;
 /// What a stopping worker grants a handshake, and a goodbye.
 const MOMENT: Duration = Duration::from_secs(1);
 /// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
@@ -82,8 +86,10 @@ pub(crate) struct Session {
     pub(crate) board: Arc<Board>,
     pub(crate) connect_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
-    /// Asks it to end.
-    pub(crate) stop: CancellationToken,
+    /// How long it may take once asked to drain.
+    pub(crate) grace: Duration,
+    /// Asks it to drain, or to end.
+    pub(crate) stop: Stop,
 }
 
 /// A connection after its welcome.
@@ -95,7 +101,7 @@ struct Open {
 
 /// How serving a connection ended.
 enum End {
-    /// The worker was asked to stop, and has said goodbye.
+    /// The worker was asked to stop or can do no more, and has said goodbye.
     Left,
     /// The connection broke.
     Lost(String),
@@ -111,6 +117,8 @@ impl Session {
 
     /// Keeps a session with the coordinator until asked to stop, refused, or out of time.
     async fn keep(&self) -> Result<(), WorkerError> {
+        let uploads = LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE);
+        tokio::spawn(end_in_time(self.stop.clone(), self.grace - uploads));
         let link = self.coordinator.link()?;
         let url = &self.coordinator.url;
         let mut backoff = Backoff::new(self.connect_timeout);
@@ -135,10 +143,30 @@ impl Session {
                 return Err(WorkerError::Unreachable { url, reason, tried_for });
             };
             tracing::debug!("no coordinator at {url}, trying again in {wait:.1?}: {reason}");
-            if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Ok(());
+            tokio::select! {
+                () = self.leaving() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Returns when it is time to leave: asked to end, or drained, or of no more use.
+    async fn leaving(&self) {
+        let drained = async {
+            self.stop.draining().await;
+            self.board.drain();
+            self.board.idle().await;
+        };
+        tokio::select! {
+            () = self.stop.ended() => {}
+            () = self.board.is_lost() => {}
+            () = drained => {}
+        }
+    }
+
+    /// How long the last uploads may take.
+    fn last_uploads(&self) -> Duration {
+        if self.stop.is_draining() { LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE) } else { LAST_UPLOADS }
     }
 
     /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
@@ -147,7 +175,7 @@ impl Session {
         let mut opening = pin!(self.open(link));
         tokio::select! {
             opened = &mut opening => Some(opened),
-            () = self.stop.cancelled() => match tokio::time::timeout(MOMENT, opening).await {
+            () = self.leaving() => match tokio::time::timeout(MOMENT, opening).await {
                 Ok(Ok(open)) => Some(Ok(open)),
                 _ => None,
             },
@@ -176,6 +204,13 @@ impl Session {
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
         Ok(Open { requests, responses, heartbeat })
     }
+}
+
+/// A worker that drains is asked to end when lanes have had their time.
+async fn end_in_time(stop: Stop, lanes: Duration) {
+    stop.draining().await;
+    tokio::time::sleep(lanes).await;
+    stop.end();
 }
 
 fn request(message: Request) -> v1::SessionRequest {

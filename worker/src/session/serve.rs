@@ -11,8 +11,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often progress is told at most.
 const PROGRESS: Duration = Duration::from_millis(200);
-/// How long results may take to go out once the worker stops.
-const LAST_UPLOADS: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Serves a connection until it breaks or the worker is asked to stop.
@@ -24,9 +22,14 @@ impl Session {
         // What an earlier session was told, this one was not.
         let mut sent = self.tell(&open.requests, false);
         let mut last = v1::Assignment::default();
+        let mut draining_told = false;
         while sent.is_ok() {
             sent = tokio::select! {
-                () = self.stop.cancelled() => return self.leave(open).await,
+                () = self.leaving() => return self.leave(open).await,
+                () = self.stop.draining(), if !draining_told => {
+                    draining_told = true;
+                    send(&open.requests, Request::Draining(v1::Draining {}))
+                }
                 response = open.responses.message() => match response {
                     Ok(Some(response)) => {
                         self.receive(response, &mut last);
@@ -61,6 +64,7 @@ impl Session {
                 let held = self.board.revoke(&shard);
                 tracing::debug!(sweep = shard.sweep_id, blocks = ?shard.range(), held, "revoked: {reason}");
             }
+            Some(Response::Answer(answer)) => self.board.answered(&answer),
             // A second welcome changes nothing; what a newer coordinator says besides is not for us.
             other => tracing::debug!("ignored {other:?}"),
         }
@@ -69,8 +73,20 @@ impl Session {
     /// Gives back what is not computed, lets results go out, and says goodbye.
     async fn leave(&self, open: Open) -> End {
         let Open { requests, mut responses, .. } = open;
+        // A failure that nothing can follow is told all the same.
+        let _ = self.tell(&requests, false);
         self.board.close();
-        if timeout(LAST_UPLOADS, self.board.all_uploaded()).await.is_err() {
+        let answers = async {
+            let mut last = v1::Assignment::default();
+            while let Ok(Some(response)) = responses.message().await {
+                self.receive(response, &mut last);
+            }
+            std::future::pending::<()>().await;
+        };
+        let uploaded = async {
+            tokio::select! { () = self.board.all_uploaded() => {}, () = answers => {} }
+        };
+        if timeout(self.last_uploads(), uploaded).await.is_err() {
             tracing::warn!("stopping before all results are uploaded; others will compute them again");
         }
         if send(&requests, Request::Goodbye(v1::Goodbye {})).is_ok() {

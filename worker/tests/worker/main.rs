@@ -3,6 +3,7 @@
 // Clippy's leave to unwrap in tests does not reach their helpers.
 #![allow(clippy::unwrap_used)]
 
+mod checkpoints;
 mod process;
 mod session;
 mod support;

@@ -88,6 +88,31 @@ fn sigterm_ends_it_with_a_goodbye() {
     }
 }
 
+/// A shard is in the lane: a signal gives it its grace period, the end of standard input none.
+#[test]
+fn a_busy_worker_drains_on_a_signal_and_ends_with_standard_input() {
+    use crate::checkpoints::{ENDLESS, spec};
+    use nadgrid_proto::v1::session_request::Message::Draining;
+    for (grace, by_signal) in [("3", true), ("3600", false)] {
+        let options = ["--grace", grace, "--checkpoint-interval", "0", "--until-stdin-closes"];
+        let (coordinator, mut child) = connected(&options);
+        let script = &coordinator.script;
+        script.assign(&spec(ENDLESS), "vgg11", &crate::session::shard(0, 1));
+        script.until("an epoch", |heard| !heard.checkpoints.is_empty());
+        match by_signal {
+            true => signal(&child, libc::SIGTERM),
+            false => drop::<Option<ChildStdin>>(child.stdin.take()),
+        }
+        // The grace period and a moment for the goodbye; a batch of this network takes a fraction of a second.
+        assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(0));
+        script.until("the goodbye", ended_with_goodbye);
+        script.heard(|heard| {
+            assert!(heard.uploads.is_empty());
+            assert_eq!(heard.messages.iter().any(|(_, message)| matches!(message, Draining(_))), by_signal);
+        });
+    }
+}
+
 /// `nadgrid run` holds the other end of its workers' standard input: however it dies, they end.
 #[test]
 fn a_closed_standard_input_ends_it_only_if_asked_to() {

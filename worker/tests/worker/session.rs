@@ -11,9 +11,9 @@ use nadgrid_proto::v1::session_request::Message;
 use nadgrid_worker::config::{Config, Flags};
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::run;
+use nadgrid_worker::shutdown::Stop;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 
 /// 16 x 16 pixels: fast in debug builds too. There are more networks than any test sees the end of.
 const SMALL: &str = "name = 'small'\nseed = 4\narchitectures = ['lenet']\ninput = { height = 16, width = 16 }\n\
@@ -24,33 +24,39 @@ const WIDE: &str = "name = 'wide'\narchitectures = ['logreg']\n[nads]\nnetworks 
 /// Blocks of a shard that takes minutes, and would take seconds on a machine a hundred times as fast.
 const ENDLESS: u64 = 1 << 18;
 
-struct Worker {
-    stop: CancellationToken,
-    thread: JoinHandle<Result<(), WorkerError>>,
+pub(crate) struct Worker {
+    pub(crate) stop: Stop,
+    pub(crate) thread: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl Worker {
-    fn start(url: &str, options: &[(&'static str, &str)]) -> Self {
+    pub(crate) fn start(url: &str, options: &[(&'static str, &str)]) -> Self {
         let fixed = [("coordinator", url), ("device", "cpu"), ("connect_timeout", "10"), ("reconnect_timeout", "10")];
         let all = options.iter().copied().chain(fixed);
         let values = all.map(|(key, value)| (key, Some(value.to_owned()))).collect();
         let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let stopped = stop.clone();
         Self { stop, thread: std::thread::spawn(move || run(&config, stopped)) }
     }
 
-    fn stop(self) -> Result<(), WorkerError> {
-        self.stop.cancel();
+    pub(crate) fn stop(self) -> Result<(), WorkerError> {
+        self.stop.end();
+        self.thread.join().unwrap()
+    }
+
+    /// As a signal does.
+    pub(crate) fn drain(self) -> Result<(), WorkerError> {
+        self.stop.drain();
         self.thread.join().unwrap()
     }
 }
 
-fn shard(first_block: u64, blocks: u64) -> v1::Shard {
+pub(crate) fn shard(first_block: u64, blocks: u64) -> v1::Shard {
     v1::Shard { sweep_id: "s".into(), job: 0, first_block, blocks }
 }
 
-fn count(heard: &Heard, which: impl Fn(&Message) -> bool) -> usize {
+pub(crate) fn count(heard: &Heard, which: impl Fn(&Message) -> bool) -> usize {
     heard.messages.iter().filter(|(_, message)| which(message)).count()
 }
 
@@ -246,7 +252,7 @@ fn a_refusal_is_final_and_an_absent_coordinator_is_waited_for_no_longer_than_ask
     let flags = [("coordinator", url.as_str()), ("device", "cpu"), ("connect_timeout", "0.7")];
     let values = flags.map(|(key, value)| (key, Some(value.to_owned()))).into();
     let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
-    let absent = run(&config, CancellationToken::new()).unwrap_err();
+    let absent = run(&config, Stop::default()).unwrap_err();
     assert_eq!(absent.exit_code(), 3);
     let line = absent.to_string();
     assert!(line.starts_with(&format!("cannot reach the coordinator at {url}: Connection refused")), "{line}");

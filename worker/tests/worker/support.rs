@@ -1,12 +1,15 @@
 //! A coordinator for tests: real gRPC over loopback, told what to do by the test, noting what it hears.
 
-use nadgrid_proto::chunks::Assembler;
+use nadgrid_core::ids::Digest;
+use nadgrid_proto::chunks::{Assembler, chunks};
+use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
+use nadgrid_proto::v1::upload_checkpoint_request::Part as CheckpointPart;
 use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,12 +26,30 @@ pub(crate) struct Upload {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Upload {
+    /// A small result, which came in the session.
+    fn of(worker_id: &str, result: &v1::ShardResult) -> Self {
+        let v1::ShardResult { shard, numerics_class, data, digest, seconds } = result.clone();
+        let (worker_id, size) = (worker_id.to_owned(), data.len() as u64);
+        let header = v1::PartialHeader { worker_id, shard, numerics_class, size, digest, seconds };
+        Self { header, bytes: data }
+    }
+}
+
+/// A checkpoint that came whole.
+#[derive(Clone)]
+pub(crate) struct Checkpoint {
+    pub(crate) header: v1::CheckpointHeader,
+    pub(crate) bytes: Vec<u8>,
+}
+
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) hellos: Vec<v1::Hello>,
     /// Everything after the hellos, with its time.
     pub(crate) messages: Vec<(Instant, Request)>,
     pub(crate) uploads: Vec<Upload>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
     /// Sessions that have ended.
     pub(crate) ended: usize,
 }
@@ -41,6 +62,10 @@ struct Told {
     refusals: VecDeque<Status>,
     /// Answers to the next uploads, instead of taking them.
     upload_failures: VecDeque<Status>,
+    /// Answers to checkpoints; without one they are wanted.
+    checkpoint_answer: Option<Result<bool, Status>>,
+    /// Files by digest.
+    files: HashMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -97,14 +122,28 @@ impl Script {
     }
 
     pub(crate) fn assign(&self, spec: &str, architecture: &str, shard: &v1::Shard) {
-        let (spec, architecture) = (spec.to_owned(), architecture.to_owned());
+        self.assign_from(spec, architecture, shard, None);
+    }
+
+    /// With what an earlier worker left.
+    pub(crate) fn assign_from(&self, spec: &str, architecture: &str, shard: &v1::Shard, checkpoint: Option<Vec<u8>>) {
+        let inputs = checkpoint.map(|bytes| {
+            let (size, digest) = (bytes.len() as u64, Digest::of(&bytes).to_string());
+            self.told.lock().unwrap().files.insert(digest.clone(), bytes);
+            v1::ShardInput { role: "checkpoint".into(), name: "checkpoint".into(), size, digest }
+        });
         self.say(Response::Assignment(v1::Assignment {
             shard: Some(shard.clone()),
-            spec,
-            architecture,
+            spec: spec.to_owned(),
+            architecture: architecture.to_owned(),
             experiment: "nads".into(),
-            inputs: Vec::new(),
+            inputs: inputs.into_iter().collect(),
         }));
+    }
+
+    /// From now on checkpoints are answered so.
+    pub(crate) fn answer_checkpoints(&self, answer: Result<bool, Status>) {
+        self.told.lock().unwrap().checkpoint_answer = Some(answer);
     }
 
     pub(crate) fn revoke(&self, shard: &v1::Shard) {
@@ -154,6 +193,7 @@ impl WorkerService for Script {
         if let Some(refusal) = self.told.lock().unwrap().refusals.pop_front() {
             return Err(refusal);
         }
+        let worker_id = hello.worker_id.clone();
         self.heard.lock().unwrap().hellos.push(hello);
         let (session, responses) = channel(64);
         let welcome = v1::Welcome { coordinator_version: "test".into(), heartbeat_interval_ms: 50 };
@@ -162,8 +202,18 @@ impl WorkerService for Script {
         let Self { heard, told } = self.clone();
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
-                if matches!(request.message, Some(Request::Goodbye(_))) {
-                    told.lock().unwrap().session = None;
+                match &request.message {
+                    Some(Request::Goodbye(_)) => told.lock().unwrap().session = None,
+                    Some(Request::Result(result)) => {
+                        heard.lock().unwrap().uploads.push(Upload::of(&worker_id, result));
+                        let verdict = v1::Verdict::Committed.into();
+                        let answer = v1::Answer { shard: result.shard.clone(), verdict, message: String::new() };
+                        let answer = v1::SessionResponse { message: Some(Response::Answer(answer)) };
+                        if let Some(session) = &told.lock().unwrap().session {
+                            session.try_send(Ok(answer)).unwrap();
+                        }
+                    }
+                    _ => {}
                 }
                 heard.lock().unwrap().messages.extend(request.message.map(|message| (Instant::now(), message)));
             }
@@ -176,9 +226,36 @@ impl WorkerService for Script {
 
     async fn read_input(
         &self,
-        _: GrpcRequest<v1::ReadInputRequest>,
+        request: GrpcRequest<v1::ReadInputRequest>,
     ) -> Result<GrpcResponse<Self::ReadInputStream>, Status> {
-        Err(Status::not_found("this script has no files"))
+        let bytes = self.told.lock().unwrap().files.get(&request.into_inner().digest).cloned();
+        let bytes = bytes.ok_or_else(|| Reason::InputMissing.status("this script has no such file"))?;
+        let parts: Vec<_> = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data })).collect();
+        let (sender, receiver) = channel(parts.len().max(1));
+        parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
+        Ok(GrpcResponse::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn upload_checkpoint(
+        &self,
+        request: GrpcRequest<Streaming<v1::UploadCheckpointRequest>>,
+    ) -> Result<GrpcResponse<v1::UploadCheckpointResponse>, Status> {
+        let mut parts = request.into_inner();
+        let Some(CheckpointPart::Header(header)) = parts.message().await?.and_then(|request| request.part) else {
+            return Err(Status::invalid_argument("no header"));
+        };
+        let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
+        let mut assembler = Assembler::new(header.size, 1 << 30, &header.digest).map_err(damaged)?;
+        while let Some(request) = parts.message().await? {
+            if let Some(CheckpointPart::Data(data)) = request.part {
+                assembler.push(&data).map_err(damaged)?;
+            }
+        }
+        let (bytes, _) = assembler.finish().map_err(damaged)?;
+        let answer = self.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true));
+        self.heard.lock().unwrap().checkpoints.push(Checkpoint { header, bytes });
+        let wanted = answer?;
+        Ok(GrpcResponse::new(v1::UploadCheckpointResponse { wanted }))
     }
 
     async fn upload_partial(

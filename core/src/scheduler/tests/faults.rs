@@ -313,3 +313,122 @@ fn a_draining_worker_gets_nothing_more() {
     assert!(world.scheduler.workers(world.now)[0].draining);
     assert_eq!(world.join("w", 1).len(), 1, "a new session is a new beginning");
 }
+
+/// What the simulation found: each of these waited for ever, or counted wrongly.
+mod found_by_simulation {
+    use super::*;
+
+    fn audited(world: &mut World, audit: f64) -> SweepId {
+        let request = world.request();
+        let sweep = SweepId::new("audited");
+        let spec = Box::new(Spec { audit, ..*spec(16, 4) });
+        world.submit_as(sweep.clone(), spec, Share::default(), request);
+        sweep
+    }
+
+    /// Whoever computes a shard to compare it may store checkpoints, but others do not go on from them.
+    #[test]
+    fn an_auditor_that_stores_a_checkpoint_is_not_sent_away() {
+        let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+        audited(&mut world, 1.0);
+        let shard = world.join("a", 1).remove(0);
+        world.report("a", &shard);
+        assert!(world.held_by("a").contains(&shard));
+        let (request, stored) = (world.request(), InputRef { size: 1, digest: Digest::of(b"half") });
+        let checkpoint = Checkpoint { stored, members_done: 1, epochs: 0 };
+        let actions = world.handle(Event::Checkpointed { request, worker: id("a"), shard: shard.clone(), checkpoint });
+        assert!(actions.contains(&Action::Answer { request, answer: Answer::Wanted(true) }), "{actions:?}");
+        assert!(world.scheduler.checkpoint_of(&shard).is_none());
+    }
+
+    /// A shard that takes down its workers is given up even when there is always a copy of it that goes on.
+    #[test]
+    fn copies_that_are_lost_in_turns_count() {
+        let settings = Settings { most_losses: 3, copy_after: 1.0, copy_least_ms: 1, ..Settings::default() };
+        let mut world = World::new(settings);
+        let sweep = world.submit(4);
+        let mut due = Vec::new();
+        let mut waiting: Vec<String> = Vec::new();
+        for round in 0..200 {
+            let name = format!("w{round}");
+            world.join(&name, 1);
+            for shard in world.held_by(&name).into_iter().filter(|shard| shard.job == JobIndex(0)) {
+                due.extend(reductions(&world.report(&name, &shard).1));
+            }
+            for (_, job, _) in due.drain(..) {
+                world.handle(reduced(&sweep, job));
+            }
+            waiting.push(name);
+            // Each worker is alive for a while and then lost; another has a copy by then.
+            for _ in 0..5 {
+                world.now = world.now.plus(1_500);
+                let alive: Vec<String> = waiting.iter().rev().take(1).cloned().collect();
+                alive.iter().for_each(|name| drop(world.handle(Event::Alive { worker: id(name) })));
+            }
+            if world.state(&sweep).has_ended() {
+                break;
+            }
+        }
+        let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+        assert!(message.contains("worker was lost"), "{message}");
+    }
+
+    /// A worker's audit of what a distrusted one had committed ends with it, and its lane is free.
+    #[test]
+    fn an_audit_ends_with_what_it_compares() {
+        let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+        audited(&mut world, 1.0);
+        let of_liar = world.join("liar", 2);
+        world.join("a", 2);
+        world.join("b", 2);
+        world.report_as("liar", &of_liar[0], Partial::stored(Digest::of(b"a lie")));
+        world.report("liar", &of_liar[1]);
+        // The others do all but the audit of the second shard, which is under way when the lie comes out.
+        let mut actions = Vec::new();
+        for _ in 0..50 {
+            for name in ["a", "b"] {
+                for shard in world.held_by(name).into_iter().filter(|shard| *shard != of_liar[1]) {
+                    actions.extend(world.report(name, &shard).1);
+                }
+            }
+        }
+        let of_second = |action: &&Action| matches!(action, Action::Revoke { worker, shard, .. } if *shard == of_liar[1] && *worker != id("liar"));
+        assert_eq!(actions.iter().filter(of_second).count(), 1, "{actions:?}");
+        let view = world.scheduler.sweep(&SweepId::new("audited")).unwrap();
+        let told = world.scheduler.workers(world.now).into_iter().find(|w| w.id == id("liar")).unwrap().unfit;
+        assert!(told.is_some_and(|reason| reason.contains("differ")), "{view:?}");
+    }
+
+    /// A verification of a sweep that is forgotten comes to its end.
+    #[test]
+    fn a_forgotten_sweep_is_verified_no_more() {
+        let settings = Settings { most_ended_sweeps: 1, copy_after: 0.0, ..Settings::default() };
+        let mut world = World::new(settings);
+        let old = world.submit(4);
+        let shard = world.join("a", 1).remove(0);
+        let request = world.request();
+        world.handle(Event::Cancel { request, sweep: old.clone() });
+        let request = world.request();
+        let claim = Claim { shard, content: Digest::of(b"x"), worker: id("a") };
+        world.handle(Event::Verify { request, claims: vec![claim] });
+        let new = world.submit(4);
+        let cancel = world.request();
+        let actions = world.handle(Event::Cancel { request: cancel, sweep: new });
+        let ended = actions.iter().any(
+            |a| matches!(a, Action::Checked { verification, check } if *verification == request && check.again.is_err()),
+        );
+        assert!(ended, "{actions:?}");
+        assert!(world.held().iter().all(|(shard, _)| shard.sweep != old));
+    }
+
+    /// Numbers come out of the journal to the last bit.
+    #[test]
+    fn the_journal_keeps_every_bit_of_a_number() {
+        for bits in (0..2_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+            let weight = f64::from_bits(bits >> 2 | 1 << 61);
+            let share = Share { priority: 0, weight };
+            let text = serde_json::to_string(&share).unwrap();
+            assert_eq!(serde_json::from_str::<Share>(&text).unwrap().weight.to_bits(), weight.to_bits(), "{text}");
+        }
+    }
+}

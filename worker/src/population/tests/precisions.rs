@@ -42,10 +42,9 @@ fn training_in_bf16_keeps_weights_in_fp32_and_follows_fp32() {
         Recipe { epochs: 3, batch_size: 4, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
     let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
     let trained = |precision| {
-        let (device, budget) = (Device::Cpu, memory::CPU_BUDGET);
         let (recipe, data) = (&recipe, &[&data, &data][..]);
-        let training = Training { network: &network, device, precision, recipe, keys: &keys, data, budget };
-        parameters_of(&train(&training, || true).unwrap().unwrap(), 1)
+        let training = Training { network: &network, device: Device::Cpu, precision, recipe, keys: &keys, data };
+        parameters_of(&train(&training, None, &mut || true).unwrap().unwrap(), 1)
     };
     let (exact, rounded) = (trained(Precision::Fp32), trained(Precision::Bf16));
     assert!(rounded.iter().any(|&w| (w as f32).to_bits() << 16 != 0));
@@ -63,7 +62,7 @@ fn a_cpu_has_no_tf32() {
     let network = network("logreg", 1, 1);
     let error = with(&network, &[0.0; 1025], Precision::Tf32).err().unwrap();
     assert_eq!(error.to_string(), "precision = tf32: a CPU does not have it; use fp32 or bf16");
-    assert_eq!(error.fault(Device::Cpu).kind, FailureKind::Unfit);
+    assert_eq!(error.fault().kind, FailureKind::Unfit);
 }
 
 /// Two holders of one setting at once; libtorch's switch is set for them.

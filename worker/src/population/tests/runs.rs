@@ -1,15 +1,17 @@
 //! Whole runs: what they start from, learn and leave, how they stop, and how many fit.
 
 use super::*;
-use nadgrid_core::training::{Classifier, Ending, Recipe};
+use nadgrid_core::checkpoint::{Checkpoint, TrainingShape, TrainingState};
+use nadgrid_core::ids::Digest;
+use nadgrid_core::training::{Classifier, Ending, Observer, Recipe};
 use nadgrid_proto::v1::FailureKind;
+use std::borrow::Cow;
 
 const RECIPE: Recipe =
     Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
 fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], data: &'a [&'a Dataset]) -> Training<'a> {
-    let (device, precision, budget) = (Device::Cpu, Precision::Fp32, memory::CPU_BUDGET);
-    Training { network, device, precision, recipe, keys, data, budget }
+    Training { network, device: Device::Cpu, precision: Precision::Fp32, recipe, keys, data }
 }
 
 #[test]
@@ -17,7 +19,7 @@ fn runs_start_from_the_weights_of_their_keys() {
     let network = network("lenet", 1, 2);
     let (keys, data) = (keys("lenet", 3), noise(&network, 4, 1.0, 0));
     let recipe = Recipe { learning_rate: 0.0, epochs: 1, ..RECIPE };
-    let trained = train(&training(&network, &recipe, &keys, &[&data; 3]), || true).unwrap().unwrap();
+    let trained = train(&training(&network, &recipe, &keys, &[&data; 3]), None, &mut || true).unwrap().unwrap();
     let mut drawn = vec![0.0; network.parameter_count()];
     for (run, key) in keys.iter().enumerate() {
         network.draw(key.stream("weights"), &mut drawn);
@@ -39,7 +41,7 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         data
     };
     let (a, b) = (separated(0), separated(1));
-    let trained = train(&training(&network, &RECIPE, &keys, &[&a, &b]), || true).unwrap().unwrap();
+    let trained = train(&training(&network, &RECIPE, &keys, &[&a, &b]), None, &mut || true).unwrap().unwrap();
     assert_eq!(trained.endings(), [Ending::Finished; 2]);
     let scores = trained.evaluate(&[&b, &a]).unwrap();
     for (run, data) in [&b, &a].into_iter().enumerate() {
@@ -63,7 +65,8 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
 fn input_gradients_are_those_of_the_cotangents() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
-    let trained = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), || true).unwrap().unwrap();
+    let trained =
+        train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), None, &mut || true).unwrap().unwrap();
     let cotangents: Vec<f32> = (0..40).map(|i| (i as f32).sin()).collect();
     for run in 0..2 {
         let weights = parameters_of(&trained, run);
@@ -84,11 +87,78 @@ fn a_run_stops_after_the_batch_in_which_it_is_told_to() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
     let mut batches = 0;
-    let stopped = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), || {
+    let stopped = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), None, &mut || {
         batches += 1;
         batches < 5
     });
     assert!(stopped.unwrap().is_none() && batches == 5);
+}
+
+/// Takes every state, through bytes as another worker would read them.
+struct States {
+    shape: TrainingShape,
+    taken: Vec<TrainingState<'static>>,
+}
+
+impl Observer for States {
+    fn goes_on(&mut self) -> bool {
+        true
+    }
+
+    fn wants_state(&mut self) -> bool {
+        true
+    }
+
+    fn take_state(&mut self, state: TrainingState<'_>) {
+        let of = Digest::of(b"block");
+        let bytes = Checkpoint { of, seconds: 0.0, outcomes: Cow::Borrowed(&[]), training: Some(state) }.to_bytes(0);
+        let read = Checkpoint::from_bytes(&bytes, of, 0, |_, _| Some(self.shape)).unwrap();
+        self.taken.extend(read.training);
+    }
+}
+
+/// Dropout, batch norm, with momentum and without; and a member that has diverged stays so.
+#[test]
+fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
+    device::be_one_thread();
+    for (name, network, momentum) in [
+        ("lenet", network("lenet", 1, 2), 0.0),
+        ("mixture", together::mixture(), 0.9),
+        ("vgg11", network("vgg11", 1, 2), 0.0),
+        ("resnet18", network("resnet18", 1, 2), 0.9),
+    ] {
+        let recipe = Recipe { momentum, epochs: 2, batch_size: 4, ..RECIPE };
+        let keys = keys(name, 3);
+        let mut data: Vec<Dataset> = (0..3).map(|run| noise(&network, 5, 1.0, run)).collect();
+        data[1].inputs[5] = f32::NAN;
+        let data: Vec<&Dataset> = data.iter().collect();
+        let training = training(&network, &recipe, &keys, &data);
+        let mut states = States { shape: training.shape(), taken: Vec::new() };
+        let whole = train(&training, None, &mut states).unwrap().unwrap();
+        assert!(matches!(
+            whole.endings()[..],
+            [Ending::Finished, Ending::Diverged { epochs: 0, .. }, Ending::Finished]
+        ));
+        let scores = |trained: &Trained| {
+            let scores = trained.evaluate(&data).unwrap();
+            scores.into_iter().flat_map(|(a, b)| [a.to_bits(), b.to_bits()]).collect::<Vec<_>>()
+        };
+        assert_eq!(states.taken.len(), 2, "{name}");
+        for state in &states.taken {
+            let rest = train(&training, Some(state), &mut || true).unwrap().unwrap();
+            assert_eq!(rest.endings(), whole.endings(), "{name} from epoch {}", state.epochs);
+            let bits = |trained: &Trained| {
+                let numbers: Vec<f32> = difference::numbers(&trained.run.parameters).unwrap();
+                numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert!(bits(&rest) == bits(&whole), "{name} from epoch {}", state.epochs);
+            // Running statistics have come along.
+            assert_eq!(scores(&rest), scores(&whole), "{name} from epoch {}", state.epochs);
+        }
+        let fewer = Training { keys: &keys[..2], data: &data[..2], ..training };
+        let refused = train(&fewer, Some(&states.taken[0]), &mut || true).err().unwrap().to_string();
+        assert!(refused.starts_with("parameters of a state: "), "{refused}");
+    }
 }
 
 /// When all have diverged, no further epoch is computed.
@@ -99,7 +169,7 @@ fn nothing_is_trained_that_cannot_end_well() {
     data.inputs.fill(f32::INFINITY);
     let mut batches = 0;
     let (keys, data) = (keys("logreg", 2), [&data; 2]);
-    let trained = train(&training(&network, &RECIPE, &keys, &data), || {
+    let trained = train(&training(&network, &RECIPE, &keys, &data), None, &mut || {
         batches += 1;
         true
     });
@@ -112,7 +182,10 @@ fn data_that_do_not_fit_are_named() {
     let network = network("logreg", 1, 2);
     let (keys, data) = (keys("logreg", 2), noise(&network, 8, 1.0, 0));
     let refused = |data: &[&Dataset]| {
-        train(&training(&network, &RECIPE, &keys, data), || true).err().map(|error| error.to_string()).unwrap()
+        train(&training(&network, &RECIPE, &keys, data), None, &mut || true)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap()
     };
     assert_eq!(refused(&[&data]), "datasets: 1 numbers, 2 are needed");
     let fewer = noise(&network, 7, 1.0, 0);
@@ -133,21 +206,22 @@ fn a_population_that_does_not_fit_is_narrowed() {
     let data = [&data; 5];
     let whole = training(&network, &RECIPE, &keys, &data);
     let each = memory::bytes_per_member(&network, 8, 12);
-    let narrow = Training { budget: 3 * each, ..whole };
-    let of = |training: &Training<'_>| train(training, || true).unwrap().unwrap();
-    let (whole, narrow) = (of(&whole), of(&narrow));
-    assert_eq!((whole.runs.len(), narrow.runs.len()), (1, 3));
-    assert_eq!(whole.endings(), narrow.endings());
-    for run in 0..5 {
-        assert_close(&parameters_of(&whole, run), &parameters_of(&narrow, run), 1e-5, "weights");
+    let of = |budget| width(&network, &RECIPE, 12, 5, budget);
+    assert_eq!((of(5 * each).unwrap(), of(3 * each).unwrap()), (5, 2));
+    let together = train(&whole, None, &mut || true).unwrap().unwrap();
+    let scores = together.evaluate(&data).unwrap();
+    for (first, count) in [(0, 2), (2, 2), (4, 1)] {
+        let (keys, data) = (&keys[first..first + count], &data[first..first + count]);
+        let narrow = train(&Training { keys, data, ..whole }, None, &mut || true).unwrap().unwrap();
+        assert_eq!(narrow.endings(), &together.endings()[first..first + count]);
+        for (run, (_, loss)) in narrow.evaluate(data).unwrap().into_iter().enumerate() {
+            assert_close(&parameters_of(&together, first + run), &parameters_of(&narrow, run), 1e-5, "weights");
+            assert_close(&[scores[first + run].1], &[loss], 1e-5, "losses");
+        }
     }
-    let scores =
-        |trained: &Trained| trained.evaluate(&data).unwrap().into_iter().map(|(_, loss)| loss).collect::<Vec<_>>();
-    assert_close(&scores(&whole), &scores(&narrow), 1e-5, "losses");
-    let none =
-        train(&Training { budget: each - 1, ..training(&network, &RECIPE, &keys, &data) }, || true).err().unwrap();
+    let none = of(each - 1).err().unwrap();
     assert!(none.to_string().starts_with("training runs: one member needs "), "{none}");
-    assert_eq!(none.fault(Device::Cpu).kind, FailureKind::Unfit);
+    assert_eq!(none.fault().kind, FailureKind::Unfit);
 }
 
 #[test]

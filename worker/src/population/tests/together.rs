@@ -9,7 +9,7 @@ const RECIPE: Recipe =
     Recipe { epochs: 1, batch_size: 1, learning_rate: 0.1, momentum: 0.9, weight_decay: 5e-4, gradient_clip: 0.5 };
 
 /// A small network of every kind of layer that has a state.
-fn mixture() -> Network {
+pub(super) fn mixture() -> Network {
     use architecture::{Conv2d, Layer};
     let norm = |name: &str| Layer::BatchNorm2d { name: name.into() };
     let layers = vec![
@@ -31,9 +31,9 @@ fn mixture() -> Network {
 
 fn trained(network: &Network, recipe: &Recipe, keys: &[RunKey], data: &[Dataset], kind: Kind) -> Trained {
     let data: Vec<&Dataset> = data.iter().collect();
-    let (device, precision, budget) = (Device::Cpu, Precision::Fp32, u64::MAX);
-    let training = Training { network, device, precision, recipe, keys, data: &data, budget };
-    train_as(&training, kind, || true).unwrap().unwrap()
+    let (device, precision) = (Device::Cpu, Precision::Fp32);
+    let training = Training { network, device, precision, recipe, keys, data: &data };
+    train_as(&training, kind, None, &mut || true).unwrap().unwrap()
 }
 
 /// Eight members, then two of them alone, in float64. Scales differ, so that some gradients are clipped and some not. Weights

@@ -1,0 +1,137 @@
+//! Where artifacts are: a folder, or a bucket whose keys and address come from the usual `AWS_...` variables.
+
+use super::{Store, StoreError};
+use object_store::ClientConfigKey::{ConnectTimeout, Timeout};
+use object_store::RetryConfig;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// What is accepted.
+pub(crate) const ACCEPTED: &str = "nothing (a folder in the data folder), file:///PATH or s3://BUCKET/PREFIX";
+/// The folder in the data folder.
+const FOLDER: &str = "artifacts";
+/// A request to S3 is tried again this often, and for this long; whoever asked may try again after that.
+const RETRIES: usize = 5;
+const RETRY_FOR: Duration = Duration::from_secs(30);
+/// What one attempt may take, where `AWS_TIMEOUT` and `AWS_CONNECT_TIMEOUT` do not say otherwise.
+const ATTEMPT: &str = "60 seconds";
+const CONNECT: &str = "5 seconds";
+
+/// The artifacts' URL as it was configured; empty for the usual place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ArtifactsUrl(String);
+
+impl From<&str> for ArtifactsUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl ArtifactsUrl {
+    /// Whether it names a place.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.parse().map(drop)
+    }
+
+    fn parse(&self) -> Result<Option<Url>, StoreError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let refused = |why: &str| Err(StoreError::Url { why: why.to_owned() });
+        let url = match Url::parse(&self.0) {
+            Ok(url) => url,
+            Err(error) => return refused(&error.to_string()),
+        };
+        match url.scheme() {
+            _ if !url.username().is_empty() || url.password().is_some() => {
+                refused("keys belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            }
+            _ if url.query().is_some() || url.fragment().is_some() => refused("there are no parameters"),
+            "file" if url.to_file_path().is_ok() => Ok(Some(url)),
+            "file" => refused("the folder's path is to be absolute"),
+            "s3" if url.host_str().is_some_and(|bucket| !bucket.is_empty()) => Ok(Some(url)),
+            "s3" => refused("it names no bucket"),
+            _ => refused("its scheme is neither file nor s3"),
+        }
+    }
+
+    /// The store, with these environment variables.
+    pub(super) fn open(
+        &self,
+        data: &Path,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Store, StoreError> {
+        match self.parse()? {
+            None => Store::local(&data.join(FOLDER)),
+            Some(url) => match url.to_file_path() {
+                Ok(folder) if url.scheme() == "file" => Store::local(&folder),
+                _ => s3(&url, variables),
+            },
+        }
+    }
+}
+
+impl Store {
+    /// A store in a local folder, made if need be.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be made.
+    pub fn local(folder: &Path) -> Result<Self, StoreError> {
+        let name = folder.display().to_string();
+        let failed = |source| StoreError::Folder { path: name.clone(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        match LocalFileSystem::new_with_prefix(folder) {
+            Ok(objects) => Ok(Self::new(name, Arc::new(objects.with_fsync(true)), Some(folder.to_owned()))),
+            Err(source) => Err(StoreError::Store { store: name, source }),
+        }
+    }
+}
+
+fn s3(url: &Url, variables: impl Iterator<Item = (String, String)>) -> Result<Store, StoreError> {
+    // TLS has one provider in this program. That it was installed before is fine.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::new().with_retry(retry);
+    for (key, usual) in [(Timeout, ATTEMPT), (ConnectTimeout, CONNECT)] {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), usual);
+    }
+    // What `from_env` does, after what is usual here.
+    for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let failed = |source| StoreError::Store { store: url.to_string(), source };
+    let builder = builder.with_bucket_name(url.host_str().unwrap_or_default());
+    let objects = PrefixStore::new(builder.build().map_err(failed)?, url.path().trim_matches('/'));
+    Ok(Store::new(url.to_string(), Arc::new(objects), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_no_store_is_refused_in_words() {
+        let said = |url: &str| ArtifactsUrl::from(url).check().unwrap_err().to_string();
+        assert!(said("nfs://host/x").contains("neither file nor s3"));
+        assert!(said("s3:///x").contains("no bucket"), "{}", said("s3:///x"));
+        assert!(said("data/artifacts").contains("file:///PATH or s3://BUCKET/PREFIX"));
+        assert!(said("file://host/x").contains("absolute"));
+        let keys = said("s3://id:hunter2@bucket/x");
+        assert!(keys.contains("AWS_SECRET_ACCESS_KEY") && !keys.contains("hunter2"), "{keys}");
+        for accepted in ["", "file:///var/x", "s3://bucket", "s3://bucket/a/prefix"] {
+            ArtifactsUrl::from(accepted).check().unwrap();
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The same of a store in a folder and of one in a bucket.
+
+use super::*;
+use nadgrid_tests::s3::S3;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Where blobs are, and how to change them behind the store's back.
+enum Place {
+    Folder(TempDir),
+    S3(S3),
+}
+
+impl Place {
+    fn folder() -> Self {
+        Self::Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn s3() -> Self {
+        Self::S3(S3::start())
+    }
+
+    async fn open(&self) -> Store {
+        let (url, data, variables) = match self {
+            Self::Folder(folder) => (String::new(), folder.path(), Vec::new()),
+            Self::S3(server) => (server.url("a/prefix"), Path::new("/nowhere"), server.variables()),
+        };
+        Store::open_with(&url.as_str().into(), data, variables.into_iter()).await.unwrap()
+    }
+
+    fn overwrite(&self, digest: Digest, bytes: &[u8]) {
+        match self {
+            Self::Folder(folder) => std::fs::write(file(folder, digest), bytes).unwrap(),
+            Self::S3(server) => server.overwrite(&format!("a/prefix/{}", path(digest)), bytes),
+        }
+    }
+}
+
+fn file(folder: &TempDir, digest: Digest) -> PathBuf {
+    folder.path().join("artifacts").join(path(digest).to_string())
+}
+
+async fn store(store: &Store, bytes: &[u8]) -> Digest {
+    store.put(bytes.to_vec()).await.unwrap().digest()
+}
+
+async fn bytes_come_back_and_damage_does_not(place: Place) {
+    let blobs = place.open().await;
+    let digest = store(&blobs, b"gradient").await;
+    assert_eq!(store(&blobs, b"gradient").await, digest);
+    assert_eq!(blobs.get(digest).await.unwrap(), b"gradient");
+    assert_eq!(place.open().await.get(digest).await.unwrap(), b"gradient");
+    for damage in [b"gradienT".as_slice(), b"gra", b""] {
+        place.overwrite(digest, damage);
+        let error = blobs.get(digest).await.unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }) && error.is_loss());
+        let error = blobs.get(digest).await.unwrap_err();
+        assert!(matches!(error, StoreError::Missing(_)) && error.is_loss());
+        store(&blobs, b"gradient").await;
+        assert_eq!(blobs.get(digest).await.unwrap(), b"gradient");
+    }
+    // Damage that nobody has read yet does not win over a blob that is stored again.
+    place.overwrite(digest, b"gradienT");
+    store(&blobs, b"gradient").await;
+    assert_eq!(blobs.get(digest).await.unwrap(), b"gradient");
+}
+
+async fn orphans_are_collected_and_nothing_else(place: Place) {
+    let blobs = place.open().await;
+    let (needed, orphan) = (store(&blobs, &[1]).await, store(&blobs, &[2]).await);
+    let held = blobs.put(vec![3]).await.unwrap();
+    let removal = blobs.removal();
+    let references = BTreeSet::from([needed]);
+    let day = Duration::from_secs(86_400);
+    assert_eq!(removal.collect(&references, day).await.unwrap(), 0, "all are young");
+    // Stored again by another sweep, reported and let go of, after the references were looked at.
+    drop(blobs.put(vec![4]).await.unwrap());
+    assert_eq!(removal.collect(&references, Duration::ZERO).await.unwrap(), 1);
+    assert!(matches!(blobs.get(orphan).await, Err(StoreError::Missing(_))));
+    for kept in [needed, held.digest(), Digest::of(&[4])] {
+        blobs.get(kept).await.unwrap();
+        assert!(kept == needed || !removal.remove(kept).await.unwrap());
+    }
+    // The next removal spares what is held now and nothing else.
+    drop(removal);
+    let removal = blobs.removal();
+    assert_eq!(removal.collect(&references, Duration::ZERO).await.unwrap(), 1);
+    assert!(blobs.get(held.digest()).await.is_ok() && blobs.get(Digest::of(&[4])).await.is_err());
+    drop(held);
+    drop(removal);
+    assert!(blobs.removal().remove(Digest::of(&[3])).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_folder_gives_back_bytes_and_no_damage() {
+    bytes_come_back_and_damage_does_not(Place::folder()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_gives_back_bytes_and_no_damage() {
+    bytes_come_back_and_damage_does_not(Place::s3()).await;
+}
+
+#[tokio::test]
+async fn a_folder_is_rid_of_orphans_alone() {
+    orphans_are_collected_and_nothing_else(Place::folder()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_is_rid_of_orphans_alone() {
+    orphans_are_collected_and_nothing_else(Place::s3()).await;
+}
+
+/// One removes a blob over and over while another stores it: whoever has stored it and holds it can read it, and once it is
+/// let go of it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_there_whatever_is_removed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Store::local(folder.path()).unwrap();
+    let digest = Digest::of(b"shared");
+    let (attempts, mut removed) = tokio::sync::mpsc::channel(1);
+    let remover = blobs.clone();
+    tokio::spawn(async move { while attempts.send(remover.removal().remove(digest).await.unwrap()).await.is_ok() {} });
+    for _ in 0..100 {
+        let held = blobs.put(b"shared".to_vec()).await.unwrap();
+        removed.recv().await.unwrap();
+        assert_eq!(blobs.get(held.digest()).await.unwrap(), b"shared");
+        let found = blobs.hold([digest]).await;
+        drop(held);
+        removed.recv().await.unwrap();
+        assert_eq!(blobs.get(digest).await.unwrap(), b"shared");
+        drop(found);
+        while !removed.recv().await.unwrap() {}
+    }
+}
+
+/// A coordinator that dies while it writes leaves a file under another name: it is no blob, and it is swept up once it is old.
+#[tokio::test]
+async fn a_half_written_blob_is_not_there_and_foreign_files_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Store::local(folder.path()).unwrap();
+    let digest = Digest::of(b"gradient");
+    let place = folder.path().join(path(digest).to_string());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let unfinished = place.with_file_name(format!("{digest}#1"));
+    let foreign = [place.with_file_name("notes#1"), place.with_file_name("notes"), folder.path().join("letter.txt")];
+    for path in foreign.iter().chain([&unfinished]) {
+        std::fs::write(path, b"grad").unwrap();
+    }
+    assert!(matches!(blobs.get(digest).await, Err(StoreError::Missing(_))));
+    let removal = blobs.removal();
+    assert_eq!(removal.collect(&BTreeSet::new(), Duration::from_secs(60)).await.unwrap(), 0);
+    assert!(unfinished.exists());
+    assert_eq!(removal.collect(&BTreeSet::new(), Duration::ZERO).await.unwrap(), 1);
+    assert!(!unfinished.exists() && foreign.iter().all(|path| path.exists()));
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_work_is_refused_by_its_name() {
+    let server = S3::start();
+    let open = |url: &str| {
+        let (url, variables) = (ArtifactsUrl::from(url), server.variables());
+        async move { Store::open_with(&url, Path::new(""), variables.into_iter()).await.err().unwrap().to_string() }
+    };
+    let said = open("s3://another-bucket/x").await;
+    assert!(said.contains("s3://another-bucket/x failed"), "{said}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let said = open(&format!("file://{}/x", file.path().display())).await;
+    assert!(said.contains("cannot be made"), "{said}");
+}

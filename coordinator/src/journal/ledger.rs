@@ -1,0 +1,210 @@
+//! Which rows are written when, whatever database holds them.
+//!
+//! Batches are numbered without a gap, and a head row says which numbers are there. So an append whose outcome is unknown
+//! (the connection broke, the disk was full) is settled by looking at the head: it is there, or it is not and goes again
+//! under the same number. Nothing is written twice and nothing is lost.
+
+use super::codec::{Encoder, decode};
+use super::{Journal, JournalError, Replayed};
+use nadgrid_core::scheduler::Record;
+use std::future::Future;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Batches that are read at once.
+pub(super) const PAGE: i64 = 16;
+/// Size of the batches of a compacted journal.
+pub(super) const BATCH_BYTES: usize = 1 << 18;
+/// Waits between attempts.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The numbers of the batches that are there: `first..=last`, none when `last` is below `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) first: i64,
+    pub(super) last: i64,
+}
+
+/// An attempt that failed.
+pub(super) struct Failure {
+    pub(super) error: JournalError,
+    /// Whether trying again may help.
+    pub(super) passing: bool,
+}
+
+/// What the rows are kept in.
+pub(super) trait Tables: Send {
+    /// What to call it in messages.
+    fn name(&self) -> &str;
+
+    /// Ready again after a failure, still this coordinator's own; says what is there.
+    fn recover(&mut self) -> impl Future<Output = Result<Span, Failure>> + Send;
+
+    /// Writes one batch and the head, durably. Its number is the one after the last.
+    fn append(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Up to [`PAGE`] batches from this number on, in order.
+    fn read(&mut self, from: i64) -> impl Future<Output = Result<Vec<(i64, Vec<u8>)>, Failure>> + Send;
+
+    /// Begins a compaction. Nothing of it is seen before `replace`.
+    fn begin(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Writes a batch of the compaction.
+    fn insert(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Ends the compaction: what is not in `span` is removed.
+    fn replace(&mut self, span: Span) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// A journal in some tables.
+pub(super) struct Ledger<T> {
+    tables: T,
+    span: Option<Span>,
+    /// What would be there if the last change, of which this is not known, had been made.
+    doubt: Option<Span>,
+    patience: Duration,
+}
+
+impl<T: Tables> Ledger<T> {
+    pub(super) fn new(tables: T, patience: Duration) -> Self {
+        Self { tables, span: None, doubt: None, patience }
+    }
+
+    fn encoding(&self, source: serde_json::Error) -> JournalError {
+        JournalError::Encode { journal: self.tables.name().to_owned(), source }
+    }
+
+    /// What is there. After a failure, and at first, the tables are asked.
+    async fn span(&mut self) -> Result<Span, Failure> {
+        if let (Some(span), None) = (self.span, self.doubt) {
+            return Ok(span);
+        }
+        let found = self.tables.recover().await?;
+        if self.span.is_some_and(|span| found != span && Some(found) != self.doubt) {
+            let error = JournalError::TakenOver { journal: self.tables.name().to_owned() };
+            return Err(Failure { error, passing: false });
+        }
+        (self.span, self.doubt) = (Some(found), None);
+        Ok(found)
+    }
+
+    /// One attempt to append `body`. `tried` is what would be there if an earlier attempt had succeeded unseen.
+    async fn attempt(&mut self, body: &[u8], tried: &mut Option<Span>) -> Result<(), Failure> {
+        let span = self.span().await?;
+        if *tried == Some(span) {
+            return Ok(());
+        }
+        let longer = Span { last: span.last + 1, ..span };
+        (self.doubt, *tried) = (Some(longer), Some(longer));
+        self.tables.append(longer.last, body).await?;
+        (self.span, self.doubt) = (Some(longer), None);
+        Ok(())
+    }
+
+    async fn write_all(
+        &mut self,
+        from: i64,
+        records: &mut (dyn Iterator<Item = Record> + Send),
+    ) -> Result<Replayed, Failure> {
+        let mut written = Replayed::default();
+        let mut encoder = Encoder::default();
+        loop {
+            let record = records.next();
+            let ended = record.is_none();
+            if let Some(record) = record {
+                encoder.push(&record).map_err(|e| Failure { error: self.encoding(e), passing: false })?;
+            }
+            if encoder.records() > 0 && (ended || encoder.bytes() >= BATCH_BYTES) {
+                written.records += encoder.records();
+                self.tables.insert(from + written.batches as i64, &encoder.finish()).await?;
+                written.batches += 1;
+            }
+            if ended {
+                return Ok(written);
+            }
+        }
+    }
+
+    async fn rewrite(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, Failure> {
+        let old = self.span().await?;
+        self.doubt = Some(old);
+        self.tables.begin().await?;
+        let first = old.last + 1;
+        let written = self.write_all(first, records).await?;
+        let new = Span { first, last: old.last + written.batches as i64 };
+        self.doubt = Some(new);
+        self.tables.replace(new).await?;
+        (self.span, self.doubt) = (Some(new), None);
+        Ok(written)
+    }
+}
+
+impl<T: Tables> Journal for Ledger<T> {
+    async fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut encoder = Encoder::default();
+        records.iter().try_for_each(|record| encoder.push(record)).map_err(|source| self.encoding(source))?;
+        let body = encoder.finish();
+        let (started, mut wait, mut tried, mut failures) = (Instant::now(), FIRST_WAIT, None, 0);
+        loop {
+            let failure = match self.attempt(&body, &mut tried).await {
+                Ok(()) if failures == 0 => return Ok(()),
+                Ok(()) => {
+                    let seconds = started.elapsed().as_secs_f64();
+                    info!(journal = self.tables.name(), failures, seconds, "the journal can be written to again");
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            if !failure.passing {
+                return Err(failure.error);
+            }
+            if started.elapsed() + wait > self.patience {
+                let (seconds, last) = (self.patience.as_secs_f64(), Box::new(failure.error));
+                return Err(JournalError::Patience { seconds, last });
+            }
+            failures += 1;
+            warn!(error = %failure.error, "the journal cannot be written to: trying again in {wait:.2?}");
+            tokio::time::sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn replay(&mut self, apply: &mut (dyn FnMut(Record) + Send)) -> Result<Replayed, JournalError> {
+        let span = self.span().await.map_err(|failure| failure.error)?;
+        let (mut replayed, mut next) = (Replayed::default(), span.first);
+        while next <= span.last {
+            let page = self.tables.read(next).await.map_err(|failure| failure.error)?;
+            let missing = |number| JournalError::Missing { journal: self.tables.name().to_owned(), number };
+            if page.is_empty() {
+                return Err(missing(next));
+            }
+            for (number, body) in page {
+                if number != next {
+                    return Err(missing(next));
+                }
+                let damaged = |damage| JournalError::Damaged { journal: self.tables.name().to_owned(), number, damage };
+                let records = decode(&body).map_err(damaged)?;
+                replayed.records += records.len() as u64;
+                replayed.batches += 1;
+                records.into_iter().for_each(&mut *apply);
+                next += 1;
+            }
+        }
+        Ok(replayed)
+    }
+
+    async fn compact(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, JournalError> {
+        self.rewrite(records).await.map_err(|failure| failure.error)
+    }
+}
+
+#[cfg(test)]
+impl<T> Ledger<T> {
+    pub(super) fn tables(&mut self) -> &mut T {
+        &mut self.tables
+    }
+}

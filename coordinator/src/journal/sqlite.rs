@@ -1,0 +1,203 @@
+//! The journal in one SQLite file, on one connection that holds the file's lock.
+
+use super::codec::Encoder;
+use super::ledger::{BATCH_BYTES, Failure, PAGE, Span, Tables};
+use super::{JournalError, VERSION};
+use nadgrid_core::scheduler::Record;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Row};
+use std::path::Path;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long a lock is waited for: a coordinator that was killed a moment ago may still hold it.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// Records of a version 1 journal that are read at once.
+const MIGRATED_AT_ONCE: i64 = 1000;
+/// SQLite's primary result codes of a full disk and of a disk that fails.
+const PASSING: [i32; 2] = [13, 10];
+
+const TABLES: &str = "CREATE TABLE journal (version INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+    CREATE TABLE batches (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    INSERT INTO journal (version, first, last) VALUES (2, 1, 0);";
+
+pub(super) struct Sqlite {
+    name: String,
+    pub(super) connection: SqliteConnection,
+}
+
+impl Sqlite {
+    /// Opens or creates the file, and migrates it if need be.
+    pub(super) async fn open(path: &Path) -> Result<Self, JournalError> {
+        let name = path.display().to_string();
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .locking_mode(SqliteLockingMode::Exclusive)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(LOCK_WAIT)
+            .disable_statement_logging();
+        let connection = options.connect().await;
+        let connection = connection.map_err(|source| JournalError::Database { journal: name.clone(), source })?;
+        let mut tables = Self { name, connection };
+        match tables.version().await? {
+            None => tables.create().await?,
+            Some(1) => tables.migrate().await?,
+            Some(VERSION) => {}
+            Some(found) => return Err(JournalError::Version { journal: tables.name, found }),
+        }
+        Ok(tables)
+    }
+
+    fn failed(&self, source: sqlx::Error) -> JournalError {
+        JournalError::Database { journal: self.name.clone(), source }
+    }
+
+    fn failure(&self, source: sqlx::Error) -> Failure {
+        let code = source.as_database_error().and_then(|error| error.code());
+        let code = code.and_then(|code| code.parse::<i32>().ok());
+        let passing = code.is_some_and(|code| PASSING.contains(&(code & 0xff)));
+        Failure { error: self.failed(source), passing }
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(&mut self.connection).await.map(drop)
+    }
+
+    /// `None` for a new file.
+    async fn version(&mut self) -> Result<Option<i64>, JournalError> {
+        // Taking the write lock now refuses a second coordinator here, rather than at its first append.
+        let found = async {
+            self.execute("BEGIN IMMEDIATE").await?;
+            let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'journal'";
+            let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut self.connection).await?;
+            let version = match tables {
+                0 => None,
+                _ => sqlx::query_scalar("SELECT version FROM journal").fetch_optional(&mut self.connection).await?,
+            };
+            self.execute("COMMIT").await?;
+            Ok(version)
+        };
+        found.await.map_err(|source| self.failed(source))
+    }
+
+    async fn create(&mut self) -> Result<(), JournalError> {
+        // Version 1 made its table and the row in it one after the other: a crash between them left a table without a row.
+        let made = async {
+            self.execute("BEGIN IMMEDIATE; DROP TABLE IF EXISTS journal").await?;
+            self.execute(TABLES).await?;
+            self.execute("COMMIT").await
+        };
+        made.await.map_err(|source| self.failed(source))
+    }
+
+    /// From version 1, which had a row for each record, in one transaction: a crash leaves the old journal.
+    async fn migrate(&mut self) -> Result<(), JournalError> {
+        info!(journal = self.name, "the journal has version 1 and is migrated to version {VERSION}");
+        let begun = async {
+            self.execute("BEGIN IMMEDIATE; DROP TABLE journal").await?;
+            self.execute(TABLES).await
+        };
+        begun.await.map_err(|source| self.failed(source))?;
+        let last = self.convert().await?;
+        let ended = async {
+            sqlx::query("UPDATE journal SET last = ?").bind(last).execute(&mut self.connection).await?;
+            self.execute("DROP TABLE records; COMMIT").await
+        };
+        ended.await.map_err(|source| self.failed(source))?;
+        self.shrink().await;
+        Ok(())
+    }
+
+    /// Writes the rows of version 1 as batches; returns the number of the last.
+    async fn convert(&mut self) -> Result<i64, JournalError> {
+        let (mut after, mut last, mut encoder) = (i64::MIN, 0, Encoder::default());
+        loop {
+            let rows = "SELECT number, body FROM records WHERE number > ? ORDER BY number LIMIT ?";
+            let rows = sqlx::query(rows).bind(after).bind(MIGRATED_AT_ONCE).fetch_all(&mut self.connection).await;
+            let rows = rows.map_err(|source| self.failed(source))?;
+            for row in &rows {
+                let number: i64 = row.get(0);
+                let body: String = row.try_get(1).map_err(|source| self.failed(source))?;
+                let unreadable = |source| JournalError::Record { journal: self.name.clone(), number, source };
+                let record: Record = serde_json::from_str(&body).map_err(unreadable)?;
+                encoder.push(&record).map_err(unreadable)?;
+                after = number;
+            }
+            if encoder.records() > 0 && (rows.is_empty() || encoder.bytes() >= BATCH_BYTES) {
+                last += 1;
+                self.put(last, &encoder.finish()).await.map_err(|source| self.failed(source))?;
+            }
+            if rows.is_empty() {
+                return Ok(last);
+            }
+        }
+    }
+
+    async fn put(&mut self, number: i64, body: &[u8]) -> Result<(), sqlx::Error> {
+        let insert = sqlx::query("INSERT INTO batches (number, body) VALUES (?, ?)").bind(number).bind(body);
+        insert.execute(&mut self.connection).await.map(drop)
+    }
+
+    /// Gives the space of removed rows back. What is left is small, so writing all of it anew costs little; and that it
+    /// could not be done (it takes space at first) costs nothing but space.
+    async fn shrink(&mut self) {
+        if let Err(error) = self.execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").await {
+            warn!(journal = self.name, %error, "the journal's file was not made smaller");
+        }
+    }
+}
+
+impl Tables for Sqlite {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn recover(&mut self) -> Result<Span, Failure> {
+        // There may be no transaction any more: SQLite ends some itself.
+        drop(self.execute("ROLLBACK").await);
+        let head = sqlx::query("SELECT first, last FROM journal").fetch_one(&mut self.connection).await;
+        let head = head.map_err(|source| self.failure(source))?;
+        Ok(Span { first: head.get(0), last: head.get(1) })
+    }
+
+    async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+        let written = async {
+            self.execute("BEGIN IMMEDIATE").await?;
+            self.put(number, body).await?;
+            sqlx::query("UPDATE journal SET last = ?").bind(number).execute(&mut self.connection).await?;
+            self.execute("COMMIT").await
+        };
+        written.await.map_err(|source| self.failure(source))
+    }
+
+    async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
+        let rows = "SELECT number, body FROM batches WHERE number >= ? ORDER BY number LIMIT ?";
+        let rows = sqlx::query(rows).bind(from).bind(PAGE).fetch_all(&mut self.connection).await;
+        let rows = rows.map_err(|source| self.failure(source))?;
+        let read: Result<_, _> = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+        read.map_err(|source| self.failure(source))
+    }
+
+    async fn begin(&mut self) -> Result<(), Failure> {
+        self.execute("BEGIN IMMEDIATE").await.map_err(|source| self.failure(source))
+    }
+
+    async fn insert(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+        self.put(number, body).await.map_err(|source| self.failure(source))
+    }
+
+    async fn replace(&mut self, span: Span) -> Result<(), Failure> {
+        let replaced = async {
+            let old = sqlx::query("DELETE FROM batches WHERE number < ?").bind(span.first);
+            old.execute(&mut self.connection).await?;
+            let head = sqlx::query("UPDATE journal SET first = ?, last = ?").bind(span.first).bind(span.last);
+            head.execute(&mut self.connection).await?;
+            self.execute("COMMIT").await
+        };
+        replaced.await.map_err(|source| self.failure(source))?;
+        self.shrink().await;
+        Ok(())
+    }
+}

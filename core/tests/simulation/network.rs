@@ -1,0 +1,245 @@
+//! What lies between the actors: connections, on which messages come in order or not at all, and requests, which may be lost,
+//! late, or come twice.
+
+use crate::faults::Fault;
+use crate::truth::Coordinates;
+use crate::world::{Happening, World};
+use nadgrid_core::ids::{Digest, SweepId, WorkerId};
+use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::scheduler::{Answer, Checkpoint, Claim, FailureKind, Partial, ShardRef, WorkerProfile};
+use std::collections::BTreeMap;
+
+/// What a worker says in its session.
+#[derive(Debug)]
+pub(crate) enum Up {
+    Hello { worker: WorkerId, profile: Box<WorkerProfile>, held: Vec<ShardRef> },
+    Heartbeat,
+    Progress(ShardRef, u64),
+    Computed(ShardRef),
+    Failed(ShardRef, FailureKind, String),
+    Result(Box<Report>),
+    Draining,
+    Goodbye,
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub(crate) enum Down {
+    Welcome,
+    Assign(Box<Assignment>),
+    Revoke(ShardRef),
+    /// A result is answered, whatever the verdict.
+    Answered(ShardRef),
+}
+
+/// A shard to compute.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) shard: ShardRef,
+    pub(crate) total: u64,
+    pub(crate) block_size: u64,
+    pub(crate) coordinates: Coordinates,
+    pub(crate) checkpoint: Option<Digest>,
+}
+
+/// A computed shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) worker: WorkerId,
+    pub(crate) shard: ShardRef,
+    pub(crate) class: NumericsClass,
+    pub(crate) partial: Partial,
+    /// What is to be stored.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) seconds: f64,
+}
+
+/// A request outside of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    Upload(Box<Report>),
+    Checkpoint {
+        worker: WorkerId,
+        shard: ShardRef,
+        checkpoint: Checkpoint,
+        bytes: Vec<u8>,
+    },
+    /// Submit this plan.
+    Submit(usize),
+    Pause(SweepId, bool),
+    Cancel(SweepId),
+    Look(SweepId),
+    Verify(Vec<Claim>),
+    /// Whoever waits for a verification, waits no more.
+    GiveUpVerifying,
+}
+
+/// Its answer, or a part of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Answer(Answer),
+    /// Whether the sweep is known, whether it has ended, whether it is paused.
+    Seen {
+        known: bool,
+        ended: bool,
+        paused: bool,
+    },
+    /// A shard was computed again; whether it gave the same.
+    Checked(bool),
+}
+
+/// Who waits for an answer, and to which of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller {
+    Worker { index: usize, run: u64, key: u64, call: u64 },
+    User { index: usize, call: u64 },
+}
+
+impl Caller {
+    /// Whether it is the same user with the same call.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::User { index: a, call: b }, Self::User { index: c, call: d }) if (a, b) == (c, d))
+    }
+}
+
+/// A session's connection.
+#[derive(Debug)]
+struct Connection {
+    index: usize,
+    run: u64,
+    /// When the last message will arrive, up and down: the next does not come before.
+    last: [u64; 2],
+    broken: bool,
+}
+
+/// All connections, and who is cut off until when.
+#[derive(Default)]
+pub(crate) struct Network {
+    connections: BTreeMap<u64, Connection>,
+    opened: u64,
+    cut_off: BTreeMap<usize, u64>,
+}
+
+impl Network {
+    /// The worker of a connection that is whole, and the run of its program.
+    pub(crate) fn below(&self, connection: u64) -> Option<(usize, u64)> {
+        self.connections.get(&connection).map(|connection| (connection.index, connection.run))
+    }
+
+    fn is_whole(&self, connection: u64) -> bool {
+        self.connections.get(&connection).is_some_and(|connection| !connection.broken)
+    }
+}
+
+impl World {
+    /// Opens a connection for a worker, if the coordinator can be reached.
+    pub(crate) fn connect(&mut self, index: usize, run: u64) -> Option<u64> {
+        if !self.coordinator.is_up() || self.is_cut_off(index) {
+            return None;
+        }
+        self.network.opened += 1;
+        let connection = Connection { index, run, last: [self.time; 2], broken: false };
+        self.network.connections.insert(self.network.opened, connection);
+        Some(self.network.opened)
+    }
+
+    fn is_cut_off(&self, index: usize) -> bool {
+        !self.calm && self.network.cut_off.get(&index).is_some_and(|until| *until > self.time)
+    }
+
+    /// Cuts a worker off for a while.
+    pub(crate) fn cut_off(&mut self, index: usize) {
+        let until = self.time + self.random.between(100, 40_000);
+        self.network.cut_off.insert(index, until);
+        let own = |(number, connection): (&u64, &Connection)| (connection.index == index).then_some(*number);
+        let connections: Vec<u64> = self.network.connections.iter().filter_map(own).collect();
+        connections.into_iter().for_each(|connection| self.break_connection(connection));
+    }
+
+    /// A connection breaks: what is under way is lost, and either end learns of it in its own time.
+    pub(crate) fn break_connection(&mut self, connection: u64) {
+        if let Some(held) = self.network.connections.get_mut(&connection).filter(|held| !held.broken) {
+            held.broken = true;
+            let (above, below) = (self.random.between(0, 20_000), self.random.between(0, 5_000));
+            self.schedule(above, Happening::BrokenAbove(connection));
+            self.schedule(below, Happening::BrokenBelow(connection));
+            self.trace(|_| format!("connection {connection} breaks"));
+        }
+    }
+
+    /// All connections break: the coordinator is gone.
+    pub(crate) fn break_all_connections(&mut self) {
+        let connections: Vec<u64> = self.network.connections.keys().copied().collect();
+        connections.into_iter().for_each(|connection| self.break_connection(connection));
+    }
+
+    /// When a message will arrive: not before those that were sent before it. `None` when it will not.
+    fn send(&mut self, connection: u64, direction: usize) -> Option<u64> {
+        if !self.network.is_whole(connection) {
+            return None;
+        }
+        if self.strikes(self.scenario.rates.broken, Fault::ConnectionBroken) {
+            self.break_connection(connection);
+            return None;
+        }
+        let at = self.time + self.random.between(0, 20);
+        let connection = self.network.connections.get_mut(&connection)?;
+        let last = &mut connection.last[direction];
+        *last = at.max(*last);
+        Some(*last - self.time)
+    }
+
+    /// A worker says something.
+    pub(crate) fn send_up(&mut self, connection: u64, message: Up) {
+        if let Some(after) = self.send(connection, 0) {
+            self.schedule(after, Happening::Up(connection, message));
+        }
+    }
+
+    /// The coordinator says something to a worker.
+    pub(crate) fn send_down(&mut self, connection: u64, message: Down) {
+        if let Some(after) = self.send(connection, 1) {
+            self.schedule(after, Happening::Down(connection, message));
+        }
+    }
+
+    /// A message arrives at the coordinator.
+    pub(crate) fn arrive(&mut self, connection: u64, message: Up) -> Result<(), String> {
+        if self.network.is_whole(connection) {
+            self.message_arrives(connection, message);
+        }
+        Ok(())
+    }
+
+    /// A message arrives at a worker.
+    pub(crate) fn hear(&mut self, connection: u64, message: Down) {
+        if let Some((index, run)) = self.network.below(connection).filter(|_| self.network.is_whole(connection)) {
+            self.worker_message(index, run, connection, message);
+        }
+    }
+
+    /// Sends a request, which may get lost, be late, or come twice.
+    pub(crate) fn request(&mut self, caller: Caller, request: Request) {
+        let rates = self.scenario.rates.clone();
+        let sent_in = self.coordinator.start;
+        let cut_off = matches!(caller, Caller::Worker { index, .. } if self.is_cut_off(index));
+        if cut_off || self.strikes(rates.lost, Fault::RequestLost) {
+            return;
+        }
+        if self.strikes(rates.duplicated, Fault::RequestDuplicated) {
+            let after = self.random.between(0, 30_000);
+            self.schedule(after, Happening::Request { caller, request: request.clone(), sent_in });
+        }
+        let late = self.strikes(rates.delayed, Fault::RequestDelayed);
+        let after = if late { self.random.between(1_000, 30_000) } else { self.random.between(0, 30) };
+        self.schedule(after, Happening::Request { caller, request, sent_in });
+    }
+
+    /// Sends an answer back.
+    pub(crate) fn reply(&mut self, caller: Caller, reply: Reply) {
+        if !self.strikes(self.scenario.rates.lost, Fault::ReplyLost) {
+            let after = self.random.between(0, 30);
+            self.schedule(after, Happening::Reply(caller, reply));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The store of blobs by their digests, and the reduction that reads them.
+
+use crate::scenario::Mutation;
+use crate::truth;
+use nadgrid_core::grid::Node;
+use nadgrid_core::ids::Digest;
+use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobResult, PartialBytes};
+use nadgrid_core::spec::{Experiment, JobShape, nads_file};
+use nadgrid_core::tree::{Fold, root};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is stored.
+#[derive(Default)]
+pub(crate) struct Store {
+    blobs: BTreeMap<Digest, Vec<u8>>,
+    /// What faults have taken or changed.
+    pub(crate) harmed: BTreeSet<Digest>,
+}
+
+impl Store {
+    /// Stores bytes under their digest. What was harmed is whole again.
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> Digest {
+        let digest = Digest::of(&bytes);
+        self.harmed.remove(&digest);
+        self.blobs.insert(digest, bytes);
+        digest
+    }
+
+    /// The bytes of a digest, if they are there and are those.
+    pub(crate) fn get(&self, digest: Digest) -> Option<&[u8]> {
+        self.blobs.get(&digest).map(Vec::as_slice).filter(|bytes| Digest::of(bytes) == digest)
+    }
+
+    /// Removes blobs but those that are needed.
+    pub(crate) fn remove(&mut self, blobs: Vec<Digest>, needed: impl Iterator<Item = Digest>) {
+        let mut unneeded: BTreeSet<Digest> = blobs.into_iter().collect();
+        for digest in needed {
+            unneeded.remove(&digest);
+        }
+        self.blobs.retain(|digest, _| !unneeded.contains(digest));
+    }
+
+    /// Removes whatever nobody needs, as after a start.
+    pub(crate) fn collect_orphans(&mut self, needed: &BTreeSet<Digest>) {
+        self.blobs.retain(|digest, _| needed.contains(digest));
+    }
+
+    /// A blob that is needed and neither there nor harmed by a fault.
+    pub(crate) fn missing(&self, needed: impl IntoIterator<Item = Digest>) -> Option<Digest> {
+        needed.into_iter().find(|digest| self.get(*digest).is_none() && !self.harmed.contains(digest))
+    }
+
+    /// Takes a blob away, or changes a bit of it.
+    pub(crate) fn harm(&mut self, digest: Digest, lose: bool) {
+        self.harmed.insert(digest);
+        match self.blobs.get_mut(&digest).and_then(|bytes| bytes.first_mut()) {
+            Some(byte) if !lose => *byte ^= 1,
+            _ => drop(self.blobs.remove(&digest)),
+        }
+    }
+
+    fn bytes<'a>(&'a self, contribution: &'a Contribution, mutation: Mutation) -> Option<&'a [u8]> {
+        match &contribution.partial.bytes {
+            PartialBytes::Inline(bytes) => Some(bytes),
+            PartialBytes::Stored(digest) if mutation == Mutation::ReducerTrustsTheStore => {
+                self.blobs.get(digest).map(Vec::as_slice)
+            }
+            PartialBytes::Stored(digest) => self.get(*digest),
+        }
+    }
+
+    /// Merges a job's partials; or says which of them cannot be used.
+    pub(crate) fn reduce(
+        &mut self,
+        shape: &JobShape,
+        partials: &[Contribution],
+        mutation: Mutation,
+    ) -> Result<JobResult, Node> {
+        let total = shape.grid.blocks();
+        let swaps = mutation == Mutation::ReducerSwaps;
+        let merge = |a, b| if swaps { truth::merge(b, a) } else { truth::merge(a, b) };
+        let mut fold = Fold::over_all(total, merge);
+        for contribution in partials {
+            let value = self.bytes(contribution, mutation).and_then(truth::value_of).ok_or(contribution.node)?;
+            fold.push(contribution.node, value).expect("partials come left to right, each block once");
+        }
+        let digest = fold.finish(root(total)).expect("partials of all blocks");
+        let mut artifacts = Vec::new();
+        if shape.experiment == Experiment::Nads {
+            let bytes = truth::artifact_bytes(digest);
+            let (name, size) = (nads_file(&shape.architecture), bytes.len() as u64);
+            artifacts.push(ArtifactRef { name, size, digest: self.put(bytes) });
+        }
+        Ok(JobResult { digest, artifacts, manifest: None })
+    }
+}

@@ -1,0 +1,564 @@
+//! Workers: they compute block by block, keep what they have while the coordinator is away, and bring it when it is back.
+//!
+//! A machine runs one worker after the other, each with an id of its own; timers of an earlier run are nothing to a later one.
+
+use crate::faults::{Fault, Sight};
+use crate::network::{Assignment, Caller, Down, Reply, Report, Request, Up};
+use crate::scenario::{Machine, Mutation};
+use crate::truth;
+use crate::world::{Happening, World};
+use nadgrid_core::ids::{Digest, WorkerId};
+use nadgrid_core::numerics::Precision;
+use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, Partial, PartialBytes, ShardRef, WorkerProfile};
+use nadgrid_core::spec::InputRef;
+
+/// How often a worker says that it is alive, and how far it is.
+const HEARTBEAT: u64 = 3_000;
+/// How long a hello may take to be answered, and an upload.
+const HANDSHAKE: u64 = 15_000;
+const UPLOAD: u64 = 6_000;
+
+/// Something is due at a worker.
+pub(crate) enum Timer {
+    /// The program starts.
+    Start,
+    /// It tries to connect.
+    Connect,
+    /// The hello of this connection should be answered.
+    Handshake(u64),
+    Heartbeat,
+    /// A block of this shard is computed.
+    Block(u64),
+    /// The result of this shard is to be brought home.
+    Upload(u64),
+    /// What is not computed by now is given back.
+    Close,
+    /// It leaves, whatever is left.
+    Leave,
+    /// A message that came while it was stopped.
+    Late(u64, Box<Down>),
+    /// An answer that came while it was stopped.
+    LateReply((u64, u64), Box<Reply>),
+}
+
+/// Where a held shard is.
+#[derive(Debug)]
+enum Stage {
+    Queued,
+    Running,
+    Computed(Box<Report>),
+    Failed(FailureKind, &'static str),
+}
+
+/// A shard that a worker has.
+#[derive(Debug)]
+struct Held {
+    key: u64,
+    assignment: Assignment,
+    stage: Stage,
+    values: Vec<Digest>,
+    began: u64,
+    told_blocks: u64,
+    told_computed: bool,
+    /// It was given again, for example to be compared, while the answer to its result was still under way.
+    again: bool,
+    /// The last upload or checkpoint of it.
+    call: u64,
+}
+
+/// A machine and the worker that runs on it.
+pub(crate) struct Worker {
+    pub(crate) machine: Machine,
+    pub(crate) id: WorkerId,
+    run: u64,
+    up: bool,
+    /// Until when it is stopped.
+    stopped_until: u64,
+    connection: Option<u64>,
+    welcome: bool,
+    held: Vec<Held>,
+    keys: u64,
+    draining: bool,
+    /// It takes nothing any more.
+    closed: bool,
+}
+
+impl Worker {
+    fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            id: WorkerId::default(),
+            run: 0,
+            up: false,
+            stopped_until: 0,
+            connection: None,
+            welcome: false,
+            held: Vec::new(),
+            keys: 0,
+            draining: false,
+            closed: false,
+        }
+    }
+
+    /// Whether its program runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up
+    }
+
+    fn session(&self) -> Option<u64> {
+        self.connection.filter(|_| self.welcome)
+    }
+
+    fn find(&mut self, key: u64) -> Option<&mut Held> {
+        self.held.iter_mut().find(|held| held.key == key)
+    }
+
+    fn drop_shard(&mut self, shard: &ShardRef) {
+        self.held.retain(|held| held.assignment.shard != *shard);
+    }
+
+    fn profile(&self) -> WorkerProfile {
+        WorkerProfile {
+            name: self.id.to_string(),
+            class: self.machine.class.clone(),
+            precisions: vec![Precision::Fp32],
+            lanes: self.machine.lanes,
+            version: "0".to_owned(),
+        }
+    }
+}
+
+impl World {
+    /// A machine more; its worker starts soon.
+    pub(crate) fn add_machine(&mut self, machine: Machine) {
+        if machine.slow {
+            self.counts.fault(Fault::WorkerSlow);
+        }
+        self.workers.push(Worker::new(machine));
+        let after = self.random.between(0, 5_000);
+        self.worker_later(self.workers.len() - 1, after, Timer::Start);
+    }
+
+    fn worker_later(&mut self, index: usize, after: u64, timer: Timer) {
+        let run = self.workers[index].run;
+        self.schedule(after, Happening::Worker(index, run, timer));
+    }
+
+    /// Something is due at a worker. One that is stopped does it when it goes on.
+    pub(crate) fn worker_timer(&mut self, index: usize, run: u64, timer: Timer) {
+        let worker = &self.workers[index];
+        if worker.run != run {
+            return;
+        }
+        if worker.stopped_until > self.time {
+            let after = worker.stopped_until - self.time;
+            return self.schedule(after, Happening::Worker(index, run, timer));
+        }
+        match timer {
+            Timer::Start => self.start_worker(index),
+            Timer::Connect => self.connect_worker(index),
+            Timer::Handshake(connection) => self.give_up_handshake(index, connection),
+            Timer::Heartbeat => self.heartbeat(index),
+            Timer::Block(key) => self.compute_block(index, key),
+            Timer::Upload(key) => self.upload(index, key),
+            Timer::Close => self.close_worker(index),
+            Timer::Leave => self.say_goodbye(index),
+            Timer::Late(connection, message) => self.take_message(index, connection, *message),
+            Timer::LateReply(call, reply) => self.take_reply(index, call, *reply),
+        }
+    }
+
+    fn start_worker(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        (worker.up, worker.draining, worker.closed) = (true, false, false);
+        worker.id = WorkerId::new(format!("w{index}.{}", worker.run));
+        if worker.machine.lies > 0.0 {
+            self.oracle.liars.insert(worker.id.clone());
+        }
+        self.worker_later(index, 0, Timer::Connect);
+        self.worker_later(index, HEARTBEAT, Timer::Heartbeat);
+    }
+
+    /// The worker's program ends, with all that it has; another starts later.
+    fn stop_worker(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        worker.run += 1;
+        (worker.up, worker.welcome, worker.stopped_until) = (false, false, 0);
+        worker.held.clear();
+        if let Some(connection) = worker.connection.take() {
+            self.break_connection(connection);
+        }
+        let after = self.random.between(500, 20_000);
+        self.worker_later(index, after, Timer::Start);
+    }
+
+    /// Something goes wrong with a worker.
+    pub(crate) fn harm_worker(&mut self, index: usize, fault: Fault) -> bool {
+        if !self.workers[index].up {
+            return false;
+        }
+        self.trace(|world| format!("{}: {fault:?}", world.workers[index].id));
+        match fault {
+            Fault::WorkerCrash => self.stop_worker(index),
+            Fault::WorkerStop => self.workers[index].stopped_until = self.time + self.random.between(100, 40_000),
+            Fault::Partition => self.cut_off(index),
+            Fault::WorkerDrain if !self.workers[index].draining => {
+                self.workers[index].draining = true;
+                self.tell_draining(index);
+                let after = self.random.between(0, 20_000);
+                self.worker_later(index, after, Timer::Close);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn tell_draining(&mut self, index: usize) {
+        if let Some(connection) = self.workers[index].session() {
+            self.send_up(connection, Up::Draining);
+        }
+    }
+
+    fn close_worker(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        worker.closed = true;
+        worker.held.retain(|held| matches!(held.stage, Stage::Computed(_)));
+        let after = if worker.held.is_empty() { 0 } else { 5_000 };
+        self.worker_later(index, after, Timer::Leave);
+    }
+
+    fn say_goodbye(&mut self, index: usize) {
+        if let Some(connection) = self.workers[index].session() {
+            self.send_up(connection, Up::Goodbye);
+            // The coordinator ends the connection when it has read it.
+            self.workers[index].connection = None;
+        }
+        self.stop_worker(index);
+    }
+
+    fn connect_worker(&mut self, index: usize) {
+        let run = self.workers[index].run;
+        if self.workers[index].connection.is_some() {
+            return;
+        }
+        let Some(connection) = self.connect(index, run) else {
+            let after = self.random.between(100, 5_000);
+            return self.worker_later(index, after, Timer::Connect);
+        };
+        let worker = &mut self.workers[index];
+        (worker.connection, worker.welcome) = (Some(connection), false);
+        worker.held.iter_mut().for_each(|held| (held.told_blocks, held.told_computed) = (0, false));
+        let held = worker.held.iter().map(|held| held.assignment.shard.clone()).collect();
+        let hello = Up::Hello { worker: worker.id.clone(), profile: Box::new(worker.profile()), held };
+        self.send_up(connection, hello);
+        self.worker_later(index, HANDSHAKE, Timer::Handshake(connection));
+    }
+
+    fn give_up_handshake(&mut self, index: usize, connection: u64) {
+        let worker = &self.workers[index];
+        if worker.connection == Some(connection) && !worker.welcome {
+            self.break_connection(connection);
+        }
+    }
+
+    /// A worker learns that its connection is broken.
+    pub(crate) fn broken_below(&mut self, connection: u64) {
+        let Some((index, run)) = self.network.below(connection) else { return };
+        let worker = &mut self.workers[index];
+        if worker.run == run && worker.connection == Some(connection) {
+            (worker.connection, worker.welcome) = (None, false);
+            let after = self.random.between(50, 3_000);
+            self.worker_later(index, after, Timer::Connect);
+        }
+    }
+
+    fn heartbeat(&mut self, index: usize) {
+        self.worker_later(index, HEARTBEAT, Timer::Heartbeat);
+        if let Some(connection) = self.workers[index].session() {
+            self.send_up(connection, Up::Heartbeat);
+            self.tell_news(index, true);
+        }
+    }
+
+    /// Says what has changed since the last time in this session.
+    fn tell_news(&mut self, index: usize, progress: bool) {
+        let worker = &mut self.workers[index];
+        let Some(connection) = worker.session() else { return };
+        let news: Vec<Up> = worker.held.iter_mut().filter_map(|held| held.news(progress)).collect();
+        worker.held.retain(|held| !matches!(held.stage, Stage::Failed(..)));
+        news.into_iter().for_each(|message| self.send_up(connection, message));
+    }
+
+    /// A message for a worker; one that is stopped reads it when it goes on.
+    pub(crate) fn worker_message(&mut self, index: usize, run: u64, connection: u64, message: Down) {
+        self.worker_timer(index, run, Timer::Late(connection, Box::new(message)));
+    }
+
+    fn take_message(&mut self, index: usize, connection: u64, message: Down) {
+        if self.workers[index].connection != Some(connection) {
+            return;
+        }
+        match message {
+            Down::Welcome => self.welcome(index),
+            Down::Assign(assignment) => self.assigned(index, *assignment),
+            Down::Revoke(shard) => {
+                self.workers[index].drop_shard(&shard);
+                self.begin(index);
+            }
+            Down::Answered(shard) => {
+                let mut held = self.workers[index].held.iter();
+                let key = held.find(|held| held.assignment.shard == shard).map(|held| held.key);
+                key.into_iter().for_each(|key| self.answered(index, key));
+            }
+        }
+    }
+
+    fn welcome(&mut self, index: usize) {
+        self.workers[index].welcome = true;
+        if self.workers[index].draining {
+            self.tell_draining(index);
+        }
+        self.tell_news(index, false);
+        // Results that go over the session were perhaps lost with the last one.
+        let keys: Vec<u64> = self.workers[index].held.iter().map(|held| held.key).collect();
+        keys.into_iter().for_each(|key| self.bring_inline(index, key));
+    }
+
+    fn assigned(&mut self, index: usize, assignment: Assignment) {
+        let worker = &mut self.workers[index];
+        if let Some(held) = worker.held.iter_mut().find(|held| held.assignment.shard == assignment.shard) {
+            (held.told_blocks, held.told_computed) = (0, false);
+            held.again = matches!(held.stage, Stage::Computed(_));
+            return self.tell_news(index, false);
+        }
+        if worker.closed {
+            return;
+        }
+        worker.keys += 1;
+        let (key, values) = (worker.keys, self.resume(&assignment));
+        let began = self.time;
+        self.workers[index].held.push(Held {
+            key,
+            assignment,
+            stage: Stage::Queued,
+            values,
+            began,
+            told_blocks: 0,
+            told_computed: false,
+            again: false,
+            call: 0,
+        });
+        self.begin(index);
+    }
+
+    /// The values that a checkpoint holds, if there is one that can be read.
+    fn resume(&mut self, assignment: &Assignment) -> Vec<Digest> {
+        let stored = assignment.checkpoint.and_then(|digest| self.store.get(digest));
+        let Some(bytes) = stored else { return Vec::new() };
+        let mut values: Vec<Digest> = bytes.as_chunks().0.iter().map(|value| Digest(*value)).collect();
+        if self.scenario.mutation == Mutation::ResumesPastTheCheckpoint {
+            values.extend(values.last().copied());
+        }
+        self.counts.sight(Sight::Resumed);
+        // At least the last block is still to be computed.
+        let blocks = assignment.shard.node.blocks(assignment.total);
+        values.truncate((blocks.end - blocks.start - 1) as usize);
+        values
+    }
+
+    /// Free lanes begin with what waits.
+    fn begin(&mut self, index: usize) {
+        loop {
+            let worker = &mut self.workers[index];
+            let running = worker.held.iter().filter(|held| matches!(held.stage, Stage::Running)).count();
+            let waiting = worker.held.iter_mut().find(|held| matches!(held.stage, Stage::Queued));
+            let Some(held) = waiting.filter(|_| running < worker.machine.lanes as usize) else { return };
+            held.stage = Stage::Running;
+            held.began = self.time;
+            let key = held.key;
+            let after = self.block_time(index);
+            self.worker_later(index, after, Timer::Block(key));
+        }
+    }
+
+    fn block_time(&mut self, index: usize) -> u64 {
+        let machine = &self.workers[index].machine;
+        let slow = if machine.slow && !self.calm { 20 } else { 1 };
+        let time = machine.block_ms * slow;
+        self.random.between(time / 2, time * 3 / 2)
+    }
+
+    fn compute_block(&mut self, index: usize, key: u64) {
+        let Some(held) = self.workers[index].find(key).filter(|held| matches!(held.stage, Stage::Running)) else {
+            return self.begin(index);
+        };
+        let blocks = held.assignment.shard.node.blocks(held.assignment.total);
+        let block = blocks.start + held.values.len() as u64;
+        let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.coordinates.clone());
+        self.oracle.computed += 1;
+        if let Some((kind, message)) = self.fails(&shard, &coordinates.spec, block) {
+            return self.fail(index, key, kind, message);
+        }
+        if self.kills(&shard, &coordinates.spec, block) {
+            self.counts.fault(Fault::KillerBlock);
+            return self.stop_worker(index);
+        }
+        let Some(held) = self.workers[index].find(key) else { return };
+        held.values.push(coordinates.block(block));
+        if block + 1 == blocks.end {
+            self.computed(index, key);
+        } else {
+            self.perhaps_checkpoint(index, key);
+            let after = self.block_time(index);
+            self.worker_later(index, after, Timer::Block(key));
+        }
+    }
+
+    fn fails(&mut self, shard: &ShardRef, spec: &str, block: u64) -> Option<(FailureKind, &'static str)> {
+        if self.scenario.plan(spec)?.poison.contains(&(shard.job, block)) {
+            self.counts.fault(Fault::PoisonBlock);
+            return Some((FailureKind::Task, "it does not converge"));
+        }
+        if self.strikes(self.scenario.rates.unfit, Fault::WorkerUnfit) {
+            return Some((FailureKind::Unfit, "the device is gone"));
+        }
+        if self.strikes(self.scenario.rates.transient, Fault::TransientFailure) {
+            self.oracle.failed_once.insert((shard.sweep.clone(), shard.job, block));
+            return Some((FailureKind::Transient, "no memory"));
+        }
+        None
+    }
+
+    fn kills(&self, shard: &ShardRef, spec: &str, block: u64) -> bool {
+        self.scenario.plan(spec).is_some_and(|plan| plan.killers.contains(&(shard.job, block)))
+    }
+
+    fn fail(&mut self, index: usize, key: u64, kind: FailureKind, message: &'static str) {
+        if let Some(held) = self.workers[index].find(key) {
+            held.stage = Stage::Failed(kind, message);
+        }
+        self.tell_news(index, false);
+        self.begin(index);
+    }
+
+    fn computed(&mut self, index: usize, key: u64) {
+        let lies = self.random.chance(self.workers[index].machine.lies);
+        let nonce = self.random.next();
+        let (id, now) = (self.workers[index].id.clone(), self.time);
+        let Some(held) = self.workers[index].find(key) else { return };
+        let Assignment { shard, total, coordinates, .. } = &held.assignment;
+        let right = truth::fold(shard.node, *total, &held.values);
+        // No two lies are alike: two that agree are believed.
+        let content = if lies { truth::merge(right, Digest::of(&nonce.to_le_bytes())) } else { right };
+        let bytes = truth::partial_bytes(content, nonce);
+        let partial = Partial { bytes: PartialBytes::Stored(Digest::of(&bytes)), content };
+        let (shard, class) = (shard.clone(), coordinates.class.clone());
+        let seconds = (now - held.began) as f64 / 1e3;
+        held.stage = Stage::Computed(Box::new(Report { worker: id, shard, class, partial, bytes, seconds }));
+        if lies {
+            self.counts.fault(Fault::Lie);
+        }
+        self.tell_news(index, false);
+        match self.workers[index].machine.inline {
+            true => self.bring_inline(index, key),
+            false => self.upload(index, key),
+        }
+        self.begin(index);
+    }
+
+    fn bring_inline(&mut self, index: usize, key: u64) {
+        let worker = &mut self.workers[index];
+        if !worker.machine.inline {
+            return;
+        }
+        let Some(connection) = worker.session() else { return };
+        if let Some(Held { stage: Stage::Computed(report), .. }) = worker.find(key) {
+            let report = report.clone();
+            self.send_up(connection, Up::Result(report));
+        }
+    }
+
+    /// Uploads a result, again and again until there is an answer.
+    fn upload(&mut self, index: usize, key: u64) {
+        let run = self.workers[index].run;
+        let Some(held) = self.workers[index].find(key) else { return };
+        let Stage::Computed(report) = &held.stage else { return };
+        let report = report.clone();
+        held.call += 1;
+        let caller = Caller::Worker { index, run, key, call: held.call };
+        self.request(caller, Request::Upload(report));
+        let after = self.random.between(UPLOAD / 2, UPLOAD);
+        self.worker_later(index, after, Timer::Upload(key));
+    }
+
+    fn perhaps_checkpoint(&mut self, index: usize, key: u64) {
+        if !self.random.chance(self.scenario.checkpoints) || self.workers[index].machine.lies > 0.0 {
+            return;
+        }
+        let (worker, run) = (self.workers[index].id.clone(), self.workers[index].run);
+        let Some(held) = self.workers[index].find(key) else { return };
+        let bytes: Vec<u8> = held.values.iter().flat_map(|value| value.0).collect();
+        let stored = InputRef { size: bytes.len() as u64, digest: Digest::of(&bytes) };
+        let members_done = held.values.len() as u64 * held.assignment.block_size;
+        let checkpoint = Checkpoint { stored, members_done, epochs: 0 };
+        held.call += 1;
+        let caller = Caller::Worker { index, run, key, call: held.call };
+        let shard = held.assignment.shard.clone();
+        self.request(caller, Request::Checkpoint { worker, shard, checkpoint, bytes });
+    }
+
+    /// An answer for a worker; one that is stopped reads it when it goes on.
+    pub(crate) fn worker_hears(&mut self, index: usize, run: u64, call: (u64, u64), reply: Reply) {
+        self.worker_timer(index, run, Timer::LateReply(call, Box::new(reply)));
+    }
+
+    fn take_reply(&mut self, index: usize, (key, call): (u64, u64), reply: Reply) {
+        let Reply::Answer(answer) = reply else { return };
+        let Some(held) = self.workers[index].find(key) else { return };
+        match answer {
+            Answer::Reported(_) => self.answered(index, key),
+            Answer::Wanted(false) if held.call == call && !matches!(held.stage, Stage::Computed(_)) => {
+                self.workers[index].held.retain(|held| held.key != key);
+                self.begin(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// The coordinator has a result, or does not want it. What was given again meanwhile is computed again.
+    fn answered(&mut self, index: usize, key: u64) {
+        let worker = &mut self.workers[index];
+        let Some(held) = worker.find(key).filter(|held| matches!(held.stage, Stage::Computed(_))) else { return };
+        if held.again && !self.workers[index].closed {
+            let worker = &mut self.workers[index];
+            worker.keys += 1;
+            let next = worker.keys;
+            if let Some(held) = worker.find(key) {
+                (held.key, held.stage, held.again) = (next, Stage::Queued, false);
+                held.values.clear();
+            }
+        } else {
+            self.workers[index].held.retain(|held| held.key != key);
+        }
+        self.begin(index);
+    }
+}
+
+impl Held {
+    fn news(&mut self, progress: bool) -> Option<Up> {
+        let shard = || self.assignment.shard.clone();
+        let done = self.values.len() as u64;
+        match &self.stage {
+            Stage::Running if progress && done > self.told_blocks => {
+                self.told_blocks = done;
+                Some(Up::Progress(shard(), done))
+            }
+            Stage::Computed(_) if !self.told_computed => {
+                self.told_computed = true;
+                Some(Up::Computed(shard()))
+            }
+            Stage::Failed(kind, message) => Some(Up::Failed(shard(), *kind, (*message).to_owned())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A foreign client and worker: raw gRPC against a real coordinator.
+
+// Each test uses what it needs.
+#![allow(dead_code)]
+
+use nadgrid_core::ids::Digest;
+use nadgrid_core::moments::Moments;
+use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
+use nadgrid_proto::v1::session_request::Message;
+use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
+use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use nadgrid_proto::v1::{self, session_response};
+use nadgrid_tests::Cluster;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+/// Both services of one coordinator.
+pub(crate) struct Peer {
+    pub(crate) sweeps: SweepServiceClient<Channel>,
+    pub(crate) workers: WorkerServiceClient<Channel>,
+}
+
+impl Peer {
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        let channel = Channel::from_shared(cluster.url.clone()).unwrap().connect().await.unwrap();
+        Self { sweeps: SweepServiceClient::new(channel.clone()), workers: WorkerServiceClient::new(channel) }
+    }
+
+    pub(crate) async fn submit(&mut self, spec: &str, key: &str) -> Result<v1::SubmitResponse, Status> {
+        let request =
+            v1::SubmitRequest { spec: spec.into(), idempotency_key: key.into(), ..v1::SubmitRequest::default() };
+        self.sweeps.submit(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn session(
+        &mut self,
+        hello: v1::Hello,
+    ) -> Result<(mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>), Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        sender.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
+        let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok((sender, responses))
+    }
+
+    pub(crate) async fn checkpoint(&mut self, header: v1::CheckpointHeader, bytes: &[u8]) -> Result<bool, Status> {
+        use v1::upload_checkpoint_request::Part;
+        let parts = [Part::Header(header), Part::Data(bytes.to_vec())];
+        let parts = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
+        let response = self.workers.upload_checkpoint(futures::stream::iter(parts)).await?;
+        Ok(response.into_inner().wanted)
+    }
+
+    pub(crate) async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
+        let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
+        let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });
+        parts.extend(chunks);
+        let response = self.workers.upload_partial(futures::stream::iter(parts)).await?;
+        Ok(response.into_inner().verdict())
+    }
+}
+
+pub(crate) fn class() -> v1::NumericsClass {
+    v1::NumericsClass {
+        device: "cpu".into(),
+        arithmetic: "portable".into(),
+        evaluation: "patch".into(),
+        libtorch: LIBTORCH_VERSION.into(),
+        precision: "fp32".into(),
+        kernels: 1,
+    }
+}
+
+pub(crate) fn hello() -> v1::Hello {
+    v1::Hello {
+        worker_id: "peer".into(),
+        name: "peer".into(),
+        protocol_version: PROTOCOL_VERSION,
+        version: "0".into(),
+        numerics_class: Some(class()),
+        lanes: 1,
+        held: Vec::new(),
+        precisions: vec!["fp32".into()],
+    }
+}
+
+pub(crate) async fn assignment(responses: &mut Streaming<v1::SessionResponse>) -> v1::Assignment {
+    loop {
+        match responses.message().await.unwrap().unwrap().message {
+            Some(session_response::Message::Assignment(assignment)) => return assignment,
+            other => assert!(matches!(other, Some(session_response::Message::Welcome(_))), "{other:?}"),
+        }
+    }
+}
+
+pub(crate) fn header(shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
+    v1::PartialHeader {
+        worker_id: "peer".into(),
+        shard: Some(shard.clone()),
+        numerics_class: Some(class()),
+        size: bytes.len() as u64,
+        digest: Digest::of(bytes).to_string(),
+        seconds: 0.1,
+    }
+}
+
+/// A partial of made-up gradients: more than 4 MiB, tonic's default limit of a message.
+pub(crate) fn partial(networks: usize) -> Vec<u8> {
+    let rows: Vec<f32> = (0..networks * 1024).map(|i| ((i * 37 % 101) as f32 - 50.0) / 1e3).collect();
+    let bytes = Moments::of_rows(&rows, 1024).to_bytes();
+    assert!(bytes.len() > 4 << 20);
+    bytes
+}
