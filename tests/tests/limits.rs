@@ -196,7 +196,7 @@ fn random_bytes_are_answered_or_cut_off() {
             let stream = 2 * call + 1;
             let message = dice.bytes(200);
             // Most lengths are right, so that the decoder gets to see the message.
-            let length = if dice.roll() % 8 == 0 { dice.roll() as u32 } else { message.len() as u32 };
+            let length = if dice.roll().is_multiple_of(8) { dice.roll() as u32 } else { message.len() as u32 };
             let body = [&[0][..], &length.to_be_bytes(), &message].concat();
             [http2::call(stream, &format!("/nadgrid.v1.{method}")), http2::data(stream, &body)].concat()
         });
