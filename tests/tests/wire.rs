@@ -8,7 +8,7 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use nadgrid_tests::Cluster;
 use peer::{Peer, assignment, class, header, hello, partial};
-use tonic::{Code, Status};
+use tonic::Code;
 
 const SPEC: &str = "name = 'wire'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
 
