@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use nadgrid_coordinator::config::{Config, Flags};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,8 @@ const LEFT_BEHIND: Duration = Duration::from_millis(200);
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let filter = EnvFilter::try_from_env("NADGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_ansi(colour).with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
