@@ -38,6 +38,9 @@ fn a_cluster_on_postgresql_and_s3_is_as_durable_as_one_on_files() {
     let some = done(&cluster);
     cluster.wait(&id, |status| members_done(status) > some);
 
+    // Enough is left for the faults to come.
+    cluster.nadgrid_ok(&["pause", &id]);
+
     // A second coordinator on the same journal is refused, in words.
     let other = tempfile::tempdir().unwrap();
     let mut second = command("nadgrid-coordinator");
@@ -51,6 +54,7 @@ fn a_cluster_on_postgresql_and_s3_is_as_durable_as_one_on_files() {
     cluster.crash_coordinator();
     let after = done(&cluster);
     assert!(after >= before, "{before} networks were committed, {after} after the crash");
+    cluster.nadgrid_ok(&["resume", &id]);
     cluster.wait(&id, |status| members_done(status) > after);
     database.restart(Stop::Immediate);
     assert!(done(&cluster) < 1200, "the faults came too late to matter");
