@@ -26,7 +26,7 @@ impl Scheduler {
             return Verdict::NotNeeded;
         }
         if self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.class.as_ref() != Some(class)) {
-            self.give_up(id, shard, Gone::Failed("its result was of another numerics class"), now, effects);
+            // Who sent it hears why, and says what becomes of the shard.
             return Verdict::Invalid;
         }
         match worker.and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
