@@ -109,7 +109,7 @@ fn a_failed_shard_goes_elsewhere_after_a_wait() {
     let (_, actions) = world.report("a", &of_a);
     assert!(!leases(&actions).contains(&first), "a failed on it");
     let (_, actions) = world.report("b", &other);
-    assert_eq!(leases(&actions), [first.clone()]);
+    assert_eq!(leases(&actions), std::slice::from_ref(&first));
     let told = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 0), world.now).unwrap();
     assert!(told.state == "leased" && told.reasons[0].contains("(b)"), "{told:?}");
     world.fail("b", &first, "no memory");
@@ -137,7 +137,7 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     assert_eq!(copied(&world), 0, "it has not had it for five seconds");
     assert_eq!(world.scheduler.next_deadline().map(|at| at <= world.now.plus(1_000)), Some(true));
     world.now = world.now.plus(2_000);
-    assert_eq!(leases(&world.handle(Event::Alive { worker: id("slow") })), [slow.clone()]);
+    assert_eq!(leases(&world.handle(Event::Alive { worker: id("slow") })), std::slice::from_ref(&slow));
     assert_eq!(
         (copied(&world), world.held_by("quick"), world.held_by("slow")),
         (1, vec![slow.clone()], vec![slow.clone()])
@@ -157,7 +157,7 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     }
     world.now = world.now.plus(6_000);
     world.handle(Event::Alive { worker: id("quick") });
-    assert_eq!(world.held_by("quick"), [slow.clone()]);
+    assert_eq!(world.held_by("quick"), std::slice::from_ref(&slow));
     world.now = world.now.plus(10_000);
     world.handle(Event::Alive { worker: id("quick") });
     assert_eq!(world.held(), [(slow.clone(), id("quick"))], "the other is lost");
@@ -198,7 +198,7 @@ fn a_checkpoint_goes_with_its_shard() {
     let inputs = world.scheduler.shard_inputs(&again);
     assert_eq!((inputs[0].role, inputs[0].stored.digest), ("checkpoint", Digest::of(&[3])));
     world.handle(Event::Leave { worker: id("b"), drained: true });
-    assert_eq!(world.join("c", 1), [shard.clone()]);
+    assert_eq!(world.join("c", 1), std::slice::from_ref(&shard));
     world.report("c", &shard);
     assert!(world.scheduler.referenced().all(|blob| blob != Digest::of(&[3])));
 }
