@@ -2,13 +2,18 @@
 
 use nadgrid_coordinator::journal::{self, Journal};
 use nadgrid_core::grid::Node;
-use nadgrid_core::ids::{Digest, JobIndex, SweepId};
-use nadgrid_core::scheduler::{Record, ShardRef};
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
+use nadgrid_core::scheduler::{Partial, Record, ShardRef};
 use std::time::{Duration, Instant};
 
 fn committed(index: u64) -> Record {
     let shard = ShardRef { sweep: SweepId::new("sweep"), job: JobIndex(0), node: Node::block(index) };
-    Record::Committed { shard, partial: Digest::of(&index.to_le_bytes()), seconds: 1.0 }
+    Record::Committed {
+        shard,
+        partial: Partial::stored(Digest::of(&index.to_le_bytes())),
+        seconds: 1.0,
+        worker: WorkerId::new("worker"),
+    }
 }
 
 #[tokio::main]

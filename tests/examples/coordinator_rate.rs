@@ -159,7 +159,7 @@ async fn work(channel: Channel, id: String, lanes: u32, started: mpsc::Sender<()
             }
         };
         if let Some(Response::Assignment(assignment)) = message {
-            drop(started.try_send(()));
+            let _ = started.try_send(());
             let result = v1::ShardResult {
                 shard: assignment.shard,
                 numerics_class: Some(class.clone()),

@@ -422,7 +422,7 @@ async fn a_sweep_is_nobody_elses() {
     let own = bob.submit(SPEC, "key").await.unwrap();
     assert!(own.created && own.sweep.unwrap().id != id);
     assert_eq!(ada.submit(SPEC, "key").await.unwrap().sweep.unwrap().id, id);
-    assert_eq!(ada.listed().await.unwrap(), [id.clone()]);
+    assert_eq!(ada.listed().await.unwrap(), std::slice::from_ref(&id));
     // So is the number of sweeps that may be open.
     ada.submit(SPEC, "second").await.unwrap();
     let full = ada.submit(SPEC, "third").await.unwrap_err();

@@ -151,7 +151,9 @@ impl Hosts {
         let clean = command("nadgrid-worker");
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(worker);
-        clean.get_envs().for_each(|(name, _)| drop(command.env_remove(name)));
+        for (name, _) in clean.get_envs() {
+            command.env_remove(name);
+        }
         command
     }
 }

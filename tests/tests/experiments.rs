@@ -78,7 +78,7 @@ fn training_runs_have_one_digest_whoever_dies() {
 #[test]
 fn a_long_run_goes_on_elsewhere_with_the_same_digest() {
     let folder = Folder::new();
-    let spec = RUNS.replace("count = 12", "count = 1").replace("epochs = 6", "epochs = 40, momentum = 0.9");
+    let spec = RUNS.replace("count = 12", "count = 1").replace("epochs = 6", "epochs = 40");
     let spec = folder.write("long.toml", spec);
     let mut cluster = Cluster::start(&[]);
     cluster.add_worker(&["--lanes", "1"]);

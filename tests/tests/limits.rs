@@ -83,6 +83,11 @@ mod http2 {
         frame(HEADERS, 0x4, stream, &block)
     }
 
+    /// Bytes of a request, and its end.
+    pub(crate) fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
+        frame(DATA, 0x1, stream, bytes)
+    }
+
     /// An empty message, and the end of the request.
     pub(crate) fn empty_message(stream: u32) -> Vec<u8> {
         frame(DATA, 0x1, stream, &[0; 5])
@@ -126,6 +131,81 @@ fn ten_thousand_streams_on_one_connection() {
         assert_served(&cluster, &[]);
         drop((open, resetting));
     }
+    assert_bounded(&mut cluster);
+}
+
+/// Numbers that look random and are the same each time (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn bytes(&mut self, most: u64) -> Vec<u8> {
+        (0..self.roll() % most).map(|_| self.roll() as u8).collect()
+    }
+}
+
+/// Every method of the contract, as its descriptors have them.
+const METHODS: [&str; 17] = [
+    "SweepService/Plan",
+    "SweepService/UploadInput",
+    "SweepService/Submit",
+    "SweepService/Get",
+    "SweepService/List",
+    "SweepService/Watch",
+    "SweepService/Cancel",
+    "SweepService/Pause",
+    "SweepService/Resume",
+    "SweepService/Explain",
+    "SweepService/Verify",
+    "SweepService/ReadArtifact",
+    "SweepService/ListWorkers",
+    "WorkerService/Session",
+    "WorkerService/ReadInput",
+    "WorkerService/UploadPartial",
+    "WorkerService/UploadCheckpoint",
+];
+
+/// Random bytes instead of HTTP/2, random frames behind a right preface, and random messages to every method.
+#[test]
+fn random_bytes_are_answered_or_cut_off() {
+    let mut cluster = Cluster::start(&[]);
+    let mut dice = Dice(1);
+    for _ in 0..50 {
+        let plain = TcpStream::connect(cluster.address()).unwrap();
+        let _ = (&plain).write_all(&dice.bytes(4096));
+        let framed = raw(&cluster);
+        let frames: Vec<Vec<u8>> = (0..20)
+            .map(|_| {
+                let (kind, flags, stream) = (dice.roll() as u8 % 12, dice.roll() as u8, dice.roll() as u32 % 8);
+                let payload = dice.bytes(64);
+                http2::frame(kind, flags, stream, &payload)
+            })
+            .collect();
+        pour(&framed, frames.into_iter());
+    }
+    assert_served(&cluster, &[]);
+    for method in METHODS {
+        let caller = raw(&cluster);
+        let calls = (0..100u32).map(|call| {
+            let stream = 2 * call + 1;
+            let message = dice.bytes(200);
+            // Most lengths are right, so that the decoder gets to see the message.
+            let length = if dice.roll().is_multiple_of(8) { dice.roll() as u32 } else { message.len() as u32 };
+            let body = [&[0][..], &length.to_be_bytes(), &message].concat();
+            [http2::call(stream, &format!("/nadgrid.v1.{method}")), http2::data(stream, &body)].concat()
+        });
+        let calls: Vec<Vec<u8>> = calls.collect();
+        assert_eq!(pour(&caller, calls.into_iter()), 100, "{method}");
+        assert_served(&cluster, &[]);
+    }
+    let logs = cluster.logs();
+    assert!(!logs.contains("panicked"), "{logs}");
     assert_bounded(&mut cluster);
 }
 

@@ -5,7 +5,7 @@ use nadgrid_proto::status::describe;
 use std::error::Error;
 use std::time::Duration;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -22,17 +22,20 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// A connection, made when it is first used. A peer that has gone silent is found out by pings.
-    pub(crate) fn link(&self) -> Result<Link, AccessError> {
-        let endpoint = self
-            .credentials
-            .endpoint(&self.url)?
+    /// How to connect, if address and credentials are sound. A peer that has gone silent is found out by pings.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, AccessError> {
+        let endpoint = self.credentials.endpoint(&self.url)?;
+        Ok(endpoint
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(2 * KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        Ok(InterceptedService::new(endpoint.connect_lazy(), self.credentials.bearer()))
+            .keep_alive_while_idle(true))
+    }
+
+    /// A connection, made when it is first used. It wants a runtime around it.
+    pub(crate) fn link(&self) -> Result<Link, AccessError> {
+        Ok(InterceptedService::new(self.endpoint()?.connect_lazy(), self.credentials.bearer()))
     }
 }
 

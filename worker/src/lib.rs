@@ -40,7 +40,7 @@ use upload::Uploads;
 pub fn run(config: &Config, stop: Stop) -> Result<(), WorkerError> {
     // Before the device, which takes a while: what is wrong with a file is told at once.
     let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
-    coordinator.link()?;
+    coordinator.endpoint()?;
     let machine = device::prepare(config.device, config.evaluation)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
     let identity = Arc::new(Identity::new(config.name.clone(), &machine, lanes));

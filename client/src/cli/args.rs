@@ -257,7 +257,7 @@ pub(crate) struct VerifyArgs {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) sample: u32,
     /// The same seed draws the same blocks [default: a new one]
-    #[arg(long, env = "NADGRID_VERIFY_SEED", value_name = "SEED")]
+    #[arg(long, env = "NADGRID_SEED", value_name = "SEED")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) json: JsonArgs,

@@ -36,6 +36,7 @@ fn artifact(bytes: &[u8]) -> Artifact {
 
 #[tonic::async_trait]
 impl SweepService for Coordinator {
+    type VerifyStream = BoxStream<'static, Result<VerifyResponse, Status>>;
     type WatchStream = BoxStream<'static, Result<Sweep, Status>>;
     type ReadArtifactStream = BoxStream<'static, Result<ReadArtifactResponse, Status>>;
 
@@ -98,6 +99,18 @@ impl SweepService for Coordinator {
         Err(Status::unimplemented("absent"))
     }
     async fn cancel(&self, _: Request<CancelRequest>) -> Answer<Sweep> {
+        Err(Status::unimplemented("absent"))
+    }
+    async fn pause(&self, _: Request<PauseRequest>) -> Answer<Sweep> {
+        Err(Status::unimplemented("absent"))
+    }
+    async fn resume(&self, _: Request<ResumeRequest>) -> Answer<Sweep> {
+        Err(Status::unimplemented("absent"))
+    }
+    async fn explain(&self, _: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        Err(Status::unimplemented("absent"))
+    }
+    async fn verify(&self, _: Request<VerifyRequest>) -> Answer<Self::VerifyStream> {
         Err(Status::unimplemented("absent"))
     }
     async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Answer<ListWorkersResponse> {

@@ -12,9 +12,12 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Causes that are remembered at once; when more come, all are forgotten.
 const REMEMBERED: usize = 4096;
 
+/// When a cause was told last, and how often since it was not.
+type Told = HashMap<(IpAddr, &'static str), (Instant, u64)>;
+
 /// What was told lately.
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(IpAddr, &'static str), (Instant, u64)>>);
+pub(crate) struct Refusals(Mutex<Told>);
 
 impl Refusals {
     /// Logs a refusal, unless the same was logged within the last minute. `what` must hold no secret.

@@ -166,10 +166,13 @@ impl Bindings {
     }
 }
 
+/// A user's files: their sizes, and when they were uploaded.
+type Uploaded = HashMap<Digest, (u64, Instant)>;
+
 /// Files that users have uploaded and no sweep uses yet.
 pub(crate) struct Quota {
     most: u64,
-    held: Mutex<HashMap<Arc<str>, HashMap<Digest, (u64, Instant)>>>,
+    held: Mutex<HashMap<Arc<str>, Uploaded>>,
 }
 
 impl Quota {

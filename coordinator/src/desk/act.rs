@@ -69,6 +69,8 @@ impl<J: Journal> DeskTask<J> {
             let reduce = move || reducer::reduce(&spec, &shape, &contributions, &store, &io);
             let reduced = tokio::task::spawn_blocking(reduce).await;
             drop(slot);
+            // Kept from the collection of orphans until the journal names them.
+            let mut stored = Vec::new();
             let failed =
                 |damaged, message| Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message };
             let event = match reduced {

@@ -152,7 +152,7 @@ pub struct AnyJournal(Inner);
 
 enum Inner {
     Sqlite(Ledger<Sqlite>),
-    Postgres(Ledger<Postgres>),
+    Postgres(Box<Ledger<Postgres>>),
 }
 
 /// Opens or creates the journal that `url` names, in `data` unless it says otherwise. `patience` is how long an append is
@@ -165,7 +165,9 @@ pub async fn open(url: &JournalUrl, data: &Path, patience: Duration) -> Result<A
     let name = place.to_string();
     Ok(AnyJournal(match place {
         Place::Sqlite(path) => Inner::Sqlite(Ledger::new(Sqlite::open(&path).await?, patience)),
-        Place::Postgres(options) => Inner::Postgres(Ledger::new(Postgres::open(name, *options).await?, patience)),
+        Place::Postgres(options) => {
+            Inner::Postgres(Box::new(Ledger::new(Postgres::open(name, *options).await?, patience)))
+        }
     }))
 }
 

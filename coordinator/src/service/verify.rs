@@ -1,5 +1,6 @@
 //! Verification: blocks of a complete sweep are drawn at random, and the shards that hold them are computed again.
 
+use super::store_failed;
 use super::sweeps::{unexpected, unknown};
 use crate::artifacts::Store;
 use crate::desk::Desk;
@@ -73,7 +74,10 @@ async fn jobs(desk: &Desk, store: &Store, sweep: &SweepId) -> Result<Vec<Job>, S
     };
     let mut jobs = Vec::new();
     for (index, shape, stored) in manifests {
-        let bytes = store.get(stored.digest).await.map_err(|e| Reason::PayloadDamaged.status(e.to_string()))?;
+        let bytes = store.get(stored.digest).await.map_err(|error| match error.is_loss() {
+            true => Reason::PayloadDamaged.status(error.to_string()),
+            false => store_failed(&error),
+        })?;
         let total = shape.grid.blocks();
         let entries = manifest::parse(&bytes, total);
         let entries = entries.ok_or_else(|| Reason::Internal.status("a manifest cannot be read"))?;

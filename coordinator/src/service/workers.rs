@@ -72,12 +72,20 @@ impl WorkerService for Workers {
         let message = Some(v1::session_response::Message::Welcome(welcome));
         drop(outbox.try_send(v1::SessionResponse { message }));
         let session = self.desk.attach(worker.clone(), profile, hello.held, outbox).await?;
-        tokio::spawn(self.clone().listen(worker, session, messages, admitted.clone(), places));
+        // Over when the token is revoked, or when the stream of responses has ended, whatever the worker still says.
+        let over = admitted.caller.revoked.child_token();
+        let listening = self.clone().listen(worker, session, messages, over.clone(), places);
+        tokio::spawn(listening);
         let (stop, revoked) = (self.stop.clone().cancelled_owned(), admitted.caller.revoked.cancelled_owned());
         let ended = async move {
             tokio::select! { () = stop => {}, () = revoked => {} }
         };
-        Ok(Response::new(ReceiverStream::new(inbox).map(Ok).take_until(ended).boxed()))
+        let ends_with_us = over.drop_guard();
+        let responses = ReceiverStream::new(inbox).map(move |message| {
+            let _held = &ends_with_us;
+            Ok(message)
+        });
+        Ok(Response::new(responses.take_until(ended).boxed()))
     }
 
     type ReadInputStream = BoxStream<'static, Result<v1::ReadInputResponse, Status>>;
@@ -136,14 +144,12 @@ impl Workers {
         worker: WorkerId,
         session: u64,
         mut messages: Streaming<v1::SessionRequest>,
-        admitted: Admitted,
+        session_over: CancellationToken,
         places: Places,
     ) {
         let mut drained = false;
-        // A revoked token ends the session; the leases go when they run out, as with any worker that is lost.
-        let revoked = admitted.caller.revoked;
         while let Some(Some(Ok(v1::SessionRequest { message: Some(message) }))) =
-            revoked.run_until_cancelled(messages.next()).await
+            session_over.run_until_cancelled(messages.next()).await
         {
             drained = matches!(message, Message::Goodbye(_));
             let over = drained || matches!(message, Message::Hello(_));

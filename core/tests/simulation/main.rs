@@ -7,6 +7,9 @@
 //!
 //! `NADGRID_SIM_SEEDS` is how many seeds are run, `NADGRID_SIM_SEED` the one that is run and told in detail.
 
+// In a test, an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
 mod coordinator;
 mod faults;
 mod journal;
