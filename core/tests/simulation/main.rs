@@ -52,22 +52,22 @@ fn run(seed: u64, mutation: Mutation, verbose: bool) -> Result<Counts, String> {
 fn run_all(seeds: u64, mutation: Mutation) -> Result<Counts, (u64, String)> {
     let (next, counts, failed) = (AtomicU64::new(0), Mutex::new(Counts::default()), Mutex::new(None));
     let work = || {
-        while failed.lock().unwrap().is_none() {
+        while failed.lock().expect("no panic holds it").is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds {
                 return;
             }
             match run(seed, mutation, false) {
-                Ok(more) => counts.lock().unwrap().add(&more),
-                Err(error) => drop(failed.lock().unwrap().get_or_insert((seed, error))),
+                Ok(more) => counts.lock().expect("no panic holds it").add(&more),
+                Err(error) => drop(failed.lock().expect("no panic holds it").get_or_insert((seed, error))),
             }
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    match failed.into_inner().unwrap() {
+    match failed.into_inner().expect("no panic holds it") {
         Some(failure) => Err(failure),
-        None => Ok(counts.into_inner().unwrap()),
+        None => Ok(counts.into_inner().expect("no panic holds it")),
     }
 }
 

@@ -346,29 +346,25 @@ mod found_by_simulation {
     fn copies_that_are_lost_in_turns_count() {
         let settings = Settings { most_losses: 3, copy_after: 1.0, copy_least_ms: 1, ..Settings::default() };
         let mut world = World::new(settings);
-        let sweep = world.submit(4);
-        let mut due = Vec::new();
-        let mut waiting: Vec<String> = Vec::new();
+        let sweep = world.submit(8);
+        let kills = |shard: &ShardRef| (shard.job, shard.node) == (JobIndex(1), Node::block(1));
         for round in 0..200 {
             let name = format!("w{round}");
             world.join(&name, 1);
-            for shard in world.held_by(&name).into_iter().filter(|shard| shard.job == JobIndex(0)) {
-                due.extend(reductions(&world.report(&name, &shard).1));
+            while let Some(shard) = world.held_by(&name).into_iter().find(|shard| !kills(shard)) {
+                let due = reductions(&world.report(&name, &shard).1);
+                due.iter().for_each(|(_, job, _)| drop(world.handle(reduced(&sweep, *job))));
             }
-            for (_, job, _) in due.drain(..) {
-                world.handle(reduced(&sweep, job));
-            }
-            waiting.push(name);
-            // Each worker is alive for a while and then lost; another has a copy by then.
+            // It is alive for a while and then lost; the next one has a copy by then.
             for _ in 0..5 {
                 world.now = world.now.plus(1_500);
-                let alive: Vec<String> = waiting.iter().rev().take(1).cloned().collect();
-                alive.iter().for_each(|name| drop(world.handle(Event::Alive { worker: id(name) })));
+                world.handle(Event::Alive { worker: id(&name) });
             }
             if world.state(&sweep).has_ended() {
                 break;
             }
         }
+        assert!(world.scheduler.sweep(&sweep).unwrap().jobs[1].tally.copies > 1);
         let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
         assert!(message.contains("worker was lost"), "{message}");
     }
