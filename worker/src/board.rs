@@ -159,6 +159,8 @@ struct Held {
     told_computed: bool,
     /// What it yielded, where that is told in the session.
     result: Option<v1::ShardResult>,
+    /// Assigned once more before its result was acknowledged: to be computed again after that, for a comparison perhaps.
+    again: Option<Task>,
 }
 
 #[derive(Debug, Default)]
@@ -215,15 +217,32 @@ impl Board {
         let mut state = self.lock();
         if let Some(held) = state.held.iter_mut().find(|held| held.task.shard == task.shard) {
             (held.told_blocks, held.told_computed) = (0, false);
+            if held.stage == Stage::Computed {
+                task.pace.clone_from(&self.pace);
+                held.again = Some(task);
+            }
             self.news.notify_one();
         } else if !state.closed && !state.draining {
             task.pace.clone_from(&self.pace);
-            let task = Arc::new(task);
-            let stage = Stage::Queued;
-            state.held.push(Held { task: task.clone(), stage, told_blocks: 0, told_computed: false, result: None });
-            state.queue.push_back(task);
-            self.work.notify_one();
+            self.queue(&mut state, task);
         }
+    }
+
+    fn queue(&self, state: &mut State, task: Task) {
+        let task = Arc::new(task);
+        let (stage, result, again) = (Stage::Queued, None, None);
+        state.held.push(Held { task: task.clone(), stage, told_blocks: 0, told_computed: false, result, again });
+        state.queue.push_back(task);
+        self.work.notify_one();
+    }
+
+    /// A result is acknowledged; what was assigned once more meanwhile is computed again.
+    fn settle(&self, state: &mut State, place: usize) {
+        let held = state.held.remove(place);
+        if let Some(again) = held.again.filter(|_| !state.closed && !state.draining) {
+            self.queue(state, again);
+        }
+        self.changed(&Stage::Computed);
     }
 
     /// Drops a shard at whatever stage it is; false when it is not held.
@@ -280,8 +299,9 @@ impl Board {
     /// The coordinator has the result, or does not want it.
     pub fn uploaded(&self, task: &Arc<Task>) {
         let mut state = self.lock();
-        state.held.retain(|held| !Arc::ptr_eq(&held.task, task));
-        self.changed(&Stage::Computed);
+        if let Some(place) = state.held.iter().position(|held| Arc::ptr_eq(&held.task, task)) {
+            self.settle(&mut state, place);
+        }
     }
 
     /// The coordinator has answered a result that it was told in the session.
@@ -293,10 +313,10 @@ impl Board {
             let fault = Fault::new(v1::FailureKind::Task, format!("the result was refused: {}", answer.message));
             state.held[place].stage = Stage::Failed(fault);
             self.news.notify_one();
+            self.changed(&Stage::Computed);
         } else {
-            state.held.remove(place);
+            self.settle(&mut state, place);
         }
-        self.changed(&Stage::Computed);
     }
 
     /// The shards that a new session names. What was told in an earlier one is told again.

@@ -214,3 +214,29 @@ async fn a_lost_device_is_heard_of() {
     board.lose("what follows from it");
     assert_eq!(board.lost().as_deref(), Some("an illegal memory access"));
 }
+
+/// The coordinator gives a shard out once more, to compare, before its acknowledgement of the first result is here.
+#[test]
+fn a_computed_shard_that_is_assigned_once_more_is_computed_again() {
+    let board = Board::new(1);
+    board.assign(task(0));
+    let first = board.next().unwrap();
+    board.computed(&first, None);
+    board.assign(task(0));
+    board.uploaded(&first);
+    let second = board.next().unwrap();
+    assert!(second.shard == first.shard && !Arc::ptr_eq(&first, &second));
+    // The same where results are told in the session; a refusal is a failure.
+    let result = v1::ShardResult { shard: Some(shard(0)), ..v1::ShardResult::default() };
+    board.computed(&second, Some(result.clone()));
+    assert_eq!(names(&board.news(false)), ["other"]);
+    board.assign(task(0));
+    let answer =
+        |verdict: v1::Verdict| v1::Answer { shard: Some(shard(0)), verdict: verdict.into(), ..v1::Answer::default() };
+    board.answered(&answer(v1::Verdict::Committed));
+    let third = board.next().unwrap();
+    board.computed(&third, Some(result));
+    board.answered(&answer(v1::Verdict::Refused));
+    assert_eq!(names(&board.news(false)), ["failure"]);
+    assert!(board.held().is_empty());
+}
