@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
@@ -26,6 +26,9 @@ use tracing::debug;
 
 /// Connections whose handshake is done and that the server has not taken yet.
 const READY: usize = 64;
+/// How long a client whose handshake failed may go on writing, and how many bytes.
+const PARTING: Duration = Duration::from_secs(2);
+const PARTING_BYTES: u64 = 64 << 10;
 /// The wait after an accept that failed, for example for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -174,7 +177,10 @@ impl Gatehouse {
             None => Transport::Plain(stream),
             Some(tls) => match tokio::time::timeout(within, tls.accept(stream)).await {
                 Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                Ok(Err(problem)) => return self.refusals.log(address, cause(&problem), problem),
+                Ok(Err((problem, stream))) => {
+                    self.refusals.log(address, cause(&problem), problem);
+                    return part(stream).await;
+                }
                 Err(_) => return debug!(%address, "no TLS handshake in time"),
             },
         };
@@ -191,6 +197,13 @@ impl Gatehouse {
             peer.cut();
         }
     }
+}
+
+/// Lets a client read why its handshake failed. To close while it still writes would discard what it was told.
+async fn part(mut stream: TcpStream) {
+    drop(stream.shutdown().await);
+    let mut unread = stream.take(PARTING_BYTES);
+    drop(tokio::time::timeout(PARTING, tokio::io::copy(&mut unread, &mut tokio::io::sink())).await);
 }
 
 /// What the log calls a handshake that failed.

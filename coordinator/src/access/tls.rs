@@ -48,10 +48,10 @@ impl Acceptor {
         Ok(Self { files, config: RwLock::new(Arc::new(config)) })
     }
 
-    /// One handshake. Failures come as rustls words them.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    /// One handshake. Failures come as rustls words them, with the connection: the alert is on its way.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, (std::io::Error, TcpStream)> {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
-        TlsAcceptor::from(config).accept(stream).await
+        TlsAcceptor::from(config).accept(stream).into_fallible().await
     }
 
     /// Looks at the files every few seconds, until `stop`.
