@@ -11,10 +11,10 @@ use crate::draw::{Drawing, Files, JobResult, draw, is_drawn};
 use crate::error::Error;
 use crate::record::{RECORD_FILE, Record, read_spec};
 use crate::staging::Staging;
-use crate::views::sweep_state;
 use nadgrid_core::spec::Spec;
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::v1::{Artifact, Sweep, SweepState};
+use nadgrid_proto::views::sweep_state;
 use std::path::Path;
 
 /// What was fetched.

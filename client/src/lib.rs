@@ -21,7 +21,6 @@ mod paths;
 mod record;
 mod staging;
 mod table;
-mod views;
 mod watch;
 
 pub use client::{Address, Client, Plan};
@@ -31,12 +30,12 @@ pub use fetch::{Fetched, ensure_complete, fetch};
 pub use inputs::{LocalFile, LocalFiles};
 pub use nadgrid_proto::access;
 pub use nadgrid_proto::v1;
-pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
-pub use staging::Staging;
-pub use views::{
+pub use nadgrid_proto::views::{
     ArtifactView, CheckView, ExplanationView, FailureView, InputView, JobPlanView, JobView, PlanView, SweepView,
     WorkerView, members_word,
 };
+pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
+pub use staging::Staging;
 pub use watch::{Patience, WatchEvent};
 
 /// This library's version.

@@ -4,11 +4,11 @@
 
 use crate::error::Error;
 use crate::paths::is_plain;
-use crate::views::{ArtifactView, InputView, JobView};
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::spec::Spec;
 use nadgrid_proto::v1;
+use nadgrid_proto::views::{ArtifactView, InputView, JobView};
 use prost_types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;

@@ -11,6 +11,7 @@ pub const ASSUMED_MULTIPLY_ADDS_PER_SECOND: f64 = 2.0e10;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
     seconds_per_member: BTreeMap<String, f64>,
+    latest: String,
 }
 
 impl Rates {
@@ -20,8 +21,17 @@ impl Rates {
             return;
         }
         let measured = seconds / members as f64;
-        let held = self.seconds_per_member.entry(job.name()).or_insert(measured);
+        let name = job.name();
+        if self.latest != name {
+            self.latest.clone_from(&name);
+        }
+        let held = self.seconds_per_member.entry(name).or_insert(measured);
         *held = 0.5 * *held + 0.5 * measured;
+    }
+
+    /// The job that was measured last, and its seconds per member of one lane.
+    pub fn latest(&self) -> Option<(&str, f64)> {
+        self.seconds_per_member.get(&self.latest).map(|&seconds| (self.latest.as_str(), seconds))
     }
 
     /// Kinds of jobs that were measured.

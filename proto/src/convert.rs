@@ -213,6 +213,10 @@ impl From<&WorkerView> for v1::Worker {
             connected: worker.connected,
             unfit: worker.unfit.clone().unwrap_or_default(),
             draining: worker.draining,
+            members_done: worker.members_done,
+            members_per_second: worker.rate.as_ref().map_or(0.0, |(_, rate)| *rate),
+            rate_of: worker.rate.as_ref().map_or(String::new(), |(job, _)| job.clone()),
+            last_error: worker.last_error.clone().unwrap_or_default(),
         }
     }
 }

@@ -32,6 +32,9 @@ impl Scheduler {
         if self.workers.get(id).is_none_or(|worker| !worker.held.contains_key(shard)) {
             return;
         }
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.last_error = Some(message.to_owned());
+        }
         match kind {
             FailureKind::Spec if self.is_open(&shard.sweep) => {
                 let outcome = Outcome::Failed { message: message.to_owned() };

@@ -90,7 +90,9 @@ impl Scheduler {
         let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
         job.commit(Contribution { node: shard.node, partial: partial.clone(), worker: id.clone() }, seconds);
         if let Some(worker) = self.workers.get_mut(id) {
-            worker.rates.observe(&job.shape, job.members(job.blocks(shard.node)), seconds);
+            let members = job.members(job.blocks(shard.node));
+            worker.rates.observe(&job.shape, members, seconds);
+            worker.members_done += members;
         }
         if let Some(blob) = checkpoint {
             effects.actions.push(Action::Discard { blobs: vec![blob] });

@@ -470,6 +470,10 @@ pub(super) struct Worker {
     /// Shards that occupy a lane.
     pub(super) busy: u32,
     pub(super) rates: Rates,
+    /// Members of its shards that were committed.
+    pub(super) members_done: u64,
+    /// What it last failed with.
+    pub(super) last_error: Option<String>,
 }
 
 impl Worker {

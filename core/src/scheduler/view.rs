@@ -85,6 +85,12 @@ pub struct WorkerView {
     pub unfit: Option<String>,
     /// Whether it takes no more shards and will leave.
     pub draining: bool,
+    /// Members of its shards that were committed.
+    pub members_done: u64,
+    /// The job of its last committed shard, and members per second of it on all its lanes.
+    pub rate: Option<(String, f64)>,
+    /// What it last failed with.
+    pub last_error: Option<String>,
 }
 
 impl Scheduler {
@@ -202,6 +208,12 @@ impl Scheduler {
             connected: worker.connected,
             unfit: worker.unfit.clone(),
             draining: worker.draining,
+            members_done: worker.members_done,
+            rate: worker
+                .rates
+                .latest()
+                .map(|(job, seconds)| (job.to_owned(), f64::from(worker.profile.lanes) / seconds)),
+            last_error: worker.last_error.clone(),
         };
         self.workers.iter().map(view).collect()
     }

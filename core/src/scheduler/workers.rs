@@ -26,6 +26,8 @@ impl Scheduler {
             held: Default::default(),
             busy: 0,
             rates: Default::default(),
+            members_done: 0,
+            last_error: None,
         };
         let worker = self.workers.entry(id.clone()).or_insert_with(fresh);
         (worker.connected, worker.draining, worker.last_seen, worker.profile) = (true, false, now, profile);

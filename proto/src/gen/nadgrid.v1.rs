@@ -407,7 +407,7 @@ pub struct NumericsClass {
     #[prost(uint32, tag = "6")]
     pub kernels: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Worker {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
@@ -433,6 +433,18 @@ pub struct Worker {
     /// Takes no more shards and will leave.
     #[prost(bool, tag = "10")]
     pub draining: bool,
+    /// Networks or training runs of its shards that were committed.
+    #[prost(uint64, tag = "11")]
+    pub members_done: u64,
+    /// Members per second on all its lanes, by its last committed shards; 0 before the first.
+    #[prost(double, tag = "12")]
+    pub members_per_second: f64,
+    /// Of what that rate is, for example "nads/lenet".
+    #[prost(string, tag = "13")]
+    pub rate_of: ::prost::alloc::string::String,
+    /// What it last failed with; empty when it never did.
+    #[prost(string, tag = "14")]
+    pub last_error: ::prost::alloc::string::String,
 }
 /// A shard: an aligned run of blocks of one job of one sweep.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

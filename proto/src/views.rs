@@ -1,11 +1,11 @@
-//! What `--json` shows: the wire's messages with words for states, RFC 3339 for moments, and absent things as null.
+//! What `--json` and the coordinator's page show: the wire's messages with words for states, RFC 3339 for moments, and absent things as null.
 //!
 //! These shapes are an interface for scripts: from the first release on, keys are added, never renamed.
 
+use crate::v1;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::spec::Experiment;
-use nadgrid_proto::v1;
 use serde::Serialize;
 
 /// A sweep as it stands.
@@ -365,6 +365,14 @@ pub struct WorkerView {
     pub lanes: u32,
     /// Shards it holds.
     pub leases: u32,
+    /// Networks or training runs of its shards that were committed.
+    pub members_done: u64,
+    /// Members per second on all its lanes, by the last committed shards; null before the first.
+    pub members_per_second: Option<f64>,
+    /// Of what the rate is, for example `nads/lenet`.
+    pub rate_of: Option<String>,
+    /// What it last failed with.
+    pub last_error: Option<String>,
     /// Milliseconds since it was last heard.
     pub silent_ms: u64,
     /// Its version.
@@ -382,6 +390,10 @@ impl From<&v1::Worker> for WorkerView {
             numerics_class: worker.numerics_class.clone().map(Into::into),
             lanes: worker.lanes,
             leases: worker.leases,
+            members_done: worker.members_done,
+            members_per_second: (worker.members_per_second > 0.0).then_some(worker.members_per_second),
+            rate_of: present(&worker.rate_of),
+            last_error: present(&worker.last_error),
             silent_ms: worker.silent_ms,
             version: worker.version.clone(),
         }
@@ -394,7 +406,7 @@ pub fn members_word(experiment: &str) -> &'static str {
 }
 
 /// The sweep's state as a word.
-pub(crate) fn sweep_state(sweep: &v1::Sweep) -> String {
+pub fn sweep_state(sweep: &v1::Sweep) -> String {
     if sweep.paused && matches!(sweep.state(), v1::SweepState::Queued | v1::SweepState::Running) {
         return "paused".to_owned();
     }
