@@ -4,6 +4,7 @@
 //! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
 
 use nadgrid_core::spec::SpecError;
+use nadgrid_figures::sweep::SweepError;
 use nadgrid_proto::access::{AccessError, explain};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::status::{Reason, blamed_fields, describe};
@@ -129,6 +130,19 @@ impl fmt::Display for Refusal {
 impl From<SpecError> for Error {
     fn from(error: SpecError) -> Self {
         Refusal { violations: error.violations.iter().map(ToString::to_string).collect() }.into()
+    }
+}
+
+impl From<SweepError> for Error {
+    fn from(error: SweepError) -> Self {
+        match error {
+            SweepError::Missing { .. } => Self::Contract(error.to_string()),
+            SweepError::Unreadable { what, reason } => Self::Draw { what, reason },
+            SweepError::Read { name, source } => Self::Io { path: name.into(), action: "read", source },
+            SweepError::Nothing { name, reason } => Self::Draw { what: name, reason },
+            SweepError::Figure { name, source } => Self::Draw { what: name, reason: source.to_string() },
+            SweepError::Unknown { ref name, .. } => Self::Draw { what: name.clone(), reason: error.to_string() },
+        }
     }
 }
 

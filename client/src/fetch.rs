@@ -7,11 +7,11 @@
 //! That the folder can be written is known before the first byte is fetched; until everything is there, nothing is.
 
 use crate::client::Client;
-use crate::draw::{Drawing, Files, JobResult, draw, is_drawn};
 use crate::error::Error;
 use crate::record::{RECORD_FILE, Record, read_spec};
 use crate::staging::Staging;
 use nadgrid_core::spec::Spec;
+use nadgrid_figures::sweep::{Drawing, Files, JobResult, draw_all, is_read};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::v1::{Artifact, Sweep, SweepState};
 use nadgrid_proto::views::sweep_state;
@@ -42,7 +42,7 @@ pub async fn fetch(client: &Client, id: &str, out: &Path) -> Result<Fetched, Err
     for artifact in &sweep.artifacts {
         let bytes = read_announced(client, id, artifact).await?;
         staging.write(&artifact.name, &bytes)?;
-        if is_drawn(&artifact.name) {
+        if is_read(&artifact.name) {
             files.insert(artifact.name.clone(), bytes);
         }
     }
@@ -58,8 +58,10 @@ pub async fn fetch(client: &Client, id: &str, out: &Path) -> Result<Fetched, Err
 
 /// Draws on a thread of its own: a signal must not wait for a picture.
 async fn draw_aside(spec: Spec, files: Files) -> Result<Drawing, Error> {
-    let drawn = tokio::task::spawn_blocking(move || draw(&spec, &files)).await;
-    drawn.unwrap_or_else(|error| Err(Error::Draw { what: "the figures".into(), reason: error.to_string() }))
+    let drawn = tokio::task::spawn_blocking(move || draw_all(&spec, &files)).await;
+    drawn
+        .map(|drawing| Ok(drawing?))
+        .unwrap_or_else(|error| Err(Error::Draw { what: "the figures".into(), reason: error.to_string() }))
 }
 
 impl Fetched {

@@ -13,21 +13,19 @@
 
 mod artifact;
 mod client;
-mod draw;
 mod error;
 mod fetch;
 mod inputs;
 mod paths;
 mod record;
 mod staging;
-mod table;
 mod watch;
 
 pub use client::{Address, Client, Plan};
-pub use draw::{Drawing, Files, JobOutcome, JobResult, NadsSummary, RunsSummary, Spectrum, draw};
 pub use error::{Error, Refusal};
 pub use fetch::{Fetched, ensure_complete, fetch};
 pub use inputs::{LocalFile, LocalFiles};
+pub use nadgrid_figures::sweep::{Files, JobOutcome, JobResult, NadsSummary, RunsSummary, Spectrum};
 pub use nadgrid_proto::access;
 pub use nadgrid_proto::v1;
 pub use nadgrid_proto::views::{

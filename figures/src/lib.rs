@@ -7,7 +7,8 @@
 //! - [`compare`] says how far two NAD sets agree, subspace by subspace;
 //! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG;
 //! - [`accuracy_map`], [`accuracy_curve`] and [`accuracy_bars`] draw what networks learned from which directions, and
-//!   [`margin_curve`] how far away they put their decision boundaries.
+//!   [`margin_curve`] how far away they put their decision boundaries;
+//! - [`sweep`] knows which of these a sweep has, and draws them from its files or from the runs that have ended so far.
 //!
 //! Absent: the network, the clock, threads and random numbers. The same input gives the same bytes;
 //! files are only read, and only by [`npy`] and [`NadSet`].
@@ -16,6 +17,7 @@ mod comparison;
 mod figure;
 mod nad_set;
 pub mod npy;
+pub mod sweep;
 
 pub use comparison::{
     CompareError, Comparison, ORTHONORMALITY_TOLERANCE, Side, SingularValueRatio, SubspaceOverlap, compare,

@@ -1,4 +1,6 @@
-//! Figures of each kind from the tables that a coordinator makes.
+//! Figures of each kind from the tables that a coordinator makes, and from runs that have ended so far.
+
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 
@@ -24,8 +26,8 @@ fn table(runs: &[(&str, Option<f64>)]) -> Vec<u8> {
 }
 
 fn drawn(spec: &Spec, files: &[(&str, Vec<u8>)]) -> Drawing {
-    let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
-    draw(spec, &files).unwrap()
+    let files: Files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
+    draw_all(spec, &files).unwrap()
 }
 
 fn svg<'a>(drawing: &'a Drawing, name: &str) -> &'a str {
@@ -129,11 +131,59 @@ fn margins_leave_out_what_is_infinite_or_missing() {
 fn artifacts_that_are_missing_or_damaged_are_named() {
     let spec = Spec { architectures: vec!["lenet".into()], ..spec("[nads]\nnetworks = 2") };
     let refused = |files: &[(&str, &[u8])]| {
-        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
-        draw(&spec, &files).unwrap_err()
+        let files: Files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+        draw_all(&spec, &files).unwrap_err()
     };
-    assert!(matches!(refused(&[("nads/lenet/nads.npy", b"")]), Error::Contract(_)));
+    assert!(matches!(refused(&[("nads/lenet/nads.npy", b"")]), SweepError::Missing { .. }));
     let [nads, values, spectrum] = nads::FILES.map(|file| format!("nads/lenet/{file}"));
     let said = refused(&[(&nads, b"no array"), (&values, b""), (&spectrum, b"{}")]).to_string();
     assert!(said.starts_with("nads/lenet/nads.npy: not a .npy file"), "{said}");
+}
+
+/// A sweep of which only some runs have ended.
+struct Running(Vec<Run>);
+
+impl Source for Running {
+    fn artifact(&self, name: &str) -> Result<Cow<'_, [u8]>, SweepError> {
+        Err(SweepError::Missing { name: name.to_owned() })
+    }
+
+    fn runs(&self, _: Experiment, architecture: &str) -> Result<Runs, SweepError> {
+        let ended = if architecture == "lenet" { self.0.clone() } else { Vec::new() };
+        Ok(Runs { ended, all: 6 })
+    }
+}
+
+#[test]
+fn runs_so_far_are_a_picture_that_says_so() {
+    let spec = spec("[directional]\ndirections = { kind = 'dft', frequencies = [[0, 0], [2, -4]] }\nseeds = 3");
+    let run = |seed: u64, test_accuracy: Option<f64>| {
+        let (variant, _) = spec.run(Experiment::Directional, "lenet", 0).unwrap();
+        Run { variant, seed, train_accuracy: test_accuracy, test_accuracy }
+    };
+    let lenet = Picture::find(&spec, "directional/lenet_map").unwrap();
+    let figure = draw(&spec, &lenet, &Running(vec![run(1, Some(75.0)), run(0, None)])).unwrap();
+    for words in ["Accuracy by frequency: LeNet", "1 of 2 runs diverged", "2 of 6 runs so far"] {
+        assert!(figure.svg().contains(words), "{} lacks {words}", figure.svg());
+    }
+    let said = |name: &str, runs: Vec<Run>| {
+        let picture = Picture::find(&spec, name).unwrap();
+        draw(&spec, &picture, &Running(runs)).unwrap_err().to_string()
+    };
+    let logreg = said("directional/logreg_map", vec![run(1, Some(75.0))]);
+    assert_eq!(logreg, "directional/logreg_map is not drawn: no run of it has ended so far");
+    let lost = said("directional/lenet_map", vec![run(1, None)]);
+    assert_eq!(lost, "directional/lenet_map is not drawn: all of its 1 runs so far diverged");
+}
+
+#[test]
+fn pictures_are_found_by_name_and_misspelt_ones_refused() {
+    let spec = spec("[nads]\nnetworks = 2\n[directional]\ndirections = { kind = 'nads' }");
+    let names: Vec<String> = pictures(&spec).into_iter().map(|picture| picture.name).collect();
+    assert_eq!(names, ["nads/lenet/figure", "nads/logreg/figure", "directional/curve"]);
+    let curve = Picture::find(&spec, "directional/curve").unwrap();
+    assert_eq!((curve.kind, curve.title.as_str()), (Kind::Curve, "Accuracy along NADs"));
+    assert_eq!(curve.artifacts(), ["directional/lenet.csv", "directional/logreg.csv"]);
+    let error = Picture::find(&spec, "directional/curv").unwrap_err().to_string();
+    assert!(error.contains("did you mean directional/curve?") && error.contains("nads/logreg/figure"), "{error}");
 }

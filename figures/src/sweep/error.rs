@@ -1,0 +1,75 @@
+//! Why a picture of a sweep could not be drawn.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::FigureError;
+
+/// Why a picture of a sweep could not be drawn.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// An artifact is not there: the sweep is another one, or not that far.
+    #[error("the sweep has no artifact {name}")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// An artifact is there, but could not be read.
+    #[error("{name}: {source}")]
+    Read {
+        /// The artifact.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// An artifact is not what its name says.
+    #[error("{what}: {reason}")]
+    Unreadable {
+        /// The artifact.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is nothing to draw, so far or for good.
+    #[error("{name} is not drawn: {reason}")]
+    Nothing {
+        /// The picture.
+        name: String,
+        /// What there is instead.
+        reason: String,
+    },
+    /// What was measured makes no figure.
+    #[error("{name} is not drawn: {source}")]
+    Figure {
+        /// The picture.
+        name: String,
+        /// What is wrong with its numbers.
+        source: FigureError,
+    },
+    /// The sweep has no picture of this name.
+    #[error("{name:?} is no picture of this sweep{hint}; accepted is {accepted}")]
+    Unknown {
+        /// As it was given.
+        name: String,
+        /// The nearest name, as a question, or nothing.
+        hint: String,
+        /// The names that there are.
+        accepted: String,
+    },
+}
+
+impl SweepError {
+    /// Whether only this picture is lost: what it would show was read and understood.
+    pub fn is_of_one_picture(&self) -> bool {
+        matches!(self, Self::Nothing { .. } | Self::Figure { .. })
+    }
+
+    pub(super) fn unreadable(what: &str, reason: impl ToString) -> Self {
+        Self::Unreadable { what: what.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(super) fn nothing(name: &str, reason: impl Into<String>) -> Self {
+        Self::Nothing { name: name.to_owned(), reason: reason.into() }
+    }
+}
