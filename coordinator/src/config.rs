@@ -8,6 +8,7 @@ use clap::Parser;
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::environment::{self, UnknownVariable};
 use nadgrid_core::scheduler::Settings;
+use nadgrid_telemetry::{self as telemetry, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,6 +81,18 @@ pub struct Flags {
     /// Change a limit; may be given again. docs/limits.md has them all.
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,
+    /// What is logged: a level, or target=level pairs. [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What log lines look like: text or json. [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Collector that spans are sent to, OTLP over gRPC. [default: none]
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// Share of traces that are recorded, from 0 to 1. [default: 1]
+    #[arg(long, value_name = "X")]
+    pub trace_sample: Option<f64>,
     /// End when standard input closes, so as not to outlive the program that started this one.
     #[arg(long)]
     pub until_stdin_closes: bool,
@@ -129,6 +142,14 @@ pub struct Config {
     pub insecure: bool,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// What is logged: a level, or `target=level` pairs.
+    pub log: String,
+    /// What log lines look like.
+    pub log_format: LogFormat,
+    /// Collector that spans are sent to, OTLP over gRPC.
+    pub otlp: Option<String>,
+    /// Share of traces that are recorded, from 0 to 1.
+    pub trace_sample: f64,
 }
 
 impl Default for Config {
@@ -154,6 +175,10 @@ impl Default for Config {
             tokens: None,
             insecure: false,
             limits: Limits::default(),
+            log: telemetry::Settings::default().log,
+            log_format: LogFormat::default(),
+            otlp: None,
+            trace_sample: 1.0,
         }
     }
 }
@@ -179,6 +204,10 @@ const KEYS: &[&str] = &[
     "tokens",
     "insecure",
     "limits",
+    "log",
+    "log_format",
+    "otlp",
+    "trace_sample",
 ];
 
 /// A configuration that is refused.
@@ -316,6 +345,16 @@ impl Config {
         self.heartbeat_interval.unwrap_or(self.lease_ttl / 5.0)
     }
 
+    /// What is logged, and where spans go.
+    pub fn telemetry(&self) -> telemetry::Settings {
+        telemetry::Settings {
+            log: self.log.clone(),
+            log_format: self.log_format,
+            otlp: self.otlp.clone(),
+            trace_sample: self.trace_sample,
+        }
+    }
+
     /// The scheduler's parameters.
     pub fn settings(&self) -> Settings {
         let sizing = Sizing { target_seconds: self.target_shard_seconds, most_blocks: self.most_shard_blocks };
@@ -369,7 +408,11 @@ impl Flags {
             .set_override_option("tls_key", text(&self.tls_key))?
             .set_override_option("tls_client_ca", text(&self.tls_client_ca))?
             .set_override_option("tokens", text(&self.tokens))?
-            .set_override_option("insecure", self.insecure.then_some(true))
+            .set_override_option("insecure", self.insecure.then_some(true))?
+            .set_override_option("log", self.log.clone())?
+            .set_override_option("log_format", self.log_format.clone())?
+            .set_override_option("otlp", self.otlp.clone())?
+            .set_override_option("trace_sample", self.trace_sample)
     }
 }
 

@@ -5,16 +5,21 @@
 
 mod act;
 mod handle;
+mod observe;
 mod sessions;
+mod timeline;
 
 pub(crate) use handle::{Closed, Desk};
+pub(crate) use timeline::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_context};
 
 use crate::artifacts::Store;
 use crate::journal::{Journal, JournalError};
 use handle::Command;
+use metrics::{counter, histogram};
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
 use nadgrid_proto::v1;
+use nadgrid_telemetry::Tracer;
 use sessions::Session;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -77,6 +82,8 @@ pub(crate) struct DeskTask<J> {
     watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
     changed: BTreeSet<SweepId>,
     reducers: Arc<Semaphore>,
+    timelines: Timelines,
+    tracer: Tracer,
 }
 
 impl<J: Journal> DeskTask<J> {
@@ -86,6 +93,7 @@ impl<J: Journal> DeskTask<J> {
         mut journal: J,
         store: Store,
         reducers: usize,
+        tracer: Tracer,
     ) -> Result<(Self, Desk), JournalError> {
         let replayed = journal.replay(&mut |record| scheduler.replay(record)).await?;
         if replayed.records > 0 {
@@ -109,6 +117,8 @@ impl<J: Journal> DeskTask<J> {
             watchers: HashMap::new(),
             changed: BTreeSet::new(),
             reducers: Arc::new(Semaphore::new(reducers)),
+            timelines: Timelines::new(tracer.clone()),
+            tracer,
         };
         Ok((task, Desk(sender)))
     }
@@ -150,7 +160,7 @@ impl<J: Journal> DeskTask<J> {
         let mut budget = QUEUE;
         while let Some(command) = next {
             match command {
-                Command::Query(_) | Command::Follow(..) => questions.push(command),
+                Command::Query(_) | Command::Timelines(_) | Command::Follow(..) => questions.push(command),
                 change => self.apply(change, &mut effects),
             }
             budget -= 1;
@@ -171,6 +181,13 @@ impl<J: Journal> DeskTask<J> {
                 Some(event(request))
             }
             Command::Query(query) => return query(&self.scheduler, now),
+            Command::Timelines(query) => return query(&self.timelines),
+            Command::Told { worker, shard, steps } => {
+                if let Some(shard) = self.shard(&shard) {
+                    self.timelines.told(&shard, &worker, steps);
+                }
+                return;
+            }
             Command::Follow(sweep, reply) => return drop(reply.send(self.watch(sweep))),
             Command::Verify { claims, checks, answer } => {
                 let request = self.request(Asker::Call(answer));
@@ -221,8 +238,14 @@ impl<J: Journal> DeskTask<J> {
 
     /// Durable first, then everything else.
     async fn perform(&mut self, effects: Effects) -> Result<(), JournalError> {
-        self.journal.append(&effects.records).await?;
+        if !effects.records.is_empty() {
+            let began = Instant::now();
+            self.journal.append(&effects.records).await?;
+            histogram!("nadgrid_journal_append_seconds").record(began.elapsed().as_secs_f64());
+            counter!("nadgrid_journal_records_total").increment(effects.records.len() as u64);
+        }
         self.journalled += effects.records.len() as u64;
+        effects.records.iter().for_each(|record| self.observe(record));
         for action in effects.actions {
             self.act(action);
         }

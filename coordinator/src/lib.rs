@@ -10,10 +10,12 @@ pub mod config;
 mod desk;
 pub mod journal;
 pub mod limits;
+mod metrics;
+mod page;
 mod partial;
 pub mod reducer;
 mod server;
 mod service;
 
 pub use access::{TlsError, TokensError};
-pub use server::{ServeError, run};
+pub use server::{ServeError, page_address, run};

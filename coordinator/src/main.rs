@@ -2,29 +2,33 @@
 
 use clap::Parser;
 use nadgrid_coordinator::config::{Config, Flags};
-use std::io::{IsTerminal, Write};
+use nadgrid_telemetry::Tracer;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// What still runs when everything has ended (a reduction, say) is left to the journal's next reader.
 const LEFT_BEHIND: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_env("NADGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_ansi(colour).with_env_filter(filter).with_writer(std::io::stderr).init();
+    let started = Config::load(&flags, std::env::vars()).map_err(Box::<dyn std::error::Error>::from);
+    let started = started.and_then(|config| Ok((config.telemetry().start("nadgrid-coordinator")?, config)));
+    let (tracer, config) = match started {
+        Ok(started) => started,
+        Err(error) => return failed(&*error),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let ended = runtime.block_on(start(&flags));
+    let ended = runtime.block_on(start(&flags, config, tracer.clone()));
     runtime.shutdown_timeout(LEFT_BEHIND);
+    tracer.shutdown();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),
@@ -36,8 +40,7 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn start(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(flags, std::env::vars())?;
+async fn start(flags: &Flags, config: Config, tracer: Tracer) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(config.listen).await.map_err(|e| cannot_listen(config.listen, &e))?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
@@ -54,7 +57,11 @@ async fn start(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     writeln!(out, "listening on {scheme}://{address}")?;
     out.flush()?;
-    nadgrid_coordinator::run(config, listener, stop).await?;
+    let page = nadgrid_coordinator::page_address(&config, &format!("{scheme}://{address}"))?;
+    // Whoever has read the first line may have gone.
+    drop(writeln!(out, "page at {page}"));
+    drop(out.flush());
+    nadgrid_coordinator::run(config, listener, stop, tracer).await?;
     Ok(())
 }
 

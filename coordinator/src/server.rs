@@ -6,11 +6,14 @@ use crate::config::{Config, ConfigError};
 use crate::desk::{Desk, DeskTask};
 use crate::journal::{self, JournalError};
 use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::page::{Page, PageToken};
 use crate::service::{Sweeps, Workers};
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
 use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
 use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
+use nadgrid_telemetry::Tracer;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
@@ -61,20 +65,48 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// Where people find the page of a coordinator that listens on `url`. Without access control it holds the word that lets the
+/// page change anything.
+///
+/// # Errors
+/// [`ServeError::Folder`] when the data folder does not take it.
+pub fn page_address(config: &Config, url: &str) -> Result<String, ServeError> {
+    let token = page_token(config)?;
+    Ok(format!("{url}/{}", token.map_or(String::new(), |token| format!("#token={}", token.word()))))
+}
+
+/// The page's own token, where there are no others.
+fn page_token(config: &Config) -> Result<Option<PageToken>, ServeError> {
+    if config.tokens.is_some() {
+        return Ok(None);
+    }
+    let failed = |source| ServeError::Folder { path: config.data.clone(), source };
+    std::fs::create_dir_all(&config.data).map_err(failed)?;
+    PageToken::open(&config.data, config.insecure).map(Some).map_err(failed)
+}
+
 /// Serves on `listener` until `stop`; then ends the streams, lets requests finish and returns.
 ///
 /// # Errors
 /// [`ServeError`]. A journal that fails while serving ends the server: nothing could be acknowledged any more.
-pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    stop: CancellationToken,
+    tracer: Tracer,
+) -> Result<(), ServeError> {
     // What is wrong with these files is told before anything is touched.
-    let doors = Doors::open(&config)?;
+    let mut doors = Doors::open(&config)?;
     let folder = |source| ServeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
+    doors.page_token = page_token(&config)?;
+    let metrics = Metrics::install();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(metrics.clone().keep()));
     let patience = Duration::from_secs_f64(config.journal_patience);
     let journal = journal::open(&config.journal, &config.data, patience).await?;
     let store = Store::open(&config.artifacts, &config.data).await?;
     let scheduler = Scheduler::new(config.settings());
-    let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers).await?;
+    let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
     // The desk outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
     let desk_task = tokio::spawn({
@@ -102,7 +134,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         reads: places(limits.reads),
         shares: doors.shares.clone(),
         quota: Arc::new(Quota::new(limits.unused_input_bytes)),
+        tracer: tracer.clone(),
     };
+    let sweeps = Arc::new(sweeps);
+    let page = Page::new(sweeps.clone(), desk.clone(), metrics);
     let workers = Workers {
         desk,
         store,
@@ -115,7 +150,8 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
         bindings: Arc::new(Bindings::default()),
         refusals: doors.refusals.clone(),
     };
-    let served = serve(sweeps, workers, doors, limits, listener, stop).await;
+    doors.tracer = tracer;
+    let served = serve(sweeps, workers, page, doors, limits, listener, stop).await;
     ended.cancel();
     match desk_task.await {
         Ok(result) => result?,
@@ -146,25 +182,29 @@ struct Doors {
     tokens: Arc<Tokens>,
     shares: Arc<Shares>,
     refusals: Arc<Refusals>,
+    page_token: Option<PageToken>,
+    tracer: Tracer,
 }
 
 impl Doors {
     fn open(config: &Config) -> Result<Self, ServeError> {
         let tls = config.tls()?.map(Acceptor::open).transpose()?.map(Arc::new);
         let tokens = Arc::new(Tokens::open(config.tokens.as_deref())?);
-        Ok(Self { tls, tokens, shares: Arc::new(Shares::new(&config.limits)), refusals: Arc::default() })
+        let shares = Arc::new(Shares::new(&config.limits));
+        Ok(Self { tls, tokens, shares, refusals: Arc::default(), page_token: None, tracer: Tracer::off() })
     }
 }
 
 async fn serve(
-    sweeps: Sweeps,
+    sweeps: Arc<Sweeps>,
     workers: Workers,
+    page: Page,
     doors: Doors,
     limits: &Limits,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Doors { tls, tokens, shares, refusals } = doors;
+    let Doors { tls, tokens, shares, refusals, page_token, tracer } = doors;
     tokio::spawn(access::refresh(tokens.clone(), stop.clone()));
     if let Some(tls) = &tls {
         tokio::spawn(tls.clone().refresh(stop.clone()));
@@ -178,7 +218,13 @@ async fn serve(
         let builder = builder.register_encoded_file_descriptor_set(DESCRIPTORS);
         builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let gate = Gate { tokens, shares, refusals: refusals.clone(), limits: limits.clone() };
+    let gate = Gate { tokens, shares, refusals: refusals.clone(), limits: limits.clone(), page_token, tracer };
+    let routes = Routes::from(page.router())
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(SweepServiceServer::from_arc(sweeps).max_decoding_message_size(limits.message_bytes))
+        .add_service(WorkerServiceServer::new(workers).max_decoding_message_size(limits.message_bytes));
     let keepalive = Some(Duration::from_secs_f64(limits.keepalive_seconds));
     let server = Server::builder()
         .max_concurrent_streams(limits.streams_per_connection)
@@ -188,12 +234,10 @@ async fn serve(
         .initial_stream_window_size(limits.window_bytes)
         .http2_keepalive_interval(keepalive)
         .http2_keepalive_timeout(keepalive)
+        // Browsers speak it where there is no TLS.
+        .accept_http1(true)
         .layer(gate.layer())
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(SweepServiceServer::new(sweeps).max_decoding_message_size(limits.message_bytes))
-        .add_service(WorkerServiceServer::new(workers).max_decoding_message_size(limits.message_bytes));
+        .add_routes(routes);
     let incoming = access::accept(listener, tls, limits, refusals, stop.clone());
     let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tokio::select! {

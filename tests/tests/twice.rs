@@ -126,6 +126,7 @@ async fn what_workers_say() {
         digest: Digest::of(&data).to_string(),
         data,
         seconds: 0.1,
+        steps: Vec::new(),
     };
     let mut told = Vec::new();
     for result in [v1::ShardResult { digest: "0".repeat(64), ..result.clone() }, result.clone(), result] {

@@ -12,6 +12,7 @@ use nadgrid_core::numerics::Precision;
 use nadgrid_core::spec::{self, Spec};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
+use nadgrid_telemetry::Tracer;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,7 +86,7 @@ fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
     let board = Arc::new(Board::new(lanes));
     let (results, mut received) = unbounded_channel();
     let inputs = Arc::new(Inputs::of(&config.coordinator));
-    let threads = lane::start(lanes, &machine, &inputs, &board, &results)?;
+    let threads = lane::start(lanes, &machine, &inputs, &board, &results, &Tracer::off())?;
     let began = Instant::now();
     let outcome = wait_for_all(&board, &mut received, tasks(&spec, lanes));
     let seconds = began.elapsed().as_secs_f64();

@@ -18,8 +18,10 @@
 //! absent: sockets and arithmetic.
 
 use crate::compute::{Snapshot, Watcher};
+use crate::steps::Steps;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
+use nadgrid_telemetry::TraceContext;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,9 @@ pub struct Task {
     /// The board's; none before it is assigned.
     pace: Option<Arc<Pace>>,
     checkpoints: Mutex<Checkpoints>,
+    /// The lease's span.
+    pub(crate) lease: Option<TraceContext>,
+    pub(crate) steps: Steps,
 }
 
 /// How often running shards hand out checkpoints, and that one has.
@@ -73,7 +78,16 @@ impl Task {
             blocks_done: AtomicU64::new(0),
             pace: None,
             checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
+            lease: None,
+            steps: Steps::new(),
         }
+    }
+
+    /// Says of which span it is a part, as the coordinator wrote it.
+    #[must_use]
+    pub fn traced(mut self, traceparent: &str) -> Self {
+        self.lease = TraceContext::parse(traceparent);
+        self
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
@@ -96,6 +110,7 @@ impl Watcher for Task {
     }
 
     fn block_done(&self) {
+        self.steps.block();
         self.blocks_done.fetch_add(1, Ordering::Relaxed);
     }
 

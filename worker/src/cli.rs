@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Computes shards of sweeps for a nadgrid coordinator.
 ///
 /// Every flag but --until-stdin-closes is also a key of the configuration file (`--connect-timeout` is
-/// `connect_timeout`) and a variable (`NADGRID_CONNECT_TIMEOUT`). NADGRID_LOG sets what is logged.
+/// `connect_timeout`) and a variable (`NADGRID_CONNECT_TIMEOUT`).
 #[derive(Debug, Parser)]
 #[command(name = "nadgrid-worker", version)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -72,6 +72,18 @@ struct Options {
     /// How often a shard in training hands out a checkpoint at most; 0 for every epoch [default: 60]
     #[arg(long, value_name = "SECONDS")]
     checkpoint_interval: Option<String>,
+    /// What is logged: a level, or target=level pairs [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Collector that spans are sent to, OTLP over gRPC [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// Share of traces that are recorded, from 0 to 1 [default: 1]
+    #[arg(long, value_name = "X")]
+    trace_sample: Option<String>,
 }
 
 /// What to do instead of working for a coordinator.
@@ -171,6 +183,10 @@ impl Cli {
             ("tls_certificate", given.tls_certificate.clone()),
             ("tls_key", given.tls_key.clone()),
             ("tls_domain", given.tls_domain.clone()),
+            ("log", given.log.clone()),
+            ("log_format", given.log_format.clone()),
+            ("otlp", given.otlp.clone()),
+            ("trace_sample", given.trace_sample.clone()),
         ];
         Flags { config: given.config.clone(), values }
     }

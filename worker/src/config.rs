@@ -8,13 +8,14 @@ use config::{Config as Layers, File, FileFormat, Map, Value};
 use nadgrid_core::environment::{UnknownVariable, own_values};
 use nadgrid_core::text;
 use nadgrid_proto::access::{CredentialFiles, Secret};
+use nadgrid_telemetry::{LogFormat, Settings};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::Uri;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "coordinator",
     "device",
     "lanes",
@@ -30,6 +31,10 @@ const KEYS: [&str; 15] = [
     "tls_certificate",
     "tls_key",
     "tls_domain",
+    "log",
+    "log_format",
+    "otlp",
+    "trace_sample",
 ];
 /// The variable that may hold the token itself: no file and no flag has it.
 const TOKEN: &str = "token";
@@ -101,6 +106,8 @@ pub struct Config {
     pub grace: Duration,
     /// How often a shard in training hands out a checkpoint at most, at the end of an epoch; 0 for every epoch.
     pub checkpoint_interval: Duration,
+    /// What is logged, and where spans go.
+    pub telemetry: Settings,
 }
 
 /// The values of flags; what is `None` was not given.
@@ -139,6 +146,16 @@ struct Raw {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_domain: Option<String>,
+    log: Option<String>,
+    #[serde(default)]
+    log_format: LogFormat,
+    otlp: Option<String>,
+    #[serde(default = "all")]
+    trace_sample: f64,
+}
+
+fn all() -> f64 {
+    1.0
 }
 
 /// Kubernetes kills a pod 30 seconds after its SIGTERM.
@@ -245,6 +262,12 @@ impl Raw {
             },
             grace: wait("grace", self.grace)?,
             checkpoint_interval: wait("checkpoint_interval", self.checkpoint_interval)?,
+            telemetry: Settings {
+                log: self.log.unwrap_or_else(|| "info".to_owned()),
+                log_format: self.log_format,
+                otlp: self.otlp,
+                trace_sample: self.trace_sample,
+            },
         })
     }
 }

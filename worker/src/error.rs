@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::device::DeviceError;
 use nadgrid_core::text;
 use nadgrid_proto::access::AccessError;
+use nadgrid_telemetry::TelemetryError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -13,6 +14,9 @@ pub enum WorkerError {
     /// A key of the configuration, a variable or a flag is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Logs or spans cannot be had as configured.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A token or certificate is of no use.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -58,7 +62,7 @@ impl WorkerError {
     /// worker again), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Access(_) => 2,
+            Self::Config(_) | Self::Telemetry(_) | Self::Access(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
             Self::DeviceLost(_) => 5,

@@ -14,6 +14,7 @@ use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::text;
 use nadgrid_proto::v1::{self, FailureKind};
+use nadgrid_telemetry::Tracer;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::field::display;
 
 /// A device that had no memory for so many shards in a row is not waited for any more.
 const MOST_STARVED: u32 = 3;
@@ -50,6 +52,7 @@ pub fn start(
     inputs: &Arc<Inputs>,
     board: &Arc<Board>,
     results: &UnboundedSender<Computed>,
+    tracer: &Tracer,
 ) -> Result<Vec<JoinHandle<()>>, WorkerError> {
     let starved = Arc::new(AtomicU32::new(0));
     let start = |lane: u32| {
@@ -61,6 +64,7 @@ pub fn start(
             board: board.clone(),
             results: results.clone(),
             starved: starved.clone(),
+            tracer: tracer.clone(),
         };
         let thread = Builder::new().name(format!("lane {lane}")).spawn(move || lane_state.work());
         thread.map_err(|source| WorkerError::Start { what: "a lane", source })
@@ -76,6 +80,7 @@ struct Lane {
     results: UnboundedSender<Computed>,
     /// Shards in a row, of all lanes, that the device had no memory for.
     starved: Arc<AtomicU32>,
+    tracer: Tracer,
 }
 
 impl Lane {
@@ -83,6 +88,10 @@ impl Lane {
         device::be_one_thread();
         while let Some(task) = self.board.next() {
             let began = Instant::now();
+            task.steps.begin();
+            // Whatever is logged on the way carries the trace.
+            let trace_id = task.lease.map(|lease| display(lease.trace_id()));
+            let _span = tracing::info_span!("shard", trace_id).entered();
             match catch_unwind(AssertUnwindSafe(|| self.shard(&task))) {
                 Ok(Ok(Some((evaluated, precision)))) => {
                     self.starved.store(0, Ordering::Relaxed);
@@ -105,6 +114,7 @@ impl Lane {
         }
         let job = Job::new(&task.spec, &task.shard, &task.inputs)?;
         let checkpoint = self.checkpoint(task);
+        task.steps.end("inputs");
         tracing::debug!(shard = %Name(task), members = job.members(), "computing");
         let evaluated = self.evaluator.shard(&job, checkpoint.as_deref(), task)?;
         Ok(evaluated.map(|evaluated| (evaluated, job.precision())))
@@ -127,12 +137,14 @@ impl Lane {
         let seconds = earlier + began.elapsed().as_secs_f64();
         let bytes = Bytes::from(yielded.to_bytes());
         let digest = Digest::of(&bytes);
+        task.steps.record(&self.tracer, task.lease, None);
         let small = (bytes.len() <= MAX_INLINE_BYTES).then(|| v1::ShardResult {
             shard: Some(task.shard.clone()),
             numerics_class: Some((&self.machine.class.with(precision)).into()),
             data: bytes.to_vec(),
             digest: digest.to_string(),
             seconds,
+            steps: task.steps.told(),
         });
         let uploaded = small.is_none();
         if !self.board.computed(&task, small) {
@@ -153,6 +165,7 @@ impl Lane {
         if fault.cause == Cause::DeviceLost {
             self.board.lose(&fault.message);
         }
+        task.steps.record(&self.tracer, task.lease, Some(&fault.message));
         tracing::warn!(shard = %Name(task), kind = fault.kind.as_str_name(), "failed: {}", fault.message);
         self.board.failed(task, fault);
     }
@@ -194,7 +207,8 @@ mod tests {
         let machine = prepare(DeviceChoice::Cpu, None).unwrap();
         let board = Arc::new(Board::new(1));
         let (results, mut received) = unbounded_channel();
-        let lanes = start(1, &machine, &Arc::new(Inputs::of("http://127.0.0.1:1")), &board, &results).unwrap();
+        let lanes =
+            start(1, &machine, &Arc::new(Inputs::of("http://127.0.0.1:1")), &board, &results, &Tracer::off()).unwrap();
         board.assign(task("name = 1", 0, 1));
         board.assign(task(SPEC, 4, 4));
         let computed = received.blocking_recv().unwrap();
@@ -215,7 +229,7 @@ mod tests {
         let (results, _received) = unbounded_channel();
         let evaluator = Evaluator::new(&machine, inputs.clone());
         let starved = Arc::default();
-        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved };
+        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved, tracer: Tracer::off() };
         let fail = |block, cause, kind| {
             board.assign(task(SPEC, block, 1));
             let task = board.next().unwrap();

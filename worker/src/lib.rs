@@ -19,6 +19,7 @@ pub mod shutdown;
 
 mod backoff;
 mod endpoint;
+mod steps;
 mod upload;
 
 use board::Board;
@@ -26,6 +27,7 @@ use config::Config;
 use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
+use nadgrid_telemetry::Tracer;
 use session::{Identity, Session};
 use shutdown::Stop;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use upload::Uploads;
 ///
 /// # Errors
 /// [`WorkerError`] when the device is absent or lost, or the coordinator out of reach or unwilling.
-pub fn run(config: &Config, stop: Stop) -> Result<(), WorkerError> {
+pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
     // Before the device, which takes a while: what is wrong with a file is told at once.
     let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
     coordinator.endpoint()?;
@@ -56,12 +58,13 @@ pub fn run(config: &Config, stop: Stop) -> Result<(), WorkerError> {
     let (results, received) = unbounded_channel();
     let reconnect_timeout = config.reconnect_timeout;
     let inputs = Arc::new(Inputs::at(coordinator.clone()));
-    let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results)?;
+    let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results, tracer)?;
     let uploads = Uploads {
         coordinator: coordinator.clone(),
         identity: identity.clone(),
         board: board.clone(),
         reconnect_timeout,
+        tracer: tracer.clone(),
     };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;

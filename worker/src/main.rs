@@ -7,9 +7,7 @@ use nadgrid_worker::cli::{Bench, Cli, Command};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::{bench, run, shutdown};
-use std::io::IsTerminal;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     match start(&Cli::parse()) {
@@ -22,18 +20,19 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> Result<(), WorkerError> {
-    // A benchmark's shards are nobody's news.
-    log(if cli.command.is_none() { "info" } else { "warn" })?;
     match &cli.command {
         None => {
             let config = load(&cli.flags())?;
-            run(&config, shutdown::watch(cli.until_stdin_closes)?)
+            let tracer = config.telemetry.start("nadgrid-worker")?;
+            let outcome = run(&config, shutdown::watch(cli.until_stdin_closes)?, &tracer);
+            tracer.shutdown();
+            outcome
         }
         Some(Command::Bench { bench: Bench::Jacobian(options) }) => {
-            report(&bench::jacobian(options, &load(&options.machine.flags())?)?, options.machine.json)
+            report(&bench::jacobian(options, &quiet(&options.machine.flags())?)?, options.machine.json)
         }
         Some(Command::Bench { bench: Bench::Directional(options) }) => {
-            report(&bench::directional(options, &load(&options.machine.flags())?)?, options.machine.json)
+            report(&bench::directional(options, &quiet(&options.machine.flags())?)?, options.machine.json)
         }
     }
 }
@@ -45,18 +44,14 @@ fn load(flags: &Flags) -> Result<Config, ConfigError> {
     Config::load(flags, std::env::vars_os().filter_map(variable))
 }
 
-/// Logs go to standard error: standard output is for results.
-fn log(default: &str) -> Result<(), ConfigError> {
-    let wanted = std::env::var("NADGRID_LOG").ok().filter(|wanted| !wanted.is_empty());
-    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).map_err(|error| ConfigError::Value {
-        key: "NADGRID_LOG",
-        value: wanted.unwrap_or_default(),
-        accepted: format!("a level, or target=level pairs ({error})"),
-    })?;
-    let colour = std::io::stderr().is_terminal();
-    let format = tracing_subscriber::fmt().compact().with_target(false).with_ansi(colour);
-    format.with_writer(std::io::stderr).with_env_filter(filter).init();
-    Ok(())
+/// A benchmark's shards are nobody's news, unless they are asked for.
+fn quiet(flags: &Flags) -> Result<Config, WorkerError> {
+    let mut config = load(flags)?;
+    if std::env::var_os("NADGRID_LOG").is_none() {
+        config.telemetry.log = "warn".to_owned();
+    }
+    config.telemetry.start("nadgrid-worker")?;
+    Ok(config)
 }
 
 fn report(measured: &Measurement, json: bool) -> Result<(), WorkerError> {

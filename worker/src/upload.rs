@@ -19,6 +19,7 @@ use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
 use nadgrid_proto::v1::{upload_checkpoint_request as checkpoint, upload_partial_request::Part};
+use nadgrid_telemetry::{SpanKind, TRACEPARENT, Tracer};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) struct Uploads {
     pub(crate) board: Arc<Board>,
     /// How long a result is kept while the coordinator is away.
     pub(crate) reconnect_timeout: Duration,
+    pub(crate) tracer: Tracer,
 }
 
 impl Uploads {
@@ -149,9 +151,21 @@ impl Uploads {
         let limit = patience(computed.bytes.len());
         let messages = tokio_stream::iter(messages(self.header(computed), computed.bytes.clone()));
         let mut client = WorkerServiceClient::new(link);
-        let answer = tokio::time::timeout(limit, client.upload_partial(messages)).await;
-        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the upload"))??;
-        Ok(answer.into_inner().verdict())
+        let mut request = tonic::Request::new(messages);
+        // A shard without a lease's span is none of a trace.
+        let mut span = computed.task.lease.map(|lease| self.tracer.span("upload", SpanKind::Client, Some(lease)));
+        if let Some(span) = &mut span {
+            span.set("size", computed.bytes.len() as i64);
+            if let Ok(traceparent) = span.context().to_string().parse() {
+                request.metadata_mut().insert(TRACEPARENT, traceparent);
+            }
+        }
+        let answer = tokio::time::timeout(limit, client.upload_partial(request)).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the upload")).flatten();
+        if let (Some(span), Err(status)) = (&mut span, &answer) {
+            span.fail(status.message());
+        }
+        Ok(answer?.into_inner().verdict())
     }
 
     fn header(&self, computed: &Computed) -> v1::PartialHeader {
@@ -162,6 +176,7 @@ impl Uploads {
             size: computed.bytes.len() as u64,
             digest: computed.digest.to_string(),
             seconds: computed.seconds,
+            steps: computed.task.steps.told(),
         }
     }
 }

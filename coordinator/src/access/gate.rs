@@ -6,13 +6,18 @@
 //! | `WorkerService` | a worker's token |
 //! | health checks | anybody |
 //! | reflection, watching health | any token |
+//! | the page's files | anybody |
+//! | the page's API, metrics | a user's token; without tokens anybody reads, and the page's own token writes |
 
 use super::{Admitted, Caller, Peer, Refusals, Right, Shares, Tokens};
 use crate::limits::Limits;
+use crate::metrics;
+use crate::page::{self, PageToken, Place};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use nadgrid_proto::access::{BEARER, MAX_TOKEN};
 use nadgrid_proto::status::Reason;
+use nadgrid_telemetry::{Span, SpanKind, TRACEPARENT, TraceContext, Tracer};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,6 +41,9 @@ pub(crate) struct Gate {
     pub(crate) shares: Arc<Shares>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) limits: Limits,
+    /// Where there are no other tokens.
+    pub(crate) page_token: Option<PageToken>,
+    pub(crate) tracer: Tracer,
 }
 
 /// Who is let in to what.
@@ -51,6 +59,8 @@ impl Door {
     fn of(path: &str) -> Self {
         match path {
             HEALTH_CHECK => Self::Anybody,
+            _ if page::place(path) == Some(Place::Asset) => Self::Anybody,
+            _ if page::place(path) == Some(Place::Api) => Self::Users,
             _ if path.starts_with(SWEEPS) => Self::Users,
             _ if path.starts_with(WORKERS) => Self::Workers,
             _ => Self::AnyToken,
@@ -99,10 +109,24 @@ impl Gate {
     fn check(&self, request: &mut Request<Body>, peer: &Peer) -> Result<(Pass, Admitted), (&'static str, Status)> {
         let path = request.uri().path();
         let door = Door::of(path);
-        let is_stream = path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method));
+        let of_page = page::place(path) == Some(Place::Api);
+        let is_stream = match of_page {
+            true => page::is_stream(path),
+            false => path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method)),
+        };
         // The token ends here: nothing behind the gate sees it.
         let value = request.headers_mut().remove(header::AUTHORIZATION);
         let token = value.as_ref().and_then(|value| bearer(value.as_bytes()));
+        let may_write = match &self.page_token {
+            Some(own) if of_page => {
+                own.admits_host(request.uri(), request.headers()).map_err(|status| ("host", status))?;
+                if !request.method().is_safe() {
+                    own.admits_write(token).map_err(|status| ("page_token", status))?;
+                }
+                own.is(token)
+            }
+            _ => true,
+        };
         let caller = match self.tokens.find(token, SystemTime::now()) {
             Ok(caller) => Some(caller),
             Err(_) if door == Door::Anybody => None,
@@ -122,7 +146,7 @@ impl Gate {
             return Err(("requests_per_caller", Reason::Full.status(message)));
         };
         let call = (!is_stream && door != Door::AnyToken).then(|| account.calls());
-        Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), account }))
+        Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), may_write, account }))
     }
 }
 
@@ -172,13 +196,20 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let of_page = page::place(request.uri().path()).is_some();
         let Pass { open, call } = match self.gate.admit(&mut request) {
             Ok(pass) => pass,
+            Err(status) if of_page => return Box::pin(async move { Ok(page::refusal(&status).map(Body::new)) }),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
+        let watched = Watched::begin(&self.gate.tracer, &mut request);
         let Some(call) = call else {
             let answer = self.inner.call(request);
-            return Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Held { body, _place: open }))) });
+            return Box::pin(async move {
+                let answer = answer.await;
+                watched.end();
+                Ok(answer?.map(|body| Body::new(Held { body, _place: open })))
+            });
         };
         // The clone is taken in place of the service that was asked whether it is ready.
         let clone = self.inner.clone();
@@ -191,10 +222,63 @@ where
                 inner.call(request).await
             };
             let late = || Status::deadline_exceeded(format!("not answered within {within:?}"));
-            let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late().into_http()));
+            let late = || if of_page { page::refusal(&late()).map(Body::new) } else { late().into_http() };
+            let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late()));
+            watched.end();
             Ok(answer?.map(|body| Body::new(Held { body, _place: open })))
         })
     }
+}
+
+/// A request on its way, for metrics and traces.
+struct Watched {
+    method: &'static str,
+    began: Instant,
+    _span: Option<Span>,
+}
+
+impl Watched {
+    /// A request that comes with a trace is a span of it, and its handler finds the context among the extensions.
+    fn begin(tracer: &Tracer, request: &mut Request<Body>) -> Self {
+        let method = known(request.uri().path());
+        let parent = request.headers().get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?));
+        let span = parent.map(|parent| tracer.span(method, SpanKind::Server, Some(parent)).of_remote_parent());
+        if let Some(span) = &span {
+            request.extensions_mut().insert(span.context());
+        }
+        Self { method, began: Instant::now(), _span: span }
+    }
+
+    fn end(self) {
+        metrics::answered(self.method, self.began.elapsed().as_secs_f64());
+    }
+}
+
+/// The method's name; everything that is none of the contract's has one together.
+fn known(path: &str) -> &'static str {
+    const METHODS: &[&str] = &[
+        "Plan",
+        "UploadInput",
+        "Submit",
+        "Get",
+        "List",
+        "Watch",
+        "Cancel",
+        "Pause",
+        "Resume",
+        "Explain",
+        "Verify",
+        "ReadArtifact",
+        "ListWorkers",
+        "Session",
+        "ReadInput",
+        "UploadPartial",
+        "UploadCheckpoint",
+    ];
+    let ours = path.starts_with(SWEEPS) || path.starts_with(WORKERS);
+    let method = path.rsplit('/').next().filter(|_| ours);
+    let found = method.and_then(|method| METHODS.iter().find(|known| **known == method));
+    found.copied().unwrap_or(if page::place(path).is_some() { "page" } else { "other" })
 }
 
 /// A response that holds its place until it is sent.
@@ -235,6 +319,8 @@ mod tests {
             ("/nadgrid.v1.WorkerService/Session", false, true),
             ("/grpc.health.v1.Health/Check", true, true),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true, true),
+            ("/api/sweeps/s/cancel", true, false),
+            ("/metrics", true, false),
         ] {
             let door = Door::of(path);
             assert_eq!((door.admits(user).is_ok(), door.admits(worker).is_ok()), (users, workers), "{path}");

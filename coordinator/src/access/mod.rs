@@ -93,6 +93,8 @@ pub(crate) fn authorise(caller: &Caller, owner: &str) -> Result<(), Status> {
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     pub(crate) peer: Peer,
+    /// Whether the page may change anything in this caller's name.
+    pub(crate) may_write: bool,
     account: Arc<Account>,
 }
 

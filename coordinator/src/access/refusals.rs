@@ -22,6 +22,7 @@ pub(crate) struct Refusals(Mutex<Told>);
 impl Refusals {
     /// Logs a refusal, unless the same was logged within the last minute. `what` must hold no secret.
     pub(crate) fn log(&self, peer: IpAddr, cause: &'static str, what: impl Display) {
+        metrics::counter!("nadgrid_refusals_total", "cause" => cause).increment(1);
         if let Some(unsaid) = self.is_news(peer, cause, Instant::now()) {
             warn!(%peer, cause, unsaid, "refused: {what}");
         }

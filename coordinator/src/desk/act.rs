@@ -4,6 +4,7 @@ use super::handle::Command;
 use super::{Asker, DeskTask};
 use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
+use metrics::{counter, histogram};
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId};
 use nadgrid_core::scheduler::{Action, Answer, Contribution, Event, RequestId, ShardRef};
@@ -16,8 +17,12 @@ impl<J: Journal> DeskTask<J> {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Answer { request, answer } => self.answer(request, answer),
-            Action::Lease { worker, shard } => self.send_assignment(&worker, &shard),
+            Action::Lease { worker, shard } => {
+                counter!("nadgrid_shards_leased_total").increment(1);
+                self.send_assignment(&worker, &shard);
+            }
             Action::Revoke { worker, shard, reason } => {
+                self.gone(&shard, &worker, None);
                 let Some(shard) = self.wire_shard(&shard) else { return };
                 let revocation = v1::Revocation { shard: Some(shard), reason: reason.to_owned() };
                 self.send(&worker, Message::Revocation(revocation));
@@ -77,10 +82,12 @@ impl<J: Journal> DeskTask<J> {
                 Ok(Ok((result, held))) => {
                     stored = held;
                     let seconds = started.elapsed().as_secs_f64();
+                    histogram!("nadgrid_reduction_seconds").record(seconds);
                     info!(%sweep, job = name, partials = count, seconds, digest = %result.digest, "reduced");
                     Event::Reduced { sweep: sweep.clone(), job, generation, result }
                 }
                 Ok(Err(error)) => {
+                    counter!("nadgrid_reductions_failed_total").increment(1);
                     warn!(%sweep, job = name, %error, "reduction failed");
                     let damaged = if let ReduceError::Partial { node, .. } = error { vec![node] } else { Vec::new() };
                     failed(damaged, error.to_string())

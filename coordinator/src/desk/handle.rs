@@ -1,5 +1,6 @@
 //! The handle by which handlers reach the desk, and what they can say to it.
 
+use super::timeline::Timelines;
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Claim, Event, RequestId, Scheduler, WorkerProfile};
 use nadgrid_proto::v1;
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// The way to a worker: messages of its session.
 pub(crate) type Outbox = mpsc::Sender<v1::SessionResponse>;
 
+type TimelineQuery = Box<dyn FnOnce(&Timelines) + Send>;
 type Query = Box<dyn FnOnce(&Scheduler, Time) + Send>;
 
 pub(super) enum Command {
@@ -18,6 +20,10 @@ pub(super) enum Command {
     Ask(Box<dyn FnOnce(RequestId) -> Event + Send>, oneshot::Sender<Answer>),
     /// Something is asked that changes nothing.
     Query(Query),
+    /// What became of shards is asked.
+    Timelines(TimelineQuery),
+    /// A worker tells what it did for a shard.
+    Told { worker: WorkerId, shard: v1::Shard, steps: Vec<v1::Step> },
     /// Shards are to be computed again; what becomes of each goes to `checks`.
     Verify { claims: Vec<Claim>, checks: mpsc::UnboundedSender<Check>, answer: oneshot::Sender<Answer> },
     /// A worker opens a session; the session's number comes back.
@@ -62,6 +68,21 @@ impl Desk {
         query: impl FnOnce(&Scheduler, Time) -> T + Send + 'static,
     ) -> Result<T, Closed> {
         self.call(|reply| Command::Query(Box::new(move |scheduler, now| drop(reply.send(query(scheduler, now)))))).await
+    }
+
+    /// Asks what became of shards.
+    pub(crate) async fn timelines<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Timelines) -> T + Send + 'static,
+    ) -> Result<T, Closed> {
+        self.call(|reply| Command::Timelines(Box::new(move |timelines| drop(reply.send(query(timelines)))))).await
+    }
+
+    /// Takes down what a worker did for a shard.
+    pub(crate) async fn told(&self, worker: WorkerId, shard: v1::Shard, steps: Vec<v1::Step>) {
+        if !steps.is_empty() {
+            drop(self.0.send(Command::Told { worker, shard, steps }).await);
+        }
     }
 
     /// Has shards computed again; checks come until there is one for each. Dropping the receiver ends it.

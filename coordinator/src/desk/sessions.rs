@@ -1,16 +1,21 @@
 //! Workers' sessions: what they say becomes events, and what they are told.
 
 use super::handle::Outbox;
+use super::timeline::Leased;
 use super::{Asker, DeskTask};
 use crate::journal::Journal;
 use crate::partial;
+use metrics::counter;
 use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, Verdict, WorkerProfile};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
+use nadgrid_telemetry::TraceContext;
+use std::sync::Arc;
 use tokio::sync::oneshot;
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 /// A worker's own words are kept, but not at any length: characters.
@@ -19,6 +24,8 @@ const MAX_WORDS: usize = 2_000;
 /// An open session.
 pub(super) struct Session {
     number: u64,
+    /// For people.
+    name: Arc<str>,
     outbox: Outbox,
     /// The job of the last assignment: the next of the same job does not repeat its spec.
     last: Option<(SweepId, JobIndex)>,
@@ -35,11 +42,18 @@ impl<J: Journal> DeskTask<J> {
     ) -> Event {
         self.session_count += 1;
         let number = self.session_count;
-        self.sessions.insert(worker.clone(), Session { number, outbox, last: None });
+        let name: Arc<str> = profile.name.as_str().into();
+        self.sessions.insert(worker.clone(), Session { number, name, outbox, last: None });
         reply.send(number).ok();
         info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
         // Shards that do not exist are none of the scheduler's business.
-        let held = held.iter().filter_map(|shard| self.shard(shard)).collect();
+        let held: Vec<ShardRef> = held.iter().filter_map(|shard| self.shard(shard)).collect();
+        for shard in &held {
+            // After a restart nothing is known of it, but its span has the same id.
+            if !self.timelines.knows(shard, &worker) {
+                self.note_lease(&worker, shard);
+            }
+        }
         Event::Join { worker, profile, held }
     }
 
@@ -51,7 +65,7 @@ impl<J: Journal> DeskTask<J> {
     }
 
     /// The shard of a message, if there is such a one.
-    fn shard(&self, shard: &v1::Shard) -> Option<ShardRef> {
+    pub(super) fn shard(&self, shard: &v1::Shard) -> Option<ShardRef> {
         let (sweep, job) = (SweepId::new(shard.sweep_id.as_str()), JobIndex(shard.job));
         let node = self.scheduler.node(&sweep, job, shard.range())?;
         Some(ShardRef { sweep, job, node })
@@ -66,12 +80,20 @@ impl<J: Journal> DeskTask<J> {
             Request::Progress(v1::Progress { shard, blocks_done }) => {
                 Some(Event::Progress { worker, shard: self.shard(&shard?)?, blocks_done })
             }
-            Request::Computed(v1::Computed { shard }) => Some(Event::Computed { worker, shard: self.shard(&shard?)? }),
+            Request::Computed(v1::Computed { shard }) => {
+                let shard = self.shard(&shard?)?;
+                self.timelines.computed(&shard, &worker);
+                Some(Event::Computed { worker, shard })
+            }
             Request::Failure(failure) => {
                 let (kind, message) =
                     (failure.kind().to_core(), failure.message.chars().take(MAX_WORDS).collect::<String>());
-                warn!(%worker, ?kind, message, "a shard failed");
-                Some(Event::Failed { worker, shard: self.shard(&failure.shard?)?, kind, message })
+                let shard = self.shard(&failure.shard?)?;
+                let trace_id = self.timelines.trace_id(&shard).map(display);
+                warn!(%worker, ?kind, message, trace_id, "a shard failed");
+                counter!("nadgrid_shards_failed_total", "kind" => kind.as_str()).increment(1);
+                self.gone(&shard, &worker, Some(&message));
+                Some(Event::Failed { worker, shard, kind, message })
             }
             Request::Result(result) => self.result(worker, result),
             // Sessions end before these.
@@ -80,7 +102,7 @@ impl<J: Journal> DeskTask<J> {
     }
 
     /// A result that came in the session: looked at here, since it is small.
-    fn result(&mut self, worker: WorkerId, result: v1::ShardResult) -> Option<Event> {
+    fn result(&mut self, worker: WorkerId, mut result: v1::ShardResult) -> Option<Event> {
         let wire = result.shard?;
         let refused =
             |message: String| v1::Answer { shard: Some(wire.clone()), verdict: v1::Verdict::Refused.into(), message };
@@ -91,6 +113,7 @@ impl<J: Journal> DeskTask<J> {
             self.send(&worker, Response::Answer(answer));
             return None;
         };
+        self.timelines.told(&shard, &worker, std::mem::take(&mut result.steps));
         let (_, job, members) = self.scheduler.shard(&shard)?;
         let checked = match Digest::of(&result.data) {
             _ if result.data.len() > MAX_INLINE_BYTES => {
@@ -131,22 +154,36 @@ impl<J: Journal> DeskTask<J> {
         self.scheduler.blocks(shard).map(|blocks| v1::Shard::of(&shard.sweep, shard.job, &blocks))
     }
 
+    /// Takes down that the worker has the shard now; the lease's span.
+    fn note_lease(&mut self, worker: &WorkerId, shard: &ShardRef) -> Option<TraceContext> {
+        let (_, job, members) = self.scheduler.shard(shard)?;
+        let (job, blocks) = (job.name(), self.scheduler.blocks(shard)?);
+        let name = self.sessions.get(worker).map_or_else(|| "".into(), |session| session.name.clone());
+        Some(self.timelines.leased(Leased { shard, job, blocks, members, worker, name }))
+    }
+
     pub(super) fn send_assignment(&mut self, worker: &WorkerId, shard: &ShardRef) {
         let Some((_, job, _)) = self.scheduler.shard(shard) else { return };
-        debug!(worker = %worker, sweep = %shard.sweep, job = job.experiment.as_str(), node = ?shard.node, "leased");
+        let (architecture, experiment) = (job.architecture.clone(), job.experiment.to_string());
+        let traceparent = self.note_lease(worker, shard).map_or(String::new(), |context| {
+            let trace_id = context.trace_id();
+            debug!(worker = %worker, sweep = %shard.sweep, job = experiment, node = ?shard.node, %trace_id, "leased");
+            context.to_string()
+        });
         let of = (shard.sweep.clone(), shard.job);
         let known = self.sessions.get(worker).is_some_and(|session| session.last.as_ref() == Some(&of));
         let assignment = if known {
             let checkpoint = self.scheduler.checkpoint_of(shard);
             let inputs = checkpoint.iter().map(Into::into).collect();
-            v1::Assignment { shard: self.wire_shard(shard), inputs, ..v1::Assignment::default() }
+            v1::Assignment { shard: self.wire_shard(shard), inputs, traceparent, ..v1::Assignment::default() }
         } else {
             v1::Assignment {
                 shard: self.wire_shard(shard),
                 spec: self.scheduler.spec_text(&shard.sweep).unwrap_or_default().to_owned(),
-                architecture: job.architecture.clone(),
-                experiment: job.experiment.to_string(),
+                architecture,
+                experiment,
                 inputs: self.scheduler.shard_inputs(shard).iter().map(Into::into).collect(),
+                traceparent,
             }
         };
         if let Some(session) = self.sessions.get_mut(worker) {

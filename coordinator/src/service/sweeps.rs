@@ -3,7 +3,7 @@
 use super::{inputs, read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
-use crate::desk::Desk;
+use crate::desk::{Desk, sweep_context};
 use crate::limits::Limits;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
@@ -15,11 +15,13 @@ use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
+use nadgrid_telemetry::{SpanKind, TraceContext, Tracer};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::field::display;
 use tracing::info;
 
 /// Longest idempotency key in bytes.
@@ -40,6 +42,7 @@ pub(crate) struct Sweeps {
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) shares: Arc<Shares>,
     pub(crate) quota: Arc<Quota>,
+    pub(crate) tracer: Tracer,
 }
 
 fn parse(spec: &str) -> Result<Spec, Status> {
@@ -56,7 +59,7 @@ pub(super) fn unknown(sweep: &str) -> Status {
 
 impl Sweeps {
     /// Lets a caller go on with a sweep that is there and theirs.
-    async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
+    pub(crate) async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
         let asked = id.clone();
         let owner = self.desk.query(move |scheduler, _| scheduler.owner(&asked).map(str::to_owned)).await?;
         authorise(caller, &owner.ok_or_else(|| unknown(id.as_str()))?)
@@ -115,6 +118,7 @@ impl SweepService for Sweeps {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let admitted = Admitted::of(&request)?;
+        let trace = request.extensions().get::<TraceContext>().copied();
         let v1::SubmitRequest { spec, idempotency_key, inputs: given, priority, weight } = request.into_inner();
         if idempotency_key.len() > MAX_KEY {
             let message =
@@ -136,7 +140,14 @@ impl SweepService for Sweeps {
             self.desk.ask(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
-                info!(%sweep, name, owner = %admitted.caller.name, created, "submitted");
+                let trace_id = trace.map(|trace| display(trace.trace_id()));
+                info!(%sweep, name, owner = %admitted.caller.name, created, trace_id, "submitted");
+                if let Some(trace) = trace {
+                    // The sweep has a trace of its own, for it may go on for days: this span leads to it.
+                    let mut span = self.tracer.span("submitted", SpanKind::Internal, Some(trace));
+                    span.set("sweep.id", sweep.to_string());
+                    span.link(sweep_context(&sweep, &self.tracer));
+                }
                 self.quota.used(&admitted.caller, used);
                 Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
             }

@@ -31,7 +31,7 @@ pub(super) async fn receive(
     mut pace: Pace,
     mut parts: Streaming<v1::UploadPartialRequest>,
 ) -> Result<v1::Verdict, Status> {
-    let Some(Part::Header(header)) = next(&mut parts, &mut pace).await? else {
+    let Some(Part::Header(mut header)) = next(&mut parts, &mut pace).await? else {
         return Err(Reason::RequestInvalid.status("an upload begins with its header"));
     };
     let worker = worker_id(&header.worker_id);
@@ -44,6 +44,7 @@ pub(super) async fn receive(
     // Held until the report is in the journal.
     let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
+    desk.told(worker.clone(), wire, std::mem::take(&mut header.steps)).await;
     report(desk, worker, header, expected.shard, partial).await
 }
 

@@ -163,6 +163,18 @@ pub enum FailureKind {
     Transient,
 }
 
+impl FailureKind {
+    /// One word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Unfit => "unfit",
+            Self::Task => "task",
+            Self::Transient => "transient",
+        }
+    }
+}
+
 /// A shard of a complete sweep that is to be computed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {

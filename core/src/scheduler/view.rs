@@ -1,7 +1,7 @@
 //! What people see of the state.
 
 use super::Scheduler;
-use super::effect::{ArtifactRef, ShardFailure};
+use super::effect::{ArtifactRef, Contribution, ShardFailure};
 use super::event::{Checkpoint, ShardInput, ShardRef, Share};
 use super::state::{Job, JobState, Lease, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
@@ -196,6 +196,12 @@ impl Scheduler {
     pub fn blocks(&self, shard: &ShardRef) -> Option<std::ops::Range<u64>> {
         let job = self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)?;
         Some(shard.node.blocks(job.total))
+    }
+
+    /// What is committed of a job, left to right, while its sweep is open.
+    pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> impl Iterator<Item = &Contribution> {
+        let job = self.sweeps.get(sweep).and_then(|sweep| sweep.jobs.get(job.0 as usize));
+        job.into_iter().flat_map(|job| job.committed.values())
     }
 
     /// All workers that are known.

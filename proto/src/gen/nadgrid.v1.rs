@@ -556,6 +556,20 @@ pub struct ShardResult {
     /// Seconds the shard took its lane.
     #[prost(double, tag = "5")]
     pub seconds: f64,
+    /// What the worker did, at most 64 steps.
+    #[prost(message, repeated, tag = "6")]
+    pub steps: ::prost::alloc::vec::Vec<Step>,
+}
+/// What a worker did for a shard: inputs, compute, block, and so on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Step {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Microseconds since it took the shard.
+    #[prost(uint64, tag = "2")]
+    pub begin_us: u64,
+    #[prost(uint64, tag = "3")]
+    pub end_us: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
@@ -613,6 +627,9 @@ pub struct Assignment {
     /// Files that the shard needs, for ReadInput.
     #[prost(message, repeated, tag = "5")]
     pub inputs: ::prost::alloc::vec::Vec<ShardInput>,
+    /// The lease's span, as W3C Trace Context writes it: what the worker does is part of it.
+    #[prost(string, tag = "6")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShardInput {
@@ -681,6 +698,9 @@ pub struct PartialHeader {
     /// Seconds the shard took its lane.
     #[prost(double, tag = "6")]
     pub seconds: f64,
+    /// What the worker did, at most 64 steps.
+    #[prost(message, repeated, tag = "7")]
+    pub steps: ::prost::alloc::vec::Vec<Step>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadPartialResponse {

@@ -54,11 +54,11 @@ impl Session {
         match response.message {
             Some(Response::Assignment(mut assignment)) => {
                 complete(&mut assignment, last);
-                let v1::Assignment { shard, spec, architecture, experiment, inputs } = assignment;
+                let v1::Assignment { shard, spec, architecture, experiment, inputs, traceparent } = assignment;
                 let Some(shard) = shard else { return };
                 let job = format!("{experiment}/{architecture}");
                 tracing::debug!(sweep = shard.sweep_id, job, blocks = ?shard.range(), "assigned");
-                self.board.assign(Task::new(shard, spec, job, inputs));
+                self.board.assign(Task::new(shard, spec, job, inputs).traced(&traceparent));
             }
             Some(Response::Revocation(v1::Revocation { shard: Some(shard), reason })) => {
                 let held = self.board.revoke(&shard);
@@ -102,7 +102,8 @@ impl Session {
 fn complete(assignment: &mut v1::Assignment, last: &mut v1::Assignment) {
     if assignment.spec.is_empty() {
         let checkpoint = std::mem::take(&mut assignment.inputs);
-        *assignment = v1::Assignment { shard: assignment.shard.take(), ..last.clone() };
+        let traceparent = std::mem::take(&mut assignment.traceparent);
+        *assignment = v1::Assignment { shard: assignment.shard.take(), traceparent, ..last.clone() };
         assignment.inputs.extend(checkpoint);
         return;
     }

@@ -8,6 +8,7 @@ use nadgrid_kernels::{CentralDifference, block_moments};
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
+use nadgrid_telemetry::Tracer;
 use nadgrid_worker::config::{Config, Flags};
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::run;
@@ -37,7 +38,7 @@ impl Worker {
         let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
         let stop = Stop::default();
         let stopped = stop.clone();
-        Self { stop, thread: std::thread::spawn(move || run(&config, stopped)) }
+        Self { stop, thread: std::thread::spawn(move || run(&config, stopped, &Tracer::off())) }
     }
 
     pub(crate) fn stop(self) -> Result<(), WorkerError> {
@@ -252,7 +253,7 @@ fn a_refusal_is_final_and_an_absent_coordinator_is_waited_for_no_longer_than_ask
     let flags = [("coordinator", url.as_str()), ("device", "cpu"), ("connect_timeout", "0.7")];
     let values = flags.map(|(key, value)| (key, Some(value.to_owned()))).into();
     let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
-    let absent = run(&config, Stop::default()).unwrap_err();
+    let absent = run(&config, Stop::default(), &Tracer::off()).unwrap_err();
     assert_eq!(absent.exit_code(), 3);
     let line = absent.to_string();
     assert!(line.starts_with(&format!("cannot reach the coordinator at {url}: Connection refused")), "{line}");

@@ -29,9 +29,9 @@ pub(crate) struct Upload {
 impl Upload {
     /// A small result, which came in the session.
     fn of(worker_id: &str, result: &v1::ShardResult) -> Self {
-        let v1::ShardResult { shard, numerics_class, data, digest, seconds } = result.clone();
+        let v1::ShardResult { shard, numerics_class, data, digest, seconds, steps } = result.clone();
         let (worker_id, size) = (worker_id.to_owned(), data.len() as u64);
-        let header = v1::PartialHeader { worker_id, shard, numerics_class, size, digest, seconds };
+        let header = v1::PartialHeader { worker_id, shard, numerics_class, size, digest, seconds, steps };
         Self { header, bytes: data }
     }
 }
@@ -138,6 +138,7 @@ impl Script {
             architecture: architecture.to_owned(),
             experiment: "nads".into(),
             inputs: inputs.into_iter().collect(),
+            ..v1::Assignment::default()
         }));
     }
 

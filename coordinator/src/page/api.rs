@@ -1,0 +1,210 @@
+//! What the page asks, as JSON: the views of the command line's `--json`.
+
+use super::{Page, Refused, json, refusal};
+use crate::access::{Admitted, Right};
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderValue, header};
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::sweep_service_server::SweepService;
+use nadgrid_proto::views::{SweepView, WorkerView};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tonic::{Request, Status};
+
+/// Sweeps of one page of the list.
+const PAGE: u32 = 100;
+
+pub(super) type Asked = Extension<Admitted>;
+
+/// A request to the service that gRPC's requests go to.
+pub(super) fn request<T>(admitted: Admitted, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(admitted);
+    request
+}
+
+/// A sweep as a line of a list.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct SweepRow {
+    id: String,
+    name: String,
+    state: String,
+    owner: Option<String>,
+    submitted_at: Option<String>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    /// Names of its jobs.
+    experiments: Vec<String>,
+    members: u64,
+    members_done: u64,
+    members_in_flight: u64,
+    members_failed: u64,
+    workers: u32,
+    priority: i32,
+}
+
+impl From<&v1::Sweep> for SweepRow {
+    fn from(sweep: &v1::Sweep) -> Self {
+        let view = SweepView::from(sweep);
+        let sum = |of: fn(&v1::Job) -> u64| sweep.jobs.iter().map(of).sum();
+        Self {
+            id: view.id,
+            name: view.name,
+            state: view.state,
+            owner: view.owner,
+            submitted_at: view.submitted_at,
+            started_at: view.started_at,
+            ended_at: view.ended_at,
+            experiments: sweep.jobs.iter().map(|job| format!("{}/{}", job.experiment, job.architecture)).collect(),
+            members: sum(|job| job.members),
+            members_done: sum(|job| job.members_done),
+            members_in_flight: sum(|job| job.members_in_flight),
+            members_failed: sum(|job| job.members_failed),
+            workers: view.workers,
+            priority: view.priority,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct About {
+    version: &'static str,
+    /// `open` without access control, else `tokens`.
+    access: &'static str,
+    caller: Option<String>,
+    may_write: bool,
+    started_at: String,
+}
+
+pub(super) async fn about(State(page): State<Arc<Page>>, Extension(admitted): Asked) -> Response {
+    let caller = &admitted.caller;
+    json(&About {
+        version: env!("CARGO_PKG_VERSION"),
+        access: if caller.right == Right::Everything { "open" } else { "tokens" },
+        caller: (!caller.name.is_empty()).then(|| caller.name.to_string()),
+        may_write: admitted.may_write,
+        started_at: humantime::format_rfc3339_millis(page.started).to_string(),
+    })
+}
+
+pub(super) async fn metrics(State(page): State<Arc<Page>>, Extension(admitted): Asked) -> Result<Response, Refused> {
+    if !matches!(admitted.caller.right, Right::Everything | Right::User { admin: true }) {
+        return Err(Reason::RoleWrong.status("metrics tell of everybody's sweeps: this needs an admin's token").into());
+    }
+    let text = page.metrics.render(&page.desk).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    page_token: String,
+}
+
+#[derive(Serialize)]
+struct List {
+    sweeps: Vec<SweepRow>,
+    next_page_token: Option<String>,
+}
+
+/// A page of the list, the newest first.
+pub(super) async fn rows(
+    page: &Page,
+    admitted: Admitted,
+    page_token: String,
+) -> Result<(Vec<SweepRow>, Option<String>), Status> {
+    let list = page.sweeps.list(request(admitted, v1::ListRequest { page_size: PAGE, page_token })).await?.into_inner();
+    let next = (!list.next_page_token.is_empty()).then_some(list.next_page_token);
+    Ok((list.sweeps.iter().map(SweepRow::from).collect(), next))
+}
+
+pub(super) async fn list(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Query(ListQuery { page_token }): Query<ListQuery>,
+) -> Result<Response, Refused> {
+    let (sweeps, next_page_token) = rows(&page, admitted, page_token).await?;
+    Ok(json(&List { sweeps, next_page_token }))
+}
+
+pub(super) async fn workers(page: &Page, admitted: Admitted) -> Result<Vec<WorkerView>, Status> {
+    let workers = page.sweeps.list_workers(request(admitted, v1::ListWorkersRequest {})).await?.into_inner();
+    Ok(workers.workers.iter().map(WorkerView::from).collect())
+}
+
+pub(super) async fn get(page: &Page, admitted: Admitted, sweep_id: String) -> Result<v1::Sweep, Status> {
+    Ok(page.sweeps.get(request(admitted, v1::GetRequest { sweep_id })).await?.into_inner())
+}
+
+pub(super) async fn sweep(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    Ok(json(&SweepView::from(&get(&page, admitted, id).await?)))
+}
+
+pub(super) async fn cancel(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(sweep_id): Path<String>,
+) -> Result<Response, Refused> {
+    let sweep = page.sweeps.cancel(request(admitted, v1::CancelRequest { sweep_id })).await?;
+    Ok(json(&SweepView::from(sweep.get_ref())))
+}
+
+pub(super) async fn pause(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(sweep_id): Path<String>,
+) -> Result<Response, Refused> {
+    let sweep = page.sweeps.pause(request(admitted, v1::PauseRequest { sweep_id })).await?;
+    Ok(json(&SweepView::from(sweep.get_ref())))
+}
+
+pub(super) async fn resume(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(sweep_id): Path<String>,
+) -> Result<Response, Refused> {
+    let sweep = page.sweeps.resume(request(admitted, v1::ResumeRequest { sweep_id })).await?;
+    Ok(json(&SweepView::from(sweep.get_ref())))
+}
+
+/// An artifact's bytes, at the pace of whoever reads them.
+pub(super) async fn artifact(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path((sweep_id, name)): Path<(String, String)>,
+) -> Response {
+    let asked = v1::ReadArtifactRequest { sweep_id, name: name.clone() };
+    let mut stream = match page.sweeps.read_artifact(request(admitted, asked)).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return refusal(&status),
+    };
+    let size = match stream.next().await {
+        Some(Ok(v1::ReadArtifactResponse { artifact: Some(artifact), .. })) => artifact.size,
+        Some(Err(status)) => return refusal(&status),
+        _ => return refusal(&Status::internal("an artifact without a header")),
+    };
+    let bytes = stream.map(|part| part.map(|part| Bytes::from(part.data)));
+    let file: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-/".contains(*c)).collect();
+    let file = file.replace('/', "_");
+    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{file}\""));
+    let mut response = Body::from_stream(bytes).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(disposition) = disposition {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    response
+}

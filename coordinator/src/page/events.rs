@@ -1,0 +1,120 @@
+//! Server-sent events: what changes, told as it does.
+
+use super::api::{Asked, SweepRow, rows, workers};
+use super::{Page, Refused};
+use crate::access::{Admitted, Places};
+use crate::service::Sweeps;
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
+use futures::Stream;
+use futures::stream::{self, BoxStream, StreamExt};
+use nadgrid_core::ids::SweepId;
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1;
+use nadgrid_proto::views::{SweepView, WorkerView};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::Status;
+
+/// How often it is looked at what has changed.
+const LOOK: Duration = Duration::from_millis(500);
+/// A sweep is told of at most this often.
+const PACE: Duration = Duration::from_millis(250);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+struct Overview {
+    sweeps: Vec<SweepRow>,
+    workers: Vec<WorkerView>,
+}
+
+/// Ends with the coordinator, with its token, and when nobody listens; holds its place among those who watch.
+fn send(
+    page: &Page,
+    admitted: &Admitted,
+    place: Places,
+    events: impl Stream<Item = Event> + Send + 'static,
+) -> Sse<KeepAliveStream<BoxStream<'static, Result<Event, Infallible>>>> {
+    let (stop, revoked) =
+        (page.sweeps.stop.clone().cancelled_owned(), admitted.caller.revoked.clone().cancelled_owned());
+    let ended = async move {
+        tokio::select! { () = stop => {}, () = revoked => {} }
+    };
+    let held = events.take_until(Box::pin(ended)).map(move |event| {
+        let _held = &place;
+        Ok(event)
+    });
+    Sse::new(held.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn event(name: &str, data: &impl Serialize) -> Event {
+    // What is serialised here are plain structures: that cannot fail.
+    Event::default().event(name).json_data(data).unwrap_or_default()
+}
+
+/// All sweeps and workers, whenever one of them has changed.
+pub(super) async fn overview(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+) -> Result<impl axum::response::IntoResponse, Refused> {
+    let place = page.sweeps.shares.watcher(&admitted)?;
+    let asker = admitted.clone();
+    let looking = (page.clone(), tokio::time::interval(LOOK), None);
+    let events = stream::unfold(looking, move |(page, mut looks, mut last)| {
+        let admitted = asker.clone();
+        async move {
+            loop {
+                looks.tick().await;
+                let now = look(&page, admitted.clone()).await.ok()?;
+                let now = serde_json::to_string(&now).ok();
+                if last != now {
+                    let event = Event::default().event("overview").data(now.as_deref().unwrap_or_default());
+                    last = now;
+                    return Some((event, (page, looks, last)));
+                }
+            }
+        }
+    });
+    Ok(send(&page, &admitted, place, events))
+}
+
+async fn look(page: &Page, admitted: Admitted) -> Result<Overview, Status> {
+    let (sweeps, _) = rows(page, admitted.clone(), String::new()).await?;
+    let mut workers = workers(page, admitted).await?;
+    // Milliseconds always change; between heartbeats nobody needs them.
+    workers.iter_mut().for_each(|worker| worker.silent_ms -= worker.silent_ms % 5000);
+    Ok(Overview { sweeps, workers })
+}
+
+/// One sweep, whenever it has changed.
+pub(super) async fn sweep(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(id): Path<String>,
+) -> Result<impl axum::response::IntoResponse, Refused> {
+    let place = page.sweeps.shares.watcher(&admitted)?;
+    let receiver = follow(&page.sweeps, &admitted, id).await?;
+    let events = stream::unfold((receiver, true), |(mut receiver, first)| async move {
+        if !first {
+            tokio::time::sleep(PACE).await;
+            if receiver.changed().await.is_err() {
+                // It has ended: the stream stays, so that the browser does not ask again and again.
+                std::future::pending::<()>().await;
+            }
+        }
+        let view = receiver.borrow_and_update().clone();
+        Some((event("sweep", &SweepView::from(&*view)), (receiver, false)))
+    });
+    Ok(send(&page, &admitted, place, events))
+}
+
+async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<v1::Sweep>>, Status> {
+    let sweep = SweepId::new(id.clone());
+    sweeps.own(&admitted.caller, &sweep).await?;
+    let unknown = || Reason::SweepUnknown.status(format!("there is no sweep {id:?}"));
+    sweeps.desk.follow(sweep).await?.ok_or_else(unknown)
+}

@@ -1,0 +1,315 @@
+//! Pictures of a sweep as far as it has come, drawn when they are asked for by the code that draws the command line's.
+//!
+//! Numbers come from the artifacts of jobs that are complete, and from the committed partials of those that are not.
+
+use super::api::Asked;
+use super::{Page, Refused, json};
+use crate::access::Admitted;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header;
+use nadgrid_core::ids::{JobIndex, SweepId};
+use nadgrid_core::runs::{Outcome, from_bytes};
+use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobState, PartialBytes, SweepView};
+use nadgrid_core::spec::{Experiment, JobShape, Payload, Spec};
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Theme {
+    #[default]
+    Light,
+    Dark,
+}
+use nadgrid_figures::sweep::{self, Files, Kind, MarginRow, Picture, Runs, Source, SweepError};
+use nadgrid_proto::status::Reason;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+/// Pictures that are drawn at once; others wait.
+const DRAWN_AT_ONCE: usize = 2;
+/// Pictures that are kept.
+const KEPT: usize = 96;
+/// Jobs' NADs that are kept in memory; one of 1,024 directions is 4 MiB.
+const KEPT_NADS: usize = 4;
+
+/// Drawn pictures, so that ten people who look at a sweep are not ten times the work.
+pub(crate) struct Pictures {
+    places: Arc<Semaphore>,
+    kept: Mutex<VecDeque<(Key, Bytes)>>,
+}
+
+type NadsKey = (SweepId, String);
+
+/// What a picture shows, and how far that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    sweep: SweepId,
+    name: String,
+    theme: Theme,
+    format: Format,
+    members_done: u64,
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(DRAWN_AT_ONCE)), kept: Mutex::default() }
+    }
+}
+
+fn keep<K: PartialEq, V>(kept: &Mutex<VecDeque<(K, V)>>, most: usize, key: K, value: V) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push_back((key, value));
+    if kept.len() > most {
+        kept.pop_front();
+    }
+}
+
+fn kept<K: PartialEq, V: Clone>(kept: &Mutex<VecDeque<(K, V)>>, key: &K) -> Option<V> {
+    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Svg,
+    Png,
+}
+
+/// The name of a picture and what it is wanted as.
+fn format(file: &str) -> Result<(&str, Format), Status> {
+    let unknown = || Reason::RequestInvalid.status(format!("{file:?}: a picture ends with .svg or .png"));
+    let (name, ending) = file.rsplit_once('.').ok_or_else(unknown)?;
+    match ending {
+        "svg" => Ok((name, Format::Svg)),
+        "png" => Ok((name, Format::Png)),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Look {
+    #[serde(default)]
+    theme: Theme,
+}
+
+/// A job whose numbers are wanted.
+struct Job {
+    shape: JobShape,
+    complete: bool,
+    members_done: u64,
+    committed: Vec<Contribution>,
+}
+
+/// A sweep, and the jobs that a choice picks.
+struct Found {
+    spec: Spec,
+    artifacts: Vec<ArtifactRef>,
+    jobs: Vec<Job>,
+}
+
+/// Finds a sweep that is the caller's.
+async fn find(
+    page: &Page,
+    admitted: &Admitted,
+    id: &SweepId,
+    choice: impl Fn(&JobShape) -> bool + Send + 'static,
+) -> Result<Found, Status> {
+    page.sweeps.own(&admitted.caller, id).await?;
+    let asked = id.clone();
+    let found = page.desk.query(move |scheduler, _| {
+        let SweepView { spec, artifacts, jobs, .. } = scheduler.sweep(&asked)?;
+        let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
+            let complete = job.state == JobState::Complete;
+            let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });
+            let committed = scheduler.committed(&asked, JobIndex(place as u32)).filter(|_| wanted).cloned().collect();
+            Job { shape: job.shape, complete, members_done: job.members_done, committed }
+        };
+        Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
+    });
+    found.await?.ok_or_else(|| Reason::SweepUnknown.status(format!("there is no sweep {id:?}")))
+}
+
+/// Numbers of the jobs that a picture shows.
+#[derive(Default)]
+struct Numbers {
+    artifacts: Files,
+    /// By the job's name, those that are not complete.
+    runs: BTreeMap<String, Runs>,
+    margins: BTreeMap<String, Vec<MarginRow>>,
+}
+
+impl Source for Numbers {
+    fn artifact(&self, name: &str) -> Result<Cow<'_, [u8]>, SweepError> {
+        let bytes = self.artifacts.get(name).ok_or_else(|| SweepError::Missing { name: name.to_owned() })?;
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn runs(&self, experiment: Experiment, architecture: &str) -> Result<Runs, SweepError> {
+        match self.runs.get(&format!("{experiment}/{architecture}")) {
+            Some(runs) => Ok(runs.clone()),
+            None => self.artifacts.runs(experiment, architecture),
+        }
+    }
+
+    fn margins(&self, architecture: &str) -> Result<Vec<MarginRow>, SweepError> {
+        match self.margins.get(architecture) {
+            Some(rows) => Ok(rows.clone()),
+            None => self.artifacts.margins(architecture),
+        }
+    }
+}
+
+/// Reads what a picture is drawn from. What an artifact or partial lacks is missing from the picture, or the picture is.
+async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Numbers, Status> {
+    let mut numbers = Numbers::default();
+    for job in found.jobs.iter().filter(|job| is_of(picture, &job.shape)) {
+        if job.complete {
+            continue;
+        }
+        let Payload::Runs { extra } = job.shape.payload else { continue };
+        let (grid, mut outcomes): (_, Vec<(u64, Outcome)>) = (job.shape.grid, Vec::new());
+        for Contribution { node, partial, .. } in &job.committed {
+            let bytes = match &partial.bytes {
+                PartialBytes::Inline(bytes) => bytes.to_vec(),
+                // It is computed again, if need be; until then the picture has fewer runs.
+                PartialBytes::Stored(digest) => page.sweeps.store.get(*digest).await.unwrap_or_default(),
+            };
+            let members = grid.members(node.blocks(grid.blocks()));
+            let runs = from_bytes(&bytes, members.end - members.start, extra).unwrap_or_default();
+            outcomes.extend(members.zip(runs));
+        }
+        let (experiment, architecture) = (job.shape.experiment, &job.shape.architecture);
+        let pairs = outcomes.iter().map(|(place, outcome)| (*place, outcome));
+        let runs = Runs::new(&found.spec, experiment, architecture, pairs, grid.networks);
+        if experiment == Experiment::Margins {
+            let rows = MarginRow::of_runs(&found.spec, outcomes.iter().map(|(_, outcome)| outcome));
+            numbers.margins.insert(architecture.clone(), rows);
+        }
+        numbers.runs.insert(job.shape.name(), runs);
+    }
+    for name in picture.artifacts() {
+        if let Some(artifact) = found.artifacts.iter().find(|artifact| artifact.name == name) {
+            let bytes = page.sweeps.store.get(artifact.digest).await;
+            numbers.artifacts.insert(name, bytes.map_err(|error| Reason::StoreUnavailable.status(error.to_string()))?);
+        }
+    }
+    Ok(numbers)
+}
+
+fn is_of(picture: &Picture, shape: &JobShape) -> bool {
+    picture.experiment == shape.experiment && picture.architectures.contains(&shape.architecture)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    title: String,
+    kind: Kind,
+    /// Where it shows one job alone.
+    job: Option<String>,
+    complete: bool,
+    members_done: u64,
+}
+
+#[derive(Serialize)]
+struct List {
+    pictures: Vec<Listed>,
+}
+
+/// What can be drawn now.
+pub(super) async fn list(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let found = find(&page, &admitted, &SweepId::new(id), |_| false).await?;
+    let listed = |picture: Picture| {
+        let jobs: Vec<&Job> = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).collect();
+        let complete = jobs.iter().all(|job| job.complete);
+        let members_done = jobs.iter().map(|job| job.members_done).sum();
+        let drawn = if picture.kind == Kind::Nads { complete } else { members_done > 0 };
+        let Picture { name, title, kind, .. } = picture;
+        let job = if let [job] = jobs[..] { Some(job.shape.name()) } else { None };
+        drawn.then_some(Listed { name, title, kind, job, complete, members_done })
+    };
+    Ok(json(&List { pictures: sweep::pictures(&found.spec).into_iter().filter_map(listed).collect() }))
+}
+
+/// One picture.
+pub(super) async fn one(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path((id, file)): Path<(String, String)>,
+    Query(Look { theme }): Query<Look>,
+) -> Result<Response, Refused> {
+    let (name, format) = format(&file)?;
+    let sweep_id = SweepId::new(id);
+    let asked = name.to_owned();
+    let found = find(&page, &admitted, &sweep_id, move |shape| asked.starts_with(shape.experiment.as_str())).await?;
+    let picture = Picture::find(&found.spec, name).map_err(unknown)?;
+    let members_done = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).map(|job| job.members_done).sum();
+    let key = Key { sweep: sweep_id, name: name.to_owned(), theme, format, members_done };
+    if let Some(bytes) = kept(&page.pictures.kept, &key) {
+        return Ok(send(format, bytes));
+    }
+    let numbers = numbers(&page, &found, &picture).await?;
+    let bytes = draw(&page, format, move || sweep::draw(&found.spec, &picture, &numbers)).await?;
+    keep(&page.pictures.kept, KEPT, key, bytes.clone());
+    Ok(send(format, bytes))
+}
+
+/// Draws off the threads that serve, a few at once.
+async fn draw(
+    page: &Page,
+    format: Format,
+    draw: impl FnOnce() -> Result<nadgrid_figures::Figure, SweepError> + Send + 'static,
+) -> Result<Bytes, Status> {
+    let place = page.pictures.places.clone().acquire_owned().await;
+    let place = place.map_err(|_| Reason::ShuttingDown.status("nothing is drawn any more"))?;
+    let drawn = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        let figure = draw().map_err(unknown)?;
+        match format {
+            Format::Svg => Ok(Bytes::from(figure.svg().to_owned())),
+            Format::Png => figure.png().map(Bytes::from).map_err(|error| Reason::Internal.status(error.to_string())),
+        }
+    });
+    drawn.await.map_err(|panic| Reason::Internal.status(panic.to_string()))?
+}
+
+fn unknown(error: SweepError) -> Status {
+    match error {
+        SweepError::Read { .. } | SweepError::Unreadable { .. } => Reason::PayloadDamaged.status(error.to_string()),
+        _ => Reason::ArtifactUnknown.status(error.to_string()),
+    }
+}
+
+fn send(format: Format, bytes: Bytes) -> Response {
+    let kind = match format {
+        Format::Svg => "image/svg+xml",
+        Format::Png => "image/png",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // Opened by itself it is a document: it may do nothing.
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:",
+        ),
+    ];
+    (headers, bytes).into_response()
+}
+
+pub(super) async fn nads(State(_): State<Arc<Page>>) -> Response {
+    json(&serde_json::json!({"jobs": []}))
+}
+pub(super) async fn nad(State(_): State<Arc<Page>>) -> Response {
+    super::refusal(&Status::not_found(""))
+}
