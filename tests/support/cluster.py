@@ -193,7 +193,7 @@ class Cluster:
     def start_coordinator(self, listen: str | None = None) -> None:
         """Starts a coordinator that was crashed or stopped, on the same port and data."""
         assert self._coordinator is None, "it is running"
-        command = [program("nadgrid-coordinator"), "--data", self.folder / "data"]
+        command: list[str | Path] = [program("nadgrid-coordinator"), "--data", self.folder / "data"]
         command += ["--listen", listen or self.address, *self._arguments]
         self._coordinator = Process(command, self.folder / "coordinator.log", self._variables)
         self.url = self._coordinator.wait_for_line(r"listening on (https?://[^\s/#]+)").group(1)
