@@ -124,15 +124,15 @@ class Process:
 class Cluster:
     """A coordinator with its workers, for a ``with`` block.
 
-    ``arguments`` are further arguments of the coordinator, ``variables`` its ``NADGRID_`` variables. With ``tokens=True``
-    it has a file of tokens: :meth:`token` makes them, and the cluster's own worker and command line have one each.
+    ``arguments`` are further arguments of the coordinator, ``variables`` its ``NADGRID_`` variables. With ``tokens=True``,
+    or names of users, it has a file of tokens: those users', and one each for the cluster's own workers and command line.
     """
 
     def __init__(
         self,
         *arguments: str | Path,
         workers: int = 0,
-        tokens: bool = False,
+        tokens: bool | Sequence[str] = False,
         variables: Mapping[str, str] | None = None,
         listen: str = "127.0.0.1:0",
     ) -> None:
@@ -147,7 +147,7 @@ class Cluster:
         self.url = ""
         self._coordinator: Process | None = None
         self._tokens: dict[tuple[str, str], Path] = {}
-        self._has_tokens = tokens
+        self._has_tokens = bool(tokens)
         _open_clusters.add(self)
         try:
             if tokens:
@@ -155,6 +155,8 @@ class Cluster:
                 self._arguments += ["--tokens", str(self.folder / "tokens.toml")]
                 self.token("tests", admin=True)
                 self.token("tests", role="worker")
+                for name in tokens if isinstance(tokens, Sequence) else ():
+                    self.token(name)
             self.start_coordinator(listen)
             for _ in range(workers):
                 self.add_worker()
@@ -221,6 +223,16 @@ class Cluster:
         log = self.folder / f"worker-{len(self.workers)}.log"
         self.workers.append(Process([*command, *self.access, *arguments], log))
         return self.workers[-1]
+
+    def wait_for_workers(self, count: int) -> list[dict[str, Any]]:
+        """Waits until this many workers are connected; what ``nadgrid workers --json`` says of all that are known."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            workers: list[dict[str, Any]] = json.loads(self.nadgrid("workers", "--json"))
+            if sum(worker["connected"] for worker in workers) == count:
+                return workers
+            assert time.monotonic() < until, f"still {json.dumps(workers, indent=2)}"
+            time.sleep(_PAUSE)
 
     # Access
 

@@ -70,7 +70,7 @@ class Settings:
         def given(argument: File | None, name: str) -> File | None:
             return argument if argument is not None else variables.get(f"NADGRID_{name}") or None
 
-        self.url, self.target, secure, host = _address(str(given(url, "COORDINATOR") or DEFAULT_URL))
+        self.url, self.target, secure, host = _address(_text(given(url, "COORDINATOR"), DEFAULT_URL))
         self.token = _token(token, token_file, variables)
         if insecure_token is None:
             insecure_token = variables.get("NADGRID_INSECURE_TOKEN", "").lower() in ("1", "true", "yes", "on")
@@ -81,13 +81,17 @@ class Settings:
                 field="token",
             )
         self.credentials: grpc.ChannelCredentials | None = None
-        self.domain = str(given(domain, "TLS_DOMAIN") or "")
+        self.domain = _text(given(domain, "TLS_DOMAIN"), "")
         if secure:
             files = given(ca, "TLS_CA"), given(certificate, "TLS_CERTIFICATE"), given(key, "TLS_KEY")
             self.credentials = _credentials(*files)
 
     def __repr__(self) -> str:
         return f"Settings({self.url!r}, token={'***' if self.token else None})"
+
+
+def _text(given: File | None, default: str) -> str:
+    return default if given is None else os.fspath(given)
 
 
 def _address(url: str) -> tuple[str, str, bool, str]:

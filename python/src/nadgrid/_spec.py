@@ -75,19 +75,21 @@ class SpecText:
         Raises :class:`SpecError` with every file that is missing, and :class:`SettingsError` for a name of ``given`` that
         the spec does not have.
         """
-        contents = dict(given or {})
+        contents, used = given or {}, set[str]()
         found: dict[str, LocalFile] = {}
         violations: list[Violation] = []
         for wanted in _wanted(self._parsed()):
             try:
+                used |= {name for name in contents if wanted.covers(name)}
                 for file in self._find(wanted, contents):
                     found[file.name] = file
             except _Missing as missing:
                 violations.append(Violation(wanted.field, f'"{wanted.path}": {missing}'))
         if violations:
             raise SpecError(violations)
-        if contents:
-            name = next(iter(contents))
+        for name in contents:
+            if name in used:
+                continue
             raise SettingsError(f"files[{name!r}]: the spec names no such file", field="files")
         return list(found.values())
 
@@ -98,13 +100,12 @@ class SpecText:
             # The coordinator says what is wrong, with line and column.
             return {}
 
-    def _find(self, wanted: _Wanted, contents: dict[str, Content]) -> list[LocalFile]:
+    def _find(self, wanted: _Wanted, contents: Mapping[str, Content]) -> list[LocalFile]:
         name = wanted.path
+        content = contents.get(name)
         if not wanted.is_folder:
-            content = contents.pop(name, None)
             return [LocalFile.of(name, self._place(name, Path.is_file, "file") if content is None else content)]
-        content = contents.pop(name, None)
-        inside = {key: contents.pop(key) for key in list(contents) if key.startswith(f"{name}/")}
+        inside = {key: value for key, value in contents.items() if key != name and wanted.covers(key)}
         if inside:
             return [LocalFile.of(key, value) for key, value in inside.items()]
         if content is not None and not isinstance(content, (str, os.PathLike)):
@@ -128,6 +129,10 @@ class _Wanted:
     field: str
     path: str
     is_folder: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether it is this file or folder, or in this folder."""
+        return name == self.path or (self.is_folder and name.startswith(f"{self.path}/"))
 
 
 class _Missing(Exception):
