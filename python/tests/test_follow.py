@@ -18,8 +18,8 @@ from nadgrid.v1 import nadgrid_pb2 as pb
 def test_waiting_ends_with_the_sweep(grid: nadgrid.Client) -> None:
     sweep = grid.submit(NADS)
     assert sweep.wait(timeout=60) is sweep
-    assert sweep.state is nadgrid.State.COMPLETE
     assert sweep.state == "complete"
+    assert sweep.state is nadgrid.State.COMPLETE
     assert sweep.state.has_ended
     assert len(sweep.digest) == 64
     [job] = sweep.jobs

@@ -199,12 +199,13 @@ def test_files_that_are_missing_are_named_with_where_they_were_looked_for(grid: 
 
 
 def test_what_a_file_holds_is_looked_at_before_anything_runs(grid: nadgrid.Client) -> None:
-    for content, words in [
+    contents: list[tuple[Any, str]] = [
         (b"no array", "not a .npy file"),
         (rows(3, 15), "3 x 15"),
         (rows(1, 16), "row 2 is asked for"),
         (np.zeros((3, 16)), "zero"),
-    ]:
+    ]
+    for content, words in contents:
         with pytest.raises(nadgrid.SpecError) as error:
             grid.submit(along("rows.npy", [0, 2]), {"rows.npy": content})
         assert error.value.field.startswith("directional.directions")
@@ -225,7 +226,7 @@ def test_experiments_on_images(grid: nadgrid.Client, tmp_path: Path) -> None:
     (folder / "data_batch_2.bin").write_bytes(images(40))
     (folder / "test_batch.bin").write_bytes(images(30))
     (folder / "batches.meta.txt").write_text("left out")
-    spec = {
+    spec: dict[str, Any] = {
         "name": "images",
         "architectures": ["logreg"],
         "input": {"channels": 3},
