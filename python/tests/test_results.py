@@ -89,11 +89,9 @@ def test_a_run_that_diverged_has_no_accuracy(grid: nadgrid.Client) -> None:
         "input": {"height": 16, "width": 16},
         "directional": {
             "directions": {"kind": "random", "count": 1},
-            # Beyond what floats take, layer by layer.
-            "offset": 1e6,
             "train_samples": 200,
             "test_samples": 100,
-            "training": {"epochs": 5, "learning_rate": 1e6},
+            "training": {"epochs": 2, "learning_rate": 1e9, "gradient_clip": 0},
         },
     }
     runs = grid.submit(spec).wait(timeout=60).results().runs("directional", "lenet")
