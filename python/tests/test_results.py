@@ -185,11 +185,14 @@ def test_what_the_store_has_lost_is_said(tmp_path: Path) -> None:
         digest = sweep.results().artifacts["nads/logreg/nads.npy"].digest
         [stored] = cluster.folder.rglob(f"*{digest}")
         stored.write_bytes(b"something else")
-        with pytest.raises(nadgrid.DamagedPayload) as error:
-            sweep.fetch(tmp_path / "out")
-        assert error.value.reason == "PAYLOAD_DAMAGED"
-        # Nothing of it is there.
-        assert not any((tmp_path / "out").iterdir())
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "notes.txt").write_text("mine")
+        for folder in (tmp_path / "deep" / "out", tmp_path / "old"):
+            with pytest.raises(nadgrid.DamagedPayload) as error:
+                sweep.fetch(folder)
+            assert error.value.reason == "PAYLOAD_DAMAGED"
+        # Everything is as before.
+        assert [path.name for path in tmp_path.rglob("*") if cluster.folder not in path.parents] == ["old", "notes.txt"]
 
 
 class Careless(SweepServiceServicer):

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable
 
@@ -31,6 +32,18 @@ PROTOCOL_VERSION = 2
 
 def write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
     """Fetches all files, writes them and their record; the files, the record first."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        return _write(sweep, read, folder, version)
+    except BaseException:
+        # Innermost first; one that holds something stays, and those around it.
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def _write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = [Artifact(a.name, a.size, a.digest) for a in sweep.artifacts]
     with tempfile.TemporaryDirectory(prefix=".nadgrid-", dir=folder) as hidden:

@@ -85,6 +85,10 @@ class SpecError(NadgridError, ValueError):
         super().__init__(message, field=violations[0].field, reason=reason)
         self.violations = tuple(violations)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it travels between processes.
+        return type(self), (self.violations,), {"reason": self.reason}
+
 
 class RequestError(NadgridError, ValueError):
     """An argument other than the spec is wrong."""

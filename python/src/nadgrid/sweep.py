@@ -224,7 +224,7 @@ class Sweep:
         pause, away_since, told = _PAUSES[0], None, False
         while True:
             remaining = None if until is None else until - time.monotonic()
-            if remaining is not None and remaining <= 0:
+            if timeout is not None and remaining is not None and remaining <= 0:
                 raise self._timed_out(timeout)
             try:
                 request = pb.WatchRequest(sweep_id=self.id)
@@ -239,8 +239,11 @@ class Sweep:
                 reason = Unreachable(f"the coordinator at {self._connection.url} closed the stream")
             except Unreachable as error:
                 reason = error
-            except TimedOut:
-                raise self._timed_out(timeout) from None
+            except TimedOut as error:
+                if timeout is not None:
+                    raise self._timed_out(timeout) from None
+                # Not ours: something on the way does not keep a stream open for long.
+                reason = Unreachable(str(error), reason=error.reason)
             now = time.monotonic()
             away_since = now if away_since is None else away_since
             if now - away_since + pause > patience:
@@ -249,7 +252,7 @@ class Sweep:
             time.sleep(pause if until is None else max(0.0, min(pause, until - now)))
             pause = min(2 * pause, _PAUSES[1])
 
-    def _timed_out(self, timeout: float | None) -> TimedOut:
+    def _timed_out(self, timeout: float) -> TimedOut:
         return TimedOut(f"sweep {self.id} is still {state_of(self._message)} after {timeout:g} s", field="timeout")
 
     # Results
