@@ -1,0 +1,133 @@
+"""A sweep as a folder of files, as ``nadgrid fetch`` writes it, without its pictures.
+
+A folder that holds ``sweep.json`` is whole: the record of an earlier sweep goes first, the new one comes last. Until every file is
+there and undamaged, nothing of the folder is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Callable
+
+from nadgrid.errors import CoordinatorError
+from nadgrid.results import RECORD_FILE
+from nadgrid.v1 import nadgrid_pb2 as pb
+from nadgrid.views import Artifact, Job
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Raised when a key of the record changes its meaning.
+RECORD_FORMAT = 2
+#: Of the wire, which workers must speak; a part of the record.
+PROTOCOL_VERSION = 2
+
+
+def write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
+    """Fetches all files, writes them and their record; the files, the record first."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        return _write(sweep, read, folder, version)
+    except BaseException:
+        # Innermost first; one that holds something stays, and those around it.
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def _write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    artifacts = [Artifact(a.name, a.size, a.digest) for a in sweep.artifacts]
+    with tempfile.TemporaryDirectory(prefix=".nadgrid-", dir=folder) as hidden:
+        staged = Path(hidden)
+        for artifact in artifacts:
+            path = staged / _plain(artifact.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(read(artifact))
+        (staged / RECORD_FILE).write_text(json.dumps(record(sweep, version), indent=2) + "\n", encoding="utf-8")
+        _remove_earlier(folder)
+        for artifact in artifacts:
+            target = folder / artifact.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged / artifact.name, target)
+        os.replace(staged / RECORD_FILE, folder / RECORD_FILE)
+    return [folder / RECORD_FILE, *(folder / artifact.name for artifact in artifacts)]
+
+
+def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
+    """What is needed to understand the folder, or to compute it again."""
+    numerics = sweep.numerics_class
+    return {
+        "format": RECORD_FORMAT,
+        "name": sweep.name,
+        "id": sweep.id,
+        "digest": sweep.digest,
+        "spec": tomllib.loads(sweep.spec),
+        "spec_toml": sweep.spec,
+        "inputs": [{"name": i.name, "size": i.size, "digest": i.digest} for i in sweep.inputs],
+        "numerics_class": {field.name: getattr(numerics, field.name) for field in numerics.DESCRIPTOR.fields},
+        "versions": {
+            "client": version,
+            "coordinator": sweep.coordinator_version,
+            "libtorch": numerics.libtorch,
+            "protocol": PROTOCOL_VERSION,
+        },
+        "timings": _timings(sweep),
+        "jobs": [_job(job) for job in sweep.jobs],
+        "artifacts": [{"name": a.name, "size": a.size, "digest": a.digest} for a in sweep.artifacts],
+        "figures": [],
+    }
+
+
+def _job(job: pb.Job) -> dict[str, Any]:
+    return {**vars(Job.of(job)), "digest": job.digest or None}
+
+
+def _timings(sweep: pb.Sweep) -> dict[str, Any]:
+    names = ("submitted_at", "started_at", "ended_at")
+    stamps = {name: getattr(sweep, name) for name in names if sweep.HasField(name)}
+
+    def seconds(start: str, end: str) -> float | None:
+        if start not in stamps or end not in stamps:
+            return None
+        nanoseconds: int = stamps[end].ToNanoseconds() - stamps[start].ToNanoseconds()
+        return max(0, nanoseconds) / 1e9
+
+    return {
+        **{name: stamps[name].ToJsonString() if name in stamps else None for name in names},
+        "queued_seconds": seconds("submitted_at", "started_at"),
+        "seconds": seconds("started_at", "ended_at"),
+        "lane_seconds": sum(job.lane_seconds for job in sweep.jobs),
+    }
+
+
+def _plain(name: str) -> str:
+    """The name, unless it leads out of the folder: names come over the wire."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or any(c in name for c in "\\\0\n") or any(p.startswith(".") for p in parts):
+        raise CoordinatorError(f"{name!r} is no name of a file below a folder")
+    return name
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Takes away what an earlier sweep left here; a record that is not understood stands for no file but itself."""
+    path = folder / RECORD_FILE
+    try:
+        earlier = json.loads(path.read_bytes())
+        names = [*(artifact["name"] for artifact in earlier["artifacts"]), *earlier["figures"]]
+        files = [folder / _plain(name) for name in names]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError, AttributeError, CoordinatorError):
+        files = []
+    path.unlink()
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""HTML for notebooks. Everything that is shown is escaped, names of architectures and messages of workers included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def paragraph(text: object) -> str:
+    return f"<p>{escape(str(text))}</p>"
+
+
+def heading(strong: object, text: object) -> str:
+    return f"<p><b>{escape(str(strong))}</b> {escape(str(text))}</p>"
+
+
+def bullets(items: Iterable[object]) -> str:
+    inside = "".join(f"<li>{escape(str(item))}</li>" for item in items)
+    return f"<ul>{inside}</ul>" if inside else ""
+
+
+def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,253 @@
+"""Results are the very bytes that the command line fetches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pandas as pd
+import pytest
+from blake3 import blake3
+from cluster import Cluster
+
+import nadgrid
+from nadgrid._folder import _plain
+from nadgrid.v1 import nadgrid_pb2 as pb
+from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceServicer, add_SweepServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def fetched(cluster: Cluster, sweep: nadgrid.Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command line fetches of the same sweep."""
+    folder = tmp_path_factory.mktemp("fetched")
+    cluster.nadgrid("fetch", sweep.id, "--out", folder)
+    return folder
+
+
+def test_artifacts_are_what_the_command_line_fetches(sweep: nadgrid.Sweep, fetched: Path) -> None:
+    results = sweep.results()
+    assert "nads/lenet/nads.npy" in results.artifacts
+    assert "directional/lenet.csv" in results.artifacts
+    for name, artifact in results.artifacts.items():
+        content = (fetched / name).read_bytes()
+        assert sweep.artifact(name) == results.artifact(name) == content
+        assert (len(content), blake3(content).hexdigest()) == (artifact.size, artifact.digest)
+
+
+def test_nads_are_arrays(sweep: nadgrid.Sweep, fetched: Path) -> None:
+    results = sweep.results()
+    assert (list(results.nads), results.shape, results.jobs) == (
+        ["lenet"],
+        (1, 16, 16),
+        ("nads/lenet", "directional/lenet"),
+    )
+    nads, folder = results.nads["lenet"], fetched / "nads" / "lenet"
+    for name in ("nads", "eigenvalues", "singular_values", "standard_errors", "mean"):
+        array, expected = getattr(nads, name), np.load(folder / f"{name}.npy")
+        assert array.dtype == expected.dtype
+        assert array.shape == expected.shape
+        assert array.tobytes() == expected.tobytes()
+    assert nads.nads.shape == (63, 256)
+    assert nads.nad_images.shape == (63, 1, 16, 16)
+    assert np.array_equal(nads.nad_images[5, 0, 2], nads.nads[5, 32:48])
+    # Rows are orthonormal, and what stands beside them belongs to them.
+    assert np.allclose(nads.nads @ nads.nads.T, np.eye(63), atol=1e-5)
+    assert np.allclose(nads.singular_values**2 / 63, nads.eigenvalues)
+    assert np.allclose(nads.standard_errors, nads.singular_values / np.sqrt(2 * 63))
+    assert (nads.spectrum.gradients, nads.spectrum.dimension) == (64, 256)
+    assert np.isclose(nads.spectrum.total_variance, nads.eigenvalues.sum())
+    assert vars(nads.spectrum) == json.loads((folder / "spectrum.json").read_bytes())
+
+
+def test_runs_are_frames(sweep: nadgrid.Sweep, fetched: Path) -> None:
+    runs = sweep.results().runs("directional", "lenet")
+    lines = (fetched / "directional" / "lenet.csv").read_text().splitlines()
+    assert list(runs.columns) == lines[0].split(",")
+    assert [str(kind) for kind in runs.dtypes] == [
+        *("string", "string", "int64"),
+        *("float64",) * 4,
+        *("int64", "float64", "Int64"),
+    ]
+    assert len(runs) == 4
+    assert list(runs["direction"]) == ["nad 0", "nad 0", "nad 20", "nad 20"]
+    assert list(runs["seed"]) == [0, 1, 0, 1]
+    assert runs["test_accuracy"].between(0, 100).all()
+    assert runs["diverged_at"].isna().all()
+    # Every bit: the shortest text that reads as a number is the number's own.
+    for line, loss in zip(lines[1:], runs["test_loss"]):
+        assert float(line.split(",")[6]) == loss
+
+
+def test_a_run_that_diverged_has_no_accuracy(grid: nadgrid.Client) -> None:
+    spec = {
+        "name": "wild",
+        "architectures": ["lenet"],
+        "input": {"height": 16, "width": 16},
+        "directional": {
+            "directions": {"kind": "random", "count": 1},
+            "train_samples": 200,
+            "test_samples": 100,
+            "training": {"epochs": 2, "learning_rate": 1e9, "gradient_clip": 0},
+        },
+    }
+    runs = grid.submit(spec).wait(timeout=60).results().runs("directional", "lenet")
+    assert runs["diverged_at"].notna().all()
+    assert runs["test_accuracy"].isna().all()
+
+
+def test_a_folder_is_that_of_the_command_line(sweep: nadgrid.Sweep, fetched: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    written = sweep.fetch(out)
+    assert written[0] == out / "sweep.json"
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        path.relative_to(out).as_posix() for path in written
+    }
+    for path in written[1:]:
+        assert path.read_bytes() == (fetched / path.relative_to(out)).read_bytes()
+    ours, theirs = (json.loads((folder / "sweep.json").read_bytes()) for folder in (out, fetched))
+    assert ours.pop("figures") == []
+    assert theirs.pop("figures") != []
+    assert ours["versions"].pop("client") == nadgrid.__version__
+    del theirs["versions"]["client"]
+    assert ours == theirs
+
+
+def test_the_command_line_reads_our_folder_and_we_read_its(
+    cluster: Cluster, sweep: nadgrid.Sweep, fetched: Path, tmp_path: Path
+) -> None:
+    sweep.fetch(tmp_path)
+    compared = cluster.nadgrid("compare", tmp_path / "nads" / "lenet", fetched / "nads" / "lenet")
+    assert "64" in compared
+    loaded, results = nadgrid.load(fetched), sweep.results()
+    assert loaded.artifacts == results.artifacts
+    assert np.array_equal(loaded.nads["lenet"].nads, results.nads["lenet"].nads)
+    pd.testing.assert_frame_equal(loaded.runs("directional", "lenet"), results.runs("directional", "lenet"))
+
+
+def test_a_folder_that_is_filled_again_holds_the_new_sweep_alone(
+    grid: nadgrid.Client, sweep: nadgrid.Sweep, tmp_path: Path
+) -> None:
+    sweep.fetch(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    other = grid.submit({"name": "other", "architectures": ["logreg"], "nads": {"networks": 4}}).wait(timeout=60)
+    written = other.fetch(tmp_path)
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {*written, tmp_path / "notes.txt"}
+    assert nadgrid.load(tmp_path).jobs == ("nads/logreg",)
+
+
+def test_a_damaged_folder_is_not_taken(sweep: nadgrid.Sweep, tmp_path: Path) -> None:
+    with pytest.raises(nadgrid.NotFound, match=r"no sweep\.json"):
+        nadgrid.load(tmp_path)
+    sweep.fetch(tmp_path)
+    results = nadgrid.load(tmp_path)
+    mean = tmp_path / "nads" / "lenet" / "mean.npy"
+    content = bytearray(mean.read_bytes())
+    content[-1] ^= 1
+    mean.write_bytes(content)
+    with pytest.raises(nadgrid.DamagedPayload, match=r"mean\.npy: the payload is damaged") as error:
+        print(results.nads["lenet"].mean)
+    assert error.value.field == "nads/lenet/mean.npy"
+    mean.unlink()
+    with pytest.raises(nadgrid.NotFound):
+        print(results.nads["lenet"].mean)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(nadgrid.SettingsError, match="not understood"):
+        nadgrid.load(tmp_path)
+
+
+def test_what_there_is_not_is_answered_with_what_there_is(sweep: nadgrid.Sweep) -> None:
+    results = sweep.results()
+    with pytest.raises(nadgrid.NotFound, match="there are those of: lenet"):
+        results.nads["vgg11"]
+    assert "vgg11" not in results.nads
+    with pytest.raises(nadgrid.NotFound, match=r"there are: .*directional/lenet\.csv"):
+        results.runs("poisoning", "lenet")
+    with pytest.raises(nadgrid.NotFound, match=r"has no artifact 'x'.*directional/lenet\.csv"):
+        sweep.artifact("x")
+
+
+def test_results_larger_than_a_message_arrive(grid: nadgrid.Client) -> None:
+    spec = {"name": "large", "architectures": ["logreg"], "nads": {"networks": 1056, "block_size": 32}}
+    nads = grid.submit(spec).wait(timeout=120).results().nads["logreg"].nads
+    # k x D = 1024 x 1024: with its header more than 4 MiB.
+    assert nads.shape == (1024, 1024)
+
+
+def test_what_the_store_has_lost_is_said(tmp_path: Path) -> None:
+    with Cluster(workers=1) as cluster, nadgrid.connect(cluster.url) as grid:
+        spec = {"name": "lost", "architectures": ["logreg"], "nads": {"networks": 4}}
+        sweep = grid.submit(spec).wait(timeout=60)
+        digest = sweep.results().artifacts["nads/logreg/nads.npy"].digest
+        [stored] = cluster.folder.rglob(f"*{digest}")
+        stored.write_bytes(b"something else")
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "notes.txt").write_text("mine")
+        for folder in (tmp_path / "deep" / "out", tmp_path / "old"):
+            with pytest.raises(nadgrid.DamagedPayload) as error:
+                sweep.fetch(folder)
+            assert error.value.reason == "PAYLOAD_DAMAGED"
+        # Everything is as before.
+        assert [path.name for path in tmp_path.rglob("*") if cluster.folder not in path.parents] == ["old", "notes.txt"]
+
+
+class Careless(SweepServiceServicer):
+    """A coordinator that announces an artifact and sends something else: a real one does not."""
+
+    def __init__(self, announced: bytes, sent: bytes) -> None:
+        artifact = pb.Artifact(name="a.bin", size=len(announced), digest=blake3(announced).hexdigest())
+        self._sweep = pb.Sweep(id="s", state=pb.SWEEP_STATE_COMPLETE, artifacts=[artifact])
+        self._sent = sent
+
+    def List(  # noqa: N802
+        self, request: pb.ListRequest, context: grpc.ServicerContext
+    ) -> pb.ListResponse:
+        return pb.ListResponse(sweeps=[self._sweep])
+
+    def ReadArtifact(  # noqa: N802
+        self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ReadArtifactResponse]:
+        yield pb.ReadArtifactResponse(artifact=self._sweep.artifacts[0])
+        for start in range(0, len(self._sent), 100):
+            yield pb.ReadArtifactResponse(data=self._sent[start : start + 100])
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (bytes(range(250)), ""),
+        (bytes(range(249)), "truncated: 249 of 250 bytes came"),
+        (bytes(range(251)), "longer than the 250 bytes announced"),
+        (bytes(range(249)) + b"?", "the payload is damaged: its digest is"),
+    ],
+)
+def test_only_the_very_payload_comes_through(sent: bytes, words: str) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    careless = Careless(bytes(range(250)), sent)  # type: ignore[abstract]
+    add_SweepServiceServicer_to_server(careless, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with nadgrid.connect(f"127.0.0.1:{port}") as grid:
+            [sweep] = grid.sweeps()
+            if words:
+                with pytest.raises(nadgrid.DamagedPayload, match=words):
+                    sweep.artifact("a.bin")
+            else:
+                assert sweep.artifact("a.bin") == sent
+            # What this coordinator does not serve is no fault of the caller's.
+            with pytest.raises(nadgrid.CoordinatorError, match=r"does not serve nadgrid\.v1"):
+                grid.workers()
+    finally:
+        server.stop(None).wait()
+
+
+def test_names_do_not_lead_out_of_a_folder() -> None:
+    assert _plain("nads/lenet/nads.npy") == "nads/lenet/nads.npy"
+    for name in ("", "/etc/passwd", "../x", "nads/../../x", ".nadgrid-1/x", "nads/.x", "a\\b", "a\nb"):
+        with pytest.raises(nadgrid.CoordinatorError):
+            _plain(name)
