@@ -139,7 +139,7 @@ impl LocalFiles {
 fn too_few(spec: &Spec, file: &str, images: usize) -> Option<Violation> {
     let asked = spec.margins.as_ref().filter(|_| file == cifar10::TEST_FILE)?.images;
     let accepted = format!("at most {images}, the images of the test set");
-    let violation = Violation { field: "margins.images".into(), value: asked.to_string(), accepted };
+    let violation = Violation { field: "margins.images".into(), value: asked.to_string(), accepted, place: None };
     (asked as usize > images).then_some(violation)
 }
 

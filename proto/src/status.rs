@@ -107,9 +107,12 @@ impl Reason {
 
 /// The status of a refused spec.
 pub fn refused_spec(error: &SpecError) -> Status {
-    let describe = |v: &Violation| match v.value.is_empty() {
-        true => v.accepted.clone(),
-        false => format!("{}: {}", v.value, v.accepted),
+    let describe = |v: &Violation| {
+        let place = v.place.map_or(String::new(), |place| format!("{place}: "));
+        match v.value.is_empty() {
+            true => format!("{place}{}", v.accepted),
+            false => format!("{place}{}: {}", v.value, v.accepted),
+        }
     };
     let violations: Vec<FieldViolation> =
         error.violations.iter().map(|v| FieldViolation::new(v.field.clone(), describe(v))).collect();

@@ -38,8 +38,13 @@ fn folder(file: &Path) -> Option<&Path> {
 /// Reads the spec, changes the keys that `--set` names, and validates the result.
 fn read_spec(args: &SpecArgs) -> Result<Spec, Failure> {
     let text = read(&args.file)?;
-    let text = if args.set.is_empty() { text } else { Spec::override_keys(&text, &args.set).map_err(Error::from)? };
-    Ok(Spec::from_toml(&text).map_err(Error::from)?)
+    if args.set.is_empty() {
+        return Ok(Spec::from_toml(&text).map_err(Error::from)?);
+    }
+    let changed = Spec::override_keys(&text, &args.set).map_err(Error::from)?;
+    // What is wrong stands in the file, or was typed.
+    let spec = Spec::from_toml(&changed).map_err(|error| error.placed(&text, &args.set));
+    Ok(spec.map_err(Error::from)?)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -21,7 +21,8 @@ pub(super) struct Checks(pub(super) Vec<Violation>);
 impl Checks {
     fn require(&mut self, holds: bool, field: &str, value: impl ToString, accepted: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(Violation { field: field.to_owned(), value: value.to_string(), accepted: accepted() });
+            let (field, value, accepted) = (field.to_owned(), value.to_string(), accepted());
+            self.0.push(Violation { field, value, accepted, place: None });
         }
     }
 

@@ -4,6 +4,7 @@ mod check;
 mod experiments;
 mod indices;
 mod jobs;
+mod place;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,6 +14,7 @@ pub use indices::Indices;
 pub use jobs::{
     BasisSource, Direction, Experiment, InputRef, Inputs, JobShape, Part, Payload, Upload, Variant, nads_file,
 };
+pub use place::Place;
 
 use crate::architecture::{self, Network, Shape};
 use crate::ids::Digest;
@@ -103,11 +105,16 @@ pub struct Violation {
     pub value: String,
     /// What is wrong and what would be accepted.
     pub accepted: String,
+    /// Where it stands in the text, where that is known.
+    pub place: Option<Place>,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, value, accepted } = self;
+        let Self { field, value, accepted, place } = self;
+        if let Some(place) = place {
+            write!(f, "{place}: ")?;
+        }
         match (field.is_empty(), value.is_empty()) {
             (true, _) => f.write_str(accepted),
             (false, true) => write!(f, "{field}: {accepted}"),
@@ -126,7 +133,7 @@ pub struct SpecError {
 impl SpecError {
     /// One violation.
     pub fn of(field: &str, value: &str, accepted: String) -> Self {
-        Self { violations: vec![Violation { field: field.into(), value: value.into(), accepted }] }
+        Self { violations: vec![Violation { field: field.into(), value: value.into(), accepted, place: None }] }
     }
 }
 
@@ -151,7 +158,7 @@ impl Spec {
         let spec: Self = serde_path_to_error::deserialize(deserializer)
             .map_err(|e| syntax_error(text, &e.path().to_string(), e.inner()))?;
         let violations = spec.violations();
-        if violations.is_empty() { Ok(spec) } else { Err(SpecError { violations }) }
+        if violations.is_empty() { Ok(spec) } else { Err(SpecError { violations }.placed(text, &[])) }
     }
 
     /// The spec as TOML with every default written out: equal specs have equal texts.
@@ -194,5 +201,5 @@ fn registry() -> String {
 fn unknown_architecture(name: &str) -> Violation {
     let hint = words::nearest(name, architecture::names()).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
     let accepted = format!("unknown architecture, known are {}{hint}", registry());
-    Violation { field: "architectures".into(), value: format!("{name:?}"), accepted }
+    Violation { field: "architectures".into(), value: format!("{name:?}"), accepted, place: None }
 }

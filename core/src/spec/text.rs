@@ -1,6 +1,6 @@
 //! Specs as text: overrides from outside, and what the TOML reader says in our words.
 
-use super::{Spec, SpecError};
+use super::{Place, Spec, SpecError, Violation};
 use crate::text;
 
 impl Spec {
@@ -36,16 +36,12 @@ fn parse_value(text: &str) -> toml::Value {
 
 /// What the TOML reader says, with line and column, and the nearest known key for a misspelt one.
 pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> SpecError {
-    let place = error.span().filter(|span| !span.is_empty() || span.start > 0).map_or(String::new(), |span| {
-        let before = &text.as_bytes()[..span.start.min(text.len())];
-        let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-        let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
-        format!("line {line}, column {column}: ")
-    });
+    let span = error.span().filter(|span| !span.is_empty() || span.start > 0);
+    let place = span.map(|span| Place::of(text, span.start));
     let message = error.message();
     let mut quoted = message.split('`').skip(1).step_by(2);
     let hint = match quoted.next() {
-        Some(word) if message.starts_with("unknown field") => {
+        Some(word) if message.starts_with("unknown field") || message.starts_with("unknown variant") => {
             text::nearest(word, quoted).map_or(String::new(), |n| format!("; did you mean `{n}`?"))
         }
         _ => String::new(),
@@ -54,5 +50,6 @@ pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> S
     let value = error.span().and_then(|span| text.get(span)).unwrap_or_default();
     let value =
         if field.is_empty() || value.contains('\n') || message.starts_with("unknown field") { "" } else { value };
-    SpecError::of(field, value, format!("{place}{message}{hint}"))
+    let accepted = format!("{message}{hint}");
+    SpecError { violations: vec![Violation { field: field.into(), value: value.into(), accepted, place }] }
 }
