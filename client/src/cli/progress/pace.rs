@@ -105,9 +105,9 @@ impl Whole {
         (share(self.members_done), share(self.members_in_flight))
     }
 
-    /// For example `16 s`, or `over 16 s` where more comes on top.
+    /// For example `16 s`, or `> 16 s` where more comes on top.
     pub(crate) fn left(&self) -> Option<String> {
-        let over = if self.at_least { "over " } else { "" };
+        let over = if self.at_least { "> " } else { "" };
         self.seconds_left.map(|seconds| format!("{over}{}", duration(seconds)))
     }
 }
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((told.seconds_left, told.at_least), (Some(100.0), false));
         let begun = sweep(vec![job("nads", 100, 50, 50.0), job("flipping", 10, 0, 0.0)]);
         let told = Pace::since_start(&begun, Some(100.0)).whole(&begun);
-        assert_eq!(told.left().as_deref(), Some("over 1 min 40 s"));
+        assert_eq!(told.left().as_deref(), Some("> 1 min 40 s"));
     }
 
     #[test]

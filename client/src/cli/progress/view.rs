@@ -4,7 +4,7 @@
 //! lenet  running for 12 s
 //! nads/lenet         ━━━━━━━━━━━━━━━────────────  1,024/2,048   50 %  64.0 networks/s, 16 s left
 //! directional/lenet  ───────────────────────────     0/1,500    0 %  waiting for its NADs
-//! whole     1,024 of 3,548 members (28 %), 64.0 members/s, over 16 s left
+//! whole     1,024 of 3,548 members (28 %), 64.0 members/s, > 16 s left
 //! workers   2 connected, 4 lanes, 3 of them busy
 //!           gpu-box is set aside: wrong bits
 //! failures  2 shards given out again; gpu-box said last: out of memory
@@ -20,6 +20,8 @@ use nadgrid_core::text::{duration, thousands};
 
 /// Columns of a bar.
 const BAR: std::ops::RangeInclusive<usize> = 8..=28;
+/// Columns of a share.
+const PERCENT: usize = 7;
 /// Most workers that are named because they are set aside.
 const MOST_UNFIT: usize = 3;
 
@@ -39,7 +41,7 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Everything, for a terminal of so many columns and lines.
     pub(crate) fn rows(&self, columns: usize, lines: usize) -> Vec<Row> {
-        let below: Vec<Row> = [self.whole(), self.workers(), self.failures()].into_iter().flatten().collect();
+        let below: Vec<Row> = [self.whole(columns), self.workers(), self.failures()].into_iter().flatten().collect();
         // The head, and the line that the cursor waits on.
         let room = lines.saturating_sub(below.len() + 2).max(1);
         let rows = [self.head()].into_iter().chain(self.jobs(columns, room)).chain(below);
@@ -66,7 +68,7 @@ impl View<'_> {
         let jobs = &self.sweep.jobs;
         let all = jobs.iter().enumerate();
         if jobs.len() <= room {
-            return all.map(|(place, job)| self.job(place, job, columns)).collect();
+            return self.bars(&all.collect::<Vec<_>>(), columns);
         }
         let mut order: Vec<(usize, &Job)> = all.collect();
         order.sort_by_key(|(_, job)| match job.state() {
@@ -83,38 +85,36 @@ impl View<'_> {
             0 => format!("and {complete} more, complete"),
             open => format!("and {} more, {complete} of them complete", open + complete),
         };
-        let rows = shown.into_iter().map(|(place, job)| self.job(place, job, columns));
-        rows.chain([Row::of(Tone::Faint, more)]).collect()
+        self.bars(&shown, columns).into_iter().chain([Row::of(Tone::Faint, more)]).collect()
     }
 
-    /// Name, bar, counts, share and words: the first layout that fits.
-    fn job(&self, place: usize, job: &Job, columns: usize) -> Row {
-        let widths =
-            |of: fn(&Job) -> String| self.sweep.jobs.iter().map(|job| of(job).chars().count()).max().unwrap_or(0);
-        let name_width = widths(name).min(columns / 3);
-        let start = Row::of(Tone::Plain, format!("{:<name_width$}  ", cut(&name(job), name_width)));
-        let share = |members: u64| members as f64 / job.members.max(1) as f64;
-        let percent = format!("  {:>3} %", (100.0 * share(position(job))) as u64);
-        let counts_width = widths(counts);
-        let counts = format!("  {:>counts_width$}", counts(job));
-        let (workers, rate) = (self.sweep.workers, self.pace.of(place, job));
-        let long = format!("  {}", words(job, workers, rate, members_word(&job.experiment)));
-        let short = format!("  {}", words(job, workers, rate, ""));
-        let layouts = [[&counts, &percent, &long], [&counts, &percent, &short], [&"".into(), &percent, &short]];
-        let tone = if job.state() == JobState::Incomplete { Tone::Bad } else { Tone::Plain };
-        let rest =
-            |layout: &[&String; 3]| start.width() + layout.iter().map(|part| part.chars().count()).sum::<usize>();
-        let fits = |layout: &&[&String; 3]| rest(layout) + BAR.start() <= columns;
-        let layout = layouts.iter().find(fits).unwrap_or(&layouts[2]);
-        let room = columns.saturating_sub(rest(layout)).clamp(*BAR.start(), *BAR.end());
-        let done = share(job.members_done.min(job.members));
-        let row = bar(start, room, done, share(position(job)) - done);
-        let row = row.and(Tone::Faint, layout[0]).and(Tone::Plain, layout[1]).and(tone, layout[2]);
-        row.within(columns)
+    /// Name, bar, counts, share and words of each job, in columns: the first layout in which all fit.
+    fn bars(&self, jobs: &[(usize, &Job)], columns: usize) -> Vec<Row> {
+        let workers = self.sweep.workers;
+        let told = jobs.iter().map(|&(place, job)| Told::new(job, workers, self.pace.of(place, job)));
+        let told: Vec<Told<'_>> = told.collect();
+        let widest = |of: fn(&Told<'_>) -> usize| told.iter().map(of).max().unwrap_or(0);
+        let names = widest(|it| it.name.chars().count()).min(columns / 3);
+        let counts = widest(|it| it.counts.chars().count());
+        let (long, short) = (widest(|it| it.long.chars().count()), widest(|it| it.short.chars().count()));
+        // What else a row has: two spaces before each part, and the share.
+        let fixed = names + 2 + PERCENT;
+        let layouts = [(counts + 2, long + 2), (counts + 2, short + 2), (0, short + 2)];
+        let fits = |&(counts, words): &(usize, usize)| fixed + counts + words + BAR.start() <= columns;
+        let (counts, words) = layouts.into_iter().find(fits).unwrap_or(layouts[2]);
+        let room = columns.saturating_sub(fixed + counts + words).clamp(*BAR.start(), *BAR.end());
+        let row = |it: &Told<'_>| {
+            let start = Row::of(Tone::Plain, format!("{:<names$}  ", cut(&it.name, names)));
+            let row = bar(start, room, it.done, it.under_way);
+            let count = if counts > 0 { format!("{:>counts$}", it.counts) } else { String::new() };
+            let said = if words > long { &it.long } else { &it.short };
+            row.and(Tone::Faint, count).and(Tone::Plain, it.percent()).and(it.tone, format!("  {said}")).within(columns)
+        };
+        told.iter().map(row).collect()
     }
 
     /// Where there are several jobs, what they are together.
-    fn whole(&self) -> Vec<Row> {
+    fn whole(&self, columns: usize) -> Vec<Row> {
         if self.sweep.jobs.len() < 2 {
             return Vec::new();
         }
@@ -122,10 +122,14 @@ impl View<'_> {
         let (done, under_way) = whole.shares();
         let (at, of, members) = (whole.members_done + whole.members_in_flight, whole.members, word(&self.sweep.jobs));
         let percent = (100.0 * (done + under_way)) as u64;
-        let rate = whole.members_per_second.map_or(String::new(), |rate| format!(", {}", pace(rate, members)));
         let left = whole.left().map_or(String::new(), |left| format!(", {left} left"));
         let counts = format!("{} of {} {members} ({percent} %)", thousands(at), thousands(of));
-        vec![fact("whole", Tone::Plain, format!("{counts}{rate}{left}"))]
+        let row = |members: &str| {
+            let rate = whole.members_per_second.map_or(String::new(), |rate| format!(", {}", pace(rate, members)));
+            fact("whole", Tone::Plain, format!("{counts}{rate}{left}"))
+        };
+        let long = row(members);
+        vec![if long.width() <= columns { long } else { row("") }]
     }
 
     fn workers(&self) -> Vec<Row> {
@@ -173,6 +177,41 @@ impl View<'_> {
     }
 }
 
+/// What a job's row says.
+struct Told<'a> {
+    job: &'a Job,
+    name: String,
+    counts: String,
+    long: String,
+    short: String,
+    /// Committed and under way, as shares of 1.
+    done: f64,
+    under_way: f64,
+    tone: Tone,
+}
+
+impl<'a> Told<'a> {
+    fn new(job: &'a Job, workers: u32, rate: Option<f64>) -> Self {
+        let share = |members: u64| members as f64 / job.members.max(1) as f64;
+        let done = share(job.members_done.min(job.members));
+        Self {
+            job,
+            name: name(job),
+            counts: format!("{}/{}", thousands(position(job)), thousands(job.members)),
+            long: words(job, workers, rate, members_word(&job.experiment)),
+            short: words(job, workers, rate, ""),
+            done,
+            under_way: share(position(job)) - done,
+            tone: if job.state() == JobState::Incomplete { Tone::Bad } else { Tone::Plain },
+        }
+    }
+
+    /// Of so many columns: [`PERCENT`].
+    fn percent(&self) -> String {
+        format!("  {:>3} %", 100 * position(self.job) / self.job.members.max(1))
+    }
+}
+
 /// How good news a sweep's state is.
 pub(crate) fn state_tone(sweep: &Sweep) -> Tone {
     match sweep.state() {
@@ -192,10 +231,6 @@ fn fact(name: &str, tone: Tone, words: impl AsRef<str>) -> Row {
 /// For example `nads/lenet`.
 pub(crate) fn name(job: &Job) -> String {
     format!("{}/{}", job.experiment, job.architecture)
-}
-
-fn counts(job: &Job) -> String {
-    format!("{}/{}", thousands(position(job)), thousands(job.members))
 }
 
 fn cut(words: &str, columns: usize) -> String {
@@ -260,7 +295,7 @@ mod tests {
         assert!(rows[1].starts_with("nads/lenet         ━━━"), "{rows:#?}");
         assert!(rows[1].ends_with("  1,024/2,048   50 %  102.4 networks/s, 10 s left"), "{rows:#?}");
         assert!(rows[2].contains("    0/2,048    0 %  waiting for its NADs"), "{rows:#?}");
-        assert_eq!(rows[3], "whole     1,024 of 4,096 members (25 %), 102.4 members/s, over 10 s left");
+        assert_eq!(rows[3], "whole     1,024 of 4,096 members (25 %), 102.4 members/s, > 10 s left");
         assert_eq!(rows[4], "workers   1 connected, 4 lanes, 3 busy");
         assert_eq!(rows[5], "          b is set aside: wrong bits");
         assert_eq!(rows.len(), 6);

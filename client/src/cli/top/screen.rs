@@ -27,8 +27,8 @@ use std::time::SystemTime;
 
 /// From so many columns on there is room for what one can do without.
 const WIDE: u16 = 90;
-/// Columns of a bar.
-const BAR: usize = 12;
+/// Columns of a bar, wide and narrow.
+const BARS: [usize; 2] = [12, 6];
 /// Lines of a table besides its rows: title and names of columns.
 const FRAME: u16 = 2;
 
@@ -69,14 +69,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: SystemTime) {
     }
 }
 
+/// Sweeps, jobs and workers one below the other, each as high as it needs to be while there is room.
 fn middle_areas(model: &Model, middle: Rect) -> [Rect; 3] {
+    let rows = |count: usize| u16::try_from(count.max(1)).unwrap_or(u16::MAX).saturating_add(FRAME);
     let room = middle.height;
-    let workers = (model.workers.len().max(1) as u16).saturating_add(FRAME).min((room * 2 / 5).max(3)).min(room);
+    let workers = rows(model.workers.len()).min((room * 2 / 5).max(3)).min(room);
     let rest = room - workers;
     let wanted = model.selected().map_or(0, |sweep| sweep.jobs.len() as u16 + 1 + notes(sweep).len() as u16);
     // The sweeps keep half of what is left.
     let jobs = if rest >= 10 { wanted.min(rest / 2) } else { 0 };
-    Layout::vertical([Constraint::Min(0), Constraint::Length(jobs), Constraint::Length(workers)]).areas(middle)
+    let sweeps = rows(model.sweeps.len()).min(rest - jobs);
+    let heights = [sweeps, jobs, workers].map(Constraint::Length);
+    Layout::vertical(heights).areas(middle)
 }
 
 fn head(model: &Model, columns: u16) -> Line<'static> {
@@ -142,13 +146,13 @@ fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime)
     let mut columns: Vec<Column> = vec![
         ("sweep", Constraint::Fill(1), false),
         ("state", Constraint::Length(10), false),
-        ("progress", Constraint::Length(BAR as u16 + 5), false),
+        ("progress", Constraint::Length(BARS[usize::from(!is_wide)] as u16 + 5), false),
     ];
     if is_wide {
         columns.push(("members", Constraint::Length(19), true));
     }
-    columns.push(("rate", Constraint::Length(if is_wide { 16 } else { 10 }), true));
-    columns.push(("left", Constraint::Length(13), true));
+    columns.push(("rate", Constraint::Length(if is_wide { 16 } else { 9 }), true));
+    columns.push(("left", Constraint::Length(if is_wide { 15 } else { 12 }), true));
     let idle = Pace::default();
     let rows = model.sweeps.iter().map(|sweep| {
         let pace = model.paces.get(&sweep.id).unwrap_or(&idle);
@@ -172,7 +176,7 @@ fn sweep_cells(sweep: &Sweep, rates: &Pace, is_wide: bool, now: SystemTime) -> V
     let mut cells = vec![
         Words::of(Tone::Plain, &sweep.name),
         Words::of(state_tone(sweep), sweep_state(sweep)),
-        bar(Words::default(), BAR, done, under_way).and(Tone::Plain, percent),
+        bar(Words::default(), BARS[usize::from(!is_wide)], done, under_way).and(Tone::Plain, percent),
     ];
     if is_wide {
         let at = thousands(whole.members_done + whole.members_in_flight);
@@ -180,7 +184,8 @@ fn sweep_cells(sweep: &Sweep, rates: &Pace, is_wide: bool, now: SystemTime) -> V
     }
     let members = if is_wide { word(&sweep.jobs) } else { "" };
     cells.push(Words::of(Tone::Plain, whole.members_per_second.map_or(String::new(), |rate| pace(rate, members))));
-    let took = || running_seconds(sweep, now).map(|seconds| format!("took {}", duration(seconds)));
+    let took = if is_wide { "took " } else { "" };
+    let took = || running_seconds(sweep, now).map(|seconds| format!("{took}{}", duration(seconds)));
     let left = if has_ended(sweep) { took() } else { whole.left() };
     cells.push(Words::of(Tone::Plain, left.unwrap_or_default()));
     cells
@@ -214,7 +219,7 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let is_wide = area.width >= WIDE;
     let mut columns: Vec<Column> = vec![
         ("worker", Constraint::Fill(1), false),
-        ("device", Constraint::Length(if is_wide { 13 } else { 5 }), false),
+        ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
         ("lanes", Constraint::Length(7), true),
         ("rate", Constraint::Length(if is_wide { 16 } else { 10 }), true),
     ];

@@ -34,8 +34,12 @@ pub(super) async fn findings() -> Vec<Finding> {
         }
     };
     let libraries = run(&path, &[], &[("LD_TRACE_LOADED_OBJECTS", "1")], TELL).await.unwrap_or_default();
-    let linked = linked(&libraries, CPU_LIBRARY);
     let runs = run(&path, &["--version"], &[], TELL).await;
+    let linked = match &runs {
+        // So says the loader when a program cannot start for the lack of it.
+        Err(said) if said.contains(CPU_LIBRARY) => Linked::Missing,
+        _ => linked(&libraries, CPU_LIBRARY),
+    };
     if runs.is_ok() || linked != Linked::Missing {
         findings.push(version(WORKER, &path, &runs));
     }
