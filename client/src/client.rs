@@ -12,7 +12,7 @@ use nadgrid_proto::v1::{
     CancelRequest, ExplainRequest, ExplainResponse, GetRequest, ListRequest, ListWorkersRequest, PauseRequest,
     PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
@@ -59,6 +59,17 @@ impl From<&Address> for Address {
     fn from(address: &Address) -> Self {
         address.clone()
     }
+}
+
+/// What a coordinator tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// From the question to the answer.
+    pub round_trip: Duration,
+    /// The clock of the machine that answered, to the second; nothing when it does not say.
+    pub clock: Option<SystemTime>,
+    /// Its version; nothing while it has no sweep that this caller may see.
+    pub version: Option<String>,
 }
 
 /// A coordinator. Cheap to clone; clones share the connection, which comes back by itself after a break.
@@ -142,6 +153,21 @@ impl Client {
     pub async fn get(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(GetRequest { sweep_id: id.into() });
         Ok(self.service().get(request).await.map_err(|s| self.error(s))?.into_inner())
+    }
+
+    /// Whether the coordinator answers this caller, how fast, and what it tells of itself.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Unreachable`].
+    pub async fn probe(&self) -> Result<Probe, Error> {
+        let request = timed(ListRequest { page_size: 1, page_token: String::new() });
+        let asked = Instant::now();
+        let answer = self.service().list(request).await.map_err(|s| self.error(s))?;
+        let round_trip = asked.elapsed();
+        let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
+        let clock = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let version = answer.into_inner().sweeps.pop().map(|sweep| sweep.coordinator_version);
+        Ok(Probe { round_trip, clock, version: version.filter(|version| !version.is_empty()) })
     }
 
     /// The newest sweeps, at most `most`.

@@ -1,7 +1,7 @@
 //! The client library: everything the `nadgrid` command does with a coordinator, for other programs.
 //!
 //! ```text
-//! Client   connect, plan, upload, submit, get, list, cancel, pause, resume, explain, workers     (one call each)
+//! Client   connect, probe, plan, upload, submit, get, list, cancel, pause, resume, explain, workers     (one call each)
 //!          verify          a response for each shard that is computed again
 //!          watch           a stream that outlives the coordinator's restarts
 //!          read_artifact   chunks put together and checked
@@ -21,7 +21,7 @@ mod record;
 mod staging;
 mod watch;
 
-pub use client::{Address, Client, Plan};
+pub use client::{Address, Client, Plan, Probe};
 pub use error::{Error, Refusal};
 pub use fetch::{Fetched, ensure_complete, fetch};
 pub use inputs::{LocalFile, LocalFiles};
@@ -30,11 +30,11 @@ pub use nadgrid_proto::access;
 pub use nadgrid_proto::v1;
 pub use nadgrid_proto::views::{
     ArtifactView, CheckView, ExplanationView, FailureView, InputView, JobPlanView, JobView, PlanView, SweepView,
-    WorkerView, members_word,
+    WorkerView, members_word, sweep_state,
 };
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
 pub use staging::Staging;
-pub use watch::{Patience, WatchEvent};
+pub use watch::{Patience, WatchEvent, has_ended};
 
 /// This library's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -151,7 +151,7 @@ impl Watcher {
 }
 
 /// Whether nothing will change any more.
-pub(crate) fn has_ended(sweep: &Sweep) -> bool {
+pub fn has_ended(sweep: &Sweep) -> bool {
     use SweepState::{Cancelled, Complete, Failed, Incomplete};
     matches!(sweep.state(), Complete | Incomplete | Failed | Cancelled)
 }

@@ -5,6 +5,7 @@
 
 pub mod postgres;
 pub mod s3;
+pub mod terminal;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -198,7 +199,20 @@ impl Cluster {
     /// # Panics
     /// When it does not come up again.
     pub fn crash_coordinator(&mut self) {
+        self.kill_coordinator();
+        self.revive_coordinator();
+    }
+
+    /// Kills the coordinator as a crash would.
+    pub fn kill_coordinator(&mut self) {
         self.coordinator.take().into_iter().for_each(Process::kill);
+    }
+
+    /// Starts a killed coordinator again, on the same port and data.
+    ///
+    /// # Panics
+    /// When it does not come up again.
+    pub fn revive_coordinator(&mut self) {
         let listen = self.address().to_owned();
         self.start_coordinator(&listen);
     }

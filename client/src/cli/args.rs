@@ -2,10 +2,13 @@
 
 use super::Failure;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use nadgrid_client::access::{CredentialFiles, Secret};
 use nadgrid_client::{Address, Error};
 use nadgrid_core::environment::{PREFIX, own_values};
 use nadgrid_core::scheduler::Share;
+use nadgrid_core::spec::Experiment;
+use nadgrid_core::text::nearest;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,7 +22,7 @@ pub(crate) const TOKEN: &str = "NADGRID_TOKEN";
 const AFTER_HELP: &str = "\
 Exit codes:
   0    done
-  1    failed: a file, a figure, a damaged payload, an unknown sweep
+  1    failed: a file, a figure, a damaged payload, an unknown sweep, a problem that doctor found
   2    wrong usage, or a spec that is refused, be it for a file that it names
   3    the coordinator cannot be reached
   4    the sweep has failed, is incomplete or was cancelled
@@ -29,7 +32,28 @@ Exit codes:
 
 Every flag can also be given as a variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
 A token comes from --token-file or the variable NADGRID_TOKEN.
-Results go to stdout, progress and errors to stderr.";
+Results go to stdout, progress and errors to stderr. NO_COLOR=1 takes the colours away.";
+
+const JSON_HELP: &str = "\
+With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} holds the keys of `status --json`, and in
+`progress` members, members_done, members_in_flight, members_per_second, seconds_left (null while unknown) and at_least.";
+
+const RUN_HELP: &str = "\
+With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} as of `watch --json`, and the last one
+{\"event\": \"summary\", ...} with out, lanes, jobs, notes and record once the files are there.";
+
+const TOP_HELP: &str = "\
+Keys: arrows or j, k select; Tab changes between sweeps and workers; p pauses, r resumes, c cancels the sweep, each after a
+question; ? shows the keys; q ends. Where stdout is no terminal, and with --once, it tells once and ends.";
+
+const DOCTOR_HELP: &str = "\
+Each line is ok, a warning (it works, with less) or a problem (it will not work), with the next step. With --coordinator it also
+asks that one: whether it answers, its version, its clock, and what it allows. Exit code 1 when there is a problem.";
+
+const COMPLETIONS_HELP: &str = "\
+  bash  nadgrid completions bash > ~/.local/share/bash-completion/completions/nadgrid
+  zsh   nadgrid completions zsh > DIR/_nadgrid, where DIR is in $fpath
+  fish  nadgrid completions fish > ~/.config/fish/completions/nadgrid.fish";
 
 /// Measures Neural Anisotropy Directions of neural-network architectures, on this machine or on a cluster.
 #[derive(Debug, Parser)]
@@ -108,7 +132,13 @@ pub(crate) fn check_variables(all: impl IntoIterator<Item = (OsString, OsString)
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a spec to begin with, every key explained
+    Init(InitArgs),
+    /// Check this machine, its programs, and the coordinator that is named
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Compute a sweep on this machine: starts a coordinator and workers, and ends them afterwards
+    #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Tell what a sweep will take: with --coordinator on its workers, else on this machine
     Plan(PlanArgs),
@@ -119,7 +149,11 @@ pub(crate) enum Command {
     /// Show one sweep
     Status(SweepArgs),
     /// Follow a sweep until it has ended
+    #[command(after_help = JSON_HELP)]
     Watch(WatchArgs),
+    /// Watch a whole cluster: its sweeps and workers, with keys to pause, resume and cancel
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
     /// Cancel a sweep
     Cancel(SweepArgs),
     /// Give out no more shards of a sweep; those given out are still computed
@@ -140,6 +174,12 @@ pub(crate) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        shell: Shell,
     },
 }
 
@@ -324,6 +364,38 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where to write it; `-` writes to stdout
+    #[arg(default_value = "sweep.toml")]
+    pub(crate) file: PathBuf,
+    /// An experiment; may be given again [default: nads]
+    #[arg(long, env = "NADGRID_EXPERIMENT", value_name = "EXPERIMENT", value_delimiter = ',', value_parser = experiment)]
+    pub(crate) experiment: Vec<Experiment>,
+    /// An architecture; may be given again [default: lenet]
+    #[arg(long, env = "NADGRID_ARCHITECTURE", value_name = "NAME", value_delimiter = ',', value_parser = architecture)]
+    pub(crate) architecture: Vec<String>,
+    /// Replace the file if it is there
+    #[arg(long, env = "NADGRID_FORCE")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Tell once and end, on a terminal too
+    #[arg(long, env = "NADGRID_ONCE")]
+    pub(crate) once: bool,
+    /// Print one JSON document and end
+    #[arg(long, env = "NADGRID_JSON")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// A folder `DIR/nads/ARCHITECTURE`, or a .npy file whose rows are NADs
     pub(crate) a: PathBuf,
@@ -352,6 +424,21 @@ fn holder(text: &str) -> Result<String, String> {
     } else {
         Err("1 to 64 printable ASCII characters without spaces and quotes".into())
     }
+}
+
+fn experiment(text: &str) -> Result<Experiment, String> {
+    let all = Experiment::ALL.map(Experiment::as_str);
+    Experiment::find(text).ok_or_else(|| format!("expected {}{}", all.join(", "), meant(text, all)))
+}
+
+fn architecture(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = nadgrid_core::architecture::names().collect();
+    let unknown = || format!("expected {}{}", known.join(", "), meant(text, known.iter().copied()));
+    if known.contains(&text) { Ok(text.to_owned()) } else { Err(unknown()) }
+}
+
+fn meant<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(text, known).map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -392,6 +479,8 @@ mod tests {
         for wrong in ["nads.networks", "=3", "nads..step=1"] {
             assert!(key_value(wrong).is_err(), "{wrong}");
         }
+        assert!(experiment("margins").is_ok() && experiment("margin").unwrap_err().contains("did you mean margins"));
+        assert!(architecture("vgg11").is_ok() && architecture("lennet").unwrap_err().contains("did you mean lenet"));
         assert!(device("cuda:1").is_ok() && device("tpu").is_err() && device("cuda:x").is_err());
     }
 

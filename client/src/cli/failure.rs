@@ -1,7 +1,8 @@
 //! How a command fails: one line on stderr beginning `error: `, the next step where there is one, and an exit code.
 
-use nadgrid_client::Error;
+use nadgrid_client::{Error, Refusal};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use thiserror::Error as ThisError;
 
@@ -11,12 +12,23 @@ pub(crate) enum Failure {
     /// The library says why.
     #[error(transparent)]
     Client(#[from] Error),
+    /// The spec in a file is wrong.
+    #[error("{}: {refusal}", .file.display())]
+    Spec {
+        /// Which file, or `standard input`.
+        file: PathBuf,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
     /// What was typed, or a variable, is wrong.
     #[error("{0}")]
     Usage(String),
     /// Something else, in one line.
     #[error("{0}")]
     Other(String),
+    /// The sweep that `run` computed ended without a result; its coordinator is gone with it.
+    #[error("{0}; with --keep-state the programs' logs stay")]
+    RunEnded(Error),
     /// A program that `run` started ended by itself. The last lines of its log follow.
     #[error("{what}{}", indented(.log))]
     Died {
@@ -28,6 +40,9 @@ pub(crate) enum Failure {
     /// Blocks that were computed again have other bits than before.
     #[error("{0}")]
     Disagreement(String),
+    /// `doctor` found so many things that will not work, and has told them.
+    #[error("{0} of these will not work as they are")]
+    Problems(usize),
     /// Ctrl-C, or a signal that means the same.
     #[error("interrupted")]
     Interrupted,
@@ -42,14 +57,24 @@ impl Failure {
         Self::Other(line.to_string())
     }
 
+    /// A refused spec is one of this file; other failures are what they were.
+    pub(crate) fn of_spec(self, file: &Path) -> Self {
+        let file = if file == Path::new("-") { Path::new("standard input") } else { file };
+        match self {
+            Self::Client(Error::Refused(refusal)) => Self::Spec { file: file.to_owned(), refusal },
+            other => other,
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(Error::Refused(_) | Error::Address { .. } | Error::Access(_)) | Self::Usage(_) => 2,
+            Self::Client(Error::Refused(_) | Error::Address { .. } | Error::Access(_)) => 2,
+            Self::Spec { .. } | Self::Usage(_) => 2,
             Self::Client(Error::Unreachable { .. }) => 3,
-            Self::Client(Error::Ended { .. }) => 4,
+            Self::Client(Error::Ended { .. }) | Self::RunEnded(_) => 4,
             Self::Disagreement(_) => 5,
             Self::Client(Error::Denied { .. }) => 6,
-            Self::Client(_) | Self::Other(_) | Self::Died { .. } => 1,
+            Self::Client(_) | Self::Other(_) | Self::Died { .. } | Self::Problems(_) => 1,
             Self::Interrupted => 130,
             // The reader has what it wanted.
             Self::Closed => 0,
@@ -58,26 +83,38 @@ impl Failure {
 
     /// What stands on stderr: a spec may have several things wrong, each on a line of its own.
     fn lines(&self) -> Vec<String> {
+        let refused = |refusal: &Refusal, file: &str| -> Vec<String> {
+            let line = |violation: &String| format!("error: {file}the spec is refused: {violation}");
+            refusal.violations.iter().map(line).collect()
+        };
         match self {
             Self::Closed => Vec::new(),
-            Self::Client(Error::Refused(refusal)) => {
-                refusal.violations.iter().map(|violation| format!("error: the spec is refused: {violation}")).collect()
-            }
+            Self::Client(Error::Refused(refusal)) => refused(refusal, ""),
+            Self::Spec { file, refusal } => refused(refusal, &format!("{}: ", file.display())),
             _ => vec![format!("error: {self}{}", self.next_step())],
         }
     }
 
-    fn next_step(&self) -> &'static str {
-        match self {
-            Self::Client(Error::Unreachable { .. }) => {
-                "; start one with `nadgrid-coordinator --data DIR`, or say where it is with --coordinator URL"
+    fn next_step(&self) -> String {
+        let Self::Client(error) = self else { return String::new() };
+        match error {
+            Error::Address { .. } => "; for example --coordinator http://127.0.0.1:7400".into(),
+            Error::Access(_) => "; docs/security.md says how tokens and certificates are given".into(),
+            Error::Unreachable { url, .. } => format!(
+                "; start one with `nadgrid-coordinator --data DIR`, say where it is with --coordinator URL, or ask `nadgrid \
+                 --coordinator {url} doctor`"
+            ),
+            Error::Denied { .. } => {
+                "; a token is named with --token-file FILE or in NADGRID_TOKEN, docs/security.md says how one is made"
+                    .into()
             }
-            Self::Client(Error::Denied { .. }) => "; a token is named with --token-file FILE or in NADGRID_TOKEN",
-            Self::Client(Error::Unfinished { .. }) => "; `nadgrid watch ID` follows it",
-            Self::Client(Error::NotFound(_)) => "; `nadgrid list` shows the sweeps there are",
-            Self::Client(Error::Damaged { .. }) => "; fetch it again",
-            Self::Client(Error::InputMissing(_)) => "; submit it again",
-            _ => "",
+            Error::Unfinished { id, .. } => format!("; `nadgrid watch {id}` follows it"),
+            Error::Ended { id, .. } => format!("; `nadgrid explain {id}` and `nadgrid status {id}` say more"),
+            Error::NotFound(_) => "; `nadgrid list` shows the sweeps there are".into(),
+            Error::Damaged { .. } => "; fetch it again".into(),
+            Error::InputMissing(_) => "; submit it again".into(),
+            Error::Contract(_) => "; `nadgrid doctor` compares the versions".into(),
+            Error::Refused(_) | Error::Io { .. } | Error::Draw { .. } | Error::Coordinator { .. } => String::new(),
         }
     }
 }
@@ -127,6 +164,34 @@ mod tests {
         let failure = Failure::from(Error::from(refusal));
         assert_eq!((failure.exit_code(), failure.lines().len()), (2, 2));
         assert_eq!(failure.lines()[1], "error: the spec is refused: nads.step = 0: b");
+    }
+
+    #[test]
+    fn a_refused_spec_names_its_file_and_other_failures_keep_their_words() {
+        let refusal = Refusal { violations: vec!["name = 3: a".into(), "seed = -1: b".into()] };
+        let named = |file: &str| Failure::from(Error::from(refusal.clone())).of_spec(Path::new(file));
+        assert_eq!(named("a/b.toml").lines()[1], "error: a/b.toml: the spec is refused: seed = -1: b");
+        assert_eq!((named("a").exit_code(), named("-").lines()[0].contains("error: standard input: ")), (2, true));
+        assert_eq!(Failure::other("x").of_spec(Path::new("a")).lines(), ["error: x"]);
+    }
+
+    /// The classes that a user can do something about say what.
+    #[test]
+    fn the_next_step_is_told() {
+        let (url, id) = ("http://x:1".to_owned(), "s-1".to_owned());
+        for (error, words) in [
+            (Error::Address { url: url.clone(), reason: "r".into() }, "--coordinator http://"),
+            (Error::Denied { url: url.clone(), message: "m".into() }, "docs/security.md"),
+            (Error::Unreachable { url, reason: "r".into() }, "--coordinator http://x:1 doctor"),
+            (Error::Unfinished { id: id.clone(), state: "running".into() }, "`nadgrid watch s-1`"),
+            (Error::Ended { id, state: "failed", message: "m".into() }, "`nadgrid explain s-1`"),
+            (Error::NotFound("no sweep".into()), "`nadgrid list`"),
+            (Error::Contract("c".into()), "`nadgrid doctor`"),
+            (Error::InputMissing("f".into()), "submit it again"),
+        ] {
+            let lines = Failure::from(error).lines();
+            assert!(lines.len() == 1 && lines[0].contains(words), "{lines:?} lacks {words}");
+        }
     }
 
     #[test]

@@ -4,22 +4,24 @@
 //! args      what can be typed            commands/   one file per group of subcommands
 //! spec_file a spec and its files         upload      the files on their way to a coordinator
 //! failure   errors and exit codes        local/      `run`: coordinator and workers as processes of its own
-//! output    stdout that may close        progress    a sweep's live bars, with their rate
-//! interrupt Ctrl-C                       tables      text tables; summary: those that close `run` and `fetch`
+//! output    stdout that may close        progress/   a sweep's live view, with rate and time left
+//! interrupt Ctrl-C                       top/        a whole cluster on a full screen
+//! ink       words with a tone            tables      text tables; summary: those that close `run` and `fetch`
 //! ```
 //! Results go to stdout, everything else to stderr. Absent: configuration files (the programs it talks to have them).
 
 mod args;
 mod commands;
 mod failure;
+mod ink;
 mod interrupt;
 mod local;
 mod output;
 mod progress;
-mod rate;
 mod spec_file;
 mod summary;
 mod tables;
+mod top;
 mod upload;
 
 pub(crate) use args::Cli;
@@ -35,9 +37,18 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let interrupt = Interrupt::install().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
     let remote = cli.coordinator.is_some();
     // What needs no coordinator needs no credentials either.
-    let needs_none = matches!(cli.command, Command::Run(_) | Command::Compare(_) | Command::Token { .. });
+    let needs_none = match &cli.command {
+        Command::Run(_) | Command::Compare(_) | Command::Token { .. } => true,
+        Command::Init(_) | Command::Completions { .. } => true,
+        Command::Doctor(_) => !remote,
+        _ => false,
+    };
     let at = if needs_none { Address::default() } else { cli.address(std::env::var(args::TOKEN).ok())? };
     match cli.command {
+        Command::Init(args) => interrupt.guard(commands::init(args)).await,
+        Command::Completions { shell } => interrupt.guard(commands::completions(shell)).await,
+        Command::Doctor(args) => interrupt.guard(commands::doctor(remote.then_some(at), args)).await,
+        Command::Top(args) => interrupt.guard(top::top(at, args)).await,
         Command::Plan(args) => interrupt.guard(commands::plan(remote.then_some(at), args)).await,
         Command::Submit(args) => interrupt.guard(commands::submit(at, args)).await,
         Command::List(args) => interrupt.guard(commands::list(at, args)).await,

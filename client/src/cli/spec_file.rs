@@ -8,26 +8,37 @@ use nadgrid_client::{Error, LocalFiles};
 use nadgrid_core::spec::Spec;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A spec, and the files of this machine that it names.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// As it was typed.
+    pub(crate) file: PathBuf,
     pub(crate) spec: Spec,
     pub(crate) files: LocalFiles,
 }
 
+impl Loaded {
+    /// What a coordinator has against the spec is against this file.
+    pub(crate) fn refused(&self, error: Error) -> Failure {
+        Failure::from(error).of_spec(&self.file)
+    }
+}
+
 /// Reads the spec and its files on a thread of its own: a signal must not wait for a disk.
 pub(crate) async fn load(args: SpecArgs) -> Result<Loaded, Failure> {
+    let file = args.file.clone();
     let read = move || {
         let spec = read_spec(&args)?;
         let files = LocalFiles::read(&spec, folder(&args.file))?;
         for path in files.left_out() {
             note(&format!("{} is left out: it is neither data_batch_N.bin nor test_batch.bin", path.display()));
         }
-        Ok(Loaded { spec, files })
+        Ok(Loaded { file: args.file, spec, files })
     };
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(Failure::other(error)))
+    let loaded = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(Failure::other(error)));
+    loaded.map_err(|failure: Failure| failure.of_spec(&file))
 }
 
 /// Where the spec's relative paths begin; standard input is nowhere.

@@ -1,5 +1,7 @@
 //! Text tables: columns in line, no borders, no colours, easy on `grep` and `awk`.
 
+use super::ink::plain;
+use super::progress::pace::{self, Whole};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
@@ -89,6 +91,21 @@ pub(crate) fn sweeps(sweeps: &[Sweep], now: f64) -> String {
     table(&["id", "name", "state", ">members", ">age", "digest"], rows)
 }
 
+/// How sweeps go.
+pub(crate) fn progress<'a>(sweeps: impl IntoIterator<Item = (&'a Sweep, Whole)>) -> String {
+    let rows = sweeps.into_iter().map(|(sweep, whole)| {
+        let view = SweepView::from(sweep);
+        let at = thousands(whole.members_done + whole.members_in_flight);
+        let members = format!("{at}/{}", thousands(whole.members));
+        let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
+        let failed: u64 = sweep.jobs.iter().map(|job| job.members_failed).sum();
+        let rate = whole.members_per_second.map_or("-".into(), |rate| pace::pace(rate, pace::word(&sweep.jobs)));
+        let left = whole.left().unwrap_or_else(|| "-".into());
+        vec![view.id, view.name, view.state, members, rate, left, thousands(retries), thousands(failed)]
+    });
+    table(&["id", "name", "state", ">members", ">rate", ">left", ">retries", ">failed"], rows)
+}
+
 /// Everything about one sweep.
 pub(crate) fn sweep(sweep: &Sweep) -> String {
     let view = SweepView::from(sweep);
@@ -170,9 +187,15 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         let class = worker.numerics_class.as_ref().map_or(String::new(), ToString::to_string);
         let heard = format!("{} ago", duration(worker.silent_ms as f64 / 1e3));
         let [lanes, leases] = [worker.lanes, worker.leases].map(|n| n.to_string());
-        vec![worker.name.clone(), lanes, leases, worker.version.clone(), heard, class, state]
+        let (of, error) = (worker.rate_of.clone().unwrap_or_default(), worker.last_error.as_deref().map(plain));
+        let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace::pace(rate, "")));
+        let done = thousands(worker.members_done);
+        let error = error.unwrap_or_default();
+        vec![worker.name.clone(), lanes, leases, rate, done, worker.version.clone(), heard, class, state, error]
     });
-    table(&["name", ">lanes", ">leases", "version", ">heard", "numerics", "state"], rows)
+    let columns =
+        ["name", ">lanes", ">leases", ">rate", ">done", "version", ">heard", "numerics", "state", "last error"];
+    table(&columns, rows)
 }
 
 /// Two sets of NADs side by side.

@@ -1,7 +1,7 @@
 //! `nadgrid plan`.
 
 use crate::cli::args::PlanArgs;
-use crate::cli::spec_file::{Loaded, load};
+use crate::cli::spec_file::load;
 use crate::cli::{Failure, output, tables};
 use nadgrid_client::{Address, Client, PlanView};
 use nadgrid_core::cost::{Rates, Sizing};
@@ -10,14 +10,15 @@ use nadgrid_core::spec::{Inputs, Spec};
 
 /// What a sweep will take: on the coordinator that was named, else on this machine.
 pub(crate) async fn plan(coordinator: Option<Address>, args: PlanArgs) -> Result<(), Failure> {
-    let Loaded { spec, files } = load(args.spec).await?;
-    let inputs = files.inputs();
+    let loaded = load(args.spec).await?;
+    let (spec, inputs) = (&loaded.spec, loaded.files.inputs());
     let plan = match coordinator {
         Some(at) => {
             let client = Client::connect(&at).await?;
-            PlanView::remote(&client.plan(&spec.to_toml(), &inputs).await?, client.url())
+            let plan = client.plan(&spec.to_toml(), &inputs).await.map_err(|e| loaded.refused(e))?;
+            PlanView::remote(&plan, client.url())
         }
-        None => PlanView::local(&local(&spec, &inputs)),
+        None => PlanView::local(&local(spec, &inputs)),
     };
     if args.json.json { output::print_json(&plan) } else { output::print(&tables::plan(&plan)) }
 }

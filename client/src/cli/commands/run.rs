@@ -16,6 +16,7 @@ use crate::cli::upload::upload;
 use crate::cli::{Failure, output, summary};
 use nadgrid_client::{Client, Patience, Staging, ensure_complete};
 use nadgrid_core::scheduler::Share;
+use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,14 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A sweep that was submitted, so that it can be cancelled.
 type Submitted = Option<(Client, String)>;
 
+/// The last of the JSON lines.
+#[derive(Serialize)]
+struct SummaryLine {
+    event: &'static str,
+    #[serde(flatten)]
+    summary: summary::Summary,
+}
+
 /// Computes a sweep on this machine.
 pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Failure> {
     let loaded = interrupt.guard(load(args.spec)).await?;
@@ -37,7 +46,8 @@ pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Fail
         Layout { data: state.data(), logs: state.logs(), workers: args.workers, device: args.device, cores: cores() };
     let mut cluster = Cluster::default();
     let mut submitted = None;
-    let work = compute(&mut cluster, &programs, &layout, &mut submitted, &loaded, &args.out);
+    let screen = Screen::new(args.json.json);
+    let work = compute(&mut cluster, &programs, &layout, &screen, &mut submitted, &loaded, &args.out);
     let outcome = interrupt.guard(work).await;
     if let Err(Failure::Interrupted) = outcome {
         output::note("interrupted: ending the programs");
@@ -47,23 +57,26 @@ pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Fail
     drop(state);
     let summary = outcome?;
     summary.notes().iter().for_each(|line| output::note(line));
-    if args.json.json { output::print_json(&summary) } else { output::print(&summary.to_text(&args.out)) }
+    if args.json.json {
+        return output::print_json_line(&SummaryLine { event: "summary", summary });
+    }
+    output::print(&summary.to_text(&args.out))
 }
 
 async fn compute(
     cluster: &mut Cluster,
     programs: &Programs,
     layout: &Layout,
+    screen: &Screen,
     submitted: &mut Submitted,
     loaded: &Loaded,
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
     let url = cluster.start(programs, layout).await?;
-    let screen = Screen::new(false);
     tokio::select! {
         biased;
-        failure = cluster.broken(&screen) => Err(failure),
-        outcome = sweep(&url, &screen, submitted, loaded, out) => outcome,
+        failure = cluster.broken(screen) => Err(failure),
+        outcome = sweep(&url, screen, submitted, loaded, out) => outcome,
     }
 }
 
@@ -75,15 +88,16 @@ async fn sweep(
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
     let client = Client::connect(url).await?;
-    let Loaded { spec, files } = loaded;
+    let Loaded { spec, files, .. } = loaded;
     upload(&client, files, |line| screen.say(line)).await?;
-    let (sweep, _) = client.submit(&spec.to_toml(), "run", &files.inputs(), Share::default()).await?;
+    let answer = client.submit(&spec.to_toml(), "run", &files.inputs(), Share::default()).await;
+    let (sweep, _) = answer.map_err(|e| loaded.refused(e))?;
     *submitted = Some((client.clone(), sweep.id.clone()));
     let mut progress = Progress::new(screen.clone());
     let patience = Patience { limit: PATIENCE, ..Patience::default() };
     let sweep = follow(&client, &sweep.id, patience, &mut progress).await?;
     drop(progress);
-    ensure_complete(&sweep)?;
+    ensure_complete(&sweep).map_err(Failure::RunEnded)?;
     let lanes = client.workers().await?.iter().filter(|worker| worker.connected).map(|worker| worker.lanes).sum();
     let fetched = nadgrid_client::fetch(&client, &sweep.id, out).await?;
     Ok(summary::Summary::new(fetched, out, Some(lanes)))

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 /// Submits a sweep; its id alone goes to stdout.
 pub(crate) async fn submit(at: Address, args: SubmitArgs) -> Result<(), Failure> {
-    let Loaded { spec, files } = load(args.spec).await?;
+    let loaded = load(args.spec).await?;
+    let Loaded { spec, files, .. } = &loaded;
     let key = args.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client = Client::connect(&at).await?;
-    upload(&client, &files, output::note).await?;
-    let (sweep, created) = client.submit(&spec.to_toml(), &key, &files.inputs(), args.share.share()).await?;
+    upload(&client, files, output::note).await?;
+    let answer = client.submit(&spec.to_toml(), &key, &files.inputs(), args.share.share()).await;
+    let (sweep, created) = answer.map_err(|e| loaded.refused(e))?;
     if !created {
         output::note(&format!("key {key:?} was used before: this is the sweep it gave then"));
     }

@@ -36,6 +36,15 @@ pub(crate) struct Layout {
     pub(crate) cores: u32,
 }
 
+/// The variables that a program of a cluster of one machine shall not have: this command's own, and those of access.
+pub(crate) fn not_inherited() -> Vec<String> {
+    let mut without = variables();
+    without.push(BIN_DIR.into());
+    // A cluster of one machine has no tokens and no certificates.
+    without.extend(["NADGRID_TOKENS", "NADGRID_TLS_CLIENT_CA"].map(String::from));
+    without
+}
+
 /// The processes that were started so far.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
@@ -46,10 +55,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts everything, and gives the coordinator's address.
     pub(crate) async fn start(&mut self, programs: &Programs, layout: &Layout) -> Result<String, Failure> {
-        let mut without = variables();
-        without.push(BIN_DIR.into());
-        // A cluster of one machine has no tokens and no certificates.
-        without.extend(["NADGRID_TOKENS", "NADGRID_TLS_CLIENT_CA"].map(String::from));
+        let without = not_inherited();
         let url = self.start_coordinator(programs, layout, &without).await?;
         for number in 1..=layout.workers {
             let name = if layout.workers == 1 { "worker".into() } else { format!("worker-{number}") };

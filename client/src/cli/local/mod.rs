@@ -11,6 +11,6 @@ mod process;
 mod programs;
 mod state;
 
-pub(crate) use cluster::{Cluster, Layout};
-pub(crate) use programs::Programs;
+pub(crate) use cluster::{Cluster, Layout, not_inherited};
+pub(crate) use programs::{COORDINATOR, Programs, WORKER, find};
 pub(crate) use state::State;

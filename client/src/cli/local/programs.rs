@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 /// May say in which folder the programs are.
 pub(crate) const BIN_DIR: &str = "NADGRID_BIN_DIR";
 
+/// The coordinator's name.
+pub(crate) const COORDINATOR: &str = "nadgrid-coordinator";
+/// The worker's name.
+pub(crate) const WORKER: &str = "nadgrid-worker";
+
 /// The programs of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Programs {
@@ -17,23 +22,31 @@ pub(crate) struct Programs {
 impl Programs {
     /// Looks in the folder that `NADGRID_BIN_DIR` names and nowhere else; without it beside this program, then in PATH.
     pub(crate) fn find() -> Result<Self, Failure> {
-        match env::var_os(BIN_DIR) {
-            Some(folder) => Self::find_in(&[PathBuf::from(folder)]),
-            None => {
-                let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-                let path = env::var_os("PATH").unwrap_or_default();
-                Self::find_in(&beside.into_iter().chain(env::split_paths(&path)).collect::<Vec<_>>())
-            }
-        }
+        Self::find_in(&folders())
     }
 
     fn find_in(folders: &[PathBuf]) -> Result<Self, Failure> {
-        let find = |name: &str| {
-            let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-            found.ok_or_else(|| missing(name, folders))
-        };
-        Ok(Self { coordinator: find("nadgrid-coordinator")?, worker: find("nadgrid-worker")? })
+        Ok(Self { coordinator: find_in(COORDINATOR, folders)?, worker: find_in(WORKER, folders)? })
     }
+}
+
+/// One of the programs, by its name.
+pub(crate) fn find(name: &str) -> Result<PathBuf, Failure> {
+    find_in(name, &folders())
+}
+
+fn find_in(name: &str, folders: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| missing(name, folders))
+}
+
+fn folders() -> Vec<PathBuf> {
+    if let Some(folder) = env::var_os(BIN_DIR) {
+        return vec![PathBuf::from(folder)];
+    }
+    let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    let path = env::var_os("PATH").unwrap_or_default();
+    beside.into_iter().chain(env::split_paths(&path)).collect()
 }
 
 fn missing(name: &str, folders: &[PathBuf]) -> Failure {

@@ -6,13 +6,13 @@ const WINDOW_SECONDS: f64 = 30.0;
 
 /// A rate, from positions seen at moments (seconds since some start).
 #[derive(Debug, Default)]
-pub(crate) struct Rate {
+pub(super) struct Rate {
     seen: VecDeque<(f64, u64)>,
 }
 
 impl Rate {
     /// Takes in a position. One that goes back (a worker was lost with its shard) begins anew.
-    pub(crate) fn observe(&mut self, seconds: f64, position: u64) {
+    pub(super) fn observe(&mut self, seconds: f64, position: u64) {
         if self.seen.back().is_some_and(|&(_, last)| position < last) {
             self.seen.clear();
         }
@@ -24,7 +24,7 @@ impl Rate {
     }
 
     /// Per second; nothing until there was progress.
-    pub(crate) fn per_second(&self) -> Option<f64> {
+    pub(super) fn per_second(&self) -> Option<f64> {
         let (&(from, first), &(to, last)) = (self.seen.front()?, self.seen.back()?);
         (to > from && last > first).then(|| (last - first) as f64 / (to - from))
     }

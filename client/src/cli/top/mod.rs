@@ -1,0 +1,188 @@
+//! `nadgrid top`: a whole cluster, live on a full screen, or told once.
+//!
+//! ```text
+//! model    what is known and chosen; a key in, a command out     screen   the model as it is drawn
+//! session  the terminal: taken, and given back whatever happens
+//! ```
+//! The coordinator is asked again and again; one that is away is asked until it is back. Absent: anything that `list`, `workers`,
+//! `pause`, `resume` and `cancel` could not also do.
+
+mod model;
+mod screen;
+mod session;
+
+use super::args::TopArgs;
+use super::progress::pace::{Pace, Whole};
+use super::progress::running_seconds;
+use super::{Failure, output, tables};
+use crossterm::event::{Event, EventStream};
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::StreamExt;
+use model::{Action, Command, Model, Snapshot};
+use nadgrid_client::v1::Sweep;
+use nadgrid_client::{Address, Client, Error, SweepView, WorkerView};
+use serde::Serialize;
+use session::Session;
+use std::io::IsTerminal;
+use std::time::{Duration, SystemTime};
+
+/// Between an answer and the next question.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The newest sweeps, so many.
+const SWEEPS: usize = 200;
+
+/// What became of a question or an action.
+enum Outcome {
+    Asked(Result<Snapshot, Error>),
+    Acted(Action, Result<Sweep, Error>),
+}
+
+/// Shows the cluster until its user has seen enough.
+pub(crate) async fn top(at: Address, args: TopArgs) -> Result<(), Failure> {
+    let client = Client::connect(&at).await?;
+    let first = ask(&client).await?;
+    if args.json {
+        return output::print_json(&Document::new(client.url(), &first, SystemTime::now()));
+    }
+    let (stdin, stdout) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
+    if args.once || !stdin || !stdout {
+        return output::print(&once(&first, SystemTime::now()));
+    }
+    let mut model = Model::new(client.url(), super::ink::colours());
+    model.take(first);
+    live(&client, model).await
+}
+
+async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
+    let mut session = Session::begin()?;
+    let mut events = EventStream::new();
+    let mut question = Some(later(client));
+    let mut action: Option<BoxFuture<'static, Outcome>> = None;
+    loop {
+        session.draw(|frame| screen::draw(frame, &mut model, SystemTime::now()))?;
+        let outcome = tokio::select! {
+            event = events.next() => {
+                match event {
+                    Some(Ok(Event::Key(key))) => match model.key(key) {
+                        Command::Nothing => {}
+                        Command::Quit => return Ok(()),
+                        Command::Interrupt => return Err(Failure::Interrupted),
+                        Command::Act(wanted, id) => action = Some(act(client, wanted, id)),
+                    },
+                    // A resize: the next frame has the new size.
+                    Some(Ok(_)) => {}
+                    Some(Err(e)) => return Err(Failure::other(format!("cannot read the terminal: {e}"))),
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            outcome = done(&mut question) => outcome,
+            outcome = done(&mut action) => outcome,
+        };
+        match outcome {
+            Outcome::Asked(answer) => {
+                match answer {
+                    Ok(snapshot) => model.take(snapshot),
+                    Err(Error::Unreachable { reason, .. }) => model.away(reason),
+                    // It is there and cannot answer now, for example because its store is away.
+                    Err(Error::Coordinator { message, .. }) => model.away(message),
+                    Err(error) => return Err(error.into()),
+                }
+                question = Some(later(client));
+            }
+            Outcome::Acted(wanted, answer) => {
+                model.acted(wanted, answer);
+                question = Some(now(client));
+            }
+        }
+    }
+}
+
+/// Waits for something that may not be under way.
+async fn done(work: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
+    match work {
+        Some(under_way) => {
+            let outcome = under_way.await;
+            *work = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn now(client: &Client) -> BoxFuture<'static, Outcome> {
+    let client = client.clone();
+    async move { Outcome::Asked(ask(&client).await) }.boxed()
+}
+
+fn later(client: &Client) -> BoxFuture<'static, Outcome> {
+    let question = now(client);
+    async move {
+        tokio::time::sleep(PAUSE).await;
+        question.await
+    }
+    .boxed()
+}
+
+fn act(client: &Client, action: Action, id: String) -> BoxFuture<'static, Outcome> {
+    let client = client.clone();
+    async move {
+        let answer = match action {
+            Action::Pause => client.pause(&id).await,
+            Action::Resume => client.resume(&id).await,
+            Action::Cancel => client.cancel(&id).await,
+        };
+        Outcome::Acted(action, answer)
+    }
+    .boxed()
+}
+
+async fn ask(client: &Client) -> Result<Snapshot, Error> {
+    let (sweeps, workers) = futures::future::try_join(client.list(SWEEPS), client.workers()).await?;
+    Ok(Snapshot { sweeps, workers })
+}
+
+/// The cluster as one JSON document.
+#[derive(Serialize)]
+struct Document {
+    coordinator: String,
+    sweeps: Vec<SweepEntry>,
+    workers: Vec<WorkerView>,
+}
+
+/// As `status --json` has it, and how it goes.
+#[derive(Serialize)]
+struct SweepEntry {
+    #[serde(flatten)]
+    view: SweepView,
+    progress: Whole,
+}
+
+impl Document {
+    fn new(url: &str, snapshot: &Snapshot, now: SystemTime) -> Self {
+        let entry = |sweep: &Sweep| SweepEntry { view: SweepView::from(sweep), progress: average(sweep, now) };
+        Self {
+            coordinator: url.to_owned(),
+            sweeps: snapshot.sweeps.iter().map(entry).collect(),
+            workers: snapshot.workers.iter().map(WorkerView::from).collect(),
+        }
+    }
+}
+
+/// How a sweep goes that is looked at once.
+fn average(sweep: &Sweep, now: SystemTime) -> Whole {
+    Pace::since_start(sweep, running_seconds(sweep, now)).whole(sweep)
+}
+
+/// The cluster in two tables.
+fn once(snapshot: &Snapshot, now: SystemTime) -> String {
+    let sweeps = snapshot.sweeps.iter().map(|sweep| (sweep, average(sweep, now)));
+    let sweeps = tables::progress(sweeps);
+    let workers: Vec<WorkerView> = snapshot.workers.iter().map(WorkerView::from).collect();
+    let workers = if workers.is_empty() { "no worker is connected".into() } else { tables::workers(&workers) };
+    let sweeps = if snapshot.sweeps.is_empty() { "there are no sweeps yet".into() } else { sweeps };
+    format!("{sweeps}\n\n{workers}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! What `top` knows and what its user has chosen.
+//!
+//! ```text
+//! Looking ──?──▶ Help ──any key──▶ Looking
+//!    └──p, r, c──▶ Confirm ──y, Enter──▶ Command::Act
+//!                     └──── any other key ──▶ Looking
+//! ```
+//! A selection is kept by id, so it stays on its sweep when others come. Absent: the terminal, the coordinator and their clocks.
+
+use crate::cli::ink::Tone;
+use crate::cli::progress::pace::Pace;
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use nadgrid_client::v1::{Sweep, Worker};
+use nadgrid_client::{Error, has_ended, sweep_state};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// A cluster at a moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) sweeps: Vec<Sweep>,
+    pub(super) workers: Vec<Worker>,
+}
+
+/// What can be done to a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl Action {
+    /// As a verb.
+    pub(super) const fn verb(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// What a key asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Nothing,
+    Quit,
+    Interrupt,
+    /// To do something to the sweep with this id.
+    Act(Action, String),
+}
+
+/// What the keys mean now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Looking,
+    Help,
+    /// Whether to do it to the sweep of this id and name.
+    Confirm(Action, String, String),
+}
+
+/// Which table the arrows move in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pane {
+    Sweeps,
+    Workers,
+}
+
+/// Everything that is drawn.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) url: String,
+    pub(super) colours: bool,
+    /// Open sweeps first, then newest first.
+    pub(super) sweeps: Vec<Sweep>,
+    /// By name.
+    pub(super) workers: Vec<Worker>,
+    pub(super) paces: HashMap<String, Pace>,
+    pub(super) mode: Mode,
+    pub(super) pane: Pane,
+    /// Why the coordinator does not answer, where it does not.
+    pub(super) away: Option<String>,
+    /// What became of the last action.
+    pub(super) said: Option<(Tone, String)>,
+    sweep: Option<String>,
+    worker: Option<String>,
+    began: Instant,
+}
+
+impl Model {
+    /// Of the coordinator at `url`, of which nothing is known yet.
+    pub(super) fn new(url: &str, colours: bool) -> Self {
+        Self {
+            url: url.to_owned(),
+            colours,
+            sweeps: Vec::new(),
+            workers: Vec::new(),
+            paces: HashMap::new(),
+            mode: Mode::Looking,
+            pane: Pane::Sweeps,
+            away: None,
+            said: None,
+            sweep: None,
+            worker: None,
+            began: Instant::now(),
+        }
+    }
+
+    /// Takes in how the cluster stands now.
+    pub(super) fn take(&mut self, snapshot: Snapshot) {
+        self.take_at(self.began.elapsed().as_secs_f64(), snapshot);
+    }
+
+    /// The same, so many seconds after the start.
+    pub(super) fn take_at(&mut self, seconds: f64, snapshot: Snapshot) {
+        let Snapshot { mut sweeps, mut workers } = snapshot;
+        // Stable: the coordinator gives the newest first.
+        sweeps.sort_by_key(has_ended);
+        workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        self.paces.retain(|id, _| sweeps.iter().any(|sweep| sweep.id == *id));
+        for sweep in &sweeps {
+            self.paces.entry(sweep.id.clone()).or_default().observe(seconds, sweep);
+        }
+        (self.sweeps, self.workers, self.away) = (sweeps, workers, None);
+    }
+
+    /// The coordinator does not answer.
+    pub(super) fn away(&mut self, reason: String) {
+        self.away = Some(reason);
+    }
+
+    /// What became of an action.
+    pub(super) fn acted(&mut self, action: Action, outcome: Result<Sweep, Error>) {
+        self.said = Some(match outcome {
+            Ok(sweep) => (Tone::Good, format!("{} is {} now", sweep.name, sweep_state(&sweep))),
+            Err(error) => (Tone::Bad, format!("cannot {} it: {error}", action.verb())),
+        });
+    }
+
+    /// Place of the selected sweep; the first one unless another was chosen.
+    pub(super) fn sweep_place(&self) -> Option<usize> {
+        place(&self.sweep, self.sweeps.iter().map(|sweep| &sweep.id))
+    }
+
+    /// Place of the selected worker.
+    pub(super) fn worker_place(&self) -> Option<usize> {
+        place(&self.worker, self.workers.iter().map(|worker| &worker.id))
+    }
+
+    /// The selected sweep.
+    pub(super) fn selected(&self) -> Option<&Sweep> {
+        self.sweep_place().and_then(|place| self.sweeps.get(place))
+    }
+
+    /// What a key does.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Command {
+        if key.kind == KeyEventKind::Release {
+            return Command::Nothing;
+        }
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return if key.code == KeyCode::Char('c') { Command::Interrupt } else { Command::Nothing };
+        }
+        match std::mem::replace(&mut self.mode, Mode::Looking) {
+            Mode::Looking => self.looking(key.code),
+            Mode::Help => Command::Nothing,
+            Mode::Confirm(action, id, _) => match key.code {
+                KeyCode::Char('y' | 'Y') | KeyCode::Enter => {
+                    self.said = Some((Tone::Plain, format!("asking the coordinator to {} it", action.verb())));
+                    Command::Act(action, id)
+                }
+                _ => Command::Nothing,
+            },
+        }
+    }
+
+    fn looking(&mut self, key: KeyCode) -> Command {
+        match key {
+            KeyCode::Char('q') | KeyCode::Esc => return Command::Quit,
+            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyCode::Up | KeyCode::Char('k') => self.step(-1),
+            KeyCode::Down | KeyCode::Char('j') => self.step(1),
+            KeyCode::PageUp => self.step(-10),
+            KeyCode::PageDown => self.step(10),
+            KeyCode::Home | KeyCode::Char('g') => self.step(isize::MIN),
+            KeyCode::End | KeyCode::Char('G') => self.step(isize::MAX),
+            KeyCode::Tab | KeyCode::BackTab | KeyCode::Left | KeyCode::Right => {
+                self.pane = if self.pane == Pane::Sweeps { Pane::Workers } else { Pane::Sweeps };
+            }
+            KeyCode::Char('p') => self.confirm(Action::Pause),
+            KeyCode::Char('r') => self.confirm(Action::Resume),
+            KeyCode::Char('c') => self.confirm(Action::Cancel),
+            _ => {}
+        }
+        Command::Nothing
+    }
+
+    fn step(&mut self, by: isize) {
+        let moved = |from: Option<usize>, count: usize| {
+            let last = count.checked_sub(1)?;
+            Some(from.unwrap_or(0).saturating_add_signed(by).min(last))
+        };
+        match self.pane {
+            Pane::Sweeps => {
+                let to = moved(self.sweep_place(), self.sweeps.len());
+                self.sweep = to.map(|place| self.sweeps[place].id.clone());
+            }
+            Pane::Workers => {
+                let to = moved(self.worker_place(), self.workers.len());
+                self.worker = to.map(|place| self.workers[place].id.clone());
+            }
+        }
+    }
+
+    /// Asks whether to do it, where it would change something.
+    fn confirm(&mut self, action: Action) {
+        let Some(sweep) = self.selected() else { return };
+        let refusal = match action {
+            _ if has_ended(sweep) => Some(format!("{} is {} already", sweep.name, sweep_state(sweep))),
+            Action::Pause if sweep.paused => Some(format!("{} is paused already", sweep.name)),
+            Action::Resume if !sweep.paused => Some(format!("{} is not paused", sweep.name)),
+            _ => None,
+        };
+        match refusal {
+            Some(words) => self.said = Some((Tone::Warn, words)),
+            None => self.mode = Mode::Confirm(action, sweep.id.clone(), sweep.name.clone()),
+        }
+    }
+}
+
+fn place<'a>(chosen: &Option<String>, mut ids: impl ExactSizeIterator<Item = &'a String>) -> Option<usize> {
+    let first = (ids.len() > 0).then_some(0);
+    let found = chosen.as_ref().and_then(|chosen| ids.position(|id| id == chosen));
+    found.or(first)
+}

@@ -1,0 +1,299 @@
+//! How `top` looks.
+//!
+//! ```text
+//! head      the coordinator, its workers and lanes, or that it is away
+//! sweeps    state, progress, rate, time left
+//! jobs      of the selected sweep, where there is room
+//! workers   device, lanes, rate, what was last heard and the last error
+//! foot      what became of the last action, and the keys
+//! ```
+//! Absent: decisions. Every size of terminal gets what fits.
+
+use super::model::{Mode, Model, Pane};
+use crate::cli::ink::{Row as Words, Tone, bar};
+use crate::cli::progress::pace::{Pace, pace, word};
+use crate::cli::progress::running_seconds;
+use crate::cli::progress::view::{View, state_tone};
+use crate::cli::tables::count;
+use nadgrid_client::v1::{Sweep, Worker};
+use nadgrid_client::{has_ended, sweep_state};
+use nadgrid_core::text::{duration, thousands};
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Text};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Table, TableState};
+use std::time::SystemTime;
+
+/// From so many columns on there is room for what one can do without.
+const WIDE: u16 = 90;
+/// Columns of a bar, wide and narrow.
+const BARS: [usize; 2] = [12, 6];
+/// Lines of a table besides its rows: title and names of columns.
+const FRAME: u16 = 2;
+
+const KEYS: [(&str, &str); 7] = [
+    ("up, down, k, j", "select"),
+    ("Tab", "sweeps or workers"),
+    ("p", "pause the sweep"),
+    ("r", "resume it"),
+    ("c", "cancel it"),
+    ("?", "this help"),
+    ("q", "end; the cluster goes on"),
+];
+
+/// Draws everything.
+pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: SystemTime) {
+    let area = frame.area();
+    let [head_area, middle, foot_area] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    frame.render_widget(Paragraph::new(head(model, area.width)), head_area);
+    let [sweeps_area, jobs_area, workers_area] = middle_areas(model, middle);
+    sweeps(frame, model, sweeps_area, now);
+    jobs(frame, model, jobs_area, now);
+    workers(frame, model, workers_area);
+    frame.render_widget(Paragraph::new(foot(model, area.width)), foot_area);
+    match &model.mode {
+        Mode::Looking => {}
+        Mode::Help => popup(frame, " keys ", help()),
+        Mode::Confirm(action, id, name) => {
+            let question = format!("{} {name}?", capital(action.verb()));
+            let lines = vec![
+                Line::raw(question),
+                Line::raw(id.clone()),
+                Line::raw(""),
+                Line::raw("y: yes   any other key: no"),
+            ];
+            popup(frame, " sure? ", lines);
+        }
+    }
+}
+
+/// Sweeps, jobs and workers one below the other, each as high as it needs to be while there is room.
+fn middle_areas(model: &Model, middle: Rect) -> [Rect; 3] {
+    let rows = |count: usize| u16::try_from(count.max(1)).unwrap_or(u16::MAX).saturating_add(FRAME);
+    let room = middle.height;
+    let workers = rows(model.workers.len()).min((room * 2 / 5).max(3)).min(room);
+    let rest = room - workers;
+    let wanted = model.selected().map_or(0, |sweep| sweep.jobs.len() as u16 + 1 + notes(sweep).len() as u16);
+    // The sweeps keep half of what is left.
+    let jobs = if rest >= 10 { wanted.min(rest / 2) } else { 0 };
+    let sweeps = rows(model.sweeps.len()).min(rest - jobs);
+    let heights = [sweeps, jobs, workers].map(Constraint::Length);
+    Layout::vertical(heights).areas(middle)
+}
+
+fn head(model: &Model, columns: u16) -> Line<'static> {
+    let row = Words::of(Tone::Strong, "nadgrid top").and(Tone::Plain, format!("  {}  ", model.url));
+    let row = match &model.away {
+        Some(reason) => row.and(Tone::Bad, format!("is away ({reason}), trying again")),
+        None => {
+            let here: Vec<&Worker> = model.workers.iter().filter(|worker| worker.connected).collect();
+            let lanes: u64 = here.iter().map(|worker| u64::from(worker.lanes)).sum();
+            let busy: u64 = here.iter().map(|worker| u64::from(worker.leases.min(worker.lanes))).sum();
+            let open = model.sweeps.iter().filter(|sweep| !has_ended(sweep)).count();
+            let words =
+                format!("{open} open, {}, {busy} of {}", count(here.len() as u64, "worker"), count(lanes, "lane"));
+            row.and(Tone::Faint, format!("{words} busy"))
+        }
+    };
+    row.within(columns.into()).to_line(model.colours)
+}
+
+fn foot(model: &Model, columns: u16) -> Line<'static> {
+    let keys = Words::of(Tone::Faint, "?: keys  p: pause  r: resume  c: cancel  q: end");
+    let row = match &model.said {
+        Some((tone, words)) => Words::of(*tone, words).and(Tone::Faint, "   ?: keys  q: end"),
+        None => keys,
+    };
+    row.within(columns.into()).to_line(model.colours)
+}
+
+fn block(model: &Model, title: String, pane: Option<Pane>) -> Block<'static> {
+    let tone = if pane.is_none_or(|pane| pane == model.pane) { Tone::Strong } else { Tone::Faint };
+    let line = Words::of(Tone::Plain, " ").and(tone, title).and(Tone::Plain, " ");
+    Block::new().borders(Borders::TOP).border_style(Tone::Faint.style(model.colours)).title(line.to_line(model.colours))
+}
+
+/// A column: its name, its width, and whether it is of numbers.
+type Column = (&'static str, Constraint, bool);
+
+/// A table whose rows have a cell for each column.
+fn table(
+    model: &Model,
+    columns: &[Column],
+    rows: Vec<Vec<Words>>,
+    block: Block<'static>,
+    is_focus: bool,
+) -> Table<'static> {
+    let aligned = |line: Line<'static>, is_number: bool| {
+        Text::from(line).alignment(if is_number { Alignment::Right } else { Alignment::Left })
+    };
+    let header = columns.iter().map(|&(name, _, number)| aligned(Line::raw(name), number));
+    let rows = rows.into_iter().map(|cells| {
+        let cells = cells.into_iter().zip(columns);
+        Row::new(cells.map(|(cell, &(_, _, number))| aligned(cell.to_line(model.colours), number)).collect::<Vec<_>>())
+    });
+    let highlight = if is_focus { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
+    Table::new(rows.collect::<Vec<_>>(), columns.iter().map(|&(_, width, _)| width))
+        .header(Row::new(header).style(Tone::Faint.style(model.colours)))
+        .block(block)
+        .row_highlight_style(highlight)
+}
+
+fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime) {
+    let is_wide = area.width >= WIDE;
+    let mut columns: Vec<Column> = vec![
+        ("sweep", Constraint::Fill(1), false),
+        ("state", Constraint::Length(10), false),
+        ("progress", Constraint::Length(BARS[usize::from(!is_wide)] as u16 + 5), false),
+    ];
+    if is_wide {
+        columns.push(("members", Constraint::Length(19), true));
+    }
+    columns.push(("rate", Constraint::Length(if is_wide { 16 } else { 9 }), true));
+    columns.push(("left", Constraint::Length(if is_wide { 15 } else { 12 }), true));
+    let idle = Pace::default();
+    let rows = model.sweeps.iter().map(|sweep| {
+        let pace = model.paces.get(&sweep.id).unwrap_or(&idle);
+        sweep_cells(sweep, pace, is_wide, now)
+    });
+    let title = if model.sweeps.is_empty() {
+        "no sweeps yet: `nadgrid submit SPEC` makes one".to_owned()
+    } else {
+        format!("sweeps {}/{}", model.sweep_place().map_or(0, |place| place + 1), model.sweeps.len())
+    };
+    let is_focus = model.pane == Pane::Sweeps;
+    let table = table(model, &columns, rows.collect(), block(model, title, Some(Pane::Sweeps)), is_focus);
+    let mut state = TableState::new().with_selected(model.sweep_place());
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn sweep_cells(sweep: &Sweep, rates: &Pace, is_wide: bool, now: SystemTime) -> Vec<Words> {
+    let whole = rates.whole(sweep);
+    let (done, under_way) = whole.shares();
+    let percent = format!(" {:>3}%", (100.0 * (done + under_way)) as u64);
+    let mut cells = vec![
+        Words::of(Tone::Plain, &sweep.name),
+        Words::of(state_tone(sweep), sweep_state(sweep)),
+        bar(Words::default(), BARS[usize::from(!is_wide)], done, under_way).and(Tone::Plain, percent),
+    ];
+    if is_wide {
+        let at = thousands(whole.members_done + whole.members_in_flight);
+        cells.push(Words::of(Tone::Plain, format!("{at}/{}", thousands(whole.members))));
+    }
+    let members = if is_wide { word(&sweep.jobs) } else { "" };
+    cells.push(Words::of(Tone::Plain, whole.members_per_second.map_or(String::new(), |rate| pace(rate, members))));
+    let took = if is_wide { "took " } else { "" };
+    let took = || running_seconds(sweep, now).map(|seconds| format!("{took}{}", duration(seconds)));
+    let left = if has_ended(sweep) { took() } else { whole.left() };
+    cells.push(Words::of(Tone::Plain, left.unwrap_or_default()));
+    cells
+}
+
+/// What is wrong with a sweep, a row each.
+fn notes(sweep: &Sweep) -> Vec<Words> {
+    let message = (!sweep.message.is_empty()).then(|| Words::of(Tone::Bad, &sweep.message));
+    let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
+    let retries = (retries > 0).then(|| Words::of(Tone::Warn, format!("{} given out again", count(retries, "shard"))));
+    let failed = sweep.failures.last();
+    let failed = failed.map(|failure| Words::of(Tone::Bad, format!("failed for good: {}", failure.message)));
+    [message, failed, retries].into_iter().flatten().collect()
+}
+
+fn jobs(frame: &mut Frame<'_>, model: &Model, area: Rect, now: SystemTime) {
+    let Some(sweep) = model.selected().filter(|_| area.height > 1) else { return };
+    let idle = Pace::default();
+    let pace = model.paces.get(&sweep.id).unwrap_or(&idle);
+    let view = View { sweep, pace, workers: None, away: None, seconds: running_seconds(sweep, now) };
+    let notes = notes(sweep);
+    let columns = usize::from(area.width);
+    let room = usize::from(area.height - 1).saturating_sub(notes.len()).max(1);
+    let rows = view.jobs(columns, room).into_iter().chain(notes);
+    let lines: Vec<Line<'static>> = rows.map(|row| row.within(columns).to_line(model.colours)).collect();
+    let block = block(model, format!("{} {}", sweep.name, sweep.id), None);
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
+    let is_wide = area.width >= WIDE;
+    let mut columns: Vec<Column> = vec![
+        ("worker", Constraint::Fill(1), false),
+        ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
+        ("lanes", Constraint::Length(7), true),
+        ("rate", Constraint::Length(if is_wide { 16 } else { 10 }), true),
+    ];
+    if is_wide {
+        columns.push(("of", Constraint::Length(17), false));
+        columns.push(("done", Constraint::Length(9), true));
+    }
+    columns.push(("heard", Constraint::Length(9), true));
+    columns.push((" state", Constraint::Fill(1), false));
+    let rows = model.workers.iter().map(|worker| worker_cells(worker, is_wide));
+    let title = if model.workers.is_empty() {
+        format!("no workers: `nadgrid-worker --coordinator {}` starts one", model.url)
+    } else {
+        format!("workers {}", model.workers.len())
+    };
+    let is_focus = model.pane == Pane::Workers;
+    let table = table(model, &columns, rows.collect(), block(model, title, Some(Pane::Workers)), is_focus);
+    let mut state = TableState::new().with_selected(model.worker_place());
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn worker_cells(worker: &Worker, is_wide: bool) -> Vec<Words> {
+    let class = worker.numerics_class.as_ref();
+    let device = class.map_or(String::new(), |class| match is_wide {
+        true => format!("{} {}", class.device, class.arithmetic),
+        false => class.device.clone(),
+    });
+    let rate = worker.members_per_second;
+    let rate = if rate > 0.0 { pace(rate, "") } else { String::new() };
+    let mut cells: Vec<Words> = [worker.name.clone(), device, format!("{}/{}", worker.leases, worker.lanes), rate]
+        .map(|words| Words::of(Tone::Plain, words))
+        .into();
+    if is_wide {
+        cells.push(Words::of(Tone::Plain, &worker.rate_of));
+        cells.push(Words::of(Tone::Plain, thousands(worker.members_done)));
+    }
+    cells.push(Words::of(Tone::Plain, duration(worker.silent_ms as f64 / 1e3)));
+    let (tone, state) = worker_state(worker);
+    cells.push(Words::of(tone, format!(" {state}")));
+    cells
+}
+
+fn worker_state(worker: &Worker) -> (Tone, String) {
+    if !worker.unfit.is_empty() {
+        return (Tone::Bad, format!("set aside: {}", worker.unfit));
+    }
+    let state = match (worker.connected, worker.draining) {
+        (false, _) => "away",
+        (true, true) => "draining",
+        (true, false) if worker.last_error.is_empty() => return (Tone::Good, "ok".into()),
+        (true, false) => return (Tone::Warn, format!("said: {}", worker.last_error)),
+    };
+    (Tone::Warn, state.into())
+}
+
+fn help() -> Vec<Line<'static>> {
+    KEYS.iter().map(|(key, does)| Line::raw(format!("{key:<16}{does}"))).collect()
+}
+
+/// A box in the middle, as large as what it says.
+fn popup(frame: &mut Frame<'_>, title: &'static str, lines: Vec<Line<'static>>) {
+    let area = frame.area();
+    let columns = lines.iter().map(Line::width).max().unwrap_or(0) as u16 + 4;
+    let [_, middle, _] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len() as u16 + 2), Constraint::Fill(1)])
+            .areas(area);
+    let [_, middle, _] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(columns), Constraint::Fill(1)]).areas(middle);
+    frame.render_widget(Clear, middle);
+    let block = Block::bordered().title(title).padding(ratatui::widgets::Padding::horizontal(1));
+    frame.render_widget(Paragraph::new(lines).block(block), middle);
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}

@@ -1,0 +1,201 @@
+use super::*;
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use model::{Mode, Pane};
+use nadgrid_client::v1::{Job, JobState, NumericsClass, SweepState, Worker};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+fn sweep(id: &str, name: &str, state: SweepState, done: u64) -> Sweep {
+    let job = Job {
+        experiment: "nads".into(),
+        architecture: "lenet".into(),
+        state: JobState::Computing.into(),
+        members: 2048,
+        members_done: done,
+        lane_seconds: done as f64,
+        ..Default::default()
+    };
+    Sweep { id: id.into(), name: name.into(), state: state.into(), jobs: vec![job], workers: 1, ..Default::default() }
+}
+
+fn worker(id: &str, name: &str) -> Worker {
+    let class = NumericsClass { device: "cpu".into(), arithmetic: "portable".into(), ..Default::default() };
+    Worker {
+        id: id.into(),
+        name: name.into(),
+        connected: true,
+        lanes: 4,
+        leases: 3,
+        members_per_second: 64.0,
+        rate_of: "nads/lenet".into(),
+        numerics_class: Some(class),
+        ..Default::default()
+    }
+}
+
+/// Two open sweeps, an ended one, and two workers of which one has failed.
+fn cluster(done: u64) -> Snapshot {
+    let sweeps = vec![
+        sweep("s-3", "ended", SweepState::Complete, 2048),
+        sweep("s-2", "second", SweepState::Queued, 0),
+        sweep("s-1", "first", SweepState::Running, done),
+    ];
+    let failed = Worker { last_error: "out of memory".into(), ..worker("w-2", "box") };
+    Snapshot { sweeps, workers: vec![failed, worker("w-1", "alpha")] }
+}
+
+fn model() -> Model {
+    let mut model = Model::new("http://x:7400", false);
+    model.take_at(0.0, cluster(0));
+    model.take_at(10.0, cluster(640));
+    model
+}
+
+fn shown(model: &mut Model, columns: u16, lines: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(columns, lines)).unwrap();
+    terminal.draw(|frame| screen::draw(frame, model, SystemTime::UNIX_EPOCH)).unwrap();
+    terminal.backend().to_string()
+}
+
+fn press(model: &mut Model, key: KeyCode) -> Command {
+    model.key(KeyEvent::new(key, KeyModifiers::NONE))
+}
+
+fn type_in(model: &mut Model, key: char) -> Command {
+    press(model, KeyCode::Char(key))
+}
+
+#[test]
+fn the_screen_tells_sweeps_jobs_and_workers() {
+    let mut model = model();
+    press(&mut model, KeyCode::Down);
+    let screen = shown(&mut model, 120, 30);
+    for words in [
+        "http://x:7400  2 open, 2 workers, 6 of 8 lanes busy",
+        "sweeps 2/3",
+        "640/2,048",
+        "64.0 networks/s",
+        "22 s",
+        "first s-1",
+        "nads/lenet",
+        "workers 2",
+        "cpu portable",
+        "said: out of memory",
+        "?: keys",
+    ] {
+        assert!(screen.contains(words), "{words} is not in\n{screen}");
+    }
+    let line = |word: &str| screen.lines().position(|line| line.contains(word)).unwrap();
+    // Open sweeps come first, workers by name.
+    assert!(line("second ") < line("first ") && line("first ") < line("ended "), "{screen}");
+    assert!(line("alpha") < line("box "), "{screen}");
+}
+
+#[test]
+fn every_size_of_terminal_gets_what_fits() {
+    let mut model = model();
+    model.mode = Mode::Help;
+    for (columns, lines) in
+        (1..130).step_by(3).flat_map(|columns| (1..40).step_by(3).map(move |lines| (columns, lines)))
+    {
+        shown(&mut model, columns, lines);
+    }
+    model.mode = Mode::Looking;
+    let screen = shown(&mut model, 60, 20);
+    for words in ["second", "first", "31%", "64.0/s", "alpha", "3/4"] {
+        assert!(screen.contains(words), "{words} is not in\n{screen}");
+    }
+    let mut empty = Model::new("http://x:7400", true);
+    let screen = shown(&mut empty, 80, 20);
+    assert!(
+        screen.contains("no sweeps yet") && screen.contains("no workers: `nadgrid-worker --coordinator"),
+        "{screen}"
+    );
+}
+
+#[test]
+fn an_action_is_done_after_a_yes_and_not_else() {
+    let mut model = model();
+    assert_eq!(type_in(&mut model, 'c'), Command::Nothing);
+    assert_eq!(model.mode, Mode::Confirm(Action::Cancel, "s-2".into(), "second".into()));
+    let screen = shown(&mut model, 100, 30);
+    assert!(screen.contains("Cancel second?") && screen.contains("y: yes"), "{screen}");
+    // The sweep moves, the question stays with it.
+    model.take_at(11.0, Snapshot::default());
+    assert_eq!(type_in(&mut model, 'y'), Command::Act(Action::Cancel, "s-2".into()));
+    assert_eq!(model.mode, Mode::Looking);
+    model.take_at(12.0, cluster(640));
+    for no in ['n', 'q', 'x'] {
+        type_in(&mut model, 'p');
+        assert_eq!((type_in(&mut model, no), &model.mode), (Command::Nothing, &Mode::Looking), "{no}");
+    }
+    model.acted(Action::Cancel, Ok(sweep("s-2", "second", SweepState::Cancelled, 0)));
+    assert!(shown(&mut model, 100, 30).contains("second is cancelled now"));
+    model.acted(Action::Pause, Err(Error::NotFound("no sweep s-2".into())));
+    assert!(shown(&mut model, 100, 30).contains("cannot pause it: no sweep s-2"));
+}
+
+#[test]
+fn what_would_change_nothing_is_not_asked() {
+    let mut model = model();
+    type_in(&mut model, 'r');
+    assert!(model.mode == Mode::Looking && shown(&mut model, 100, 30).contains("second is not paused"));
+    press(&mut model, KeyCode::End);
+    type_in(&mut model, 'c');
+    assert!(model.mode == Mode::Looking && shown(&mut model, 100, 30).contains("ended is complete already"));
+    let mut empty = Model::new("http://x:7400", false);
+    assert_eq!((type_in(&mut empty, 'c'), empty.mode), (Command::Nothing, Mode::Looking));
+}
+
+#[test]
+fn a_selection_stays_on_its_sweep() {
+    let mut model = model();
+    press(&mut model, KeyCode::Down);
+    assert_eq!(model.selected().unwrap().id, "s-1");
+    let mut newer = cluster(700);
+    newer.sweeps.insert(0, sweep("s-9", "newest", SweepState::Running, 0));
+    model.take_at(20.0, newer);
+    assert_eq!((model.sweep_place(), model.selected().unwrap().id.as_str()), (Some(2), "s-1"));
+    for _ in 0..9 {
+        press(&mut model, KeyCode::Down);
+    }
+    assert_eq!(model.selected().unwrap().id, "s-3");
+    press(&mut model, KeyCode::Tab);
+    press(&mut model, KeyCode::Down);
+    assert_eq!((model.pane, model.worker_place(), model.sweep_place()), (Pane::Workers, Some(1), Some(3)));
+}
+
+#[test]
+fn keys_end_it_and_a_coordinator_that_is_away_is_told() {
+    let mut model = model();
+    model.away("connection refused".into());
+    let screen = shown(&mut model, 100, 30);
+    // What was known last stays.
+    assert!(screen.contains("is away (connection refused), trying again") && screen.contains("second"), "{screen}");
+    model.take_at(11.0, cluster(650));
+    assert!(!shown(&mut model, 100, 30).contains("is away"));
+    assert_eq!(type_in(&mut model, '?'), Command::Nothing);
+    assert!(shown(&mut model, 100, 30).contains("pause the sweep"));
+    // The key that closes the help does nothing else.
+    assert_eq!(type_in(&mut model, 'q'), Command::Nothing);
+    assert_eq!(type_in(&mut model, 'q'), Command::Quit);
+    let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert_eq!(model.key(interrupt), Command::Interrupt);
+}
+
+#[test]
+fn it_is_told_once_where_there_is_no_terminal() {
+    let snapshot = cluster(640);
+    let text = once(&snapshot, SystemTime::UNIX_EPOCH);
+    for words in ["s-1", "first", "640/2,048", "nads/lenet", "alpha", "out of memory"] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    assert!(!text.contains('\x1b'));
+    let json = serde_json::to_value(Document::new("http://x", &snapshot, SystemTime::UNIX_EPOCH)).unwrap();
+    assert_eq!((&json["coordinator"], &json["workers"][0]["name"]), (&"http://x".into(), &"box".into()));
+    assert_eq!(
+        (&json["sweeps"][2]["id"], &json["sweeps"][2]["progress"]["members_done"]),
+        (&"s-1".into(), &640.into())
+    );
+    assert!(once(&Snapshot::default(), SystemTime::UNIX_EPOCH).contains("no worker is connected"));
+}
