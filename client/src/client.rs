@@ -12,7 +12,10 @@ use nadgrid_proto::v1::{
     CancelRequest, ExplainRequest, ExplainResponse, GetRequest, ListRequest, ListWorkersRequest, PauseRequest,
     PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
+use nadgrid_telemetry::{TRACEPARENT, TraceContext};
 use std::time::{Duration, Instant, SystemTime};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
@@ -32,7 +35,7 @@ pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 const PAGE: u32 = 200;
 
 /// The generated client, over a connection that carries the token.
-pub(crate) type Service = SweepServiceClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type Service = SweepServiceClient<InterceptedService<Channel, Outgoing>>;
 
 /// Where a coordinator is, and what to show it.
 #[derive(Clone, Debug, Default)]
@@ -41,11 +44,30 @@ pub struct Address {
     pub url: String,
     /// Token and certificates.
     pub credentials: Credentials,
+    /// The span that every request is a part of, if there is one.
+    pub trace: Option<TraceContext>,
+}
+
+/// What every request carries: the token, and the span that it is a part of.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    bearer: Bearer,
+    traceparent: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Outgoing {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut request = self.bearer.call(request)?;
+        if let Some(traceparent) = &self.traceparent {
+            request.metadata_mut().insert(TRACEPARENT, traceparent.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl From<&str> for Address {
     fn from(url: &str) -> Self {
-        Self { url: url.to_owned(), credentials: Credentials::default() }
+        Self { url: url.to_owned(), ..Self::default() }
     }
 }
 
@@ -85,7 +107,7 @@ impl Client {
     /// # Errors
     /// [`Error::Address`], [`Error::Access`], [`Error::Unreachable`].
     pub async fn connect(to: impl Into<Address>) -> Result<Self, Error> {
-        let Address { url, credentials } = to.into();
+        let Address { url, credentials, trace } = to.into();
         let url = normalised(&url)?;
         let endpoint = credentials.endpoint(&url).map_err(|problem| match problem {
             AccessError::Address(reason) => Error::Address { url: url.clone(), reason },
@@ -101,7 +123,9 @@ impl Client {
             Error::Unreachable { url: url.clone(), reason }
         };
         let channel = endpoint.connect().await.map_err(unreachable)?;
-        let service = SweepServiceClient::with_interceptor(channel, credentials.bearer());
+        let traceparent = trace.and_then(|trace| trace.to_string().parse().ok());
+        let outgoing = Outgoing { bearer: credentials.bearer(), traceparent };
+        let service = SweepServiceClient::with_interceptor(channel, outgoing);
         Ok(Self { url, service: service.max_decoding_message_size(MESSAGE_LIMIT) })
     }
 

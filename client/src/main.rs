@@ -2,11 +2,10 @@
 
 mod cli;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = cli::Cli::parse();
+    let arguments = cli::Cli::read();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -14,8 +13,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(cli::dispatch(arguments));
+    let tracer = match arguments.tracer() {
+        Ok(tracer) => tracer,
+        Err(failure) => return cli::conclude(Err(failure)),
+    };
+    let outcome = runtime.block_on(cli::dispatch(arguments, &tracer));
     // A picture that is still being drawn after Ctrl-C is not waited for.
     runtime.shutdown_background();
+    tracer.shutdown();
     cli::conclude(outcome)
 }

@@ -5,6 +5,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanProcessor};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,8 +108,8 @@ impl Tracer {
     }
 
     /// Begins a span, of a new trace where it has no parent.
-    pub fn span(&self, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
-        Span::new(self.clone(), name, kind, parent)
+    pub fn span(&self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: Option<TraceContext>) -> Span {
+        Span::new(self.clone(), name.into(), kind, parent)
     }
 
     /// Takes a span that has ended.

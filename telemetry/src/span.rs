@@ -63,11 +63,11 @@ pub struct Span {
 }
 
 impl Span {
-    pub(crate) fn new(tracer: Tracer, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Self {
+    pub(crate) fn new(tracer: Tracer, name: Cow<'static, str>, kind: SpanKind, parent: Option<TraceContext>) -> Self {
         let context = parent.map_or_else(|| TraceContext::new(tracer.ratio()), |parent| parent.child());
         let now = SystemTime::now();
         let record = SpanRecord {
-            name: name.into(),
+            name,
             kind,
             context,
             parent,

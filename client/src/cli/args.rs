@@ -1,7 +1,7 @@
 //! What can be typed. Every flag has a variable of the same name, `NADGRID_...`.
 
 use super::Failure;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nadgrid_client::access::{CredentialFiles, Secret};
 use nadgrid_client::{Address, Error};
@@ -9,6 +9,7 @@ use nadgrid_core::environment::{PREFIX, own_values};
 use nadgrid_core::scheduler::Share;
 use nadgrid_core::spec::Experiment;
 use nadgrid_core::text::nearest;
+use nadgrid_telemetry::Tracer;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -64,8 +65,13 @@ pub(crate) struct Cli {
     pub(crate) coordinator: Option<String>,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// The subcommand's name.
+    #[arg(skip)]
+    name: String,
 }
 
 /// What is shown to a coordinator, and whom to trust.
@@ -92,7 +98,46 @@ struct AccessArgs {
     insecure_token: bool,
 }
 
+/// Where spans of what is done go; also those of the programs that `run` starts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Traces")]
+struct TelemetryArgs {
+    /// Collector that spans are sent to, OTLP over gRPC, for example http://127.0.0.1:4317
+    #[arg(long, global = true, env = "NADGRID_OTLP", value_name = "URL")]
+    otlp: Option<String>,
+    /// Share of traces that are recorded, from 0 to 1 [default: 1]
+    #[arg(long, global = true, env = "NADGRID_TRACE_SAMPLE", value_name = "X")]
+    trace_sample: Option<f64>,
+}
+
 impl Cli {
+    /// What was typed; ends the program where that is none of ours.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.name = matches.subcommand_name().unwrap_or_default().to_owned();
+        cli
+    }
+
+    /// What the span of the whole command is called.
+    pub(crate) fn span_name(&self) -> String {
+        format!("nadgrid {}", self.name)
+    }
+
+    /// Takes the spans of this command.
+    pub(crate) fn tracer(&self) -> Result<Tracer, Failure> {
+        let TelemetryArgs { otlp, trace_sample } = &self.telemetry;
+        let started = Tracer::start("nadgrid", otlp.as_deref(), trace_sample.unwrap_or(1.0));
+        started.map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// The same, for programs that this one starts.
+    pub(crate) fn telemetry_arguments(&self) -> Vec<String> {
+        let TelemetryArgs { otlp, trace_sample } = &self.telemetry;
+        let otlp = otlp.iter().map(|url| format!("--otlp={url}"));
+        otlp.chain(trace_sample.iter().map(|share| format!("--trace-sample={share}"))).collect()
+    }
+
     /// The coordinator, given or default, and what to show it. `token` is the variable's value.
     pub(crate) fn address(&self, token: Option<String>) -> Result<Address, Error> {
         let access = &self.access;
@@ -106,7 +151,7 @@ impl Cli {
             tls_domain: access.tls_domain.clone(),
         };
         let url = self.coordinator.clone().unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned());
-        Ok(Address { url, credentials: files.read()? })
+        Ok(Address { url, credentials: files.read()?, trace: None })
     }
 }
 

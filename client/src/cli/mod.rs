@@ -30,10 +30,20 @@ pub(crate) use failure::{Failure, conclude};
 use args::Command;
 use interrupt::Interrupt;
 use nadgrid_client::Address;
+use nadgrid_telemetry::{Span, SpanKind, TraceContext, Tracer};
 
 /// Does what the command line says, until it is done or interrupted.
-pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
+pub(crate) async fn dispatch(cli: Cli, tracer: &Tracer) -> Result<(), Failure> {
     args::check_variables(std::env::vars_os())?;
+    let mut span = tracer.is_on().then(|| tracer.span(cli.span_name(), SpanKind::Client, None));
+    let outcome = perform(cli, span.as_ref().map(Span::context)).await;
+    if let (Some(span), Err(failure)) = (&mut span, &outcome) {
+        span.fail(failure.to_string());
+    }
+    outcome
+}
+
+async fn perform(cli: Cli, trace: Option<TraceContext>) -> Result<(), Failure> {
     let interrupt = Interrupt::install().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
     let remote = cli.coordinator.is_some();
     // What needs no coordinator needs no credentials either.
@@ -43,7 +53,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(_) => !remote,
         _ => false,
     };
+    let telemetry = cli.telemetry_arguments();
     let at = if needs_none { Address::default() } else { cli.address(std::env::var(args::TOKEN).ok())? };
+    let at = Address { trace, ..at };
     match cli.command {
         Command::Init(args) => interrupt.guard(commands::init(args)).await,
         Command::Completions { shell } => interrupt.guard(commands::completions(shell)).await,
@@ -64,6 +76,6 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Workers(args) => interrupt.guard(commands::workers(at, args)).await,
         Command::Token { command } => interrupt.guard(commands::token(command)).await,
         // It has processes to end, so it listens for itself.
-        Command::Run(args) => commands::run(args, &interrupt).await,
+        Command::Run(args) => commands::run(args, telemetry, trace, &interrupt).await,
     }
 }

@@ -14,8 +14,9 @@ use crate::cli::progress::{Progress, Screen, follow};
 use crate::cli::spec_file::{Loaded, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, summary};
-use nadgrid_client::{Client, Patience, Staging, ensure_complete};
+use nadgrid_client::{Address, Client, Patience, Staging, ensure_complete};
 use nadgrid_core::scheduler::Share;
+use nadgrid_telemetry::TraceContext;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -37,17 +38,28 @@ struct SummaryLine {
 }
 
 /// Computes a sweep on this machine.
-pub(crate) async fn run(args: RunArgs, interrupt: &Interrupt) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: RunArgs,
+    telemetry: Vec<String>,
+    trace: Option<TraceContext>,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let loaded = interrupt.guard(load(args.spec)).await?;
     Staging::probe(&args.out)?;
     let programs = Programs::find()?;
     let state = State::new(args.keep_state)?;
-    let layout =
-        Layout { data: state.data(), logs: state.logs(), workers: args.workers, device: args.device, cores: cores() };
+    let layout = Layout {
+        data: state.data(),
+        logs: state.logs(),
+        workers: args.workers,
+        device: args.device,
+        cores: cores(),
+        telemetry,
+    };
     let mut cluster = Cluster::default();
     let mut submitted = None;
     let screen = Screen::new(args.json.json);
-    let work = compute(&mut cluster, &programs, &layout, &screen, &mut submitted, &loaded, &args.out);
+    let work = compute(&mut cluster, &programs, &layout, &screen, &mut submitted, &loaded, (&args.out, trace));
     let outcome = interrupt.guard(work).await;
     if let Err(Failure::Interrupted) = outcome {
         output::note("interrupted: ending the programs");
@@ -70,24 +82,30 @@ async fn compute(
     screen: &Screen,
     submitted: &mut Submitted,
     loaded: &Loaded,
-    out: &Path,
+    (out, trace): (&Path, Option<TraceContext>),
 ) -> Result<summary::Summary, Failure> {
     let url = cluster.start(programs, layout).await?;
+    if !matches!(screen, Screen::Json)
+        && let Some(page) = cluster.page().await
+    {
+        screen.say(&format!("watch it at {page}"));
+    }
+    let address = Address { trace, ..Address::from(&url) };
     tokio::select! {
         biased;
         failure = cluster.broken(screen) => Err(failure),
-        outcome = sweep(&url, screen, submitted, loaded, out) => outcome,
+        outcome = sweep(&address, screen, submitted, loaded, out) => outcome,
     }
 }
 
 async fn sweep(
-    url: &str,
+    address: &Address,
     screen: &Screen,
     submitted: &mut Submitted,
     loaded: &Loaded,
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
-    let client = Client::connect(url).await?;
+    let client = Client::connect(address).await?;
     let Loaded { spec, files, .. } = loaded;
     upload(&client, files, |line| screen.say(line)).await?;
     let answer = client.submit(&spec.to_toml(), "run", &files.inputs(), Share::default()).await;

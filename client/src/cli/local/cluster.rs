@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::oneshot;
 
 /// Until the coordinator must have said where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(5);
 /// What the coordinator's only line on stdout begins with.
 const READY: &str = "listening on ";
+/// How the line that names the page begins, and how long it is waited for.
+const PAGE: &str = "page at ";
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Layout {
     pub(crate) device: String,
     /// Cores of this machine.
     pub(crate) cores: u32,
+    /// Arguments that say where spans go.
+    pub(crate) telemetry: Vec<String>,
 }
 
 /// The variables that a program of a cluster of one machine shall not have: this command's own, and those of access.
@@ -50,6 +56,8 @@ pub(crate) fn not_inherited() -> Vec<String> {
 pub(crate) struct Cluster {
     coordinator: Vec<Process>,
     workers: Vec<Process>,
+    /// Comes with the coordinator's second line.
+    page: Option<oneshot::Receiver<String>>,
 }
 
 impl Cluster {
@@ -77,14 +85,21 @@ impl Cluster {
         let mut process = Process::start("coordinator", program, &arguments, &layout.logs, Stdout::Pipe, without)?;
         let stdout = process.stdout();
         self.coordinator.push(process);
+        let (told, page) = oneshot::channel();
+        self.page = Some(page);
         let url = match stdout {
-            Some(stdout) => tokio::time::timeout(START_TIMEOUT, ready(stdout)).await.ok().flatten(),
+            Some(stdout) => tokio::time::timeout(START_TIMEOUT, ready(stdout, told)).await.ok().flatten(),
             None => None,
         };
         match (url, self.coordinator.last_mut()) {
             (None, Some(process)) => Err(process.death(Duration::from_secs(2)).await),
             (url, _) => url.ok_or_else(|| Failure::other("the coordinator could not be started")),
         }
+    }
+
+    /// Where the coordinator's page is, with the word that lets it change things. Asked once.
+    pub(crate) async fn page(&mut self) -> Option<String> {
+        tokio::time::timeout(PAGE_TIMEOUT, self.page.take()?).await.ok()?.ok()
     }
 
     /// Waits until the cluster cannot finish any more: the coordinator or the last worker has died. A worker that dies
@@ -116,7 +131,8 @@ impl Cluster {
 impl Layout {
     fn coordinator_arguments(&self) -> Vec<OsString> {
         let fixed = ["--listen", "127.0.0.1:0", "--until-stdin-closes"].map(OsString::from);
-        ["--data".into(), self.data.clone().into_os_string()].into_iter().chain(fixed).collect()
+        let telemetry = self.telemetry.iter().map(OsString::from);
+        ["--data".into(), self.data.clone().into_os_string()].into_iter().chain(fixed).chain(telemetry).collect()
     }
 
     fn worker_arguments(&self, url: &str) -> Vec<OsString> {
@@ -126,7 +142,7 @@ impl Layout {
         if self.workers > 1 && !self.device.starts_with("cuda") {
             arguments.extend(["--lanes", &lanes]);
         }
-        arguments.into_iter().map(OsString::from).collect()
+        arguments.into_iter().map(OsString::from).chain(self.telemetry.iter().map(OsString::from)).collect()
     }
 }
 
@@ -135,10 +151,17 @@ fn death(process: &mut Process) -> Option<Failure> {
 }
 
 /// The address on the coordinator's ready line. What else it may say is read away, so that it never waits for us.
-async fn ready(stdout: impl AsyncRead + Unpin + Send + 'static) -> Option<String> {
+async fn ready(stdout: impl AsyncRead + Unpin + Send + 'static, page: oneshot::Sender<String>) -> Option<String> {
     let mut lines = BufReader::new(stdout).lines();
     let first = lines.next_line().await.ok().flatten()?;
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    tokio::spawn(async move {
+        if let Ok(Some(second)) = lines.next_line().await
+            && let Some(address) = second.strip_prefix(PAGE)
+        {
+            drop(page.send(address.trim().to_owned()));
+        }
+        while let Ok(Some(_)) = lines.next_line().await {}
+    });
     first.strip_prefix(READY).map(|url| url.trim().to_owned())
 }
 

@@ -20,7 +20,7 @@ fn program(home: &Path, name: &str, script: &str) -> PathBuf {
 async fn started(home: &Path, coordinator: &str, worker: &str, workers: u32) -> (Cluster, Result<String, Failure>) {
     let programs = Programs { coordinator: program(home, "c", coordinator), worker: program(home, "w", worker) };
     let (data, logs) = (home.join("data"), home.to_owned());
-    let layout = Layout { data, logs, workers, device: "auto".into(), cores: 4 };
+    let layout = Layout { data, logs, workers, device: "auto".into(), cores: 4, telemetry: Vec::new() };
     let mut cluster = Cluster::default();
     let url = cluster.start(&programs, &layout).await;
     (cluster, url)
@@ -64,7 +64,7 @@ async fn the_death_of_the_last_worker_or_the_coordinator_is_the_end() {
 fn several_workers_share_the_cores_and_one_takes_them_all() {
     let arguments = |workers, device: &str| {
         let (data, logs) = (PathBuf::new(), PathBuf::new());
-        let layout = Layout { data, logs, workers, device: device.into(), cores: 4 };
+        let layout = Layout { data, logs, workers, device: device.into(), cores: 4, telemetry: Vec::new() };
         layout.worker_arguments("http://x").join(&OsString::from(" ")).into_string().unwrap()
     };
     let common = "--coordinator http://x --device cpu --until-stdin-closes";
