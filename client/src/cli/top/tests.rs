@@ -129,9 +129,9 @@ fn an_action_is_done_after_a_yes_and_not_else() {
         type_in(&mut model, 'p');
         assert_eq!((type_in(&mut model, no), &model.mode), (Command::Nothing, &Mode::Looking), "{no}");
     }
-    model.acted(Action::Cancel, Ok(sweep("s-2", "second", SweepState::Cancelled, 0)));
+    model.acted(Action::Cancel, Ok(&sweep("s-2", "second", SweepState::Cancelled, 0)));
     assert!(shown(&mut model, 100, 30).contains("second is cancelled now"));
-    model.acted(Action::Pause, Err(Error::NotFound("no sweep s-2".into())));
+    model.acted(Action::Pause, Err(&Error::NotFound("no sweep s-2".into())));
     assert!(shown(&mut model, 100, 30).contains("cannot pause it: no sweep s-2"));
 }
 
