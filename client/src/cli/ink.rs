@@ -130,7 +130,8 @@ fn head(words: &str, columns: usize) -> &str {
 /// A bar of so many columns, of which `done` and then `under_way` (shares of 1) are filled.
 pub(crate) fn bar(row: Row, columns: usize, done: f64, under_way: f64) -> Row {
     let cells = |share: f64| ((share.clamp(0.0, 1.0) * columns as f64) as usize).min(columns);
-    let (first, both) = (cells(done), cells(done + under_way));
+    let first = cells(done);
+    let both = cells(done + under_way).max(first);
     row.and(Tone::Good, "━".repeat(first))
         .and(Tone::Accent, "━".repeat(both - first))
         .and(Tone::Faint, "─".repeat(columns - both))

@@ -238,19 +238,20 @@ fn cut(words: &str, columns: usize) -> String {
     row.to_terminal(false)
 }
 
-/// How it goes: the rate and the time left, or what it waits for. Without a word for members the rate is short.
+/// How it goes: the rate and the time left, or what it waits for. Without a word for members it is short.
 pub(crate) fn words(job: &Job, workers: u32, rate: Option<f64>, members: &str) -> String {
+    let or_short = |long: &str, short: &str| if members.is_empty() { short.to_owned() } else { long.to_owned() };
     match (job.state(), rate) {
         (JobState::Complete, _) => "complete".into(),
         (JobState::Reducing, _) => "reducing".into(),
-        (JobState::Waiting, _) => "waiting for its NADs".into(),
+        (JobState::Waiting, _) => or_short("waiting for its NADs", "needs NADs"),
         (JobState::Incomplete, _) => "incomplete".into(),
-        (_, _) if workers == 0 => "waiting for a worker".into(),
+        (_, _) if workers == 0 => or_short("waiting for a worker", "no worker"),
         (_, Some(rate)) => {
             let left = (job.members - position(job)) as f64 / rate;
             format!("{}, {} left", pace(rate, members), duration(left))
         }
-        (_, None) if position(job) == 0 => "waiting for its first shard".into(),
+        (_, None) if position(job) == 0 => or_short("waiting for its first shard", "not begun"),
         (_, None) => "computing".into(),
     }
 }
@@ -343,8 +344,9 @@ mod tests {
     fn words_tell_the_rate_or_what_is_waited_for() {
         let computing = job("nads", JobState::Computing, 1024);
         assert_eq!(words(&computing, 1, Some(64.0), "networks"), "64.0 networks/s, 16 s left");
-        assert_eq!(words(&computing, 0, Some(64.0), ""), "waiting for a worker");
-        assert_eq!(words(&job("nads", JobState::Computing, 0), 1, None, ""), "waiting for its first shard");
+        assert_eq!(words(&computing, 0, Some(64.0), "networks"), "waiting for a worker");
+        assert_eq!(words(&job("nads", JobState::Computing, 0), 1, None, "networks"), "waiting for its first shard");
+        assert_eq!(words(&job("nads", JobState::Waiting, 0), 1, None, ""), "needs NADs");
         assert_eq!(words(&job("nads", JobState::Reducing, 2048), 0, None, ""), "reducing");
         let runs = job("flipping", JobState::Computing, 2000);
         assert_eq!(words(&runs, 1, Some(0.5), "runs"), "30.0 runs/min, 1 min 36 s left");

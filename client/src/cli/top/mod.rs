@@ -34,7 +34,7 @@ const SWEEPS: usize = 200;
 /// What became of a question or an action.
 enum Outcome {
     Asked(Result<Snapshot, Error>),
-    Acted(Action, Result<Sweep, Error>),
+    Acted(Action, Result<Box<Sweep>, Error>),
 }
 
 /// Shows the cluster until its user has seen enough.
@@ -91,7 +91,7 @@ async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
                 question = Some(later(client));
             }
             Outcome::Acted(wanted, answer) => {
-                model.acted(wanted, answer);
+                model.acted(wanted, answer.as_deref());
                 question = Some(now(client));
             }
         }
@@ -132,7 +132,7 @@ fn act(client: &Client, action: Action, id: String) -> BoxFuture<'static, Outcom
             Action::Resume => client.resume(&id).await,
             Action::Cancel => client.cancel(&id).await,
         };
-        Outcome::Acted(action, answer)
+        Outcome::Acted(action, answer.map(Box::new))
     }
     .boxed()
 }

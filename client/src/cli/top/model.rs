@@ -131,9 +131,9 @@ impl Model {
     }
 
     /// What became of an action.
-    pub(super) fn acted(&mut self, action: Action, outcome: Result<Sweep, Error>) {
+    pub(super) fn acted(&mut self, action: Action, outcome: Result<&Sweep, &Error>) {
         self.said = Some(match outcome {
-            Ok(sweep) => (Tone::Good, format!("{} is {} now", sweep.name, sweep_state(&sweep))),
+            Ok(sweep) => (Tone::Good, format!("{} is {} now", sweep.name, sweep_state(sweep))),
             Err(error) => (Tone::Bad, format!("cannot {} it: {error}", action.verb())),
         });
     }

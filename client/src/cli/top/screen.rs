@@ -220,14 +220,15 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let mut columns: Vec<Column> = vec![
         ("worker", Constraint::Fill(1), false),
         ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
-        ("lanes", Constraint::Length(7), true),
+        ("leases", Constraint::Length(6), true),
+        ("lanes", Constraint::Length(5), true),
         ("rate", Constraint::Length(if is_wide { 16 } else { 10 }), true),
     ];
     if is_wide {
         columns.push(("of", Constraint::Length(17), false));
         columns.push(("done", Constraint::Length(9), true));
     }
-    columns.push(("heard", Constraint::Length(9), true));
+    columns.push(("heard", Constraint::Length(if is_wide { 9 } else { 6 }), true));
     columns.push((" state", Constraint::Fill(1), false));
     let rows = model.workers.iter().map(|worker| worker_cells(worker, is_wide));
     let title = if model.workers.is_empty() {
@@ -249,14 +250,17 @@ fn worker_cells(worker: &Worker, is_wide: bool) -> Vec<Words> {
     });
     let rate = worker.members_per_second;
     let rate = if rate > 0.0 { pace(rate, "") } else { String::new() };
-    let mut cells: Vec<Words> = [worker.name.clone(), device, format!("{}/{}", worker.leases, worker.lanes), rate]
-        .map(|words| Words::of(Tone::Plain, words))
-        .into();
+    let mut cells: Vec<Words> =
+        [worker.name.clone(), device, worker.leases.to_string(), worker.lanes.to_string(), rate]
+            .map(|words| Words::of(Tone::Plain, words))
+            .into();
     if is_wide {
         cells.push(Words::of(Tone::Plain, &worker.rate_of));
         cells.push(Words::of(Tone::Plain, thousands(worker.members_done)));
     }
-    cells.push(Words::of(Tone::Plain, duration(worker.silent_ms as f64 / 1e3)));
+    let silent = worker.silent_ms as f64 / 1e3;
+    let fits = is_wide || silent < 60.0;
+    cells.push(Words::of(Tone::Plain, if fits { duration(silent) } else { format!("{:.0} min", silent / 60.0) }));
     let (tone, state) = worker_state(worker);
     cells.push(Words::of(tone, format!(" {state}")));
     cells

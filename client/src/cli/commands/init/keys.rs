@@ -17,6 +17,7 @@ pub(super) fn spec(name: &str, experiments: &[Experiment], architectures: &[Stri
          is an alternative. `nadgrid plan` tells what the sweep will take, `nadgrid run` computes it on this machine, \
          `nadgrid submit` on a cluster.",
     );
+    text.line("");
     text.sweep(name, architectures);
     text.input(if images { 3 } else { 1 }, images);
     if images {
@@ -39,6 +40,8 @@ pub(super) fn spec(name: &str, experiments: &[Experiment], architectures: &[Stri
     if has(Experiment::Margins) {
         text.margins();
     }
+    text.0.truncate(text.0.trim_end().len());
+    text.0.push('\n');
     text.0
 }
 
@@ -66,31 +69,35 @@ impl Text {
     }
 
     fn section(&mut self, name: &str, words: &str) {
-        self.line("");
         self.say(words);
         self.line(&format!("[{name}]"));
     }
 
     /// A key that must be there.
     fn required(&mut self, key: &str, value: &str, meaning: &str, accepted: &str) {
-        self.say(&format!("{meaning} No default. Accepted: {accepted}."));
-        self.line(&format!("{key} = {value}"));
+        self.key(key, value, meaning, &format!("No default. Accepted: {accepted}."));
     }
 
     /// A key with its default.
     fn optional(&mut self, key: &str, value: &str, meaning: &str, accepted: &str) {
-        self.say(&format!("{meaning} Default: {value}. Accepted: {accepted}."));
-        self.line(&format!("{key} = {value}"));
+        self.key(key, value, meaning, &format!("Default: {value}. Accepted: {accepted}."));
     }
 
     /// A key that is not set.
     fn alternative(&mut self, key: &str, value: &str, meaning: &str) {
         self.say(meaning);
         self.line(&format!("# {key} = {value}"));
+        self.line("");
+    }
+
+    fn key(&mut self, key: &str, value: &str, meaning: &str, accepted: &str) {
+        self.say(meaning);
+        self.say(accepted);
+        self.line(&format!("{key} = {value}"));
+        self.line("");
     }
 
     fn sweep(&mut self, name: &str, architectures: &[String]) {
-        self.line("");
         let accepted = "1 to 100 letters, digits, `.`, `_` or `-`, not beginning with `.`";
         self.required("name", &format!("{name:?}"), "What to call the sweep.", accepted);
         let known: Vec<&str> = architecture::names().collect();
@@ -114,8 +121,7 @@ impl Text {
                 thousands(MAX_PIXELS as u64)
             ),
         );
-        self.say("Channels. Default: 1. Accepted: at least 1.");
-        self.line(&format!("channels = {channels}"));
+        self.key("channels", &channels.to_string(), "Channels.", "Default: 1. Accepted: at least 1.");
         self.optional("height", "32", "Rows.", "at least 1");
         self.optional("width", "32", "Columns.", "at least 1");
     }
@@ -150,25 +156,29 @@ impl Text {
         self.optional("train_samples", "10000", "Training samples of a run, half of each class.", samples);
         self.optional("test_samples", "10000", "Test samples of a run.", samples);
         self.population("8");
+        self.directions(own_nads);
+        self.training(Experiment::Directional);
+    }
+
+    /// Keys of one kind stand; those of the others are alternatives.
+    fn directions(&mut self, own_nads: bool) {
         self.section("directional.directions", "The directions v. Each kind has keys of its own.");
-        let meaning = "dft: plane waves; nads: NADs; file: rows of a .npy file; pixels: single pixels; random: uniformly on the sphere.";
+        let meaning = "dft: plane waves; nads: NADs; file: rows of a .npy file; pixels: single pixels; random: uniformly on the \
+                       sphere.";
         let kind = if own_nads { "\"nads\"" } else { "\"dft\"" };
         self.required("kind", kind, meaning, "\"dft\", \"nads\", \"file\", \"pixels\", \"random\"");
-        let indices = "Which, counted from 0. Accepted: numbers, and ranges whose end is left out.";
-        let waves =
-            "Of kind dft: cosines, or sines of named frequencies. Default: \"cosine\". Accepted: \"cosine\", \"sine\".";
-        let frequencies = "Of kind dft: [along rows, along columns], cycles per image. Without it, the 144 independent ones of the \
-                           published table.";
-        self.alternative("frequencies", "[[0, 1], [3, 4]]", frequencies);
+        let meaning = "Of kind dft: [along rows, along columns], cycles per image. Without it, the 144 independent ones of the \
+                       published table.";
+        self.alternative("frequencies", "[[0, 1], [3, 4]]", meaning);
+        let (waves, wave) = ("Of kind dft: cosines, or sines of named frequencies.", "\"cosine\"");
+        let which = "Of kinds nads, file and pixels: which, counted from 0; numbers, and ranges whose end is left out.";
+        let indices = "[0, 1, 2, 5, 10, 20, 50, 100, { start = 200, end = 1000, stride = 200 }]";
         if own_nads {
-            self.alternative("wave", "\"cosine\"", waves);
-            self.say(&format!("Of kinds nads, file and pixels: {indices} Without it, all NADs of this sweep."));
-            self.line("indices = [0, 1, 2, 5, 10, 20, 50, 100, { start = 200, end = 1000, stride = 200 }]");
+            self.alternative("wave", wave, waves);
+            self.key("indices", indices, which, "Without it, all NADs of this sweep.");
         } else {
-            self.say(waves);
-            self.line("wave = \"cosine\"");
-            let example = "[0, 10, { start = 14, end = 1023, stride = 4 }]";
-            self.alternative("indices", example, &format!("Of kinds nads, file and pixels: {indices}"));
+            self.optional("wave", wave, waves, "\"cosine\", \"sine\"");
+            self.alternative("indices", indices, which);
         }
         let meaning =
             "Of kind nads: the id of a complete sweep, whose NADs are taken. Without it, those of this sweep's [nads].";
@@ -177,7 +187,6 @@ impl Text {
         self.alternative("path", "\"directions.npy\"", meaning);
         let meaning = format!("Of kind random: how many. Accepted: from 1 to {}.", thousands(MAX_RUNS));
         self.alternative("count", "100", &meaning);
-        self.training(Experiment::Directional);
     }
 
     fn poisoning(&mut self) {
