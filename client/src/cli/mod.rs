@@ -35,7 +35,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let interrupt = Interrupt::install().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
     let remote = cli.coordinator.is_some();
     // What needs no coordinator needs no credentials either.
-    let needs_none = matches!(cli.command, Command::Run(_) | Command::Compare(_) | Command::Token { .. });
+    let needs_none =
+        matches!(cli.command, Command::Run(_) | Command::Compare(_) | Command::Plot(_) | Command::Token { .. });
     let at = if needs_none { Address::default() } else { cli.address(std::env::var(args::TOKEN).ok())? };
     match cli.command {
         Command::Plan(args) => interrupt.guard(commands::plan(remote.then_some(at), args)).await,
@@ -50,6 +51,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Verify(args) => interrupt.guard(commands::verify(at, args)).await,
         Command::Fetch(args) => interrupt.guard(commands::fetch(at, args)).await,
         Command::Compare(args) => interrupt.guard(commands::compare(args)).await,
+        Command::Plot(args) => interrupt.guard(commands::plot(args)).await,
         Command::Workers(args) => interrupt.guard(commands::workers(at, args)).await,
         Command::Token { command } => interrupt.guard(commands::token(command)).await,
         // It has processes to end, so it listens for itself.
