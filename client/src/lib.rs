@@ -6,6 +6,7 @@
 //!          watch           a stream that outlives the coordinator's restarts
 //!          read_artifact   chunks put together and checked
 //! LocalFiles   the files that a spec names, looked at before they are uploaded
+//! ResultFolder   what fetch has filled, as a source of pictures
 //! fetch    a finished sweep's files, drawn and moved into place as a whole
 //! ```
 //!
@@ -18,6 +19,7 @@ mod fetch;
 mod inputs;
 mod paths;
 mod record;
+mod result_folder;
 mod staging;
 mod watch;
 
@@ -33,6 +35,7 @@ pub use nadgrid_proto::views::{
     WorkerView, members_word, sweep_state,
 };
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
+pub use result_folder::ResultFolder;
 pub use staging::Staging;
 pub use watch::{Patience, WatchEvent, has_ended};
 

@@ -1,16 +1,18 @@
 //! The figures of accuracies and margins, drawn from published tables: what to run, and look at, after a change.
 //!
 //! `cargo run -p nadgrid-figures --example figure_samples PUBLISHED OUT`: PUBLISHED holds the authors' tables
-//! `dft_accuracies_logreg_lenet.csv` and `nad_accuracies_lenet.csv`; OUT gets a PNG and an SVG of each figure. Seeds,
+//! `dft_accuracies_logreg_lenet.csv` and `nad_accuracies_lenet.csv`, and LeNet's NADs; OUT gets a PNG and an SVG of each figure, light and dark. Seeds,
 //! poisoning curves, and margins are not published, and made up.
 
 use std::{error::Error, fs, path::Path};
 
 use nadgrid_figures::{
     AccuracyBars, AccuracyCurve, AccuracyMap, BarGroup, BarSeries, CurvePoint, CurveSeries, Figure, InputShape, Level,
-    MapCell, MarginBlock, MarginCurve, MarginSeries, Origin, ReferenceCurve, ReferencePoint, SeedRange, accuracy_bars,
-    accuracy_curve, accuracy_map, margin_curve,
+    MapCell, MarginBlock, MarginCurve, MarginSeries, NadFigure, NadPair, NadSet, NadSide, Origin, ReferenceCurve,
+    ReferencePoint, SeedRange, SingleNad, Spectra, SpectrumSeries, Theme, accuracy_bars, accuracy_curve, accuracy_map,
+    margin_curve, nad_figure, nad_pair, npy, single_nad, spectra,
 };
+use ndarray::{Array1, Array2, ArrayView1, s};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -20,17 +22,30 @@ fn main() -> Outcome<()> {
     let (published, out) = (next()?, next()?);
     let (published, out) = (Path::new(&published), Path::new(&out));
     fs::create_dir_all(out)?;
-    write(out, "map", &map(published, 1)?)?;
-    write(out, "map_sparse", &map(published, 3)?)?;
-    write(out, "map_few", &few_cells()?)?;
-    write(out, "map_fine", &fine_map()?)?;
-    write(out, "nad_curve", &nad_curve(published, 8)?)?;
-    write(out, "nad_curve_dense", &nad_curve(published, 1)?)?;
-    write(out, "poisoning", &poisoning()?)?;
-    write(out, "flipped", &flipped()?)?;
-    write(out, "flipped_zoo", &flipped_zoo()?)?;
-    write(out, "margins", &margins(1.0)?)?;
-    write(out, "margins_linear", &margins(0.05)?)
+    for theme in [Theme::Light, Theme::Dark] {
+        let write = |name: &str, figure: Figure| write(out, &format!("{name}_{}", theme.as_str()), &figure);
+        write("map", map(published, 1, theme)?)?;
+        write("map_sparse", map(published, 3, theme)?)?;
+        write("map_few", few_cells(theme)?)?;
+        write("map_fine", fine_map(theme)?)?;
+        write("nad_curve", nad_curve(published, 8, theme)?)?;
+        write("nad_curve_dense", nad_curve(published, 1, theme)?)?;
+        write("poisoning", poisoning(theme)?)?;
+        write("flipped", flipped(theme)?)?;
+        write("flipped_zoo", flipped_zoo(theme)?)?;
+        write("margins", margins(1.0, theme)?)?;
+        write("margins_linear", margins(0.05, theme)?)?;
+        write("nads", nads(published, 1, theme)?)?;
+        write("nads_rgb", nads(published, 3, theme)?)?;
+        write("nad", nad(published, 1, theme)?)?;
+        write("nad_rgb", nad(published, 3, theme)?)?;
+        write("nad_wide", nad_of_shape(InputShape { channels: 1, height: 8, width: 40 }, theme)?)?;
+        write("nad_many", nad_of_shape(InputShape { channels: 16, height: 8, width: 8 }, theme)?)?;
+        write("pair", pair(published, 1, theme)?)?;
+        write("pair_rgb", pair(published, 3, theme)?)?;
+        write("spectra", all_spectra(published, theme)?)?;
+    }
+    Ok(())
 }
 
 fn write(out: &Path, name: &str, figure: &Figure) -> Outcome<()> {
@@ -48,7 +63,7 @@ fn rows(file: &Path) -> Outcome<Vec<Vec<f64>>> {
 const IMAGE: InputShape = InputShape { channels: 1, height: 32, width: 32 };
 
 /// LeNet over the published grid, with every `step`-th cell left out if `step` is above 1.
-fn map(published: &Path, step: usize) -> Outcome<Figure> {
+fn map(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
     let rows = rows(&published.join("dft_accuracies_logreg_lenet.csv"))?;
     let cells: Vec<MapCell> = rows
         .iter()
@@ -57,10 +72,10 @@ fn map(published: &Path, step: usize) -> Outcome<Figure> {
         .map(|(_, row)| MapCell { k1: 2 * (row[0] as i64 - 8), k2: 2 * (row[1] as i64 - 8), accuracy: row[3] })
         .collect();
     let subtitle = "256 directions × 1 seed · offset ±1, σ = 3 · published";
-    Ok(accuracy_map(&AccuracyMap { title: "LeNet", subtitle, shape: IMAGE, cells: &cells })?)
+    Ok(accuracy_map(&AccuracyMap { title: "LeNet", subtitle, shape: IMAGE, cells: &cells }, theme)?)
 }
 
-fn few_cells() -> Outcome<Figure> {
+fn few_cells(theme: Theme) -> Outcome<Figure> {
     let frequencies = [0, 2, 4, 8, 16];
     let cell = |k1: i64, k2: i64| MapCell { k1, k2, accuracy: 100.0 - 1.6 * (k1 + k2) as f64 };
     let cells: Vec<MapCell> = frequencies
@@ -69,15 +84,15 @@ fn few_cells() -> Outcome<Figure> {
         .filter(|cell| cell.k1 <= cell.k2 + 6)
         .collect();
     let subtitle = "24 directions × 3 seeds · offset ±1, σ = 3";
-    Ok(accuracy_map(&AccuracyMap { title: "DenseNet121", subtitle, shape: IMAGE, cells: &cells })?)
+    Ok(accuracy_map(&AccuracyMap { title: "DenseNet121", subtitle, shape: IMAGE, cells: &cells }, theme)?)
 }
 
-fn fine_map() -> Outcome<Figure> {
+fn fine_map(theme: Theme) -> Outcome<Figure> {
     let accuracy = |k1: i64, k2: i64| if (k1 + k2) % 2 == 0 { 99.9 } else { 75.0 - k1.abs() as f64 };
     let cells: Vec<MapCell> =
         (-16..16).flat_map(|k1| (-16..16).map(move |k2| MapCell { k1, k2, accuracy: accuracy(k1, k2) })).collect();
     let subtitle = "1,024 directions × 1 seed · offset ±1, σ = 3";
-    Ok(accuracy_map(&AccuracyMap { title: "ResNet18", subtitle, shape: IMAGE, cells: &cells })?)
+    Ok(accuracy_map(&AccuracyMap { title: "ResNet18", subtitle, shape: IMAGE, cells: &cells }, theme)?)
 }
 
 /// A number from −1 to 1 that looks like noise.
@@ -91,7 +106,7 @@ fn seeds(mean: f64, spread: f64, index: u64) -> SeedRange {
 }
 
 /// The published curve at the indices that were measured, and made-up seeds at every `step`-th of them.
-fn nad_curve(published: &Path, step: usize) -> Outcome<Figure> {
+fn nad_curve(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
     let rows = rows(&published.join("nad_accuracies_lenet.csv"))?;
     let theirs: Vec<ReferencePoint> = rows
         .iter()
@@ -101,18 +116,21 @@ fn nad_curve(published: &Path, step: usize) -> Outcome<Figure> {
     let near =
         |point: &ReferencePoint| CurvePoint { index: point.index, accuracy: seeds(point.accuracy, 2.0, point.index) };
     let ours: Vec<CurvePoint> = theirs.iter().step_by(step).map(near).collect();
-    Ok(accuracy_curve(&AccuracyCurve {
-        title: "Accuracy along the NADs of LeNet",
-        subtitle: "3 seeds · offset ±1, σ = 1",
-        index_title: "index of the direction",
-        series: &[CurveSeries { name: "LeNet", points: &ours }],
-        reference: Some(ReferenceCurve { name: "published", points: &theirs }),
-        chance: Some(50.0),
-        clean: None,
-    })?)
+    Ok(accuracy_curve(
+        &AccuracyCurve {
+            title: "Accuracy along the NADs of LeNet",
+            subtitle: "3 seeds · offset ±1, σ = 1",
+            index_title: "index of the direction",
+            series: &[CurveSeries { name: "LeNet", points: &ours }],
+            reference: Some(ReferenceCurve { name: "published", points: &theirs }),
+            chance: Some(50.0),
+            clean: None,
+        },
+        theme,
+    )?)
 }
 
-fn poisoning() -> Outcome<Figure> {
+fn poisoning(theme: Theme) -> Outcome<Figure> {
     let point = |scale: f64| {
         move |p: u64| {
             let accuracy = 17.0 + 66.0 * (1.0 - (-(p as f64) / scale).exp()) + 4.0 * noise(p);
@@ -121,18 +139,21 @@ fn poisoning() -> Outcome<Figure> {
     };
     let resnet: Vec<CurvePoint> = (0..=1020).step_by(10).map(point(140.0)).collect();
     let dense: Vec<CurvePoint> = (0..=1020).step_by(60).map(point(300.0)).collect();
-    Ok(accuracy_curve(&AccuracyCurve {
-        title: "Poisoned CIFAR-10: test accuracy against the NAD that carries the poison",
-        subtitle: "ε = 0.05 · 50 epochs · 3 seeds",
-        index_title: "index p of the NAD",
-        series: &[
-            CurveSeries { name: "ResNet18", points: &resnet },
-            CurveSeries { name: "DenseNet121, half the epochs", points: &dense },
-        ],
-        reference: None,
-        chance: Some(10.0),
-        clean: Some(Level { name: "ResNet18, clean", accuracy: 93.07 }),
-    })?)
+    Ok(accuracy_curve(
+        &AccuracyCurve {
+            title: "Poisoned CIFAR-10: test accuracy against the NAD that carries the poison",
+            subtitle: "ε = 0.05 · 50 epochs · 3 seeds",
+            index_title: "index p of the NAD",
+            series: &[
+                CurveSeries { name: "ResNet18", points: &resnet },
+                CurveSeries { name: "DenseNet121, half the epochs", points: &dense },
+            ],
+            reference: None,
+            chance: Some(10.0),
+            clean: Some(Level { name: "ResNet18, clean", accuracy: 93.07 }),
+        },
+        theme,
+    )?)
 }
 
 const ORIGINAL_FLIPPED: [BarSeries<'_>; 4] = [
@@ -142,7 +163,7 @@ const ORIGINAL_FLIPPED: [BarSeries<'_>; 4] = [
     BarSeries { name: "flipped, published", origin: Origin::Published },
 ];
 
-fn flipped() -> Outcome<Figure> {
+fn flipped(theme: Theme) -> Outcome<Figure> {
     let accuracies =
         [("LeNet", 69.0, 48.0), ("VGG11", 87.0, 53.0), ("ResNet18", 89.0, 58.0), ("DenseNet121", 92.0, 56.0)];
     let bars: Vec<[Option<SeedRange>; 4]> = accuracies
@@ -155,32 +176,38 @@ fn flipped() -> Outcome<Figure> {
         .collect();
     let groups: Vec<BarGroup<'_>> =
         accuracies.iter().zip(&bars).map(|(&(name, ..), bars)| BarGroup { name, bars }).collect();
-    Ok(accuracy_bars(&AccuracyBars {
-        title: "CIFAR-10 with its NADs in order, and flipped",
-        subtitle: "50 epochs · 3 seeds",
-        series: &ORIGINAL_FLIPPED,
-        groups: &groups,
-        chance: Some(10.0),
-    })?)
+    Ok(accuracy_bars(
+        &AccuracyBars {
+            title: "CIFAR-10 with its NADs in order, and flipped",
+            subtitle: "50 epochs · 3 seeds",
+            series: &ORIGINAL_FLIPPED,
+            groups: &groups,
+            chance: Some(10.0),
+        },
+        theme,
+    )?)
 }
 
-fn flipped_zoo() -> Outcome<Figure> {
+fn flipped_zoo(theme: Theme) -> Outcome<Figure> {
     let names = ["LogReg", "LeNet", "VGG11", "ResNet18", "DenseNet121", "A product of many polynomials"];
     let bars: Vec<[Option<SeedRange>; 2]> = (0..names.len() as u64)
         .map(|index| [Some(SeedRange::single(100.0 - index as f64)), (index != 2).then(|| seeds(40.0, 9.0, index))])
         .collect();
     let groups: Vec<BarGroup<'_>> = names.iter().zip(&bars).map(|(name, bars)| BarGroup { name, bars }).collect();
-    Ok(accuracy_bars(&AccuracyBars {
-        title: "CIFAR-10, flipped",
-        subtitle: "one seed",
-        series: &ORIGINAL_FLIPPED[..2],
-        groups: &groups,
-        chance: None,
-    })?)
+    Ok(accuracy_bars(
+        &AccuracyBars {
+            title: "CIFAR-10, flipped",
+            subtitle: "one seed",
+            series: &ORIGINAL_FLIPPED[..2],
+            groups: &groups,
+            chance: None,
+        },
+        theme,
+    )?)
 }
 
 /// Margins that grow along the NADs, the more the larger `growth`.
-fn margins(growth: f64) -> Outcome<Figure> {
+fn margins(growth: f64, theme: Theme) -> Outcome<Figure> {
     let block = |low: f64| {
         move |first_index: u64| {
             let median = low * (growth * (first_index as f64 / 1024.0 * 3.5 + 0.2 * noise(first_index))).exp();
@@ -189,9 +216,85 @@ fn margins(growth: f64) -> Outcome<Figure> {
     };
     let lenet: Vec<MarginBlock> = (0..1024).step_by(32).map(block(0.4)).collect();
     let resnet: Vec<MarginBlock> = (0..1024).step_by(32).map(block(0.15)).collect();
-    Ok(margin_curve(&MarginCurve {
-        title: "Margins along NADs, CIFAR-10",
-        subtitle: "blocks of 32 NADs · 100 test images",
-        series: &[MarginSeries { name: "LeNet", blocks: &lenet }, MarginSeries { name: "ResNet18", blocks: &resnet }],
-    })?)
+    Ok(margin_curve(
+        &MarginCurve {
+            title: "Margins along NADs, CIFAR-10",
+            subtitle: "blocks of 32 NADs · 100 test images",
+            series: &[
+                MarginSeries { name: "LeNet", blocks: &lenet },
+                MarginSeries { name: "ResNet18", blocks: &resnet },
+            ],
+        },
+        theme,
+    )?)
+}
+
+const ON: &str = "N = 10,000 networks · central differences, h = 100";
+
+/// LeNet's NADs, as they are or three of them as the channels of one.
+fn set(published: &Path, channels: usize) -> Outcome<(InputShape, Array2<f64>, Array1<f64>)> {
+    let set = NadSet::open(&published.join("LeNet_NADs.npy"))?;
+    let rows = set.nads.nrows() / channels;
+    let nads = set.nads.slice(s![..rows * channels, ..]).to_owned().into_shape_with_order((rows, 1024 * channels))?;
+    let values = set.singular_values.ok_or("no singular values")?;
+    Ok((InputShape { channels, ..IMAGE }, nads, values))
+}
+
+fn nads(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+    let (shape, nads, values) = set(published, channels)?;
+    let figure = NadFigure {
+        architecture: "LeNet",
+        networks: Some(10_000),
+        estimator: "central differences",
+        step: Some(100.0),
+        shape,
+        nads: nads.view(),
+        singular_values: values.view(),
+        reference: None,
+    };
+    Ok(nad_figure(&figure, theme)?)
+}
+
+fn nad(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+    let (shape, nads, _) = set(published, channels)?;
+    Ok(single_nad(&SingleNad { title: "NAD 3 of LeNet", subtitle: ON, shape, nad: nads.row(3) }, theme)?)
+}
+
+fn nad_of_shape(shape: InputShape, theme: Theme) -> Outcome<Figure> {
+    let wave = |at: usize| 1e-5 * (0.8 * at as f64).cos();
+    let nad = Array1::from_shape_fn(shape.dimension(), wave);
+    Ok(single_nad(&SingleNad { title: "NAD 3", subtitle: ON, shape, nad: nad.view() }, theme)?)
+}
+
+fn pair(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+    let (shape, nads, values) = set(published, channels)?;
+    // The same directions in another order stand for another architecture.
+    let other = nads.slice(s![0..; 3, ..]);
+    let side = |name, nads, singular_values| NadSide { name, nads, singular_values };
+    let (first, second) = (side("LeNet", nads.view(), values.view()), side("VGG11_bn", other, values.view()));
+    Ok(nad_pair(&NadPair { title: "NADs of LeNet and VGG11_bn", subtitle: ON, shape, first, second }, theme)?)
+}
+
+fn all_spectra(published: &Path, theme: Theme) -> Outcome<Figure> {
+    let lenet = npy::read_vector(&published.join("LeNet_eigenvals.npy"))?;
+    let logreg = npy::read_vector(&published.join("LogReg_eigenvals.npy"))?;
+    let steep = |power: f64| Array1::from_shape_fn(1023, |index| (1.0 + index as f64).powf(-power));
+    let made_up = [steep(0.9), steep(1.5), steep(0.2), steep(2.0)];
+    let names = ["ResNet18", "DenseNet121", "VGG11", "VGG11 with batch normalisation"];
+    let errors = |values: ArrayView1<'_, f64>| values.to_owned() / 11.0;
+    let all: Vec<_> = [("LeNet", &lenet), ("Logistic regression", &logreg)]
+        .into_iter()
+        .chain(names.into_iter().zip(&made_up))
+        .map(|(name, values)| (name, values, errors(values.view())))
+        .collect();
+    let series: Vec<SpectrumSeries<'_>> = all
+        .iter()
+        .map(|(name, values, errors)| SpectrumSeries {
+            name,
+            singular_values: values.view(),
+            standard_errors: Some(errors.view()),
+            effective_rank: Some(values.sum() / values[0]),
+        })
+        .collect();
+    Ok(spectra(&Spectra { title: "Spectra of the gradients' covariance", subtitle: ON, series: &series }, theme)?)
 }

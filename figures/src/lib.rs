@@ -5,7 +5,8 @@
 //! - [`npy`] reads and writes the `.npy` arrays in which NADs travel;
 //! - [`NadSet`] finds the arrays that belong together in a result folder or among published files;
 //! - [`compare`] says how far two NAD sets agree, subspace by subspace;
-//! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG;
+//! - [`nad_figure`] draws one architecture's NADs and its spectrum, as SVG and as PNG; [`single_nad`] one NAD in detail,
+//!   [`nad_pair`] two architectures side by side, [`spectra`] the spectra of several;
 //! - [`accuracy_map`], [`accuracy_curve`] and [`accuracy_bars`] draw what networks learned from which directions, and
 //!   [`margin_curve`] how far away they put their decision boundaries;
 //! - [`sweep`] knows which of these a sweep has, and draws them from its files or from the runs that have ended so far.
@@ -25,8 +26,8 @@ pub use comparison::{
 };
 pub use figure::{
     AccuracyBars, AccuracyCurve, AccuracyMap, BarGroup, BarSeries, CurvePoint, CurveSeries, Figure, FigureError,
-    InputShape, Level, MapCell, MarginBlock, MarginCurve, MarginSeries, NadFigure, Origin, ReferenceCurve,
-    ReferencePoint, ReferenceSpectrum, SeedRange, accuracy_bars, accuracy_curve, accuracy_map, margin_curve,
-    nad_figure,
+    InputShape, Level, MapCell, MarginBlock, MarginCurve, MarginSeries, NadFigure, NadPair, NadSide, Origin,
+    ReferenceCurve, ReferencePoint, ReferenceSpectrum, SeedRange, SingleNad, Spectra, SpectrumSeries, Theme,
+    accuracy_bars, accuracy_curve, accuracy_map, margin_curve, nad_figure, nad_pair, single_nad, spectra,
 };
 pub use nad_set::{NadSet, NadSetError};

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ndarray::{Array, Array1, Array2, ArrayBase, ArrayD, Data, Dimension, IxDyn, ShapeBuilder};
+use ndarray::{Array, Array1, Array2, ArrayBase, ArrayD, Data, Dimension, Ix2, IxDyn, ShapeBuilder};
 use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar, WriterBuilder};
 use thiserror::Error;
 
@@ -62,6 +62,16 @@ pub enum NpyError {
         /// Bytes after the header.
         found: usize,
     },
+    /// There is no such row.
+    #[error("{file}: has no row {row}; accepted is 0 to {}", .rows.saturating_sub(1))]
+    Row {
+        /// The file.
+        file: PathBuf,
+        /// The row that was asked for.
+        row: u64,
+        /// How many there are.
+        rows: u64,
+    },
     /// An element is infinite or not a number.
     #[error("{file}: element {index:?} is {value}")]
     NotFinite {
@@ -106,6 +116,42 @@ pub fn parse_vector(bytes: &[u8], name: &Path) -> Result<Array1<f64>, NpyError> 
     parse(bytes, name)
 }
 
+/// Reads one row of a 2-D array from the bytes of a `.npy` file, and decodes no other where rows lie in one piece (C order);
+/// `name` stands for it in errors.
+///
+/// # Errors
+/// Any [`NpyError`] but [`NpyError::Read`].
+pub fn parse_row(bytes: &[u8], name: &Path, row: u64) -> Result<Array1<f64>, NpyError> {
+    let (header, data, element_bytes) = checked_header(bytes, name, Ix2::NDIM)?;
+    let file = || name.to_owned();
+    let [rows, columns] = [0, 1].map(|axis: usize| header.shape().get(axis).copied().unwrap_or(0));
+    if row >= rows {
+        return Err(NpyError::Row { file: file(), row, rows });
+    }
+    if header.order() != Order::C {
+        return Ok(parse_matrix(bytes, name)?.row(row as usize).to_owned());
+    }
+    let npy = NpyFile::with_header(header, io::Cursor::new(data));
+    let values = match element_bytes {
+        4 => read_range::<f32>(npy, row * columns, columns).map(|values| values.into_iter().map(f64::from).collect()),
+        _ => read_range::<f64>(npy, row * columns, columns),
+    };
+    let values: Vec<f64> = values.map_err(|error| NpyError::NotNpy { file: file(), reason: error.to_string() })?;
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(column) => {
+            Err(NpyError::NotFinite { file: file(), index: vec![row as usize, column], value: values[column] })
+        }
+        None => Ok(Array1::from(values)),
+    }
+}
+
+/// `count` elements from `first` on; the length of the data has been checked.
+fn read_range<T: npyz::Deserialize>(npy: NpyFile<io::Cursor<&[u8]>>, first: u64, count: u64) -> io::Result<Vec<T>> {
+    let mut reader = npy.data::<T>().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    reader.seek_to(first)?;
+    reader.take(count as usize).collect()
+}
+
 /// The bytes of a `.npy` file (C order, this machine's byte order) holding `array`, an array of `f32` or `f64`.
 pub fn to_bytes<A, S, D>(array: &ArrayBase<S, D>) -> Vec<u8>
 where
@@ -132,7 +178,12 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, NpyError> {
     fs::read(path).map_err(|source| NpyError::Read { file: path.to_owned(), source })
 }
 
-fn parse<D: Dimension>(bytes: &[u8], name: &Path) -> Result<Array<f64, D>, NpyError> {
+/// The header, the data after it, and the bytes of an element: floats, in so many dimensions, and all there.
+fn checked_header<'a>(
+    bytes: &'a [u8],
+    name: &Path,
+    dimensions: Option<usize>,
+) -> Result<(NpyHeader, &'a [u8], u128), NpyError> {
     let file = || name.to_owned();
     let mut data = bytes;
     let header = NpyHeader::from_reader(&mut data)
@@ -140,13 +191,19 @@ fn parse<D: Dimension>(bytes: &[u8], name: &Path) -> Result<Array<f64, D>, NpyEr
     let element_bytes = float_bytes(&header.dtype())
         .ok_or_else(|| NpyError::ElementType { file: file(), found: header.dtype().descr() })?;
     let shape = header.shape().to_vec();
-    if let Some(expected) = D::NDIM.filter(|&expected| expected != shape.len()) {
+    if let Some(expected) = dimensions.filter(|&expected| expected != shape.len()) {
         return Err(NpyError::Dimensions { file: file(), shape, expected });
     }
     let needed = shape.iter().map(|&extent| u128::from(extent)).product::<u128>() * element_bytes;
     if needed > data.len() as u128 {
         return Err(NpyError::Truncated { file: file(), shape, needed, found: data.len() });
     }
+    Ok((header, data, element_bytes))
+}
+
+fn parse<D: Dimension>(bytes: &[u8], name: &Path) -> Result<Array<f64, D>, NpyError> {
+    let file = || name.to_owned();
+    let (header, data, element_bytes) = checked_header(bytes, name, D::NDIM)?;
     let array = decode(header, data, element_bytes)
         .map_err(|error| NpyError::NotNpy { file: file(), reason: error.to_string() })?;
     match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {

@@ -5,7 +5,7 @@
 use nadgrid_figures::{
     AccuracyBars, AccuracyCurve, AccuracyMap, BarGroup, BarSeries, CurvePoint, CurveSeries, Figure, FigureError,
     InputShape, Level, MapCell, MarginBlock, MarginCurve, MarginSeries, Origin, ReferenceCurve, ReferencePoint,
-    SeedRange, accuracy_bars, accuracy_curve, accuracy_map, margin_curve,
+    SeedRange, Theme, accuracy_bars, accuracy_curve, accuracy_map, margin_curve,
 };
 use resvg::{tiny_skia::Pixmap, usvg::roxmltree::Document};
 
@@ -66,7 +66,10 @@ fn grid(frequencies: &[i64]) -> Vec<MapCell> {
 }
 
 fn map(cells: &[MapCell]) -> Result<Figure, FigureError> {
-    accuracy_map(&AccuracyMap { title: "LeNet <5>", subtitle: "24 directions × 3 seeds", shape: IMAGE, cells })
+    accuracy_map(
+        &AccuracyMap { title: "LeNet <5>", subtitle: "24 directions × 3 seeds", shape: IMAGE, cells },
+        Theme::Light,
+    )
 }
 
 /// Left and upper edges of the coloured cells, in the order of the input.
@@ -162,7 +165,7 @@ fn curve<'a>(series: &'a [CurveSeries<'a>]) -> AccuracyCurve<'a> {
 fn a_curve_has_a_dot_for_each_direction_and_falls_with_the_accuracy() {
     let points: Vec<CurvePoint> =
         (0..1024).step_by(64).map(|index| point(index, 95.0 - index as f64 / 25.0, 1.0)).collect();
-    let figure = accuracy_curve(&curve(&[CurveSeries { name: "LeNet", points: &points }])).unwrap();
+    let figure = accuracy_curve(&curve(&[CurveSeries { name: "LeNet", points: &points }]), Theme::Light).unwrap();
     assert_sound(&figure);
     assert_labels(&figure, &["index of the direction", "test accuracy (%)", "LeNet", "chance, 50%", "50", "900"]);
     assert_labels(&figure, &["Bars: lowest and highest seed."]);
@@ -178,14 +181,14 @@ fn a_published_curve_and_levels_are_told_apart() {
     let series =
         [CurveSeries { name: "ResNet18", points: &points }, CurveSeries { name: "LeNet", points: &points[1..] }];
     let published = [ReferencePoint { index: 0, accuracy: 18.0 }, ReferencePoint { index: 20, accuracy: 44.0 }];
-    let figure = accuracy_curve(&AccuracyCurve {
+    let figure = AccuracyCurve {
         index_title: "index p of the NAD",
         reference: Some(ReferenceCurve { name: "published", points: &published }),
         chance: Some(10.0),
         clean: Some(Level { name: "clean", accuracy: 93.07 }),
         ..curve(&series)
-    });
-    let figure = figure.unwrap();
+    };
+    let figure = accuracy_curve(&figure, Theme::Light).unwrap();
     assert_sound(&figure);
     assert_labels(&figure, &["published", "clean, 93.1%", "chance, 10%", "index p of the NAD", "90"]);
     assert!(!texts(&figure).iter().any(|text| text.starts_with("Bars")));
@@ -193,7 +196,7 @@ fn a_published_curve_and_levels_are_told_apart() {
     // The same value at the same height; the published curve reaches further right.
     assert_eq!(dots(&figure, BLUE)[1].1, dots(&figure, ORANGE)[0].1);
     let lines = elements(&figure, "polyline", &["points", "stroke"]);
-    assert_eq!(lines[0][1], "#9a9a9a");
+    assert_eq!(lines[0][1], "#8c8c8c");
     let last: f64 = lines[0][0].split([' ', ',']).nth(2).unwrap().parse().unwrap();
     assert!(last > dots(&figure, BLUE)[1].0);
 }
@@ -203,17 +206,17 @@ fn curves_of_any_extent_are_drawn() {
     let all: Vec<CurvePoint> = (0..1024).map(|index| point(index, 75.0, 25.0)).collect();
     for points in [&all[..], &all[7..8], &[point(3, 100.0, 0.0)], &[point(u64::MAX, 0.0, 0.0)]] {
         let series = [CurveSeries { name: "a name that is much too long for the room that the legend has", points }];
-        assert_sound(&accuracy_curve(&AccuracyCurve { chance: None, ..curve(&series) }).unwrap());
+        assert_sound(&accuracy_curve(&AccuracyCurve { chance: None, ..curve(&series) }, Theme::Light).unwrap());
     }
 }
 
 #[test]
 fn curves_that_cannot_be_drawn_say_why() {
     let said = |points: &[CurvePoint]| {
-        accuracy_curve(&curve(&[CurveSeries { name: "LeNet", points }])).unwrap_err().to_string()
+        accuracy_curve(&curve(&[CurveSeries { name: "LeNet", points }]), Theme::Light).unwrap_err().to_string()
     };
     assert_eq!(said(&[]), "series[0].points is empty");
-    assert_eq!(accuracy_curve(&curve(&[])).unwrap_err().to_string(), "series is empty");
+    assert_eq!(accuracy_curve(&curve(&[]), Theme::Light).unwrap_err().to_string(), "series is empty");
     let accepted = "accepted is a percentage from 0 to 100";
     assert_eq!(said(&[point(0, f64::NAN, 0.0)]), format!("series[0].points[0].accuracy.mean is NaN; {accepted}"));
     assert_eq!(said(&[point(0, 99.0, 2.0)]), format!("series[0].points[0].accuracy.max is 101; {accepted}"));
@@ -221,10 +224,10 @@ fn curves_that_cannot_be_drawn_say_why() {
     assert!(said(&[point(4, 50.0, 0.0), point(2, 50.0, 0.0)]).contains("points[1].index is 2"));
     let points = [point(0, 50.0, 0.0)];
     let series = [CurveSeries { name: "LeNet", points: &points }];
-    let chance = accuracy_curve(&AccuracyCurve { chance: Some(-1.0), ..curve(&series) }).unwrap_err();
+    let chance = accuracy_curve(&AccuracyCurve { chance: Some(-1.0), ..curve(&series) }, Theme::Light).unwrap_err();
     assert_eq!(chance.to_string(), format!("chance is -1; {accepted}"));
     let reference = Some(ReferenceCurve { name: "published", points: &[] });
-    let reference = accuracy_curve(&AccuracyCurve { reference, ..curve(&series) }).unwrap_err();
+    let reference = accuracy_curve(&AccuracyCurve { reference, ..curve(&series) }, Theme::Light).unwrap_err();
     assert_eq!(reference.to_string(), "reference.points is empty");
 }
 
@@ -244,7 +247,7 @@ fn bars_are_as_high_as_their_values_and_say_them() {
     let lenet = [Some(SeedRange::single(69.0)), Some(spread), Some(SeedRange::single(100.0))];
     let vgg = [Some(SeedRange::single(87.25)), None, None];
     let groups = [BarGroup { name: "LeNet", bars: &lenet }, BarGroup { name: "VGG11", bars: &vgg }];
-    let figure = accuracy_bars(&bars(&SERIES, &groups)).unwrap();
+    let figure = accuracy_bars(&bars(&SERIES, &groups), Theme::Light).unwrap();
     assert_sound(&figure);
     assert_labels(&figure, &["LeNet", "VGG11", "69.0", "56.0", "100", "87.2", "original", "flipped", "published"]);
     assert_labels(&figure, &["chance, 10%", "test accuracy (%)", "Thin bars: lowest and highest seed."]);
@@ -261,7 +264,7 @@ fn bars_are_as_high_as_their_values_and_say_them() {
 
 #[test]
 fn bars_that_cannot_be_drawn_say_why() {
-    let said = |chart: AccuracyBars<'_>| accuracy_bars(&chart).unwrap_err().to_string();
+    let said = |chart: AccuracyBars<'_>| accuracy_bars(&chart, Theme::Light).unwrap_err().to_string();
     let lenet = [Some(SeedRange::single(f64::INFINITY)), None, None];
     let groups = [BarGroup { name: "LeNet", bars: &lenet }];
     assert_eq!(said(bars(&[], &groups)), "series is empty");
@@ -277,7 +280,7 @@ fn block(first_index: u64, median: f64) -> MarginBlock {
 
 fn margins(blocks: &[MarginBlock]) -> Result<Figure, FigureError> {
     let series = [MarginSeries { name: "LeNet", blocks }, MarginSeries { name: "ResNet18", blocks }];
-    margin_curve(&MarginCurve { title: "Margins", subtitle: "blocks of 32 NADs", series: &series })
+    margin_curve(&MarginCurve { title: "Margins", subtitle: "blocks of 32 NADs", series: &series }, Theme::Light)
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::f64::consts::TAU;
 
-use nadgrid_figures::{FigureError, InputShape, NadFigure, ReferenceSpectrum, nad_figure};
+use nadgrid_figures::{FigureError, InputShape, NadFigure, ReferenceSpectrum, Theme, nad_figure};
 use ndarray::{Array1, Array2};
 use resvg::{tiny_skia::Pixmap, usvg::roxmltree::Document};
 
@@ -67,7 +67,7 @@ fn dark_pixels(picture: &Pixmap, (x, y): (u32, u32), (width, height): (u32, u32)
 fn the_document_holds_every_label() {
     let fixture = Fixture::new(256, GREY_16);
     let reference = ReferenceSpectrum { label: "published", singular_values: fixture.singular_values.view() };
-    let figure = nad_figure(&NadFigure { reference: Some(reference), ..fixture.figure() }).unwrap();
+    let figure = nad_figure(&NadFigure { reference: Some(reference), ..fixture.figure() }, Theme::Light).unwrap();
     let texts = texts(figure.svg());
     for label in [
         "Neural anisotropy directions of LeNet <5> & co",
@@ -89,7 +89,7 @@ fn the_document_holds_every_label() {
 
 #[test]
 fn the_picture_is_twice_the_document_and_has_readable_text() {
-    let figure = nad_figure(&Fixture::new(20, GREY_16).figure()).unwrap();
+    let figure = nad_figure(&Fixture::new(20, GREY_16).figure(), Theme::Light).unwrap();
     let picture = Pixmap::decode_png(&figure.png().unwrap()).unwrap();
     let document = Document::parse(figure.svg()).unwrap();
     let extent = |name: &str| document.root_element().attribute(name).unwrap().parse::<u32>().unwrap();
@@ -104,7 +104,8 @@ fn the_picture_is_twice_the_document_and_has_readable_text() {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let fixture = Fixture::new(40, GREY_16);
-    let (first, second) = (nad_figure(&fixture.figure()).unwrap(), nad_figure(&fixture.figure()).unwrap());
+    let draw = || nad_figure(&fixture.figure(), Theme::Light).unwrap();
+    let (first, second) = (draw(), draw());
     assert_eq!(first, second);
     assert_eq!(first.png().unwrap(), second.png().unwrap());
 }
@@ -113,11 +114,11 @@ fn the_same_input_gives_the_same_bytes() {
 fn channels_are_stacked_over_one_transform() {
     let figure = |channels| {
         let fixture = Fixture::new(2, InputShape { channels, height: 8, width: 8 });
-        nad_figure(&fixture.figure()).unwrap()
+        nad_figure(&fixture.figure(), Theme::Light).unwrap()
     };
     assert_eq!(images(figure(3).svg()), 2 * (3 + 1) + 2);
     assert_eq!(images(figure(16).svg()), 2 * (4 + 1) + 2);
-    assert!(texts(figure(3).svg()).iter().any(|text| text == "channel 2"));
+    assert!(texts(figure(3).svg()).iter().any(|text| text == "blue"));
     assert!(texts(figure(16).svg()).iter().any(|text| text == "First 4 of 16 channels."));
 }
 
@@ -125,7 +126,7 @@ fn channels_are_stacked_over_one_transform() {
 fn a_null_space_is_not_shown() {
     let mut fixture = Fixture::new(30, GREY_16);
     fixture.singular_values.slice_mut(ndarray::s![5..]).fill(0.0);
-    let figure = nad_figure(&fixture.figure()).unwrap();
+    let figure = nad_figure(&fixture.figure(), Theme::Light).unwrap();
     assert_eq!(images(figure.svg()), 12);
     assert!(texts(figure.svg()).iter().any(|text| text == "Null space beyond rank 5."));
 }
@@ -135,7 +136,7 @@ fn odd_shapes_and_single_directions_are_drawn() {
     for (height, width) in [(1, 1), (1, 300), (300, 1), (7, 13)] {
         let fixture = Fixture::new(1, InputShape { channels: 1, height, width });
         let figure = NadFigure { networks: None, step: None, ..fixture.figure() };
-        let figure = nad_figure(&figure).unwrap();
+        let figure = nad_figure(&figure, Theme::Light).unwrap();
         assert!(!figure.svg().contains("NaN") && !figure.svg().contains("inf"), "{height} x {width}");
         figure.png().unwrap();
     }
@@ -144,7 +145,7 @@ fn odd_shapes_and_single_directions_are_drawn() {
 #[test]
 fn arrays_that_do_not_fit_are_refused() {
     let fixture = Fixture::new(3, GREY_16);
-    let refused = |figure: NadFigure<'_>| nad_figure(&figure).unwrap_err();
+    let refused = |figure: NadFigure<'_>| nad_figure(&figure, Theme::Light).unwrap_err();
     let shape = InputShape { channels: 3, ..GREY_16 };
     let error = refused(NadFigure { shape, ..fixture.figure() });
     assert_eq!(error.to_string(), "NADs of length 256 do not fit an input of 3 × 16 × 16, which has 768 values");

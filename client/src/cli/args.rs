@@ -213,6 +213,8 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Compare two sets of NADs, subspace by subspace
     Compare(CompareArgs),
+    /// Draw pictures of a result folder: maps, curves, spectra, single NADs
+    Plot(PlotArgs),
     /// List the coordinator's workers
     Workers(WorkersArgs),
     /// Make tokens
@@ -454,6 +456,51 @@ pub(crate) struct CompareArgs {
     pub(crate) networks_b: Option<u64>,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    /// A result folder, as `run` and `fetch` fill it
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The folder to write to; made when it is not there [default: DIR]
+    #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Draw this picture of --list, or one NAD as `nads/lenet/nad_12`, or two architectures as `nads/lenet_beside_vgg11`; may
+    /// be given again [default: all of --list]
+    #[arg(long, env = "NADGRID_ONLY", value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// What to draw for; dark pictures have names that end in _dark
+    #[arg(long = "theme", env = "NADGRID_THEME", value_enum, default_value_t = Paper::Light)]
+    pub(crate) paper: Paper,
+    /// Files to write for each picture
+    #[arg(long, env = "NADGRID_FORMAT", value_enum, default_value_t = PictureFormat::Both)]
+    pub(crate) format: PictureFormat,
+    /// List the pictures of the folder, and draw none
+    #[arg(long, env = "NADGRID_LIST")]
+    pub(crate) list: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+/// What a picture is drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Paper {
+    /// White paper
+    Light,
+    /// Dark pages
+    Dark,
+}
+
+/// Files of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PictureFormat {
+    /// Vectors
+    Svg,
+    /// Pixels, two to a unit of the SVG
+    Png,
+    /// One of each
+    Both,
 }
 
 #[derive(Debug, Args)]

@@ -48,7 +48,7 @@ async fn perform(cli: Cli, trace: Option<TraceContext>) -> Result<(), Failure> {
     let remote = cli.coordinator.is_some();
     // What needs no coordinator needs no credentials either.
     let needs_none = match &cli.command {
-        Command::Run(_) | Command::Compare(_) | Command::Token { .. } => true,
+        Command::Run(_) | Command::Compare(_) | Command::Plot(_) | Command::Token { .. } => true,
         Command::Init(_) | Command::Completions { .. } => true,
         Command::Doctor(_) => !remote,
         _ => false,
@@ -73,6 +73,7 @@ async fn perform(cli: Cli, trace: Option<TraceContext>) -> Result<(), Failure> {
         Command::Verify(args) => interrupt.guard(commands::verify(at, args)).await,
         Command::Fetch(args) => interrupt.guard(commands::fetch(at, args)).await,
         Command::Compare(args) => interrupt.guard(commands::compare(args)).await,
+        Command::Plot(args) => interrupt.guard(commands::plot(args)).await,
         Command::Workers(args) => interrupt.guard(commands::workers(at, args)).await,
         Command::Token { command } => interrupt.guard(commands::token(command)).await,
         // It has processes to end, so it listens for itself.

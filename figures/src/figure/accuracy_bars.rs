@@ -7,10 +7,11 @@ use super::{
     axis::{LinearAxis, draw_title_up},
     input::{SeedRange, check_count, check_filled, check_percentage},
     legend::{self, Sample},
-    marks::{CAP, CHANCE, colour, draw_outline, draw_range},
+    marks::{CAP, CHANCE, draw_outline, draw_range},
     numbers::accuracy,
     sheet::Sheet,
-    svg::{Canvas, INK, Rect, Stroke, Type},
+    svg::{Canvas, Rect, Stroke, Type},
+    theme::{Paint, Theme},
 };
 
 const MAX_SERIES: usize = 4;
@@ -70,12 +71,12 @@ pub struct AccuracyBars<'a> {
 /// # Errors
 /// There are no groups, too few or too many series, a group has another number of bars than there are series, or an
 /// accuracy is not a percentage.
-pub fn accuracy_bars(chart: &AccuracyBars<'_>) -> Result<Figure, FigureError> {
+pub fn accuracy_bars(chart: &AccuracyBars<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check(chart)?;
     let count = chart.series.len() as f64;
     let group_width = (count * (BAR_WIDTH + BAR_GAP) - BAR_GAP + GROUP_GAP).max(MIN_GROUP_WIDTH);
     let plot_width = (group_width * chart.groups.len() as f64).max(MIN_PLOT_WIDTH);
-    let mut sheet = Sheet::new(chart.title, chart.subtitle, plot_width);
+    let mut sheet = Sheet::new(theme, chart.title, chart.subtitle, plot_width);
     let Sheet { canvas, plot, key, .. } = &mut sheet;
     let up = LinearAxis::new((0.0, TOP), (plot.bottom(), plot.y), 6);
     up.draw_rows(canvas, *plot);
@@ -90,7 +91,7 @@ pub fn accuracy_bars(chart: &AccuracyBars<'_>) -> Result<Figure, FigureError> {
         let y = up.place(chance);
         canvas.line((plot.x, y), (plot.right(), y), CHANCE);
     }
-    canvas.frame(*plot, Stroke::solid(INK, 1.0));
+    canvas.frame(*plot, Stroke::solid(Paint::Ink, 1.0));
     draw_key(canvas, *key, chart, &fills);
     Ok(sheet.finish())
 }
@@ -111,22 +112,16 @@ fn check(chart: &AccuracyBars<'_>) -> Result<(), FigureError> {
 }
 
 /// How the bars of each series are drawn: those of one rank among the measured and the published share a colour.
-fn fills(series: &[BarSeries<'_>]) -> Vec<(Origin, &'static str)> {
+fn fills(series: &[BarSeries<'_>]) -> Vec<(Origin, Paint)> {
     let rank = |index: usize, origin: Origin| series[..index].iter().filter(|other| other.origin == origin).count();
-    let fill = |(index, series): (usize, &BarSeries<'_>)| (series.origin, colour(rank(index, series.origin)));
+    let fill = |(index, series): (usize, &BarSeries<'_>)| (series.origin, Paint::Series(rank(index, series.origin)));
     series.iter().enumerate().map(fill).collect()
 }
 
-fn draw_group(
-    canvas: &mut Canvas,
-    area: Rect,
-    up: &LinearAxis,
-    group: &BarGroup<'_>,
-    fills: &[(Origin, &'static str)],
-) {
+fn draw_group(canvas: &mut Canvas, area: Rect, up: &LinearAxis, group: &BarGroup<'_>, fills: &[(Origin, Paint)]) {
     let (middle, _) = area.centre();
     let width = fills.len() as f64 * (BAR_WIDTH + BAR_GAP) - BAR_GAP;
-    let (zero, name) = (up.place(0.0), Type::new(13.0, INK).middle());
+    let (zero, name) = (up.place(0.0), Type::new(13.0, Paint::Ink).middle());
     canvas.fitted_text((middle, area.bottom() + 19.0), name, group.name, area.width - 8.0, 9.0);
     for (index, (bar, &(origin, colour))) in group.bars.iter().zip(fills).enumerate() {
         let Some(bar) = bar else { continue };
@@ -145,12 +140,12 @@ fn draw_group(
 fn draw_value(canvas: &mut Canvas, x: f64, up: &LinearAxis, bar: &SeedRange) {
     let top = up.place(bar.max);
     if bar.is_spread() {
-        draw_range(canvas, x, (up.place(bar.min), top), CAP, INK);
+        draw_range(canvas, x, (up.place(bar.min), top), CAP, Paint::Ink);
     }
-    canvas.text((x, top - 5.0), Type::new(11.0, INK).middle(), &accuracy(bar.mean));
+    canvas.rimmed_text((x, top - 5.0), Type::new(11.0, Paint::Ink).middle(), &accuracy(bar.mean));
 }
 
-fn draw_key(canvas: &mut Canvas, area: Rect, chart: &AccuracyBars<'_>, fills: &[(Origin, &'static str)]) {
+fn draw_key(canvas: &mut Canvas, area: Rect, chart: &AccuracyBars<'_>, fills: &[(Origin, Paint)]) {
     let series = chart.series.iter().zip(fills).map(|(series, &(origin, colour))| {
         let sample = match origin {
             Origin::Measured => Sample::Filled(colour),

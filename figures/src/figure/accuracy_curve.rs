@@ -8,9 +8,10 @@ use super::{
     axis::{LinearAxis, draw_titles},
     input::{Level, SeedRange, check_filled, check_percentage, check_rising},
     legend::{self, Sample},
-    marks::{CAP, CHANCE, DOT_RADIUS, colour, draw_dots, draw_range, mean_distance},
+    marks::{CAP, CHANCE, DOT_RADIUS, draw_dots, draw_range, mean_distance},
     sheet::Sheet,
-    svg::{Canvas, INK, Rect, Stroke},
+    svg::{Canvas, Rect, Stroke},
+    theme::{Paint, Theme},
 };
 
 const PLOT_WIDTH: f64 = 640.0;
@@ -21,8 +22,8 @@ const MARGIN: f64 = 0.015;
 /// Points closer than this have ranges without caps.
 const MIN_CAP_DISTANCE: f64 = 9.0;
 
-const CLEAN: Stroke = Stroke { colour: INK, width: 1.2, dashes: None };
-const PUBLISHED: Stroke = Stroke { colour: "#9a9a9a", width: 1.6, dashes: None };
+const CLEAN: Stroke = Stroke { colour: Paint::Ink, width: 1.2, dashes: None };
+const PUBLISHED: Stroke = Stroke { colour: Paint::Published, width: 1.6, dashes: None };
 
 /// One measured direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,22 +86,22 @@ pub struct AccuracyCurve<'a> {
 ///
 /// # Errors
 /// There are no series, one has no points or indices that do not rise, or an accuracy is not a percentage.
-pub fn accuracy_curve(curve: &AccuracyCurve<'_>) -> Result<Figure, FigureError> {
+pub fn accuracy_curve(curve: &AccuracyCurve<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check(curve)?;
-    let mut sheet = Sheet::new(curve.title, curve.subtitle, PLOT_WIDTH);
+    let mut sheet = Sheet::new(theme, curve.title, curve.subtitle, PLOT_WIDTH);
     let Sheet { canvas, plot, key, .. } = &mut sheet;
     let axes = Axes::new(*plot, curve);
     axes.across.draw_columns(canvas, *plot);
     axes.up.draw_rows(canvas, *plot);
     draw_titles(canvas, *plot, curve.index_title, "test accuracy (%)");
-    canvas.frame(*plot, Stroke::solid(INK, 1.0));
+    canvas.frame(*plot, Stroke::solid(Paint::Ink, 1.0));
     draw_levels(canvas, *plot, &axes, curve);
     if let Some(reference) = curve.reference {
         let points = reference.points.iter().map(|point| axes.place(point.index, point.accuracy));
         draw_reference(canvas, &points.collect::<Vec<_>>());
     }
     for (index, series) in curve.series.iter().enumerate() {
-        draw_series(canvas, &axes, series.points, colour(index));
+        draw_series(canvas, &axes, series.points, Paint::Series(index));
     }
     draw_key(canvas, *key, curve);
     Ok(sheet.finish())
@@ -175,7 +176,7 @@ fn draw_reference(canvas: &mut Canvas, points: &[(f64, f64)]) {
     }
 }
 
-fn draw_series(canvas: &mut Canvas, axes: &Axes, points: &[CurvePoint], colour: &'static str) {
+fn draw_series(canvas: &mut Canvas, axes: &Axes, points: &[CurvePoint], colour: Paint) {
     let means: Vec<(f64, f64)> = points.iter().map(|point| axes.place(point.index, point.accuracy.mean)).collect();
     let cap = if mean_distance(&means) < MIN_CAP_DISTANCE { 0.0 } else { CAP };
     for (point, &(x, _)) in points.iter().zip(&means).filter(|(point, _)| point.accuracy.is_spread()) {
@@ -187,14 +188,14 @@ fn draw_series(canvas: &mut Canvas, axes: &Axes, points: &[CurvePoint], colour: 
 }
 
 /// The thin line through a series' points.
-fn line(colour: &'static str) -> Stroke {
+fn line(colour: Paint) -> Stroke {
     Stroke::solid(colour, 1.1)
 }
 
 fn draw_key(canvas: &mut Canvas, area: Rect, curve: &AccuracyCurve<'_>) {
     let is_spread = |series: &CurveSeries<'_>| series.points.iter().any(|point| point.accuracy.is_spread());
     let series = curve.series.iter().enumerate().map(|(index, series)| {
-        let line = line(colour(index));
+        let line = line(Paint::Series(index));
         let sample = if is_spread(series) { Sample::Ranged(line) } else { Sample::Dotted(line) };
         (sample, series.name.to_owned())
     });

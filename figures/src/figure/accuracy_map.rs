@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use super::{
     Figure, FigureError, InputShape,
     axis::{label_column, label_row},
-    bitmap::{Colours, Run, ramp_uri},
+    bitmap::{Colours, Run},
     input::{check_count, check_filled, check_percentage},
     legend::{self, Sample},
     numbers::{accuracy, signed},
     sheet::draw_header,
-    svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
+    svg::{Canvas, Rect, Stroke, Type},
+    theme::{ON_BRIGHT, ON_DARK, Paint, Theme, contrast},
 };
 
 const LEFT: f64 = 132.0;
@@ -37,7 +38,7 @@ const COLOURS: Colours = Colours::Between { low: LOW, high: HIGH };
 /// Cells from this size on hold their value as a whole number, and from the next one on with a decimal.
 const MIN_VALUE_CELL: f64 = 22.0;
 const MIN_DECIMAL_CELL: f64 = 48.0;
-/// Smaller cells are not set apart by white lines.
+/// Smaller cells are not set apart by lines of paper.
 const MIN_APART_CELL: f64 = 8.0;
 /// Room that a label needs, along a row and along a column.
 const COLUMN_LABEL: f64 = 30.0;
@@ -75,10 +76,10 @@ pub struct AccuracyMap<'a> {
 ///
 /// # Errors
 /// There are no cells, or more than 640 rows or columns; two lie at the same place; or an accuracy is not a percentage.
-pub fn accuracy_map(map: &AccuracyMap<'_>) -> Result<Figure, FigureError> {
+pub fn accuracy_map(map: &AccuracyMap<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check(map)?;
     let grid = Grid::new(map.cells)?;
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(theme);
     let header_width = (grid.area.right() + BAR_GAP + BAR_WIDTH - LEFT).max(MIN_HEADER_WIDTH);
     draw_header(&mut canvas, LEFT, header_width, map.title, map.subtitle);
     let has_gaps = map.cells.len() < grid.rows.len().saturating_mul(grid.columns.len());
@@ -88,7 +89,7 @@ pub fn accuracy_map(map: &AccuracyMap<'_>) -> Result<Figure, FigureError> {
     for cell in map.cells {
         draw_cell(&mut canvas, grid.cell(cell), cell.accuracy);
     }
-    canvas.frame(grid.area, Stroke::solid(INK, 1.0));
+    canvas.frame(grid.area, Stroke::solid(Paint::Ink, 1.0));
     draw_frequencies(&mut canvas, &grid, map.shape);
     let bar = draw_bar(&mut canvas, &grid, map.cells)?;
     let mut bottom = grid.area.bottom() + FOOT;
@@ -160,10 +161,10 @@ fn distinct(frequencies: impl Iterator<Item = i64>) -> Vec<i64> {
 }
 
 fn draw_cell(canvas: &mut Canvas, area: Rect, value: f64) {
-    let colour = COLOURS.eval(value);
-    canvas.fill(area, &format!("#{colour:x}"));
+    let colour = COLOURS.eval(value, Theme::Light);
+    canvas.fill(area, Paint::Exact(colour));
     if area.width >= MIN_APART_CELL {
-        canvas.frame(area, Stroke::solid("#ffffff", 0.5));
+        canvas.frame(area, Stroke::solid(Paint::Paper, 0.5));
     }
     if area.width >= MIN_VALUE_CELL {
         let decimal = area.width >= MIN_DECIMAL_CELL;
@@ -174,16 +175,16 @@ fn draw_cell(canvas: &mut Canvas, area: Rect, value: f64) {
     }
 }
 
-/// White on dark, near-black on light, by the relative luminance of sRGB without its gamma.
-fn text_colour(colorous::Color { r, g, b }: colorous::Color) -> &'static str {
-    let luminance = 0.2126 * f64::from(r) + 0.7152 * f64::from(g) + 0.0722 * f64::from(b);
-    if luminance < 130.0 { "#ffffff" } else { INK }
+/// White or near-black, whichever is easier to read on this colour.
+fn text_colour(colour: colorous::Color) -> Paint {
+    let is_dark = contrast(colour, ON_DARK) > contrast(colour, ON_BRIGHT);
+    Paint::Exact(if is_dark { ON_DARK } else { ON_BRIGHT })
 }
 
 /// Labels of rows and columns, as many as there is room for, and the names of special frequencies.
 fn draw_frequencies(canvas: &mut Canvas, grid: &Grid, shape: InputShape) {
     let area = grid.area;
-    let name = Type::new(11.0, MUTED);
+    let name = Type::new(11.0, Paint::Muted);
     for (index, &k1) in grid.rows.iter().enumerate() {
         let y = area.y + grid.middle(index);
         if is_labelled(&grid.rows, index, ROW_LABEL / grid.side) {
@@ -202,7 +203,7 @@ fn draw_frequencies(canvas: &mut Canvas, grid: &Grid, shape: InputShape) {
             canvas.text((x, area.bottom() + 34.0), name.middle(), special);
         }
     }
-    let title = Type::new(14.5, INK).middle();
+    let title = Type::new(14.5, Paint::Ink).middle();
     let (x, y) = area.centre();
     canvas.text((x, area.bottom() + 58.0), title, "k₂, horizontal cycles per image");
     canvas.upright_text((area.x - 100.0, y), title, "k₁, vertical cycles per image");
@@ -228,16 +229,19 @@ fn special_name(k: i64, extent: usize) -> Option<&'static str> {
 fn draw_bar(canvas: &mut Canvas, grid: &Grid, cells: &[MapCell]) -> Result<Rect, FigureError> {
     let height = grid.area.height.max(MIN_BAR_HEIGHT);
     let bar = Rect { x: grid.area.right() + BAR_GAP, y: grid.area.y, width: BAR_WIDTH, height };
-    canvas.image(bar, &ramp_uri(COLOURS, Run::Up)?);
-    canvas.frame(bar, Stroke::solid(INK, 0.6));
+    canvas.ramp(bar, COLOURS, Run::Up)?;
     let is_below = cells.iter().any(|cell| cell.accuracy < LOW);
     for label in [50, 60, 70, 80, 90, 100] {
         let y = bar.bottom() - (f64::from(label) - LOW) / (HIGH - LOW) * height;
-        canvas.line((bar.right(), y), (bar.right() + 4.0, y), Stroke::solid(INK, 0.6));
+        canvas.line((bar.right(), y), (bar.right() + 4.0, y), Stroke::solid(Paint::Ink, 0.6));
         let text = if label == 50 && is_below { "≤ 50".to_owned() } else { label.to_string() };
-        canvas.text((bar.right() + 8.0, y + 4.5), Type::new(13.0, INK), &text);
+        canvas.text((bar.right() + 8.0, y + 4.5), Type::new(13.0, Paint::Ink), &text);
     }
-    canvas.upright_text((bar.right() + 60.0, bar.centre().1), Type::new(14.5, INK).middle(), "test accuracy (%)");
+    canvas.upright_text(
+        (bar.right() + 60.0, bar.centre().1),
+        Type::new(14.5, Paint::Ink).middle(),
+        "test accuracy (%)",
+    );
     Ok(bar)
 }
 
@@ -265,8 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_readable_at_both_ends() {
-        assert_eq!(text_colour(COLOURS.eval(50.0)), "#ffffff");
-        assert_eq!(text_colour(COLOURS.eval(100.0)), INK);
+    fn text_stays_readable_on_every_colour() {
+        for value in 50..=100 {
+            let colour = COLOURS.eval(f64::from(value), Theme::Light);
+            let text = Theme::Light.colour(text_colour(colour));
+            assert!(contrast(text, colour) >= 4.0, "{value}: {}", contrast(text, colour));
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{
     numbers::{multiple, superscript},
-    svg::{Canvas, FINE_GRID, GRID, INK, Rect, Stroke, Type},
+    svg::{Canvas, Rect, Stroke, Type},
+    theme::Paint,
 };
 
 /// More decades than this are labelled in steps.
@@ -12,6 +13,7 @@ const MAX_FINE_DECADES: i32 = 4;
 /// Free space beyond the outermost indices, as a part of their span.
 const INDEX_MARGIN: f64 = 0.02;
 const INDEX_LABELS: u32 = 10;
+const PIXEL_LABELS: u32 = 5;
 const TICK: f64 = 13.0;
 const TITLE: f64 = 14.5;
 
@@ -57,9 +59,9 @@ impl LogAxis {
         for (digit, exponent, value) in self.ticks() {
             let y = self.place(value);
             if digit == 1 {
-                draw_row(canvas, plot, y, GRID);
+                draw_row(canvas, plot, y, Paint::Grid);
             } else if decades <= MAX_FINE_DECADES {
-                draw_row(canvas, plot, y, FINE_GRID);
+                draw_row(canvas, plot, y, Paint::FineGrid);
             }
             match labels {
                 LogLabels::Powers if digit == 1 && exponent % step == 0 => {
@@ -101,6 +103,13 @@ impl LinearAxis {
         Self { step: axis.step.max(1.0), ..axis }
     }
 
+    /// An axis over `count` pixels of which the first is number `first`; whole numbers lie in the middle of theirs.
+    pub(super) fn over_pixels(first: i64, count: usize, (start, end): (f64, f64)) -> Self {
+        let low = first as f64 - 0.5;
+        let axis = Self::new((low, low + count as f64), (start, end), PIXEL_LABELS);
+        Self { step: axis.step.max(1.0), ..axis }
+    }
+
     pub(super) fn place(&self, value: f64) -> f64 {
         self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
     }
@@ -112,11 +121,29 @@ impl LinearAxis {
         (first..=last).map(|multiple| multiple as f64 * self.step)
     }
 
+    /// Labels a vertical axis to the left of the plot, with ticks and without lines across it.
+    pub(super) fn label_rows(&self, canvas: &mut Canvas, plot: Rect) {
+        for value in self.ticks() {
+            let y = self.place(value);
+            canvas.line((plot.x - 4.0, y), (plot.x, y), Stroke::solid(Paint::Ink, 1.0));
+            label_row(canvas, plot, y, &multiple(value, self.step));
+        }
+    }
+
+    /// Labels a horizontal axis below the plot, with ticks and without lines up the plot.
+    pub(super) fn label_columns(&self, canvas: &mut Canvas, plot: Rect) {
+        for value in self.ticks() {
+            let x = self.place(value);
+            canvas.line((x, plot.bottom()), (x, plot.bottom() + 4.0), Stroke::solid(Paint::Ink, 1.0));
+            label_column(canvas, plot, x, &multiple(value, self.step));
+        }
+    }
+
     /// Draws a vertical axis's lines across the plot, and its labels to the left.
     pub(super) fn draw_rows(&self, canvas: &mut Canvas, plot: Rect) {
         for value in self.ticks() {
             let y = self.place(value);
-            draw_row(canvas, plot, y, GRID);
+            draw_row(canvas, plot, y, Paint::Grid);
             label_row(canvas, plot, y, &multiple(value, self.step));
         }
     }
@@ -125,7 +152,7 @@ impl LinearAxis {
     pub(super) fn draw_columns(&self, canvas: &mut Canvas, plot: Rect) {
         for value in self.ticks() {
             let x = self.place(value);
-            draw_column(canvas, plot, x, GRID);
+            draw_column(canvas, plot, x, Paint::Grid);
             label_column(canvas, plot, x, &multiple(value, self.step));
         }
     }
@@ -140,34 +167,34 @@ fn round_step(span: f64, most: u32) -> f64 {
 }
 
 /// A line across the plot.
-fn draw_row(canvas: &mut Canvas, plot: Rect, y: f64, colour: &'static str) {
+fn draw_row(canvas: &mut Canvas, plot: Rect, y: f64, colour: Paint) {
     canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(colour, 1.0));
 }
 
 /// A line up the plot.
-pub(super) fn draw_column(canvas: &mut Canvas, plot: Rect, x: f64, colour: &'static str) {
+pub(super) fn draw_column(canvas: &mut Canvas, plot: Rect, x: f64, colour: Paint) {
     canvas.line((x, plot.y), (x, plot.bottom()), Stroke::solid(colour, 1.0));
 }
 
 /// A label of the vertical axis.
 pub(super) fn label_row(canvas: &mut Canvas, plot: Rect, y: f64, text: &str) {
-    canvas.text((plot.x - 8.0, y + 4.5), Type::new(TICK, INK).end(), text);
+    canvas.text((plot.x - 8.0, y + 4.5), Type::new(TICK, Paint::Ink).end(), text);
 }
 
 /// A label of the horizontal axis.
 pub(super) fn label_column(canvas: &mut Canvas, plot: Rect, x: f64, text: &str) {
-    canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, INK).middle(), text);
+    canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, Paint::Ink).middle(), text);
 }
 
 /// What the two axes show.
 pub(super) fn draw_titles(canvas: &mut Canvas, plot: Rect, across: &str, up: &str) {
-    canvas.text((plot.centre().0, plot.bottom() + 45.0), Type::new(TITLE, INK).middle(), across);
+    canvas.text((plot.centre().0, plot.bottom() + 45.0), Type::new(TITLE, Paint::Ink).middle(), across);
     draw_title_up(canvas, plot, up);
 }
 
 /// What the vertical axis shows.
 pub(super) fn draw_title_up(canvas: &mut Canvas, plot: Rect, title: &str) {
-    canvas.upright_text((plot.x - 58.0, plot.centre().1), Type::new(TITLE, INK).middle(), title);
+    canvas.upright_text((plot.x - 58.0, plot.centre().1), Type::new(TITLE, Paint::Ink).middle(), title);
 }
 
 #[cfg(test)]

@@ -1,18 +1,34 @@
 //! Arrays as small coloured bitmaps, one pixel a value, in the form of PNG data URIs.
 //!
-//! All maps keep their order for colour-blind readers: ColorBrewer's red-blue (red positive), magma and viridis.
+//! All maps keep their order for colour-blind readers: magma and viridis in every theme, and as diverging maps ColorBrewer's
+//! red-blue around white on light paper, and blue-black-red on dark paper; red is positive in both.
 //! Absent: scaling; whoever shows the bitmap stretches it.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ndarray::{Array2, ArrayView2};
 use resvg::tiny_skia::{Pixmap, PremultipliedColorU8};
 
-use super::FigureError;
+use super::{FigureError, Theme};
+
+/// A diverging map for dark paper at equal distances, from blue over near-black to red, its two sides equally bright.
+const NIGHT: [[u8; 3]; 11] = [
+    [158, 176, 255],
+    [108, 168, 227],
+    [64, 138, 182],
+    [39, 100, 130],
+    [26, 63, 82],
+    [22, 22, 23],
+    [110, 30, 20],
+    [170, 54, 38],
+    [210, 98, 78],
+    [234, 138, 120],
+    [250, 152, 142],
+];
 
 /// A colour map and the value at its far end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Colours {
-    /// From −limit (blue) over 0 (white) to +limit (red).
+    /// From −limit (blue) over 0 (as the paper) to +limit (red).
     Diverging {
         /// The largest magnitude.
         limit: f64,
@@ -33,9 +49,10 @@ pub(super) enum Colours {
 
 impl Colours {
     /// The colour of a value.
-    pub(super) fn eval(self, value: f64) -> colorous::Color {
+    pub(super) fn eval(self, value: f64, theme: Theme) -> colorous::Color {
         let fraction = |scale: f64| if scale > 0.0 { value / scale } else { 0.0 };
         match self {
+            Self::Diverging { limit } if theme == Theme::Dark => night(0.5 + 0.5 * fraction(limit)),
             Self::Diverging { limit } => colorous::RED_BLUE.eval_continuous(0.5 - 0.5 * fraction(limit)),
             Self::Sequential { max } => colorous::MAGMA.eval_continuous(fraction(max)),
             Self::Between { low, high } => {
@@ -46,14 +63,14 @@ impl Colours {
 }
 
 /// The array as a `data:image/png` URI.
-pub(super) fn data_uri(values: ArrayView2<'_, f64>, colours: Colours) -> Result<String, FigureError> {
+pub(super) fn data_uri(values: ArrayView2<'_, f64>, colours: Colours, theme: Theme) -> Result<String, FigureError> {
     let (height, width) = values.dim();
     let failed = |reason: String| FigureError::Bitmap { width, height, reason };
     let too_large = || failed("of a size that cannot be drawn".into());
     let extent = |extent: usize| u32::try_from(extent).map_err(|_| too_large());
     let mut pixmap = Pixmap::new(extent(width)?, extent(height)?).ok_or_else(too_large)?;
     for (pixel, &value) in pixmap.pixels_mut().iter_mut().zip(values.iter()) {
-        let colorous::Color { r, g, b } = colours.eval(value);
+        let colorous::Color { r, g, b } = colours.eval(value, theme);
         *pixel = PremultipliedColorU8::from_rgba(r, g, b, u8::MAX).ok_or_else(too_large)?;
     }
     let png = pixmap.encode_png().map_err(|error| failed(error.to_string()))?;
@@ -70,7 +87,7 @@ pub(super) enum Run {
 }
 
 /// A ramp through the whole map, for colour bars.
-pub(super) fn ramp_uri(colours: Colours, run: Run) -> Result<String, FigureError> {
+pub(super) fn ramp(colours: Colours, run: Run) -> Array2<f64> {
     const STEPS: usize = 256;
     let value = |step: usize| {
         let fraction = step as f64 / (STEPS - 1) as f64;
@@ -80,9 +97,69 @@ pub(super) fn ramp_uri(colours: Colours, run: Run) -> Result<String, FigureError
             Colours::Between { low, high } => low + (high - low) * fraction,
         }
     };
-    let ramp = match run {
+    match run {
         Run::Right => Array2::from_shape_fn((1, STEPS), |(_, step)| value(step)),
         Run::Up => Array2::from_shape_fn((STEPS, 1), |(row, _)| value(STEPS - 1 - row)),
+    }
+}
+
+/// The colour at a fraction from 0 to 1, linear between the colours given.
+fn night(fraction: f64) -> colorous::Color {
+    let place = fraction.clamp(0.0, 1.0) * (NIGHT.len() - 1) as f64;
+    let below = (place as usize).min(NIGHT.len() - 2);
+    let [from, to] = [NIGHT[below], NIGHT[below + 1]];
+    let mix = |channel: usize| {
+        let [from, to] = [from[channel], to[channel]].map(f64::from);
+        (from + (to - from) * (place - below as f64)).round() as u8
     };
-    data_uri(ramp.view(), colours)
+    colorous::Color { r: mix(0), g: mix(1), b: mix(2) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::theme::{Paint, contrast, luminance};
+
+    const DIVERGING: Colours = Colours::Diverging { limit: 2.0 };
+
+    #[test]
+    fn zero_has_the_colour_of_the_paper() {
+        for theme in [Theme::Light, Theme::Dark] {
+            let paper = theme.colour(Paint::Paper);
+            let at_zero = DIVERGING.eval(0.0, theme);
+            assert!(contrast(at_zero, paper) < 1.15, "{theme:?}: {at_zero:?}");
+            // An array of zeros has no limit to divide by.
+            let empty = Colours::Diverging { limit: 0.0 }.eval(0.0, theme);
+            assert_eq!(format!("{empty:x}"), format!("{at_zero:x}"));
+        }
+    }
+
+    #[test]
+    fn signs_are_blue_and_red_and_magnitudes_move_away_from_the_paper_alike() {
+        for theme in [Theme::Light, Theme::Dark] {
+            let paper = theme.colour(Paint::Paper);
+            let (negative, positive) = (DIVERGING.eval(-2.0, theme), DIVERGING.eval(2.0, theme));
+            assert!(negative.b > negative.r && positive.r > positive.b, "{theme:?}: {negative:?} {positive:?}");
+            for sign in [-1.0, 1.0] {
+                let steps: Vec<f64> =
+                    (0..=20).map(|step| contrast(DIVERGING.eval(sign * 0.1 * f64::from(step), theme), paper)).collect();
+                assert!(steps.windows(2).all(|pair| pair[1] >= pair[0] - 0.05), "{theme:?} {sign}: {steps:?}");
+                assert!(steps[20] > 6.0, "{theme:?} {sign}: {steps:?}");
+            }
+            for step in 0..=20 {
+                let value = 0.1 * f64::from(step);
+                let apart = contrast(DIVERGING.eval(value, theme), DIVERGING.eval(-value, theme));
+                assert!(apart < 1.35, "{theme:?}: {value} is {apart} as bright as its negative, or the reverse");
+            }
+        }
+    }
+
+    #[test]
+    fn sequential_maps_brighten_all_the_way() {
+        for colours in [Colours::Sequential { max: 1.0 }, Colours::Between { low: 0.0, high: 1.0 }] {
+            let bright: Vec<f64> =
+                (0..=50).map(|step| luminance(colours.eval(f64::from(step) / 50.0, Theme::Light))).collect();
+            assert!(bright.is_sorted() && bright[50] > 0.7 && bright[0] < 0.03, "{bright:?}");
+        }
+    }
 }

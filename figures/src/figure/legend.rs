@@ -2,7 +2,8 @@
 
 use super::{
     marks::{CAP, DOT_RADIUS, draw_band, draw_outline, draw_range},
-    svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
+    svg::{Canvas, Rect, Stroke, Type},
+    theme::Paint,
 };
 
 const LINE_HEIGHT: f64 = 20.0;
@@ -23,9 +24,9 @@ pub(super) enum Sample {
     /// A line with a dot in its band.
     Banded(Stroke),
     /// A box of this colour.
-    Filled(&'static str),
+    Filled(Paint),
     /// A box with an edge of this colour.
-    Outlined(&'static str),
+    Outlined(Paint),
     /// A hatched box.
     Hatched,
 }
@@ -40,7 +41,7 @@ pub(super) fn draw<T: AsRef<str>>(
     for (sample, name) in entries {
         draw_sample(canvas, (area.x, y - TEXT * 0.36), sample);
         let x = area.x + SAMPLE_WIDTH + 10.0;
-        canvas.fitted_text((x, y), Type::new(TEXT, INK), name.as_ref(), area.right() - x, 10.0);
+        canvas.fitted_text((x, y), Type::new(TEXT, Paint::Ink), name.as_ref(), area.right() - x, 10.0);
         y += LINE_HEIGHT;
     }
     y
@@ -48,7 +49,7 @@ pub(super) fn draw<T: AsRef<str>>(
 
 /// Draws a remark in the legend; returns the baseline of what may follow.
 pub(super) fn draw_note(canvas: &mut Canvas, area: Rect, note: &str) -> f64 {
-    canvas.fitted_text((area.x, area.y), Type::new(NOTE, MUTED), note, area.width, 9.0);
+    canvas.fitted_text((area.x, area.y), Type::new(NOTE, Paint::Muted), note, area.width, 9.0);
     area.y + LINE_HEIGHT
 }
 

@@ -7,9 +7,10 @@ use super::{
     axis::{LinearAxis, LogAxis, LogLabels, draw_titles},
     input::{check_filled, check_length, check_ordered, check_rising},
     legend::{self, Sample},
-    marks::{colour, draw_band, draw_dots},
+    marks::{draw_band, draw_dots},
     sheet::Sheet,
-    svg::{Canvas, INK, Rect, Stroke},
+    svg::{Canvas, Rect, Stroke},
+    theme::{Paint, Theme},
 };
 
 const PLOT_WIDTH: f64 = 640.0;
@@ -60,9 +61,9 @@ pub struct MarginCurve<'a> {
 /// # Errors
 /// There are no series, one has no blocks or indices that do not rise, or a margin is negative, not finite, or outside
 /// its quartiles.
-pub fn margin_curve(curve: &MarginCurve<'_>) -> Result<Figure, FigureError> {
+pub fn margin_curve(curve: &MarginCurve<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check(curve)?;
-    let mut sheet = Sheet::new(curve.title, curve.subtitle, PLOT_WIDTH);
+    let mut sheet = Sheet::new(theme, curve.title, curve.subtitle, PLOT_WIDTH);
     let Sheet { canvas, plot, key, .. } = &mut sheet;
     let blocks = || curve.series.iter().flat_map(|series| series.blocks);
     let across = LinearAxis::over_indices(*plot, blocks().map(|block| block.first_index));
@@ -75,14 +76,14 @@ pub fn margin_curve(curve: &MarginCurve<'_>) -> Result<Figure, FigureError> {
             let x = across.place(block.first_index as f64);
             (x, up.place(block.lower_quartile), up.place(block.upper_quartile))
         });
-        draw_band(canvas, &edges.collect::<Vec<_>>(), colour(index));
+        draw_band(canvas, &edges.collect::<Vec<_>>(), Paint::Series(index));
     }
-    canvas.frame(*plot, Stroke::solid(INK, 1.0));
+    canvas.frame(*plot, Stroke::solid(Paint::Ink, 1.0));
     for (index, series) in curve.series.iter().enumerate() {
         let place = |block: &MarginBlock| (across.place(block.first_index as f64), up.place(block.median));
         let medians: Vec<(f64, f64)> = series.blocks.iter().map(place).collect();
-        canvas.polyline(&medians, line(colour(index)));
-        draw_dots(canvas, &medians, colour(index));
+        canvas.polyline(&medians, line(Paint::Series(index)));
+        draw_dots(canvas, &medians, Paint::Series(index));
     }
     draw_key(canvas, *key, curve);
     Ok(sheet.finish())
@@ -162,13 +163,16 @@ fn round_up(logarithm: f64) -> f64 {
 }
 
 /// The line through the medians.
-fn line(colour: &'static str) -> Stroke {
+fn line(colour: Paint) -> Stroke {
     Stroke::solid(colour, 1.6)
 }
 
 fn draw_key(canvas: &mut Canvas, area: Rect, curve: &MarginCurve<'_>) {
-    let series =
-        curve.series.iter().enumerate().map(|(index, series)| (Sample::Banded(line(colour(index))), series.name));
+    let series = curve
+        .series
+        .iter()
+        .enumerate()
+        .map(|(index, series)| (Sample::Banded(line(Paint::Series(index))), series.name));
     let y = legend::draw(canvas, area, series);
     legend::draw_note(canvas, Rect { y: y + 6.0, ..area }, "Bands: 25% to 75% of the samples.");
 }

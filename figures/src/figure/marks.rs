@@ -1,26 +1,22 @@
 //! Marks that several figures draw: their colours and sizes, ranges, bands and boxes.
 
-use super::svg::{Canvas, INK, Rect, Stroke};
+use super::{
+    svg::{Canvas, Rect, Stroke},
+    theme::Paint,
+};
 
-/// Blue, orange, three of Okabe and Ito's and a brown, which stay apart for colour-blind readers.
-pub(super) const COLOURS: [&str; 6] = ["#2166ac", "#d95f02", "#009e73", "#cc79a7", "#56b4e9", "#a6761d"];
 /// Radius of the dots on a line, where there is room.
 pub(super) const DOT_RADIUS: f64 = 3.2;
 /// The line of the figure's own data.
-pub(super) const OWN: Stroke = Stroke { colour: COLOURS[0], width: 2.0, dashes: None };
+pub(super) const OWN: Stroke = Stroke { colour: Paint::Series(0), width: 2.0, dashes: None };
 /// The accuracy of a guess.
-pub(super) const CHANCE: Stroke = Stroke { colour: INK, width: 1.0, dashes: Some("5 4") };
+pub(super) const CHANCE: Stroke = Stroke { colour: Paint::Ink, width: 1.0, dashes: Some("5 4") };
 /// Half the width of the caps of a range, where there is room.
 pub(super) const CAP: f64 = 3.5;
 
 const MIN_DOT_RADIUS: f64 = 1.6;
 const BAND_OPACITY: f64 = 0.22;
 const OUTLINE: f64 = 2.0;
-
-/// The colour of series `index`; they repeat after six.
-pub(super) fn colour(index: usize) -> &'static str {
-    COLOURS[index % COLOURS.len()]
-}
 
 /// Mean distance across the page of points in order; infinite for a single one.
 pub(super) fn mean_distance(points: &[(f64, f64)]) -> f64 {
@@ -31,7 +27,7 @@ pub(super) fn mean_distance(points: &[(f64, f64)]) -> f64 {
 }
 
 /// Draws a dot at every point, small enough not to hide its neighbours, as far as it can then be seen at all.
-pub(super) fn draw_dots(canvas: &mut Canvas, points: &[(f64, f64)], colour: &'static str) {
+pub(super) fn draw_dots(canvas: &mut Canvas, points: &[(f64, f64)], colour: Paint) {
     let radius = (mean_distance(points) * 0.4).clamp(MIN_DOT_RADIUS, DOT_RADIUS);
     // Radii are not rounded by the canvas.
     let radius = (radius * 100.0).round() / 100.0;
@@ -39,7 +35,7 @@ pub(super) fn draw_dots(canvas: &mut Canvas, points: &[(f64, f64)], colour: &'st
 }
 
 /// The range between two heights, with caps of half-width `cap`.
-pub(super) fn draw_range(canvas: &mut Canvas, x: f64, (from, to): (f64, f64), cap: f64, colour: &'static str) {
+pub(super) fn draw_range(canvas: &mut Canvas, x: f64, (from, to): (f64, f64), cap: f64, colour: Paint) {
     let stroke = Stroke::solid(colour, 1.2);
     canvas.line((x, from), (x, to), stroke);
     if cap > 0.0 {
@@ -49,7 +45,7 @@ pub(super) fn draw_range(canvas: &mut Canvas, x: f64, (from, to): (f64, f64), ca
 }
 
 /// A band through points (x, one edge, the other edge); around a single point, a range.
-pub(super) fn draw_band(canvas: &mut Canvas, points: &[(f64, f64, f64)], colour: &'static str) {
+pub(super) fn draw_band(canvas: &mut Canvas, points: &[(f64, f64, f64)], colour: Paint) {
     if let [(x, from, to)] = *points {
         return draw_range(canvas, x, (from, to), CAP, colour);
     }
@@ -58,9 +54,9 @@ pub(super) fn draw_band(canvas: &mut Canvas, points: &[(f64, f64, f64)], colour:
     canvas.polygon(&there.chain(back).collect::<Vec<_>>(), colour, BAND_OPACITY);
 }
 
-/// A white box with a wide edge inside `area`.
-pub(super) fn draw_outline(canvas: &mut Canvas, area: Rect, colour: &'static str) {
-    canvas.fill(area, "#ffffff");
+/// An empty box with a wide edge inside `area`.
+pub(super) fn draw_outline(canvas: &mut Canvas, area: Rect, colour: Paint) {
+    canvas.fill(area, Paint::Paper);
     let half = OUTLINE / 2.0;
     let (width, height) = ((area.width - OUTLINE).max(0.0), (area.height - OUTLINE).max(0.0));
     let edge = Rect { x: area.x + half, y: area.y + half, width, height };

@@ -20,6 +20,7 @@ mod numbers;
 mod raster;
 mod sheet;
 mod svg;
+mod theme;
 
 pub use accuracy_bars::{AccuracyBars, BarGroup, BarSeries, Origin, accuracy_bars};
 pub use accuracy_curve::{AccuracyCurve, CurvePoint, CurveSeries, ReferenceCurve, ReferencePoint, accuracy_curve};
@@ -27,7 +28,11 @@ pub use accuracy_map::{AccuracyMap, MapCell, accuracy_map};
 pub use error::FigureError;
 pub use input::{Level, SeedRange};
 pub use margin_curve::{MarginBlock, MarginCurve, MarginSeries, margin_curve};
-pub use nad::{NadFigure, ReferenceSpectrum, nad_figure};
+pub use nad::{
+    NadFigure, NadPair, NadSide, ReferenceSpectrum, SingleNad, Spectra, SpectrumSeries, nad_figure, nad_pair,
+    single_nad, spectra,
+};
+pub use theme::Theme;
 
 /// The shape of a network's input; a NAD is laid out channel by channel, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,6 +42,23 @@ pub(super) fn multiple(value: f64, step: f64) -> String {
     }
 }
 
+/// A value with three significant digits: written out from a thousandth to a thousand, else with a power of ten.
+pub(super) fn significant(value: f64) -> String {
+    let text = match value.abs() {
+        0.0 => "0".to_owned(),
+        size if (1e-3..999.5).contains(&size) => {
+            let decimals = (2.0 - size.log10().floor()).max(0.0) as usize;
+            format!("{value:.decimals$}")
+        }
+        _ => {
+            let text = format!("{value:.1e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            format!("{digits}·10{}", superscript(exponent.parse().unwrap_or(0)))
+        }
+    };
+    text.replacen('-', "−", 1)
+}
+
 /// An exponent in superscript digits.
 pub(super) fn superscript(exponent: i32) -> String {
     exponent
@@ -89,6 +106,17 @@ mod tests {
         assert_eq!(multiple(3.0 * 0.1, 0.1), "0.3");
         assert_eq!(multiple(0.25, 0.05), "0.25");
         assert_eq!(multiple(-2.0, 1.0), "−2");
+    }
+
+    #[test]
+    fn values_have_three_digits_that_mean_something() {
+        assert_eq!(significant(0.0), "0");
+        assert_eq!(significant(0.123_45), "0.123");
+        assert_eq!(significant(-12.345), "−12.3");
+        assert_eq!(significant(500.0), "500");
+        assert_eq!(significant(0.001_234), "0.00123");
+        assert_eq!(significant(-1.234e-7), "−1.2·10⁻⁷");
+        assert_eq!(significant(12_345.0), "1.2·10⁴");
     }
 
     #[test]

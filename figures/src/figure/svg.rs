@@ -5,23 +5,16 @@
 
 use std::fmt::Write;
 
-/// Near-black of titles, frames and main labels.
-pub(super) const INK: &str = "#1a1a1a";
-/// Grey of secondary text.
-pub(super) const MUTED: &str = "#666666";
-/// Grey of the grid's decades.
-pub(super) const GRID: &str = "#d9d9d9";
-/// Lighter grey between them.
-pub(super) const FINE_GRID: &str = "#f0f0f0";
+use ndarray::ArrayView2;
+
+use super::{
+    FigureError,
+    bitmap::{Colours, Run, data_uri, ramp},
+    theme::{Paint, Theme},
+};
 
 /// Smaller dots are drawn without an edge.
 const MIN_EDGED_RADIUS: f64 = 2.2;
-
-/// The pattern of [`Canvas::hatch`]. Pages that show several figures see the same pattern under the same name.
-const HATCH: &str = concat!(
-    r#"<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">"#,
-    r##"<path d="M-1 1 L1 -1 M0 6 L6 0 M5 7 L7 5" stroke="#a6a6a6" stroke-width="1"/></pattern>"##
-);
 
 /// Mean width of a DejaVu Sans glyph over its size, on the wide side.
 pub(super) const GLYPH_WIDTH: f64 = 0.6;
@@ -61,12 +54,12 @@ pub(super) enum Anchor {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) size: f64,
-    pub(super) fill: &'static str,
+    pub(super) fill: Paint,
     pub(super) anchor: Anchor,
 }
 
 impl Type {
-    pub(super) fn new(size: f64, fill: &'static str) -> Self {
+    pub(super) fn new(size: f64, fill: Paint) -> Self {
         Self { size, fill, anchor: Anchor::Start }
     }
 
@@ -82,33 +75,44 @@ impl Type {
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stroke {
-    pub(super) colour: &'static str,
+    pub(super) colour: Paint,
     pub(super) width: f64,
     pub(super) dashes: Option<&'static str>,
 }
 
 impl Stroke {
-    pub(super) fn solid(colour: &'static str, width: f64) -> Self {
+    pub(super) fn solid(colour: Paint, width: f64) -> Self {
         Self { colour, width, dashes: None }
     }
 }
 
 /// An SVG document in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Canvas {
+    theme: Theme,
     body: String,
+    is_hatched: bool,
 }
 
 impl Canvas {
+    pub(super) fn new(theme: Theme) -> Self {
+        Self { theme, body: String::new(), is_hatched: false }
+    }
+
     pub(super) fn frame(&mut self, rect: Rect, stroke: Stroke) {
         let Rect { x, y, width, height } = rect;
         self.element(format_args!(
             r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="none"{}/>"#,
-            attributes(stroke)
+            self.attributes(stroke)
         ));
     }
 
-    pub(super) fn fill(&mut self, rect: Rect, colour: &str) {
+    pub(super) fn fill(&mut self, rect: Rect, paint: Paint) {
+        let colour = self.hex(paint);
+        self.fill_with(rect, &colour);
+    }
+
+    fn fill_with(&mut self, rect: Rect, colour: &str) {
         let Rect { x, y, width, height } = rect;
         self.element(format_args!(
             r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{colour}"/>"#
@@ -117,15 +121,21 @@ impl Canvas {
 
     /// A rectangle of slanting grey lines: nothing was measured here.
     pub(super) fn hatch(&mut self, rect: Rect) {
-        if !self.body.contains(HATCH) {
-            self.element(format_args!("{HATCH}"));
+        // Pages that show several figures see the same pattern under the same name.
+        let name = format!("hatch-{}", self.theme.as_str());
+        if !self.is_hatched {
+            self.is_hatched = true;
+            let colour = self.hex(Paint::Hatch);
+            self.element(format_args!(
+                r#"<pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse"><path d="M-1 1 L1 -1 M0 6 L6 0 M5 7 L7 5" stroke="{colour}" stroke-width="1"/></pattern>"#
+            ));
         }
-        self.fill(rect, "url(#hatch)");
-        self.frame(rect, Stroke::solid(GRID, 1.0));
+        self.fill_with(rect, &format!("url(#{name})"));
+        self.frame(rect, Stroke::solid(Paint::Grid, 1.0));
     }
 
-    pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, opacity: f64) {
-        let points = coordinates(points);
+    pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: Paint, opacity: f64) {
+        let (points, fill) = (coordinates(points), self.hex(fill));
         self.element(format_args!(r#"<polygon points="{points}" fill="{fill}" fill-opacity="{opacity}"/>"#));
     }
 
@@ -136,23 +146,46 @@ impl Canvas {
             from.1,
             to.0,
             to.1,
-            attributes(stroke)
+            self.attributes(stroke)
         ));
     }
 
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], stroke: Stroke) {
-        let (points, stroke) = (coordinates(points), attributes(stroke));
+        let (points, stroke) = (coordinates(points), self.attributes(stroke));
         self.element(format_args!(r#"<polyline points="{points}" fill="none" stroke-linejoin="round"{stroke}/>"#));
     }
 
     /// A dot, set apart from what lies below it where it is large enough to survive its own edge.
-    pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str) {
-        let edge = if radius < MIN_EDGED_RADIUS { "" } else { r##" stroke="#ffffff" stroke-width="0.8""## };
+    pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: Paint) {
+        let (fill, paper) = (self.hex(fill), self.hex(Paint::Paper));
+        let edge = match radius < MIN_EDGED_RADIUS {
+            true => String::new(),
+            false => format!(r#" stroke="{paper}" stroke-width="0.8""#),
+        };
         self.element(format_args!(r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}"{edge}/>"#));
     }
 
+    /// Stretches an array over `rect` as a bitmap.
+    pub(super) fn bitmap(
+        &mut self,
+        rect: Rect,
+        values: ArrayView2<'_, f64>,
+        colours: Colours,
+    ) -> Result<(), FigureError> {
+        let uri = data_uri(values, colours, self.theme)?;
+        self.image(rect, &uri);
+        Ok(())
+    }
+
+    /// A colour bar over `rect`.
+    pub(super) fn ramp(&mut self, rect: Rect, colours: Colours, run: Run) -> Result<(), FigureError> {
+        self.bitmap(rect, ramp(colours, run).view(), colours)?;
+        self.frame(rect, Stroke::solid(Paint::Ink, 0.6));
+        Ok(())
+    }
+
     /// Stretches a bitmap over `rect`, every pixel of it a crisp rectangle.
-    pub(super) fn image(&mut self, rect: Rect, data_uri: &str) {
+    fn image(&mut self, rect: Rect, data_uri: &str) {
         let Rect { x, y, width, height } = rect;
         self.element(format_args!(
             r#"<image x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" preserveAspectRatio="none" style="image-rendering:pixelated" href="{data_uri}"/>"#
@@ -160,7 +193,17 @@ impl Canvas {
     }
 
     pub(super) fn text(&mut self, (x, y): (f64, f64), set: Type, text: &str) {
-        self.element(format_args!(r#"<text x="{x:.2}" y="{y:.2}"{}>{}</text>"#, font(set), escape(text)));
+        self.element(format_args!(r#"<text x="{x:.2}" y="{y:.2}"{}>{}</text>"#, self.font(set), escape(text)));
+    }
+
+    /// Text with a rim of paper, which keeps lines below it at a distance.
+    pub(super) fn rimmed_text(&mut self, (x, y): (f64, f64), set: Type, text: &str) {
+        let paper = self.hex(Paint::Paper);
+        self.element(format_args!(
+            r#"<text x="{x:.2}" y="{y:.2}"{} stroke="{paper}" stroke-width="3" paint-order="stroke">{}</text>"#,
+            self.font(set),
+            escape(text)
+        ));
     }
 
     /// Text that fits `width`: set smaller, down to `floor`, and then cut short with an ellipsis.
@@ -181,26 +224,46 @@ impl Canvas {
     pub(super) fn upright_text(&mut self, (x, y): (f64, f64), set: Type, text: &str) {
         self.element(format_args!(
             r#"<text transform="translate({x:.2} {y:.2}) rotate(-90)"{}>{}</text>"#,
-            font(set),
+            self.font(set),
             escape(text)
         ));
     }
 
-    /// The whole document, on white.
+    /// The whole document, on its paper.
     pub(super) fn finish(self, width: f64, height: f64, title: &str) -> String {
         format!(
             concat!(
                 r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" "#,
                 r#"viewBox="0 0 {width:.0} {height:.0}" font-family="DejaVu Sans, Verdana, sans-serif">"#,
                 "\n<title>{title}</title>\n",
-                r##"<rect width="100%" height="100%" fill="#ffffff"/>"##,
+                r#"<rect width="100%" height="100%" fill="{paper}"/>"#,
                 "\n{body}</svg>\n"
             ),
             width = width,
             height = height,
             title = escape(title),
+            paper = self.hex(Paint::Paper),
             body = self.body
         )
+    }
+
+    fn hex(&self, paint: Paint) -> String {
+        format!("#{:x}", self.theme.colour(paint))
+    }
+
+    fn attributes(&self, stroke: Stroke) -> String {
+        let Stroke { colour, width, dashes } = stroke;
+        let dashes = dashes.map(|dashes| format!(r#" stroke-dasharray="{dashes}""#)).unwrap_or_default();
+        format!(r#" stroke="{}" stroke-width="{width}"{dashes}"#, self.hex(colour))
+    }
+
+    fn font(&self, set: Type) -> String {
+        let anchor = match set.anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        format!(r#" font-size="{:.2}" fill="{}" text-anchor="{anchor}""#, set.size, self.hex(set.fill))
     }
 
     fn element(&mut self, element: std::fmt::Arguments<'_>) {
@@ -210,21 +273,6 @@ impl Canvas {
 
 fn coordinates(points: &[(f64, f64)]) -> String {
     points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect::<Vec<_>>().join(" ")
-}
-
-fn attributes(stroke: Stroke) -> String {
-    let Stroke { colour, width, dashes } = stroke;
-    let dashes = dashes.map(|dashes| format!(r#" stroke-dasharray="{dashes}""#)).unwrap_or_default();
-    format!(r#" stroke="{colour}" stroke-width="{width}"{dashes}"#)
-}
-
-fn font(set: Type) -> String {
-    let anchor = match set.anchor {
-        Anchor::Start => "start",
-        Anchor::Middle => "middle",
-        Anchor::End => "end",
-    };
-    format!(r#" font-size="{:.2}" fill="{}" text-anchor="{anchor}""#, set.size, set.fill)
 }
 
 /// Text as XML character data; characters that XML forbids become U+FFFD.

@@ -47,9 +47,11 @@ pub enum SweepError {
         /// What is wrong with its numbers.
         source: FigureError,
     },
-    /// The sweep has no picture of this name.
-    #[error("{name:?} is no picture of this sweep{hint}; accepted is {accepted}")]
+    /// The sweep has no picture, architecture or NAD of this name.
+    #[error("{name:?} is no {what} of this sweep{hint}; accepted is {accepted}")]
     Unknown {
+        /// What it should name.
+        what: &'static str,
         /// As it was given.
         name: String,
         /// The nearest name, as a question, or nothing.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use nadgrid_core::spec::{Experiment, Spec};
 
 use super::{MarginRow, Picture, Source, SweepError, runs::Job, title};
-use crate::{Figure, MarginBlock, MarginCurve, MarginSeries, margin_curve};
+use crate::{Figure, MarginBlock, MarginCurve, MarginSeries, Theme, margin_curve};
 
 /// Draws one curve for all architectures. Quartiles are means over the seeds; a block of a network in which one of them is not
 /// a finite number is left out.
-pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     let name = &picture.name;
     let (mut curves, mut all, mut drawn) = (Vec::new(), 0, 0);
     for architecture in &picture.architectures {
@@ -38,7 +38,7 @@ pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source) -> Resu
     };
     let subtitle = format!("{setting}{left_out}{}", Job::so_far(&jobs));
     let curve = MarginCurve { title: &picture.title, subtitle: &subtitle, series: &series };
-    margin_curve(&curve).map_err(|source| SweepError::Figure { name: name.clone(), source })
+    margin_curve(&curve, theme).map_err(|source| SweepError::Figure { name: name.clone(), source })
 }
 
 fn finite(row: &MarginRow) -> Option<(u64, [f64; 3])> {

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! nads/ARCHITECTURE/figure         the first NADs and the spectrum
+//! nads/ARCHITECTURE/nad_INDEX      one NAD in detail
+//! nads/FIRST_beside_SECOND         the first NADs of two architectures
+//! nads/spectra                     the spectra of all architectures, where there are several
 //! directional/ARCHITECTURE_map     accuracy over a grid of frequencies
 //! directional/curve                accuracy along NADs or rows of a file
 //! poisoning/curve   flipping/bars   margins/curve
 //! ```
-//! [`pictures`] lists them, [`draw`] draws one, [`draw_all`] all as files, and [`results`] sums every job up. Numbers come from
+//! [`pictures`] lists them ([`patterns`] those with something to fill in), [`draw`] draws one, [`draw_all`] all as files, and [`results`] sums every job up. Numbers come from
 //! a [`Source`]: the files of a complete sweep ([`Files`]), or the runs of one that is still computed. A run that diverged is
 //! in no picture; subtitles say how many, and how many runs are still to come.
 //!
@@ -27,11 +30,11 @@ use nadgrid_core::{
     spec::{Experiment, Spec},
 };
 
-use crate::{Figure, InputShape};
+use crate::{Figure, InputShape, Theme};
 
 pub use error::SweepError;
 pub use nads::Spectrum;
-pub use picture::{Kind, Picture, pictures};
+pub use picture::{Kind, Picture, patterns, pictures};
 pub use results::{JobOutcome, JobResult, NadsSummary, RunsSummary, results};
 pub use table::{MarginRow, Run, Runs};
 
@@ -93,21 +96,24 @@ pub fn is_read(name: &str) -> bool {
     nads::FILES.contains(&file) || file.ends_with(".csv")
 }
 
-/// Draws one picture. Takes milliseconds; [`Figure::png`] takes longer.
+/// Draws one picture. Takes milliseconds (a whole set of NADs to read takes more); [`Figure::png`] takes longer.
 ///
 /// # Errors
 /// An artifact is missing or damaged, or there is nothing to draw so far.
-pub fn draw(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     match picture.kind {
-        Kind::Nads => nads::draw(spec, picture, source),
-        Kind::Map => runs::draw_map(spec, picture, source),
-        Kind::Curve => runs::draw_curve(spec, picture, source),
-        Kind::Bars => runs::draw_bars(spec, picture, source),
-        Kind::Margins => margins::draw(spec, picture, source),
+        Kind::Nads => nads::draw(spec, picture, source, theme),
+        Kind::Nad => nads::draw_nad(spec, picture, source, theme),
+        Kind::Spectra => nads::draw_spectra(spec, picture, source, theme),
+        Kind::Pair => nads::draw_pair(spec, picture, source, theme),
+        Kind::Map => runs::draw_map(spec, picture, source, theme),
+        Kind::Curve => runs::draw_curve(spec, picture, source, theme),
+        Kind::Bars => runs::draw_bars(spec, picture, source, theme),
+        Kind::Margins => margins::draw(spec, picture, source, theme),
     }
 }
 
-/// Draws every picture of a complete sweep, as files, and sums its jobs up. Takes a second or so a picture.
+/// Draws every picture of a complete sweep, as files on light paper, and sums its jobs up. Takes a second or so a picture.
 ///
 /// # Errors
 /// An artifact is missing or damaged. What could be read but not drawn is a note.
@@ -115,7 +121,7 @@ pub fn draw_all(spec: &Spec, source: &impl Source) -> Result<Drawing, SweepError
     let mut drawing = Drawing::default();
     for picture in pictures(spec) {
         let name = &picture.name;
-        let figure = draw(spec, &picture, source).and_then(|figure| {
+        let figure = draw(spec, &picture, source, Theme::Light).and_then(|figure| {
             let png = figure.png().map_err(|source| SweepError::Figure { name: name.clone(), source })?;
             Ok((png, figure))
         });

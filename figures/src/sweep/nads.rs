@@ -2,22 +2,27 @@
 
 use std::path::Path;
 
-use nadgrid_core::spec::{Estimator, Experiment, Spec};
+use nadgrid_core::{
+    spec::{Estimator, Experiment, Spec},
+    text::thousands,
+};
 use ndarray::{Array1, Array2};
 use serde::Deserialize;
 
 use super::{NadsSummary, Picture, Source, SweepError, shape, title};
 use crate::{
-    Figure, NadFigure, nad_figure,
-    npy::{NpyError, parse_matrix, parse_vector},
+    Figure, NadFigure, NadPair, NadSide, SingleNad, Spectra, SpectrumSeries, Theme, nad_figure, nad_pair,
+    npy::{NpyError, parse_matrix, parse_row, parse_vector},
+    single_nad, spectra,
 };
 
-const NADS: &str = "nads.npy";
-const SINGULAR_VALUES: &str = "singular_values.npy";
-const FACTS: &str = "spectrum.json";
+pub(super) const NADS: &str = "nads.npy";
+pub(super) const SINGULAR_VALUES: &str = "singular_values.npy";
+pub(super) const STANDARD_ERRORS: &str = "standard_errors.npy";
+pub(super) const FACTS: &str = "spectrum.json";
 
 /// Files of an architecture's folder from which it is drawn and summed up.
-pub(super) const FILES: [&str; 3] = [NADS, SINGULAR_VALUES, FACTS];
+pub(super) const FILES: [&str; 4] = [NADS, SINGULAR_VALUES, STANDARD_ERRORS, FACTS];
 
 /// Singular values of the centred N x D gradient matrix, in decreasing order.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +50,7 @@ struct Facts {
 }
 
 /// Draws the NADs of an architecture.
-pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     let architecture = picture.architectures.first().map_or("", String::as_str);
     let (nads, singular_values) = (matrix(architecture, source)?, singular_values(architecture, source)?);
     let (estimator, step) = estimator(spec);
@@ -59,7 +64,7 @@ pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source) -> Resu
         singular_values: singular_values.view(),
         reference: None,
     };
-    nad_figure(&figure).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
+    nad_figure(&figure, theme).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
 }
 
 /// The numbers of an architecture.
@@ -69,12 +74,105 @@ pub(super) fn summary(architecture: &str, source: &impl Source) -> Result<NadsSu
     Ok(NadsSummary { spectrum, effective_rank, anisotropy })
 }
 
+/// Draws one NAD. Only its row is read.
+pub(super) fn draw_nad(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
+    let architecture = picture.architectures.first().map_or("", String::as_str);
+    let name = file(architecture, NADS);
+    let bytes = source.artifact(&name)?;
+    let nad =
+        parse_row(&bytes, Path::new(&name), picture.index.unwrap_or(0)).map_err(|error| unreadable(&name, &error))?;
+    let view = SingleNad { title: &picture.title, subtitle: &setting(spec), shape: shape(spec), nad: nad.view() };
+    single_nad(&view, theme).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
+}
+
+/// Draws the first NADs of two architectures.
+pub(super) fn draw_pair(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
+    let read = |architecture: &String| Ok((matrix(architecture, source)?, singular_values(architecture, source)?));
+    let sides = picture.architectures.iter().map(read).collect::<Result<Vec<_>, SweepError>>()?;
+    let side = |place: usize| {
+        let (nads, singular_values) = sides.get(place)?;
+        let name = title(picture.architectures.get(place)?);
+        Some(NadSide { name, nads: nads.view(), singular_values: singular_values.view() })
+    };
+    let (Some(first), Some(second)) = (side(0), side(1)) else {
+        return Err(SweepError::nothing(&picture.name, "it takes two architectures"));
+    };
+    let pair = NadPair { title: &picture.title, subtitle: &setting(spec), shape: shape(spec), first, second };
+    nad_pair(&pair, theme).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
+}
+
+/// Draws the spectra of all architectures whose NADs are there.
+pub(super) fn draw_spectra(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
+    let mut found = Vec::new();
+    for architecture in &picture.architectures {
+        // While a sweep is computed, some architectures have their NADs and others do not.
+        let Some(values) = unless_missing(singular_values(architecture, source))? else { continue };
+        let errors = unless_missing(vector(architecture, STANDARD_ERRORS, source))?;
+        let facts = unless_missing(facts(architecture, source))?;
+        found.push((title(architecture), values, errors, facts));
+    }
+    if found.is_empty() {
+        return Err(SweepError::nothing(&picture.name, "no architecture has its NADs so far"));
+    }
+    let series = found.iter().map(|(name, values, errors, facts)| SpectrumSeries {
+        name,
+        singular_values: values.view(),
+        standard_errors: errors.as_ref().map(|errors| errors.view()),
+        effective_rank: facts.as_ref().map(|facts| facts.effective_rank),
+    });
+    let so_far = match picture.architectures.len() {
+        all if found.len() < all => format!(" · {} of {all} architectures so far", found.len()),
+        _ => String::new(),
+    };
+    let (subtitle, series) = (setting(spec) + &so_far, series.collect::<Vec<_>>());
+    let figure = Spectra { title: &picture.title, subtitle: &subtitle, series: &series };
+    spectra(&figure, theme).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
+}
+
+fn unless_missing<T>(found: Result<T, SweepError>) -> Result<Option<T>, SweepError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(SweepError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How NADs were measured, for a subtitle.
+fn setting(spec: &Spec) -> String {
+    let networks = spec.nads.as_ref().map(|nads| format!("N = {} networks · ", thousands(nads.networks)));
+    let estimator = match estimator(spec) {
+        (estimator, Some(step)) => format!("{estimator}, h = {step}"),
+        (estimator, None) => estimator.to_owned(),
+    };
+    format!("{}{estimator} · input {}", networks.unwrap_or_default(), shape(spec))
+}
+
 /// How gradients were estimated, in words, and with which step.
 fn estimator(spec: &Spec) -> (&'static str, Option<f64>) {
     match &spec.nads {
         Some(nads) if nads.estimator == Estimator::CentralDifference => ("central differences", Some(nads.step)),
         _ => ("backpropagation", None),
     }
+}
+
+/// Names of these files of an architecture.
+pub(super) fn files(architecture: &str, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| file(architecture, name)).collect()
 }
 
 fn file(architecture: &str, name: &str) -> String {
@@ -87,7 +185,11 @@ fn matrix(architecture: &str, source: &impl Source) -> Result<Array2<f64>, Sweep
 }
 
 fn singular_values(architecture: &str, source: &impl Source) -> Result<Array1<f64>, SweepError> {
-    let name = file(architecture, SINGULAR_VALUES);
+    vector(architecture, SINGULAR_VALUES, source)
+}
+
+fn vector(architecture: &str, name: &str, source: &impl Source) -> Result<Array1<f64>, SweepError> {
+    let name = file(architecture, name);
     parse_vector(&source.artifact(&name)?, Path::new(&name)).map_err(|error| unreadable(&name, &error))
 }
 

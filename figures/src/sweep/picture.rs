@@ -1,5 +1,7 @@
 //! The pictures of a sweep by their names.
 
+use std::fmt::Display;
+
 use nadgrid_core::{
     spec::{Directions, Experiment, Spec},
     text::nearest,
@@ -8,12 +10,23 @@ use serde::Serialize;
 
 use super::{SweepError, nads, title};
 
+const NADS_PREFIX: &str = "nads/";
+const SPECTRA: &str = "spectra";
+const NAD: &str = "/nad_";
+const BESIDE: &str = "_beside_";
+
 /// What a picture is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An architecture's first NADs and its spectrum.
     Nads,
+    /// One NAD of an architecture, in detail.
+    Nad,
+    /// The spectra of all architectures.
+    Spectra,
+    /// The first NADs of two architectures, side by side.
+    Pair,
     /// Accuracies over a grid of frequencies.
     Map,
     /// Accuracies along an index.
@@ -37,10 +50,13 @@ pub struct Picture {
     pub experiment: Experiment,
     /// The architectures that it shows.
     pub architectures: Vec<String>,
+    /// Which NAD, where it shows one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
 }
 
 impl Picture {
-    /// The picture of this name.
+    /// The picture of this name: one of [`pictures`], or one that follows a pattern of [`patterns`].
     ///
     /// # Errors
     /// [`SweepError::Unknown`], with the nearest name.
@@ -49,20 +65,82 @@ impl Picture {
         if let Some(picture) = known.iter().find(|picture| picture.name == name) {
             return Ok(picture.clone());
         }
+        if let (Some(file), Some(_)) = (name.strip_prefix(NADS_PREFIX), &spec.nads) {
+            if file == SPECTRA {
+                return Ok(Self::spectra(spec));
+            }
+            if let Some((architecture, index)) = file.split_once(NAD) {
+                return Self::nad(spec, architecture, index);
+            }
+            if let Some((first, second)) = file.split_once(BESIDE) {
+                return Self::pair(spec, first, second);
+            }
+        }
         let names = || known.iter().map(|picture| picture.name.as_str());
         let hint = nearest(name, names()).map_or(String::new(), |near| format!("; did you mean {near}?"));
         let accepted = match known.is_empty() {
             true => "none: it has only pixels or random directions".to_owned(),
-            false => names().collect::<Vec<_>>().join(", "),
+            false => names().map(str::to_owned).chain(patterns(spec)).collect::<Vec<_>>().join(", "),
         };
-        Err(SweepError::Unknown { name: name.to_owned(), hint, accepted })
+        Err(SweepError::Unknown { what: "picture", name: name.to_owned(), hint, accepted })
     }
 
-    /// Names of the artifacts that it is drawn from.
+    /// NAD `index` of an architecture. The index is text, since it comes from a name.
+    fn nad(spec: &Spec, architecture: &str, index: &str) -> Result<Self, SweepError> {
+        let architecture = known_architecture(spec, architecture)?;
+        let count = spec.nad_count();
+        let Some(index) = index.parse().ok().filter(|&index| index < count) else {
+            return Err(SweepError::Unknown {
+                what: "index of a NAD",
+                name: index.to_owned(),
+                hint: String::new(),
+                accepted: format!("0 to {}", count.saturating_sub(1)),
+            });
+        };
+        Ok(Self {
+            name: nad_name(architecture, index),
+            title: format!("NAD {index} of {}", title(architecture)),
+            kind: Kind::Nad,
+            experiment: Experiment::Nads,
+            architectures: vec![architecture.to_owned()],
+            index: Some(index),
+        })
+    }
+
+    fn pair(spec: &Spec, first: &str, second: &str) -> Result<Self, SweepError> {
+        let (first, second) = (known_architecture(spec, first)?, known_architecture(spec, second)?);
+        Ok(Self {
+            name: pair_name(first, second),
+            title: format!("NADs of {} and {}", title(first), title(second)),
+            kind: Kind::Pair,
+            experiment: Experiment::Nads,
+            architectures: vec![first.to_owned(), second.to_owned()],
+            index: None,
+        })
+    }
+
+    fn spectra(spec: &Spec) -> Self {
+        Self {
+            name: format!("{NADS_PREFIX}{SPECTRA}"),
+            title: "Spectra of the gradients' covariance".into(),
+            kind: Kind::Spectra,
+            experiment: Experiment::Nads,
+            architectures: spec.architectures.clone(),
+            index: None,
+        }
+    }
+
+    /// Names of the artifacts that it is drawn from. Without [`Source::runs`] and [`Source::margins`] of a caller's own, these
+    /// are all that [`super::draw`] asks for.
+    ///
+    /// [`Source::runs`]: super::Source::runs
+    /// [`Source::margins`]: super::Source::margins
     pub fn artifacts(&self) -> Vec<String> {
         let experiment = self.experiment;
         let of = |architecture: &String| match self.kind {
-            Kind::Nads => nads::FILES.map(|file| format!("{experiment}/{architecture}/{file}")).to_vec(),
+            Kind::Nads | Kind::Pair => nads::files(architecture, &[nads::NADS, nads::SINGULAR_VALUES]),
+            Kind::Nad => nads::files(architecture, &[nads::NADS]),
+            Kind::Spectra => nads::files(architecture, &[nads::SINGULAR_VALUES, nads::STANDARD_ERRORS, nads::FACTS]),
             Kind::Map | Kind::Curve | Kind::Bars => vec![table_file(experiment, architecture)],
             Kind::Margins => vec![table_file(experiment, architecture), margins_file(architecture)],
         };
@@ -70,9 +148,35 @@ impl Picture {
     }
 }
 
-/// The pictures that this sweep has once it is complete, in the order of its experiments.
+/// The pictures that this sweep has once it is complete, in the order of its experiments. Those of [`patterns`] come on top.
 pub fn pictures(spec: &Spec) -> Vec<Picture> {
     spec.experiments().flat_map(|experiment| of_experiment(spec, experiment)).collect()
+}
+
+/// What the names of further pictures look like, with words in capitals to fill in: single NADs, and pairs of architectures.
+pub fn patterns(spec: &Spec) -> Vec<String> {
+    let nad = spec.nads.as_ref().map(|_| nad_name("ARCHITECTURE", "INDEX"));
+    let pair = spec.nads.as_ref().filter(|_| spec.architectures.len() > 1).map(|_| pair_name("FIRST", "SECOND"));
+    nad.into_iter().chain(pair).collect()
+}
+
+fn nad_name(architecture: &str, index: impl Display) -> String {
+    format!("{NADS_PREFIX}{architecture}{NAD}{index}")
+}
+
+fn pair_name(first: &str, second: &str) -> String {
+    format!("{NADS_PREFIX}{first}{BESIDE}{second}")
+}
+
+/// The spec's own text of an architecture's name.
+fn known_architecture<'a>(spec: &'a Spec, name: &str) -> Result<&'a str, SweepError> {
+    let names = || spec.architectures.iter().map(String::as_str);
+    names().find(|known| *known == name).ok_or_else(|| SweepError::Unknown {
+        what: "architecture",
+        name: name.to_owned(),
+        hint: nearest(name, names()).map_or(String::new(), |near| format!("; did you mean {near}?")),
+        accepted: names().collect::<Vec<_>>().join(", "),
+    })
 }
 
 fn of_experiment(spec: &Spec, experiment: Experiment) -> Vec<Picture> {
@@ -83,15 +187,23 @@ fn of_experiment(spec: &Spec, experiment: Experiment) -> Vec<Picture> {
             kind,
             experiment,
             architectures: vec![architecture.clone()],
+            index: None,
         };
         spec.architectures.iter().map(picture).collect()
     };
     let all = |file: &str, title: &str, kind: Kind| {
         let (name, architectures) = (format!("{experiment}/{file}"), spec.architectures.clone());
-        vec![Picture { name, title: title.to_owned(), kind, experiment, architectures }]
+        vec![Picture { name, title: title.to_owned(), kind, experiment, architectures, index: None }]
     };
     match (experiment, &spec.directional) {
-        (Experiment::Nads, _) => each(&|name| format!("{name}/figure"), "Neural anisotropy directions of ", Kind::Nads),
+        (Experiment::Nads, _) => {
+            let words = "Neural anisotropy directions of ";
+            let mut nads: Vec<Picture> = each(&|name| format!("{name}/figure"), words, Kind::Nads);
+            if nads.len() > 1 {
+                nads.push(Picture::spectra(spec));
+            }
+            nads
+        }
         (Experiment::Directional, Some(directional)) => match directional.directions {
             Directions::Dft { .. } => each(&|name| format!("{name}_map"), "Accuracy by frequency: ", Kind::Map),
             Directions::Nads { .. } => all("curve", "Accuracy along NADs", Kind::Curve),

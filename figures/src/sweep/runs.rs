@@ -7,7 +7,7 @@ use nadgrid_core::spec::{Direction, Directions, Experiment, Spec, Variant};
 use super::{Picture, Run, Runs, Source, SweepError, shape, title};
 use crate::{
     AccuracyBars, AccuracyCurve, AccuracyMap, BarGroup, BarSeries, CurvePoint, CurveSeries, Figure, FigureError, Level,
-    MapCell, Origin, SeedRange, accuracy_bars, accuracy_curve, accuracy_map,
+    MapCell, Origin, SeedRange, Theme, accuracy_bars, accuracy_curve, accuracy_map,
 };
 
 /// Accuracy of a guess between the classes of D(v), and between those of CIFAR-10.
@@ -66,7 +66,12 @@ impl<'a> Job<'a> {
     }
 }
 
-pub(super) fn draw_map(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub(super) fn draw_map(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
     let jobs = Job::read(picture, Experiment::Directional, source)?;
     let runs = jobs.iter().flat_map(|job| &job.runs.ended);
     let ranges = ranges(runs, |variant| match variant {
@@ -81,12 +86,20 @@ pub(super) fn draw_map(spec: &Spec, picture: &Picture, source: &impl Source) -> 
     let subtitle = directional_setting(spec) + &Job::remarks(&jobs);
     finish(
         picture,
-        accuracy_map(&AccuracyMap { title: &picture.title, subtitle: &subtitle, shape: shape(spec), cells: &cells }),
+        accuracy_map(
+            &AccuracyMap { title: &picture.title, subtitle: &subtitle, shape: shape(spec), cells: &cells },
+            theme,
+        ),
     )
 }
 
 /// Draws a series for each architecture that has points.
-pub(super) fn draw_curve(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub(super) fn draw_curve(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
     let jobs = Job::read(picture, picture.experiment, source)?;
     let point = |(&index, &accuracy): (&u64, &SeedRange)| CurvePoint { index, accuracy };
     let series = |job: &Job<'_>| ranges(&job.runs.ended, index).iter().map(point).collect::<Vec<_>>();
@@ -117,7 +130,7 @@ pub(super) fn draw_curve(spec: &Spec, picture: &Picture, source: &impl Source) -
         chance: Some(if is_poisoned { TEN_CLASSES } else { TWO_CLASSES }),
         clean: clean.map(|range| Level { name: "no carrier", accuracy: range.mean }),
     };
-    finish(picture, accuracy_curve(&curve))
+    finish(picture, accuracy_curve(&curve, theme))
 }
 
 /// Where a variant lies along a curve.
@@ -128,7 +141,12 @@ fn index(variant: Variant) -> Option<u64> {
     }
 }
 
-pub(super) fn draw_bars(spec: &Spec, picture: &Picture, source: &impl Source) -> Result<Figure, SweepError> {
+pub(super) fn draw_bars(
+    spec: &Spec,
+    picture: &Picture,
+    source: &impl Source,
+    theme: Theme,
+) -> Result<Figure, SweepError> {
     let jobs = Job::read(picture, Experiment::Flipping, source)?;
     let measured = |name| BarSeries { name, origin: Origin::Measured };
     let bars = |job: &Job<'_>| {
@@ -148,7 +166,7 @@ pub(super) fn draw_bars(spec: &Spec, picture: &Picture, source: &impl Source) ->
         groups: &groups,
         chance: Some(TEN_CLASSES),
     };
-    finish(picture, accuracy_bars(&chart))
+    finish(picture, accuracy_bars(&chart, theme))
 }
 
 fn directional_setting(spec: &Spec) -> String {

@@ -134,9 +134,9 @@ fn artifacts_that_are_missing_or_damaged_are_named() {
         let files: Files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
         draw_all(&spec, &files).unwrap_err()
     };
-    assert!(matches!(refused(&[("nads/lenet/nads.npy", b"")]), SweepError::Missing { .. }));
-    let [nads, values, spectrum] = nads::FILES.map(|file| format!("nads/lenet/{file}"));
-    let said = refused(&[(&nads, b"no array"), (&values, b""), (&spectrum, b"{}")]).to_string();
+    assert!(matches!(refused(&[]), SweepError::Missing { .. }));
+    let [nads, values, errors, spectrum] = nads::FILES.map(|file| format!("nads/lenet/{file}"));
+    let said = refused(&[(&nads, b"no array"), (&values, b""), (&errors, b""), (&spectrum, b"{}")]).to_string();
     assert!(said.starts_with("nads/lenet/nads.npy: not a .npy file"), "{said}");
 }
 
@@ -162,13 +162,13 @@ fn runs_so_far_are_a_picture_that_says_so() {
         Run { variant, seed, train_accuracy: test_accuracy, test_accuracy }
     };
     let lenet = Picture::find(&spec, "directional/lenet_map").unwrap();
-    let figure = draw(&spec, &lenet, &Running(vec![run(1, Some(75.0)), run(0, None)])).unwrap();
+    let figure = draw(&spec, &lenet, &Running(vec![run(1, Some(75.0)), run(0, None)]), Theme::Light).unwrap();
     for words in ["Accuracy by frequency: LeNet", "1 of 2 runs diverged", "2 of 6 runs so far"] {
         assert!(figure.svg().contains(words), "{} lacks {words}", figure.svg());
     }
     let said = |name: &str, runs: Vec<Run>| {
         let picture = Picture::find(&spec, name).unwrap();
-        draw(&spec, &picture, &Running(runs)).unwrap_err().to_string()
+        draw(&spec, &picture, &Running(runs), Theme::Dark).unwrap_err().to_string()
     };
     let logreg = said("directional/logreg_map", vec![run(1, Some(75.0))]);
     assert_eq!(logreg, "directional/logreg_map is not drawn: no run of it has ended so far");
@@ -180,10 +180,67 @@ fn runs_so_far_are_a_picture_that_says_so() {
 fn pictures_are_found_by_name_and_misspelt_ones_refused() {
     let spec = spec("[nads]\nnetworks = 2\n[directional]\ndirections = { kind = 'nads' }");
     let names: Vec<String> = pictures(&spec).into_iter().map(|picture| picture.name).collect();
-    assert_eq!(names, ["nads/lenet/figure", "nads/logreg/figure", "directional/curve"]);
+    assert_eq!(names, ["nads/lenet/figure", "nads/logreg/figure", "nads/spectra", "directional/curve"]);
     let curve = Picture::find(&spec, "directional/curve").unwrap();
     assert_eq!((curve.kind, curve.title.as_str()), (Kind::Curve, "Accuracy along NADs"));
     assert_eq!(curve.artifacts(), ["directional/lenet.csv", "directional/logreg.csv"]);
     let error = Picture::find(&spec, "directional/curv").unwrap_err().to_string();
     assert!(error.contains("did you mean directional/curve?") && error.contains("nads/logreg/figure"), "{error}");
+}
+
+#[test]
+fn nads_and_pairs_are_named_by_what_they_show() {
+    let spec = spec("[nads]\nnetworks = 20");
+    assert_eq!(patterns(&spec), ["nads/ARCHITECTURE/nad_INDEX", "nads/FIRST_beside_SECOND"]);
+    let nad = Picture::find(&spec, "nads/logreg/nad_18").unwrap();
+    assert_eq!((nad.kind, nad.index, nad.title.as_str()), (Kind::Nad, Some(18), "NAD 18 of Logistic regression"));
+    let pair = Picture::find(&spec, "nads/logreg_beside_lenet").unwrap();
+    assert_eq!((pair.kind, pair.architectures), (Kind::Pair, vec!["logreg".to_owned(), "lenet".to_owned()]));
+    let said = |name: &str| Picture::find(&spec, name).unwrap_err().to_string();
+    assert_eq!(said("nads/lenet/nad_19"), "\"19\" is no index of a NAD of this sweep; accepted is 0 to 18");
+    assert_eq!(said("nads/lenet/nad_x"), "\"x\" is no index of a NAD of this sweep; accepted is 0 to 18");
+    let misspelt = "\"lennet\" is no architecture of this sweep; did you mean lenet?; accepted is lenet, logreg";
+    assert_eq!(said("nads/lennet/nad_0"), misspelt);
+    assert_eq!(said("nads/logreg_beside_lennet"), misspelt);
+}
+
+/// NADs that are waves on 32 x 32 pixels, and a geometric spectrum.
+fn waves(architecture: &str) -> Vec<(String, Vec<u8>)> {
+    use crate::npy::to_bytes;
+    use ndarray::{Array1, Array2};
+    let wave = |(k, at): (usize, usize)| (std::f32::consts::TAU * (k * (at % 32)) as f32 / 32.0).cos() / 23.0;
+    let values = Array1::from_shape_fn(5, |index| 0.5_f64.powi(index as i32));
+    let name = |file: &str| format!("nads/{architecture}/{file}");
+    vec![
+        (name("nads.npy"), to_bytes(&Array2::from_shape_fn((5, 1024), wave))),
+        (name("singular_values.npy"), to_bytes(&values)),
+        (name("standard_errors.npy"), to_bytes(&(0.1 * values))),
+        (name("spectrum.json"), br#"{ "effective_rank": 2.5, "anisotropy": 0.9 }"#.to_vec()),
+    ]
+}
+
+#[test]
+fn nads_are_drawn_one_by_one_in_pairs_and_as_spectra() {
+    let spec = spec("[nads]\nnetworks = 6");
+    let both: Files = waves("lenet").into_iter().chain(waves("logreg")).collect();
+    let one: Files = waves("lenet").into_iter().collect();
+    let svg = |name: &str, files: &Files| {
+        let picture = Picture::find(&spec, name).unwrap();
+        // It asks for nothing but what it says.
+        let files: Files = files
+            .iter()
+            .filter(|(name, _)| picture.artifacts().contains(name))
+            .map(|(n, b)| (n.clone(), b.clone()))
+            .collect();
+        draw(&spec, &picture, &files, Theme::Dark).map(|figure| figure.svg().to_owned())
+    };
+    let nad = svg("nads/lenet/nad_3", &one).unwrap();
+    assert!(nad.contains("NAD 3 of LeNet") && nad.contains("N = 6 networks"), "{nad}");
+    let pair = svg("nads/lenet_beside_logreg", &both).unwrap();
+    assert!(pair.contains(">1.00<"), "a NAD agrees with itself: {pair}");
+    let spectra = svg("nads/spectra", &both).unwrap();
+    assert!(spectra.contains("effective rank 2.50") && !spectra.contains("so far"), "{spectra}");
+    assert!(svg("nads/spectra", &one).unwrap().contains("1 of 2 architectures so far"));
+    assert!(matches!(svg("nads/spectra", &Files::new()), Err(SweepError::Nothing { .. })));
+    assert!(matches!(svg("nads/logreg/nad_3", &one), Err(SweepError::Missing { .. })));
 }

@@ -2,17 +2,18 @@
 //!
 //! A band is one row of columns; a column is one NAD: its label, its channels from top to bottom, its DFT.
 
-use ndarray::{ArrayView3, Axis};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use super::{
-    FigureError, InputShape, NadFigure, dft,
+    FigureError, InputShape, Maps, NadFigure,
     page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT},
     spectrum::Shares,
 };
 use crate::figure::{
-    bitmap::{Colours, data_uri},
+    bitmap::Colours,
     numbers::percent,
-    svg::{Canvas, GLYPH_WIDTH, INK, MUTED, Rect, Stroke, Type},
+    svg::{Canvas, GLYPH_WIDTH, Rect, Stroke, Type},
+    theme::Paint,
 };
 
 /// Channels beyond these are not drawn (their DFT still counts).
@@ -48,10 +49,10 @@ pub(super) fn draw(
         for (column, &index) in indices.iter().enumerate() {
             let x = LEFT + column as f64 * (COLUMN_WIDTH + COLUMN_GAP);
             let label = format!("u{}", subscript(index));
-            canvas.text((x, y + 14.0), Type::new(16.0, INK), &label);
+            canvas.text((x, y + 14.0), Type::new(16.0, Paint::Ink), &label);
             let share = percent(shares.share(index));
-            canvas.text((x + COLUMN_WIDTH, y + 14.0), Type::new(12.0, MUTED).end(), &share);
-            band.draw_nad(canvas, (x, y), figure, index)?;
+            canvas.text((x + COLUMN_WIDTH, y + 14.0), Type::new(12.0, Paint::Muted).end(), &share);
+            band.draw_nad(canvas, (x, y), figure.nads.row(index))?;
         }
         y += band.height() + BAND_GAP;
     }
@@ -59,7 +60,7 @@ pub(super) fn draw(
 }
 
 /// Measures of one band, the same for all.
-struct Band {
+pub(super) struct Band {
     shape: InputShape,
     /// Channels drawn.
     channels: usize,
@@ -68,7 +69,7 @@ struct Band {
 }
 
 impl Band {
-    fn new(shape: InputShape) -> Self {
+    pub(super) fn new(shape: InputShape) -> Self {
         let pixel = COLUMN_WIDTH / shape.height.max(shape.width) as f64;
         Self {
             shape,
@@ -88,61 +89,68 @@ impl Band {
         }
     }
 
-    fn height(&self) -> f64 {
+    pub(super) fn height(&self) -> f64 {
         self.tile((0.0, 0.0), self.channels).bottom()
     }
 
-    fn draw_row_labels(&self, canvas: &mut Canvas, y: f64) {
+    pub(super) fn draw_row_labels(&self, canvas: &mut Canvas, y: f64) {
         for row in 0..=self.channels {
             let (_, middle) = self.tile((LEFT, y), row).centre();
             let at = (LEFT - 14.0, middle);
             let text = match row {
                 row if row == self.channels => "|DFT|".to_owned(),
                 _ if self.shape.channels == 1 => "NAD".to_owned(),
-                row => format!("channel {row}"),
+                row => channel_name(self.shape.channels, row),
             };
             match self.tile_height < 40.0 {
-                true => canvas.text((at.0, at.1 + 4.0), Type::new(12.0, MUTED).end(), &text),
+                true => canvas.text((at.0, at.1 + 4.0), Type::new(12.0, Paint::Muted).end(), &text),
                 // As high as its tile, so as not to run into the next one's.
                 false => {
                     let fitting = self.tile_height / (text.chars().count() as f64 * GLYPH_WIDTH);
-                    canvas.upright_text(at, Type::new(fitting.min(14.0), MUTED).middle(), &text);
+                    canvas.upright_text(at, Type::new(fitting.min(14.0), Paint::Muted).middle(), &text);
                 }
             }
         }
     }
 
-    fn draw_nad(
+    pub(super) fn draw_nad(
         &self,
         canvas: &mut Canvas,
         at: (f64, f64),
-        figure: &NadFigure<'_>,
-        index: usize,
+        nad: ArrayView1<'_, f64>,
     ) -> Result<(), FigureError> {
-        let InputShape { channels, height, width } = self.shape;
-        let nad = figure.nads.row(index);
-        let nad = nad.as_standard_layout();
-        let nad = ArrayView3::from_shape((channels, height, width), nad.as_slice().unwrap_or_default())
-            .map_err(|error| FigureError::Bitmap { width, height, reason: error.to_string() })?;
-        let limit = nad.fold(0.0_f64, |limit, value| limit.max(value.abs()));
-        for (row, channel) in nad.axis_iter(Axis(0)).take(self.channels).enumerate() {
-            draw_tile(canvas, self.tile(at, row), &data_uri(channel, Colours::Diverging { limit })?);
+        let Maps { channels, limit, magnitude, max } = Maps::new(nad, self.shape)?;
+        for (row, channel) in channels.axis_iter(Axis(0)).take(self.channels).enumerate() {
+            draw_tile(canvas, self.tile(at, row), channel, Colours::Diverging { limit })?;
         }
-        let magnitude = dft::magnitude(nad);
-        let max = magnitude.fold(0.0_f64, |max, &value| max.max(value));
-        let uri = data_uri(magnitude.view(), Colours::Sequential { max })?;
-        draw_tile(canvas, self.tile(at, self.channels), &uri);
-        Ok(())
+        draw_tile(canvas, self.tile(at, self.channels), magnitude.view(), Colours::Sequential { max })
     }
 }
 
-fn draw_tile(canvas: &mut Canvas, tile: Rect, data_uri: &str) {
-    canvas.image(tile, data_uri);
-    canvas.frame(tile, Stroke::solid(INK, 0.6));
+/// A bitmap in a frame.
+pub(super) fn draw_tile(
+    canvas: &mut Canvas,
+    tile: Rect,
+    values: ArrayView2<'_, f64>,
+    colours: Colours,
+) -> Result<(), FigureError> {
+    canvas.bitmap(tile, values, colours)?;
+    canvas.frame(tile, Stroke::solid(Paint::Ink, 0.6));
+    Ok(())
+}
+
+/// What a channel of several is called; three are those of images.
+pub(super) fn channel_name(channels: usize, index: usize) -> String {
+    match (channels, index) {
+        (3, 0) => "red".to_owned(),
+        (3, 1) => "green".to_owned(),
+        (3, 2) => "blue".to_owned(),
+        _ => format!("channel {index}"),
+    }
 }
 
 /// A number in subscript digits.
-fn subscript(number: usize) -> String {
+pub(super) fn subscript(number: usize) -> String {
     number.to_string().bytes().filter_map(|digit| char::from_u32(0x2080 + u32::from(digit - b'0'))).collect()
 }
 

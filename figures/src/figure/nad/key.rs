@@ -6,11 +6,12 @@ use super::{
     spectrum::{ISOTROPIC, REFERENCE, Shares},
 };
 use crate::figure::{
-    bitmap::{Colours, Run, ramp_uri},
+    bitmap::{Colours, Run},
     legend::{self, Sample},
     marks::OWN,
     numbers::{grouped, percent},
-    svg::{Canvas, INK, MUTED, Rect, Stroke, Type},
+    svg::{Canvas, Rect, Type},
+    theme::Paint,
 };
 
 const BAR_HEIGHT: f64 = 12.0;
@@ -30,7 +31,7 @@ pub(super) fn draw(
     let dft = "|DFT|, zero frequency in the centre";
     y = draw_bar(canvas, area, y, dft, Colours::Sequential { max: 1.0 }, &["0", "max"])?;
     for note in notes(shape, shares) {
-        canvas.text((area.x, y), Type::new(TEXT, MUTED), &note);
+        canvas.text((area.x, y), Type::new(TEXT, Paint::Muted), &note);
         y += NOTE_HEIGHT;
     }
     y = draw_lines(canvas, Rect { y: y + 12.0, ..area }, shape.dimension(), shares, reference);
@@ -64,39 +65,38 @@ fn draw_lines(canvas: &mut Canvas, area: Rect, dimension: usize, shares: &Shares
 }
 
 /// A titled colour bar with labels spread along it; returns the baseline of what may follow.
-fn draw_bar(
+pub(super) fn draw_bar(
     canvas: &mut Canvas,
     area: Rect,
     y: f64,
     title: &str,
     colours: Colours,
-    labels: &[&str],
+    labels: &[impl AsRef<str>],
 ) -> Result<f64, FigureError> {
-    canvas.text((area.x, y), Type::new(TEXT, INK), title);
+    canvas.text((area.x, y), Type::new(TEXT, Paint::Ink), title);
     let bar = Rect { y: y + 8.0, height: BAR_HEIGHT, ..area };
-    canvas.image(bar, &ramp_uri(colours, Run::Right)?);
-    canvas.frame(bar, Stroke::solid(INK, 0.6));
+    canvas.ramp(bar, colours, Run::Right)?;
     let last = labels.len().saturating_sub(1).max(1);
     for (index, label) in labels.iter().enumerate() {
         let x = bar.x + bar.width * index as f64 / last as f64;
-        let set = Type::new(12.0, MUTED);
+        let set = Type::new(12.0, Paint::Muted);
         let set = match index {
             0 => set,
             index if index == last => set.end(),
             _ => set.middle(),
         };
-        canvas.text((x, bar.bottom() + 15.0), set, label);
+        canvas.text((x, bar.bottom() + 15.0), set, label.as_ref());
     }
     Ok(bar.bottom() + 40.0)
 }
 
 /// Σ of the leading shares, for the powers of ten that mean something.
 fn draw_energy(canvas: &mut Canvas, area: Rect, shares: &Shares) {
-    canvas.text((area.x, area.y), Type::new(TEXT, INK), "Energy of the leading directions");
+    canvas.text((area.x, area.y), Type::new(TEXT, Paint::Ink), "Energy of the leading directions");
     let counts = [1, 10, 100].into_iter().filter(|&count| count <= shares.informative());
     for (column, count) in counts.enumerate() {
         let x = area.x + column as f64 * area.width / 3.0;
-        canvas.text((x, area.y + 19.0), Type::new(12.0, MUTED), &format!("top {count}"));
-        canvas.text((x, area.y + 36.0), Type::new(TEXT, INK), &percent(shares.top(count)));
+        canvas.text((x, area.y + 19.0), Type::new(12.0, Paint::Muted), &format!("top {count}"));
+        canvas.text((x, area.y + 36.0), Type::new(TEXT, Paint::Ink), &percent(shares.top(count)));
     }
 }

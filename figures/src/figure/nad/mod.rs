@@ -1,4 +1,4 @@
-//! The picture of one architecture's NADs: a gallery of directions over the normalised spectrum.
+//! Pictures of NADs. That of one architecture is a gallery of directions over the normalised spectrum:
 //!
 //! ```text
 //! page ── header (what was measured)
@@ -6,18 +6,26 @@
 //!      ── spectrum   sᵢ²/Σs² on log-log axes │ key   colour bars, line samples, energy shares
 //! ```
 //!
-//! Absent: error bars, and any fit to the data.
+//! Beside it: one NAD alone ([`single_nad`]), two architectures index by index ([`nad_pair`]), and the spectra of several
+//! ([`spectra`]). Absent: any fit to the data.
 
 mod dft;
 mod gallery;
 mod key;
 mod page;
+mod pair;
+mod single;
+mod spectra;
 mod spectrum;
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
 
-use super::{Figure, FigureError, InputShape};
+use super::{Figure, FigureError, InputShape, Theme};
 use spectrum::Shares;
+
+pub use pair::{NadPair, NadSide, nad_pair};
+pub use single::{SingleNad, single_nad};
+pub use spectra::{Spectra, SpectrumSeries, spectra};
 
 /// A second spectrum drawn for comparison, normalised by its own sum.
 #[derive(Clone, Copy, Debug)]
@@ -61,29 +69,59 @@ pub struct NadFigure<'a> {
 ///
 /// # Errors
 /// The arrays are empty, do not fit each other, or hold values that cannot be drawn.
-pub fn nad_figure(figure: &NadFigure<'_>) -> Result<Figure, FigureError> {
+pub fn nad_figure(figure: &NadFigure<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check_nads(figure)?;
     let shares = Shares::new(figure.architecture, figure.singular_values)?;
     let reference =
         figure.reference.map(|reference| Shares::new(reference.label, reference.singular_values)).transpose()?;
-    Ok(Figure { svg: page::draw(figure, &shares, reference.as_ref())? })
+    Ok(Figure { svg: page::draw(figure, &shares, reference.as_ref(), theme)? })
 }
 
 fn check_nads(figure: &NadFigure<'_>) -> Result<(), FigureError> {
-    let (rows, dimension) = figure.nads.dim();
+    check_rows(figure.nads, figure.shape)?;
+    let (nads, singular_values) = (figure.nads.nrows(), figure.singular_values.len());
+    if singular_values < nads {
+        return Err(FigureError::TooFewSingularValues { nads, singular_values });
+    }
+    Ok(())
+}
+
+/// Checks that there are NADs, finite and of the input's size.
+fn check_rows(nads: ArrayView2<'_, f64>, shape: InputShape) -> Result<(), FigureError> {
+    let (rows, dimension) = nads.dim();
     if rows == 0 || dimension == 0 {
         return Err(FigureError::Empty { rows, dimension });
     }
-    let expected = figure.shape.dimension();
+    let expected = shape.dimension();
     if expected != dimension {
-        return Err(FigureError::Shape { found: dimension, shape: figure.shape, expected });
+        return Err(FigureError::Shape { found: dimension, shape, expected });
     }
-    let singular_values = figure.singular_values.len();
-    if singular_values < rows {
-        return Err(FigureError::TooFewSingularValues { nads: rows, singular_values });
-    }
-    match figure.nads.indexed_iter().find(|(_, value)| !value.is_finite()) {
+    match nads.indexed_iter().find(|(_, value)| !value.is_finite()) {
         Some(((row, column), &value)) => Err(FigureError::NotFinite { row, column, value }),
         None => Ok(()),
+    }
+}
+
+/// A NAD as it is drawn: its channels, and what they hold by frequency.
+struct Maps {
+    /// channels x height x width.
+    channels: Array3<f64>,
+    /// The largest magnitude of a value.
+    limit: f64,
+    /// Magnitude of the DFT over all channels, zero frequency in the centre.
+    magnitude: Array2<f64>,
+    /// Its largest value.
+    max: f64,
+}
+
+impl Maps {
+    fn new(nad: ArrayView1<'_, f64>, shape: InputShape) -> Result<Self, FigureError> {
+        let InputShape { channels, height, width } = shape;
+        let channels = Array3::from_shape_vec((channels, height, width), nad.to_vec())
+            .map_err(|error| FigureError::Bitmap { width, height, reason: error.to_string() })?;
+        let limit = channels.fold(0.0_f64, |limit, value| limit.max(value.abs()));
+        let magnitude = dft::magnitude(channels.view());
+        let max = magnitude.fold(0.0_f64, |max, &value| max.max(value));
+        Ok(Self { channels, limit, magnitude, max })
     }
 }

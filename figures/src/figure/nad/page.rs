@@ -8,6 +8,7 @@ use crate::figure::{
     numbers::grouped,
     sheet::draw_header,
     svg::{Canvas, Rect},
+    theme::Theme,
 };
 
 /// Columns of the gallery, and the grid that everything else aligns with.
@@ -30,8 +31,13 @@ const KEY_INDENT: f64 = 26.0;
 const FOOT: f64 = 68.0;
 
 /// Draws the whole page and returns the document.
-pub(super) fn draw(figure: &NadFigure<'_>, shares: &Shares, reference: Option<&Shares>) -> Result<String, FigureError> {
-    let mut canvas = Canvas::default();
+pub(super) fn draw(
+    figure: &NadFigure<'_>,
+    shares: &Shares,
+    reference: Option<&Shares>,
+    theme: Theme,
+) -> Result<String, FigureError> {
+    let mut canvas = Canvas::new(theme);
     let title = format!("Neural anisotropy directions of {}", figure.architecture);
     draw_header(&mut canvas, LEFT, RIGHT - LEFT, &title, &subtitle(figure));
     let shown = gallery::shown_indices(figure.nads.nrows().min(shares.informative()));

@@ -5,18 +5,19 @@ use ndarray::ArrayView1;
 use super::FigureError;
 use crate::figure::{
     axis::{LogAxis, LogLabels, draw_column, draw_titles, label_column},
-    marks::{COLOURS, DOT_RADIUS, OWN},
+    marks::{DOT_RADIUS, OWN},
     numbers::grouped,
-    svg::{Canvas, FINE_GRID, GRID, INK, MUTED, Rect, Stroke},
+    svg::{Canvas, Rect, Stroke},
+    theme::Paint,
 };
 
 /// sᵢ² below this part of s₀² is rounding noise of an f64 eigendecomposition, not a direction.
-const NOISE_FLOOR: f64 = 1e-12;
+pub(super) const NOISE_FLOOR: f64 = 1e-12;
 
 /// The line of the reference spectrum (a colour-blind-safe orange).
-pub(super) const REFERENCE: Stroke = Stroke { colour: COLOURS[1], width: 1.6, dashes: Some("6 3") };
+pub(super) const REFERENCE: Stroke = Stroke { colour: Paint::Series(1), width: 1.6, dashes: Some("6 3") };
 /// The line at 1/D.
-pub(super) const ISOTROPIC: Stroke = Stroke { colour: MUTED, width: 1.2, dashes: Some("1.5 3.5") };
+pub(super) const ISOTROPIC: Stroke = Stroke { colour: Paint::Muted, width: 1.2, dashes: Some("1.5 3.5") };
 
 /// A spectrum normalised to sum 1.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ pub(super) fn draw(
     draw_vertical_grid(canvas, plot, &across);
     up.draw_rows(canvas, plot, LogLabels::Powers);
     draw_titles(canvas, plot, "rank of the direction, i + 1", "normalised spectrum, s² / Σ s²");
-    canvas.frame(plot, Stroke::solid(INK, 1.0));
+    canvas.frame(plot, Stroke::solid(Paint::Ink, 1.0));
     let place = |(x, y): (f64, f64)| (across.place(x), up.place(y));
     canvas.line((plot.x, up.place(isotropic)), (plot.right(), up.place(isotropic)), ISOTROPIC);
     if let Some(reference) = reference {
@@ -115,7 +116,7 @@ fn axes(plot: Rect, isotropic: f64, shares: &Shares, reference: Option<&Shares>)
     )
 }
 
-fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
+pub(super) fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
     let labelled: &[i32] = match axis.high {
         ..1.0 => &[1, 2, 3, 4, 5, 6, 7, 8, 9],
         ..2.0 => &[1, 2, 5],
@@ -123,7 +124,7 @@ fn draw_vertical_grid(canvas: &mut Canvas, plot: Rect, axis: &LogAxis) {
     };
     for (digit, _, value) in axis.ticks() {
         let x = axis.place(value);
-        let colour = if digit == 1 { GRID } else { FINE_GRID };
+        let colour = if digit == 1 { Paint::Grid } else { Paint::FineGrid };
         draw_column(canvas, plot, x, colour);
         if labelled.contains(&digit) {
             label_column(canvas, plot, x, &grouped(value.round() as u64));
