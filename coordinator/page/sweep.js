@@ -120,11 +120,12 @@ function paceWords(sweep) {
     return started === null || ended === null ? "" : `Took ${duration(ended - started)}.`;
   }
   if (started === null) return sweep.workers > 0 ? `${workers} can take it.` : "No worker that can take it is connected.";
+  if (sweep.state === "paused") return "No shard is given out until it is resumed.";
   const perSecond = rateOf(sweep.id);
   const left = remaining(total(sweep), perSecond);
   return [
     perSecond ? rate(perSecond, word(sweep)) : null,
-    left !== null && sweep.state === "running" ? `about ${duration(left)} left` : null,
+    left !== null ? `about ${duration(left)} left` : null,
     `running for ${duration(Math.max(0, Math.floor(Date.now() / 1000 - started)))}`,
     sweep.workers > 0 ? workers : "no worker that can take it is connected",
   ].filter(Boolean).join(" · ");
