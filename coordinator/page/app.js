@@ -50,6 +50,12 @@ function route(first) {
   showTitle();
 }
 
+// Another token: nothing stays that it may not see.
+session.listeners.add(() => {
+  viewKey = null;
+  route(true);
+});
+
 function make(name, id) {
   if (name === "sweeps") return id ? new SweepView(id) : new SweepsView();
   if (name === "workers") return new WorkersView();
@@ -103,6 +109,7 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
   field.value = "";
   panel.hidden = true;
   session.set(token);
+  main.focus({ preventScroll: true });
   announce("Token taken");
 });
 

@@ -118,7 +118,12 @@ export async function readAbout() {
   }
 }
 
-session.listeners.add(readAbout);
+session.listeners.add(() => {
+  // Another token may see other sweeps.
+  overview.sweeps = null;
+  overview.workers = null;
+  readAbout();
+});
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

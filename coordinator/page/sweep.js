@@ -33,7 +33,7 @@ export class SweepView {
     this.message.hidden = true;
     this.progress = new Progress("Progress of the sweep");
     this.pace = h("p", { class: "pace" });
-    this.actions = new Actions(id, (sweep) => this.update(sweep), (error) => this.tellProblem(error));
+    this.actions = new Actions(id, (sweep) => this.steered(sweep), (error) => this.tellProblem(error));
     this.head = h("div", { class: "sweep-head" }, h("div", { class: "sweep-title" }, this.heading, this.state), this.actions.node);
     this.links = TABS.map(([name, title]) => h("a", { href: this.address(name), data: { tab: name } }, title));
     this.body = h("div", { class: "tab-body" });
@@ -86,6 +86,11 @@ export class SweepView {
   tellProblem(error) {
     this.problem.hidden = false;
     setText(this.problem, error.message);
+  }
+
+  steered(sweep) {
+    this.problem.hidden = true;
+    this.update(sweep);
   }
 
   update(sweep) {
@@ -237,7 +242,7 @@ function jobColumns() {
     { title: "Progress", kind: "wide", show: showJobProgress },
     { title: "Shards", kind: "number", show: (cell, { shards }) => setText(cell, count(shards)) },
     { title: "Troubles", kind: "words", show: (cell, job) => setText(cell, troubles(job)) },
-    { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, duration(time)) },
+    { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, time > 0 ? duration(time) : "–") },
     { title: "Digest", kind: "digest", show: showJobDigest },
   ];
 }
