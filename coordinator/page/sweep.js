@@ -4,10 +4,11 @@ import { post, sweepPath } from "./api.js";
 import { copyButton, h, setAttribute, setText } from "./dom.js";
 import { FilesTab } from "./files.js";
 import { count, counted, duration, membersWord, numericsClass, rate, seconds, showTime } from "./format.js";
-import { isOver, observeRate, openStream, rateOf, ticks, tokenWanted } from "./live.js";
+import { isOver, openStream, rateOf, ticks, tokenWanted } from "./live.js";
 import { NadsTab } from "./nads.js";
 import { Pictures } from "./pictures.js";
 import { Progress, remaining } from "./progress.js";
+import { Rate } from "./rate.js";
 import { ShardsTab } from "./shards.js";
 import { Table, showState } from "./table.js";
 
@@ -25,6 +26,7 @@ export class SweepView {
     this.id = id;
     this.sweep = null;
     this.tab = null;
+    this.rate = new Rate();
     this.heading = h("h1", { tabindex: "-1" }, id);
     this.state = h("span");
     this.problem = h("p", { class: "problem", role: "alert" });
@@ -101,7 +103,7 @@ export class SweepView {
     setText(this.message, sweep.message);
     this.message.hidden = !sweep.message;
     const all = total(sweep);
-    if (!isOver(sweep.state)) observeRate(sweep.id, all.members_done + all.members_in_flight);
+    if (!isOver(sweep.state)) this.rate.observe(performance.now() / 1000, all.members_done + all.members_in_flight);
     this.progress.show(all, word(sweep));
     this.showPace();
     this.actions.show(sweep);
@@ -112,12 +114,12 @@ export class SweepView {
   }
 
   showPace() {
-    if (this.sweep) setText(this.pace, paceWords(this.sweep));
+    if (this.sweep) setText(this.pace, paceWords(this.sweep, this.rate.perSecond() ?? rateOf(this.id)));
   }
 }
 
 /** Where a sweep's time stands, in a line. */
-function paceWords(sweep) {
+function paceWords(sweep, perSecond) {
   const started = seconds(sweep.started_at);
   const workers = counted(sweep.workers, "worker");
   if (isOver(sweep.state)) {
@@ -126,7 +128,6 @@ function paceWords(sweep) {
   }
   if (started === null) return sweep.workers > 0 ? `${workers} can take it.` : "No worker that can take it is connected.";
   if (sweep.state === "paused") return "No shard is given out until it is resumed.";
-  const perSecond = rateOf(sweep.id);
   const left = remaining(total(sweep), perSecond);
   return [
     perSecond ? rate(perSecond, word(sweep)) : null,
