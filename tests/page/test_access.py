@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, clusters
-from conftest import MARKUP, SPECS, Library, View, page_token
 from playwright.sync_api import Page, expect
+
+from conftest import MARKUP, SPECS, Library, View, page_token
 
 
 def badge(page: Page, state: str) -> None:
@@ -104,7 +106,7 @@ def test_each_sees_their_own_sweeps(guarded: Cluster, view: View) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded():
+def guarded() -> Iterator[Cluster]:
     for cluster in clusters(tokens=["ada", "bob"]):
         cluster.add_worker("--lanes", "1")
         yield cluster

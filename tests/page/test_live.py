@@ -6,8 +6,9 @@ import json
 import re
 
 from cluster import Cluster
-from conftest import PATIENCE, SPECS, View, picture
 from playwright.sync_api import Page, expect
+
+from conftest import PATIENCE, SPECS, View, picture
 
 MAP = "directional/lenet_map"
 
@@ -101,7 +102,9 @@ def test_the_page_survives_a_restart_of_the_coordinator(cluster: Cluster, view: 
     expect_done(page, before)
     expect(picture(page, MAP)).to_be_visible()
     assert page.evaluate("window.sameDocument")
-    viewer.expect_errors("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE")
+    viewer.expect_errors(
+        "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE"
+    )
     assert viewer.writes == []
 
 

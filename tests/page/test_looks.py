@@ -7,12 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from conftest import Library, View
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
+
+from conftest import Library, View
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("NADGRID_SCREENSHOTS") or REPOSITORY / "out" / "page")
+
+# Boxes that scroll on their own would hide something; only the spec's lines may be that long.
+CUT_OFF = """[...document.querySelectorAll("main :not(pre)")]
+    .filter((box) => getComputedStyle(box).overflowX === "auto" && box.scrollWidth > box.clientWidth)
+    .map((box) => box.className)"""
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
@@ -53,7 +59,10 @@ VIEWS: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sweep_complete": ("#/sweeps/{complete}", sees("figure.nads img", "figure.curve img")),
     "sweep_filling": ("#/sweeps/{paused}", sees("figure.map img")),
     "directions": ("#/sweeps/{complete}/nads/lenet/2", sees(".pane img", "figure.curve img")),
-    "two_directions": ("#/sweeps/{complete}/nads/lenet/2/beside/{complete}/logreg", sees("[aria-label='Second architecture'] img")),
+    "two_directions": (
+        "#/sweeps/{complete}/nads/lenet/2/beside/{complete}/logreg",
+        sees("[aria-label='Second architecture'] img"),
+    ),
     "shards": ("#/sweeps/{complete}/shards", timeline),
     "files": ("#/sweeps/{complete}/files", sees("tbody tr")),
     "spec": ("#/sweeps/{complete}/spec", sees("pre")),
@@ -70,7 +79,9 @@ def test_a_view_is_legible_for_all(name: str, scheme: str, library: Library, vie
     route, wait = VIEWS[name]
     FOLDER.mkdir(parents=True, exist_ok=True)
     for width in (1280, 400):
-        viewer = view(library.cluster, color_scheme=scheme, reduced_motion="reduce", viewport={"width": width, "height": 900})
+        viewer = view(
+            library.cluster, color_scheme=scheme, reduced_motion="reduce", viewport={"width": width, "height": 900}
+        )
         page = viewer.open(route.format(complete=library.complete, paused=library.paused))
         expect(page.get_by_role("status")).to_have_text("live")
         wait(page)
@@ -84,9 +95,9 @@ def test_a_view_is_legible_for_all(name: str, scheme: str, library: Library, vie
 @pytest.mark.parametrize("name", VIEWS)
 def test_nothing_is_wider_than_the_screen(name: str, width: int, library: Library, view: View) -> None:
     route, wait = VIEWS[name]
-    page = view(library.cluster, viewport={"width": width, "height": 800}).open(route.format(complete=library.complete, paused=library.paused))
+    page = view(library.cluster, viewport={"width": width, "height": 800}).open(
+        route.format(complete=library.complete, paused=library.paused)
+    )
     wait(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # A box that scrolls on its own would hide something too; only the spec's lines may be that long.
-    cut = "[...document.querySelectorAll('main :not(pre)')].filter((box) => getComputedStyle(box).overflowX === 'auto' && box.scrollWidth > box.clientWidth)"
-    assert page.evaluate(f"{cut}.map((box) => box.className)") == []
+    assert page.evaluate(CUT_OFF) == []

@@ -6,8 +6,16 @@ import re
 from pathlib import Path
 
 import blake3
+from playwright.sync_api import FloatRect, Locator, Page, expect
+
 from conftest import Library, View, is_drawn, picture
-from playwright.sync_api import Page, expect
+
+
+def box(of: Locator) -> FloatRect:
+    """Where something is, in pixels."""
+    rectangle = of.bounding_box()
+    assert rectangle is not None
+    return rectangle
 
 
 def test_every_picture_of_a_complete_sweep_is_drawn(library: Library, view: View) -> None:
@@ -62,7 +70,7 @@ def test_two_architectures_are_side_by_side(library: Library, view: View) -> Non
     image = second.get_by_role("img", name=re.compile("^NAD 3 of"))
     expect(image).to_be_visible()
     assert is_drawn(image)
-    assert image.bounding_box()["x"] > first.bounding_box()["x"] + first.bounding_box()["width"]
+    assert box(image)["x"] > box(first)["x"] + box(first)["width"]
     page.get_by_role("button", name="Next direction").click()
     for pane in (first, second):
         expect(pane.get_by_role("img", name=re.compile("^NAD 4 of"))).to_be_visible()
@@ -101,7 +109,7 @@ def test_a_shard_has_a_timeline_and_a_trace(library: Library, view: View) -> Non
     assert trace == listed["shards"][0]["trace_id"]
     # Every bar lies within its lane.
     for bar in timeline.locator(".span-bar").all():
-        inner, outer = bar.bounding_box(), bar.locator("..").bounding_box()
+        inner, outer = box(bar), box(bar.locator(".."))
         assert inner["x"] >= outer["x"] - 1
         assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 3
     # The address leads back to it.
@@ -135,10 +143,12 @@ def test_the_spec_is_there(library: Library, view: View) -> None:
 
 def focused(page: Page) -> str:
     """What has the focus, in words."""
-    return str(page.evaluate("""() => {
+    return str(
+        page.evaluate("""() => {
         const node = document.activeElement;
         return node === document.body ? "nothing" : node.getAttribute("aria-label") ?? node.textContent.trim();
-    }"""))
+    }""")
+    )
 
 
 def tab_to(page: Page, words: str) -> None:
