@@ -7,9 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, clusters
+from conftest import MARKUP, SPECS, Library, View, page_token
 from playwright.sync_api import Page, expect
 
-from conftest import MARKUP, SPECS, Library, View, page_token
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Cluster]:
+    for cluster in clusters(tokens=["ada", "bob"]):
+        cluster.add_worker("--lanes", "1")
+        yield cluster
 
 
 def badge(page: Page, state: str) -> None:
@@ -17,7 +23,7 @@ def badge(page: Page, state: str) -> None:
 
 
 def give_token(page: Page, token: str) -> None:
-    page.get_by_label("Token", exact=True).fill(token)
+    page.get_by_role("textbox", name="Token").fill(token)
     page.get_by_role("button", name="Use it").click()
 
 
@@ -68,12 +74,25 @@ def test_the_token_in_the_address_is_taken_out_of_it(cluster: Cluster, view: Vie
     assert page.evaluate("Object.values(sessionStorage).concat(Object.values(localStorage))") == []
 
 
-def test_a_wrong_token_is_told_and_can_be_mended(cluster: Cluster, view: View) -> None:
-    viewer = view(cluster)
+def test_a_wrong_token_is_told_and_can_be_mended(guarded: Cluster, view: View) -> None:
+    viewer = view(guarded)
     page = viewer.open("#token=0123456789")
     expect(page.get_by_role("status")).to_have_text("no access")
-    give_token(page, page_token(cluster))
+    give_token(page, guarded.token("ada").read_text().strip())
     expect(page.get_by_role("status")).to_have_text("live")
+    viewer.expect_errors("40[13]")
+
+
+def test_a_wrong_token_steers_nothing(cluster: Cluster, view: View) -> None:
+    sweep = cluster.submit(SPECS / "filling.toml")
+    viewer = view(cluster)
+    viewer.open("#token=0123456789")
+    page = viewer.open(f"#/sweeps/{sweep}")
+    badge(page, "running")
+    expect(page.get_by_role("button", name="read only")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert cluster.status(sweep)["state"] == "running"
     viewer.expect_errors("40[13]")
 
 
@@ -103,13 +122,6 @@ def test_each_sees_their_own_sweeps(guarded: Cluster, view: View) -> None:
     expect(page.get_by_role("heading", level=1)).not_to_have_text("of_ada")
     viewer.expect_errors("40[13]")
     other.expect_errors("40[13]")
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Cluster]:
-    for cluster in clusters(tokens=["ada", "bob"]):
-        cluster.add_worker("--lanes", "1")
-        yield cluster
 
 
 def test_the_page_sends_a_content_security_policy(cluster: Cluster, view: View) -> None:

@@ -6,9 +6,8 @@ import json
 import re
 
 from cluster import Cluster
-from playwright.sync_api import Page, expect
-
 from conftest import PATIENCE, SPECS, View, picture
+from playwright.sync_api import Page, expect
 
 MAP = "directional/lenet_map"
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Page, expect
-
 from conftest import Library, View
+from playwright.sync_api import Page, expect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("NADGRID_SCREENSHOTS") or REPOSITORY / "out" / "page")
@@ -46,7 +45,7 @@ def cancelling(page: Page) -> None:
 
 def token(page: Page) -> None:
     page.get_by_role("button", name="read only").click()
-    expect(page.get_by_label("Token", exact=True)).to_be_visible()
+    expect(page.get_by_role("textbox", name="Token")).to_be_visible()
 
 
 def timeline(page: Page) -> None:
