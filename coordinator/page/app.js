@@ -50,6 +50,12 @@ function route(first) {
   showTitle();
 }
 
+// Another token: nothing stays that it may not see.
+session.listeners.add(() => {
+  viewKey = null;
+  route(true);
+});
+
 function make(name, id) {
   if (name === "sweeps") return id ? new SweepView(id) : new SweepsView();
   if (name === "workers") return new WorkersView();
@@ -103,6 +109,7 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
   field.value = "";
   panel.hidden = true;
   session.set(token);
+  main.focus({ preventScroll: true });
   announce("Token taken");
 });
 
@@ -118,9 +125,9 @@ document.getElementById("token-close").addEventListener("click", () => {
 tokenWanted.listen(askForToken);
 
 caller.addEventListener("click", () => {
-  askForToken(session.token
-    ? "The page has a token and sends it with every request. Another one replaces it."
-    : "Without a token the page only shows. With the one in the address that the coordinator printed when it started (after #token=) it may pause, resume and cancel.");
+  const mayWrite = about.value?.may_write;
+  if (mayWrite) askForToken("The page has a token and sends it with every request. Another one replaces it.");
+  else askForToken(`${session.token ? "With its token" : "Without a token"} the page may only show. With the one in the address that the coordinator printed when it started (after #token=) it may pause, resume and cancel.`);
 });
 
 function showCaller() {

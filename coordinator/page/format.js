@@ -1,9 +1,8 @@
 // Numbers, durations, sizes and moments as people read them.
 
 const counts = new Intl.NumberFormat("en");
-const moments = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-});
+const days = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+const clocks = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** A whole number with thousands separators. */
 export function count(value) {
@@ -78,10 +77,15 @@ export function seconds(moment) {
   return Number.isNaN(at) ? null : at / 1000;
 }
 
+function momentWords(at) {
+  const day = days.format(at * 1000);
+  return `${day === days.format(Date.now()) ? "today" : day}, ${clocks.format(at * 1000)}`;
+}
+
 /** Shows a moment in local time in a `time` element, with the exact one in its title. */
 export function showTime(node, moment) {
   const at = seconds(moment);
-  const words = at === null ? "–" : moments.format(at * 1000);
+  const words = at === null ? "–" : momentWords(at);
   if (node.textContent === words) return;
   node.textContent = words;
   if (at === null) return;

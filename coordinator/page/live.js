@@ -63,15 +63,13 @@ export function openStream(name, path, onEvent, onState) {
 
 const rates = new Map();
 
-/** The rate of a sweep, by all positions that came over any stream. */
-export function observeRate(id, position) {
+/** Takes in a position from the overview. Another stream may be ahead of it and has a rate of its own. */
+function observeRate(id, position) {
   if (!rates.has(id)) rates.set(id, new Rate());
-  const rate = rates.get(id);
-  rate.observe(performance.now() / 1000, position);
-  return rate;
+  rates.get(id).observe(performance.now() / 1000, position);
 }
 
-/** Members a second of a sweep, or null. */
+/** Members a second of a sweep by the overview, or null. */
 export function rateOf(id) {
   return rates.get(id)?.perSecond() ?? null;
 }
@@ -118,7 +116,12 @@ export async function readAbout() {
   }
 }
 
-session.listeners.add(readAbout);
+session.listeners.add(() => {
+  // Another token may see other sweeps.
+  overview.sweeps = null;
+  overview.workers = null;
+  readAbout();
+});
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

@@ -87,7 +87,7 @@ export class NadsTab {
       type: "number", id: "nads-number", min: "0", step: "1", value: "0", "aria-label": "Index of the direction",
       on: { change: () => this.move(Number(this.field.value)) },
     });
-    this.last = h("span", { class: "of" });
+    this.sliderLabel = h("label", { for: "nads-index" });
     const step = (by, words, sign) => h("button", {
       type: "button", class: "icon", "aria-label": words, on: { click: () => this.move(this.index + by) },
     }, h("span", { "aria-hidden": "true" }, sign));
@@ -96,8 +96,8 @@ export class NadsTab {
       h("div", { class: "controls" },
         h("p", { class: "control" }, h("label", { for: "nads-architecture" }, "Architecture"), this.architecture),
         h("p", { class: "control" }, h("label", { for: "nads-beside" }, "Beside it"), this.second),
-        h("p", { class: "control slider" }, h("label", { for: "nads-index" }, "Direction, by decreasing variance"),
-          h("span", { class: "row" }, step(-1, "Previous direction", "‹"), this.slider, step(1, "Next direction", "›"), this.field, this.last))),
+        h("p", { class: "control slider" }, this.sliderLabel,
+          h("span", { class: "row" }, step(-1, "Previous direction", "‹"), this.slider, step(1, "Next direction", "›"), this.field))),
       this.panes);
     this.spectra = new Picture();
     this.spectraBox = h("section", { "aria-label": "Spectra" }, h("h2", {}, "Spectra"), h("div", { class: "figures" }, h("figure", { class: "figure curve" }, this.spectra.node)));
@@ -237,7 +237,7 @@ export class NadsTab {
     setAttribute(this.slider, "aria-valuetext", `NAD ${this.index} of 0 to ${this.lastIndex()}`);
     if (this.slider.value !== String(this.index)) this.slider.value = this.index;
     if (this.field.value !== String(this.index)) this.field.value = this.index;
-    setText(this.last, `of 0 to ${count(this.lastIndex())}`);
+    setText(this.sliderLabel, `Direction, 0 to ${count(this.lastIndex())} by decreasing variance`);
     this.left.show({ id: this.id, sweepName: null, job }, this.index);
     await this.showBeside();
   }

@@ -6,6 +6,7 @@ import { count } from "./format.js";
 import { theme } from "./live.js";
 
 const REFETCH_MS = 2000;
+const RETRY_MS = 5000;
 
 /** One picture. While a new one is on its way, the last one stays. */
 export class Picture {
@@ -14,7 +15,6 @@ export class Picture {
     this.url = null;
     this.blob = null;
     this.wanted = null;
-    this.shown = null;
     this.busy = false;
     this.closed = false;
     this.problem = h("p", { class: "empty" });
@@ -73,19 +73,24 @@ export class Picture {
   fail(error) {
     this.problem.hidden = false;
     setText(this.problem, error.status === undefined ? "This picture cannot be shown." : error.message);
-    this.failed?.();
+    this.failed?.(error);
   }
 }
 
+/** The coordinator is away, or has too much to do: a picture is asked for again. */
+const BUSY = [0, 429, 503];
+
 /** A picture with its title, how far it is, and buttons that save it. */
 class Figure {
-  constructor(id, entry) {
+  /** `again()` is called when the picture could not be had. */
+  constructor(id, entry, again) {
     this.id = id;
     this.entry = entry;
     this.version = null;
     this.picture = new Picture();
-    this.picture.failed = () => {
+    this.picture.failed = (error) => {
       this.version = null;
+      if (BUSY.includes(error.status)) again();
     };
     this.title = h("span", { class: "title" });
     this.far = h("span", { class: "far" });
@@ -141,15 +146,15 @@ export class Pictures {
     this.emptyWords = empty;
     const grid = h("div", { class: "figures" });
     this.node = h("section", { "aria-label": title }, h("h2", {}, title), this.message, grid);
-    this.list = new List(grid, ({ name }) => name, (entry) => new Figure(id, entry));
+    this.list = new List(grid, ({ name }) => name, (entry) => new Figure(id, entry, () => this.later()));
     this.refresh = atMostEvery(REFETCH_MS, () => this.read());
     this.unlisten = theme.changed.listen(() => this.show());
     this.node.hidden = !empty;
-    this.active = false;
   }
 
   close() {
     this.closed = true;
+    clearTimeout(this.timer);
     this.refresh.cancel();
     this.unlisten();
     this.list.close();
@@ -161,6 +166,11 @@ export class Pictures {
     if (seen === this.seen) return;
     this.seen = seen;
     this.refresh();
+  }
+
+  later() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.refresh(), RETRY_MS);
   }
 
   async read() {

@@ -4,10 +4,11 @@ import { post, sweepPath } from "./api.js";
 import { copyButton, h, setAttribute, setText } from "./dom.js";
 import { FilesTab } from "./files.js";
 import { count, counted, duration, membersWord, numericsClass, rate, seconds, showTime } from "./format.js";
-import { isOver, observeRate, openStream, rateOf, ticks, tokenWanted } from "./live.js";
+import { isOver, openStream, rateOf, ticks, tokenWanted } from "./live.js";
 import { NadsTab } from "./nads.js";
 import { Pictures } from "./pictures.js";
 import { Progress, remaining } from "./progress.js";
+import { Rate } from "./rate.js";
 import { ShardsTab } from "./shards.js";
 import { Table, showState } from "./table.js";
 
@@ -25,6 +26,7 @@ export class SweepView {
     this.id = id;
     this.sweep = null;
     this.tab = null;
+    this.rate = new Rate();
     this.heading = h("h1", { tabindex: "-1" }, id);
     this.state = h("span");
     this.problem = h("p", { class: "problem", role: "alert" });
@@ -33,7 +35,7 @@ export class SweepView {
     this.message.hidden = true;
     this.progress = new Progress("Progress of the sweep");
     this.pace = h("p", { class: "pace" });
-    this.actions = new Actions(id, (sweep) => this.update(sweep), (error) => this.tellProblem(error));
+    this.actions = new Actions(id, (sweep) => this.steered(sweep), (error) => this.tellProblem(error));
     this.head = h("div", { class: "sweep-head" }, h("div", { class: "sweep-title" }, this.heading, this.state), this.actions.node);
     this.links = TABS.map(([name, title]) => h("a", { href: this.address(name), data: { tab: name } }, title));
     this.body = h("div", { class: "tab-body" });
@@ -88,6 +90,11 @@ export class SweepView {
     setText(this.problem, error.message);
   }
 
+  steered(sweep) {
+    this.problem.hidden = true;
+    this.update(sweep);
+  }
+
   update(sweep) {
     this.sweep = sweep;
     this.content.hidden = false;
@@ -96,7 +103,7 @@ export class SweepView {
     setText(this.message, sweep.message);
     this.message.hidden = !sweep.message;
     const all = total(sweep);
-    if (!isOver(sweep.state)) observeRate(sweep.id, all.members_done + all.members_in_flight);
+    if (!isOver(sweep.state)) this.rate.observe(performance.now() / 1000, all.members_done + all.members_in_flight);
     this.progress.show(all, word(sweep));
     this.showPace();
     this.actions.show(sweep);
@@ -107,12 +114,12 @@ export class SweepView {
   }
 
   showPace() {
-    if (this.sweep) setText(this.pace, paceWords(this.sweep));
+    if (this.sweep) setText(this.pace, paceWords(this.sweep, this.rate.perSecond() ?? rateOf(this.id)));
   }
 }
 
 /** Where a sweep's time stands, in a line. */
-function paceWords(sweep) {
+function paceWords(sweep, perSecond) {
   const started = seconds(sweep.started_at);
   const workers = counted(sweep.workers, "worker");
   if (isOver(sweep.state)) {
@@ -120,11 +127,11 @@ function paceWords(sweep) {
     return started === null || ended === null ? "" : `Took ${duration(ended - started)}.`;
   }
   if (started === null) return sweep.workers > 0 ? `${workers} can take it.` : "No worker that can take it is connected.";
-  const perSecond = rateOf(sweep.id);
+  if (sweep.state === "paused") return "No shard is given out until it is resumed.";
   const left = remaining(total(sweep), perSecond);
   return [
     perSecond ? rate(perSecond, word(sweep)) : null,
-    left !== null && sweep.state === "running" ? `about ${duration(left)} left` : null,
+    left !== null ? `about ${duration(left)} left` : null,
     `running for ${duration(Math.max(0, Math.floor(Date.now() / 1000 - started)))}`,
     sweep.workers > 0 ? workers : "no worker that can take it is connected",
   ].filter(Boolean).join(" · ");
@@ -236,7 +243,7 @@ function jobColumns() {
     { title: "Progress", kind: "wide", show: showJobProgress },
     { title: "Shards", kind: "number", show: (cell, { shards }) => setText(cell, count(shards)) },
     { title: "Troubles", kind: "words", show: (cell, job) => setText(cell, troubles(job)) },
-    { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, duration(time)) },
+    { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, time > 0 ? duration(time) : "–") },
     { title: "Digest", kind: "digest", show: showJobDigest },
   ];
 }
