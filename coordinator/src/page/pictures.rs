@@ -10,23 +10,19 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
+use nadgrid_core::architecture;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::runs::{Outcome, from_bytes};
 use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobState, PartialBytes, SweepView};
 use nadgrid_core::spec::{Experiment, JobShape, Payload, Spec};
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Theme {
-    #[default]
-    Light,
-    Dark,
-}
+use nadgrid_figures::Theme;
+use nadgrid_figures::npy::parse_vector;
 use nadgrid_figures::sweep::{self, Files, Kind, MarginRow, Picture, Runs, Source, SweepError};
 use nadgrid_proto::status::Reason;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
@@ -34,16 +30,12 @@ use tonic::Status;
 const DRAWN_AT_ONCE: usize = 2;
 /// Pictures that are kept.
 const KEPT: usize = 96;
-/// Jobs' NADs that are kept in memory; one of 1,024 directions is 4 MiB.
-const KEPT_NADS: usize = 4;
 
 /// Drawn pictures, so that ten people who look at a sweep are not ten times the work.
 pub(crate) struct Pictures {
     places: Arc<Semaphore>,
     kept: Mutex<VecDeque<(Key, Bytes)>>,
 }
-
-type NadsKey = (SweepId, String);
 
 /// What a picture shows, and how far that was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +53,22 @@ impl Default for Pictures {
     }
 }
 
-fn keep<K: PartialEq, V>(kept: &Mutex<VecDeque<(K, V)>>, most: usize, key: K, value: V) {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.push_back((key, value));
-    if kept.len() > most {
-        kept.pop_front();
+impl Pictures {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<(Key, Bytes)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn kept<K: PartialEq, V: Clone>(kept: &Mutex<VecDeque<(K, V)>>, key: &K) -> Option<V> {
-    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+    fn find(&self, key: &Key) -> Option<Bytes> {
+        self.kept().iter().find(|(known, _)| known == key).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn keep(&self, key: Key, bytes: Bytes) {
+        let mut kept = self.kept();
+        kept.push_back((key, bytes));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +88,28 @@ fn format(file: &str) -> Result<(&str, Format), Status> {
     }
 }
 
+/// A theme's name.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ThemeName {
+    #[default]
+    Light,
+    Dark,
+}
+
+impl From<ThemeName> for Theme {
+    fn from(name: ThemeName) -> Self {
+        match name {
+            ThemeName::Light => Self::Light,
+            ThemeName::Dark => Self::Dark,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct Look {
     #[serde(default)]
-    theme: Theme,
+    theme: ThemeName,
 }
 
 /// A job whose numbers are wanted.
@@ -248,18 +263,30 @@ pub(super) async fn one(
     Query(Look { theme }): Query<Look>,
 ) -> Result<Response, Refused> {
     let (name, format) = format(&file)?;
-    let sweep_id = SweepId::new(id);
+    // The page's short name of a picture that is none of one job.
+    let name = if name == "spectra" { "nads/spectra" } else { name };
+    named(&page, &admitted, SweepId::new(id), (name, format), theme.into()).await
+}
+
+/// The picture of a name, drawn or kept.
+async fn named(
+    page: &Page,
+    admitted: &Admitted,
+    sweep_id: SweepId,
+    (name, format): (&str, Format),
+    theme: Theme,
+) -> Result<Response, Refused> {
     let asked = name.to_owned();
-    let found = find(&page, &admitted, &sweep_id, move |shape| asked.starts_with(shape.experiment.as_str())).await?;
+    let found = find(page, admitted, &sweep_id, move |shape| asked.starts_with(shape.experiment.as_str())).await?;
     let picture = Picture::find(&found.spec, name).map_err(unknown)?;
     let members_done = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).map(|job| job.members_done).sum();
     let key = Key { sweep: sweep_id, name: name.to_owned(), theme, format, members_done };
-    if let Some(bytes) = kept(&page.pictures.kept, &key) {
+    if let Some(bytes) = page.pictures.find(&key) {
         return Ok(send(format, bytes));
     }
-    let numbers = numbers(&page, &found, &picture).await?;
-    let bytes = draw(&page, format, move || sweep::draw(&found.spec, &picture, &numbers)).await?;
-    keep(&page.pictures.kept, KEPT, key, bytes.clone());
+    let numbers = numbers(page, &found, &picture).await?;
+    let bytes = draw(page, format, move || sweep::draw(&found.spec, &picture, &numbers, theme)).await?;
+    page.pictures.keep(key, bytes.clone());
     Ok(send(format, bytes))
 }
 
@@ -307,9 +334,76 @@ fn send(format: Format, bytes: Bytes) -> Response {
     (headers, bytes).into_response()
 }
 
-pub(super) async fn nads(State(_): State<Arc<Page>>) -> Response {
-    json(&serde_json::json!({"jobs": []}))
+#[derive(Serialize)]
+struct NadsRow {
+    architecture: String,
+    title: String,
+    networks: u64,
+    directions: u64,
+    dimension: usize,
+    singular_values: Vec<f64>,
+    standard_errors: Vec<f64>,
+    effective_rank: f64,
+    anisotropy: f64,
 }
-pub(super) async fn nad(State(_): State<Arc<Page>>) -> Response {
-    super::refusal(&Status::not_found(""))
+
+#[derive(Serialize)]
+struct NadsList {
+    jobs: Vec<NadsRow>,
+}
+
+/// Of a job's `spectrum.json`.
+#[derive(Deserialize)]
+struct Facts {
+    effective_rank: f64,
+    anisotropy: f64,
+}
+
+/// Spectra of the NAD jobs that are complete, as numbers.
+pub(super) async fn nads(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let found = find(&page, &admitted, &SweepId::new(id), |_| false).await?;
+    let mut jobs = Vec::new();
+    for job in found.jobs.iter().filter(|job| job.complete && job.shape.experiment == Experiment::Nads) {
+        let of_job = Picture::find(&found.spec, "nads/spectra").map_err(unknown)?;
+        let architecture = job.shape.architecture.clone();
+        let numbers = numbers(&page, &found, &Picture { architectures: vec![architecture.clone()], ..of_job }).await?;
+        let vector = |file: &str| {
+            let name = format!("{}/{file}", job.shape.name());
+            let bytes = numbers.artifact(&name).map_err(unknown)?;
+            let vector = parse_vector(&bytes, std::path::Path::new(&name));
+            vector.map(|v| v.to_vec()).map_err(|error| Reason::PayloadDamaged.status(error.to_string()))
+        };
+        let facts = numbers.artifact(&format!("{}/spectrum.json", job.shape.name())).map_err(unknown)?;
+        let facts: Facts =
+            serde_json::from_slice(&facts).map_err(|error| Reason::Internal.status(error.to_string()))?;
+        let singular_values = vector("singular_values.npy")?;
+        jobs.push(NadsRow {
+            title: architecture::find(&architecture).map_or(architecture.clone(), |known| known.title.to_owned()),
+            architecture,
+            networks: job.shape.grid.networks,
+            directions: found.spec.nad_count(),
+            dimension: found.spec.shape().len(),
+            standard_errors: vector("standard_errors.npy")?,
+            singular_values,
+            effective_rank: facts.effective_rank,
+            anisotropy: facts.anisotropy,
+        });
+    }
+    Ok(json(&NadsList { jobs }))
+}
+
+/// One NAD, in pixels and in frequency.
+pub(super) async fn nad(
+    State(page): State<Arc<Page>>,
+    Extension(admitted): Asked,
+    Path((id, architecture, file)): Path<(String, String, String)>,
+    Query(Look { theme }): Query<Look>,
+) -> Result<Response, Refused> {
+    let (index, format) = format(&file)?;
+    let name = format!("{}/{architecture}/nad_{index}", Experiment::Nads);
+    named(&page, &admitted, SweepId::new(id), (&name, format), theme.into()).await
 }
