@@ -293,7 +293,7 @@ def overview() -> Json:
              [target(f"round(sum(increase(nadgrid_shards_quarantined_total{{{HERE}}}[$__range])))", "quarantined")], 3,
              graph=False, limits=NONE_IS_WELL),
     ]
-    ids = f"sweep, name"
+    ids = "sweep, name"
     sweeps = table(
         "Newest sweeps", "The fifty newest sweeps, open or ended. A name leads to the sweep.",
         [
@@ -319,8 +319,9 @@ def overview() -> Json:
               12, stacked=True, unit="cps"),
         graph("Open sweeps", "Sweeps that have not ended, by state.", [target(f"sum by (state) (nadgrid_sweeps_open{{{HERE}}})", "{{state}}")],
               6, stacked=True, states=True),
-        graph("Sweeps ended", "Sweeps that ended, by how they ended.", [target(events("nadgrid_sweeps_ended_total", "state"), "{{state}}")], 6,
-              bars=True, states=True),
+        graph("Sweeps submitted and ended", "Sweeps that were accepted; and that ended, by how they ended.",
+              [target(f"round(sum(increase(nadgrid_sweeps_submitted_total{{{HERE}}}{RATE})))", "submitted"),
+               target(events("nadgrid_sweeps_ended_total", "state"), "{{state}}")], 6, bars=True, states=True),
         graph("Seconds per shard", "How long committed shards took their lanes. The coordinator aims at target_shard_seconds, 20 unless configured, once a worker's rate is known.",
               [target(quantile(0.5, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, half of them"),
                target(quantile(0.95, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, 95 %")], 12, unit="s"),

@@ -1,0 +1,112 @@
+"""Alerts: silent while all is well, and heard when something is wrong."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+from cluster import REPOSITORY, Cluster
+from conftest import SPECS, Run, command
+from services import ALERTS, DEPLOY, Prometheus, eventually, executable
+
+NAMES = re.findall(r"alert: (\w+)", ALERTS.read_text())
+
+
+def promtool() -> str:
+    return executable("promtool", "prometheus")
+
+
+def test_rules_and_configuration_are_well_formed() -> None:
+    command(promtool(), "check", "rules", ALERTS)
+    command(promtool(), "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+
+
+def test_variants_of_the_configuration_are_well_formed(tmp_path: object) -> None:
+    """With a token and TLS, as the comments have them."""
+    config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    # Lines that would be configuration without their signs: a key and a colon, at most two signs before it.
+    whole = re.sub(r"^    # ( *)(?:# )?(\w+:(?: \S+)?)$", r"    \1\2", config, flags=re.MULTILINE)
+    assert all(f"\n{key}" in whole for key in ("    authorization:", "    scheme: https", "    tls_config:", "      cert_file:"))
+    path = DEPLOY.joinpath(str(tmp_path), "prometheus.yml")
+    # Whether the files exist is somebody else's question: they would have to lie where the comments say.
+    names = sorted(set(re.findall(r"/etc/prometheus/[\w.-]+", whole)))
+    assert len(names) == 4
+    for name in names:
+        there = path.parent / name.rsplit("/", 1)[1]
+        there.write_text("")
+        whole = whole.replace(name, str(there))
+    path.write_text(whole.replace("alerts.yml", str(ALERTS)))
+    said = command(promtool(), "check", "config", "--syntax-only", path)
+    assert "SUCCESS" in said
+
+
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
+    tests = REPOSITORY / "tests" / "watch" / "alerts_test.yml"
+    assert {name for name in NAMES if name not in tests.read_text()} == set(), "tried by no test"
+    command(promtool(), "test", "rules", tests)
+
+
+def test_each_alert_says_what_to_do() -> None:
+    guide = (REPOSITORY / "docs" / "operations.md").read_text()
+    headings = {heading.lower() for heading in re.findall(r"^#+ (\S+)$", guide, re.MULTILINE)}
+    rules = [rule for rule in re.split(r"\n(?=      - )", ALERTS.read_text()) if "- alert:" in rule]
+    assert len(rules) == len(NAMES) == len(set(NAMES))
+    for name, rule in zip(NAMES, rules, strict=True):
+        assert re.search(r"severity: (critical|warning|info)\b", rule), name
+        assert all(f"\n          {key}: " in rule for key in ("summary", "description")), name
+        assert f"runbook_url: docs/operations.md#{name.lower()}\n" in rule + "\n", name
+        assert name.lower() in headings, f"docs/operations.md says nothing of {name}"
+
+
+def test_all_is_quiet_while_all_is_well(run: Run) -> None:
+    rules = run.prometheus.rules()
+    assert {rule["name"] for rule in rules if rule["type"] == "alerting"} >= set(NAMES)
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    ours = "|".join(NAMES)
+    fired = run.prometheus.range(f'ALERTS{{alertname=~"{ours}", alertstate="firing"}}', run.start, run.end)
+    assert fired == []
+
+
+@pytest.fixture(scope="module")
+def trouble() -> Iterator[tuple[Cluster, Prometheus]]:
+    with Cluster("--target-shard-seconds", "1") as cluster:
+        for name in ("one", "two"):
+            cluster.add_worker("--name", name, "--lanes", "1")
+        cluster.wait_for_workers(2)
+        with Prometheus(cluster.folder, cluster.address) as prometheus:
+            yield cluster, prometheus
+
+
+def test_trouble_is_told(trouble: tuple[Cluster, Prometheus]) -> None:
+    """One after the other: a worker that is stopped, all workers gone, the coordinator gone. Without the times to wait."""
+    cluster, prometheus = trouble
+    sweep = cluster.submit(SPECS / "all.toml", "nads.networks=100000")
+    cluster.wait(sweep, lambda status: status["state"] == "running")
+    eventually(lambda: prometheus.query('sum(nadgrid_sweeps_open{state="running"}) == 1'), "the sweep is seen")
+    assert [name for name in NAMES if prometheus.firing(f"{name}Soon")] == []
+
+    hung, other = cluster.workers
+    hung.signal(signal.SIGSTOP)
+    silent = eventually(lambda: prometheus.firing("NadgridWorkerSilent"), "a silent worker")
+    assert [alert["worker"] for alert in silent] == ["one"]
+    eventually(lambda: prometheus.firing("NadgridWorkersLostSoon"), "a worker less")
+    assert prometheus.firing("NadgridNoFitWorkerSoon") == []
+
+    hung.kill()
+    other.kill()
+    (none,) = eventually(lambda: prometheus.firing("NadgridNoFitWorkerSoon"), "no fit worker")
+    assert none["severity"] == "critical"
+    # The sweep is open and waits; with somebody to compute it, all is well again.
+    cluster.add_worker("--name", "three")
+    cluster.wait_for_workers(1)
+    eventually(lambda: not prometheus.firing("NadgridNoFitWorkerSoon"), "a worker is seen")
+
+    cluster.crash_coordinator(restart=False)
+    eventually(lambda: prometheus.firing("NadgridCoordinatorDownSoon"), "no coordinator")
+    # What fires is told in words, with the labels in their places.
+    (told,) = [alert for alert in prometheus.api("alerts")["alerts"] if alert["labels"]["alertname"] == "NadgridCoordinatorDownSoon"]
+    assert told["annotations"]["summary"] == f"The coordinator {cluster.address} does not answer."
+    cluster.start_coordinator()
+    eventually(lambda: not prometheus.firing("NadgridCoordinatorDownSoon"), "the coordinator is back")
