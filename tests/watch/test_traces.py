@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Cluster
+from cluster import EXAMPLES, Cluster
 from conftest import SPECS
 from store import Span, Store
 
@@ -23,11 +23,13 @@ PARENTS = {
     "blocks": "compute",
     "upload": "lease",
     "UploadPartial": "upload",
+    "Submit": "nadgrid submit",
+    "submitted": "Submit",
 }
-KINDS = {"lease": "PRODUCER", "upload": "CLIENT", "UploadPartial": "SERVER"}
+KINDS = {"lease": "PRODUCER", "upload": "CLIENT", "UploadPartial": "SERVER", "nadgrid submit": "CLIENT", "Submit": "SERVER"}
 OF_WORKERS = {"compute", "inputs", "block", "blocks", "upload"}
 #: Spans that are part of none.
-ROOTS = {"shard", "sweep"}
+ROOTS = {"shard", "sweep", "nadgrid submit"}
 
 #: Steps of one shard that a worker tells of singly; then they are told of together.
 MOST_STEPS = 48
@@ -139,6 +141,30 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
         # The store's own interface tells the same of one of them.
         told = store.trace(shards[0].trace)
         assert {span["span_id"] for span in told} == {span.id for span in spans if span.trace == shards[0].trace}
+
+
+def test_a_submission_leads_to_its_sweep(store: Store) -> None:
+    with traced(store) as cluster:
+        sweep = cluster.nadgrid("--otlp", store.url, "submit", EXAMPLES / "lenet.toml", "--set", "nads.networks=64")
+        cluster.wait(sweep)
+
+        def arrived(spans: list[Span]) -> bool:
+            names = {span.name for span in spans if span.attributes.get("sweep.id") == sweep}
+            return {"sweep", "submitted", "shard"} <= names
+
+        spans, links = store.settled(arrived), store.links()
+        by_id = {span.id: span for span in spans}
+        (whole,) = [span for span in spans if span.name == "sweep" and span.attributes["sweep.id"] == sweep]
+        (submitted,) = [span for span in spans if span.name == "submitted" and span.attributes["sweep.id"] == sweep]
+        assert links[submitted.id] == [(whole.trace, whole.id)]
+        submit = by_id[submitted.parent or ""]
+        typed = by_id[submit.parent or ""]
+        assert (submit.name, submit.kind, submit.service) == ("Submit", "SERVER", "nadgrid-coordinator")
+        assert (typed.name, typed.kind, typed.service, typed.parent) == ("nadgrid submit", "CLIENT", "nadgrid", None)
+        assert {submitted.trace, submit.trace} == {typed.trace} != {whole.trace}
+        assert typed.begin <= submit.begin <= submitted.begin and submit.end <= typed.end
+        (line,) = [line for line in logged(cluster.folder / "coordinator.log") if line.get("message") == "submitted"]
+        assert (line["trace_id"], line["sweep"]) == (typed.trace, sweep)
 
 
 def test_a_coordinator_that_crashes_goes_on_with_the_same_traces(store: Store) -> None:
