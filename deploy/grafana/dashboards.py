@@ -105,7 +105,14 @@ def stat(title: str, description: str, targets: list[Json], width: int, *, graph
 
 
 def graph(
-    title: str, description: str, targets: list[Json], width: int, *, stacked: bool = False, bars: bool = False, **more: Any
+    title: str,
+    description: str,
+    targets: list[Json],
+    width: int,
+    *,
+    stacked: bool = False,
+    bars: bool = False,
+    **more: Any,
 ) -> Json:
     custom = {
         "drawStyle": "bars" if bars else "line",
@@ -139,11 +146,19 @@ def bars(title: str, description: str, targets: list[Json], width: int, **more: 
 
 
 def column(name: str, **properties: Any) -> Json:
-    return {"matcher": {"id": "byName", "options": name}, "properties": [{"id": k, "value": v} for k, v in properties.items()]}
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": k, "value": v} for k, v in properties.items()],
+    }
 
 
 def table(
-    title: str, description: str, columns: list[tuple[str, str]], labels: dict[str, str], width: int, overrides: list[Json]
+    title: str,
+    description: str,
+    columns: list[tuple[str, str]],
+    labels: dict[str, str],
+    width: int,
+    overrides: list[Json],
 ) -> Json:
     """One row for each set of labels; `columns` are (expression, name), `labels` are the labels that are shown and their names."""
     letters = [chr(ord("A") + place) for place in range(len(columns))]
@@ -174,7 +189,9 @@ def table(
     )
 
 
-def variable(name: str, label: str, query: str, *, regex: str = "", multi: bool = True, sort: int = 1, hide: int = 0) -> Json:
+def variable(
+    name: str, label: str, query: str, *, regex: str = "", multi: bool = True, sort: int = 1, hide: int = 0
+) -> Json:
     whole = {"includeAll": True, "allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}}
     return {
         "name": name,
@@ -216,12 +233,22 @@ def named(metric: str, name: str, identity: str) -> tuple[str, str]:
     return query, f'/entry="(?<text>[^"]+)".*{identity}="(?<value>[^"]+)"/'
 
 
-def dashboard(name: str, title: str, description: str, variables: list[Json], rows: list[tuple[str, list[Json]]]) -> Json:
+def dashboard(
+    name: str, title: str, description: str, variables: list[Json], rows: list[tuple[str, list[Json]]]
+) -> Json:
     """Panels of a row stand side by side, and wrap at 24 columns."""
     panels: list[Json] = []
     y = 0
     for heading, members in rows:
-        panels.append({"type": "row", "title": heading, "collapsed": False, "panels": [], "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}})
+        panels.append(
+            {
+                "type": "row",
+                "title": heading,
+                "collapsed": False,
+                "panels": [],
+                "gridPos": {"x": 0, "y": y, "w": 24, "h": 1},
+            }
+        )
         x, y, line = 0, y + 1, 0
         for member in members:
             place = member["gridPos"]
@@ -233,7 +260,14 @@ def dashboard(name: str, title: str, description: str, variables: list[Json], ro
         y += line
     for number, member in enumerate(panels, 1):
         member["id"] = number
-    others = {"type": "dashboards", "title": "nadgrid", "tags": ["nadgrid"], "asDropdown": False, "keepTime": True, "includeVars": True}
+    others = {
+        "type": "dashboards",
+        "title": "nadgrid",
+        "tags": ["nadgrid"],
+        "asDropdown": False,
+        "keepTime": True,
+        "includeVars": True,
+    }
     return {
         "uid": f"nadgrid-{name}",
         "title": f"nadgrid / {title}",
@@ -247,18 +281,20 @@ def dashboard(name: str, title: str, description: str, variables: list[Json], ro
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
         "links": [{**others, "icon": "external link", "targetBlank": False, "tooltip": "", "url": ""}],
-        "annotations": {"list": [
-            {
-                "name": "Coordinator started",
-                "datasource": DATASOURCE,
-                "enable": True,
-                "hide": False,
-                "iconColor": ORANGE,
-                "expr": f"changes(process_start_time_seconds{{{HERE}}}[$__interval]) > 0",
-                "step": "10s",
-                "titleFormat": "The coordinator started",
-            }
-        ]},
+        "annotations": {
+            "list": [
+                {
+                    "name": "Coordinator started",
+                    "datasource": DATASOURCE,
+                    "enable": True,
+                    "hide": False,
+                    "iconColor": ORANGE,
+                    "expr": f"changes(process_start_time_seconds{{{HERE}}}[$__interval]) > 0",
+                    "step": "10s",
+                    "titleFormat": "The coordinator started",
+                }
+            ]
+        },
         "templating": {"list": [SOURCE, *variables]},
         "panels": panels,
     }
@@ -276,108 +312,312 @@ def events(metric: str, by: str, window: str = "$__rate_interval") -> str:
 
 def overview() -> Json:
     now = [
-        stat("Coordinator", "Version of the coordinator that was scraped last.", [target(f"nadgrid_build_info{{{HERE}}}", "{{version}}")], 3,
-             graph=False, text="name"),
-        stat("Up for", "Time since the coordinator started. It may be restarted at any time: workers go on meanwhile.",
-             [target(f"time() - process_start_time_seconds{{{HERE}}}", "{{instance}}")], 3, graph=False, unit="s"),
-        stat("Open sweeps", "Sweeps that have not ended.", [target(f"sum by (state) (nadgrid_sweeps_open{{{HERE}}})", "{{state}}")], 6,
-             graph=False, states=True),
-        stat("Fit workers", "Workers that are connected and may be given shards. Without any, nothing is computed.",
-             [target(f'sum(nadgrid_workers{{{HERE}, state="fit"}})', "fit")], 3, limits=thresholds((None, RED), (1, GREEN))),
-        stat("Workers in trouble", "Workers that were set aside (unfit) or whose connection is lost (away).",
-             [target(f'sum(nadgrid_workers{{{HERE}, state=~"unfit|away"}})', "unfit or away")], 3,
-             limits=thresholds((None, GREEN), (1, ORANGE))),
-        stat("Per second", "Networks evaluated and training runs committed per second, now.",
-             [target(f"sum(rate(nadgrid_members_committed_total{{{HERE}}}{RATE}))", "committed")], 3),
-        stat("Given up", "Blocks that failed everywhere within the time shown and are not tried again: their sweeps end as incomplete.",
-             [target(f"round(sum(increase(nadgrid_shards_quarantined_total{{{HERE}}}[$__range])))", "quarantined")], 3,
-             graph=False, limits=NONE_IS_WELL),
+        stat(
+            "Coordinator",
+            "Version of the coordinator that was scraped last.",
+            [target(f"nadgrid_build_info{{{HERE}}}", "{{version}}")],
+            3,
+            graph=False,
+            text="name",
+        ),
+        stat(
+            "Up for",
+            "Time since the coordinator started. It may be restarted at any time: workers go on meanwhile.",
+            [target(f"time() - process_start_time_seconds{{{HERE}}}", "{{instance}}")],
+            3,
+            graph=False,
+            unit="s",
+        ),
+        stat(
+            "Open sweeps",
+            "Sweeps that have not ended.",
+            [target(f"sum by (state) (nadgrid_sweeps_open{{{HERE}}})", "{{state}}")],
+            6,
+            graph=False,
+            states=True,
+        ),
+        stat(
+            "Fit workers",
+            "Workers that are connected and may be given shards. Without any, nothing is computed.",
+            [target(f'sum(nadgrid_workers{{{HERE}, state="fit"}})', "fit")],
+            3,
+            limits=thresholds((None, RED), (1, GREEN)),
+        ),
+        stat(
+            "Workers in trouble",
+            "Workers that were set aside (unfit) or whose connection is lost (away).",
+            [target(f'sum(nadgrid_workers{{{HERE}, state=~"unfit|away"}})', "unfit or away")],
+            3,
+            limits=thresholds((None, GREEN), (1, ORANGE)),
+        ),
+        stat(
+            "Per second",
+            "Networks evaluated and training runs committed per second, now.",
+            [target(f"sum(rate(nadgrid_members_committed_total{{{HERE}}}{RATE}))", "committed")],
+            3,
+        ),
+        stat(
+            "Given up",
+            "Blocks that failed everywhere within the time shown and are not tried again: their sweeps end as "
+            "incomplete.",
+            [target(f"round(sum(increase(nadgrid_shards_quarantined_total{{{HERE}}}[$__range])))", "quarantined")],
+            3,
+            graph=False,
+            limits=NONE_IS_WELL,
+        ),
     ]
     ids = "sweep, name"
     sweeps = table(
-        "Newest sweeps", "The fifty newest sweeps, open or ended. A name leads to the sweep.",
+        "Newest sweeps",
+        "The fifty newest sweeps, open or ended. A name leads to the sweep.",
         [
             (f"max by ({ids}) (nadgrid_sweep_age_seconds{{{HERE}}})", "Age"),
-            (f"sum by ({ids}) (nadgrid_sweep_members_done{{{HERE}}}) / sum by ({ids}) (nadgrid_sweep_members{{{HERE}}})", "Done"),
+            (
+                f"sum by ({ids}) (nadgrid_sweep_members_done{{{HERE}}}) / sum by ({ids}) (nadgrid_sweep_members{{{HERE}}})",
+                "Done",
+            ),
             (f"sum by ({ids}) (nadgrid_sweep_members{{{HERE}}})", "Networks or runs"),
             (f"sum by ({ids}) (nadgrid_sweep_members_failed{{{HERE}}})", "Failed"),
             (f"sum by ({ids}) (nadgrid_sweep_retries{{{HERE}}})", "Retries"),
             (f"min by ({ids}) (nadgrid_sweep_complete{{{HERE}}})", "Complete"),
         ],
-        {"name": "Name", "sweep": "Sweep"}, 24,
+        {"name": "Name", "sweep": "Sweep"},
+        24,
         [
-            column("Name", links=[{"title": "Show this sweep", "url": "/d/nadgrid-sweep?var-sweep=${__data.fields.Sweep}&${datasource:queryparam}"}]),
+            column(
+                "Name",
+                links=[
+                    {
+                        "title": "Show this sweep",
+                        "url": "/d/nadgrid-sweep?var-sweep=${__data.fields.Sweep}&${datasource:queryparam}",
+                    }
+                ],
+            ),
             column("Age", unit="s"),
-            column("Done", unit="percentunit", min=0, max=1, **{"custom.cellOptions": {"type": "gauge", "mode": "basic"}}),
-            column("Failed", thresholds=NONE_IS_WELL, **{"custom.cellOptions": {"type": "color-text"}, "color": {"mode": "thresholds"}}),
+            column(
+                "Done", unit="percentunit", min=0, max=1, **{"custom.cellOptions": {"type": "gauge", "mode": "basic"}}
+            ),
+            column(
+                "Failed",
+                thresholds=NONE_IS_WELL,
+                **{"custom.cellOptions": {"type": "color-text"}, "color": {"mode": "thresholds"}},
+            ),
             column("Complete", mappings=YES_NO, **{"custom.cellOptions": {"type": "color-text"}}),
         ],
     )
     work = [
-        graph("Networks and runs per second", "Committed, by experiment and architecture.",
-              [target(f"sum by (experiment, architecture) (rate(nadgrid_members_committed_total{{{HERE}}}{RATE}))", "{{experiment}}/{{architecture}}")],
-              12, stacked=True, unit="cps"),
-        graph("Open sweeps", "Sweeps that have not ended, by state.", [target(f"sum by (state) (nadgrid_sweeps_open{{{HERE}}})", "{{state}}")],
-              6, stacked=True, states=True),
-        graph("Sweeps submitted and ended", "Sweeps that were accepted; and that ended, by how they ended.",
-              [target(f"round(sum(increase(nadgrid_sweeps_submitted_total{{{HERE}}}{RATE})))", "submitted"),
-               target(events("nadgrid_sweeps_ended_total", "state"), "{{state}}")], 6, bars=True, states=True),
-        graph("Seconds per shard", "How long committed shards took their lanes. The coordinator aims at target_shard_seconds, 20 unless configured, once a worker's rate is known.",
-              [target(quantile(0.5, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, half of them"),
-               target(quantile(0.95, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, 95 %")], 12, unit="s"),
-        graph("Shards per second", "Given to workers, copies and audits included; and committed. Far more of the first than of the second means work done twice or in vain.",
-              [target(f"sum(rate(nadgrid_shards_leased_total{{{HERE}}}{RATE}))", "leased"),
-               target(f"sum(rate(nadgrid_shards_committed_total{{{HERE}}}{RATE}))", "committed")], 12, unit="cps"),
+        graph(
+            "Networks and runs per second",
+            "Committed, by experiment and architecture.",
+            [
+                target(
+                    f"sum by (experiment, architecture) (rate(nadgrid_members_committed_total{{{HERE}}}{RATE}))",
+                    "{{experiment}}/{{architecture}}",
+                )
+            ],
+            12,
+            stacked=True,
+            unit="cps",
+        ),
+        graph(
+            "Open sweeps",
+            "Sweeps that have not ended, by state.",
+            [target(f"sum by (state) (nadgrid_sweeps_open{{{HERE}}})", "{{state}}")],
+            6,
+            stacked=True,
+            states=True,
+        ),
+        graph(
+            "Sweeps submitted and ended",
+            "Sweeps that were accepted; and that ended, by how they ended.",
+            [
+                target(f"round(sum(increase(nadgrid_sweeps_submitted_total{{{HERE}}}{RATE})))", "submitted"),
+                target(events("nadgrid_sweeps_ended_total", "state"), "{{state}}"),
+            ],
+            6,
+            bars=True,
+            states=True,
+        ),
+        graph(
+            "Seconds per shard",
+            "How long committed shards took their lanes. The coordinator aims at target_shard_seconds, 20 "
+            "unless configured, once a worker's rate is known.",
+            [
+                target(quantile(0.5, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, half of them"),
+                target(quantile(0.95, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, 95 %"),
+            ],
+            12,
+            unit="s",
+        ),
+        graph(
+            "Shards per second",
+            "Given to workers, copies and audits included; and committed. Far more of the first than of the "
+            "second means work done twice or in vain.",
+            [
+                target(f"sum(rate(nadgrid_shards_leased_total{{{HERE}}}{RATE}))", "leased"),
+                target(f"sum(rate(nadgrid_shards_committed_total{{{HERE}}}{RATE}))", "committed"),
+            ],
+            12,
+            unit="cps",
+        ),
     ]
     workers = [
-        graph("Workers", "By state. Unfit workers were set aside; workers away have lost their connection and may come back.",
-              [target(f"sum by (state) (nadgrid_workers{{{HERE}}})", "{{state}}")], 12, stacked=True, states=True),
-        graph("Lanes and leases", "Lanes of fit workers, and shards that workers hold. Fewer leases than lanes while sweeps are open: some lanes idle. Workers hold shards beyond their lanes while results are on the way.",
-              [target(f"sum(nadgrid_lanes{{{HERE}}})", "lanes"), target(f"sum(nadgrid_leases{{{HERE}}})", "leases")], 12),
+        graph(
+            "Workers",
+            "By state. Unfit workers were set aside; workers away have lost their connection and may come back.",
+            [target(f"sum by (state) (nadgrid_workers{{{HERE}}})", "{{state}}")],
+            12,
+            stacked=True,
+            states=True,
+        ),
+        graph(
+            "Lanes and leases",
+            "Lanes of fit workers, and shards that workers hold. Fewer leases than lanes while sweeps are open: "
+            "some lanes idle. Workers hold shards beyond their lanes while results are on the way.",
+            [target(f"sum(nadgrid_lanes{{{HERE}}})", "lanes"), target(f"sum(nadgrid_leases{{{HERE}}})", "leases")],
+            12,
+        ),
     ]
     trouble = [
-        graph("Failures of shards", "Reported by workers, by what is at fault: the spec, the worker (unfit), the shard (task), or nothing that lasts (transient). Each is tried elsewhere.",
-              [target(events("nadgrid_shards_failed_total", "kind"), "{{kind}}")], 8, bars=True),
-        graph("Given up, and reductions that failed", "Blocks that are not tried again, and reductions that did not come to their end.",
-              [target(f"round(sum(increase(nadgrid_shards_quarantined_total{{{HERE}}}{RATE})))", "quarantined"),
-               target(f"round(sum(increase(nadgrid_reductions_failed_total{{{HERE}}}{RATE})))", "reductions failed")], 8, bars=True),
-        graph("Refusals", "Requests and connections refused, by cause: a token, a role, a limit.",
-              [target(f"round(sum by (cause) (increase(nadgrid_refusals_total{{{HERE}}}{RATE}))) or vector(0)", "{{cause}}")], 8, bars=True),
+        graph(
+            "Failures of shards",
+            "Reported by workers, by what is at fault: the spec, the worker (unfit), the shard (task), or "
+            "nothing that lasts (transient). Each is tried elsewhere.",
+            [target(events("nadgrid_shards_failed_total", "kind"), "{{kind}}")],
+            8,
+            bars=True,
+        ),
+        graph(
+            "Given up, and reductions that failed",
+            "Blocks that are not tried again, and reductions that did not come to their end.",
+            [
+                target(f"round(sum(increase(nadgrid_shards_quarantined_total{{{HERE}}}{RATE})))", "quarantined"),
+                target(f"round(sum(increase(nadgrid_reductions_failed_total{{{HERE}}}{RATE})))", "reductions failed"),
+            ],
+            8,
+            bars=True,
+        ),
+        graph(
+            "Refusals",
+            "Requests and connections refused, by cause: a token, a role, a limit.",
+            [
+                target(
+                    f"round(sum by (cause) (increase(nadgrid_refusals_total{{{HERE}}}{RATE}))) or vector(0)",
+                    "{{cause}}",
+                )
+            ],
+            8,
+            bars=True,
+        ),
     ]
     coordinator = [
-        graph("Journal", "Seconds until a batch of records was durable. Everything waits for it: a slow disk or database shows here first.",
-              [target(quantile(0.5, "nadgrid_journal_append_seconds", ""), "half of them"),
-               target(quantile(0.99, "nadgrid_journal_append_seconds", ""), "99 %")], 8, unit="s", limits=thresholds((None, GREEN), (0.5, RED))),
-        graph("Journal records", "Records made durable per second.",
-              [target(f"sum(rate(nadgrid_journal_records_total{{{HERE}}}{RATE}))", "records")], 8, unit="cps"),
-        graph("Reductions", "Mean seconds to merge a job's partials and compute its results, one reduction at a time unless configured.",
-              [target(f"sum(rate(nadgrid_reduction_seconds_sum{{{HERE}}}{RATE})) / sum(rate(nadgrid_reduction_seconds_count{{{HERE}}}{RATE}))", "mean")],
-              8, unit="s"),
-        graph("Requests", "Requests per second, by method. Page and metrics count as page.",
-              [target(f"sum by (method) (rate(nadgrid_requests_total{{{HERE}}}{RATE}))", "{{method}}")], 12, stacked=True, unit="reqps"),
-        graph("Seconds per request", "95 % of the requests were answered within this time; of streams, until they began; of uploads, with their bytes.",
-              [target(quantile(0.95, "nadgrid_request_seconds", "method"), "{{method}}")], 12, unit="s"),
-        graph("Memory", "Resident memory of the coordinator. It is bounded: it grows with sweeps that are open, not with their length.",
-              [target(f"process_resident_memory_bytes{{{HERE}}}", "{{instance}}")], 8, unit="bytes"),
-        graph("Processor", "Cores in use. Reductions are what needs them.",
-              [target(f"rate(process_cpu_seconds_total{{{HERE}}}{RATE})", "{{instance}}")], 8),
-        graph("Open files", "Connections and files, beside what the system allows.",
-              [target(f"process_open_fds{{{HERE}}}", "open, {{instance}}"), target(f"process_max_fds{{{HERE}}}", "allowed, {{instance}}")], 8),
+        graph(
+            "Journal",
+            "Seconds until a batch of records was durable. Everything waits for it: a slow disk or database "
+            "shows here first.",
+            [
+                target(quantile(0.5, "nadgrid_journal_append_seconds", ""), "half of them"),
+                target(quantile(0.99, "nadgrid_journal_append_seconds", ""), "99 %"),
+            ],
+            8,
+            unit="s",
+            limits=thresholds((None, GREEN), (0.5, RED)),
+        ),
+        graph(
+            "Journal records",
+            "Records made durable per second.",
+            [target(f"sum(rate(nadgrid_journal_records_total{{{HERE}}}{RATE}))", "records")],
+            8,
+            unit="cps",
+        ),
+        graph(
+            "Reductions",
+            "Mean seconds to merge a job's partials and compute its results, one reduction at a time unless "
+            "configured.",
+            [
+                target(
+                    f"sum(rate(nadgrid_reduction_seconds_sum{{{HERE}}}{RATE}))"
+                    f" / sum(rate(nadgrid_reduction_seconds_count{{{HERE}}}{RATE}))",
+                    "mean",
+                )
+            ],
+            8,
+            unit="s",
+        ),
+        graph(
+            "Requests",
+            "Requests per second, by method. Page and metrics count as page.",
+            [target(f"sum by (method) (rate(nadgrid_requests_total{{{HERE}}}{RATE}))", "{{method}}")],
+            12,
+            stacked=True,
+            unit="reqps",
+        ),
+        graph(
+            "Seconds per request",
+            "95 % of the requests were answered within this time; of streams, until they began; of uploads, "
+            "with their bytes.",
+            [target(quantile(0.95, "nadgrid_request_seconds", "method"), "{{method}}")],
+            12,
+            unit="s",
+        ),
+        graph(
+            "Memory",
+            "Resident memory of the coordinator. It is bounded: it grows with sweeps that are open, not with "
+            "their length.",
+            [target(f"process_resident_memory_bytes{{{HERE}}}", "{{instance}}")],
+            8,
+            unit="bytes",
+        ),
+        graph(
+            "Processor",
+            "Cores in use. Reductions are what needs them.",
+            [target(f"rate(process_cpu_seconds_total{{{HERE}}}{RATE})", "{{instance}}")],
+            8,
+        ),
+        graph(
+            "Open files",
+            "Connections and files, beside what the system allows.",
+            [
+                target(f"process_open_fds{{{HERE}}}", "open, {{instance}}"),
+                target(f"process_max_fds{{{HERE}}}", "allowed, {{instance}}"),
+            ],
+            8,
+        ),
     ]
     return dashboard(
-        "overview", "Overview", "A coordinator with all its sweeps and workers at a glance.", [COORDINATOR],
-        [("Now", now), ("Sweeps", [sweeps]), ("Work", work), ("Workers", workers), ("Trouble", trouble), ("Coordinator", coordinator)],
+        "overview",
+        "Overview",
+        "A coordinator with all its sweeps and workers at a glance.",
+        [COORDINATOR],
+        [
+            ("Now", now),
+            ("Sweeps", [sweeps]),
+            ("Work", work),
+            ("Workers", workers),
+            ("Trouble", trouble),
+            ("Coordinator", coordinator),
+        ],
     )
 
 
-YES_NO = [{"type": "value", "options": {
-    "0": {"text": "no", "color": GREY, "index": 0},
-    "1": {"text": "yes", "color": GREEN, "index": 1},
-}}]
-FIT = [{"type": "value", "options": {
-    "0": {"text": "not fit", "color": RED, "index": 0},
-    "1": {"text": "fit", "color": GREEN, "index": 1},
-}}]
+YES_NO = [
+    {
+        "type": "value",
+        "options": {
+            "0": {"text": "no", "color": GREY, "index": 0},
+            "1": {"text": "yes", "color": GREEN, "index": 1},
+        },
+    }
+]
+FIT = [
+    {
+        "type": "value",
+        "options": {
+            "0": {"text": "not fit", "color": RED, "index": 0},
+            "1": {"text": "fit", "color": GREEN, "index": 1},
+        },
+    }
+]
 
 
 def sweep() -> Json:
@@ -391,40 +631,141 @@ def sweep() -> Json:
     speed = f"sum(deriv(nadgrid_sweep_members_done{{{SWEEP}}}{RATE}))"
     left = f"{total('members')} - {total('members_done')} - {total('members_failed')}"
     now = [
-        panel("gauge", "Done", "Share of networks or runs that are committed.", [target(f"{total('members_done')} / {total('members')}", "done")], 4, 8,
-              unit="percentunit", defaults={"min": 0, "max": 1}, color={"mode": "thresholds"}, limits=thresholds((None, BLUE), (1, GREEN)),
-              options={"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "showThresholdLabels": False, "showThresholdMarkers": True}),
+        panel(
+            "gauge",
+            "Done",
+            "Share of networks or runs that are committed.",
+            [target(f"{total('members_done')} / {total('members')}", "done")],
+            4,
+            8,
+            unit="percentunit",
+            defaults={"min": 0, "max": 1},
+            color={"mode": "thresholds"},
+            limits=thresholds((None, BLUE), (1, GREEN)),
+            options={
+                "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+                "showThresholdLabels": False,
+                "showThresholdMarkers": True,
+            },
+        ),
         stat("Networks or runs", "Of all jobs shown.", [target(total("members"), "all")], 4, graph=False),
         stat("Committed", "Networks or runs whose result counts.", [target(total("members_done"), "committed")], 4),
-        stat("Failed for good", "Networks or runs of blocks that failed everywhere. `nadgrid explain` says why.", [target(total("members_failed"), "failed")], 4,
-             limits=NONE_IS_WELL),
-        stat("Retries", "Shards that were given out again after a failure or a lost worker.", [target(total("retries"), "retries")], 4,
-             limits=thresholds((None, GREEN), (1, YELLOW))),
-        stat("Jobs complete", "Jobs of the sweep whose results are computed.", [target(total("complete"), "complete"), target(f"count(nadgrid_sweep_complete{{{SWEEP}}})", "all")], 4, graph=False),
-        stat("Age", "Time since it was submitted, until it ended.", [target(f'max(nadgrid_sweep_age_seconds{{{HERE}, sweep=~"$sweep"}})', "age")], 4, graph=False, unit="s"),
-        stat("Per second", "Networks or runs committed per second, now.", [target(f"clamp_min({speed}, 0)", "committed")], 4),
-        stat("Left", "Networks or runs that are neither committed nor failed for good.", [target(left, "left")], 4, graph=False),
-        stat("Time left", "At the present rate, without reductions. Nothing is said while nothing is committed, and 0 once nothing is left.",
-             [target(f"({left}) / ({speed} > 0) or ({left}) == 0", "left")], 4, graph=False, unit="s"),
-        stat("Waiting to be reduced", "Jobs all of whose networks or runs are committed, and whose results are not yet computed.",
-             [target(f"count(nadgrid_sweep_members_done{{{SWEEP}}} == nadgrid_sweep_members{{{SWEEP}}} unless nadgrid_sweep_complete{{{SWEEP}}} == 1) or vector(0)", "jobs")], 4, graph=False),
+        stat(
+            "Failed for good",
+            "Networks or runs of blocks that failed everywhere. `nadgrid explain` says why.",
+            [target(total("members_failed"), "failed")],
+            4,
+            limits=NONE_IS_WELL,
+        ),
+        stat(
+            "Retries",
+            "Shards that were given out again after a failure or a lost worker.",
+            [target(total("retries"), "retries")],
+            4,
+            limits=thresholds((None, GREEN), (1, YELLOW)),
+        ),
+        stat(
+            "Jobs complete",
+            "Jobs of the sweep whose results are computed.",
+            [target(total("complete"), "complete"), target(f"count(nadgrid_sweep_complete{{{SWEEP}}})", "all")],
+            4,
+            graph=False,
+        ),
+        stat(
+            "Age",
+            "Time since it was submitted, until it ended.",
+            [target(f'max(nadgrid_sweep_age_seconds{{{HERE}, sweep=~"$sweep"}})', "age")],
+            4,
+            graph=False,
+            unit="s",
+        ),
+        stat(
+            "Per second",
+            "Networks or runs committed per second, now.",
+            [target(f"clamp_min({speed}, 0)", "committed")],
+            4,
+        ),
+        stat(
+            "Left",
+            "Networks or runs that are neither committed nor failed for good.",
+            [target(left, "left")],
+            4,
+            graph=False,
+        ),
+        stat(
+            "Time left",
+            "At the present rate, without reductions. Nothing is said while nothing is committed, and 0 once "
+            "nothing is left.",
+            [target(f"({left}) / ({speed} > 0) or ({left}) == 0", "left")],
+            4,
+            graph=False,
+            unit="s",
+        ),
+        stat(
+            "Waiting to be reduced",
+            "Jobs all of whose networks or runs are committed, and whose results are not yet computed.",
+            [
+                target(
+                    f"count(nadgrid_sweep_members_done{{{SWEEP}}} == nadgrid_sweep_members{{{SWEEP}}}"
+                    f" unless nadgrid_sweep_complete{{{SWEEP}}} == 1) or vector(0)",
+                    "jobs",
+                )
+            ],
+            4,
+            graph=False,
+        ),
     ]
     progress = [
-        bars("Progress of jobs", "Share of each job's networks or runs that are committed.", [target(f"{by_job('members_done')} / {by_job('members')}", legend)], 12,
-             unit="percentunit", defaults={"min": 0, "max": 1}),
-        graph("Progress", "Share of each job's networks or runs that are committed. A job that needs the NADs of another begins when that one is complete.",
-              [target(f"{by_job('members_done')} / {by_job('members')}", legend)], 12, unit="percentunit", defaults={"max": 1}),
-        graph("Networks and runs per second", "Committed, by job.", [target(f"clamp_min(sum by ({JOB}) (deriv(nadgrid_sweep_members_done{{{SWEEP}}}{RATE})), 0)", legend)], 12,
-              stacked=True, unit="cps"),
-        graph("Rate by worker", "Networks or runs per second of each worker's last committed shards, of these jobs (of any sweep).",
-              [target(f'sum by (worker, worker_id, {JOB}) (nadgrid_worker_members_per_second{{{HERE}, {JOB}=~"$job"}})', "{{worker}} {{worker_id}} " + legend)], 12, unit="cps"),
+        bars(
+            "Progress of jobs",
+            "Share of each job's networks or runs that are committed.",
+            [target(f"{by_job('members_done')} / {by_job('members')}", legend)],
+            12,
+            unit="percentunit",
+            defaults={"min": 0, "max": 1},
+        ),
+        graph(
+            "Progress",
+            "Share of each job's networks or runs that are committed. A job that needs the NADs of another "
+            "begins when that one is complete.",
+            [target(f"{by_job('members_done')} / {by_job('members')}", legend)],
+            12,
+            unit="percentunit",
+            defaults={"max": 1},
+        ),
+        graph(
+            "Networks and runs per second",
+            "Committed, by job.",
+            [target(f"clamp_min(sum by ({JOB}) (deriv(nadgrid_sweep_members_done{{{SWEEP}}}{RATE})), 0)", legend)],
+            12,
+            stacked=True,
+            unit="cps",
+        ),
+        graph(
+            "Rate by worker",
+            "Networks or runs per second of each worker's last committed shards, of these jobs (of any sweep).",
+            [
+                target(
+                    f'sum by (worker, worker_id, {JOB}) (nadgrid_worker_members_per_second{{{HERE}, {JOB}=~"$job"}})',
+                    "{{worker}} {{worker_id}} " + legend,
+                )
+            ],
+            12,
+            unit="cps",
+        ),
     ]
     trouble = [
         graph("Retries", "Shards given out again, since the sweep began.", [target(by_job("retries"), legend)], 12),
-        graph("Failed for good", "Networks or runs of blocks that failed everywhere.", [target(by_job("members_failed"), legend)], 12),
+        graph(
+            "Failed for good",
+            "Networks or runs of blocks that failed everywhere.",
+            [target(by_job("members_failed"), legend)],
+            12,
+        ),
     ]
     jobs = table(
-        "Jobs", "One row for each job of the sweep.",
+        "Jobs",
+        "One row for each job of the sweep.",
         [
             (by_job("members"), "Networks or runs"),
             (by_job("members_done"), "Committed"),
@@ -433,10 +774,18 @@ def sweep() -> Json:
             (by_job("retries"), "Retries"),
             (f"min by ({JOB}) (nadgrid_sweep_complete{{{SWEEP}}})", "Complete"),
         ],
-        {JOB: "Job"}, 24,
+        {JOB: "Job"},
+        24,
         [
-            column("Done", unit="percentunit", min=0, max=1, **{"custom.cellOptions": {"type": "gauge", "mode": "basic"}}),
-            column("Failed", thresholds=NONE_IS_WELL, color={"mode": "thresholds"}, **{"custom.cellOptions": {"type": "color-text"}}),
+            column(
+                "Done", unit="percentunit", min=0, max=1, **{"custom.cellOptions": {"type": "gauge", "mode": "basic"}}
+            ),
+            column(
+                "Failed",
+                thresholds=NONE_IS_WELL,
+                color={"mode": "thresholds"},
+                **{"custom.cellOptions": {"type": "color-text"}},
+            ),
             column("Complete", mappings=YES_NO, **{"custom.cellOptions": {"type": "color-text"}}),
         ],
     )
@@ -446,8 +795,13 @@ def sweep() -> Json:
         variable("sweep", "Sweep", query, regex=regex, multi=False, sort=0),
         variable("job", "Job", f'label_values(nadgrid_sweep_members{{{HERE}, sweep=~"$sweep"}}, {JOB})'),
     ]
-    return dashboard("sweep", "Sweep", "One sweep: its jobs, how fast they go, and what fails.", variables,
-                     [("Now", now), ("Progress", progress), ("Jobs", [jobs]), ("Trouble", trouble)])
+    return dashboard(
+        "sweep",
+        "Sweep",
+        "One sweep: its jobs, how fast they go, and what fails.",
+        variables,
+        [("Now", now), ("Progress", progress), ("Jobs", [jobs]), ("Trouble", trouble)],
+    )
 
 
 def workers() -> Json:
@@ -457,16 +811,36 @@ def workers() -> Json:
         return f"max by (worker, worker_id) (nadgrid_worker_{metric}{{{WORKER}}})"
 
     now = [
-        stat("Workers", "All workers of the coordinator, by state.", [target(f"sum by (state) (nadgrid_workers{{{HERE}}})", "{{state}}")], 8, graph=False, states=True),
+        stat(
+            "Workers",
+            "All workers of the coordinator, by state.",
+            [target(f"sum by (state) (nadgrid_workers{{{HERE}}})", "{{state}}")],
+            8,
+            graph=False,
+            states=True,
+        ),
         stat("Lanes", "Shards that the workers shown compute at once.", [target(f"sum({each('lanes')})", "lanes")], 4),
         stat("Leases", "Shards that the workers shown hold.", [target(f"sum({each('leases')})", "leases")], 4),
-        stat("Per second", "Networks and runs committed per second of the workers shown, now.",
-             [target(f"sum(rate(nadgrid_worker_members{{{WORKER}}}{RATE}))", "committed")], 4),
-        stat("Longest silence", "Workers are heard every few seconds, however busy they are; one that is silent for lease_ttl (15 s) loses its shards.",
-             [target(f"max({each('silence_seconds')})", "silence")], 4, unit="s", limits=thresholds((None, GREEN), (10, RED))),
+        stat(
+            "Per second",
+            "Networks and runs committed per second of the workers shown, now.",
+            [target(f"sum(rate(nadgrid_worker_members{{{WORKER}}}{RATE}))", "committed")],
+            4,
+        ),
+        stat(
+            "Longest silence",
+            "Workers are heard every few seconds, however busy they are; one that is silent for lease_ttl (15 "
+            "s) loses its shards.",
+            [target(f"max({each('silence_seconds')})", "silence")],
+            4,
+            unit="s",
+            limits=thresholds((None, GREEN), (10, RED)),
+        ),
     ]
     all_of_them = table(
-        "Workers", "One row for each worker. What a worker last failed with is on the coordinator's page and in `nadgrid workers`.",
+        "Workers",
+        "One row for each worker. What a worker last failed with is on the coordinator's page and in `nadgrid "
+        "workers`.",
         [
             (f"max by (worker, worker_id, device) (nadgrid_worker_lanes{{{WORKER}}})", "Lanes"),
             (each("fit"), "Fit"),
@@ -474,35 +848,101 @@ def workers() -> Json:
             (each("silence_seconds"), "Silence"),
             (each("members"), "Networks and runs"),
         ],
-        {"worker": "Name", "worker_id": "Worker", "device": "Device"}, 24,
+        {"worker": "Name", "worker_id": "Worker", "device": "Device"},
+        24,
         [
             column("Fit", mappings=FIT, **{"custom.cellOptions": {"type": "color-text"}}),
-            column("Silence", unit="s", decimals=1, thresholds=thresholds((None, GREEN), (10, RED)), color={"mode": "thresholds"},
-                   **{"custom.cellOptions": {"type": "color-text"}}),
+            column(
+                "Silence",
+                unit="s",
+                decimals=1,
+                thresholds=thresholds((None, GREEN), (10, RED)),
+                color={"mode": "thresholds"},
+                **{"custom.cellOptions": {"type": "color-text"}},
+            ),
         ],
     )
     work = [
-        graph("Networks and runs per second", "Committed, by worker.",
-              [target(f"sum by (worker, worker_id) (rate(nadgrid_worker_members{{{WORKER}}}{RATE}))", legend)], 12, stacked=True, unit="cps"),
-        graph("Rate of the last shards", "Of each worker's last committed shards, all its lanes: what the coordinator sizes its next shards by.",
-              [target(f"max by (worker, worker_id, {JOB}) (nadgrid_worker_members_per_second{{{WORKER}}})", legend + " {{" + JOB + "}}")], 12, unit="cps"),
-        graph("Lanes in use", "Shards that each worker holds, for each of its lanes. More than 100 %: results are on the way.",
-              [target(f"{each('leases')} / {each('lanes')}", legend)], 12, unit="percentunit"),
-        bars("Networks and runs", "Of each worker's committed shards, since it came.", [target(each("members"), legend)], 12),
+        graph(
+            "Networks and runs per second",
+            "Committed, by worker.",
+            [target(f"sum by (worker, worker_id) (rate(nadgrid_worker_members{{{WORKER}}}{RATE}))", legend)],
+            12,
+            stacked=True,
+            unit="cps",
+        ),
+        graph(
+            "Rate of the last shards",
+            "Of each worker's last committed shards, all its lanes: what the coordinator sizes its next shards by.",
+            [
+                target(
+                    f"max by (worker, worker_id, {JOB}) (nadgrid_worker_members_per_second{{{WORKER}}})",
+                    legend + " {{" + JOB + "}}",
+                )
+            ],
+            12,
+            unit="cps",
+        ),
+        graph(
+            "Lanes in use",
+            "Shards that each worker holds, for each of its lanes. More than 100 %: results are on the way.",
+            [target(f"{each('leases')} / {each('lanes')}", legend)],
+            12,
+            unit="percentunit",
+        ),
+        bars(
+            "Networks and runs",
+            "Of each worker's committed shards, since it came.",
+            [target(each("members"), legend)],
+            12,
+        ),
     ]
     health = [
-        panel("state-timeline", "Fit", "Whether each worker is connected and may be given shards.", [target(each("fit"), legend)], 12, 8,
-              mappings=FIT, custom={"fillOpacity": 70, "lineWidth": 0}, color={"mode": "thresholds"}, limits=thresholds((None, RED), (1, GREEN)),
-              options={"alignValue": "left", "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True}, "mergeValues": True,
-                       "rowHeight": 0.8, "showValue": "never", "tooltip": {"mode": "single", "sort": "none"}}),
-        graph("Silence", "Seconds since each worker was last heard. One that is silent for lease_ttl (15 s) loses its shards to others.",
-              [target(each("silence_seconds"), legend)], 12, unit="s", limits=thresholds((None, GREEN), (10, RED))),
-        graph("Failures of shards", "Reported by all workers, by what is at fault.", [target(events("nadgrid_shards_failed_total", "kind"), "{{kind}}")], 24, bars=True),
+        panel(
+            "state-timeline",
+            "Fit",
+            "Whether each worker is connected and may be given shards.",
+            [target(each("fit"), legend)],
+            12,
+            8,
+            mappings=FIT,
+            custom={"fillOpacity": 70, "lineWidth": 0},
+            color={"mode": "thresholds"},
+            limits=thresholds((None, RED), (1, GREEN)),
+            options={
+                "alignValue": "left",
+                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+                "mergeValues": True,
+                "rowHeight": 0.8,
+                "showValue": "never",
+                "tooltip": {"mode": "single", "sort": "none"},
+            },
+        ),
+        graph(
+            "Silence",
+            "Seconds since each worker was last heard. One that is silent for lease_ttl (15 s) loses its shards "
+            "to others.",
+            [target(each("silence_seconds"), legend)],
+            12,
+            unit="s",
+            limits=thresholds((None, GREEN), (10, RED)),
+        ),
+        graph(
+            "Failures of shards",
+            "Reported by all workers, by what is at fault.",
+            [target(events("nadgrid_shards_failed_total", "kind"), "{{kind}}")],
+            24,
+            bars=True,
+        ),
     ]
     query, regex = named("nadgrid_worker_lanes", "worker", "worker_id")
-    return dashboard("workers", "Workers", "Who computes, how fast, and who is in trouble.",
-                     [COORDINATOR, variable("worker", "Worker", query, regex=regex)],
-                     [("Now", now), ("All of them", [all_of_them]), ("Work", work), ("Health", health)])
+    return dashboard(
+        "workers",
+        "Workers",
+        "Who computes, how fast, and who is in trouble.",
+        [COORDINATOR, variable("worker", "Worker", query, regex=regex)],
+        [("Now", now), ("All of them", [all_of_them]), ("Work", work), ("Health", health)],
+    )
 
 
 def texts() -> dict[str, str]:

@@ -35,7 +35,9 @@ def start(target: str, *telemetry: str) -> Cluster:
 
 def seconds(cluster: Cluster, networks: int, seed: int) -> tuple[float, str]:
     """How long a sweep took, and what it yielded."""
-    sweep = cluster.nadgrid("submit", EXAMPLES / "lenet.toml", "--set", f"nads.networks={networks}", "--set", f"seed={seed}")
+    sweep = cluster.nadgrid(
+        "submit", EXAMPLES / "lenet.toml", "--set", f"nads.networks={networks}", "--set", f"seed={seed}"
+    )
     # Asked for its stream, not again and again: looking takes time too.
     cluster.nadgrid("watch", sweep)
     status = cluster.status(sweep)
@@ -53,24 +55,33 @@ def main() -> None:
     if (release / "nadgrid-worker").is_file():
         os.environ["NADGRID_BIN_DIR"] = str(release)
     print(f"programs: {program('nadgrid').parent}")
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
-        with start(arguments.target_shard_seconds) as plain, start(arguments.target_shard_seconds, "--otlp", store.url) as traced:
-            clusters = {"without": plain, "with": traced}
-            # The first sweep of each tells its worker's rate, which sizes the shards of the others.
-            for cluster in clusters.values():
-                seconds(cluster, arguments.networks, 0)
-            ratios = []
-            for pair in range(arguments.pairs):
-                order = ["without", "with"] if pair % 2 == 0 else ["with", "without"]
-                took = {name: seconds(clusters[name], arguments.networks, pair) for name in order}
-                assert took["with"][1] == took["without"][1], "tracing changed a result"
-                ratios.append(took["with"][0] / took["without"][0])
-                print(f"pair {pair + 1}: without {took['without'][0]:.3f} s, with {took['with'][0]:.3f} s, ratio {ratios[-1]:.4f}", flush=True)
-            spans = len(store.spans())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Store(Path(folder)) as store,
+        start(arguments.target_shard_seconds) as plain,
+        start(arguments.target_shard_seconds, "--otlp", store.url) as traced,
+    ):
+        clusters = {"without": plain, "with": traced}
+        # The first sweep of each tells its worker's rate, which sizes the shards of the others.
+        for cluster in clusters.values():
+            seconds(cluster, arguments.networks, 0)
+        ratios = []
+        for pair in range(arguments.pairs):
+            order = ["without", "with"] if pair % 2 == 0 else ["with", "without"]
+            took = {name: seconds(clusters[name], arguments.networks, pair) for name in order}
+            assert took["with"][1] == took["without"][1], "tracing changed a result"
+            ratios.append(took["with"][0] / took["without"][0])
+            print(
+                f"pair {pair + 1}: without {took['without'][0]:.3f} s, with {took['with'][0]:.3f} s, ratio {ratios[-1]:.4f}",
+                flush=True,
+            )
+        spans = len(store.spans())
     middle = statistics.median(ratios)
     spread = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
-    print(f"ratio: median {middle:.4f}, mean {statistics.mean(ratios):.4f} +- {spread:.4f} (standard error), "
-          f"{min(ratios):.4f} to {max(ratios):.4f}, {len(ratios)} pairs, {spans} spans stored")
+    print(
+        f"ratio: median {middle:.4f}, mean {statistics.mean(ratios):.4f} +- {spread:.4f} (standard error), "
+        f"{min(ratios):.4f} to {max(ratios):.4f}, {len(ratios)} pairs, {spans} spans stored"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 from cluster import PATIENCE, REPOSITORY
@@ -82,7 +82,7 @@ class Service:
                 cwd=log.parent,
             )
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,11 @@ class Service:
 def soon(rules: str) -> str:
     """The alerts once more, named ...Soon, without the time for which a condition must hold."""
     for_none = re.sub(r"\n +for: \S+", "", rules)
-    return re.sub(r"alert: (\w+)", r"alert: \1Soon", for_none).replace("- name: nadgrid", "- name: soon").replace("stalled1h", "stalled1h:soon")
+    return (
+        re.sub(r"alert: (\w+)", r"alert: \1Soon", for_none)
+        .replace("- name: nadgrid", "- name: soon")
+        .replace("stalled1h", "stalled1h:soon")
+    )
 
 
 class Prometheus(Service):
@@ -146,7 +150,7 @@ class Prometheus(Service):
             answer = json.loads(read(f"{self.url}/api/v1/{path}?{words}"))
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path} {parameters}: {error.read().decode()}") from error
-        assert answer["status"] == "success" and not answer.get("warnings"), answer
+        assert (answer["status"], answer.get("warnings")) == ("success", None), answer
         return answer["data"]
 
     def query(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
@@ -164,4 +168,6 @@ class Prometheus(Service):
     def firing(self, name: str) -> list[dict[str, str]]:
         """Labels of what fires of an alert."""
         alerts = self.api("alerts")["alerts"]
-        return [alert["labels"] for alert in alerts if alert["labels"]["alertname"] == name and alert["state"] == "firing"]
+        return [
+            alert["labels"] for alert in alerts if alert["labels"]["alertname"] == name and alert["state"] == "firing"
+        ]

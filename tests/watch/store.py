@@ -1,11 +1,12 @@
-"""A store of traces that others wrote: rotel receives spans by OTLP over gRPC and sends them on, by OTLP over HTTP, to AgentMesh, which
-keeps them in SQLite. So what is read back was understood by two foreign programs.
+"""A store of traces that others wrote: rotel receives spans by OTLP over gRPC and sends them on, by OTLP over HTTP, to
+AgentMesh, which keeps them in SQLite. So what is read back was understood by two foreign programs.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import sqlite3
 import sys
 import time
@@ -42,7 +43,8 @@ def _package(name: str) -> Path:
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         missing(f"the package {name} is not installed: `pip install -r tests/requirements.txt`")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     return Path(found.origin).parent
 
 
@@ -60,8 +62,26 @@ class Store:
         ui, grpc, http = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{grpc}"
         self._api = f"http://127.0.0.1:{ui}"
-        keep = [sys.executable, "-m", "agentmesh.cli", "--db", self._file, "dashboard", "--host", "127.0.0.1", "--port", str(ui)]
-        receive = [agent, "start", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--otlp-http-endpoint", f"127.0.0.1:{http}"]
+        keep: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "agentmesh.cli",
+            "--db",
+            self._file,
+            "dashboard",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(ui),
+        ]
+        receive: list[str | Path] = [
+            agent,
+            "start",
+            "--otlp-grpc-endpoint",
+            f"127.0.0.1:{grpc}",
+            "--otlp-http-endpoint",
+            f"127.0.0.1:{http}",
+        ]
         receive += ["--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", self._api]
         receive += ["--batch-timeout", "200ms"]
         with ExitStack() as stack:
@@ -91,8 +111,17 @@ class Store:
             resource = more["resource"]
             found.append(
                 Span(
-                    trace, span, parent, name, kind, resource["service.name"], resource["service.instance.id"],
-                    more["attributes"], status == "failed", _moment(begin), _moment(end),
+                    trace,
+                    span,
+                    parent,
+                    name,
+                    kind,
+                    resource["service.name"],
+                    resource["service.instance.id"],
+                    more["attributes"],
+                    status == "failed",
+                    _moment(begin),
+                    _moment(end),
                 )
             )
         return found
@@ -123,12 +152,12 @@ class Store:
                 before, since = spans, time.monotonic()
             if time.monotonic() - since > 4 and reached(spans):
                 return spans
-            assert time.monotonic() < until, f"not in the store: {sorted({span.name for span in spans})}, {len(spans)} spans"
+            assert time.monotonic() < until, (
+                f"not in the store: {sorted({span.name for span in spans})}, {len(spans)} spans"
+            )
             time.sleep(0.5)
 
 
 def _listens(port: int) -> bool:
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), timeout=5):
         return True

@@ -28,7 +28,10 @@ def test_variants_of_the_configuration_are_well_formed(tmp_path: object) -> None
     config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     # Lines that would be configuration without their signs: a key and a colon, at most two signs before it.
     whole = re.sub(r"^    # ( *)(?:# )?(\w+:(?: \S+)?)$", r"    \1\2", config, flags=re.MULTILINE)
-    assert all(f"\n{key}" in whole for key in ("    authorization:", "    scheme: https", "    tls_config:", "      cert_file:"))
+    assert all(
+        f"\n{key}" in whole
+        for key in ("    authorization:", "    scheme: https", "    tls_config:", "      cert_file:")
+    )
     path = DEPLOY.joinpath(str(tmp_path), "prometheus.yml")
     # Whether the files exist is somebody else's question: they would have to lie where the comments say.
     names = sorted(set(re.findall(r"/etc/prometheus/[\w.-]+", whole)))
@@ -85,7 +88,8 @@ def test_trouble_is_told(trouble: tuple[Cluster, Prometheus]) -> None:
     sweep = cluster.submit(SPECS / "all.toml", "nads.networks=100000")
     cluster.wait(sweep, lambda status: status["state"] == "running")
     eventually(lambda: prometheus.query('sum(nadgrid_sweeps_open{state="running"}) == 1'), "the sweep is seen")
-    assert [name for name in NAMES if prometheus.firing(f"{name}Soon")] == []
+    # Before the first scrape there is no coordinator.
+    eventually(lambda: not any(prometheus.firing(f"{name}Soon") for name in NAMES), "all is well")
 
     hung, other = cluster.workers
     hung.signal(signal.SIGSTOP)
@@ -106,7 +110,11 @@ def test_trouble_is_told(trouble: tuple[Cluster, Prometheus]) -> None:
     cluster.crash_coordinator(restart=False)
     eventually(lambda: prometheus.firing("NadgridCoordinatorDownSoon"), "no coordinator")
     # What fires is told in words, with the labels in their places.
-    (told,) = [alert for alert in prometheus.api("alerts")["alerts"] if alert["labels"]["alertname"] == "NadgridCoordinatorDownSoon"]
+    (told,) = [
+        alert
+        for alert in prometheus.api("alerts")["alerts"]
+        if alert["labels"]["alertname"] == "NadgridCoordinatorDownSoon"
+    ]
     assert told["annotations"]["summary"] == f"The coordinator {cluster.address} does not answer."
     cluster.start_coordinator()
     eventually(lambda: not prometheus.firing("NadgridCoordinatorDownSoon"), "the coordinator is back")

@@ -50,7 +50,9 @@ def test_every_metric_is_described_and_typed(run: Run) -> None:
     assert offered == set(types) == set(helps)
     kinds = named()
     assert {name: types[name] for name in offered if name.startswith("nadgrid_")} == kinds
-    assert {name for name, kind in kinds.items() if kind == "counter"} == {name for name in kinds if name.endswith("_total")}
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        name for name in kinds if name.endswith("_total")
+    }
 
 
 def test_dashboards_and_alerts_use_metrics_that_exist(run: Run) -> None:

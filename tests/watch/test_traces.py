@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ PARENTS = {
     "Submit": "nadgrid submit",
     "submitted": "Submit",
 }
-KINDS = {"lease": "PRODUCER", "upload": "CLIENT", "UploadPartial": "SERVER", "nadgrid submit": "CLIENT", "Submit": "SERVER"}
+KINDS = {
+    "lease": "PRODUCER",
+    "upload": "CLIENT",
+    "UploadPartial": "SERVER",
+    "nadgrid submit": "CLIENT",
+    "Submit": "SERVER",
+}
 OF_WORKERS = {"compute", "inputs", "block", "blocks", "upload"}
 #: Spans that are part of none.
 ROOTS = {"shard", "sweep", "nadgrid submit"}
@@ -62,6 +68,11 @@ def of_sweep(spans: list[Span], links: dict[str, list[tuple[str, str]]], sweep: 
     return whole, [span for span in spans if span.trace in traces]
 
 
+def ended(sweep: str) -> Callable[[list[Span]], bool]:
+    """Whether the sweep's own span is there, which comes last."""
+    return lambda spans: any(span.name == "sweep" and span.attributes["sweep.id"] == sweep for span in spans)
+
+
 def logged(log: Path) -> list[dict[str, Any]]:
     """Lines of a log, each a JSON object."""
     return [json.loads(line) for line in log.read_text().splitlines()]
@@ -77,8 +88,7 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
         sweep = cluster.submit(SPECS / "all.toml")
         status = cluster.wait(sweep)
         worker_logs = [cluster.folder / f"worker-{number}.log" for number in (0, 1)]
-        ends = lambda spans: any(s.name == "sweep" and s.attributes["sweep.id"] == sweep for s in spans)  # noqa: E731
-        everything, links = store.settled(ends), store.links()
+        everything, links = store.settled(ended(sweep)), store.links()
         whole, spans = of_sweep(everything, links, sweep)
         by_id = {span.id: span for span in everything}
         assert len(by_id) == len(everything)
@@ -102,12 +112,14 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
         assert len({shard.trace for shard in shards}) == len(shards) > 4
         members = Counter[str]()
         for shard in shards:
-            assert shard.attributes["outcome"] == "committed" and shard.attributes["sweep.id"] == sweep
+            assert shard.attributes["outcome"] == "committed"
+            assert shard.attributes["sweep.id"] == sweep
             assert links[shard.id] == [(whole.trace, whole.id)]
             members[shard.attributes["job"]] += shard.attributes["members"]
         assert members == {"nads/lenet": 384, "directional/lenet": 12}
         assert sum(members.values()) == sum(int(job["members"]) for job in status["jobs"])
-        assert whole.attributes["outcome"] == "complete" and whole.attributes["sweep.name"] == "watched"
+        assert whole.attributes["outcome"] == "complete"
+        assert whole.attributes["sweep.name"] == "watched"
 
         # Under each shard its leases, under these what the worker did, block by block.
         children: dict[str, list[Span]] = {}
@@ -124,13 +136,19 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
             assert len(blocks) == shard.attributes["blocks"] < MOST_STEPS
             # What fits into the session's messages is not uploaded.
             assert below["upload"] == (1 if shard.attributes["job"] == "nads/lenet" else 0)
-            assert shard.begin <= committed[0].begin <= compute.begin and committed[0].end <= shard.end
+            assert shard.begin <= committed[0].begin <= compute.begin
+            assert committed[0].end <= shard.end
             assert all(compute.begin <= block.begin <= block.end <= compute.end + 1e-5 for block in blocks)
         assert counts["upload"] == counts["UploadPartial"] > 0
 
         # Two workers, each of which says the same of itself as the coordinator says of it.
-        processes = {(by_id[span.parent or ""].attributes["worker.name"], span.instance) for span in spans if span.name == "compute"}
-        assert {name for name, _ in processes} == {"one", "two"} and len(processes) == 2
+        processes = {
+            (by_id[span.parent or ""].attributes["worker.name"], span.instance)
+            for span in spans
+            if span.name == "compute"
+        }
+        assert {name for name, _ in processes} == {"one", "two"}
+        assert len(processes) == 2
 
         # Logs carry the traces that are in the store.
         traces = {shard.trace for shard in shards}
@@ -162,7 +180,8 @@ def test_a_submission_leads_to_its_sweep(store: Store) -> None:
         assert (submit.name, submit.kind, submit.service) == ("Submit", "SERVER", "nadgrid-coordinator")
         assert (typed.name, typed.kind, typed.service, typed.parent) == ("nadgrid submit", "CLIENT", "nadgrid", None)
         assert {submitted.trace, submit.trace} == {typed.trace} != {whole.trace}
-        assert typed.begin <= submit.begin <= submitted.begin and submit.end <= typed.end
+        assert typed.begin <= submit.begin <= submitted.begin
+        assert submit.end <= typed.end
         (line,) = [line for line in logged(cluster.folder / "coordinator.log") if line.get("message") == "submitted"]
         assert (line["trace_id"], line["sweep"]) == (typed.trace, sweep)
 
@@ -171,12 +190,10 @@ def test_a_coordinator_that_crashes_goes_on_with_the_same_traces(store: Store) -
     with traced(store, "--target-shard-seconds", "2") as cluster:
         sweep = cluster.submit("lenet.toml", "nads.networks=1024", "nads.block_size=8")
         cluster.wait(sweep, lambda status: int(status["jobs"][0]["members_done"]) >= 128)
-        # Both workers are at it.
         crashed = time.time()
         cluster.crash_coordinator()
         cluster.wait(sweep)
-        ends = lambda spans: any(s.name == "sweep" and s.attributes["sweep.id"] == sweep for s in spans)  # noqa: E731
-        everything = store.settled(ends)
+        everything = store.settled(ended(sweep))
         by_id = {span.id: span for span in everything}
         _, spans = of_sweep(everything, store.links(), sweep)
 
@@ -185,11 +202,12 @@ def test_a_coordinator_that_crashes_goes_on_with_the_same_traces(store: Store) -
         assert across, "no shard was under way"
         for span in across:
             lease = by_id[span.parent or ""]
-            assert lease.name == "lease" and by_id[lease.parent or ""].name == "shard"
+            assert lease.name == "lease"
+            assert by_id[lease.parent or ""].name == "shard"
         assert len({span.instance for span in spans if span.name == "lease"}) == 2, "both coordinators told of leases"
 
-        # A coordinator sends every second. What ended within the last one before the crash died with it: shards that were committed,
-        # with their leases. What their workers sent of these is without a parent; nothing else is.
+        # A coordinator sends every second. What ended within the last one before the crash died with it:
+        # shards that were committed, with their leases. What their workers sent of these is without a parent; nothing else is.
         orphans = [span for span in everything if span.parent is not None and span.parent not in by_id]
         for span in orphans:
             trace = [other for other in everything if other.trace == span.trace]
@@ -208,7 +226,8 @@ def test_without_a_sample_nothing_is_sent(store: Store) -> None:
         assert not [span for span in store.spans() if span.attributes.get("sweep.id") == sweep]
         # What the workers would have sent is of these traces, which they log all the same.
         traces = set.union(*(traces_in(cluster.folder / f"worker-{number}.log") for number in (0, 1)))
-        assert traces and not traces & {span.trace for span in store.spans()}
+        assert traces
+        assert not traces & {span.trace for span in store.spans()}
 
 
 def test_a_store_that_is_away_costs_spans_alone() -> None:
