@@ -5,8 +5,8 @@
 
 Each sweep runs on a cluster of one worker with all cores, started once with and once without `--otlp`; the collector is a real one
 (store.py) on the same machine, so what it takes of the processor counts as well. A pair is one sweep of each, the first of them
-alternating; its ratio is time with tracing over time without. Times are the coordinator's, from submission to result. Programs are
-those of target/release, else of NADGRID_BIN_DIR; it says which.
+alternating; its ratio is time with tracing over time without. Times are the coordinator's, from submission to result, and the
+processor's, which say more on a machine that others use. Programs are those of target/release, else of NADGRID_BIN_DIR; it says which.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -33,20 +34,47 @@ def start(target: str, *telemetry: str) -> Cluster:
     return cluster
 
 
-def seconds(cluster: Cluster, networks: int, seed: int) -> tuple[float, str]:
-    """How long a sweep took, and what it yielded."""
-    sweep = cluster.nadgrid(
-        "submit", EXAMPLES / "lenet.toml", "--set", f"nads.networks={networks}", "--set", f"seed={seed}"
-    )
-    # Asked for its stream, not again and again: looking takes time too.
+@dataclass(frozen=True)
+class Took:
+    """One sweep's cost, and what it yielded."""
+
+    wall: float
+    processor: float
+    digest: str
+
+
+def processor(cluster: Cluster) -> float:
+    """Seconds of processor time that the cluster's programs have used."""
+    ticks = 0
+    for process in (cluster.coordinator, *cluster.workers):
+        # What follows the program's name, which is in brackets: state, ..., utime and stime as the 12th and 13th.
+        words = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def sweep(cluster: Cluster, networks: int, seed: int) -> Took:
+    before = processor(cluster)
+    changes = ("--set", f"nads.networks={networks}", "--set", f"seed={seed}")
+    sweep = cluster.nadgrid("submit", EXAMPLES / "lenet.toml", *changes)
+    # Followed by its stream, not asked again and again: answers take time too.
     cluster.nadgrid("watch", sweep)
     status = cluster.status(sweep)
     begin, end = (datetime.fromisoformat(status[key].replace("Z", "+00:00")) for key in ("submitted_at", "ended_at"))
-    return (end - begin).total_seconds(), status["jobs"][0]["digest"]
+    return Took((end - begin).total_seconds(), processor(cluster) - before, status["jobs"][0]["digest"])
+
+
+def told(what: str, ratios: list[float]) -> str:
+    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
+    middle, mean = statistics.median(ratios), statistics.mean(ratios)
+    return (
+        f"{what}: with / without = {middle:.4f} (median of {len(ratios)} pairs), mean {mean:.4f} +- {error:.4f} (standard error), "
+        f"{min(ratios):.4f} to {max(ratios):.4f}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="What tracing costs the LeNet demo.")
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--networks", type=int, default=2048)
     parser.add_argument("--target-shard-seconds", default="20")
@@ -64,24 +92,24 @@ def main() -> None:
         clusters = {"without": plain, "with": traced}
         # The first sweep of each tells its worker's rate, which sizes the shards of the others.
         for cluster in clusters.values():
-            seconds(cluster, arguments.networks, 0)
-        ratios = []
+            sweep(cluster, arguments.networks, 0)
+        wall, busy = [], []
         for pair in range(arguments.pairs):
             order = ["without", "with"] if pair % 2 == 0 else ["with", "without"]
-            took = {name: seconds(clusters[name], arguments.networks, pair) for name in order}
-            assert took["with"][1] == took["without"][1], "tracing changed a result"
-            ratios.append(took["with"][0] / took["without"][0])
+            took = {name: sweep(clusters[name], arguments.networks, pair) for name in order}
+            without, traced_one = took["without"], took["with"]
+            assert traced_one.digest == without.digest, "tracing changed a result"
+            wall.append(traced_one.wall / without.wall)
+            busy.append(traced_one.processor / without.processor)
             print(
-                f"pair {pair + 1}: without {took['without'][0]:.3f} s, with {took['with'][0]:.3f} s, ratio {ratios[-1]:.4f}",
+                f"pair {pair + 1}: {without.wall:.3f} s without, {traced_one.wall:.3f} s with, ratio {wall[-1]:.4f}; "
+                f"processor {without.processor:.2f} s, {traced_one.processor:.2f} s, ratio {busy[-1]:.4f}",
                 flush=True,
             )
         spans = len(store.spans())
-    middle = statistics.median(ratios)
-    spread = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
-    print(
-        f"ratio: median {middle:.4f}, mean {statistics.mean(ratios):.4f} +- {spread:.4f} (standard error), "
-        f"{min(ratios):.4f} to {max(ratios):.4f}, {len(ratios)} pairs, {spans} spans stored"
-    )
+    print(told("seconds", wall))
+    print(told("processor seconds of coordinator and worker", busy))
+    print(f"{spans} spans stored")
 
 
 if __name__ == "__main__":
