@@ -7,6 +7,7 @@ standard library is needed; Grafana needs nothing but the JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -233,31 +234,29 @@ def named(metric: str, name: str, identity: str) -> tuple[str, str]:
     return query, f'/entry="(?<text>[^"]+)".*{identity}="(?<value>[^"]+)"/'
 
 
+def cells(x: int, y: int, w: int, h: int) -> set[tuple[int, int]]:
+    return set(itertools.product(range(x, x + w), range(y, y + h)))
+
+
 def dashboard(
     name: str, title: str, description: str, variables: list[Json], rows: list[tuple[str, list[Json]]]
 ) -> Json:
-    """Panels of a row stand side by side, and wrap at 24 columns."""
+    """Each panel takes the first place of 24 columns that is free, below its row's heading."""
     panels: list[Json] = []
     y = 0
     for heading, members in rows:
-        panels.append(
-            {
-                "type": "row",
-                "title": heading,
-                "collapsed": False,
-                "panels": [],
-                "gridPos": {"x": 0, "y": y, "w": 24, "h": 1},
-            }
-        )
-        x, y, line = 0, y + 1, 0
+        place = {"x": 0, "y": y, "w": 24, "h": 1}
+        panels.append({"type": "row", "title": heading, "collapsed": False, "panels": [], "gridPos": place})
+        taken: set[tuple[int, int]] = set()
+        top = y + 1
         for member in members:
-            place = member["gridPos"]
-            if x + place["w"] > 24:
-                x, y, line = 0, y + line, 0
-            member["gridPos"] = {"x": x, "y": y, **place}
-            x, line = x + place["w"], max(line, place["h"])
+            w, h = member["gridPos"]["w"], member["gridPos"]["h"]
+            corners = ((x, line) for line in itertools.count(top) for x in range(25 - w))
+            x, line = next(at for at in corners if taken.isdisjoint(cells(*at, w, h)))
+            taken |= cells(x, line, w, h)
+            member["gridPos"] = {"x": x, "y": line, "w": w, "h": h}
             panels.append(member)
-        y += line
+            y = max(y, line + h)
     for number, member in enumerate(panels, 1):
         member["id"] = number
     others = {
@@ -576,12 +575,12 @@ def overview() -> Json:
         ),
         graph(
             "Open files",
-            "Connections and files, beside what the system allows.",
-            [
-                target(f"process_open_fds{{{HERE}}}", "open, {{instance}}"),
-                target(f"process_max_fds{{{HERE}}}", "allowed, {{instance}}"),
-            ],
+            "Connections and files, as a share of what the system allows. Beyond that new connections are refused.",
+            [target(f"process_open_fds{{{HERE}}} / process_max_fds{{{HERE}}}", "{{instance}}")],
             8,
+            unit="percentunit",
+            defaults={"max": 1},
+            limits=thresholds((None, GREEN), (0.8, RED)),
         ),
     ]
     return dashboard(

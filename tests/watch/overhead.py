@@ -3,10 +3,11 @@
 
     python tests/watch/overhead.py [--pairs 8] [--networks 2048] [--target-shard-seconds 20]
 
-Each sweep runs on a cluster of one worker with all cores, started once with and once without `--otlp`; the collector is a real one
+Each sweep runs on a new cluster of one worker with all cores, started with or without `--otlp`; the collector is a real one
 (store.py) on the same machine, so what it takes of the processor counts as well. A pair is one sweep of each, the first of them
 alternating; its ratio is time with tracing over time without. Times are the coordinator's, from submission to result, and the
-processor's, which say more on a machine that others use. Programs are those of target/release, else of NADGRID_BIN_DIR; it says which.
+processor's, which say more on a machine that others use. Programs are those of target/release, else of NADGRID_BIN_DIR; it
+says which.
 """
 
 from __future__ import annotations
@@ -83,27 +84,27 @@ def main() -> None:
     if (release / "nadgrid-worker").is_file():
         os.environ["NADGRID_BIN_DIR"] = str(release)
     print(f"programs: {program('nadgrid').parent}")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Store(Path(folder)) as store,
-        start(arguments.target_shard_seconds) as plain,
-        start(arguments.target_shard_seconds, "--otlp", store.url) as traced,
-    ):
-        clusters = {"without": plain, "with": traced}
-        # The first sweep of each tells its worker's rate, which sizes the shards of the others.
-        for cluster in clusters.values():
-            sweep(cluster, arguments.networks, 0)
-        wall, busy = [], []
+    wall, busy = [], []
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         for pair in range(arguments.pairs):
-            order = ["without", "with"] if pair % 2 == 0 else ["with", "without"]
-            took = {name: sweep(clusters[name], arguments.networks, pair) for name in order}
-            without, traced_one = took["without"], took["with"]
-            assert traced_one.digest == without.digest, "tracing changed a result"
-            wall.append(traced_one.wall / without.wall)
-            busy.append(traced_one.processor / without.processor)
+            # New programs for each pair: two processes differ by a percent for as long as they live, in how their memory lies.
+            with (
+                start(arguments.target_shard_seconds) as plain,
+                start(arguments.target_shard_seconds, "--otlp", store.url) as traced,
+            ):
+                clusters = {"without": plain, "with": traced}
+                order = ["without", "with"] if pair % 2 == 0 else ["with", "without"]
+                # A first sweep tells the worker's rate, which sizes the shards of the second.
+                for name in order:
+                    sweep(clusters[name], 256, 0)
+                took = {name: sweep(clusters[name], arguments.networks, pair) for name in order}
+            one, other = took["without"], took["with"]
+            assert one.digest == other.digest, "tracing changed a result"
+            wall.append(other.wall / one.wall)
+            busy.append(other.processor / one.processor)
             print(
-                f"pair {pair + 1}: {without.wall:.3f} s without, {traced_one.wall:.3f} s with, ratio {wall[-1]:.4f}; "
-                f"processor {without.processor:.2f} s, {traced_one.processor:.2f} s, ratio {busy[-1]:.4f}",
+                f"pair {pair + 1}: {one.wall:.3f} s without, {other.wall:.3f} s with, ratio {wall[-1]:.4f}; "
+                f"processor {one.processor:.2f} s, {other.processor:.2f} s, ratio {busy[-1]:.4f}",
                 flush=True,
             )
         spans = len(store.spans())

@@ -72,9 +72,11 @@ class Service:
 
     def __init__(self, command: Sequence[str | Path], log: Path, variables: Mapping[str, str] | None = None) -> None:
         self.log = log
+        # It ends with the test's own process too, however that ends.
+        tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         with log.open("ab") as output:
             self._child = subprocess.Popen(
-                [*map(str, command)],
+                [*tied, *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
