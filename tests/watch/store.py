@@ -34,7 +34,8 @@ class Span:
     #: Which process it is from.
     instance: str
     attributes: dict[str, Any]
-    failed: bool
+    #: What it failed with.
+    error: str | None
     begin: float
     end: float
 
@@ -102,11 +103,12 @@ class Store:
         """All spans."""
         with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as base:
             rows = base.execute(
-                "select trace_id, span_id, parent_span_id, name, span_kind, status, started_at, ended_at, metadata_json from spans"
+                "select trace_id, span_id, parent_span_id, name, span_kind, status, error_message, started_at, ended_at,"
+                " metadata_json from spans"
             ).fetchall()
         base.close()
         found = []
-        for trace, span, parent, name, kind, status, begin, end, more in rows:
+        for trace, span, parent, name, kind, status, error, begin, end, more in rows:
             more = json.loads(more)
             resource = more["resource"]
             found.append(
@@ -119,7 +121,7 @@ class Store:
                     resource["service.name"],
                     resource["service.instance.id"],
                     more["attributes"],
-                    status == "failed",
+                    error if status == "failed" else None,
                     _moment(begin),
                     _moment(end),
                 )

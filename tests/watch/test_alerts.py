@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from cluster import REPOSITORY, Cluster
 from conftest import SPECS, Run, command
+from foreign_worker import FailingWorker, numerics_class
 from services import ALERTS, DEPLOY, Prometheus, eventually, executable
 
 NAMES = re.findall(r"alert: (\w+)", ALERTS.read_text())
@@ -118,3 +120,23 @@ def test_trouble_is_told(trouble: tuple[Cluster, Prometheus]) -> None:
     assert told["annotations"]["summary"] == f"The coordinator {cluster.address} does not answer."
     cluster.start_coordinator()
     eventually(lambda: not prometheus.firing("NadgridCoordinatorDownSoon"), "the coordinator is back")
+
+
+def test_failures_are_told() -> None:
+    """A worker on which everything fails, then one on which nothing does. These alerts wait for nothing."""
+    with Cluster("--attempts", "1", workers=1) as cluster, Prometheus(cluster.folder, cluster.address) as prometheus:
+        cluster.wait_for_workers(1)
+        numerics = numerics_class(cluster)
+        cluster.workers.pop().stop()
+        eventually(lambda: prometheus.query('nadgrid_shards_failed_total{kind="task"} == 0'), "counters at zero")
+        sweep = cluster.submit("lenet.toml", "nads.networks=64", "nads.block_size=8")
+        with FailingWorker(cluster, numerics, "out of luck") as worker:
+            worker.fail(5)
+        cluster.add_worker()
+        cluster.wait(sweep, lambda status: status["state"] == "incomplete")
+        for name in ("NadgridShardsFailing", "NadgridShardsQuarantined", "NadgridSweepsFailing"):
+            (alert,) = eventually(partial(prometheus.firing, name), name)
+            assert alert["instance"] == cluster.address
+        assert alert["state"] == "incomplete"
+        (failed,) = prometheus.query('nadgrid_shards_failed_total{kind="task"}')
+        assert float(failed["value"][1]) == 5

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cluster import EXAMPLES, Cluster
 from conftest import SPECS
+from foreign_worker import FailingWorker, numerics_class
 from store import Span, Store
 
 #: Which span is a part of which.
@@ -104,7 +105,7 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
         for span in spans:
             assert span.kind == KINDS.get(span.name, "INTERNAL"), span
             assert span.service == ("nadgrid-worker" if span.name in OF_WORKERS else "nadgrid-coordinator"), span
-            assert not span.failed, span
+            assert span.error is None, span
         counts = Counter(span.name for span in spans)
 
         # Every network and every run is in a shard's trace, and each trace is of one shard.
@@ -159,6 +160,29 @@ def test_a_sweep_of_two_workers_is_told_whole(store: Store) -> None:
         # The store's own interface tells the same of one of them.
         told = store.trace(shards[0].trace)
         assert {span["span_id"] for span in told} == {span.id for span in spans if span.trace == shards[0].trace}
+
+
+def test_a_failure_is_told_where_it_was(store: Store) -> None:
+    with traced(store, "--attempts", "1") as cluster:
+        numerics = numerics_class(cluster)
+        while cluster.workers:
+            cluster.workers.pop().stop()
+        sweep = cluster.submit("lenet.toml", "nads.networks=32", "nads.block_size=32")
+        with FailingWorker(cluster, numerics, "out of luck") as worker:
+            worker.fail(1)
+        cluster.wait(sweep, lambda status: status["state"] == "incomplete")
+        whole, spans = of_sweep(store.settled(ended(sweep)), store.links(), sweep)
+        assert whole.attributes["outcome"] == "incomplete"
+        assert "out of luck" in (whole.error or "")
+        (shard,) = [span for span in spans if span.name == "shard"]
+        (lease,) = [span for span in spans if span.name == "lease"]
+        assert (lease.parent, lease.attributes["worker.name"]) == (shard.id, "foreign")
+        assert (lease.attributes["outcome"], shard.attributes["outcome"]) == ("failed", "failed")
+        assert lease.error == "out of luck"
+        # The log's line of it leads here.
+        log = logged(cluster.folder / "coordinator.log")
+        (line,) = [line for line in log if line.get("message") == "a shard failed" or "a shard failed" in line.values()]
+        assert line["trace_id"] == shard.trace
 
 
 def test_a_submission_leads_to_its_sweep(store: Store) -> None:
