@@ -112,7 +112,9 @@ def soon(rules: str) -> str:
 class Prometheus(Service):
     """A Prometheus with the configuration of deploy/, which looks at one coordinator every second."""
 
-    def __init__(self, folder: Path, coordinator: str, token: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, coordinator: str, token: Path | None = None, tls: Mapping[str, Path] | None = None
+    ) -> None:
         program = executable("prometheus", "prometheus")
         config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
         replaced = {
@@ -124,6 +126,11 @@ class Prometheus(Service):
         if token is not None:
             replaced["    # authorization:"] = "    authorization:"
             replaced["    #   credentials_file: /etc/prometheus/nadgrid.token"] = f"      credentials_file: {token}"
+        if tls is not None:
+            replaced |= {"    # scheme:": "    scheme:", "    # tls_config:": "    tls_config:"}
+            for key, path in tls.items():
+                [comment] = re.findall(rf"^    # .*\b{key}: .*$", config, re.MULTILINE)
+                replaced[comment] = f"      {key}: {path}"
         for old, new in replaced.items():
             assert config.count(old) == 1, f"{old!r} is not once in prometheus.yml"
             config = config.replace(old, new)

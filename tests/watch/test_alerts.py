@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from cluster import REPOSITORY, Cluster
@@ -45,6 +46,31 @@ def test_variants_of_the_configuration_are_well_formed(tmp_path: object) -> None
     path.write_text(whole.replace("alerts.yml", str(ALERTS)))
     said = command(promtool(), "check", "config", "--syntax-only", path)
     assert "SUCCESS" in said
+
+
+def certified(folder: Path, name: str, by: str | None = None) -> tuple[Path, Path]:
+    """A new certificate for 127.0.0.1 and its key, signed by another of the folder or, as an authority, by itself."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    words: list[str | Path] = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-days", "2", "-subj", f"/CN={name}", "-keyout", key, "-out", certificate]
+    if by is not None:
+        words += ["-CA", folder / f"{by}.pem", "-CAkey", folder / f"{by}.key"]
+        words += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    command(executable("openssl", "openssl"), *words)
+    return certificate, key
+
+
+def test_a_coordinator_with_tls_is_watched(tmp_path: Path) -> None:
+    """With mutual TLS and a token, by what the comments of the configuration say."""
+    ca, _ = certified(tmp_path, "ca")
+    certificate, key = certified(tmp_path, "grid", by="ca")
+    own, own_key = certified(tmp_path, "prometheus", by="ca")
+    arguments = ("--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", ca)
+    with Cluster(*arguments, tokens=True) as cluster:
+        tls = {"ca_file": ca, "cert_file": own, "key_file": own_key}
+        with Prometheus(cluster.folder, cluster.address, cluster.token("tests"), tls) as prometheus:
+            (version,) = eventually(partial(prometheus.query, "nadgrid_build_info"), "a scrape")
+            assert version["metric"]["instance"] == cluster.address
 
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
