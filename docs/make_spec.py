@@ -347,7 +347,7 @@ Result files: `poisoning/ARCH.csv`.
 
 ```toml
 name = "flipped"
-architectures = ["lenet", "vgg11_bn"]
+architectures = ["lenet"]
 input = { channels = 3 }
 
 [cifar10]
