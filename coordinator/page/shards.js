@@ -87,6 +87,10 @@ function blocksOf({ job, first_block: first, blocks }) {
   return blocks === 1 ? `${job}, block ${count(first)}` : `${job}, blocks ${count(first)} to ${count(first + blocks - 1)}`;
 }
 
+function membersOf({ job, members }) {
+  return counted(members, job.startsWith("nads/") ? "network" : "run");
+}
+
 function showTimeTaken(cell, { seconds: taken, leased_at: leased, ended_at: ended }) {
   const open = ended === null && leased !== null;
   const value = taken ?? (open ? Date.now() / 1000 - seconds(leased) : null);
@@ -161,7 +165,7 @@ class Timeline {
   show(shard) {
     this.over = shard.ended_at !== null && shard.spans.every(({ end_ms: end }) => end !== null);
     setText(this.title, blocksOf(shard));
-    setText(this.facts, [shard.state, counted(shard.members, "member"), counted(shard.attempts, "attempt"), shard.worker ? `by ${shard.worker}` : null]
+    setText(this.facts, [shard.state, membersOf(shard), counted(shard.attempts, "attempt"), shard.worker ? `by ${shard.worker}` : null]
       .filter(Boolean).join(" · "));
     setText(this.trace, shard.trace_id ?? "");
     this.traceLine.hidden = !shard.trace_id;

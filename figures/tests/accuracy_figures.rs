@@ -333,3 +333,40 @@ fn the_same_input_gives_the_same_bytes() {
     assert_eq!(first, second);
     assert_eq!(first.png().unwrap(), second.png().unwrap());
 }
+
+/// A document without its colours.
+fn colourless(figure: &Figure) -> String {
+    let mut parts = figure.svg().split('#');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let colour = |part: &str| part.len() >= 6 && part.as_bytes()[..6].iter().all(u8::is_ascii_hexdigit);
+    let text = parts.fold(first, |text, part| text + if colour(part) { &part[6..] } else { part });
+    text.replace("hatch-light", "hatch").replace("hatch-dark", "hatch")
+}
+
+#[test]
+fn dark_figures_are_light_ones_in_other_colours() {
+    let points = [point(0, 50.0, 4.0), point(30, 75.0, 0.0)];
+    let series = [CurveSeries { name: "LeNet", points: &points }];
+    let groups = [BarGroup { name: "LeNet", bars: &[Some(SeedRange::single(80.0))] }];
+    let bar = [BarSeries { name: "original", origin: Origin::Published }];
+    let block = MarginBlock { first_index: 0, median: 0.2, lower_quartile: 0.1, upper_quartile: 0.4 };
+    let margins = [MarginSeries { name: "LeNet", blocks: &[block, MarginBlock { first_index: 32, ..block }] }];
+    let cells = [MapCell { k1: 0, k2: 1, accuracy: 62.0 }, MapCell { k1: 1, k2: 0, accuracy: 99.0 }];
+    let draw = |theme| {
+        [
+            accuracy_curve(&curve(&series), theme).unwrap(),
+            accuracy_bars(&bars(&bar, &groups), theme).unwrap(),
+            margin_curve(&MarginCurve { title: "Margins", subtitle: "", series: &margins }, theme).unwrap(),
+            accuracy_map(&AccuracyMap { title: "LeNet", subtitle: "", shape: IMAGE, cells: &cells }, theme).unwrap(),
+        ]
+    };
+    for (light, dark) in draw(Theme::Light).iter().zip(&draw(Theme::Dark)) {
+        assert_eq!(colourless(light), colourless(dark));
+        // White, and the inks of white paper, may stand on the colours of a map's cells only.
+        let cells = elements(dark, "text", &["fill", "text-anchor"]).into_iter().filter(|text| text[1] != "middle");
+        assert!(cells.into_iter().all(|text| text[0] != "#1a1a1a" && text[0] != "#595959"), "{}", dark.svg());
+        assert_sound(light);
+        let picture = Pixmap::decode_png(&dark.png().unwrap()).unwrap();
+        assert!(picture.pixel(0, 0).unwrap().red() < 40);
+    }
+}

@@ -183,7 +183,7 @@ fn two_spectra(values: &Array1<f64>, errors: &Array1<f64>, theme: Theme) -> Resu
 fn spectra_fall_from_one_with_bands_where_there_are_errors() {
     let (values, errors) = (array![8.0, 4.0, 0.8], array![0.8, 0.4, 0.08]);
     let figure = two_spectra(&values, &errors, Theme::Light).unwrap();
-    assert_labels(&figure, &["LeNet", "effective rank 12.3", "Bands: ± one standard error.", "1", "0.1", "0.5"]);
+    assert_labels(&figure, &["LeNet", "effective rank 12.3", "Bands: ± one standard error,", "1", "0.1", "0.5"]);
     assert_labels(&figure, &["rank of the direction, i + 1", "singular value over the largest, s / s₀"]);
     let document = Document::parse(figure.svg()).unwrap();
     let points = |tag: &str| -> Vec<Vec<(f64, f64)>> {

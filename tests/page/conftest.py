@@ -110,9 +110,9 @@ def view(browser: Browser) -> Iterator[View]:
 
 def page_token(cluster: Cluster) -> str:
     """The token in the page's address that the coordinator prints."""
-    found = re.findall(r"/#token=(\S+)", "\n".join(cluster.coordinator.output))
-    assert found, cluster.coordinator.output
-    return str(found[-1])
+    pattern = r"/#token=(\S+)"
+    found = re.findall(pattern, "\n".join(cluster.coordinator.output))
+    return str(found[-1] if found else cluster.coordinator.wait_for_line(pattern).group(1))
 
 
 def picture(page: Page, name: str) -> Locator:

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: what CI does, in one command, from a fresh clone. It stops at the first failure.
 //!
-//! The tests start servers of their own: PostgreSQL, which root has installed here from Debian's package, and moto, which
-//! speaks S3 and comes into the cache folder through pip. Deliberately absent: installing formatter or lints. A machine
+//! The tests start servers of their own: PostgreSQL, Prometheus and a browser, which root has installed here from Debian's
+//! packages, and moto, which speaks S3 and comes into the cache folder through pip, as does what the tests in Python need. Deliberately absent: installing formatter or lints. A machine
 //! without them skips those two steps, and says so.
 
+mod debian;
 mod moto;
-mod postgres;
+mod python;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -24,8 +25,10 @@ const FORBIDDEN_IN_CORE: [&str; 4] = ["tokio", "tonic", "tch", "sqlx"];
 pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
     println!("== setup");
     setup::run(root, false)?;
-    postgres::ensure()?;
-    let moto = moto::ensure(prerequisites::check(root)?)?;
+    debian::ensure()?;
+    let pip = prerequisites::check(root)?;
+    let moto = moto::ensure(pip.clone())?;
+    let python = python::ensure(root, pip)?;
     for (name, arguments) in [
         ("format", "fmt --all --check"),
         ("lints", "clippy --workspace --all-targets -- -D warnings"),
@@ -45,6 +48,11 @@ pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
     if let Some(failed) = step_reading("tests", &mut tests, |line| counted.take(line))? {
         return Ok(failed);
     }
+    if extra.is_empty()
+        && let Some(failed) = python::test(root, &python, |line| counted.take(line))?
+    {
+        return Ok(failed);
+    }
     let checked = check_core(root)?;
     println!("{} passed, {} failed", counted.passed, counted.failed);
     Ok(checked)
@@ -58,10 +66,13 @@ struct Counted {
 }
 
 impl Counted {
+    /// Takes in a closing line: cargo's `test result: ok. 34 passed; ...`, or pytest's `34 passed, 1 skipped in 5.2s`.
     fn take(&mut self, line: &str) {
-        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        let pytest = line.ends_with('s') && line.contains(" in ") && line.starts_with(|c: char| c.is_ascii_digit());
+        let counts = line.strip_prefix("test result: ").or(Some(line).filter(|_| pytest));
+        let Some(counts) = counts else { return };
         let of = |what: &str| {
-            let words: Vec<&str> = counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+            let words: Vec<&str> = counts.split([' ', ';', '.', ',']).filter(|word| !word.is_empty()).collect();
             let place = words.iter().position(|word| *word == what)?;
             words.get(place.checked_sub(1)?)?.parse::<u64>().ok()
         };
@@ -112,6 +123,10 @@ mod tests {
         counted
             .take("test result: FAILED. 8 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.54s");
         assert_eq!(counted, Counted { passed: 42, failed: 1 });
+        counted.take("89 passed, 1 skipped in 45.20s");
+        counted.take("2 failed, 3 passed in 5.01s");
+        counted.take("7 shards in flight, all passed");
+        assert_eq!(counted, Counted { passed: 134, failed: 3 });
     }
 
     #[test]

@@ -166,6 +166,21 @@ fn round_step(span: f64, most: u32) -> f64 {
     step.unwrap_or(10.0 * power)
 }
 
+/// log10 of 1, 2, 5 and 10 times the power of ten below a value, given by its own.
+fn round_marks(logarithm: f64) -> [f64; 4] {
+    [1.0_f64, 2.0, 5.0, 10.0].map(|digit| logarithm.floor() + digit.log10())
+}
+
+/// log10 of the 1, 2 or 5 times a power of ten at or below a value, given by its own.
+pub(super) fn round_down(logarithm: f64) -> f64 {
+    round_marks(logarithm).into_iter().rev().find(|&mark| mark <= logarithm).unwrap_or(logarithm)
+}
+
+/// log10 of the 1, 2 or 5 times a power of ten at or above a value, given by its own.
+pub(super) fn round_up(logarithm: f64) -> f64 {
+    round_marks(logarithm).into_iter().find(|&mark| mark >= logarithm).unwrap_or(logarithm)
+}
+
 /// A line across the plot.
 fn draw_row(canvas: &mut Canvas, plot: Rect, y: f64, colour: Paint) {
     canvas.line((plot.x, y), (plot.right(), y), Stroke::solid(colour, 1.0));
@@ -209,6 +224,15 @@ mod tests {
         assert_eq!(ticks.last(), Some(&(1, 0)));
         assert_eq!(ticks.len(), 10);
         assert!((axis.place(1.0) - 100.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn logarithmic_axes_end_at_round_values() {
+        let near = |found: f64, value: f64| (10_f64.powf(found) - value).abs() < 1e-9 * value;
+        assert!(near(round_down(0.7_f64.log10()), 0.5));
+        assert!(near(round_up(0.7_f64.log10()), 1.0));
+        assert!(near(round_down(20.0_f64.log10()), 20.0));
+        assert!(near(round_up(31.0_f64.log10()), 50.0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::{
     Figure, FigureError,
-    axis::{LinearAxis, LogAxis, LogLabels, draw_titles},
+    axis::{LinearAxis, LogAxis, LogLabels, draw_titles, round_down, round_up},
     input::{check_filled, check_length, check_ordered, check_rising},
     legend::{self, Sample},
     marks::{draw_band, draw_dots},
@@ -149,19 +149,6 @@ impl UpAxis {
     }
 }
 
-/// log10 of 1, 2, 5 and 10 times the power of ten below a value, given by its own.
-fn round_marks(logarithm: f64) -> [f64; 4] {
-    [1.0_f64, 2.0, 5.0, 10.0].map(|digit| logarithm.floor() + digit.log10())
-}
-
-fn round_down(logarithm: f64) -> f64 {
-    round_marks(logarithm).into_iter().rev().find(|&mark| mark <= logarithm).unwrap_or(logarithm)
-}
-
-fn round_up(logarithm: f64) -> f64 {
-    round_marks(logarithm).into_iter().find(|&mark| mark >= logarithm).unwrap_or(logarithm)
-}
-
 /// The line through the medians.
 fn line(colour: Paint) -> Stroke {
     Stroke::solid(colour, 1.6)
@@ -180,15 +167,6 @@ fn draw_key(canvas: &mut Canvas, area: Rect, curve: &MarginCurve<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn logarithmic_axes_end_at_round_values() {
-        let near = |found: f64, value: f64| (10_f64.powf(found) - value).abs() < 1e-9 * value;
-        assert!(near(round_down(0.7_f64.log10()), 0.5));
-        assert!(near(round_up(0.7_f64.log10()), 1.0));
-        assert!(near(round_down(20.0_f64.log10()), 20.0));
-        assert!(near(round_up(31.0_f64.log10()), 50.0));
-    }
 
     #[test]
     fn the_axis_is_logarithmic_from_a_decade_on() {

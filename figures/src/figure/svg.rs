@@ -234,7 +234,7 @@ impl Canvas {
         format!(
             concat!(
                 r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" "#,
-                r#"viewBox="0 0 {width:.0} {height:.0}" font-family="DejaVu Sans, Verdana, sans-serif">"#,
+                r#"viewBox="0 0 {width:.0} {height:.0}" role="img" font-family="DejaVu Sans, Verdana, sans-serif">"#,
                 "\n<title>{title}</title>\n",
                 r#"<rect width="100%" height="100%" fill="{paper}"/>"#,
                 "\n{body}</svg>\n"

@@ -34,7 +34,7 @@ use crate::{Figure, InputShape, Theme};
 
 pub use error::SweepError;
 pub use nads::Spectrum;
-pub use picture::{Kind, Picture, patterns, pictures};
+pub use picture::{Kind, Pattern, Picture, patterns, pictures};
 pub use results::{JobOutcome, JobResult, NadsSummary, RunsSummary, results};
 pub use table::{MarginRow, Run, Runs};
 

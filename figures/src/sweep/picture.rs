@@ -80,7 +80,11 @@ impl Picture {
         let hint = nearest(name, names()).map_or(String::new(), |near| format!("; did you mean {near}?"));
         let accepted = match known.is_empty() {
             true => "none: it has only pixels or random directions".to_owned(),
-            false => names().map(str::to_owned).chain(patterns(spec)).collect::<Vec<_>>().join(", "),
+            false => names()
+                .map(str::to_owned)
+                .chain(patterns(spec).into_iter().map(|pattern| pattern.name))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         Err(SweepError::Unknown { what: "picture", name: name.to_owned(), hint, accepted })
     }
@@ -153,11 +157,30 @@ pub fn pictures(spec: &Spec) -> Vec<Picture> {
     spec.experiments().flat_map(|experiment| of_experiment(spec, experiment)).collect()
 }
 
-/// What the names of further pictures look like, with words in capitals to fill in: single NADs, and pairs of architectures.
-pub fn patterns(spec: &Spec) -> Vec<String> {
-    let nad = spec.nads.as_ref().map(|_| nad_name("ARCHITECTURE", "INDEX"));
-    let pair = spec.nads.as_ref().filter(|_| spec.architectures.len() > 1).map(|_| pair_name("FIRST", "SECOND"));
-    nad.into_iter().chain(pair).collect()
+/// What the names of further pictures look like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pattern {
+    /// The name, with words in capitals to fill in.
+    pub name: String,
+    /// What such a picture shows.
+    pub title: String,
+}
+
+/// The pictures of which there are too many to list: single NADs, and pairs of architectures.
+pub fn patterns(spec: &Spec) -> Vec<Pattern> {
+    if spec.nads.is_none() {
+        return Vec::new();
+    }
+    let last = spec.nad_count().saturating_sub(1);
+    let mut patterns = vec![Pattern {
+        name: nad_name("ARCHITECTURE", "INDEX"),
+        title: format!("One NAD in pixels and in frequency, INDEX being 0 to {last}"),
+    }];
+    if spec.architectures.len() > 1 {
+        let title = "The first NADs of two architectures, index by index".to_owned();
+        patterns.push(Pattern { name: pair_name("FIRST", "SECOND"), title });
+    }
+    patterns
 }
 
 fn nad_name(architecture: &str, index: impl Display) -> String {

@@ -191,7 +191,8 @@ fn pictures_are_found_by_name_and_misspelt_ones_refused() {
 #[test]
 fn nads_and_pairs_are_named_by_what_they_show() {
     let spec = spec("[nads]\nnetworks = 20");
-    assert_eq!(patterns(&spec), ["nads/ARCHITECTURE/nad_INDEX", "nads/FIRST_beside_SECOND"]);
+    let patterns: Vec<String> = patterns(&spec).into_iter().map(|pattern| pattern.name).collect();
+    assert_eq!(patterns, ["nads/ARCHITECTURE/nad_INDEX", "nads/FIRST_beside_SECOND"]);
     let nad = Picture::find(&spec, "nads/logreg/nad_18").unwrap();
     assert_eq!((nad.kind, nad.index, nad.title.as_str()), (Kind::Nad, Some(18), "NAD 18 of Logistic regression"));
     let pair = Picture::find(&spec, "nads/logreg_beside_lenet").unwrap();

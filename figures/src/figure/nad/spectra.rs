@@ -7,7 +7,7 @@ use super::{
     spectrum::{NOISE_FLOOR, draw_vertical_grid},
 };
 use crate::figure::{
-    axis::{LogAxis, LogLabels, draw_titles},
+    axis::{LogAxis, LogLabels, draw_titles, round_down},
     input::check_filled,
     legend::{self, Sample},
     marks::draw_band,
@@ -59,7 +59,7 @@ pub fn spectra(spectra: &Spectra<'_>, theme: Theme) -> Result<Figure, FigureErro
     let Sheet { canvas, plot, key, .. } = &mut sheet;
     let (across, up) = axes(*plot, &lines);
     draw_vertical_grid(canvas, *plot, &across);
-    let written = up.high - up.low <= MAX_WRITTEN_DECADES;
+    let written = -up.low <= MAX_WRITTEN_DECADES;
     up.draw_rows(canvas, *plot, if written { LogLabels::WrittenOut } else { LogLabels::Powers });
     draw_titles(canvas, *plot, "rank of the direction, i + 1", "singular value over the largest, s / s₀");
     let place = |rank: f64, value: f64| (across.place(rank), up.place(value.max(10_f64.powf(up.low))));
@@ -130,14 +130,14 @@ impl Line {
     }
 }
 
-/// The horizontal axis covers every rank, the vertical one whole decades down to the smallest value.
+/// The horizontal axis covers every rank, the vertical one a decade at least, down to a round number below the smallest value.
 fn axes(plot: Rect, lines: &[Line]) -> (LogAxis, LogAxis) {
     let longest = lines.iter().map(|line| line.0.len()).max().unwrap_or(1).max(2);
     let smallest = lines.iter().flat_map(|line| &line.0).map(|point| point.value).fold(1.0, f64::min);
     let span = (longest as f64).log10();
     let margin = 0.03 * span;
     // A little above 1, for the error of the largest.
-    let low = smallest.log10().floor().min(-1.0);
+    let low = round_down(smallest.log10()).min(-1.0);
     (
         LogAxis { low: -margin, high: span + margin, start: plot.x, end: plot.right() },
         LogAxis { low, high: 0.02 * -low + 0.04, start: plot.bottom(), end: plot.y },
@@ -145,7 +145,7 @@ fn axes(plot: Rect, lines: &[Line]) -> (LogAxis, LogAxis) {
 }
 
 fn stroke(index: usize) -> Stroke {
-    Stroke::solid(Paint::Series(index), 2.0)
+    Stroke::solid(Paint::Series(index), 1.6)
 }
 
 fn draw_key(canvas: &mut Canvas, area: Rect, series: &[SpectrumSeries<'_>], lines: &[Line]) {
@@ -158,6 +158,8 @@ fn draw_key(canvas: &mut Canvas, area: Rect, series: &[SpectrumSeries<'_>], line
         }
     }
     if lines.iter().flat_map(|line| &line.0).any(|point| point.error > 0.0) {
-        legend::draw_note(canvas, Rect { y: y + 6.0, ..area }, "Bands: ± one standard error.");
+        for note in ["Bands: ± one standard error,", "where that is wider than the line."] {
+            y = legend::draw_note(canvas, Rect { y: y + 6.0, ..area }, note) - 9.0;
+        }
     }
 }

@@ -5,7 +5,7 @@
 use crate::cli::args::{Paper, PictureFormat, PlotArgs};
 use crate::cli::{Failure, output, tables};
 use nadgrid_client::{Error, ResultFolder};
-use nadgrid_figures::sweep::{self, Picture, SweepError, patterns, pictures};
+use nadgrid_figures::sweep::{self, Pattern, Picture, SweepError, patterns, pictures};
 use nadgrid_figures::{Figure, Theme};
 use serde::Serialize;
 use std::fs;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Serialize)]
 struct Listing {
     pictures: Vec<Picture>,
-    patterns: Vec<String>,
+    patterns: Vec<Pattern>,
 }
 
 /// What was drawn.
@@ -81,7 +81,7 @@ fn list(folder: &ResultFolder, json: bool) -> Result<(), Failure> {
         return output::print_json(&listing);
     }
     let pictures = listing.pictures.into_iter().map(|picture| vec![picture.name, picture.title]);
-    let patterns = listing.patterns.into_iter().map(|pattern| vec![pattern, "fill in the capitals".into()]);
+    let patterns = listing.patterns.into_iter().map(|pattern| vec![pattern.name, pattern.title]);
     output::print(&tables::table(&["picture", "shows"], pictures.chain(patterns)))
 }
 
