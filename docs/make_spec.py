@@ -70,7 +70,8 @@ class Section:
 def read(text: str) -> dict[str, Section]:
     """The sections of what ``nadgrid init`` writes, by name; that before the first table is ``""``."""
     sections = {"": Section("", {})}
-    here, words = sections[""], []
+    here = sections[""]
+    words: list[str] = []
     for line in text.splitlines():
         if found := re.fullmatch(r"\[(.+)\]", line):
             here = sections[found[1]] = Section(join(words), {})
@@ -91,7 +92,7 @@ def join(words: list[str]) -> str:
 
 def key(name: str, value: str, words: str, is_alternative: bool) -> Key:
     found = re.fullmatch(r"(.*?)(?: ?(?:No default|Default: (\S+|\".*?\"))\.)?(?: ?Accepted: (.+)\.)?", words)
-    if not found or not found[1]:
+    if not found or not found[1] or re.search("default: |accepted: |no default", found[1], re.IGNORECASE):
         raise SystemExit(f"nadgrid init explains {name} in a way that this program cannot read: {words!r}")
     return Key(name, value, found[1], found[2], found[3] or "", is_alternative)
 
@@ -179,7 +180,9 @@ def page(program: str | Path) -> str:
     known = {"", "input", "cifar10", "directional.directions", *EXPERIMENTS}
     known |= {f"{name}.basis" for name in ON_IMAGES} | {f"{name}.training" for name in EXPERIMENTS[1:]}
     if set(sections) != known:
-        raise SystemExit(f"nadgrid init has the sections {sorted(set(sections) ^ known)} more or less than this program")
+        raise SystemExit(
+            f"nadgrid init has the sections {sorted(set(sections) ^ known)} more or less than this program"
+        )
     basis = same([sections[f"{name}.basis"] for name in ON_IMAGES], "[basis]")
     fill = {
         "sweep": table(sections[""]),
@@ -190,7 +193,11 @@ def page(program: str | Path) -> str:
         "cifar10_meaning": sections["cifar10"].meaning,
         "directions": directions(sections, alone),
         "basis": "\n".join(
-            ["| key | meaning |", "|---|---|", *(f"| `{entry.name}` | {entry.meaning} |" for entry in basis.keys.values())]
+            [
+                "| key | meaning |",
+                "|---|---|",
+                *(f"| `{entry.name}` | {entry.meaning} |" for entry in basis.keys.values()),
+            ]
         ),
         "training": training(sections),
     }
@@ -204,10 +211,10 @@ TEXT = """\
 <!-- Written by docs/make_spec.py from what `nadgrid init` says; change client/src/cli/commands/init/keys.rs or that program. -->
 # The spec
 
-What a sweep is to compute stands in one TOML file. `nadgrid init` writes one in which every key is explained, `nadgrid plan` checks it and
-tells what it will take, and `--set nads.networks=256` changes any key from outside. A key that is not known, or a value that is not
-accepted, is refused with its line, its column and the nearest name. [concepts.md](concepts.md) explains the words,
-[science.md](science.md) what is computed.
+What a sweep is to compute stands in one TOML file. `nadgrid init` writes one in which every key is explained, `nadgrid plan`
+checks it and tells what it will take, and `--set nads.networks=256` changes any key from outside. A key that is not known, or a
+value that is not accepted, is refused with its line, its column and the nearest name. [concepts.md](concepts.md) explains the
+words, [science.md](science.md) what is computed.
 
 ```sh
 nadgrid init nads.toml --experiment nads --architecture lenet --architecture logreg
@@ -222,8 +229,8 @@ architectures = ["lenet"]
 nads = { networks = 2048 }
 ```
 
-A spec has one experiment or several, each done for all architectures; an experiment and an architecture are a job. Tables may be
-written as sections or inline.
+A spec has one experiment or several, each done for all architectures; an experiment and an architecture are a job. Tables may
+be written as sections or inline.
 
 ## The sweep
 
@@ -236,9 +243,9 @@ written as sections or inline.
 
 @architectures@
 
-Parameters are those on 32 x 32 pixels, for NADs (1 channel, 1 output), directional runs (1 channel, 2 classes) and CIFAR-10 (3 channels, 10
-classes). Weights are drawn as PyTorch draws them by default, from U(-1/sqrt(fan-in), 1/sqrt(fan-in)), but for VGG11's convolutions:
-N(0, 2/(k^2 x output channels)), bias 0.
+Parameters are those on 32 x 32 pixels, for NADs (1 channel, 1 output), directional runs (1 channel, 2 classes) and CIFAR-10 (3
+channels, 10 classes). Weights are drawn as PyTorch draws them by default, from U(-1/sqrt(fan-in), 1/sqrt(fan-in)), but for
+VGG11's convolutions: N(0, 2/(k^2 x output channels)), bias 0.
 
 ## `[input]`
 
@@ -253,8 +260,6 @@ The experiments on CIFAR-10 want 3 x 32 x 32.
 @nads_meaning@ Formulas: [NADs](science.md#nads).
 
 @nads@
-
-Result files: `nads/ARCH/nads.npy` and those beside it, see [the result folder](quick-start.md#what-is-in-the-folder).
 
 ## `[directional]`
 
@@ -308,7 +313,7 @@ directions = { kind = "pixels", indices = [0, 528] }                 # row 16, c
 directions = { kind = "random", count = 100 }
 ```
 
-Rows of a file need not have norm 1: they are normalised. Result files: `directional/ARCH.csv`, a line for each run.
+Rows of a file need not have norm 1: they are normalised.
 
 ## `[cifar10]`
 
@@ -337,8 +342,6 @@ basis = { path = "tests/data/published/LeNet_NADs.npy" }
 indices = [0, 10, { start = 20, end = 1021, stride = 100 }]
 ```
 
-Result files: `poisoning/ARCH.csv`.
-
 ## `[flipping]`
 
 @flipping_meaning@ Formulas: [flipping](science.md#flipping).
@@ -357,8 +360,6 @@ path = "data/cifar-10-batches-bin"
 basis = { sweep = "ID" }           # each architecture's own NADs, of a sweep with one channel
 training = { epochs = 20 }
 ```
-
-Result files: `flipping/ARCH.csv`.
 
 ## `[margins]`
 
@@ -381,16 +382,14 @@ stride = 64                        # blocks 0-31, 64-95, ...
 images = 50
 ```
 
-Result files: `margins/ARCH.csv`, `margins/ARCH_margins.csv` (quartiles by block), `margins/ARCH_margins.npy` (runs x blocks x images).
-
 ## A basis
 
 `poisoning.basis`, `flipping.basis` and `margins.basis` say whose NADs are meant, one of:
 
 @basis@
 
-Rows are of one channel, height x width numbers, orthonormal to 1e-4. A file that lacks some (the published ones lack the last) is completed
-for flipping and margins.
+Rows are of one channel, height x width numbers, orthonormal to 1e-4. A file that lacks some (the published ones lack the last)
+is completed for flipping and margins.
 
 ## Indices
 
@@ -412,8 +411,22 @@ The order is kept. It is also that of the lines in the table of runs.
 
 ## Files
 
-Paths are looked for in the spec's own folder, then in the current one. `nadgrid` checks the files before anything runs and uploads what the
-coordinator does not have yet; `--set cifar10.path=DIR` names another folder.
+Paths are looked for in the spec's own folder, then in the current one. `nadgrid` checks the files before anything runs and
+uploads what the coordinator does not have yet; `--set cifar10.path=DIR` names another folder.
+
+## Result files
+
+| experiment | tables and arrays | pictures |
+|---|---|---|
+| `nads` | in `nads/ARCH`, [these](quick-start.md#what-is-in-the-folder) | `nads/ARCH/figure`; `nads/spectra` of several |
+| `directional` | `directional/ARCH.csv` | `directional/ARCH_map` of kind `dft`; `directional/curve` of kinds `nads` and `file` |
+| `poisoning` | `poisoning/ARCH.csv` | `poisoning/curve` |
+| `flipping` | `flipping/ARCH.csv` | `flipping/bars` |
+| `margins` | `margins/ARCH.csv`, `margins/ARCH_margins.csv`, `margins/ARCH_margins.npy` | `margins/curve` |
+
+`ARCH.csv` has a line for each run: `architecture`, `direction` or `set`, `seed`, `train_accuracy` and `test_accuracy` in percent,
+`train_loss` and `test_loss` in nats, `epochs`, `seconds`, `diverged_at`. A run that diverged has the step there and no accuracy.
+`ARCH_margins.csv` has the quartiles of each block of NADs, `ARCH_margins.npy` all margins, runs x blocks x images.
 """
 
 

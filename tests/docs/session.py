@@ -25,8 +25,11 @@ PATIENCE = 540.0
 
 #: What is changed in a block, and why. @PORT@ is the session's own.
 SUBSTITUTIONS = [
-    ("cargo xtask demo", "nadgrid run examples/lenet.toml --out out/demo", "its last step; those before build the programs"),
-    ("target/release/nadgrid", "nadgrid", "the programs that are tested are in the path"),
+    (
+        "cargo xtask demo",
+        "nadgrid run examples/lenet.toml --out out/demo",
+        "its last step; those before build the programs",
+    ),
     ("grid.example:7400", "localhost:@PORT@", "there is no such machine; the certificate is good for localhost, too"),
     (":7400", ":@PORT@", "another coordinator may be running on this machine"),
     ("nads.networks=1024", "nads.networks=850", "less to compute; the largest index of a direction is 800"),
@@ -123,7 +126,9 @@ def prepare(folder: Path, port: int) -> Path:
 def images(folder: Path, count: int = 100) -> None:
     """Images of no meaning in CIFAR-10's format, labels in turn."""
     folder.mkdir(parents=True)
-    record = b"".join(bytes([number % 10]) + bytes((number + place) % 256 for place in range(3072)) for number in range(count))
+    record = b"".join(
+        bytes([number % 10]) + bytes((number + place) % 256 for place in range(3072)) for number in range(count)
+    )
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
         (folder / name).write_bytes(record)
 

@@ -23,7 +23,9 @@ def test_every_command_of_a_page_runs(page: str, tmp_path: Path) -> None:
     for block in said:
         parts = [left_out(block, line) for line in block.text.splitlines() if line.strip()]
         if why_not(block) is None:
-            RAN[block.place] = "ran" if not any(parts) else f"ran, but for: {'; '.join({part for part in parts if part})}"
+            RAN[block.place] = (
+                "ran" if not any(parts) else f"ran, but for: {'; '.join({part for part in parts if part})}"
+            )
     for promised in promised_files(read(page), "nads/lenet/"):
         assert (outcome.folder / "out" / "demo" / promised).is_file(), f"{page} promises {promised}"
 
@@ -85,5 +87,5 @@ def test_substitutions_are_needed() -> None:
 
 def test_the_demo_is_what_stands_for_it() -> None:
     source = (REPOSITORY / "xtask/src/demo.rs").read_text()
-    stands_for = dict((old, new) for old, new, _ in SUBSTITUTIONS)["cargo xtask demo"].split()
+    stands_for = {old: new for old, new, _ in SUBSTITUTIONS}["cargo xtask demo"].split()
     assert ", ".join(f'"{word}"' for word in stands_for[1:]) in source

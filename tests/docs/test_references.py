@@ -15,7 +15,7 @@ PAGES = [*GUIDE, *OTHERS]
 PROGRAMS = ("nadgrid", "nadgrid-coordinator", "nadgrid-worker")
 
 #: Flags of programs that are not ours.
-FOREIGN_FLAGS = {"--release", "--example", "--test", "--workspace", "--config.file"}
+FOREIGN_FLAGS = {"--release", "--example", "--test", "--workspace", "--config.file", "--strict"}
 #: Words that begin like a program's name and are none of its commands.
 NO_COMMANDS = {"COMMAND", "..."}
 #: Paths that come about, or that are a reader's own.
@@ -27,7 +27,9 @@ FOLDERS = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir() and
 @cache
 def help_of(*command: str) -> str:
     """What a program says of itself or of one of its commands."""
-    done = subprocess.run([program(command[0]), *command[1:], "--help"], env=clean_environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [program(command[0]), *command[1:], "--help"], env=clean_environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -164,7 +166,13 @@ def test_variables_are_known(page: str) -> None:
         known |= {f"NADGRID_{flag[2:].replace('-', '_').upper()}" for flag in flags_of(name)}
     known |= {"NADGRID_LIMITS"}
     # Of tests and chores: no program sees them.
-    for folder, ending in (("tests", "*.py"), ("python/tests", "*.py"), ("proto", "*.rs"), ("core/tests", "*.rs"), ("xtask", "*.rs")):
+    for folder, ending in (
+        ("tests", "*.py"),
+        ("python/tests", "*.py"),
+        ("proto", "*.rs"),
+        ("core/tests", "*.rs"),
+        ("xtask", "*.rs"),
+    ):
         for source in (REPOSITORY / folder).rglob(ending):
             if source.name != Path(__file__).name:
                 known |= set(re.findall(r"NADGRID_[A-Z_]+", source.read_text()))
@@ -185,7 +193,7 @@ def test_exit_codes_are_those_of_help() -> None:
     written = {code: cells[0] for code, cells in _table("docs/terminal.md", "Exit codes").items()}
     assert set(told) == set(written)
     for code, words in told.items():
-        assert written[code].startswith(words), code
+        assert written[code].replace("`", "").startswith(words), code
 
 
 def test_exit_codes_are_the_programs(tmp_path: Path) -> None:
@@ -209,7 +217,7 @@ def test_exit_codes_are_the_programs(tmp_path: Path) -> None:
         cluster.nadgrid("cancel", sweep)
         assert cluster.run("watch", sweep).returncode == 4
         assert cluster.run("status", "not-there").returncode == 1
-        worker = ["--coordinator", cluster.url, "--token-file", cluster.token("ada")]
+        worker: list[str | Path] = ["--coordinator", cluster.url, "--token-file", cluster.token("ada")]
         assert code("nadgrid-worker", *worker) == 4
     assert code("nadgrid-worker", "--config", wrong) == 2
     assert code("nadgrid-worker", "--no-such-flag") == 2

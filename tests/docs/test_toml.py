@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomllib
 from cluster import Cluster, clean_environment, program
 from conftest import RAN
 from pages import GUIDE, Block, blocks, read
@@ -113,7 +113,9 @@ def test_keys_of_the_tables_are_the_coordinators(tmp_path: Path) -> None:
     assert len(rows) >= 7
     keys = {name: default.strip() for name, default in rows}
     config = tmp_path / "coordinator.toml"
-    config.write_text("".join(f"{name} = {default}\n" for name, default in keys.items() if re.fullmatch(r"\d+", default)))
+    config.write_text(
+        "".join(f"{name} = {default}\n" for name, default in keys.items() if re.fullmatch(r"\d+", default))
+    )
     with Cluster("--config", config) as cluster:
         assert cluster.run("list").returncode == 0
     said = subprocess.run([program("nadgrid-coordinator"), "--help"], capture_output=True, text=True, check=True).stdout
