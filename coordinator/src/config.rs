@@ -440,6 +440,12 @@ mod tests {
     }
 
     #[test]
+    fn other_programs_know_every_key() {
+        let unknown: Vec<_> = KEYS.iter().filter(|key| !environment::is_known(key)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let said = |file: &str, variables: &[(&str, &str)], flags: &[&str]| {
             load(file, variables, flags).unwrap_err().to_string()

@@ -11,20 +11,29 @@ pub const PREFIX: &str = "NADGRID_";
 
 /// Every key that some nadgrid program reads from its environment.
 const KNOWN: &[&str] = &[
+    "architecture",
+    "artifacts",
+    "attempts",
     "bin_dir",
     "cache",
     "checkpoint_interval",
     "config",
     "connect_timeout",
     "coordinator",
+    "copy_after",
     "data",
     "days",
     "device",
     "evaluation",
+    "experiment",
+    "force",
+    "format",
     "grace",
     "heartbeat_interval",
     "insecure",
     "insecure_token",
+    "journal",
+    "journal_patience",
     "json",
     "keep_state",
     "key",
@@ -34,6 +43,7 @@ const KNOWN: &[&str] = &[
     "libtorch_built_for",
     "limit",
     "limits",
+    "list",
     "listen",
     "log",
     "log_format",
@@ -41,15 +51,22 @@ const KNOWN: &[&str] = &[
     "name",
     "networks_a",
     "networks_b",
+    "once",
+    "only",
+    "orphan_age",
     "otlp",
     "out",
     "patience",
+    "priority",
     "reconnect_timeout",
     "reducers",
     "regenerate",
     "role",
+    "sample",
+    "seed",
     "set",
     "target_shard_seconds",
+    "theme",
     "tls_ca",
     "tls_certificate",
     "tls_client_ca",
@@ -61,8 +78,14 @@ const KNOWN: &[&str] = &[
     "trace_sample",
     "uploads",
     "watch",
+    "weight",
     "workers",
 ];
+
+/// Whether some nadgrid program reads this key from its environment.
+pub fn is_known(key: &str) -> bool {
+    KNOWN.contains(&key)
+}
 
 /// A variable with nadgrid's prefix that no nadgrid program knows.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -149,7 +149,7 @@ mod tests {
         assert!(Reason::SpecInvalid.is_of(&status) && !Reason::Full.is_of(&status));
         let fields = blamed_fields(&status);
         assert_eq!(fields[0].0, "architectures[0]");
-        assert!(fields[1].1.starts_with("1: from 2"), "{fields:?}");
+        assert!(fields[1].1.starts_with("line 4, column 12: 1: from 2"), "{fields:?}");
         assert!(describe(&status).contains("lennet"));
     }
 

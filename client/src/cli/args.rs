@@ -560,6 +560,8 @@ mod tests {
                 let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
                 let variable = flag.get_env().unwrap_or_default().to_str().unwrap();
                 assert_eq!(variable, format!("NADGRID_{name}"), "{} of {}", name, command.get_name());
+                // Other programs must not take it for a misspelt one.
+                assert!(nadgrid_core::environment::is_known(&name.to_lowercase()), "{variable}");
             }
         }
     }

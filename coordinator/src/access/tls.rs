@@ -98,7 +98,7 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let key = key.map_err(|e| TlsError { key: "tls_key", what: format!("{}: {e}", files.key.display()) })?;
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|e| TlsError { key: "tls_certificate, tls_key", what: e.to_string() })?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -488,7 +488,7 @@ impl Spec {
     /// NADs that the sweep's own `nads` gives: min(D, gradients − 1); 0 without that experiment.
     pub fn nad_count(&self) -> u64 {
         let gradients = self.nads.as_ref().map_or(1, |nads| nads.networks.saturating_mul(u64::from(nads.points)));
-        (self.shape().len() as u64).min(gradients - 1)
+        (self.shape().len() as u64).min(gradients.saturating_sub(1))
     }
 
     /// Blocks of NADs along which margins are measured: all that fit below height x width.

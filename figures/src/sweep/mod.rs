@@ -118,7 +118,8 @@ pub fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) 
 /// # Errors
 /// An artifact is missing or damaged. What could be read but not drawn is a note.
 pub fn draw_all(spec: &Spec, source: &impl Source) -> Result<Drawing, SweepError> {
-    let mut drawing = Drawing::default();
+    // First, so that a sweep that lacks a file says so before another file is found wanting.
+    let mut drawing = Drawing { results: results(spec, source)?, ..Drawing::default() };
     for picture in pictures(spec) {
         let name = &picture.name;
         let figure = draw(spec, &picture, source, Theme::Light).and_then(|figure| {
@@ -134,7 +135,6 @@ pub fn draw_all(spec: &Spec, source: &impl Source) -> Result<Drawing, SweepError
             Err(error) => return Err(error),
         }
     }
-    drawing.results = results(spec, source)?;
     Ok(drawing)
 }
 

@@ -135,8 +135,10 @@ fn artifacts_that_are_missing_or_damaged_are_named() {
         draw_all(&spec, &files).unwrap_err()
     };
     assert!(matches!(refused(&[]), SweepError::Missing { .. }));
-    let [nads, values, errors, spectrum] = nads::FILES.map(|file| format!("nads/lenet/{file}"));
-    let said = refused(&[(&nads, b"no array"), (&values, b""), (&errors, b""), (&spectrum, b"{}")]).to_string();
+    let mut files = waves("lenet");
+    files[0].1 = b"no array".to_vec();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let said = refused(&files).to_string();
     assert!(said.starts_with("nads/lenet/nads.npy: not a .npy file"), "{said}");
 }
 

@@ -24,6 +24,12 @@ fn later_layers_win() {
 }
 
 #[test]
+fn other_programs_know_every_key() {
+    let unknown: Vec<_> = KEYS.iter().filter(|key| !nadgrid_core::environment::is_known(key)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
 fn defaults_suffice() {
     let config = load(None, &[("PATH", "/bin"), ("NADGRID_LOG", "debug"), ("NADGRID_DATA", "/d")], &[]).unwrap();
     assert_eq!((config.device, config.lanes, config.evaluation), (DeviceChoice::Auto, None, None));

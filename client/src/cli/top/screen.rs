@@ -218,7 +218,7 @@ fn jobs(frame: &mut Frame<'_>, model: &Model, area: Rect, now: SystemTime) {
 fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let is_wide = area.width >= WIDE;
     let mut columns: Vec<Column> = vec![
-        ("worker", Constraint::Fill(1), false),
+        ("worker", Constraint::Fill(2), false),
         ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
         ("leases", Constraint::Length(6), true),
         ("lanes", Constraint::Length(5), true),
@@ -229,7 +229,7 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         columns.push(("done", Constraint::Length(9), true));
     }
     columns.push(("heard", Constraint::Length(if is_wide { 9 } else { 6 }), true));
-    columns.push((" state", Constraint::Fill(1), false));
+    columns.push((" state", Constraint::Fill(3), false));
     let rows = model.workers.iter().map(|worker| worker_cells(worker, is_wide));
     let title = if model.workers.is_empty() {
         format!("no workers: `nadgrid-worker --coordinator {}` starts one", model.url)
