@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ def test_every_block_is_of_a_known_language() -> None:
     for page in GUIDE:
         for block in blocks(page):
             assert block.language in LANGUAGES, f"{block.place} is of the language {block.language!r}"
-        # An odd fence would hide what follows it.
+        # An odd fence would hide what follows it, one that is indented or of other signs its own text.
+        assert not re.search(r"^([ >]+```|~~~| {4,}nadgrid)", read(page), re.MULTILINE), page
         assert read(page).count("\n```") == 2 * len(blocks(page)), page
 
 
