@@ -99,17 +99,14 @@ export class NadsTab {
         h("p", { class: "control slider" }, this.sliderLabel,
           h("span", { class: "row" }, step(-1, "Previous direction", "‹"), this.slider, step(1, "Next direction", "›"), this.field))),
       this.panes);
-    this.spectra = new Picture();
-    this.spectraBox = h("section", { "aria-label": "Spectra" }, h("h2", {}, "Spectra"), h("div", { class: "figures" }, h("figure", { class: "figure curve" }, this.spectra.node)));
-    this.curves = new Pictures(id, { title: "Accuracy against NAD index", filter: ({ kind, job }) => kind === "curve" && !job?.startsWith("margins") });
-    this.node = h("div", { class: "nads" }, h("h2", { class: "unseen" }, "Neural anisotropy directions"), this.wait, this.viewer, this.spectraBox, this.curves.node);
+    this.curves = new Pictures(id, {
+      title: "Spectra and accuracy against NAD index",
+      filter: ({ name, kind, job }) => name.endsWith("spectra") || (kind === "curve" && !job?.startsWith("margins")),
+    });
+    this.node = h("div", { class: "nads" }, h("h2", { class: "unseen" }, "Neural anisotropy directions"), this.wait, this.viewer, this.curves.node);
     this.viewer.hidden = true;
-    this.spectraBox.hidden = true;
     this.unlisten = [
-      theme.changed.listen(() => {
-        this.show();
-        this.showSpectra();
-      }),
+      theme.changed.listen(() => this.show()),
       overview.changed.listen(() => this.fillSecond()),
     ];
   }
@@ -119,7 +116,6 @@ export class NadsTab {
     for (const unlisten of this.unlisten) unlisten();
     this.left.close();
     this.right.close();
-    this.spectra.close();
     this.curves.close();
   }
 
@@ -153,18 +149,11 @@ export class NadsTab {
       this.fillFirst();
       this.fillSecond();
       this.show();
-      this.showSpectra();
     } catch (error) {
       this.complete = null;
       this.wait.hidden = false;
       setText(this.wait, error.message);
     }
-  }
-
-  showSpectra() {
-    if (this.jobs.length === 0) return;
-    this.spectraBox.hidden = false;
-    this.spectra.show(`${sweepPath(this.id, "pictures", "spectra")}.svg?theme=${theme.current}`, `Singular values of ${this.jobs.map(({ title }) => title).join(", ")}`);
   }
 
   fillFirst() {

@@ -97,9 +97,12 @@ class Figure {
     const save = (ending) => h("button", {
       type: "button", class: "quiet small", on: { click: () => this.save(ending) }, "aria-label": `Save ${entry.title} as ${ending.toUpperCase()}`,
     }, ending.toUpperCase());
+    const enlarge = h("button", {
+      type: "button", class: "quiet small", on: { click: () => this.enlarge() }, "aria-label": `Enlarge ${entry.title}`,
+    }, "Enlarge");
     this.node = h("figure", { class: `figure ${entry.kind}`, data: { name: entry.name } },
       this.picture.node,
-      h("figcaption", {}, this.title, this.far, h("span", { class: "save" }, save("svg"), save("png"))));
+      h("figcaption", {}, this.title, this.far, h("span", { class: "save" }, enlarge, save("svg"), save("png"))));
   }
 
   close() {
@@ -123,6 +126,18 @@ class Figure {
 
   path(ending) {
     return `${sweepPath(this.id, "pictures", this.entry.name)}.${ending}?theme=${theme.current}`;
+  }
+
+  /** Shows it as wide as the screen, or wider: labels stay legible on a small one. */
+  enlarge() {
+    if (!this.picture.image) return;
+    const close = h("button", { type: "button", on: { click: () => dialog.close() } }, "Close");
+    const dialog = h("dialog", { class: "large", "aria-label": this.entry.title, on: { close: () => dialog.remove() } },
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Picture" }, this.picture.image.cloneNode()),
+      h("p", { class: "actions" }, close));
+    document.getElementById("main").append(dialog);
+    dialog.showModal();
+    close.focus();
   }
 
   async save(ending) {

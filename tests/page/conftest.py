@@ -20,7 +20,7 @@ SPECS = Path(__file__).parent / "specs"
 MARKUP = '<img src=x onerror="document.body.remove()">'
 
 #: Milliseconds until the page must show something. Longer than any wait on a busy machine.
-PATIENCE = int(__import__("os").environ.get("X_PAT", "90000"))
+PATIENCE = 90_000
 
 expect.set_options(timeout=PATIENCE)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from cluster import Cluster
-from conftest import PATIENCE, SPECS, View, picture
+from cluster import Cluster, clusters
+from conftest import PATIENCE, SPECS, Library, View, Viewer, picture
 from playwright.sync_api import Page, expect
 
 MAP = "directional/lenet_map"
@@ -84,6 +84,17 @@ def test_a_running_sweep_fills_in_without_a_reload(cluster: Cluster, view: View)
     assert viewer.writes == []
 
 
+def test_what_is_complete_is_drawn_while_the_rest_runs(cluster: Cluster, view: View) -> None:
+    sweep = cluster.submit(SPECS / "filling.toml", "nads={networks=64}")
+    viewer = view(cluster)
+    page = viewer.open(f"#/sweeps/{sweep}")
+    expect(picture(page, "nads/lenet/figure")).to_be_visible()
+    expect(picture(page, MAP)).to_be_visible()
+    page.get_by_role("link", name="Directions").click()
+    expect(page.get_by_role("img", name=re.compile("^NAD 0 of"))).to_be_visible()
+    expect(page.locator(".sweep-title .badge")).to_have_text("running")
+
+
 def test_the_page_survives_a_restart_of_the_coordinator(cluster: Cluster, view: View) -> None:
     sweep = cluster.submit(SPECS / "filling.toml")
     viewer = view(cluster)
@@ -129,3 +140,53 @@ def test_a_sweep_that_is_not_there(cluster: Cluster, view: View) -> None:
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Sweeps").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sweeps")
     viewer.expect_errors("404")
+
+
+def test_older_sweeps_are_a_page_away(view: View) -> None:
+    for idle in clusters():
+        for number in range(101):
+            idle.submit(SPECS / "runs.toml", f'name="sweep_{number}"')
+        viewer = view(idle)
+        page = viewer.open()
+        rows = page.get_by_role("table", name="Sweeps, newest first").locator("tbody tr")
+        expect(rows).to_have_count(100)
+        expect(rows.first.get_by_role("link")).to_have_text("sweep_100")
+        page.get_by_role("button", name="Show older sweeps").click()
+        expect(rows).to_have_count(101)
+        expect(rows.last.get_by_role("link")).to_have_text("sweep_0")
+        expect(page.get_by_role("button", name="Show older sweeps")).to_have_count(0)
+
+
+def streams(viewer: Viewer) -> int:
+    """How often the overview's stream was opened."""
+    return sum(url.endswith("/api/events") for _, url in viewer.requests)
+
+
+def test_a_silent_stream_is_opened_again(library: Library, view: View) -> None:
+    viewer = view(library.cluster)
+    viewer.page.clock.install()
+    page = viewer.open()
+    expect(page.get_by_role("status")).to_have_text("live")
+    before = streams(viewer)
+    with page.expect_request("**/api/events"):
+        # To the page the half minute that a stream may be silent for, and the wait before it tries again.
+        page.clock.fast_forward(31_000)
+        page.clock.fast_forward(1_000)
+    expect(page.get_by_role("status")).to_have_text("live")
+    assert streams(viewer) > before
+
+
+def test_a_hidden_tab_keeps_no_stream(library: Library, view: View) -> None:
+    viewer = view(library.cluster)
+    viewer.page.clock.install()
+    page = viewer.open()
+    expect(page.get_by_role("status")).to_have_text("live")
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.clock.fast_forward(31_000)
+    expect(page.get_by_role("status")).to_have_text("resting")
+    page.evaluate(hide, False)
+    expect(page.get_by_role("status")).to_have_text("live")

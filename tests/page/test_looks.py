@@ -14,8 +14,8 @@ from playwright.sync_api import Page, expect
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("NADGRID_SCREENSHOTS") or REPOSITORY / "out" / "page")
 
-# Boxes that scroll on their own would hide something; only the spec's lines may be that long.
-CUT_OFF = """[...document.querySelectorAll("main :not(pre)")]
+# Boxes that scroll on their own would hide something; only the spec's lines and a large picture may be that wide.
+CUT_OFF = """[...document.querySelectorAll("main :not(pre, .scroll)")]
     .filter((box) => getComputedStyle(box).overflowX === "auto" && box.scrollWidth > box.clientWidth)
     .map((box) => box.className)"""
 
@@ -43,6 +43,11 @@ def cancelling(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def enlarged(page: Page) -> None:
+    page.get_by_role("button", name="Enlarge Accuracy").click()
+    expect(page.get_by_role("dialog").get_by_role("img")).to_be_visible()
+
+
 def token(page: Page) -> None:
     page.get_by_role("button", name="read only").click()
     expect(page.get_by_role("textbox", name="Token")).to_be_visible()
@@ -68,6 +73,7 @@ VIEWS: dict[str, tuple[str, Callable[[Page], None]]] = {
     "workers": ("#/workers", sees("tbody tr")),
     "shortcuts": ("#/sweeps", shortcuts),
     "cancelling": ("#/sweeps/{paused}", cancelling),
+    "enlarged": ("#/sweeps/{paused}", enlarged),
     "token": ("#/sweeps", token),
 }
 

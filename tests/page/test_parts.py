@@ -85,12 +85,28 @@ def test_two_architectures_are_side_by_side(library: Library, view: View) -> Non
 
 def test_spectra_and_accuracy_against_the_index(library: Library, view: View) -> None:
     page = view(library.cluster).open(f"#/sweeps/{library.complete}/nads")
-    spectra = page.get_by_role("region", name="Spectra").get_by_role("img")
-    expect(spectra).to_be_visible()
-    assert is_drawn(spectra)
-    curve = page.get_by_role("region", name="Accuracy against NAD index").get_by_role("img")
-    expect(curve.first).to_be_visible()
-    assert is_drawn(curve.first)
+    region = page.get_by_role("region", name="Spectra and accuracy against NAD index")
+    expect(region.get_by_role("img")).to_have_count(2)
+    for name in ("nads/spectra", "directional/curve"):
+        image = picture(page, name)
+        expect(image).to_be_visible()
+        assert is_drawn(image)
+
+
+def test_a_picture_can_be_enlarged_and_saved(library: Library, view: View, tmp_path: Path) -> None:
+    page = view(library.cluster, viewport={"width": 400, "height": 800}).open(f"#/sweeps/{library.paused}")
+    image = picture(page, "directional/lenet_map")
+    expect(image).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Enlarge")).click()
+    large = page.get_by_role("dialog").get_by_role("img")
+    assert box(large)["width"] > 1.5 * box(image)["width"]
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    for ending, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=re.compile(f"^Save .* as {ending}$")).click()
+        waiting.value.save_as(tmp_path / ending)
+        assert (tmp_path / ending).read_bytes().lstrip().startswith(start)
 
 
 def test_a_shard_has_a_timeline_and_a_trace(library: Library, view: View) -> None:

@@ -317,7 +317,7 @@ fn exit_codes_are_as_they_are_told() {
     let spec = folder.path().join("wrong.toml");
     std::fs::write(&spec, "name = ''\narchitectures = ['lennet']\n[nads]\nnetworks = 2\n").unwrap();
     let output = nadgrid(&["plan", spec.to_str().unwrap()]);
-    code(&output, 2, &["wrong.toml: the spec is refused: name", "did you mean \"lenet\""]);
+    code(&output, 2, &["wrong.toml: the spec is refused: line 1, column 8: name", "did you mean \"lenet\""]);
     assert_eq!(text(&output.stderr).lines().count(), 2, "{}", text(&output.stderr));
     code(
         &nadgrid(&["--coordinator", "http://127.0.0.1:1", "list"]),

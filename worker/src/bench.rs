@@ -122,9 +122,7 @@ fn wait_for_all(
                     missing -= 1;
                     board.uploaded(&computed.task);
                 }
-                () = board.has_news() => if let Some(fault) = failure(board) {
-                    return Err(WorkerError::Bench(fault));
-                },
+                () = board.has_news() => missing -= ended(board)?,
             }
         }
         Ok(())
@@ -151,11 +149,20 @@ fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
     std::iter::from_fn(next).collect()
 }
 
-fn failure(board: &Board) -> Option<String> {
-    board.news(false).into_iter().find_map(|news| match news {
-        Message::Failure(failure) => Some(failure.message),
-        _ => None,
-    })
+/// How many shards the news are the small results of; a large one comes as an upload.
+fn ended(board: &Board) -> Result<usize, WorkerError> {
+    let mut count = 0;
+    for news in board.news(false) {
+        match news {
+            Message::Result(result) => {
+                board.answered(&v1::Answer { shard: result.shard, ..v1::Answer::default() });
+                count += 1;
+            }
+            Message::Failure(failure) => return Err(WorkerError::Bench(failure.message)),
+            _ => {}
+        }
+    }
+    Ok(count)
 }
 
 /// As Linux counts it; 0 where it does not say.

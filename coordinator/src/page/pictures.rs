@@ -137,7 +137,8 @@ async fn find(
     page.sweeps.own(&admitted.caller, id).await?;
     let asked = id.clone();
     let found = page.desk.query(move |scheduler, _| {
-        let SweepView { spec, artifacts, jobs, .. } = scheduler.sweep(&asked)?;
+        let SweepView { spec, jobs, .. } = scheduler.sweep(&asked)?;
+        let artifacts = scheduler.artifacts_so_far(&asked).cloned().collect();
         let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
             let complete = job.state == JobState::Complete;
             let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });

@@ -198,6 +198,12 @@ impl Scheduler {
         Some(shard.node.blocks(job.total))
     }
 
+    /// Result files of the jobs of a sweep that are complete, also while others are not.
+    pub fn artifacts_so_far(&self, id: &SweepId) -> impl Iterator<Item = &ArtifactRef> {
+        let jobs = self.sweeps.get(id).into_iter().flat_map(|sweep| &sweep.jobs);
+        jobs.filter_map(|job| job.result.as_ref()).flat_map(|result| &result.artifacts)
+    }
+
     /// What is committed of a job, left to right, while its sweep is open.
     pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> impl Iterator<Item = &Contribution> {
         let job = self.sweeps.get(sweep).and_then(|sweep| sweep.jobs.get(job.0 as usize));
