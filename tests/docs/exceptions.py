@@ -25,6 +25,7 @@ NOT_RUN = [
     NotRun("docs/python.md", "", "run from top to bottom by python/tests/test_pages.py", "python"),
     NotRun("docs/foreign-clients.md", "", "run by python/tests/test_foreign.py", "python"),
     NotRun("docs/foreign-clients.md", "", "run by python/tests/test_foreign.py where grpcurl is installed"),
+    NotRun("docs/operations.md", "", "for a Prometheus and a Grafana that stay; tests/watch tries the same files"),
     NotRun("docs/performance.md", "", "measures for minutes beside a peer that takes a download of 3 GB"),
 ]
 
