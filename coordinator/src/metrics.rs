@@ -1,7 +1,8 @@
 //! What Prometheus is told. Names follow its conventions; [`NAMES`] describes each.
 //!
 //! Counters and histograms are kept where things happen; gauges are set when somebody asks, from the scheduler's views.
-//! Labels are bounded: architectures and experiments are of the registry, methods of the contract, and only the newest
+//! The label `part` is a job's name: `job` is Prometheus's own. Labels are bounded: architectures and experiments are of the
+//! registry, methods of the contract, and only the newest
 //! sweeps and the workers that are known have series, which end a while after they do.
 
 use crate::desk::{Closed, Desk};
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// Sweeps that have series of their own, the newest.
 const MOST_SWEEPS: usize = 50;
 /// What was not told of for so long is no series any more.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_secs(90);
 /// Old samples are put together at least this often, even if nobody asks.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -56,6 +57,12 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
     ),
     ("nadgrid_refusals_total", Counter, Unit::Count, "Requests and connections refused, by cause"),
     ("nadgrid_sweeps_open", Gauge, Unit::Count, "Sweeps that have not ended, by state"),
+    (
+        "nadgrid_workers_left_total",
+        Counter,
+        Unit::Count,
+        "Sessions of workers that ended: drained, or lost with what they held",
+    ),
     ("nadgrid_workers", Gauge, Unit::Count, "Workers, by state: fit, unfit, draining or away"),
     ("nadgrid_lanes", Gauge, Unit::Count, "Lanes of all fit workers"),
     ("nadgrid_leases", Gauge, Unit::Count, "Shards that workers hold"),
@@ -68,7 +75,7 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         "nadgrid_worker_members_per_second",
         Gauge,
         Unit::CountPerSecond,
-        "Rate of a worker's last committed shards, all its lanes",
+        "Rate of a worker's last committed shards, all its lanes; part is the job",
     ),
     ("nadgrid_sweep_members", Gauge, Unit::Count, "Networks or runs of a job of a sweep"),
     ("nadgrid_sweep_members_done", Gauge, Unit::Count, "Of these, committed"),
@@ -82,6 +89,7 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
 const AT_ZERO: &[(&str, &str, &[&str])] = &[
     ("nadgrid_sweeps_ended_total", "state", &["complete", "incomplete", "failed", "cancelled"]),
     ("nadgrid_shards_failed_total", "kind", &["spec", "unfit", "task", "transient"]),
+    ("nadgrid_workers_left_total", "how", &["drained", "lost"]),
 ];
 
 /// Metrics, as they are told.
@@ -193,7 +201,7 @@ fn of_workers(workers: &[WorkerView]) {
         gauge!("nadgrid_worker_members", &labels).set(worker.members_done as f64);
         if let Some((job, rate)) = &worker.rate {
             let [(_, name), (_, id)] = labels;
-            gauge!("nadgrid_worker_members_per_second", "worker" => name, "worker_id" => id, "job" => job.clone())
+            gauge!("nadgrid_worker_members_per_second", "worker" => name, "worker_id" => id, "part" => job.clone())
                 .set(*rate);
         }
     }
@@ -210,7 +218,7 @@ fn of_sweep(sweep: &SweepView, now: u64) {
     gauge!("nadgrid_sweep_age_seconds", &labels).set(end.saturating_sub(sweep.submitted.0) as f64 / 1e3);
     for job in &sweep.jobs {
         let [sweep, name] = labels.clone();
-        let labels = [sweep, name, ("job", job.shape.name())];
+        let labels = [sweep, name, ("part", job.shape.name())];
         gauge!("nadgrid_sweep_members", &labels).set(job.shape.grid.networks as f64);
         gauge!("nadgrid_sweep_members_done", &labels).set(job.members_done as f64);
         gauge!("nadgrid_sweep_members_failed", &labels).set(job.members_failed as f64);

@@ -15,7 +15,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "dashboards"
 
 #: The label with a job of a sweep, for example nads/lenet. Prometheus has a label `job` of its own, and renames ours.
-JOB = "exported_job"
+JOB = "part"
 
 HERE = 'instance=~"$instance"'
 SWEEP = f'{HERE}, sweep=~"$sweep", {JOB}=~"$job"'

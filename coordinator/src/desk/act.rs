@@ -94,7 +94,8 @@ impl<J: Journal> DeskTask<J> {
                 }
                 Err(panic) => {
                     let message = format!("the reduction of {name} panicked: {panic}");
-                    warn!(%sweep, message);
+                    counter!("nadgrid_reductions_failed_total").increment(1);
+                    warn!(%sweep, reason = message, "reduction failed");
                     failed(Vec::new(), message)
                 }
             };

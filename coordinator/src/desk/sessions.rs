@@ -60,6 +60,7 @@ impl<J: Journal> DeskTask<J> {
     pub(super) fn detach(&mut self, worker: WorkerId, session: u64, drained: bool) -> Option<Event> {
         self.sessions.get(&worker).filter(|current| current.number == session)?;
         self.sessions.remove(&worker);
+        counter!("nadgrid_workers_left_total", "how" => if drained { "drained" } else { "lost" }).increment(1);
         info!(worker = %worker, drained, "worker left");
         Some(Event::Leave { worker, drained })
     }
@@ -90,7 +91,7 @@ impl<J: Journal> DeskTask<J> {
                     (failure.kind().to_core(), failure.message.chars().take(MAX_WORDS).collect::<String>());
                 let shard = self.shard(&failure.shard?)?;
                 let trace_id = self.timelines.trace_id(&shard).map(display);
-                warn!(%worker, ?kind, message, trace_id, "a shard failed");
+                warn!(%worker, ?kind, reason = message, trace_id, "a shard failed");
                 counter!("nadgrid_shards_failed_total", "kind" => kind.as_str()).increment(1);
                 self.gone(&shard, &worker, Some(&message));
                 Some(Event::Failed { worker, shard, kind, message })
@@ -128,7 +129,7 @@ impl<J: Journal> DeskTask<J> {
             (Ok(content), Some(class)) => (content, class.into()),
             (refusal, _) => {
                 let message = refusal.err().unwrap_or_else(|| "numerics_class is missing".to_owned());
-                warn!(%worker, sweep = %shard.sweep, job = job.name(), message, "a result was refused");
+                warn!(%worker, sweep = %shard.sweep, job = job.name(), reason = message, "a result was refused");
                 self.send(&worker, Response::Answer(refused(message)));
                 return None;
             }

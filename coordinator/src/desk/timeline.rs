@@ -39,6 +39,8 @@ pub(crate) enum Fate {
     Failed(String),
     /// Others were faster, or it is not wanted any more.
     Superseded,
+    /// It was computed once more and compared, for an audit or a verification.
+    Compared,
 }
 
 impl Fate {
@@ -50,6 +52,7 @@ impl Fate {
             Self::Committed => "committed",
             Self::Failed(_) => "failed",
             Self::Superseded => "superseded",
+            Self::Compared => "compared",
         }
     }
 
@@ -174,7 +177,9 @@ impl Timelines {
         if timeline.leases.len() >= MOST_LEASES {
             timeline.leases.remove(0);
         }
-        (timeline.fate, timeline.ended) = (Fate::Leased, None);
+        if timeline.fate != Fate::Committed {
+            (timeline.fate, timeline.ended) = (Fate::Leased, None);
+        }
         timeline.leases.push(LeaseTimeline {
             worker: worker.clone(),
             name,
@@ -246,6 +251,10 @@ impl Timelines {
         }
         if let Some(lease) = self.lease(shard, worker) {
             lease.steps = steps;
+        }
+        // A report of what is committed already is compared with it.
+        if self.shard(shard).is_some_and(|timeline| timeline.fate == Fate::Committed) {
+            self.lease_ended(shard, worker, Fate::Compared);
         }
     }
 
@@ -392,6 +401,22 @@ mod tests {
         assert_eq!(fates, ["superseded", "committed"]);
         let steps = &told[0].leases[1].steps;
         assert_eq!((steps.len(), steps[0].name.len(), steps[0].end_us), (MOST_STEPS, 32, 5));
+    }
+
+    /// An audit is a turn of its own: the shard stays as it was.
+    #[test]
+    fn what_is_committed_stays_so() {
+        let mut timelines = Timelines::new(Tracer::off());
+        let shard = shard("s", 3);
+        lease(&mut timelines, &shard, "a");
+        timelines.committed(&shard, &WorkerId::new("a"));
+        let ended = timelines.shards(&SweepId::new("s")).next().unwrap().ended;
+        lease(&mut timelines, &shard, "b");
+        timelines.told(&shard, &WorkerId::new("b"), Vec::new());
+        timelines.sweep_ended(&SweepId::new("s"), || None);
+        let sweep = SweepId::new("s");
+        let told = timelines.shards(&sweep).next().unwrap();
+        assert_eq!((&told.fate, told.ended, told.leases[1].fate.as_str()), (&Fate::Committed, ended, "compared"));
     }
 
     /// Also what a restarted coordinator tells a worker that comes back.
