@@ -45,7 +45,7 @@ impl Patience {
 /// What a watcher is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
-    /// The sweep as it stands now; it differs from the one told before.
+    /// The sweep as it stands now; it differs from the one told before, unless the coordinator was away in between.
     Sweep(Box<Sweep>),
     /// The coordinator is away and is tried again after a pause.
     Away {
@@ -128,11 +128,12 @@ impl Watcher {
         messages.message().await
     }
 
-    /// The event of a message, if it is news.
+    /// The event of a message, if it is news; that the coordinator is back is news too.
     fn told(&mut self, sweep: Sweep) -> Option<WatchEvent> {
-        (self.attempts, self.away_since) = (0, None);
+        self.attempts = 0;
+        let is_back = self.away_since.take().is_some();
         self.ended = has_ended(&sweep);
-        let news = self.last.as_ref() != Some(&sweep);
+        let news = is_back || self.last.as_ref() != Some(&sweep);
         self.last = Some(sweep.clone());
         news.then(|| WatchEvent::Sweep(Box::new(sweep)))
     }

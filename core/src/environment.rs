@@ -110,7 +110,9 @@ pub fn own_values(
         if own.contains(&key.as_str()) {
             values.insert(key, value);
         } else if !KNOWN.contains(&key.as_str()) {
-            let near = text::nearest(&key, KNOWN.iter().copied());
+            // What this program reads is likelier to be meant.
+            let near = text::nearest(&key, own.iter().copied());
+            let near = near.or_else(|| text::nearest(&key, KNOWN.iter().copied()));
             let hint = near.map_or(String::new(), |n| format!("; did you mean {PREFIX}{}?", n.to_uppercase()));
             return Err(UnknownVariable { name, hint });
         }

@@ -531,14 +531,17 @@ def overview() -> Json:
         ),
         graph(
             "Reductions",
-            "Mean seconds to merge a job's partials and compute its results, one reduction at a time unless "
-            "configured.",
+            "Seconds to merge a job's partials and compute its results, of all reductions since the coordinator started: "
+            "they are few.",
             [
                 target(
-                    f"sum(rate(nadgrid_reduction_seconds_sum{{{HERE}}}{RATE}))"
-                    f" / sum(rate(nadgrid_reduction_seconds_count{{{HERE}}}{RATE}))",
+                    f"sum(nadgrid_reduction_seconds_sum{{{HERE}}}) / sum(nadgrid_reduction_seconds_count{{{HERE}}})",
                     "mean",
-                )
+                ),
+                target(
+                    f"histogram_quantile(0.95, sum by (le) (nadgrid_reduction_seconds_bucket{{{HERE}}}))",
+                    "95 %",
+                ),
             ],
             8,
             unit="s",

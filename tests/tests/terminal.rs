@@ -24,7 +24,8 @@ fn lenet() -> String {
     example("lenet.toml").to_str().unwrap().to_owned()
 }
 
-/// The live view names what it waits for, fits a terminal that becomes narrow, and leaves its last frame behind.
+/// The live view names what it waits for, fits a terminal that becomes narrow, outlives the coordinator, and leaves its last frame
+/// behind.
 #[test]
 fn the_live_view_draws_fits_and_ends_with_the_sweep() {
     let mut cluster = Cluster::start(&[]);
@@ -36,8 +37,12 @@ fn the_live_view_draws_fits_and_ends_with_the_sweep() {
     terminal.resize(60, 20);
     // What was wrapped on the way is drawn over: every row is there once, and whole.
     let fits = |screen: &str| screen.matches("nads/logreg").count() == 1 && screen.matches("whole ").count() == 1;
-    let screen = terminal.wait(|screen| fits(screen) && screen.contains("0 %  no worker\n"));
+    let screen = terminal.wait(|screen| fits(screen) && screen.contains("0 %  waiting for a worker\n"));
     assert!(screen.lines().all(|line| line.chars().count() < 60), "{screen}");
+    cluster.kill_coordinator();
+    terminal.wait(|screen| fits(screen) && screen.contains("lenet  queued; the coordinator is away"));
+    cluster.revive_coordinator();
+    terminal.wait(|screen| fits(screen) && !screen.contains("is away"));
     cluster.add_worker(&["--lanes", "1"]);
     assert_eq!(terminal.exit_code(), Some(0));
     let screen = terminal.wait(|screen| screen.contains("`nadgrid fetch"));
@@ -52,9 +57,7 @@ fn no_color_and_dumb_terminals_are_honoured() {
     let arguments = ["--coordinator", &cluster.url, "watch", &id];
     let plain = Terminal::nadgrid(100, 30, &arguments, &[("NO_COLOR", "1")]);
     plain.wait(|screen| screen.contains("workers   none is connected"));
-    for colour in ["\x1b[3", "\x1b[0m", "\x1b[1m", "\x1b[2m"] {
-        assert!(!plain.written().contains(colour), "{:?}", plain.written());
-    }
+    assert!(styles(&plain.written()).is_empty(), "{:?}", plain.written());
     let dumb = Terminal::nadgrid(100, 30, &arguments, &[("TERM", "dumb")]);
     dumb.wait(|screen| screen.contains("nads/lenet: 0 of 256 networks (0 %), waiting for a worker"));
     assert!(!dumb.written().contains('\x1b'), "{:?}", dumb.written());
@@ -68,15 +71,20 @@ fn no_color_and_dumb_terminals_are_honoured() {
     assert!(!colours(&coloured.written()).is_empty(), "{:?}", coloured.written());
 }
 
-/// The colours that are asked of a terminal, by their numbers.
+/// The parameters of every change of style that is asked of a terminal.
+fn styles(written: &str) -> Vec<String> {
+    let sequences = written.split("\x1b[").skip(1).filter_map(|after| {
+        let end = after.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
+        after[end..].starts_with('m').then(|| after[..end].to_owned())
+    });
+    sequences.collect()
+}
+
+/// The colours among them, by their numbers.
 fn colours(written: &str) -> Vec<u8> {
-    let sequences =
-        written.split("\x1b[").skip(1).filter_map(|after| after.split_once(|c: char| c.is_ascii_alphabetic()));
-    let styles = sequences.filter(|(parameters, _)| written.contains(&format!("\x1b[{parameters}m")));
-    let numbers = styles.flat_map(|(parameters, _)| parameters.split(';').filter_map(|number| number.parse().ok()));
-    numbers
-        .filter(|number| (30..39).contains(number) || (40..49).contains(number) || (90..108).contains(number))
-        .collect()
+    let numbers = styles(written).join(";").split(';').filter_map(|number| number.parse().ok()).collect::<Vec<u8>>();
+    let is_colour = |number: &u8| (30..39).contains(number) || (40..49).contains(number) || (90..108).contains(number);
+    numbers.into_iter().filter(is_colour).collect()
 }
 
 /// `run` draws on a terminal; in a pipe it is plain, and with --json it is lines that end with the summary.

@@ -204,7 +204,7 @@ def test_what_is_shown_is_what_happened(run: Run) -> None:
 
     status = run.cluster.status(run.sweep)
     members = sum(int(job["members"]) for job in status["jobs"])
-    assert number("sweep", "Networks or runs") == members == 384 + 12
+    assert number("sweep", "Networks or runs") == members == 1024 + 12
     assert number("sweep", "Done") == 1
     assert number("sweep", "Left") == number("sweep", "Time left") == number("sweep", "Failed for good") == 0
     assert number("sweep", "Jobs complete") == number("sweep", "Jobs complete", 1) == 2

@@ -120,6 +120,8 @@ impl Progress {
         let seconds = self.began.elapsed().as_secs_f64();
         self.pace.observe(seconds, &sweep);
         match &self.screen {
+            // It is the same when the coordinator is back.
+            Screen::Json if self.sweep.as_ref() == Some(&sweep) => {}
             Screen::Json => {
                 let progress = &self.pace.whole(&sweep);
                 print_json_line(&SweepLine { event: "sweep", view: SweepView::from(&sweep), progress })?;

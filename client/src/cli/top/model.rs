@@ -132,6 +132,12 @@ impl Model {
 
     /// What became of an action.
     pub(super) fn acted(&mut self, action: Action, outcome: Result<&Sweep, &Error>) {
+        // What the next key means depends on it.
+        if let Ok(sweep) = outcome
+            && let Some(known) = self.sweeps.iter_mut().find(|known| known.id == sweep.id)
+        {
+            known.clone_from(sweep);
+        }
         self.said = Some(match outcome {
             Ok(sweep) => (Tone::Good, format!("{} is {} now", sweep.name, sweep_state(sweep))),
             Err(error) => (Tone::Bad, format!("cannot {} it: {error}", action.verb())),

@@ -217,19 +217,20 @@ fn jobs(frame: &mut Frame<'_>, model: &Model, area: Rect, now: SystemTime) {
 
 fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let is_wide = area.width >= WIDE;
+    let longest = model.workers.iter().map(|worker| worker.name.chars().count()).max().unwrap_or(0) as u16;
     let mut columns: Vec<Column> = vec![
-        ("worker", Constraint::Fill(2), false),
+        ("worker", Constraint::Length(longest.clamp(6, if is_wide { 24 } else { 10 })), false),
         ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
         ("leases", Constraint::Length(6), true),
         ("lanes", Constraint::Length(5), true),
-        ("rate", Constraint::Length(if is_wide { 16 } else { 10 }), true),
+        ("rate", Constraint::Length(if is_wide { 11 } else { 9 }), true),
     ];
     if is_wide {
         columns.push(("of", Constraint::Length(17), false));
         columns.push(("done", Constraint::Length(9), true));
     }
     columns.push(("heard", Constraint::Length(if is_wide { 9 } else { 6 }), true));
-    columns.push((" state", Constraint::Fill(3), false));
+    columns.push((" state", Constraint::Fill(1), false));
     let rows = model.workers.iter().map(|worker| worker_cells(worker, is_wide));
     let title = if model.workers.is_empty() {
         format!("no workers: `nadgrid-worker --coordinator {}` starts one", model.url)
@@ -274,7 +275,7 @@ fn worker_state(worker: &Worker) -> (Tone, String) {
         (false, _) => "away",
         (true, true) => "draining",
         (true, false) if worker.last_error.is_empty() => return (Tone::Good, "ok".into()),
-        (true, false) => return (Tone::Warn, format!("said: {}", worker.last_error)),
+        (true, false) => return (Tone::Warn, format!("error: {}", worker.last_error)),
     };
     (Tone::Warn, state.into())
 }

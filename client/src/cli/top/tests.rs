@@ -80,7 +80,7 @@ fn the_screen_tells_sweeps_jobs_and_workers() {
         "nads/lenet",
         "workers 2",
         "cpu portable",
-        "said: out of memory",
+        "error: out of memory",
         "?: keys",
     ] {
         assert!(screen.contains(words), "{words} is not in\n{screen}");
@@ -131,6 +131,8 @@ fn an_action_is_done_after_a_yes_and_not_else() {
     }
     model.acted(Action::Cancel, Ok(&sweep("s-2", "second", SweepState::Cancelled, 0)));
     assert!(shown(&mut model, 100, 30).contains("second is cancelled now"));
+    // The answer counts before the cluster is asked again.
+    assert_eq!(model.sweeps[0].state(), SweepState::Cancelled);
     model.acted(Action::Pause, Err(&Error::NotFound("no sweep s-2".into())));
     assert!(shown(&mut model, 100, 30).contains("cannot pause it: no sweep s-2"));
 }

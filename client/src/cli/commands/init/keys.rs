@@ -162,7 +162,10 @@ impl Text {
 
     /// Keys of one kind stand; those of the others are alternatives.
     fn directions(&mut self, own_nads: bool) {
-        self.section("directional.directions", "The directions v. Each kind has keys of its own.");
+        self.section(
+            "directional.directions",
+            "The directions v. Each kind has keys of its own: another kind wants other ones than those without a #.",
+        );
         let meaning = "dft: plane waves; nads: NADs; file: rows of a .npy file; pixels: single pixels; random: uniformly on the \
                        sphere.";
         let kind = if own_nads { "\"nads\"" } else { "\"dft\"" };
