@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,7 +44,9 @@ SUBSTITUTIONS = [
 #: The same in copies of the examples.
 IN_EXAMPLES = [("networks = 2048", "networks = 256", "less to compute; eight blocks are enough to explain the seventh")]
 
-#: Folders and variables that a reader's machine has.
+#: Programs of others that the guide's commands use; Debian's packages have the same names.
+TOOLS = ("bash", "jq", "openssl")
+#: Folders that a reader's home has.
 FOLDERS = [".local/share/bash-completion/completions", ".config/fish/completions", ".zfunc", ".config/elvish"]
 
 #: ``nadgrid`` speaks to the session's coordinator where a reader's would speak to the one on port 7400.
@@ -135,6 +138,8 @@ def images(folder: Path, count: int = 100) -> None:
 
 def run(blocks: list[Block], folder: Path) -> Outcome:
     """Runs the blocks of a page in a folder that is empty."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    assert not missing, f"the guide uses programs that are not installed: apt-get install {' '.join(missing)}"
     port = free_port()
     stand_ins = prepare(folder, port)
     text = script(blocks, port).replace("cd REPO", f"cd {folder / 'nadgrid'}")
