@@ -2,8 +2,8 @@
 //!
 //! Counters and histograms are kept where things happen; gauges are set when somebody asks, from the scheduler's views.
 //! The label `part` is a job's name: `job` is Prometheus's own. Labels are bounded: architectures and experiments are of the
-//! registry, methods of the contract, and only the newest
-//! sweeps and the workers that are known have series, which end a while after they do.
+//! registry, methods of the contract, and only the newest sweeps and the workers that are known have series, which end a while
+//! after they do.
 
 use crate::desk::{Closed, Desk};
 use metrics::{Unit, counter, gauge, histogram};
