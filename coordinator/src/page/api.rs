@@ -12,7 +12,7 @@ use http::{HeaderValue, header};
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::sweep_service_server::SweepService;
-use nadgrid_proto::views::{SweepView, WorkerView};
+use nadgrid_proto::views::SweepView;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tonic::{Request, Status};
@@ -30,7 +30,7 @@ pub(super) fn request<T>(admitted: Admitted, message: T) -> Request<T> {
 }
 
 /// A sweep as a line of a list.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct SweepRow {
     id: String,
     name: String,
@@ -113,29 +113,15 @@ struct List {
     next_page_token: Option<String>,
 }
 
-/// A page of the list, the newest first.
-pub(super) async fn rows(
-    page: &Page,
-    admitted: Admitted,
-    page_token: String,
-) -> Result<(Vec<SweepRow>, Option<String>), Status> {
-    let list = page.sweeps.list(request(admitted, v1::ListRequest { page_size: PAGE, page_token })).await?.into_inner();
-    let next = (!list.next_page_token.is_empty()).then_some(list.next_page_token);
-    Ok((list.sweeps.iter().map(SweepRow::from).collect(), next))
-}
-
 pub(super) async fn list(
     State(page): State<Arc<Page>>,
     Extension(admitted): Asked,
     Query(ListQuery { page_token }): Query<ListQuery>,
 ) -> Result<Response, Refused> {
-    let (sweeps, next_page_token) = rows(&page, admitted, page_token).await?;
+    let list = page.sweeps.list(request(admitted, v1::ListRequest { page_size: PAGE, page_token })).await?.into_inner();
+    let next_page_token = (!list.next_page_token.is_empty()).then_some(list.next_page_token);
+    let sweeps = list.sweeps.iter().map(SweepRow::from).collect();
     Ok(json(&List { sweeps, next_page_token }))
-}
-
-pub(super) async fn workers(page: &Page, admitted: Admitted) -> Result<Vec<WorkerView>, Status> {
-    let workers = page.sweeps.list_workers(request(admitted, v1::ListWorkersRequest {})).await?.into_inner();
-    Ok(workers.workers.iter().map(WorkerView::from).collect())
 }
 
 pub(super) async fn get(page: &Page, admitted: Admitted, sweep_id: String) -> Result<v1::Sweep, Status> {

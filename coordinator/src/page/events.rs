@@ -1,8 +1,9 @@
 //! Server-sent events: what changes, told as it does.
 
-use super::api::{Asked, SweepRow, rows, workers};
+use super::api::{Asked, SweepRow};
 use super::{Page, Refused};
-use crate::access::{Admitted, Places};
+use crate::access::{Admitted, Caller, Places};
+use crate::desk::Closed;
 use crate::service::Sweeps;
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -10,26 +11,72 @@ use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
 use nadgrid_core::ids::SweepId;
+use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::views::{SweepView, WorkerView};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, watch};
 use tonic::Status;
 
 /// How often it is looked at what has changed.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(1);
 /// A sweep is told of at most this often.
 const PACE: Duration = Duration::from_millis(250);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Sweeps that are looked at for all who watch; each is shown the newest of theirs.
+const LOOKED_AT: usize = 500;
+/// Sweeps that one is shown.
+const SHOWN: usize = 100;
+
 #[derive(Serialize)]
-struct Overview {
-    sweeps: Vec<SweepRow>,
+struct Overview<'a> {
+    sweeps: Vec<&'a SweepRow>,
+    workers: &'a [WorkerView],
+}
+
+/// What all who watch are shown a part of: looked up once a second, however many they are.
+#[derive(Default)]
+pub(super) struct Looks(Mutex<Option<(Instant, Arc<Look>)>>);
+
+struct Look {
+    /// With their owners, the newest first.
+    sweeps: Vec<(String, SweepRow)>,
     workers: Vec<WorkerView>,
+}
+
+impl Looks {
+    async fn now(&self, page: &Page) -> Result<Arc<Look>, Closed> {
+        let mut last = self.0.lock().await;
+        if let Some((at, look)) = &*last
+            && at.elapsed() < LOOK
+        {
+            return Ok(look.clone());
+        }
+        let query =
+            |scheduler: &Scheduler, now| (scheduler.sweeps_before(None, LOOKED_AT, |_| true), scheduler.workers(now));
+        let (sweeps, workers) = page.desk.query(query).await?;
+        let row = |(_, sweep): &(u64, nadgrid_core::scheduler::SweepView)| {
+            (sweep.owner.clone(), SweepRow::from(&v1::Sweep::from(sweep)))
+        };
+        let mut workers: Vec<_> = workers.iter().map(|worker| WorkerView::from(&v1::Worker::from(worker))).collect();
+        // Milliseconds always change; between heartbeats nobody needs them.
+        workers.iter_mut().for_each(|worker| worker.silent_ms -= worker.silent_ms % 5000);
+        let look = Arc::new(Look { sweeps: sweeps.iter().map(row).collect(), workers });
+        *last = Some((Instant::now(), look.clone()));
+        Ok(look)
+    }
+}
+
+impl Look {
+    fn of(&self, caller: &Caller) -> Overview<'_> {
+        let seen = self.sweeps.iter().filter(|(owner, _)| caller.sees(owner));
+        Overview { sweeps: seen.map(|(_, row)| row).take(SHOWN).collect(), workers: &self.workers }
+    }
 }
 
 /// Ends with the coordinator, with its token, and when nobody listens; holds its place among those who watch.
@@ -69,8 +116,8 @@ pub(super) async fn overview(
         async move {
             loop {
                 looks.tick().await;
-                let now = look(&page, admitted.clone()).await.ok()?;
-                let now = serde_json::to_string(&now).ok();
+                let look = page.looks.now(&page).await.ok()?;
+                let now = serde_json::to_string(&look.of(&admitted.caller)).ok();
                 if last != now {
                     let event = Event::default().event("overview").data(now.as_deref().unwrap_or_default());
                     last = now;
@@ -80,14 +127,6 @@ pub(super) async fn overview(
         }
     });
     Ok(send(&page, &admitted, place, events))
-}
-
-async fn look(page: &Page, admitted: Admitted) -> Result<Overview, Status> {
-    let (sweeps, _) = rows(page, admitted.clone(), String::new()).await?;
-    let mut workers = workers(page, admitted).await?;
-    // Milliseconds always change; between heartbeats nobody needs them.
-    workers.iter_mut().for_each(|worker| worker.silent_ms -= worker.silent_ms % 5000);
-    Ok(Overview { sweeps, workers })
 }
 
 /// One sweep, whenever it has changed.

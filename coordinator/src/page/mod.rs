@@ -39,11 +39,13 @@ pub(crate) struct Page {
     pub(crate) metrics: Metrics,
     pub(crate) started: SystemTime,
     pub(crate) pictures: pictures::Pictures,
+    looks: events::Looks,
 }
 
 impl Page {
     pub(crate) fn new(sweeps: Arc<Sweeps>, desk: Desk, metrics: Metrics) -> Self {
-        Self { sweeps, desk, metrics, started: SystemTime::now(), pictures: pictures::Pictures::default() }
+        let (pictures, looks) = (pictures::Pictures::default(), events::Looks::default());
+        Self { sweeps, desk, metrics, started: SystemTime::now(), pictures, looks }
     }
 
     /// Everything that is served besides gRPC.

@@ -15,10 +15,13 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 3] = [
+const PACKAGES: [Package; 5] = [
     Package { name: "postgresql", what: "PostgreSQL, a database", is_there: postgresql },
     Package { name: "prometheus", what: "Prometheus and promtool", is_there: || in_path("promtool") },
     Package { name: "chromium", what: "Chromium, a browser", is_there: || in_path("chromium") },
+    // The guide's commands use these.
+    Package { name: "jq", what: "jq", is_there: || in_path("jq") },
+    Package { name: "openssl", what: "openssl", is_there: || in_path("openssl") },
 ];
 
 /// Installs what is missing where that is possible, else says what it is.
