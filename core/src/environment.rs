@@ -17,6 +17,8 @@ const KNOWN: &[&str] = &[
     "bin_dir",
     "cache",
     "checkpoint_interval",
+    // The tests'.
+    "chromium",
     "config",
     "connect_timeout",
     "coordinator",
@@ -61,8 +63,11 @@ const KNOWN: &[&str] = &[
     "reconnect_timeout",
     "reducers",
     "regenerate",
+    // The tests'.
+    "require_servers",
     "role",
     "sample",
+    "screenshots",
     "seed",
     "set",
     "target_shard_seconds",

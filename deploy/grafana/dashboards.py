@@ -933,7 +933,15 @@ def workers() -> Json:
             "Failures of shards",
             "Reported by all workers, by what is at fault.",
             [target(events("nadgrid_shards_failed_total", "kind"), "{{kind}}")],
-            24,
+            12,
+            bars=True,
+        ),
+        graph(
+            "Workers that left",
+            "Sessions that ended: drained, as after SIGTERM, or lost, so that what they held is computed again unless they "
+            "come back.",
+            [target(events("nadgrid_workers_left_total", "how"), "{{how}}")],
+            12,
             bars=True,
         ),
     ]

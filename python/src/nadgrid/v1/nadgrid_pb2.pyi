@@ -553,18 +553,30 @@ class Draining(_message.Message):
     def __init__(self) -> None: ...
 
 class ShardResult(_message.Message):
-    __slots__ = ("shard", "numerics_class", "data", "digest", "seconds")
+    __slots__ = ("shard", "numerics_class", "data", "digest", "seconds", "steps")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     numerics_class: NumericsClass
     data: bytes
     digest: str
     seconds: float
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., data: _Optional[bytes] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., data: _Optional[bytes] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("name", "begin_us", "end_us")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_US_FIELD_NUMBER: _ClassVar[int]
+    END_US_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    begin_us: int
+    end_us: int
+    def __init__(self, name: _Optional[str] = ..., begin_us: _Optional[int] = ..., end_us: _Optional[int] = ...) -> None: ...
 
 class SessionResponse(_message.Message):
     __slots__ = ("welcome", "assignment", "revocation", "answer")
@@ -597,18 +609,20 @@ class Welcome(_message.Message):
     def __init__(self, coordinator_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("shard", "spec", "architecture", "experiment", "inputs")
+    __slots__ = ("shard", "spec", "architecture", "experiment", "inputs", "traceparent")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     spec: str
     architecture: str
     experiment: str
     inputs: _containers.RepeatedCompositeFieldContainer[ShardInput]
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., spec: _Optional[str] = ..., architecture: _Optional[str] = ..., experiment: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ShardInput, _Mapping]]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., spec: _Optional[str] = ..., architecture: _Optional[str] = ..., experiment: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ShardInput, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class ShardInput(_message.Message):
     __slots__ = ("role", "name", "size", "digest")
@@ -651,20 +665,22 @@ class UploadPartialRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PartialHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PartialHeader(_message.Message):
-    __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds")
+    __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds", "steps")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     shard: Shard
     numerics_class: NumericsClass
     size: int
     digest: str
     seconds: float
-    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
 class UploadPartialResponse(_message.Message):
     __slots__ = ("verdict",)
