@@ -5,8 +5,8 @@ use super::timeline::{Fate, sweep_context};
 use crate::journal::Journal;
 use crate::metrics;
 use ::metrics::counter;
-use nadgrid_core::ids::{SweepId, Time};
-use nadgrid_core::scheduler::{Outcome, Record};
+use nadgrid_core::ids::{SweepId, Time, WorkerId};
+use nadgrid_core::scheduler::{Outcome, Record, ShardRef};
 use nadgrid_telemetry::{KeyValue, SpanKind, SpanRecord};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -59,12 +59,7 @@ impl<J: Journal> DeskTask<J> {
     }
 
     /// A worker's turn at a shard is over without a result.
-    pub(super) fn gone(
-        &mut self,
-        shard: &nadgrid_core::scheduler::ShardRef,
-        worker: &nadgrid_core::ids::WorkerId,
-        error: Option<&str>,
-    ) {
+    pub(super) fn gone(&mut self, shard: &ShardRef, worker: &WorkerId, error: Option<&str>) {
         let fate = error.map_or(Fate::Superseded, |message| Fate::Failed(message.to_owned()));
         self.timelines.lease_ended(shard, worker, fate);
     }

@@ -4,7 +4,7 @@ use super::api::{Asked, SweepRow};
 use super::{Page, Refused};
 use crate::access::{Admitted, Caller, Places};
 use crate::desk::Closed;
-use crate::service::Sweeps;
+use crate::service::{Sweeps, unknown};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
@@ -12,7 +12,6 @@ use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
 use nadgrid_core::ids::SweepId;
 use nadgrid_core::scheduler::Scheduler;
-use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::views::{SweepView, WorkerView};
 use serde::Serialize;
@@ -154,6 +153,5 @@ pub(super) async fn sweep(
 async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<v1::Sweep>>, Status> {
     let sweep = SweepId::new(id.clone());
     sweeps.own(&admitted.caller, &sweep).await?;
-    let unknown = || Reason::SweepUnknown.status(format!("there is no sweep {id:?}"));
-    sweeps.desk.follow(sweep).await?.ok_or_else(unknown)
+    sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown(&id))
 }

@@ -5,6 +5,7 @@
 use super::api::Asked;
 use super::{Page, Refused, json};
 use crate::access::Admitted;
+use crate::service;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -147,7 +148,7 @@ async fn find(
         };
         Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
     });
-    found.await?.ok_or_else(|| Reason::SweepUnknown.status(format!("there is no sweep {id:?}")))
+    found.await?.ok_or_else(|| service::unknown(id.as_str()))
 }
 
 /// Numbers of the jobs that a picture shows.

@@ -8,7 +8,7 @@ mod upload;
 mod verify;
 mod workers;
 
-pub(crate) use sweeps::Sweeps;
+pub(crate) use sweeps::{Sweeps, unknown};
 pub(crate) use workers::Workers;
 
 use crate::artifacts::StoreError;

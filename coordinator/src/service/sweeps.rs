@@ -53,7 +53,7 @@ fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
     inputs_to_core(inputs).map_err(|message| Reason::RequestInvalid.status(message))
 }
 
-pub(super) fn unknown(sweep: &str) -> Status {
+pub(crate) fn unknown(sweep: &str) -> Status {
     Reason::SweepUnknown.status(format!("there is no sweep {sweep:?}"))
 }
 
