@@ -151,6 +151,7 @@ impl From<&SweepView> for v1::Sweep {
             weight: view.share.weight,
             owner: view.owner.clone(),
             failures: view.failures.iter().map(Into::into).collect(),
+            ..Self::default()
         }
     }
 }
@@ -196,6 +197,7 @@ impl From<&JobView> for v1::Job {
             copies: job.tally.copies,
             audits_due: job.audits_due,
             audits_passed: job.tally.audits,
+            ..Self::default()
         }
     }
 }
@@ -217,6 +219,7 @@ impl From<&WorkerView> for v1::Worker {
             members_per_second: worker.rate.as_ref().map_or(0.0, |(_, rate)| *rate),
             rate_of: worker.rate.as_ref().map_or(String::new(), |(job, _)| job.clone()),
             last_error: worker.last_error.clone().unwrap_or_default(),
+            ..Self::default()
         }
     }
 }

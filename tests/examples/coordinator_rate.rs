@@ -166,7 +166,7 @@ async fn work(channel: Channel, id: String, lanes: u32, started: mpsc::Sender<()
                 data: data.clone(),
                 digest: digest.clone(),
                 seconds: 1e-3,
-                steps: Vec::new(),
+                ..v1::ShardResult::default()
             };
             drop(requests.send(request(Request::Result(result))).await);
         }

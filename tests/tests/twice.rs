@@ -90,7 +90,7 @@ async fn what_workers_say() {
     let (messages, mut responses) = peer.session(again).await.unwrap();
     let say = |message| v1::SessionRequest { message: Some(message) };
     for _ in 0..2 {
-        let progress = v1::Progress { shard: Some(shard.clone()), blocks_done: 1 };
+        let progress = v1::Progress { shard: Some(shard.clone()), blocks_done: 1, ..v1::Progress::default() };
         messages.send(say(Request::Progress(progress))).await.unwrap();
         messages.send(say(Request::Heartbeat(v1::Heartbeat {}))).await.unwrap();
     }
@@ -126,7 +126,7 @@ async fn what_workers_say() {
         digest: Digest::of(&data).to_string(),
         data,
         seconds: 0.1,
-        steps: Vec::new(),
+        ..v1::ShardResult::default()
     };
     let mut told = Vec::new();
     for result in [v1::ShardResult { digest: "0".repeat(64), ..result.clone() }, result.clone(), result] {

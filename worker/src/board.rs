@@ -500,7 +500,7 @@ impl Held {
                     return None;
                 }
                 self.told_blocks = blocks_done;
-                Some(Message::Progress(v1::Progress { shard: shard(), blocks_done }))
+                Some(Message::Progress(v1::Progress { shard: shard(), blocks_done, ..v1::Progress::default() }))
             }
             Stage::Computed if !self.told_computed => {
                 self.told_computed = true;

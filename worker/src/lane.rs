@@ -145,6 +145,7 @@ impl Lane {
             digest: digest.to_string(),
             seconds,
             steps: task.steps.told(),
+            ..v1::ShardResult::default()
         });
         let uploaded = small.is_none();
         if !self.board.computed(&task, small) {

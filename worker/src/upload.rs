@@ -177,6 +177,7 @@ impl Uploads {
             digest: computed.digest.to_string(),
             seconds: computed.seconds,
             steps: computed.task.steps.told(),
+            ..v1::PartialHeader::default()
         }
     }
 }

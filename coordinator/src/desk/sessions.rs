@@ -78,7 +78,7 @@ impl<J: Journal> DeskTask<J> {
         match message {
             Request::Heartbeat(_) => Some(Event::Alive { worker }),
             Request::Draining(_) => Some(Event::Draining { worker }),
-            Request::Progress(v1::Progress { shard, blocks_done }) => {
+            Request::Progress(v1::Progress { shard, blocks_done, .. }) => {
                 Some(Event::Progress { worker, shard: self.shard(&shard?)?, blocks_done })
             }
             Request::Computed(v1::Computed { shard }) => {

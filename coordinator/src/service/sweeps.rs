@@ -188,7 +188,7 @@ impl SweepService for Sweeps {
         let more = found.len() > limit;
         let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
         let sweeps = found.iter().take(limit).map(|(_, view)| view.into()).collect();
-        Ok(Response::new(v1::ListResponse { sweeps, next_page_token }))
+        Ok(Response::new(v1::ListResponse { sweeps, next_page_token, notices: Vec::new() }))
     }
 
     type WatchStream = BoxStream<'static, Result<v1::Sweep, Status>>;
@@ -307,7 +307,7 @@ impl SweepService for Sweeps {
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let workers = self.desk.query(|scheduler, now| scheduler.workers(now)).await?;
-        Ok(Response::new(v1::ListWorkersResponse { workers: workers.iter().map(Into::into).collect() }))
+        Ok(Response::new(v1::ListWorkersResponse { workers: workers.iter().map(Into::into).collect(), notices: Vec::new() }))
     }
 }
 

@@ -144,6 +144,9 @@ pub struct ListResponse {
     /// Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// What the coordinator itself waits for, for example its journal.
+    #[prost(string, repeated, tag = "3")]
+    pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -265,6 +268,9 @@ pub struct ListWorkersRequest {}
 pub struct ListWorkersResponse {
     #[prost(message, repeated, tag = "1")]
     pub workers: ::prost::alloc::vec::Vec<Worker>,
+    /// What the coordinator itself waits for, for example its journal.
+    #[prost(string, repeated, tag = "2")]
+    pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Sweep {
@@ -319,6 +325,15 @@ pub struct Sweep {
     /// Shards that failed for good, at most a hundred of them.
     #[prost(message, repeated, tag = "20")]
     pub failures: ::prost::alloc::vec::Vec<ShardFailure>,
+    /// Share of the sweep's work that is done, from 0 to 1, each job weighted by what it costs. Everybody shows this number.
+    #[prost(double, tag = "21")]
+    pub progress: f64,
+    /// Estimated seconds until the sweep ends with the lanes that it has now; absent where nothing can be said: no worker, paused.
+    #[prost(double, optional, tag = "22")]
+    pub seconds_left: ::core::option::Option<f64>,
+    /// What it waits for or what keeps it back at this moment, the most important first; at most 8.
+    #[prost(string, repeated, tag = "23")]
+    pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A shard that failed on so many workers that it is not tried again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -381,6 +396,16 @@ pub struct Job {
     pub audits_due: u64,
     #[prost(uint64, tag = "15")]
     pub audits_passed: u64,
+    /// Share of the job's work that is done, from 0 to 1: members are not all, merging and what is computed from the merged partials
+    /// belong to it.
+    #[prost(double, tag = "16")]
+    pub progress: f64,
+    /// Estimated seconds until the job ends; absent where nothing can be said.
+    #[prost(double, optional, tag = "17")]
+    pub seconds_left: ::core::option::Option<f64>,
+    /// Partials that are stored now: those that are merged with their neighbours are not counted.
+    #[prost(uint64, tag = "18")]
+    pub partials: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Artifact {
@@ -445,6 +470,16 @@ pub struct Worker {
     /// What it last failed with; empty when it never did.
     #[prost(string, tag = "14")]
     pub last_error: ::prost::alloc::string::String,
+    /// Payloads that it offers and for which there is no place yet, and milliseconds since the first of them was offered.
+    #[prost(uint32, tag = "15")]
+    pub transfers_waiting: u32,
+    #[prost(uint64, tag = "16")]
+    pub transfers_waiting_ms: u64,
+    /// Payloads that are on their way to or from it now, and bytes a second of all of them.
+    #[prost(uint32, tag = "17")]
+    pub transfers: u32,
+    #[prost(double, tag = "18")]
+    pub transfer_bytes_per_second: f64,
 }
 /// A shard: an aligned run of blocks of one job of one sweep.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -513,12 +548,18 @@ pub struct Hello {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
     #[prost(message, optional, tag = "1")]
     pub shard: ::core::option::Option<Shard>,
     #[prost(uint64, tag = "2")]
     pub blocks_done: u64,
+    /// Seconds that the lane has computed for these blocks; files are not fetched in them.
+    #[prost(double, tag = "3")]
+    pub seconds: f64,
+    /// Seconds from the lane's taking the shard to its first block: files, a checkpoint, the device.
+    #[prost(double, tag = "4")]
+    pub begin_seconds: f64,
 }
 /// A shard is computed and its upload follows: the lane is free.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -559,6 +600,9 @@ pub struct ShardResult {
     /// What the worker did, at most 64 steps.
     #[prost(message, repeated, tag = "6")]
     pub steps: ::prost::alloc::vec::Vec<Step>,
+    /// Of these seconds, those before the first block: files, a checkpoint, the device.
+    #[prost(double, tag = "7")]
+    pub begin_seconds: f64,
 }
 /// What a worker did for a shard: inputs, compute, block, and so on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -701,6 +745,12 @@ pub struct PartialHeader {
     /// What the worker did, at most 64 steps.
     #[prost(message, repeated, tag = "7")]
     pub steps: ::prost::alloc::vec::Vec<Step>,
+    /// Of these seconds, those before the first block: files, a checkpoint, the device.
+    #[prost(double, tag = "8")]
+    pub begin_seconds: f64,
+    /// The payload is to travel in this stream even where the store can be reached: the sender could not reach it.
+    #[prost(bool, tag = "9")]
+    pub through_coordinator: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadPartialResponse {

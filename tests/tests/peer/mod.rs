@@ -103,7 +103,7 @@ pub(crate) fn header(shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
         size: bytes.len() as u64,
         digest: Digest::of(bytes).to_string(),
         seconds: 0.1,
-        steps: Vec::new(),
+        ..v1::PartialHeader::default()
     }
 }
 

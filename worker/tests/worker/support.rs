@@ -29,9 +29,19 @@ pub(crate) struct Upload {
 impl Upload {
     /// A small result, which came in the session.
     fn of(worker_id: &str, result: &v1::ShardResult) -> Self {
-        let v1::ShardResult { shard, numerics_class, data, digest, seconds, steps } = result.clone();
+        let v1::ShardResult { shard, numerics_class, data, digest, seconds, steps, begin_seconds } = result.clone();
         let (worker_id, size) = (worker_id.to_owned(), data.len() as u64);
-        let header = v1::PartialHeader { worker_id, shard, numerics_class, size, digest, seconds, steps };
+        let header = v1::PartialHeader {
+            worker_id,
+            shard,
+            numerics_class,
+            size,
+            digest,
+            seconds,
+            steps,
+            begin_seconds,
+            through_coordinator: false,
+        };
         Self { header, bytes: data }
     }
 }

@@ -189,12 +189,14 @@ class ListRequest(_message.Message):
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListResponse(_message.Message):
-    __slots__ = ("sweeps", "next_page_token")
+    __slots__ = ("sweeps", "next_page_token", "notices")
     SWEEPS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     sweeps: _containers.RepeatedCompositeFieldContainer[Sweep]
     next_page_token: str
-    def __init__(self, sweeps: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sweeps: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("sweep_id",)
@@ -307,13 +309,15 @@ class ListWorkersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListWorkersResponse(_message.Message):
-    __slots__ = ("workers",)
+    __slots__ = ("workers", "notices")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Sweep(_message.Message):
-    __slots__ = ("id", "name", "state", "spec", "digest", "numerics_class", "jobs", "artifacts", "message", "submitted_at", "started_at", "ended_at", "workers", "coordinator_version", "inputs", "paused", "priority", "weight", "owner", "failures")
+    __slots__ = ("id", "name", "state", "spec", "digest", "numerics_class", "jobs", "artifacts", "message", "submitted_at", "started_at", "ended_at", "workers", "coordinator_version", "inputs", "paused", "priority", "weight", "owner", "failures", "progress", "seconds_left", "notices")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -334,6 +338,9 @@ class Sweep(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     state: SweepState
@@ -354,7 +361,10 @@ class Sweep(_message.Message):
     weight: float
     owner: str
     failures: _containers.RepeatedCompositeFieldContainer[ShardFailure]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[SweepState, str]] = ..., spec: _Optional[str] = ..., digest: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., message: _Optional[str] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[int] = ..., coordinator_version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., paused: bool = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ..., owner: _Optional[str] = ..., failures: _Optional[_Iterable[_Union[ShardFailure, _Mapping]]] = ...) -> None: ...
+    progress: float
+    seconds_left: float
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[SweepState, str]] = ..., spec: _Optional[str] = ..., digest: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., message: _Optional[str] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[int] = ..., coordinator_version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., paused: bool = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ..., owner: _Optional[str] = ..., failures: _Optional[_Iterable[_Union[ShardFailure, _Mapping]]] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShardFailure(_message.Message):
     __slots__ = ("job", "first_block", "blocks", "attempts", "workers", "message")
@@ -373,7 +383,7 @@ class ShardFailure(_message.Message):
     def __init__(self, job: _Optional[int] = ..., first_block: _Optional[int] = ..., blocks: _Optional[int] = ..., attempts: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed")
+    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed", "progress", "seconds_left", "partials")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -389,6 +399,9 @@ class Job(_message.Message):
     COPIES_FIELD_NUMBER: _ClassVar[int]
     AUDITS_DUE_FIELD_NUMBER: _ClassVar[int]
     AUDITS_PASSED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    PARTIALS_FIELD_NUMBER: _ClassVar[int]
     architecture: str
     state: JobState
     members: int
@@ -404,7 +417,10 @@ class Job(_message.Message):
     copies: int
     audits_due: int
     audits_passed: int
-    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ...) -> None: ...
+    progress: float
+    seconds_left: float
+    partials: int
+    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("name", "size", "digest")
@@ -433,7 +449,7 @@ class NumericsClass(_message.Message):
     def __init__(self, device: _Optional[str] = ..., arithmetic: _Optional[str] = ..., evaluation: _Optional[str] = ..., libtorch: _Optional[str] = ..., precision: _Optional[str] = ..., kernels: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("id", "name", "numerics_class", "lanes", "version", "leases", "silent_ms", "connected", "unfit", "draining", "members_done", "members_per_second", "rate_of", "last_error")
+    __slots__ = ("id", "name", "numerics_class", "lanes", "version", "leases", "silent_ms", "connected", "unfit", "draining", "members_done", "members_per_second", "rate_of", "last_error", "transfers_waiting", "transfers_waiting_ms", "transfers", "transfer_bytes_per_second")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +464,10 @@ class Worker(_message.Message):
     MEMBERS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     RATE_OF_FIELD_NUMBER: _ClassVar[int]
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_WAITING_MS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     numerics_class: NumericsClass
@@ -462,7 +482,11 @@ class Worker(_message.Message):
     members_per_second: float
     rate_of: str
     last_error: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., version: _Optional[str] = ..., leases: _Optional[int] = ..., silent_ms: _Optional[int] = ..., connected: bool = ..., unfit: _Optional[str] = ..., draining: bool = ..., members_done: _Optional[int] = ..., members_per_second: _Optional[float] = ..., rate_of: _Optional[str] = ..., last_error: _Optional[str] = ...) -> None: ...
+    transfers_waiting: int
+    transfers_waiting_ms: int
+    transfers: int
+    transfer_bytes_per_second: float
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., version: _Optional[str] = ..., leases: _Optional[int] = ..., silent_ms: _Optional[int] = ..., connected: bool = ..., unfit: _Optional[str] = ..., draining: bool = ..., members_done: _Optional[int] = ..., members_per_second: _Optional[float] = ..., rate_of: _Optional[str] = ..., last_error: _Optional[str] = ..., transfers_waiting: _Optional[int] = ..., transfers_waiting_ms: _Optional[int] = ..., transfers: _Optional[int] = ..., transfer_bytes_per_second: _Optional[float] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("sweep_id", "job", "first_block", "blocks")
@@ -521,12 +545,16 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("shard", "blocks_done")
+    __slots__ = ("shard", "blocks_done", "seconds", "begin_seconds")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     blocks_done: int
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., blocks_done: _Optional[int] = ...) -> None: ...
+    seconds: float
+    begin_seconds: float
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., blocks_done: _Optional[int] = ..., seconds: _Optional[float] = ..., begin_seconds: _Optional[float] = ...) -> None: ...
 
 class Computed(_message.Message):
     __slots__ = ("shard",)
@@ -553,20 +581,22 @@ class Draining(_message.Message):
     def __init__(self) -> None: ...
 
 class ShardResult(_message.Message):
-    __slots__ = ("shard", "numerics_class", "data", "digest", "seconds", "steps")
+    __slots__ = ("shard", "numerics_class", "data", "digest", "seconds", "steps", "begin_seconds")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     numerics_class: NumericsClass
     data: bytes
     digest: str
     seconds: float
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., data: _Optional[bytes] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    begin_seconds: float
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., data: _Optional[bytes] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., begin_seconds: _Optional[float] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "begin_us", "end_us")
@@ -665,7 +695,7 @@ class UploadPartialRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PartialHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PartialHeader(_message.Message):
-    __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds", "steps")
+    __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds", "steps", "begin_seconds", "through_coordinator")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -673,6 +703,8 @@ class PartialHeader(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_COORDINATOR_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     shard: Shard
     numerics_class: NumericsClass
@@ -680,7 +712,9 @@ class PartialHeader(_message.Message):
     digest: str
     seconds: float
     steps: _containers.RepeatedCompositeFieldContainer[Step]
-    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+    begin_seconds: float
+    through_coordinator: bool
+    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., begin_seconds: _Optional[float] = ..., through_coordinator: bool = ...) -> None: ...
 
 class UploadPartialResponse(_message.Message):
     __slots__ = ("verdict",)
