@@ -60,6 +60,10 @@ pub struct Flags {
     /// A shard that takes this many times as long as expected is given to a second, idle worker; 0 for never. [default: 2]
     #[arg(long, value_name = "TIMES")]
     pub copy_after: Option<f64>,
+    /// Seconds without progress after which a worker's lane is taken to hang and its shard goes elsewhere; longer where a block
+    /// takes long; 0 for never. [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub stall_after: Option<f64>,
     /// Uploads that are received at once; others wait. [default: 8]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
@@ -128,6 +132,8 @@ pub struct Config {
     pub attempts: u32,
     /// How late a shard must be to be given to a second worker.
     pub copy_after: f64,
+    /// Seconds without progress after which a lane is taken to hang.
+    pub stall_after: f64,
     /// Uploads that are received at once.
     pub uploads: usize,
     /// Certificate to serve TLS with.
@@ -168,6 +174,7 @@ impl Default for Config {
             reducers: 1,
             attempts: Settings::default().most_attempts,
             copy_after: Settings::default().copy_after,
+            stall_after: Settings::default().stall_after_ms as f64 / 1e3,
             uploads: 8,
             tls_certificate: None,
             tls_key: None,
@@ -197,6 +204,7 @@ const KEYS: &[&str] = &[
     "reducers",
     "attempts",
     "copy_after",
+    "stall_after",
     "uploads",
     "tls_certificate",
     "tls_key",
@@ -300,6 +308,8 @@ impl Config {
         require((1..=100).contains(&self.attempts), "attempts", self.attempts, "from 1 to 100")?;
         let late = self.copy_after == 0.0 || (1.0..=1e6).contains(&self.copy_after);
         require(late, "copy_after", self.copy_after, "from 1 to 1000000, or 0 for never")?;
+        let still = self.stall_after == 0.0 || (1.0..=86_400.0).contains(&self.stall_after);
+        require(still, "stall_after", self.stall_after, "a number of seconds from 1 to 86400, or 0 for never")?;
         require((1..=1024).contains(&self.uploads), "uploads", self.uploads, "from 1 to 1024")?;
         self.limits.check()?;
         self.tls()?;
@@ -363,6 +373,7 @@ impl Config {
             sizing,
             most_attempts: self.attempts,
             copy_after: self.copy_after,
+            stall_after_ms: (self.stall_after * 1e3) as u64,
             most_open_sweeps: self.limits.open_sweeps,
             most_open_sweeps_each: self.limits.open_sweeps_per_user,
             most_ended_sweeps: self.limits.ended_sweeps,
@@ -403,6 +414,7 @@ impl Flags {
             .set_override_option("reducers", self.reducers.map(|n| n as u64))?
             .set_override_option("attempts", self.attempts)?
             .set_override_option("copy_after", self.copy_after)?
+            .set_override_option("stall_after", self.stall_after)?
             .set_override_option("uploads", self.uploads.map(|n| n as u64))?
             .set_override_option("tls_certificate", text(&self.tls_certificate))?
             .set_override_option("tls_key", text(&self.tls_key))?

@@ -141,10 +141,9 @@ pub struct Checkpoint<'a> {
     pub training: Option<TrainingState<'a>>,
 }
 
-/// The largest checkpoint of a shard of `runs` runs with `extra` further numbers each, trained in populations of at most `block`.
-pub fn most_bytes(network: &Network, block: usize, runs: u64, extra: usize) -> u64 {
-    let shape = TrainingShape::new(network, block, true, 0);
-    FIXED_BYTES + runs_bytes(runs, extra) as u64 + shape.bytes()
+/// The largest checkpoint of a shard of `runs` runs with `extra` further numbers each, whose blocks have states of `state_bytes`.
+pub const fn most_bytes(state_bytes: u64, runs: u64, extra: usize) -> u64 {
+    FIXED_BYTES + runs_bytes(runs, extra) as u64 + state_bytes
 }
 
 impl Checkpoint<'_> {

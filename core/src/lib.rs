@@ -25,6 +25,7 @@ pub mod statistics;
 pub mod text;
 pub mod training;
 pub mod tree;
+pub mod work;
 
 /// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.
 pub const PROTOCOL_VERSION: u32 = 2;

@@ -1,7 +1,7 @@
 //! What a sweep will take, told before anything runs.
 
-use crate::cost::{Rates, Sizing};
-use crate::spec::{Inputs, JobShape, Spec};
+use crate::cost::{Estimate, EstimateBasis, Rates, Sizing};
+use crate::spec::{BasisSource, Inputs, JobShape, Spec};
 
 /// The plan of one job.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,10 +16,12 @@ pub struct JobPlan {
     pub forward_passes: u64,
     /// Bytes that a shard of one block hands in.
     pub partial_bytes: u64,
+    /// Estimated seconds on one lane.
+    pub lane_seconds: f64,
     /// Estimated seconds on all lanes together.
     pub seconds: f64,
-    /// Whether the estimate comes from measured rates.
-    pub measured: bool,
+    /// What the estimate rests on.
+    pub basis: EstimateBasis,
 }
 
 /// The plan of a sweep.
@@ -39,27 +41,40 @@ impl Plan {
         Self { jobs, lanes }
     }
 
-    /// Estimated seconds of all jobs.
+    /// Estimated seconds of all jobs. Those that need another's result come after all that do not; of jobs that run together
+    /// none ends before its own time.
     pub fn seconds(&self) -> f64 {
-        self.jobs.iter().map(|job| job.seconds).sum()
+        let together = |waits: bool| {
+            let jobs = self.jobs.iter().filter(|job| matches!(job.shape.basis, BasisSource::Job(_)) == waits);
+            let (lanes, longest) =
+                jobs.fold((0.0, 0.0f64), |(sum, longest), job| (sum + job.lane_seconds, longest.max(job.seconds)));
+            longest.max(lanes / f64::from(self.lanes))
+        };
+        together(false) + together(true)
     }
 }
 
 impl JobPlan {
     fn new(shape: JobShape, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
         let blocks = shape.grid.blocks();
-        let (per_member, measured) = rates.seconds_per_member(&shape);
-        let mut known = rates.clone();
-        known.observe(&shape, 1, per_member);
-        let first = if measured { 0 } else { blocks.min(u64::from(lanes)) };
-        let shards = first + shards(blocks - first, lanes, |remaining| sizing.limit(&shape, &known, remaining, lanes));
+        let member = rates.member(&shape);
+        // The first shards are small until work of this kind was measured.
+        let known = Estimate { basis: EstimateBasis::Measured, ..member };
+        let first = if member.basis.is_measured() { 0 } else { blocks.min(u64::from(lanes)) };
+        let limit = |remaining| sizing.limit(&shape, known, remaining, lanes);
+        let shards = first + shards(blocks - first, lanes, limit);
+        let lane_seconds = member.seconds * shape.grid.networks as f64 + rates.beginning(&shape) * shards as f64;
+        // Whoever has the last block is waited for.
+        let block = member.seconds * u64::from(shape.grid.block_size).min(shape.grid.networks) as f64;
+        let rounds = blocks.div_ceil(u64::from(lanes)) as f64;
         Self {
             blocks,
             shards,
             forward_passes: shape.forward_passes * shape.grid.networks,
             partial_bytes: shape.payload.bytes(u64::from(shape.grid.block_size).min(shape.grid.networks)),
-            seconds: per_member * shape.grid.networks as f64 / f64::from(lanes),
-            measured,
+            lane_seconds,
+            seconds: (lane_seconds / f64::from(lanes)).max(rounds * block),
+            basis: member.basis,
             shape,
         }
     }
@@ -92,9 +107,9 @@ mod tests {
         assert_eq!(job.forward_passes, 4_194_304);
         assert_eq!(job.blocks, 64);
         assert!(job.shards > 4 && job.shards < 64, "{}", job.shards);
-        assert!(!job.measured && job.seconds > 0.0);
+        assert!(job.basis == EstimateBasis::Assumed && job.seconds > 0.0);
         let mut rates = Rates::default();
-        rates.observe(&plan.jobs[0].shape, 100, 10.0);
+        rates.observe(&plan.jobs[0].shape, 100.0, 10.0);
         assert_eq!(Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 2).seconds(), 102.4);
     }
 
@@ -104,7 +119,7 @@ mod tests {
         let text = "name = 'x'\narchitectures = ['lenet']\n[nads]\nnetworks = 100_000_000\nblock_size = 1";
         let spec = Spec::from_toml(text).unwrap();
         let mut rates = Rates::default();
-        rates.observe(&spec.jobs(&Inputs::new())[0], 1, 10.0);
+        rates.observe(&spec.jobs(&Inputs::new())[0], 1.0, 10.0);
         let plan = Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 4);
         let even = 100_000_000 / 2;
         assert!((even..even + 100).contains(&plan.jobs[0].shards), "{}", plan.jobs[0].shards);

@@ -238,7 +238,8 @@ impl v1::PlanResponse {
             dimension: job.shape.dimension as u32,
             partial_bytes: job.partial_bytes,
             seconds: job.seconds,
-            measured: job.measured,
+            measured: job.basis.is_measured(),
+            basis: job.basis.as_str().to_owned(),
         });
         Self { jobs: jobs.collect(), lanes: plan.lanes, workers, seconds: plan.seconds() }
     }

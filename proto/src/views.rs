@@ -306,8 +306,10 @@ pub struct JobPlanView {
     pub partial_bytes: u64,
     /// Estimated seconds on all lanes together.
     pub seconds: f64,
-    /// Whether the estimate comes from measured rates.
+    /// Whether the estimate comes from measured rates of this kind of work.
     pub measured: bool,
+    /// What it rests on: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
+    pub basis: String,
 }
 
 impl PlanView {
@@ -342,6 +344,7 @@ impl From<&v1::JobPlan> for JobPlanView {
             partial_bytes: job.partial_bytes,
             seconds: job.seconds,
             measured: job.measured,
+            basis: job.basis.clone(),
         }
     }
 }

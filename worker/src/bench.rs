@@ -131,8 +131,9 @@ fn wait_for_all(
 
 /// All blocks, in aligned shards of about equal size.
 fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
-    let Some(job) = spec.jobs(&spec::Inputs::new()).into_iter().next() else { return Vec::new() };
+    let Some((job, _)) = spec.job(0, &spec::Inputs::new()) else { return Vec::new() };
     let total = job.grid.blocks();
+    let text: Arc<str> = spec.to_toml().into();
     let limit = (total / (u64::from(lanes) * SHARDS_PER_LANE)).max(1);
     let mut pending = 0..total;
     let next = || {
@@ -144,7 +145,7 @@ fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
             first_block: blocks.start,
             blocks: blocks.end - blocks.start,
         };
-        Some(Task::new(shard, spec.to_toml(), job.name(), Vec::new()))
+        Some(Task::new(shard, text.clone(), job.name(), Vec::new()))
     };
     std::iter::from_fn(next).collect()
 }

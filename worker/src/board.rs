@@ -23,30 +23,64 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use nadgrid_telemetry::TraceContext;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// How often a shard's progress within a block is told at most.
+const WITHIN_A_BLOCK: Duration = Duration::from_secs(2);
 
 /// A shard to compute.
 #[derive(Debug)]
 pub struct Task {
     /// Which.
     pub shard: v1::Shard,
-    /// The sweep's spec, TOML.
-    pub spec: String,
+    /// The sweep's spec, TOML; tasks of a job share it.
+    pub spec: Arc<str>,
     /// The job's name, for example `nads/lenet`.
     pub job: String,
     /// The files that it needs.
     pub inputs: Vec<v1::ShardInput>,
     cancelled: AtomicBool,
-    blocks_done: AtomicU64,
+    standing: Mutex<Standing>,
     /// The board's; none before it is assigned.
     pace: Option<Arc<Pace>>,
     checkpoints: Mutex<Checkpoints>,
     /// The lease's span.
     pub(crate) lease: Option<TraceContext>,
     pub(crate) steps: Steps,
+}
+
+/// How far a lane is with a task.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// When the lane took it.
+    taken: Instant,
+    /// Seconds until its first block began, once it has.
+    begin_seconds: Option<f64>,
+    blocks_done: u64,
+    /// The part of the next block that is computed.
+    fraction: f64,
+    /// Seconds that the lane had computed when it was so far.
+    seconds: f64,
+}
+
+impl Standing {
+    fn new() -> Self {
+        Self { taken: Instant::now(), begin_seconds: None, blocks_done: 0, fraction: 0.0, seconds: 0.0 }
+    }
+
+    fn begin(&mut self) -> f64 {
+        let elapsed = self.taken.elapsed().as_secs_f64();
+        *self.begin_seconds.get_or_insert(elapsed)
+    }
+
+    fn advance(&mut self, blocks_done: u64, fraction: f64) {
+        let begin = self.begin();
+        (self.blocks_done, self.fraction) = (blocks_done, fraction);
+        self.seconds = self.taken.elapsed().as_secs_f64() - begin;
+    }
 }
 
 /// How often running shards hand out checkpoints, and that one has.
@@ -68,14 +102,14 @@ struct Checkpoints {
 
 impl Task {
     /// A task nobody has begun.
-    pub fn new(shard: v1::Shard, spec: String, job: String, inputs: Vec<v1::ShardInput>) -> Self {
+    pub fn new(shard: v1::Shard, spec: impl Into<Arc<str>>, job: String, inputs: Vec<v1::ShardInput>) -> Self {
         Self {
             shard,
-            spec,
+            spec: spec.into(),
             job,
             inputs,
             cancelled: AtomicBool::new(false),
-            blocks_done: AtomicU64::new(0),
+            standing: Mutex::new(Standing::new()),
             pace: None,
             checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
             lease: None,
@@ -88,6 +122,21 @@ impl Task {
     pub fn traced(mut self, traceparent: &str) -> Self {
         self.lease = TraceContext::parse(traceparent);
         self
+    }
+
+    /// A lane takes it now.
+    pub(crate) fn begin(&self) {
+        self.steps.begin();
+        *self.standing() = Standing::new();
+    }
+
+    /// Seconds from a lane's taking it to its first block.
+    pub(crate) fn begin_seconds(&self) -> f64 {
+        self.standing().begin_seconds.unwrap_or(0.0)
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
@@ -109,9 +158,22 @@ impl Watcher for Task {
         !self.is_cancelled()
     }
 
+    fn begun(&self) {
+        self.steps.end("inputs");
+        self.standing().begin();
+    }
+
+    fn advance(&self, fraction: f64) {
+        let mut standing = self.standing();
+        let blocks_done = standing.blocks_done;
+        standing.advance(blocks_done, fraction);
+    }
+
     fn block_done(&self) {
         self.steps.block();
-        self.blocks_done.fetch_add(1, Ordering::Relaxed);
+        let mut standing = self.standing();
+        let blocks_done = standing.blocks_done + 1;
+        standing.advance(blocks_done, 0.0);
     }
 
     fn wants_checkpoint(&self) -> bool {
@@ -168,14 +230,22 @@ enum Stage {
 struct Held {
     task: Arc<Task>,
     stage: Stage,
-    /// Blocks that the coordinator knows to be done.
-    told_blocks: u64,
+    /// What the coordinator knows of how far it is, and since when.
+    told: Option<Told>,
     /// Whether it knows the stage `Computed`.
     told_computed: bool,
     /// What it yielded, where that is told in the session.
     result: Option<v1::ShardResult>,
     /// Assigned once more before its result was acknowledged: to be computed again after that, for a comparison perhaps.
     again: Option<Task>,
+}
+
+/// How far the coordinator knows a shard to be.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at: Instant,
+    blocks_done: u64,
+    fraction: f64,
 }
 
 #[derive(Debug, Default)]
@@ -231,7 +301,7 @@ impl Board {
     pub fn assign(&self, mut task: Task) {
         let mut state = self.lock();
         if let Some(held) = state.held.iter_mut().find(|held| held.task.shard == task.shard) {
-            (held.told_blocks, held.told_computed) = (0, false);
+            (held.told, held.told_computed) = (None, false);
             if held.stage == Stage::Computed {
                 task.pace.clone_from(&self.pace);
                 held.again = Some(task);
@@ -246,7 +316,7 @@ impl Board {
     fn queue(&self, state: &mut State, task: Task) {
         let task = Arc::new(task);
         let (stage, result, again) = (Stage::Queued, None, None);
-        state.held.push(Held { task: task.clone(), stage, told_blocks: 0, told_computed: false, result, again });
+        state.held.push(Held { task: task.clone(), stage, told: None, told_computed: false, result, again });
         state.queue.push_back(task);
         self.work.notify_one();
     }
@@ -338,7 +408,7 @@ impl Board {
     pub fn held(&self) -> Vec<v1::Shard> {
         let mut state = self.lock();
         for held in &mut state.held {
-            (held.told_blocks, held.told_computed) = (0, false);
+            (held.told, held.told_computed) = (None, false);
         }
         state.held.iter().map(|held| held.task.shard.clone()).collect()
     }
@@ -494,14 +564,7 @@ impl Held {
     fn news(&mut self, progress: bool) -> Option<Message> {
         let shard = || Some(self.task.shard.clone());
         match &self.stage {
-            Stage::Running => {
-                let blocks_done = self.task.blocks_done.load(Ordering::Relaxed);
-                if !progress || blocks_done <= self.told_blocks {
-                    return None;
-                }
-                self.told_blocks = blocks_done;
-                Some(Message::Progress(v1::Progress { shard: shard(), blocks_done, ..v1::Progress::default() }))
-            }
+            Stage::Running if progress => self.headway().map(Message::Progress),
             Stage::Computed if !self.told_computed => {
                 self.told_computed = true;
                 let computed = || Message::Computed(v1::Computed { shard: shard() });
@@ -511,8 +574,23 @@ impl Held {
                 let (kind, message) = (fault.kind.into(), fault.message.clone());
                 Some(Message::Failure(v1::Failure { shard: shard(), kind, message }))
             }
-            Stage::Queued | Stage::Computed => None,
+            Stage::Queued | Stage::Running | Stage::Computed => None,
         }
+    }
+
+    /// How far it is, when that is news: it has begun, more blocks are done, or a good deal of a long one is.
+    fn headway(&mut self) -> Option<v1::Progress> {
+        let Standing { begin_seconds, blocks_done, fraction, seconds, .. } = *self.task.standing();
+        let begin_seconds = begin_seconds?;
+        let is_news = self.told.is_none_or(|told| {
+            let further = fraction > told.fraction && told.at.elapsed() >= WITHIN_A_BLOCK;
+            blocks_done > told.blocks_done || further
+        });
+        if !is_news {
+            return None;
+        }
+        self.told = Some(Told { at: Instant::now(), blocks_done, fraction });
+        Some(v1::Progress { shard: Some(self.task.shard.clone()), blocks_done, seconds, begin_seconds, fraction })
     }
 }
 

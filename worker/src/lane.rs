@@ -4,7 +4,7 @@
 //! Deliberately absent: any word to the coordinator. A lane tells the board, and hands its result to whoever uploads it.
 
 use crate::board::{Board, Cause, Fault, Task};
-use crate::compute::{self, Evaluated, Evaluator, Job};
+use crate::compute::{self, Evaluated, Evaluator, Job, JobSpecs};
 use crate::device::{self, Machine};
 use crate::error::WorkerError;
 use crate::inputs::Inputs;
@@ -40,6 +40,8 @@ pub struct Computed {
     pub precision: Precision,
     /// Seconds it took the lane.
     pub seconds: f64,
+    /// Of these, the seconds before its first block.
+    pub begin_seconds: f64,
 }
 
 /// Starts the lanes. They end when the board is closed. The board bounds how many results can be on their way.
@@ -55,6 +57,7 @@ pub fn start(
     tracer: &Tracer,
 ) -> Result<Vec<JoinHandle<()>>, WorkerError> {
     let starved = Arc::new(AtomicU32::new(0));
+    let specs = Arc::new(JobSpecs::default());
     let start = |lane: u32| {
         let evaluator = Evaluator::new(machine, inputs.clone());
         let mut lane_state = Lane {
@@ -64,6 +67,7 @@ pub fn start(
             board: board.clone(),
             results: results.clone(),
             starved: starved.clone(),
+            specs: specs.clone(),
             tracer: tracer.clone(),
         };
         let thread = Builder::new().name(format!("lane {lane}")).spawn(move || lane_state.work());
@@ -80,6 +84,8 @@ struct Lane {
     results: UnboundedSender<Computed>,
     /// Shards in a row, of all lanes, that the device had no memory for.
     starved: Arc<AtomicU32>,
+    /// The jobs of the latest shards, of all lanes.
+    specs: Arc<JobSpecs>,
     tracer: Tracer,
 }
 
@@ -88,7 +94,7 @@ impl Lane {
         device::be_one_thread();
         while let Some(task) = self.board.next() {
             let began = Instant::now();
-            task.steps.begin();
+            task.begin();
             // Whatever is logged on the way carries the trace.
             let trace_id = task.lease.map(|lease| display(lease.trace_id()));
             let _span = tracing::info_span!("shard", trace_id).entered();
@@ -112,9 +118,8 @@ impl Lane {
         if task.is_cancelled() {
             return Ok(None);
         }
-        let job = Job::new(&task.spec, &task.shard, &task.inputs)?;
+        let job = Job::of_task(task, &self.specs)?;
         let checkpoint = self.checkpoint(task);
-        task.steps.end("inputs");
         tracing::debug!(shard = %Name(task), members = job.members(), "computing");
         let evaluated = self.evaluator.shard(&job, checkpoint.as_deref(), task)?;
         Ok(evaluated.map(|evaluated| (evaluated, job.precision())))
@@ -145,7 +150,7 @@ impl Lane {
             digest: digest.to_string(),
             seconds,
             steps: task.steps.told(),
-            ..v1::ShardResult::default()
+            begin_seconds: task.begin_seconds(),
         });
         let uploaded = small.is_none();
         if !self.board.computed(&task, small) {
@@ -154,7 +159,8 @@ impl Lane {
         tracing::info!(shard = %Name(&task), "computed in {}", text::duration(seconds));
         if uploaded {
             // No receiver is left only while the worker ends.
-            let _ = self.results.send(Computed { task, bytes, digest, precision, seconds });
+            let begin_seconds = task.begin_seconds();
+            let _ = self.results.send(Computed { task, bytes, digest, precision, seconds, begin_seconds });
         }
     }
 
@@ -200,7 +206,7 @@ mod tests {
 
     fn task(spec: &str, first_block: u64, blocks: u64) -> Task {
         let shard = Shard { sweep_id: "s".into(), job: 0, first_block, blocks };
-        Task::new(shard, spec.into(), "nads/logreg".into(), Vec::new())
+        Task::new(shard, spec, "nads/logreg".into(), Vec::new())
     }
 
     #[test]
@@ -230,7 +236,8 @@ mod tests {
         let (results, _received) = unbounded_channel();
         let evaluator = Evaluator::new(&machine, inputs.clone());
         let starved = Arc::default();
-        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved, tracer: Tracer::off() };
+        let (specs, tracer) = (Arc::default(), Tracer::off());
+        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved, specs, tracer };
         let fail = |block, cause, kind| {
             board.assign(task(SPEC, block, 1));
             let task = board.next().unwrap();

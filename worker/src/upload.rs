@@ -6,7 +6,7 @@
 
 use crate::backoff::Backoff;
 use crate::board::{Board, Fault, Task};
-use crate::compute::{Job, Snapshot};
+use crate::compute::Snapshot;
 use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
@@ -122,12 +122,11 @@ impl Uploads {
 
     /// Whether the shard is still wanted.
     async fn checkpoint(&self, link: Link, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
-        let job = Job::new(&task.spec, &task.shard, &[]).map_err(|fault| Status::internal(fault.message))?;
-        let Snapshot { bytes, members_done, epochs } = snapshot;
+        let Snapshot { bytes, members_done, epochs, precision } = snapshot;
         let header = v1::CheckpointHeader {
             worker_id: self.identity.worker_id.clone(),
             shard: Some(task.shard.clone()),
-            numerics_class: Some(self.class(job.precision())),
+            numerics_class: Some(self.class(precision)),
             size: bytes.len() as u64,
             digest: Digest::of(&bytes).to_string(),
             members_done,
@@ -177,6 +176,7 @@ impl Uploads {
             digest: computed.digest.to_string(),
             seconds: computed.seconds,
             steps: computed.task.steps.told(),
+            begin_seconds: computed.begin_seconds,
             ..v1::PartialHeader::default()
         }
     }

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod peer;
+mod plans;
 mod published;
 mod turns;
 
@@ -27,6 +28,8 @@ pub(crate) enum Bench {
     Directional(Directional),
     /// Shards a second that the coordinator moves with workers that compute nothing
     Coordinator(coordinator::Coordinator),
+    /// What plans say of sweeps of every kind, beside what these take
+    Plans(plans::Plans),
     /// Accuracies of LeNet along directions, against the published ones
     Published(published::Published),
 }
@@ -93,6 +96,7 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<ExitCode> {
         Bench::Jacobian(options) => beside_the_peer(root, |peer| jacobian(root, options, peer)),
         Bench::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
         Bench::Coordinator(options) => coordinator::run(root, options),
+        Bench::Plans(options) => plans::run(root, options),
         Bench::Published(options) => published::run(root, options),
     }
 }

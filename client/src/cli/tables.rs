@@ -69,7 +69,11 @@ pub(crate) fn plan(plan: &PlanView) -> String {
         }
         _ => format!("planned here, for {lanes} of this machine's CPU"),
     };
-    let assumed = if measured { "" } else { "; ~ by an assumed rate, nothing is measured yet" };
+    let assumed = plan.jobs.iter().find(|job| !job.measured).map_or("", |job| match job.basis.as_str() {
+        "other-architecture" => "; ~ by the rates of other architectures, of this one nothing is measured yet",
+        "other-experiment" => "; ~ by the rates of other experiments, of this one nothing is measured yet",
+        _ => "; ~ by an assumed rate, nothing is measured yet",
+    });
     format!("{}\ntotal: {total} ({basis}{assumed})", table(&columns, rows))
 }
 

@@ -8,7 +8,7 @@ use crate::partial;
 use metrics::counter;
 use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
-use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, ShardStand, Verdict, WorkerProfile};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
@@ -78,8 +78,9 @@ impl<J: Journal> DeskTask<J> {
         match message {
             Request::Heartbeat(_) => Some(Event::Alive { worker }),
             Request::Draining(_) => Some(Event::Draining { worker }),
-            Request::Progress(v1::Progress { shard, blocks_done, .. }) => {
-                Some(Event::Progress { worker, shard: self.shard(&shard?)?, blocks_done })
+            Request::Progress(v1::Progress { shard, blocks_done, seconds, begin_seconds, fraction }) => {
+                let stand = ShardStand { blocks_done, fraction, seconds, begin_seconds };
+                Some(Event::Progress { worker, shard: self.shard(&shard?)?, stand })
             }
             Request::Computed(v1::Computed { shard }) => {
                 let shard = self.shard(&shard?)?;
@@ -135,9 +136,9 @@ impl<J: Journal> DeskTask<J> {
             }
         };
         let partial = Partial { bytes: PartialBytes::Inline(result.data.into()), content };
-        let seconds = partial::seconds(result.seconds);
+        let (seconds, begin_seconds) = (partial::seconds(result.seconds), partial::seconds(result.begin_seconds));
         let request = self.request(Asker::Session(worker.clone(), Box::new(shard.clone())));
-        Some(Event::Report { request, worker, shard, class, partial, seconds })
+        Some(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds })
     }
 
     /// Answers a result that came in the session.

@@ -11,7 +11,7 @@ use crate::limits::Pace;
 use nadgrid_core::checkpoint::most_bytes;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::scheduler::{Answer, Checkpoint, Event, Scheduler, ShardRef};
-use nadgrid_core::spec::{InputRef, JobShape, Payload, Spec};
+use nadgrid_core::spec::{InputRef, Payload};
 use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
@@ -25,8 +25,9 @@ const MOST_BYTES: u64 = 1 << 30;
 /// A shard that is computed.
 struct Open {
     shard: ShardRef,
-    spec: Spec,
-    job: JobShape,
+    payload: Payload,
+    /// Of a block in training.
+    state_bytes: u64,
     members: u64,
 }
 
@@ -77,22 +78,19 @@ async fn open(desk: &Desk, wire: v1::Shard) -> Result<Option<Open>, Status> {
         let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
         let node = scheduler.node(&sweep, job, wire.range()).filter(|_| scheduler.is_open(&sweep))?;
         let shard = ShardRef { sweep, job, node };
-        let (spec, job, members) = scheduler.shard(&shard)?;
-        let (spec, job) = (spec.clone(), job.clone());
-        Some(Open { shard, spec, job, members })
+        let (_, job, members) = scheduler.shard(&shard)?;
+        let (payload, state_bytes) = (job.payload, job.state_bytes);
+        Some(Open { shard, payload, state_bytes, members })
     };
     Ok(desk.query(move |scheduler, _| find(scheduler)).await?)
 }
 
 /// Bytes that a checkpoint of the shard can have.
 fn limit(open: &Open) -> Result<u64, Status> {
-    let Payload::Runs { extra } = open.job.payload else {
+    let Payload::Runs { extra } = open.payload else {
         return Err(invalid("header.shard: only training runs have checkpoints"));
     };
-    let network = open.spec.network(&open.job.architecture, open.job.experiment);
-    let network = network.map_err(|e| Reason::Internal.status(e.to_string()))?;
-    let block = open.job.grid.block_size as usize;
-    Ok(most_bytes(&network, block, open.members, extra).min(MOST_BYTES))
+    Ok(most_bytes(open.state_bytes, open.members, extra).min(MOST_BYTES))
 }
 
 /// The checkpoint, whole, with the digest that was announced.

@@ -100,9 +100,10 @@ impl SweepService for Sweeps {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
         let v1::PlanRequest { spec, inputs } = request.into_inner();
         let (spec, inputs) = (parse(&spec)?, files(inputs)?);
-        let (lanes, workers, rates) = self.desk.query(|scheduler, _| scheduler.workforce()).await?;
-        let plan = Plan::new(&spec, &inputs, &rates, &self.sizing, lanes);
-        Ok(Response::new(v1::PlanResponse::of(&plan, workers)))
+        let precision = spec.precision;
+        let found = self.desk.query(move |scheduler, _| scheduler.workforce(precision)).await?;
+        let plan = Plan::new(&spec, &inputs, &found.rates, &self.sizing, found.lanes);
+        Ok(Response::new(v1::PlanResponse::of(&plan, found.workers)))
     }
 
     async fn upload_input(

@@ -118,9 +118,10 @@ async fn report(
 ) -> Result<v1::Verdict, Status> {
     let class =
         header.numerics_class.ok_or_else(|| Reason::RequestInvalid.status("header.numerics_class is missing"))?;
-    let seconds = partial::seconds(header.seconds);
+    let (seconds, begin_seconds) = (partial::seconds(header.seconds), partial::seconds(header.begin_seconds));
     let (reporter, reported, class) = (worker.clone(), shard.clone(), class.into());
-    let answer = desk.ask(move |request| Event::Report { request, worker, shard, class, partial, seconds }).await?;
+    let report = move |request| Event::Report { request, worker, shard, class, partial, seconds, begin_seconds };
+    let answer = desk.ask(report).await?;
     debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");
     let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
     v1::Verdict::of(verdict).ok_or_else(|| {

@@ -3,8 +3,8 @@
 use super::Scheduler;
 use super::effect::{Action, Effects, Record};
 use super::event::{ShardRef, WorkerProfile};
+use super::headway::Headway;
 use super::state::{Job, JobState, Kind, Purpose, Sweep, SweepState, Worker};
-use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{JobIndex, Time, WorkerId};
 
@@ -82,7 +82,8 @@ impl Scheduler {
     fn choose_fresh(&self, sweep: &Sweep, job: &Job, worker: &Worker) -> Option<Node> {
         let first = job.pending.first()?;
         let lanes = self.lanes_for(sweep);
-        let limit = self.settings.sizing.limit(&job.shape, &worker.rates, job.pending.len(), lanes);
+        let member = self.member_on(worker, job);
+        let limit = self.settings.sizing.limit(&job.shape, member, job.pending.len(), lanes);
         Some(Node::first_of(&first, limit, job.total))
     }
 
@@ -121,16 +122,9 @@ impl Scheduler {
             sweep.started = Some(now);
             sweep.state = SweepState::Running;
         }
-        self.hold(id, shard, purpose, now);
+        let anew = purpose != Purpose::Compute || self.checkpoint_of(shard).is_none();
+        self.hold(id, shard, purpose, Headway::new(now, anew), now);
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         effects.actions.push(Action::Lease { worker: id.clone(), shard: shard.clone() });
-    }
-
-    /// Lanes of all connected workers, their number, and the rates of the one that has measured most.
-    pub fn workforce(&self) -> (u32, u32, Rates) {
-        let fit = || self.workers.values().filter(|worker| worker.is_fit());
-        let lanes = fit().map(|worker| worker.profile.lanes).sum();
-        let rates = fit().map(|worker| &worker.rates).max_by_key(|rates| rates.len()).cloned().unwrap_or_default();
-        (lanes, fit().count() as u32, rates)
     }
 }

@@ -150,6 +150,19 @@ pub struct Checkpoint {
     pub epochs: u32,
 }
 
+/// How far a worker says it is with a shard. Nonsense is corrected where it is taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ShardStand {
+    /// Blocks that are computed.
+    pub blocks_done: u64,
+    /// The part of the next block that is done, from 0 to 1.
+    pub fraction: f64,
+    /// Seconds that the lane has computed.
+    pub seconds: f64,
+    /// Seconds before its first block.
+    pub begin_seconds: f64,
+}
+
 /// Why a shard was not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -253,14 +266,14 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
-    /// Blocks of a leased shard are computed.
+    /// A worker gets on with a leased shard, or has begun it.
     Progress {
-        /// By whom.
+        /// Who.
         worker: WorkerId,
-        /// Of what.
+        /// With what.
         shard: ShardRef,
-        /// How many.
-        blocks_done: u64,
+        /// How far it is.
+        stand: ShardStand,
     },
     /// How far a leased shard has come is stored.
     Checkpointed {
@@ -294,6 +307,8 @@ pub enum Event {
         partial: Partial,
         /// Seconds it took a lane.
         seconds: f64,
+        /// Of these, the seconds before its first block.
+        begin_seconds: f64,
     },
     /// A shard could not be computed.
     Failed {

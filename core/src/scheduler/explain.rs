@@ -4,6 +4,7 @@ use super::Scheduler;
 use super::event::{ShardRef, WorkerProfile};
 use super::state::{Job, JobState, Lease, Sweep, SweepState, Worker, meeting};
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::text;
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl Scheduler {
             (
                 id.clone(),
                 worker.profile.name.clone(),
-                what_keeps(worker, sweep).unwrap_or_else(|| "it is free".to_owned()),
+                what_keeps(worker, sweep, self.now).unwrap_or_else(|| "it is free".to_owned()),
             )
         };
         self.workers.iter().take(100).map(told).collect()
@@ -252,13 +253,17 @@ fn why_it_waits(job: &Job, retry: &super::state::Retry, now: Time) -> String {
 }
 
 /// What keeps a worker from a sweep's shards; `None` when nothing does.
-fn what_keeps(worker: &Worker, sweep: &Sweep) -> Option<String> {
+fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
     let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
     if let Some(reason) = &worker.unfit {
         return Some(format!("it is set aside: {reason}"));
     }
     if !worker.connected {
         return Some("it is not connected".to_owned());
+    }
+    if let Some(again) = worker.tried_again().filter(|_| worker.hangs()) {
+        let wait = text::duration(again.seconds_since(now));
+        return Some(format!("all its lanes hang: one is tried again in {wait}"));
     }
     if worker.draining {
         return Some("it is draining".to_owned());

@@ -33,6 +33,7 @@ impl Scheduler {
         let now = self.now;
         self.apply(event, now, effects);
         self.expire(now, effects);
+        self.end_stalls(now, effects);
         self.assign(now, effects);
     }
 
@@ -49,15 +50,16 @@ impl Scheduler {
             Event::Join { worker, profile, held } => self.join(worker, profile, held, now, effects),
             Event::Alive { worker } => self.seen(&worker, now),
             Event::Draining { worker } => self.draining(&worker, now),
-            Event::Progress { worker, shard, blocks_done } => self.progress(&worker, &shard, blocks_done, now, effects),
+            Event::Progress { worker, shard, stand } => self.progress(&worker, &shard, stand, now, effects),
             Event::Checkpointed { request, worker, shard, checkpoint } => {
                 self.seen(&worker, now);
-                let wanted = self.checkpointed(&worker, &shard, checkpoint, effects);
+                let wanted = self.checkpointed(&worker, &shard, checkpoint, now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Wanted(wanted) });
             }
             Event::Computed { worker, shard } => self.computed(&worker, &shard, now),
-            Event::Report { request, worker, shard, class, partial, seconds } => {
+            Event::Report { request, worker, shard, class, partial, seconds, begin_seconds } => {
                 self.seen(&worker, now);
+                self.learn_from_report(&worker, &shard, (seconds, begin_seconds), now);
                 let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
             }
@@ -77,7 +79,7 @@ impl Scheduler {
 
     /// When [`Event::Tick`] is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.next_expiry, self.next_retry, self.next_copies()].into_iter().flatten().min()
+        [self.next_expiry, self.next_retry, self.next_stall, self.next_copies()].into_iter().flatten().min()
     }
 
     fn submit(&mut self, new: Submission, now: Time, effects: &mut Effects) -> Answer {

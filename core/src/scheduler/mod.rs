@@ -32,9 +32,11 @@ mod event;
 mod explain;
 mod failures;
 mod handle;
+mod headway;
 mod ranges;
 mod replay;
 mod report;
+mod stall;
 mod state;
 mod straggle;
 #[cfg(test)]
@@ -45,10 +47,11 @@ mod workers;
 
 pub use effect::{Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure};
 pub use event::{
-    Answer, Checkpoint, Claim, Event, FailureKind, Partial, PartialBytes, RequestId, ShardInput, ShardRef, Share,
-    Verdict, WorkerProfile,
+    Answer, Checkpoint, Claim, Event, FailureKind, Partial, PartialBytes, RequestId, ShardInput, ShardRef, ShardStand,
+    Share, Verdict, WorkerProfile,
 };
 pub use explain::{Explanation, Subject};
+pub use headway::Workforce;
 pub use state::{JobState, SweepState, Tally};
 pub use view::{JobView, SweepView, WorkerView};
 
@@ -74,6 +77,8 @@ pub struct Settings {
     pub copy_after: f64,
     /// No shard is copied before it has taken this long, in milliseconds.
     pub copy_least_ms: u64,
+    /// A shard whose holder has not got on for this long is given to another, in milliseconds; longer where a block takes long.
+    pub stall_after_ms: u64,
     /// Sweeps that may be open at once.
     pub most_open_sweeps: usize,
     /// Sweeps that one owner may have open at once.
@@ -92,6 +97,7 @@ impl Default for Settings {
             retry_wait_ms: 500,
             copy_after: 2.0,
             copy_least_ms: 5_000,
+            stall_after_ms: 300_000,
             most_open_sweeps: 10_000,
             most_open_sweeps_each: 1_000,
             most_ended_sweeps: 1_000,
@@ -130,6 +136,10 @@ pub struct Scheduler {
     next_expiry: Option<Time>,
     /// No retry is due before.
     next_retry: Option<Time>,
+    /// Nobody hangs, and no lane that hung is tried again, before.
+    next_stall: Option<Time>,
+    /// What is known of each class.
+    class_rates: headway::ClassRates,
     /// When stragglers were last looked for.
     last_copies: Time,
     /// Submissions so far: sweeps are listed by it.

@@ -31,7 +31,9 @@ impl Scheduler {
                     let contribution = super::Contribution { node: shard.node, partial, worker };
                     job.clear_way(&job.blocks(shard.node));
                     job.commit(contribution, seconds);
+                    let members = job.members(job.blocks(shard.node));
                     self.audit_if_drawn(&shard);
+                    self.learn_from_journal(&shard.sweep, shard.job, members, seconds);
                 }
             }
             Record::Audited { shard } => {
@@ -69,6 +71,8 @@ impl Scheduler {
                 let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
                 if let Some(job) = self.job_mut(&shard) {
                     job.tally = tally;
+                    let members = tally.blocks * u64::from(job.shape.grid.block_size);
+                    self.learn_from_journal(&shard.sweep, shard.job, members, tally.lane_seconds);
                 }
             }
         }

@@ -91,7 +91,6 @@ impl Scheduler {
         job.commit(Contribution { node: shard.node, partial: partial.clone(), worker: id.clone() }, seconds);
         if let Some(worker) = self.workers.get_mut(id) {
             let members = job.members(job.blocks(shard.node));
-            worker.rates.observe(&job.shape, members, seconds);
             worker.members_done += members;
         }
         if let Some(blob) = checkpoint {

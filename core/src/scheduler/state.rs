@@ -2,6 +2,7 @@
 
 use super::effect::{Contribution, JobResult, ShardFailure};
 use super::event::{Checkpoint, RequestId, ShardRef, Share, WorkerProfile};
+use super::headway::Headway;
 use super::ranges::Ranges;
 use crate::cost::Rates;
 use crate::grid::Node;
@@ -454,6 +455,8 @@ pub(super) struct Held {
     pub(super) purpose: Purpose,
     /// Computed and about to be reported: it does not occupy a lane.
     pub(super) computed: bool,
+    /// How the worker gets on with it.
+    pub(super) headway: Headway,
 }
 
 #[derive(Debug)]
@@ -470,6 +473,10 @@ pub(super) struct Worker {
     /// Shards that occupy a lane.
     pub(super) busy: u32,
     pub(super) rates: Rates,
+    /// Lanes that hang, by when each is tried again.
+    pub(super) hung: Vec<Time>,
+    /// Shards that hung in a row.
+    pub(super) hangs: u32,
     /// Members of its shards that were committed.
     pub(super) members_done: u64,
     /// What it last failed with.
@@ -479,10 +486,10 @@ pub(super) struct Worker {
 impl Worker {
     /// Whether it can be given anything, now or when a lane is free.
     pub(super) fn is_fit(&self) -> bool {
-        self.connected && self.unfit.is_none() && !self.draining
+        self.connected && self.unfit.is_none() && !self.draining && !self.hangs()
     }
 
     pub(super) fn has_free_lane(&self) -> bool {
-        self.is_fit() && self.busy < self.profile.lanes
+        self.is_fit() && self.busy as usize + self.hung.len() < self.profile.lanes as usize
     }
 }

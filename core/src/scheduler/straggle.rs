@@ -1,13 +1,23 @@
 //! Second copies of the last shards: a lane that would idle computes what takes too long elsewhere. The first report counts.
+//!
+//! What is too long follows from what such work was measured to take, and from how far the holder is: nothing is copied because
+//! an estimate was wrong.
 
 use super::Scheduler;
 use super::effect::Effects;
 use super::event::ShardRef;
+use super::stall::SLOWEST_BYTES_PER_SECOND;
 use super::state::{Job, JobState, Purpose, Sweep, Worker};
+use crate::cost::EstimateBasis;
+use crate::grid::Node;
 use crate::ids::{JobIndex, Time, WorkerId};
 
 /// How often stragglers are looked for.
 const EVERY_MS: u64 = 1_000;
+/// How much longer than usual a shard may take whose work was measured in other amounts only.
+const OTHER_SIZE: f64 = 4.0;
+/// The part of a holder's patience after which it stands still.
+const STANDING: f64 = 0.25;
 
 impl Scheduler {
     /// When stragglers are to be looked for, if somebody could take one.
@@ -51,39 +61,53 @@ impl Scheduler {
         slowest.map(|(_, shard)| shard)
     }
 
-    /// Seconds that a shard's only holder has had it, if that is too long and the worker would need less than what is left.
+    /// Seconds that a shard's only holder has had it, if that is too long and the worker would need less than what is left; where
+    /// nothing like it was measured, if the holder stands still.
     fn lateness(&self, worker: &Worker, id: &WorkerId, job: &Job, shard: &ShardRef, now: Time) -> Option<f64> {
         let holder = job.lease(shard.node)?.holders.first().filter(|holder| holder.worker != *id)?;
         let held = self.workers.get(&holder.worker)?.held.get(shard)?;
         // One more failure decides what becomes of a shard that has had its attempts; whoever failed on it is no help.
         let attempts = job.attempts.get(&shard.node);
         let hopeless = attempts.is_some_and(|a| a.are_exhausted(&self.settings) || a.workers.contains_key(id));
-        if held.computed || worker.held.contains_key(shard) || hopeless {
+        if worker.held.contains_key(shard) || hopeless {
             return None;
+        }
+        let quiet = now.seconds_since(held.headway.moved);
+        if held.computed {
+            // It is on its way, unless that leads nowhere.
+            let stuck = self.settings.stall_after_ms as f64 / 1e3 + job.payload_seconds(shard.node);
+            return (self.settings.stall_after_ms > 0 && quiet > stuck).then_some(quiet);
         }
         let blocks = job.blocks(shard.node);
         let members = job.members(blocks.clone()) as f64;
-        let expected = members * expected_seconds(worker, job)?;
+        let estimate = self.member_on(worker, job).times(members);
+        let least = self.settings.copy_least_ms as f64 / 1e3;
         let elapsed = now.seconds_since(holder.since);
-        let count = (blocks.end - blocks.start) as f64;
-        let done = holder.blocks_done as f64;
-        let left = if done > 0.0 { elapsed * (count - done) / done } else { f64::INFINITY };
-        let least = (self.settings.copy_least_ms as f64 / 1e3).max(self.settings.copy_after * expected);
-        (elapsed > least && left > expected).then_some(elapsed)
+        let times = match estimate.basis {
+            EstimateBasis::Measured => self.settings.copy_after,
+            // It may be off by a few times.
+            EstimateBasis::OtherSize => OTHER_SIZE * self.settings.copy_after,
+            // Nothing is known of such work: only who stands still is helped.
+            _ => {
+                let patience = self.patience(self.workers.get(&holder.worker)?, shard, held)? as f64 / 1e3;
+                return (quiet > least.max(patience * STANDING)).then_some(elapsed);
+            }
+        };
+        let expected = estimate.seconds + worker.rates.beginning(&job.shape);
+        let done = job.members_at(&blocks, &held.headway.stand);
+        let left = if done > 0.0 { elapsed * (members - done) / done } else { f64::INFINITY };
+        (elapsed > least.max(times * expected) && left > expected).then_some(elapsed)
+    }
+}
+
+impl Job {
+    /// Seconds that a shard's result may take on the slowest line that is worked with.
+    fn payload_seconds(&self, node: Node) -> f64 {
+        self.shape.payload.bytes(self.members(self.blocks(node))) as f64 / SLOWEST_BYTES_PER_SECOND
     }
 }
 
 /// Whether nothing of a job is left but what is in somebody's hands.
 fn is_at_its_end(sweep: &Sweep, job: &Job) -> bool {
     job.state == JobState::Computing && job.pending.is_empty() && job.waiting.is_empty() && !sweep.waits(job)
-}
-
-/// Seconds per member: measured on this worker, else the mean of the job so far.
-fn expected_seconds(worker: &Worker, job: &Job) -> Option<f64> {
-    let (seconds, measured) = worker.rates.seconds_per_member(&job.shape);
-    if measured {
-        return Some(seconds);
-    }
-    let members = job.tally.blocks * u64::from(job.shape.grid.block_size);
-    (members > 0).then(|| job.tally.lane_seconds / members as f64)
 }

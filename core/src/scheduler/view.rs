@@ -221,10 +221,7 @@ impl Scheduler {
             unfit: worker.unfit.clone(),
             draining: worker.draining,
             members_done: worker.members_done,
-            rate: worker
-                .rates
-                .latest()
-                .map(|(job, seconds)| (job.to_owned(), f64::from(worker.profile.lanes) / seconds)),
+            rate: worker.rates.latest().map(|(job, seconds)| (job, f64::from(worker.profile.lanes) / seconds)),
             last_error: worker.last_error.clone(),
         };
         self.workers.iter().map(view).collect()

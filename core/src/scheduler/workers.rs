@@ -3,8 +3,10 @@
 use super::effect::{Action, Effects};
 use super::event::{Checkpoint, ShardRef, WorkerProfile};
 use super::failures::Gone;
+use super::headway::Headway;
 use super::state::{Held, Holder, Lease, Purpose, Worker};
 use super::{Record, Scheduler};
+use crate::cost::{Rates, SpeedClass};
 use crate::ids::{Time, WorkerId};
 
 impl Scheduler {
@@ -25,7 +27,9 @@ impl Scheduler {
             distrusted: false,
             held: Default::default(),
             busy: 0,
-            rates: Default::default(),
+            rates: Rates::new(SpeedClass::of(&profile.class)),
+            hung: Vec::new(),
+            hangs: 0,
             members_done: 0,
             last_error: None,
         };
@@ -69,15 +73,16 @@ impl Scheduler {
         if blocks.is_empty() || !(waits || job.pending.contains_all(&blocks)) {
             return false;
         }
-        self.hold(id, shard, Purpose::Compute, now);
+        self.hold(id, shard, Purpose::Compute, Headway::new(now, false), now);
         true
     }
 
     /// Puts a shard into a worker's hands, from wherever it is.
-    pub(super) fn hold(&mut self, id: &WorkerId, shard: &ShardRef, purpose: Purpose, now: Time) {
+    pub(super) fn hold(&mut self, id: &WorkerId, shard: &ShardRef, purpose: Purpose, headway: Headway, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.held.insert(shard.clone(), Held { purpose, computed: false });
+        worker.held.insert(shard.clone(), Held { purpose, computed: false, headway });
         worker.busy += 1;
+        self.watch_for_stalls(now);
         match purpose {
             Purpose::Compute => {
                 let holder = Holder { worker: id.clone(), since: now, blocks_done: 0 };
@@ -196,29 +201,13 @@ impl Scheduler {
         self.workforce_changed();
     }
 
-    pub(super) fn progress(
-        &mut self,
-        id: &WorkerId,
-        shard: &ShardRef,
-        blocks_done: u64,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        self.seen(id, now);
-        let Some(job) = self.job_mut(shard) else { return };
-        let blocks = job.blocks(shard.node);
-        let Some(lease) = job.leased.get_mut(&blocks.start).filter(|lease| lease.node == shard.node) else { return };
-        let Some(holder) = lease.holders.iter_mut().find(|holder| holder.worker == *id) else { return };
-        holder.blocks_done = holder.blocks_done.max(blocks_done.min(blocks.end - blocks.start));
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-    }
-
     /// Takes in how far a shard has come; whether it is the worker's to compute. A checkpoint that is behind is not kept.
     pub(super) fn checkpointed(
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
         checkpoint: Checkpoint,
+        now: Time,
         effects: &mut Effects,
     ) -> bool {
         let Some(held) = self.workers.get(id).and_then(|worker| worker.held.get(shard)) else { return false };
@@ -233,6 +222,7 @@ impl Scheduler {
             return true;
         }
         let replaced = job.checkpoints.insert(shard.node, checkpoint.clone());
+        self.got_on(id, shard, now);
         if let Some(replaced) = replaced.filter(|old| old.stored.digest != checkpoint.stored.digest) {
             effects.actions.push(Action::Discard { blobs: vec![replaced.stored.digest] });
         }
@@ -245,6 +235,7 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let Some(held) = worker.held.get_mut(shard).filter(|held| !held.computed) else { return };
         held.computed = true;
+        held.headway.moved = now;
         worker.busy -= 1;
         self.count_lane(shard, -1);
         self.refresh(id);

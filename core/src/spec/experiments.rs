@@ -47,6 +47,16 @@ pub enum Estimator {
     Autograd,
 }
 
+impl Estimator {
+    /// Forward passes for one gradient of `dimension` numbers by the definition.
+    pub(super) const fn passes(self, dimension: usize) -> u64 {
+        match self {
+            Self::CentralDifference => 2 * dimension as u64,
+            Self::Autograd => 1,
+        }
+    }
+}
+
 /// Where NADs come from: a `.npy` file, an earlier sweep, or, with neither, the `nads` of the same sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

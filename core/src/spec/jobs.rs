@@ -2,15 +2,16 @@
 //!
 //! A grid is index arithmetic: run r of a training job is variant r / seeds, seed r % seeds.
 
-use super::{Basis, Directions, Estimator, Indices, Spec, Wave};
-use crate::architecture::Network;
+use super::{Basis, Directions, Indices, Spec, Wave};
 use crate::cifar10;
 use crate::directions::published_grid;
 use crate::grid::Grid;
 use crate::ids::{Digest, JobIndex};
 use crate::moments::partial_bytes;
+use crate::numerics::Precision;
 use crate::runs::runs_bytes;
 use crate::training::{Recipe, RunKey};
+use crate::work::Work;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -138,10 +139,14 @@ pub struct JobShape {
     pub basis: BasisSource,
     /// Forward passes of one member by the definition; a training run's backward passes not counted.
     pub forward_passes: u64,
-    /// Multiply-adds of one member.
-    pub multiply_adds: u64,
+    /// What one member has to compute; of members that differ, the mean.
+    pub work: Work,
+    /// In which precision.
+    pub precision: Precision,
     /// Parameters of one network.
     pub parameters: usize,
+    /// Bytes of the state of a block in training, at most; 0 where nothing is trained.
+    pub state_bytes: u64,
 }
 
 impl JobShape {
@@ -319,16 +324,16 @@ impl Directions {
 }
 
 /// What a training experiment comes to for one architecture.
-struct Training {
-    variants: u64,
-    seeds: u32,
-    block_size: u32,
-    recipe: Recipe,
+pub(super) struct Training {
+    pub(super) variants: u64,
+    pub(super) seeds: u32,
+    pub(super) block_size: u32,
+    pub(super) recipe: Recipe,
     /// Training and test samples.
-    samples: (u64, u64),
+    pub(super) samples: (u64, u64),
     /// Further numbers of every run.
-    extra: usize,
-    basis: Option<Basis>,
+    pub(super) extra: usize,
+    pub(super) basis: Option<Basis>,
 }
 
 impl Spec {
@@ -343,67 +348,7 @@ impl Spec {
         })
     }
 
-    /// The jobs of this sweep, in order: experiment by experiment, each architecture in turn. What training on CIFAR-10 costs
-    /// depends on the files; without them it is that of the full set.
-    ///
-    /// # Panics
-    /// When the spec was not validated.
-    pub fn jobs(&self, inputs: &Inputs) -> Vec<JobShape> {
-        let mut jobs: Vec<JobShape> = Vec::new();
-        for experiment in self.experiments() {
-            for architecture in &self.architectures {
-                let network = self.network(architecture, experiment).expect("validated");
-                jobs.push(match experiment {
-                    Experiment::Nads => self.nads_job(architecture, &network),
-                    _ => self.training_job(experiment, architecture, &network, inputs),
-                });
-            }
-        }
-        jobs
-    }
-
-    fn nads_job(&self, architecture: &str, network: &Network) -> JobShape {
-        let nads = self.nads.as_ref().expect("the spec has it");
-        let (dimension, points) = (self.shape().len(), u64::from(nads.points));
-        let (passes, products) = match nads.estimator {
-            Estimator::CentralDifference => (2 * dimension as u64, network.central_difference_multiply_adds()),
-            // Forward, and backward to the input.
-            Estimator::Autograd => (1, 2 * network.multiply_adds()),
-        };
-        JobShape {
-            experiment: Experiment::Nads,
-            architecture: architecture.to_owned(),
-            grid: Grid { networks: nads.networks, block_size: nads.block_size },
-            dimension,
-            payload: Payload::Moments { dimension, points },
-            basis: BasisSource::None,
-            forward_passes: points * passes,
-            multiply_adds: points * products,
-            parameters: network.parameter_count(),
-        }
-    }
-
-    fn training_job(&self, experiment: Experiment, architecture: &str, network: &Network, inputs: &Inputs) -> JobShape {
-        let training = self.training(experiment, inputs).expect("the spec has it");
-        let runs = training.variants * u64::from(training.seeds);
-        let (train, test) = training.samples;
-        let steps = u64::from(training.recipe.epochs) * train;
-        // A backward pass costs two forward passes; both sets are evaluated at the end.
-        let passes = steps + train + test;
-        JobShape {
-            experiment,
-            architecture: architecture.to_owned(),
-            grid: Grid { networks: runs, block_size: training.block_size },
-            dimension: self.shape().len(),
-            payload: Payload::Runs { extra: training.extra },
-            basis: training.basis.map_or(BasisSource::None, |basis| self.basis_source(&basis, architecture)),
-            forward_passes: passes,
-            multiply_adds: (passes + 2 * steps) * network.multiply_adds(),
-            parameters: network.parameter_count(),
-        }
-    }
-
-    fn training(&self, experiment: Experiment, inputs: &Inputs) -> Option<Training> {
+    pub(super) fn training(&self, experiment: Experiment, inputs: &Inputs) -> Option<Training> {
         let with_images = |variants, (seeds, block_size), recipe: &Recipe, basis: &Basis| Training {
             variants,
             seeds,
@@ -520,7 +465,7 @@ impl Spec {
         })
     }
 
-    fn basis_source(&self, basis: &Basis, architecture: &str) -> BasisSource {
+    pub(super) fn basis_source(&self, basis: &Basis, architecture: &str) -> BasisSource {
         match (&basis.path, &basis.sweep) {
             (Some(path), _) => BasisSource::Input(path.clone()),
             (None, Some(sweep)) => BasisSource::Input(sweep_input(sweep, architecture)),

@@ -5,6 +5,7 @@ mod experiments;
 mod indices;
 mod jobs;
 mod place;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -11,7 +11,7 @@ use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{
     Action, Answer, Contribution, Effects, Event, Partial, PartialBytes, Record, RequestId, Scheduler, ShardRef,
-    Verdict,
+    ShardStand, Verdict,
 };
 use nadgrid_core::spec::Inputs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -320,7 +320,8 @@ impl World {
             Up::Heartbeat => Some(Event::Alive { worker }),
             Up::Draining => Some(Event::Draining { worker }),
             Up::Progress(shard, blocks_done) => {
-                exists(&shard).then_some(Event::Progress { worker, shard, blocks_done })
+                let stand = ShardStand { blocks_done, ..ShardStand::default() };
+                exists(&shard).then_some(Event::Progress { worker, shard, stand })
             }
             Up::Computed(shard) => exists(&shard).then_some(Event::Computed { worker, shard }),
             Up::Failed(shard, kind, message) => {
@@ -762,7 +763,7 @@ impl World {
 
 fn report_event(report: Report) -> Event {
     let Report { worker, shard, class, partial, seconds, .. } = report;
-    Event::Report { request: RequestId(0), worker, shard, class, partial, seconds }
+    Event::Report { request: RequestId(0), worker, shard, class, partial, seconds, begin_seconds: 0.0 }
 }
 
 /// An event that is asked, with the id of its request.

@@ -1,11 +1,12 @@
 use super::*;
+use nadgrid_core::numerics::Precision;
 
 fn shard(first_block: u64) -> v1::Shard {
     v1::Shard { sweep_id: "s".into(), job: 0, first_block, blocks: 1 }
 }
 
 fn task(first_block: u64) -> Task {
-    Task::new(shard(first_block), String::new(), "nads/lenet".into(), Vec::new())
+    Task::new(shard(first_block), "", "nads/lenet".into(), Vec::new())
 }
 
 fn names(news: &[Message]) -> Vec<&'static str> {
@@ -112,7 +113,7 @@ async fn closing_keeps_results_and_drops_the_rest() {
 }
 
 fn snapshot(epochs: u32) -> Snapshot {
-    Snapshot { bytes: vec![epochs as u8], members_done: 0, epochs }
+    Snapshot { bytes: vec![epochs as u8], members_done: 0, epochs, precision: Precision::Fp32 }
 }
 
 fn checkpointing(seconds: u64) -> Board {

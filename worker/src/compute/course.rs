@@ -6,10 +6,11 @@
 use super::{Job, Snapshot, Watcher};
 use nadgrid_core::checkpoint::{Checkpoint, CheckpointError, TrainingShape, TrainingState};
 use nadgrid_core::ids::Digest;
-use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::runs::{Outcome, runs_bytes};
 use nadgrid_core::text;
 use nadgrid_core::training::{Observer, Recipe};
+use nadgrid_core::work::RunParts;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Instant;
@@ -23,6 +24,7 @@ pub const MOST_BYTES: u64 = 1 << 30;
 pub(super) struct Course<'a> {
     pub(super) watcher: &'a dyn Watcher,
     of: Digest,
+    precision: Precision,
     extra: usize,
     /// The shard's runs.
     members: Range<u64>,
@@ -48,6 +50,7 @@ impl<'a> Course<'a> {
         let mut course = Self {
             watcher,
             of,
+            precision: job.precision(),
             extra,
             members,
             outcomes: Vec::new(),
@@ -117,15 +120,16 @@ impl<'a> Course<'a> {
         (self.outcomes, self.earlier)
     }
 
-    /// Watches the training of the next runs, which went on for so many seconds elsewhere.
-    pub(super) fn observer(&self, shape: &TrainingShape, earlier: f64) -> OnCourse<'_, 'a> {
+    /// Watches the training of the next runs, whose part of their block is `stretch`, and which went on for so many seconds
+    /// elsewhere.
+    pub(super) fn observer(&self, shape: &TrainingShape, stretch: Stretch, earlier: f64) -> OnCourse<'_, 'a> {
         let runs = runs_bytes(self.members.end - self.members.start, self.extra) as u64;
         let (most, needed) = (MOST_BYTES - (1 << 10), shape.bytes() + runs);
         if needed > most {
             let (most, needed) = (text::bytes(most), text::bytes(needed));
             tracing::warn!("no checkpoints: {} runs together take {needed}, {most} are taken", shape.members);
         }
-        OnCourse { course: self, fits: needed <= most, began: Instant::now(), earlier }
+        OnCourse { course: self, fits: needed <= most, began: Instant::now(), earlier, stretch }
     }
 
     fn hand_out(&self, training: Option<TrainingState<'_>>) {
@@ -133,7 +137,8 @@ impl<'a> Course<'a> {
         let seconds = self.earlier + self.began.elapsed().as_secs_f64();
         let checkpoint = Checkpoint { of: self.of, seconds, outcomes: Cow::Borrowed(&self.outcomes), training };
         let bytes = checkpoint.to_bytes(self.extra);
-        self.watcher.take_checkpoint(Snapshot { bytes, members_done: self.outcomes.len() as u64, epochs });
+        let (members_done, precision) = (self.outcomes.len() as u64, self.precision);
+        self.watcher.take_checkpoint(Snapshot { bytes, members_done, epochs, precision });
     }
 }
 
@@ -144,6 +149,26 @@ pub(super) struct OnCourse<'c, 'a> {
     fits: bool,
     began: Instant,
     earlier: f64,
+    stretch: Stretch,
+}
+
+/// The part of a block that some of its runs are.
+pub(super) struct Stretch {
+    /// Where they begin in it, and how much of it they are, from 0 to 1.
+    pub(super) first: f64,
+    pub(super) share: f64,
+    /// How their time is divided.
+    pub(super) parts: RunParts,
+    /// Batches of their training, done and in all.
+    pub(super) done: u64,
+    pub(super) batches: u64,
+}
+
+impl Stretch {
+    /// The part of the block that is done when this part of the runs is.
+    fn at(&self, part: f64) -> f64 {
+        self.first + self.share * part
+    }
 }
 
 impl OnCourse<'_, '_> {
@@ -151,10 +176,24 @@ impl OnCourse<'_, '_> {
     pub(super) fn seconds(&self) -> f64 {
         self.earlier + self.began.elapsed().as_secs_f64()
     }
+
+    /// Both sets are evaluated.
+    pub(super) fn evaluated(&self) {
+        self.course.watcher.advance(self.stretch.at(self.stretch.parts.evaluated));
+    }
+
+    /// This part of the margins is measured, from 0 to 1.
+    pub(super) fn measured(&self, part: f64) {
+        let evaluated = self.stretch.parts.evaluated;
+        self.course.watcher.advance(self.stretch.at(evaluated + part * (1.0 - evaluated)));
+    }
 }
 
 impl Observer for OnCourse<'_, '_> {
     fn goes_on(&mut self) -> bool {
+        self.stretch.done += 1;
+        let part = self.stretch.done as f64 / self.stretch.batches.max(1) as f64;
+        self.course.watcher.advance(self.stretch.at(part.min(1.0) * self.stretch.parts.trained));
         self.course.watcher.wants()
     }
 
@@ -170,13 +209,13 @@ impl Observer for OnCourse<'_, '_> {
 
 /// What a state of `members` runs holds in the kernels' trainer.
 pub(super) fn kernels_shape(job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
-    TrainingShape::new(&job.network, members, true, recipe.epochs)
+    TrainingShape::new(&job.plan.network, members, true, recipe.epochs)
 }
 
 /// A digest of everything that a shard's result is a function of.
 fn identity(job: &Job, class: &NumericsClass) -> Digest {
     let blocks = job.node.blocks(job.grid().blocks());
-    let mut words = vec![job.spec.to_toml(), job.name(), format!("{blocks:?}"), class.to_string()];
+    let mut words = vec![job.plan.digest.to_string(), job.name(), format!("{blocks:?}"), class.to_string()];
     let files = job.inputs.iter().filter(|input| input.role != ROLE);
     words.extend(files.map(|input| format!("{} {}", input.role, input.digest)));
     let mut bytes = Vec::new();

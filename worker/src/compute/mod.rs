@@ -5,6 +5,7 @@
 mod basis;
 mod course;
 mod gradients;
+mod job;
 mod runs;
 mod samples;
 #[cfg(test)]
@@ -16,84 +17,27 @@ use crate::inputs::Inputs;
 pub use course::MOST_BYTES;
 pub(crate) use course::ROLE;
 use gradients::Gradients;
-use nadgrid_core::architecture::Network;
-use nadgrid_core::grid::{Grid, Node};
+pub use job::{Job, JobSpec, JobSpecs};
+use nadgrid_core::grid::Node;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::runs::{Outcome, to_bytes};
-use nadgrid_core::spec::{self, JobShape, Payload, Spec};
+use nadgrid_core::spec::Payload;
 use nadgrid_core::tree::{Fold, TreeError};
 use nadgrid_kernels::KernelError;
-use nadgrid_proto::v1::{FailureKind, Shard, ShardInput};
+use nadgrid_proto::v1::FailureKind;
 use runs::Runs;
-use std::ops::Range;
 use std::sync::Arc;
 use tch::Device;
-
-/// A shard, understood.
-#[derive(Debug)]
-pub struct Job {
-    spec: Spec,
-    shape: JobShape,
-    network: Network,
-    node: Node,
-    /// Sweep and place of the job in it: what is prepared for one shard serves the next.
-    of: (String, u32),
-    inputs: Vec<ShardInput>,
-}
-
-impl Job {
-    /// What a shard of this spec asks for.
-    ///
-    /// # Errors
-    /// A fault of the spec where it cannot be built, of the task where the shard is none of its job.
-    pub fn new(spec: &str, shard: &Shard, inputs: &[ShardInput]) -> Result<Self, Fault> {
-        let wrong = |message: String| Fault::new(FailureKind::Spec, message);
-        let foreign = |message: String| Fault::new(FailureKind::Task, message);
-        let spec = Spec::from_toml(spec).map_err(|e| wrong(e.to_string()))?;
-        // Costs depend on the images' number, blocks do not.
-        let mut jobs = spec.jobs(&spec::Inputs::new());
-        let count = jobs.len();
-        let shape = match (shard.job as usize) < count {
-            true => jobs.swap_remove(shard.job as usize),
-            false => return Err(foreign(format!("job {} of {count}", shard.job))),
-        };
-        let network = spec.network(&shape.architecture, shape.experiment).map_err(|e| wrong(e.to_string()))?;
-        let total = shape.grid.blocks();
-        let node = shard.to_core(total).map(|shard| shard.node);
-        let node = node.ok_or_else(|| foreign(format!("blocks {:?} are no shard of {total}", shard.range())))?;
-        Ok(Self { spec, shape, network, node, of: (shard.sweep_id.clone(), shard.job), inputs: inputs.to_vec() })
-    }
-
-    /// Its name, for example `nads/lenet`.
-    pub fn name(&self) -> String {
-        self.shape.name()
-    }
-
-    /// The sweep's precision.
-    pub fn precision(&self) -> Precision {
-        self.spec.precision
-    }
-
-    /// Networks or runs of the shard.
-    pub fn members(&self) -> u64 {
-        let members = self.members_of(self.node.blocks(self.grid().blocks()));
-        members.end - members.start
-    }
-
-    fn grid(&self) -> Grid {
-        self.shape.grid
-    }
-
-    fn members_of(&self, blocks: Range<u64>) -> Range<u64> {
-        self.grid().members(blocks)
-    }
-}
 
 /// Whoever waits for a shard.
 pub trait Watcher {
     /// Whether its result is still wanted; asked often.
     fn wants(&self) -> bool;
+    /// All that blocks need is there: the first one begins.
+    fn begun(&self) {}
+    /// This part of the next block is computed, from 0 to 1; told often.
+    fn advance(&self, _fraction: f64) {}
     /// Another block is computed.
     fn block_done(&self);
     /// Whether a checkpoint is due; asked after every epoch of training and after every run.
@@ -113,6 +57,8 @@ pub struct Snapshot {
     pub members_done: u64,
     /// Epochs of the members in training.
     pub epochs: u32,
+    /// The precision in which they are trained.
+    pub precision: Precision,
 }
 
 /// A shard that is computed.
@@ -171,7 +117,7 @@ impl Evaluator {
     /// # Errors
     /// A [`Fault`] with the kind that tells who is to blame.
     pub fn shard(&mut self, job: &Job, from: Option<&[u8]>, watcher: &dyn Watcher) -> Result<Option<Evaluated>, Fault> {
-        match job.shape.payload {
+        match job.plan.shape.payload {
             Payload::Moments { .. } => {
                 let moments = self.moments(job, watcher)?;
                 Ok(moments.map(|moments| Evaluated { yielded: Yield::Moments(moments), earlier: 0.0 }))
@@ -189,8 +135,10 @@ impl Evaluator {
         let total = job.grid().blocks();
         let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
+        self.gradients.prepare(job)?;
+        watcher.begun();
         for block in job.node.blocks(total) {
-            let moments = self.gradients.block(job, job.members_of(block..block + 1))?;
+            let moments = self.gradients.block(job, job.members_of(block..block + 1), watcher)?;
             fold.push(Node::block(block), moments).map_err(disorder)?;
             watcher.block_done();
             if !watcher.wants() {

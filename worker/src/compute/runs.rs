@@ -1,6 +1,6 @@
 //! A block of training runs: trained by nadgrid's own kernels one after the other, or together as a population on libtorch.
 
-use super::course::{Course, kernels_shape};
+use super::course::{Course, Stretch, kernels_shape};
 use super::samples::{Samples, Source};
 use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
@@ -14,9 +14,10 @@ use nadgrid_core::dataset::Dataset;
 use nadgrid_core::deepfool::{self, Limits};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::runs::Outcome;
-use nadgrid_core::spec::Variant;
+use nadgrid_core::spec::{Experiment, Variant};
 use nadgrid_core::text;
 use nadgrid_core::training::{Classifier, Ending, Recipe, RunKey, score};
+use nadgrid_core::work::{RunParts, SampleCounts};
 use nadgrid_kernels::Trainer;
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
@@ -58,9 +59,11 @@ impl Runs {
         from: Option<&[u8]>,
         watcher: &dyn Watcher,
     ) -> Result<Option<(Vec<Outcome>, f64)>, Fault> {
-        let recipe = job.spec.recipe(job.shape.experiment).ok_or_else(|| missing(job))?;
+        let recipe = job.plan.spec.recipe(job.plan.shape.experiment).ok_or_else(|| missing(job))?;
         let shape = |members| self.engine.shape(job, &recipe, members);
         let mut course = Course::new(job, class, from, shape, watcher);
+        self.prepared(job)?;
+        watcher.begun();
         for block in job.node.blocks(job.grid().blocks()) {
             let members = job.members_of(block..block + 1);
             if !course.left(&members).is_empty() && !self.block(job, &recipe, members, &mut course)? {
@@ -106,13 +109,15 @@ impl Runs {
         let Prepared { source, trainer, .. } = self.prepared(job)?;
         let trainer = match trainer {
             Some(trainer) => trainer,
-            None => trainer.insert(Box::new(new_trainer(&job.network, recipe)?)),
+            None => trainer.insert(Box::new(new_trainer(&job.plan.network, recipe)?)),
         };
-        for (variant, key) in runs(job, course.left(&members))? {
+        let (left, all) = (course.left(&members), (members.end - members.start) as f64);
+        for (member, (variant, key)) in left.clone().zip(runs(job, left)?) {
             let state = course.take_state(1);
-            let wanted = || course.watcher.wants();
-            let mut observer = course.observer(&kernels_shape(job, recipe, 1), seconds(state.as_ref()));
             let Samples { train, test } = source.samples(job, variant, &key)?;
+            let part = ((member - members.start) as f64 / all, 1.0 / all);
+            let stretch = stretch(job, recipe, (train.len(), test.len()), part, state.as_ref());
+            let mut observer = course.observer(&kernels_shape(job, recipe, 1), stretch, seconds(state.as_ref()));
             let ending = match &state {
                 Some(state) => trainer.resume(state, &key, recipe, &train, &mut observer),
                 None => trainer.train(&key, recipe, &train, &mut observer),
@@ -122,8 +127,13 @@ impl Runs {
                 Ending::Diverged { .. } => None,
                 Ending::Finished => Some([never(score(&mut **trainer, &train)), never(score(&mut **trainer, &test))]),
             };
+            observer.evaluated();
             let mut outcome = outcome(ending, scores, recipe);
-            let Some(extra) = measure(job, source, scores.map(|_| &mut **trainer), &wanted).map_err(|e| match e {})?
+            let goes_on = |part: f64| {
+                observer.measured(part);
+                course.watcher.wants()
+            };
+            let Some(extra) = measure(job, source, scores.map(|_| &mut **trainer), &goes_on).map_err(|e| match e {})?
             else {
                 return Ok(false);
             };
@@ -149,7 +159,7 @@ impl Runs {
         let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
         let fault = |e: population::PopulationError| e.fault();
         let samples = train.first().map_or(0, |data| data.len());
-        let width = population::width(&job.network, recipe, samples, keys.len(), memory::budget(device));
+        let width = population::width(&job.plan.network, recipe, samples, keys.len(), memory::budget(device));
         let width = width.map_err(fault)?;
         let mut first = (course.left(&members).start - members.start) as usize;
         if !first.is_multiple_of(width) {
@@ -157,12 +167,14 @@ impl Runs {
             course.back_to(members.start);
             first = 0;
         }
+        let all = keys.len() as f64;
         for first in (first..keys.len()).step_by(width) {
             let part = first..keys.len().min(first + width);
+            let share = (part.start as f64 / all, part.len() as f64 / all);
             let (keys, data) = (&keys[part.clone()], &train[part.clone()]);
             let training =
-                Training { network: &job.network, device, precision: job.spec.precision, recipe, keys, data };
-            let together = Together { job, source, training, test: &test[part] };
+                Training { network: &job.plan.network, device, precision: job.plan.spec.precision, recipe, keys, data };
+            let together = Together { job, source, training, test: &test[part], share };
             let state = course.take_state(keys.len());
             match together.outcomes(state.as_ref(), course).map_err(fault)? {
                 Some(outcomes) => course.push(outcomes),
@@ -179,6 +191,8 @@ struct Together<'a> {
     source: &'a Source,
     training: Training<'a>,
     test: &'a [&'a Dataset],
+    /// Where they begin in their block, and how much of it they are.
+    share: (f64, f64),
 }
 
 impl Together<'_> {
@@ -188,16 +202,24 @@ impl Together<'_> {
         state: Option<&TrainingState<'_>>,
         course: &Course<'_>,
     ) -> Result<Option<Vec<Outcome>>, PopulationError> {
-        let Self { job, source, training, test } = self;
-        let mut observer = course.observer(&training.shape(), seconds(state));
+        let Self { job, source, training, test, share } = self;
+        let samples = (training.data.first().map_or(0, |data| data.len()), test.first().map_or(0, |data| data.len()));
+        let stretch = stretch(job, training.recipe, samples, *share, state);
+        let mut observer = course.observer(&training.shape(), stretch, seconds(state));
         let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
         let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
+        observer.evaluated();
+        let all = training.keys.len() as f64;
         let mut outcomes = Vec::with_capacity(training.keys.len());
         for (run, ending) in trained.endings().iter().enumerate() {
             let scores = (*ending == Ending::Finished).then(|| [on_train[run], on_test[run]]);
             let mut outcome = outcome(*ending, scores, training.recipe);
             let mut member = scores.map(|_| trained.member(run)).transpose()?;
-            let Some(extra) = measure(job, source, member.as_mut(), &|| course.watcher.wants())? else {
+            let goes_on = |part: f64| {
+                observer.measured((run as f64 + part) / all);
+                course.watcher.wants()
+            };
+            let Some(extra) = measure(job, source, member.as_mut(), &goes_on)? else {
                 return Ok(None);
             };
             outcome.extra = extra;
@@ -215,19 +237,39 @@ impl Engine {
     fn shape(self, job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
         match self.evaluation {
             Evaluation::Patch => kernels_shape(job, recipe, members),
-            Evaluation::Dense => population::state_shape(&job.network, members, recipe),
+            Evaluation::Dense => population::state_shape(&job.plan.network, members, recipe),
         }
     }
 }
 
 fn missing(job: &Job) -> Fault {
-    Fault::new(FailureKind::Spec, format!("the spec has no {}", job.shape.experiment))
+    Fault::new(FailureKind::Spec, format!("the spec has no {}", job.plan.shape.experiment))
 }
 
 /// What runs of a job vary, and their keys.
 fn runs(job: &Job, members: Range<u64>) -> Result<Vec<(Variant, RunKey)>, Fault> {
-    let run = |run| job.spec.run(job.shape.experiment, &job.shape.architecture, run);
+    let run = |run| job.plan.spec.run(job.plan.shape.experiment, &job.plan.shape.architecture, run);
     members.map(run).collect::<Option<_>>().ok_or_else(|| missing(job))
+}
+
+/// Of runs that train and test on so many samples, and whose part of their block begins there and is so large.
+fn stretch(
+    job: &Job,
+    recipe: &Recipe,
+    (train, test): (usize, usize),
+    (first, share): (f64, f64),
+    state: Option<&TrainingState<'_>>,
+) -> Stretch {
+    let samples = SampleCounts { train: train as u64, test: test as u64, drawn: false };
+    let margins = job.plan.spec.margin_counts().filter(|_| job.plan.shape.experiment == Experiment::Margins);
+    let batches = recipe.batches(train) as u64;
+    Stretch {
+        first,
+        share,
+        parts: RunParts::new(&job.plan.network, recipe, samples, margins),
+        done: u64::from(state.map_or(0, |state| state.epochs)) * batches,
+        batches: u64::from(recipe.epochs) * batches,
+    }
 }
 
 /// Seconds that a state took.
@@ -283,14 +325,15 @@ fn outcome(ending: Ending, scores: Option<[(f64, f64); 2]>, recipe: &Recipe) -> 
 }
 
 /// What the experiment measures on the trained network: margins in every block, image by image, in units of pixels in [0, 1].
-/// Not numbers where there is no network; `None` when the shard is not wanted any more.
+/// Not numbers where there is no network; `None` when the shard is not wanted any more, as `goes_on` says, which is told the part
+/// that is measured.
 fn measure<C: Classifier>(
     job: &Job,
     source: &Source,
     network: Option<&mut C>,
-    wanted: &dyn Fn() -> bool,
+    goes_on: &dyn Fn(f64) -> bool,
 ) -> Result<Option<Vec<f64>>, C::Error> {
-    let (Some(margins), Some(images)) = (&job.spec.margins, source.test_images()) else { return Ok(Some(Vec::new())) };
+    let (Some(margins), Some(images)) = (&job.plan.spec.margins, source.test_images()) else { return Ok(Some(Vec::new())) };
     if source.subspaces().is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -298,12 +341,12 @@ fn measure<C: Classifier>(
     let Some(network) = network else { return Ok(Some(vec![f64::NAN; count * source.subspaces().len()])) };
     let mut network = OnPixels(network);
     let mut all = Vec::with_capacity(count * source.subspaces().len());
-    for subspace in source.subspaces() {
+    for (place, subspace) in source.subspaces().iter().enumerate() {
         let inputs = &images.inputs[..count.min(images.len()) * dimension];
         let mut found = deepfool::margins(&mut network, inputs, dimension, subspace, &Limits::PUBLISHED)?;
         found.resize(count, f64::NAN);
         all.extend(found);
-        if !wanted() {
+        if !goes_on((place + 1) as f64 / source.subspaces().len() as f64) {
             return Ok(None);
         }
     }

@@ -57,15 +57,15 @@ impl Source {
             }
             Ok(Arc::new(Images::concat(files).dataset()))
         };
-        let experiment = job.shape.experiment;
+        let experiment = job.plan.shape.experiment;
         let images = match experiment.is_on_images() {
             true => Some(Samples { train: images("train")?, test: images("test")? }),
             false => None,
         };
         let mut source = Self { basis, flip: None, images, subspaces: Vec::new() };
-        match (experiment, &job.spec.margins) {
-            (Experiment::Flipping, _) => source.flip = Some(Flip::new(&source.complete(&job.spec)?)),
-            (Experiment::Margins, Some(margins)) => source.subspaces = source.blocks(&job.spec, margins)?,
+        match (experiment, &job.plan.spec.margins) {
+            (Experiment::Flipping, _) => source.flip = Some(Flip::new(&source.complete(&job.plan.spec)?)),
+            (Experiment::Margins, Some(margins)) => source.subspaces = source.blocks(&job.plan.spec, margins)?,
             _ => {}
         }
         Ok(source)
@@ -107,7 +107,7 @@ impl Source {
     /// # Errors
     /// A fault of the spec where NADs do not fit it.
     pub(super) fn samples(&self, job: &Job, variant: Variant, key: &RunKey) -> Result<Samples, Fault> {
-        match (variant, &job.spec.directional) {
+        match (variant, &job.plan.spec.directional) {
             (Variant::Direction(direction), Some(experiment)) => {
                 let v = self.direction(job, direction, key)?;
                 let Directional { offset, sigma, train_samples, test_samples, .. } = *experiment;
@@ -119,7 +119,7 @@ impl Source {
     }
 
     fn direction(&self, job: &Job, direction: Direction, key: &RunKey) -> Result<Vec<f32>, Fault> {
-        let shape = job.network.input();
+        let shape = job.plan.network.input();
         let found = match direction {
             Direction::Wave { wave: Wave::Cosine, k1, k2 } => return Ok(directions::dft_cosine(shape, k1, k2)),
             Direction::Wave { wave: Wave::Sine, k1, k2 } => directions::dft_sine(shape, k1, k2),
@@ -144,7 +144,7 @@ impl Source {
         let (mut train, mut test) = ((*images.train).clone(), (*images.test).clone());
         match variant {
             Variant::Poisoned(p) => {
-                let epsilon = job.spec.poisoning.as_ref().map_or(0.0, |poisoning| poisoning.epsilon);
+                let epsilon = job.plan.spec.poisoning.as_ref().map_or(0.0, |poisoning| poisoning.epsilon);
                 poison(&mut train, &self.basis()?.numbers, p as usize, epsilon).map_err(|e| wrong(e.to_string()))?;
             }
             Variant::Flipped => {

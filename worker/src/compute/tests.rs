@@ -3,6 +3,7 @@
 use super::*;
 use crate::device::{DeviceChoice, prepare};
 use nadgrid_core::ids::Digest;
+use nadgrid_proto::v1::{Shard, ShardInput};
 use std::cell::{Cell, RefCell};
 
 const SPEC: &str = "name = 'x'\narchitectures = ['lenet', 'logreg']\ninput = { height = 16, width = 16 }\n\
@@ -32,6 +33,10 @@ impl Watcher for Blocks {
     }
 }
 
+fn read(spec: &str, shard: &Shard, inputs: &[ShardInput]) -> Result<Job, Fault> {
+    Job::new(Arc::new(JobSpec::read(spec, shard.job)?), shard, inputs)
+}
+
 fn shard(job: u32, first_block: u64, blocks: u64) -> Shard {
     Shard { sweep_id: "s".into(), job, first_block, blocks }
 }
@@ -42,7 +47,7 @@ fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
 }
 
 fn compute(evaluator: &mut Evaluator, spec: &str, shard: Shard) -> Yield {
-    let job = Job::new(spec, &shard, &[]).unwrap();
+    let job = read(spec, &shard, &[]).unwrap();
     evaluator.shard(&job, None, &Blocks::all()).unwrap().unwrap().yielded
 }
 
@@ -136,12 +141,12 @@ fn a_run_that_diverges_is_recorded_and_the_others_go_on() {
 #[test]
 fn a_shard_ends_with_the_block_in_which_it_is_told_to() {
     let mut evaluator = evaluator(None);
-    let job = Job::new(SPEC, &shard(1, 0, 4), &[]).unwrap();
+    let job = read(SPEC, &shard(1, 0, 4), &[]).unwrap();
     let blocks = Blocks { wanted: 2, done: Cell::new(0) };
     assert_eq!(evaluator.shard(&job, None, &blocks), Ok(None));
     assert_eq!((blocks.done.get(), job.members()), (2, 16));
     // Training ends between two batches.
-    let job = Job::new(SPEC, &shard(2, 0, 4), &[]).unwrap();
+    let job = read(SPEC, &shard(2, 0, 4), &[]).unwrap();
     let blocks = Blocks { wanted: 0, done: Cell::new(0) };
     assert_eq!(evaluator.shard(&job, None, &blocks), Ok(None));
     assert_eq!(blocks.done.get(), 0);
@@ -180,7 +185,7 @@ const TWO_BLOCKS: &str = "name = 'x'\narchitectures = ['lenet']\ninput = { heigh
 #[test]
 fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
     for evaluation in [Evaluation::Patch, Evaluation::Dense] {
-        let job = Job::new(TWO_BLOCKS, &shard(0, 0, 2), &[]).unwrap();
+        let job = read(TWO_BLOCKS, &shard(0, 0, 2), &[]).unwrap();
         let all = Interrupted { after: usize::MAX, taken: RefCell::default() };
         let whole = evaluator(Some(evaluation)).shard(&job, None, &all).unwrap().unwrap();
         let (whole, taken) = (digest(&whole), all.taken.into_inner());
@@ -222,10 +227,10 @@ fn digest(evaluated: &Evaluated) -> Digest {
 #[test]
 fn a_checkpoint_of_anything_else_is_passed_over() {
     let spec = TWO_BLOCKS.replace("block_size = 2", "block_size = 1");
-    let job = Job::new(&spec, &shard(0, 0, 2), &[]).unwrap();
+    let job = read(&spec, &shard(0, 0, 2), &[]).unwrap();
     let checkpoint = |spec: &str, blocks, evaluation| {
         let stopped = Interrupted { after: 2, taken: RefCell::default() };
-        let job = Job::new(spec, &blocks, &[]).unwrap();
+        let job = read(spec, &blocks, &[]).unwrap();
         assert_eq!(evaluator(evaluation).shard(&job, None, &stopped), Ok(None));
         stopped.taken.into_inner().pop().unwrap().bytes
     };
@@ -258,14 +263,14 @@ fn a_checkpoint_of_anything_else_is_passed_over() {
 
 #[test]
 fn faults_say_whose_they_are() {
-    let kind = |spec: &str, job, blocks| Job::new(spec, &shard(job, 0, blocks), &[]).unwrap_err().kind;
+    let kind = |spec: &str, job, blocks| read(spec, &shard(job, 0, blocks), &[]).unwrap_err().kind;
     assert_eq!(kind("name = 3", 0, 1), FailureKind::Spec);
     assert_eq!(kind(SPEC, 4, 1), FailureKind::Task);
     assert_eq!(kind(SPEC, 0, 3), FailureKind::Task);
     // A file that nobody can bring: the coordinator does not answer at this address.
     let text = SPEC
         .replace("{ kind = 'dft', frequencies = [[0, 0], [2, 1]] }", "{ kind = 'file', path = 'x', indices = [0] }");
-    let job = Job::new(&text, &shard(2, 0, 1), &[]).unwrap();
+    let job = read(&text, &shard(2, 0, 1), &[]).unwrap();
     let fault = evaluator(None).shard(&job, None, &Blocks::all()).unwrap_err();
     assert_eq!((fault.kind, fault.message.as_str()), (FailureKind::Task, "the shard came without its NADs"));
 }
@@ -275,7 +280,7 @@ fn faults_say_whose_they_are() {
 fn a_run_that_does_not_fit_names_the_bytes() {
     let text = "name = 'x'\narchitectures = ['densenet121']\n[directional]\ndirections = { kind = 'random', count = 1 }\n\
                 block_size = 1\ntraining = { batch_size = 100000 }";
-    let job = Job::new(text, &shard(0, 0, 1), &[]).unwrap();
+    let job = read(text, &shard(0, 0, 1), &[]).unwrap();
     let fault = evaluator(None).shard(&job, None, &Blocks::all()).unwrap_err();
     assert_eq!(fault.kind, FailureKind::Spec);
     assert!(
@@ -295,7 +300,7 @@ fn experiments_on_images_take_their_files_from_the_store() {
                 [margins]\nbasis = { path = 'b' }\nsubspace = 4\nstride = 512\nimages = 3\ntraining = { epochs = 1 }";
     let mut evaluator = Evaluator::new(&prepare(DeviceChoice::Cpu, None).unwrap(), folder.served.clone());
     let mut compute = |job, blocks| {
-        let job = Job::new(spec, &shard(job, 0, blocks), &folder.inputs).unwrap();
+        let job = read(spec, &shard(job, 0, blocks), &folder.inputs).unwrap();
         match evaluator.shard(&job, None, &Blocks::all()) {
             Ok(Some(Evaluated { yielded: Yield::Runs(runs, _), .. })) => runs,
             other => panic!("{other:?}"),

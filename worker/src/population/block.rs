@@ -1,6 +1,7 @@
 //! A block of members on libtorch: drawn on the CPU, differentiated on the device.
 
-use super::{Population, PopulationError, autograd, central_difference, memory};
+use super::difference::central_difference_told;
+use super::{Population, PopulationError, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::KernelError;
@@ -38,7 +39,7 @@ pub struct Sampling<'a> {
     pub budget: u64,
 }
 
-/// The gradients `[members, D]` at `point`. The members are those of the patch kernels: weights are drawn on the CPU for
+/// The gradients `[members, D]` at `point`; `advance` is told which part of them is computed, from 0 to 1. The members are those of the patch kernels: weights are drawn on the CPU for
 /// every device.
 ///
 /// # Errors
@@ -47,15 +48,19 @@ pub fn block_gradients(
     sampling: &Sampling<'_>,
     members: Range<u64>,
     point: &[f32],
+    advance: &dyn Fn(f64),
 ) -> Result<Vec<f32>, PopulationError> {
     let count = (members.end - members.start) as usize;
     let each = memory::bytes_in_evaluation(sampling.network, 2);
     let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
     let mut gradients = Vec::with_capacity(count * point.len());
     for first in members.clone().step_by(width) {
-        let population = drawn(sampling, first..members.end.min(first + width as u64))?;
+        let own = first..members.end.min(first + width as u64);
+        let (before, share) = ((first - members.start) as f64, (own.end - own.start) as f64);
+        let advance = |part: f64| advance((before + part * share) / count as f64);
+        let population = drawn(sampling, own)?;
         gradients.extend(match sampling.derivative {
-            Derivative::Difference { step } => central_difference(&population, point, step)?,
+            Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
             Derivative::Autograd => autograd(&population, point)?,
         });
     }

@@ -18,8 +18,21 @@ pub fn central_difference<T>(population: &Population, point: &[T], step: T) -> R
 where
     T: Element + Copy + Default,
 {
+    central_difference_told(population, point, step, &|_| {})
+}
+
+/// The same; `advance` is told which part of it is computed, from 0 to 1.
+pub(super) fn central_difference_told<T>(
+    population: &Population,
+    point: &[T],
+    step: T,
+    advance: &dyn Fn(f64),
+) -> Result<Vec<T>, PopulationError>
+where
+    T: Element + Copy + Default,
+{
     let pixels: Vec<usize> = (0..population.dimension()).collect();
-    central_difference_at(population, point, step, &pixels)
+    difference_at(population, point, step, &pixels, advance)
 }
 
 /// The same at some pixels only: `[K, pixels]`.
@@ -34,6 +47,19 @@ pub fn central_difference_at<T>(
     point: &[T],
     step: T,
     pixels: &[usize],
+) -> Result<Vec<T>, PopulationError>
+where
+    T: Element + Copy + Default,
+{
+    difference_at(population, point, step, pixels, &|_| {})
+}
+
+fn difference_at<T>(
+    population: &Population,
+    point: &[T],
+    step: T,
+    pixels: &[usize],
+    advance: &dyn Fn(f64),
 ) -> Result<Vec<T>, PopulationError>
 where
     T: Element + Copy + Default,
@@ -56,6 +82,7 @@ where
         for (row, values) in rows.zip(part.chunks_exact(pixels_of_run.len())) {
             row[place * run..][..values.len()].copy_from_slice(values);
         }
+        advance((place * run + pixels_of_run.len()) as f64 / pixels.len() as f64);
     }
     Ok(gradients)
 }

@@ -2,9 +2,11 @@
 
 use super::{End, MOMENT, Open, Session, request};
 use crate::board::Task;
+use crate::compute;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -21,7 +23,7 @@ impl Session {
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What an earlier session was told, this one was not.
         let mut sent = self.tell(&open.requests, false);
-        let mut last = v1::Assignment::default();
+        let mut last = LastJob::default();
         let mut draining_told = false;
         while sent.is_ok() {
             sent = tokio::select! {
@@ -50,15 +52,13 @@ impl Session {
         self.board.news(progress).into_iter().try_for_each(|news| send(requests, news))
     }
 
-    fn receive(&self, response: v1::SessionResponse, last: &mut v1::Assignment) {
+    fn receive(&self, response: v1::SessionResponse, last: &mut LastJob) {
         match response.message {
-            Some(Response::Assignment(mut assignment)) => {
-                complete(&mut assignment, last);
-                let v1::Assignment { shard, spec, architecture, experiment, inputs, traceparent } = assignment;
-                let Some(shard) = shard else { return };
-                let job = format!("{experiment}/{architecture}");
+            Some(Response::Assignment(assignment)) => {
+                let Some(task) = last.task(assignment) else { return };
+                let (shard, job) = (&task.shard, &task.job);
                 tracing::debug!(sweep = shard.sweep_id, job, blocks = ?shard.range(), "assigned");
-                self.board.assign(Task::new(shard, spec, job, inputs).traced(&traceparent));
+                self.board.assign(task);
             }
             Some(Response::Revocation(v1::Revocation { shard: Some(shard), reason })) => {
                 let held = self.board.revoke(&shard);
@@ -77,7 +77,7 @@ impl Session {
         let _ = self.tell(&requests, false);
         self.board.close();
         let answers = async {
-            let mut last = v1::Assignment::default();
+            let mut last = LastJob::default();
             while let Ok(Some(response)) = responses.message().await {
                 self.receive(response, &mut last);
             }
@@ -98,17 +98,26 @@ impl Session {
     }
 }
 
-/// Fills in what an assignment leaves out because it is of the same job as the one before it.
-fn complete(assignment: &mut v1::Assignment, last: &mut v1::Assignment) {
-    if assignment.spec.is_empty() {
-        let checkpoint = std::mem::take(&mut assignment.inputs);
-        let traceparent = std::mem::take(&mut assignment.traceparent);
-        *assignment = v1::Assignment { shard: assignment.shard.take(), traceparent, ..last.clone() };
-        assignment.inputs.extend(checkpoint);
-        return;
+/// What the last assignment said of its job: the next of the same job leaves it out.
+#[derive(Default)]
+struct LastJob {
+    spec: Arc<str>,
+    name: String,
+    /// Of every shard of the job.
+    inputs: Vec<v1::ShardInput>,
+}
+
+impl LastJob {
+    /// The task of an assignment, if it names a shard. Its text is not copied for every shard.
+    fn task(&mut self, assignment: v1::Assignment) -> Option<Task> {
+        let v1::Assignment { shard, spec, architecture, experiment, inputs, traceparent } = assignment;
+        let (own, checkpoint): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|input| input.role != compute::ROLE);
+        if !spec.is_empty() {
+            *self = Self { spec: spec.into(), name: format!("{experiment}/{architecture}"), inputs: own };
+        }
+        let inputs = self.inputs.iter().cloned().chain(checkpoint).collect();
+        Some(Task::new(shard?, self.spec.clone(), self.name.clone(), inputs).traced(&traceparent))
     }
-    last.clone_from(assignment);
-    last.inputs.retain(|input| input.role != "checkpoint");
 }
 
 fn send(requests: &mpsc::Sender<v1::SessionRequest>, message: Request) -> Result<(), String> {

@@ -29,7 +29,7 @@ fn a_local_plan_counts_what_will_be_done_and_says_that_it_is_local() {
     ] {
         assert!(shown.contains(words), "{shown} lacks {words}");
     }
-    rates.observe(&spec.jobs(&Inputs::new())[0], 100, 10.0);
+    rates.observe(&spec.jobs(&Inputs::new())[0], 100.0, 10.0);
     let measured = plan(&PlanView::local(&Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 1)));
     assert!(
         measured.contains("total: 3 min 25 s (planned here, for 1 lane of") && !measured.contains('~'),

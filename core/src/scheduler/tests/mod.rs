@@ -1,6 +1,7 @@
 //! The scheduler on a virtual clock.
 
 mod faults;
+mod headway;
 mod sharing;
 
 use super::*;
@@ -103,7 +104,15 @@ impl World {
     fn report_as(&mut self, worker: &str, shard: &ShardRef, partial: Partial) -> (Verdict, Vec<Action>) {
         let request = self.request();
         let (shard, class) = (shard.clone(), class("portable"));
-        let actions = self.handle(Event::Report { request, worker: id(worker), shard, class, partial, seconds: 0.5 });
+        let actions = self.handle(Event::Report {
+            request,
+            worker: id(worker),
+            shard,
+            class,
+            partial,
+            seconds: 0.5,
+            begin_seconds: 0.0,
+        });
         let verdict = actions.iter().find_map(|action| match action {
             Action::Answer { answer: Answer::Reported(verdict), .. } => Some(*verdict),
             _ => None,

@@ -96,7 +96,7 @@ fn an_overflow_names_member_and_pixel() {
     let mut point = vec![0.0f32; 1024];
     point[7] = f32::MAX;
     let sampling = sampling(&network, Derivative::Difference { step: f32::MAX }, memory::CPU_BUDGET);
-    let error = block_gradients(&sampling, 3..5, &point).unwrap_err();
+    let error = block_gradients(&sampling, 3..5, &point, &|_| {}).unwrap_err();
     assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
 }
 
@@ -110,7 +110,7 @@ fn a_blocks_gradients_are_its_members_in_order_however_narrow() {
     let mut weights = vec![0.0; network.parameter_count()];
     for derivative in [Derivative::Difference { step: 1.0 }, Derivative::Autograd] {
         for budget in [memory::CPU_BUDGET, 2 * each] {
-            let gradients = block_gradients(&sampling(&network, derivative, budget), 4..9, &point).unwrap();
+            let gradients = block_gradients(&sampling(&network, derivative, budget), 4..9, &point, &|_| {}).unwrap();
             for (member, gradient) in (4..9).zip(gradients.chunks(1024)) {
                 network.initialise(0, "logreg", member, &mut weights);
                 let expected: Vec<f64> = weights[..1024].iter().map(|&w| -f64::from(w)).collect();
@@ -118,6 +118,6 @@ fn a_blocks_gradients_are_its_members_in_order_however_narrow() {
             }
         }
     }
-    let none = block_gradients(&sampling(&network, Derivative::Autograd, each - 1), 4..9, &point).unwrap_err();
+    let none = block_gradients(&sampling(&network, Derivative::Autograd, each - 1), 4..9, &point, &|_| {}).unwrap_err();
     assert!(none.to_string().starts_with("differentiating networks: one member needs "), "{none}");
 }

@@ -1,0 +1,104 @@
+//! What a job costs, and how large a shard should be.
+//!
+//! ```text
+//! seconds of a shard = its beginning + members x seconds of a member
+//! seconds of a member = fixed + assumed seconds of its work x slowness        (learned: fixed and slowness)
+//! ```
+//!
+//! The work is counted beforehand ([`crate::work`]); the assumed speeds ([`SpeedClass`]) say how its parts weigh against each
+//! other; [`Rates`] learns how much longer it really takes. Deliberately absent: who measured what, which is the scheduler's.
+
+mod rates;
+mod speed;
+
+pub use rates::Rates;
+pub use speed::SpeedClass;
+
+use crate::spec::JobShape;
+
+/// What an estimate rests on, the weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EstimateBasis {
+    /// Assumed speeds: nothing was measured.
+    Assumed,
+    /// Work of another experiment.
+    OtherExperiment,
+    /// Another architecture in the same experiment.
+    OtherArchitecture,
+    /// The same kind of work in other amounts, for example fewer points or epochs.
+    OtherSize,
+    /// Exactly this work.
+    Measured,
+}
+
+impl EstimateBasis {
+    /// Whether this kind of work was measured, in whatever amounts.
+    pub const fn is_measured(self) -> bool {
+        matches!(self, Self::OtherSize | Self::Measured)
+    }
+
+    /// As plans name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::OtherExperiment => "other-experiment",
+            Self::OtherArchitecture => "other-architecture",
+            Self::OtherSize => "other-size",
+            Self::Measured => "measured",
+        }
+    }
+}
+
+/// Seconds of one lane, and what they rest on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Positive and finite.
+    pub seconds: f64,
+    /// What they rest on.
+    pub basis: EstimateBasis,
+}
+
+impl Estimate {
+    /// The same for many members.
+    #[must_use]
+    pub fn times(self, members: f64) -> Self {
+        Self { seconds: self.seconds * members, ..self }
+    }
+
+    /// The one that rests on more; this one where they are equal.
+    #[must_use]
+    pub fn or_better(self, other: Self) -> Self {
+        if other.basis > self.basis { other } else { self }
+    }
+}
+
+/// How shards are sized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizing {
+    /// Seconds a shard should take the lane that gets it.
+    pub target_seconds: f64,
+    /// No shard has more blocks than this.
+    pub most_blocks: u64,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self { target_seconds: 20.0, most_blocks: 1 << 20 }
+    }
+}
+
+impl Sizing {
+    /// Blocks at most of the next shard, where a member takes so long: what fills the target time, but no more than half of an
+    /// even share of what remains, so that all lanes end together. One block until work of this kind was measured; what was
+    /// measured in other amounts may be off by a few times, so it fills half the time.
+    pub fn limit(&self, job: &JobShape, member: Estimate, remaining_blocks: u64, lanes: u32) -> u64 {
+        let filled = match member.basis {
+            EstimateBasis::Measured => self.target_seconds,
+            EstimateBasis::OtherSize => self.target_seconds / 2.0,
+            _ => return 1,
+        };
+        let fitting = filled / (member.seconds * f64::from(job.grid.block_size));
+        let share = remaining_blocks / (2 * u64::from(lanes.max(1)));
+        (fitting as u64).min(share).clamp(1, self.most_blocks.max(1))
+    }
+}

@@ -1,0 +1,72 @@
+//! How fast machines are taken to be before anything is measured.
+//!
+//! What matters is how the parts of a work weigh against each other; the level is measured soon. The figures are those of one
+//! AVX-512 core for nadgrid's own kernels, and orders of magnitude for the others.
+
+use crate::numerics::{NumericsClass, Precision};
+use crate::work::{Work, WorkKind};
+
+/// What computes a lane's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpeedClass {
+    /// nadgrid's own kernels on a CPU's core.
+    #[default]
+    Kernels,
+    /// libtorch on a CPU's core.
+    DenseCpu,
+    /// libtorch on a GPU.
+    Gpu,
+}
+
+/// Seconds of each part.
+struct PartSeconds {
+    multiply_add: f64,
+    number: f64,
+    draw: f64,
+    double_product: f64,
+    launch: f64,
+}
+
+impl SpeedClass {
+    /// That of a numerics class.
+    pub fn of(class: &NumericsClass) -> Self {
+        match (class.device.as_str(), class.evaluation.as_str()) {
+            ("cpu", "dense") => Self::DenseCpu,
+            ("cpu", _) => Self::Kernels,
+            _ => Self::Gpu,
+        }
+    }
+
+    /// Seconds that one member's work is taken to take a lane, where `members` of a block share what is launched.
+    pub fn seconds(self, work: &Work, members: u32, precision: Precision) -> f64 {
+        let part = self.parts(precision);
+        let multiply_adds = match (self, work.kind) {
+            // Backward passes of single inputs fill no vectors.
+            (Self::Kernels, WorkKind::Autograd) => 4.0 * work.multiply_adds as f64,
+            (Self::Kernels, _) => work.multiply_adds as f64,
+            _ => work.dense_multiply_adds as f64,
+        };
+        multiply_adds * part.multiply_add
+            + work.numbers as f64 * part.number
+            + work.draws as f64 * part.draw
+            + work.double_products as f64 * part.double_product
+            + work.launches as f64 * part.launch / f64::from(members.max(1))
+            + f64::MIN_POSITIVE
+    }
+
+    fn parts(self, precision: Precision) -> PartSeconds {
+        let own =
+            PartSeconds { multiply_add: 1.0 / 3e10, number: 2e-10, draw: 5e-9, double_product: 1.5e-10, launch: 0.0 };
+        match (self, precision) {
+            (Self::Kernels, _) => own,
+            (Self::DenseCpu, _) => PartSeconds { multiply_add: 1.0 / 1e10, number: 5e-10, launch: 2e-6, ..own },
+            // Random numbers, scatter matrices and margins are the CPU's also there.
+            (Self::Gpu, Precision::Fp32) => {
+                PartSeconds { multiply_add: 1.0 / 3e12, number: 2e-12, launch: 1e-5, ..own }
+            }
+            (Self::Gpu, Precision::Tf32 | Precision::Bf16) => {
+                PartSeconds { multiply_add: 1.0 / 1e13, number: 2e-12, launch: 1e-5, ..own }
+            }
+        }
+    }
+}

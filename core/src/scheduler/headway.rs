@@ -1,0 +1,290 @@
+//! How workers get on with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
+//!
+//! A worker says how far it is and how long its lane has computed. What it says is believed only within what the lease has lived.
+//! What is known of a class outlives its workers, and a restart: the journal's commits say it again.
+
+use super::Scheduler;
+use super::effect::{Action, Effects};
+use super::event::{ShardRef, ShardStand};
+use super::state::{Job, Sweep, Worker};
+use crate::cost::{Estimate, EstimateBasis, Rates, SpeedClass};
+use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::numerics::{NumericsClass, Precision};
+use std::ops::Range;
+
+/// Seconds that a worker's clock and its messages may be off.
+const SLACK_SECONDS: f64 = 2.0;
+/// Classes whose rates are kept; a worker names its class itself.
+const MOST_CLASSES: usize = 64;
+
+/// How a worker gets on with a shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Headway {
+    /// When it last got on: was given the shard, came back with it, began, or computed some of it.
+    pub(super) moved: Time,
+    /// Whether it has begun to compute.
+    pub(super) begun: bool,
+    /// The furthest that it told.
+    pub(super) stand: ShardStand,
+    /// How much of it the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
+    learnt: Option<Learnt>,
+}
+
+/// What the rates know of a shard.
+#[derive(Clone, Copy, Debug)]
+struct Learnt {
+    members: f64,
+    seconds: f64,
+    at: Time,
+}
+
+/// What the rates are to learn.
+struct Lesson {
+    members: f64,
+    seconds: f64,
+}
+
+impl Headway {
+    /// Of a shard that was given now; `anew`: to be computed from its beginning.
+    pub(super) fn new(now: Time, anew: bool) -> Self {
+        let learnt = anew.then_some(Learnt { members: 0.0, seconds: 0.0, at: now });
+        Self { moved: now, begun: false, stand: ShardStand::default(), learnt }
+    }
+
+    /// Takes in how far it is; returns whether it has got on.
+    fn advance(&mut self, told: ShardStand, now: Time) -> bool {
+        let place = |stand: &ShardStand| (stand.blocks_done, stand.fraction);
+        let further = place(&told) > place(&self.stand);
+        if further {
+            self.stand = told;
+        }
+        let got_on = further || !self.begun;
+        self.begun = true;
+        if got_on {
+            self.moved = now;
+        }
+        got_on
+    }
+
+    /// What is new when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
+    /// nothing on the way.
+    fn lesson(&mut self, members: f64, seconds: f64, now: Time) -> Option<Lesson> {
+        if seconds <= 0.0 {
+            return None;
+        }
+        let before = self.learnt.replace(Learnt { members, seconds, at: now })?;
+        let lesson = Lesson { members: members - before.members, seconds: seconds - before.seconds };
+        let lived = now.seconds_since(before.at) + SLACK_SECONDS;
+        (lesson.members > 0.0 && lesson.seconds > 0.0 && lesson.seconds <= lived).then_some(lesson)
+    }
+}
+
+impl ShardStand {
+    /// What can be true of a shard of so many blocks.
+    fn corrected(self, blocks: u64) -> Self {
+        let sound = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
+        let blocks_done = self.blocks_done.min(blocks);
+        let fraction = if blocks_done < blocks { sound(self.fraction).min(1.0) } else { 0.0 };
+        Self { blocks_done, fraction, seconds: sound(self.seconds), begin_seconds: sound(self.begin_seconds) }
+    }
+}
+
+impl Job {
+    /// Members that are done when a shard stands so; parts of a member count.
+    pub(super) fn members_at(&self, blocks: &Range<u64>, stand: &ShardStand) -> f64 {
+        let next = blocks.start + stand.blocks_done;
+        let whole = self.members(blocks.start..next) as f64;
+        if stand.fraction <= 0.0 || next >= blocks.end {
+            return whole;
+        }
+        whole + stand.fraction * self.members(next..next + 1) as f64
+    }
+}
+
+impl Scheduler {
+    pub(super) fn progress(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        stand: ShardStand,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        self.seen(id, now);
+        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
+            return;
+        };
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(held) = worker.held.get_mut(shard) else { return };
+        let blocks = job.blocks(shard.node);
+        let stand = stand.corrected(blocks.end - blocks.start);
+        if !held.headway.advance(stand, now) {
+            return;
+        }
+        worker.hangs = 0;
+        if let Some(lesson) = held.headway.lesson(job.members_at(&blocks, &stand), stand.seconds, now) {
+            worker.rates.observe(&job.shape, lesson.members, lesson.seconds);
+            self.class_rates.of(&worker.profile.class).observe(&job.shape, lesson.members, lesson.seconds);
+        }
+        if let Some(lease) = job.leased.get_mut(&blocks.start).filter(|lease| lease.node == shard.node)
+            && let Some(holder) = lease.holders.iter_mut().find(|holder| holder.worker == *id)
+        {
+            holder.blocks_done = holder.blocks_done.max(stand.blocks_done);
+        }
+        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+    }
+
+    /// Learns from a whole shard, before its lease ends. `seconds` are all that it took, of them `begin_seconds` before its
+    /// first block.
+    pub(super) fn learn_from_report(
+        &mut self,
+        id: &WorkerId,
+        shard: &ShardRef,
+        (seconds, begin_seconds): (f64, f64),
+        now: Time,
+    ) {
+        let Some(job) = self.sweeps.get(&shard.sweep).and_then(|sweep| sweep.job(shard.job)) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(held) = worker.held.get_mut(shard) else { return };
+        // What was begun elsewhere took seconds there, too.
+        let Some(before) = held.headway.learnt.filter(|_| !job.checkpoints.contains_key(&shard.node)) else { return };
+        worker.hangs = 0;
+        let class = self.class_rates.of(&worker.profile.class);
+        let begin_seconds = if begin_seconds.is_finite() { begin_seconds.clamp(0.0, seconds) } else { 0.0 };
+        if before.members == 0.0 && seconds <= now.seconds_since(before.at) + SLACK_SECONDS {
+            worker.rates.observe_beginning(&job.shape, begin_seconds);
+            class.observe_beginning(&job.shape, begin_seconds);
+        }
+        let members = job.members(job.blocks(shard.node)) as f64;
+        if let Some(lesson) = held.headway.lesson(members, seconds - begin_seconds, now) {
+            worker.rates.observe(&job.shape, lesson.members, lesson.seconds);
+            class.observe(&job.shape, lesson.members, lesson.seconds);
+        }
+    }
+
+    /// Learns from a commit of the journal.
+    pub(super) fn learn_from_journal(&mut self, sweep: &SweepId, index: JobIndex, members: u64, seconds: f64) {
+        let Some(sweep) = self.sweeps.get(sweep) else { return };
+        let (Some(job), Some(class)) = (sweep.job(index), &sweep.class) else { return };
+        self.class_rates.of(class).observe(&job.shape, members as f64, seconds);
+    }
+
+    /// Seconds that a member of a job takes a lane of a worker. What others of its class measured is better than what the
+    /// worker itself measured of other work.
+    pub(super) fn member_on(&self, worker: &Worker, job: &Job) -> Estimate {
+        let own = worker.rates.member(&job.shape);
+        if own.basis == EstimateBasis::Measured {
+            return own;
+        }
+        self.class_rates.get(&worker.profile.class).map_or(own, |class| own.or_better(class.member(&job.shape)))
+    }
+
+    /// Seconds that a member of a job takes a lane of the workers that compute it, or that would.
+    fn member_of(&self, sweep: &Sweep, job: &Job) -> Estimate {
+        let class = sweep.class.as_ref().or_else(|| self.likely_class(sweep.spec.precision));
+        match class.and_then(|class| self.class_rates.get(class)) {
+            Some(rates) => rates.member(&job.shape),
+            None => Rates::new(class.map(SpeedClass::of).unwrap_or_default()).member(&job.shape),
+        }
+    }
+
+    /// Seconds that all members of a job take one lane, whoever has computed them already.
+    pub fn whole_lane_seconds(&self, sweep: &SweepId, job: JobIndex) -> Option<Estimate> {
+        let sweep = self.sweeps.get(sweep)?;
+        let job = sweep.job(job)?;
+        Some(self.member_of(sweep, job).times(job.shape.grid.networks as f64))
+    }
+
+    /// Seconds that one lane would still need for the members of a job that are not computed: what is committed or failed for
+    /// good is not counted, and of leased shards only what their holders have not computed.
+    pub fn remaining_lane_seconds(&self, sweep: &SweepId, index: JobIndex) -> Option<Estimate> {
+        let shard = |node| ShardRef { sweep: sweep.clone(), job: index, node };
+        let sweep = self.sweeps.get(sweep)?;
+        let job = sweep.job(index)?;
+        let all = job.shape.grid.networks as f64;
+        let size = f64::from(job.shape.grid.block_size);
+        let settled = (job.tally.blocks + job.blocks_quarantined) as f64 * size;
+        let in_flight: f64 = job.leased.values().map(|lease| self.members_in_flight(job, &shard(lease.node))).sum();
+        Some(self.member_of(sweep, job).times((all - settled - in_flight).max(0.0)))
+    }
+
+    /// Members of a leased shard that its furthest holder has computed; parts of a member count.
+    pub fn members_in_flight_of(&self, shard: &ShardRef) -> f64 {
+        self.job(shard).map_or(0.0, |job| self.members_in_flight(job, shard))
+    }
+
+    fn members_in_flight(&self, job: &Job, shard: &ShardRef) -> f64 {
+        let Some(lease) = job.lease(shard.node) else { return 0.0 };
+        let blocks = job.blocks(shard.node);
+        let done = |worker: &WorkerId| {
+            let held = self.workers.get(worker)?.held.get(shard)?;
+            match held.computed {
+                true => Some(job.members(blocks.clone()) as f64),
+                false => Some(job.members_at(&blocks, &held.headway.stand)),
+            }
+        };
+        lease.holders.iter().filter_map(|holder| done(&holder.worker)).fold(0.0, f64::max)
+    }
+
+    /// The class that a sweep of a precision would run in, most likely: that of most lanes.
+    fn likely_class(&self, precision: Precision) -> Option<&NumericsClass> {
+        let offering = self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
+        offering.max_by_key(|kind| kind.lanes).map(|kind| &kind.profile.class)
+    }
+
+    /// What a new sweep of a precision can count on.
+    pub fn workforce(&self, precision: Precision) -> Workforce {
+        let fit = || self.workers.values().filter(|worker| worker.is_fit());
+        let offering = || fit().filter(|worker| worker.profile.precisions.contains(&precision));
+        let lanes_of = |class: &NumericsClass| -> u32 {
+            let own = offering().filter(|worker| worker.profile.class.differs_in_precision_alone(class));
+            own.map(|worker| worker.profile.lanes).sum()
+        };
+        let class = offering().map(|worker| &worker.profile.class).max_by_key(|class| lanes_of(class));
+        let rates = match class {
+            Some(class) => self.class_rates.get(class).cloned().unwrap_or_else(|| Rates::new(SpeedClass::of(class))),
+            None => self.class_rates.latest().cloned().unwrap_or_default(),
+        };
+        Workforce { workers: fit().count() as u32, lanes: class.map_or(0, lanes_of), rates }
+    }
+}
+
+/// What a sweep can count on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workforce {
+    /// Connected workers that are given shards.
+    pub workers: u32,
+    /// Lanes of those in the class that the sweep would run in.
+    pub lanes: u32,
+    /// What is known of that class.
+    pub rates: Rates,
+}
+
+/// What is known of each class, whatever the precision.
+#[derive(Debug, Default)]
+pub(super) struct ClassRates(Vec<(NumericsClass, Rates)>);
+
+impl ClassRates {
+    fn get(&self, class: &NumericsClass) -> Option<&Rates> {
+        self.0.iter().find(|(own, _)| own.differs_in_precision_alone(class)).map(|(_, rates)| rates)
+    }
+
+    /// Those of the class that was heard of last.
+    fn latest(&self) -> Option<&Rates> {
+        self.0.last().map(|(_, rates)| rates)
+    }
+
+    fn of(&mut self, class: &NumericsClass) -> &mut Rates {
+        let place = match self.0.iter().position(|(own, _)| own.differs_in_precision_alone(class)) {
+            Some(place) => place,
+            None => {
+                if self.0.len() >= MOST_CLASSES {
+                    self.0.remove(0);
+                }
+                self.0.push((class.clone(), Rates::of_many(SpeedClass::of(class))));
+                self.0.len() - 1
+            }
+        };
+        &mut self.0[place].1
+    }
+}
