@@ -210,7 +210,8 @@ impl Scheduler {
         let mut told = self.what_keeps_workers(sweep);
         let attempts = job.attempts.get(&shard.node);
         for (id, _, reason) in &mut told {
-            if attempts.is_some_and(|a| a.workers.contains_key(id) && self.has_others(shard, a)) {
+            let hangs = self.workers.get(id).is_some_and(Worker::hangs);
+            if !hangs && attempts.is_some_and(|a| a.workers.contains_key(id) && self.has_others(shard, a)) {
                 "it failed here before, others are tried first".clone_into(reason);
             }
         }

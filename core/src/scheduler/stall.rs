@@ -16,7 +16,7 @@ use crate::text;
 /// Times that a block's estimate a holder may stand still, by what the estimate rests on.
 const MEASURED: f64 = 20.0;
 const OTHER_SIZE: f64 = 50.0;
-const UNKNOWN: f64 = 200.0;
+const UNKNOWN: f64 = 100.0;
 /// Bytes a second that a worker's files may come at: the slowest line that is worked with.
 pub(super) const SLOWEST_BYTES_PER_SECOND: f64 = 16_384.0;
 /// A lane that hung again and again is tried less and less often, up to so many doublings.

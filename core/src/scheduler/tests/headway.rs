@@ -126,7 +126,7 @@ fn unknown_work_is_copied_only_where_it_stands_still() {
     let mut world = World::new(Settings::default());
     world.join("a", 1);
     world.join("b", 1);
-    let sweep = world.submit_spec(runs("unknown", 1, 20, 10_000));
+    let sweep = world.submit_spec(runs("unknown", 1, 1, 200));
     let (shard, holder) = world.held().remove(0);
     world.pass(60_000, &["a", "b"]);
     world.told(holder.as_str(), &shard, (0, 0.0), 0.01);
