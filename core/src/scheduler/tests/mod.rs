@@ -1,6 +1,7 @@
 //! The scheduler on a virtual clock.
 
 mod faults;
+mod merging;
 mod sharing;
 
 use super::*;
@@ -147,13 +148,13 @@ fn leases(actions: &[Action]) -> Vec<ShardRef> {
     shards.collect()
 }
 
-/// A job, the number of its reduction, and its partials.
-type Reduction = (SweepId, (JobIndex, u64), Vec<Contribution>);
+/// A job, the number of its reduction, and what is committed of it.
+type Reduction = (SweepId, (JobIndex, u64), Committed);
 
 fn reductions(actions: &[Action]) -> Vec<Reduction> {
     let reductions = actions.iter().filter_map(|action| match action {
-        Action::Reduce { sweep, job, generation, partials } => {
-            Some((sweep.clone(), (*job, *generation), partials.clone()))
+        Action::Reduce { sweep, job, generation, committed } => {
+            Some((sweep.clone(), (*job, *generation), committed.clone()))
         }
         _ => None,
     });
@@ -184,8 +185,8 @@ fn a_sweep_runs_to_its_end() {
         due.extend(reductions(&actions));
     }
     assert_eq!(due.len(), 2);
-    for (_, job, partials) in &due {
-        let covered: u64 = partials.iter().map(|held| held.node.blocks(18).end - held.node.blocks(18).start).sum();
+    for (_, job, committed) in &due {
+        let covered: u64 = committed.partials().map(|held| held.node.blocks(18).end - held.node.blocks(18).start).sum();
         assert_eq!(covered, 18);
         world.handle(reduced(&sweep, *job));
     }
@@ -323,8 +324,8 @@ fn a_damaged_partial_is_computed_again() {
         todo.extend(leases(&actions));
         due.extend(reductions(&actions));
     }
-    let (_, (job, generation), partials) = due.remove(0);
-    let damaged = vec![partials[0].node];
+    let (_, (job, generation), committed) = due.remove(0);
+    let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
     let failed = |generation, damaged: &[Node], message: &str| Event::ReduceFailed {
         sweep: sweep.clone(),
         job,
@@ -433,9 +434,9 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
         if world.state(&sweep).has_ended() {
             break;
         }
-        for (_, job, partials) in std::mem::take(&mut pending) {
+        for (_, job, committed) in std::mem::take(&mut pending) {
             let mut next = 0;
-            for held in &partials {
+            for held in committed.partials() {
                 prop_assert_eq!(held.node.blocks(38).start, next);
                 next = held.node.blocks(38).end;
             }
