@@ -46,9 +46,19 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         "Seconds to merge a job's partials and compute its results",
     ),
     ("nadgrid_reductions_failed_total", Counter, Unit::Count, "Reductions that did not come to their end"),
-    ("nadgrid_merge_seconds", Histogram, Unit::Seconds, "Seconds until partials were merged while their job was computed"),
+    (
+        "nadgrid_merge_seconds",
+        Histogram,
+        Unit::Seconds,
+        "Seconds until partials were merged while their job was computed",
+    ),
     ("nadgrid_merged_partials_total", Counter, Unit::Count, "Partials that were merged while their job was computed"),
-    ("nadgrid_merge_bytes_total", Counter, Unit::Bytes, "Bytes of partials that such merges read and wrote, by direction"),
+    (
+        "nadgrid_merge_bytes_total",
+        Counter,
+        Unit::Bytes,
+        "Bytes of partials that such merges read and wrote, by direction",
+    ),
     ("nadgrid_merges_failed_total", Counter, Unit::Count, "Such merges that did not come to their end"),
     ("nadgrid_journal_append_seconds", Histogram, Unit::Seconds, "Seconds until records were durable, a batch each"),
     ("nadgrid_journal_records_total", Counter, Unit::Count, "Records made durable"),
@@ -136,7 +146,8 @@ impl Metrics {
         {
             counter!(name).increment(0);
         }
-        for name in ["nadgrid_reductions_failed_total", "nadgrid_merges_failed_total", "nadgrid_merged_partials_total"] {
+        for name in ["nadgrid_reductions_failed_total", "nadgrid_merges_failed_total", "nadgrid_merged_partials_total"]
+        {
             counter!(name).increment(0);
         }
         let process = Collector::default();

@@ -74,6 +74,7 @@ struct Bench {
 impl Bench {
     fn new(blocks: u64, settings: Settings) -> Self {
         let mut world = World::new(Settings { copy_after: 0.0, ..settings });
+        world.merges = false;
         let (request, sweep) = (world.request(), SweepId::new("s"));
         let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap());
         world.submit_as(sweep.clone(), spec, Share::default(), request);
@@ -91,6 +92,17 @@ impl Bench {
         self.pool.extend(merges(actions));
         self.reductions.extend(reductions(actions));
         self.most_stored = self.most_stored.max(self.stored());
+    }
+
+    /// What must survive a restart; how often shards were tried again need not.
+    fn facts(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = self.world.scheduler.snapshot().collect();
+        for record in &mut records {
+            if let Record::Tally { tally, .. } = record {
+                tally.retries = 0;
+            }
+        }
+        records
     }
 
     fn stored(&self) -> u64 {
@@ -191,15 +203,15 @@ fn a_restart_goes_on_merging() {
     bench.join("w", 1);
     (0..16).for_each(|_| bench.report(0));
     bench.merge();
-    let before: Vec<Record> = bench.world.scheduler.snapshot().collect();
+    let before = bench.facts();
     assert_eq!(bench.pool.len(), 1, "of the second eight");
     bench.restart();
-    assert_eq!(bench.world.scheduler.snapshot().collect::<Vec<_>>(), before);
+    assert_eq!(bench.facts(), before);
     assert_eq!((bench.pool.len(), bench.stored()), (1, 9));
     // A snapshot leads to the same state as the journal.
     bench.world.journal = before.clone();
     bench.restart();
-    assert_eq!(bench.world.scheduler.snapshot().collect::<Vec<_>>(), before);
+    assert_eq!(bench.facts(), before);
     bench.join("x", 1);
     let committed = bench.finish();
     assert_eq!(bench.words.fold(root(80), committed.partials()), whole(80));
@@ -225,9 +237,9 @@ fn a_damaged_merged_partial_is_withdrawn_whole() {
     assert_eq!((view.jobs[0].members_done, view.jobs[0].partials), (56 * 4, 7));
     let told = bench.world.scheduler.explain(&bench.sweep, Subject::Block(JobIndex(0), 12), bench.world.now).unwrap();
     assert_ne!(told.state, "committed");
-    let before: Vec<Record> = bench.world.scheduler.snapshot().collect();
+    let before = bench.facts();
     bench.restart();
-    assert_eq!(bench.world.scheduler.snapshot().collect::<Vec<_>>(), before);
+    assert_eq!(bench.facts(), before);
     // The late answer of the merge that failed is nothing any more.
     let stored = Digest::of(b"late");
     let actions = bench.world.handle(Event::Merged { sweep: merge.sweep, job: JobIndex(0), number: 99, stored });
@@ -383,10 +395,10 @@ proptest! {
                 Turn::Report(_) => {}
                 Turn::Merge => drop(bench.merge()),
                 Turn::Restart => {
-                    let before: Vec<Record> = bench.world.scheduler.snapshot().collect();
+                    let before = bench.facts();
                     bench.reductions.clear();
                     bench.restart();
-                    prop_assert_eq!(bench.world.scheduler.snapshot().collect::<Vec<_>>(), before);
+                    prop_assert_eq!(bench.facts(), before);
                     bench.join("w", lanes);
                 }
                 Turn::Damage(n) => if let Some(Merge { sweep, number, partials, .. }) = bench.pool.pop_front() {
@@ -412,7 +424,7 @@ fn merging_keeps_few_partials() {
         let (most, written) = run_of_many(shards, lanes, settings);
         println!("group {group:>2}: {written:.3} written a shard, {most} partials at most");
         let sizes = (shards as f64).ln() / (group as f64).ln();
-        let bound = (group - 1) as f64 * sizes.ceil() + 2.0 * lanes as f64;
+        let bound = (group - 1) as f64 * sizes.ceil() + 5.0 * lanes as f64;
         assert!((most as f64) < bound, "group {group}: {most} partials, {bound} expected");
         assert!(written <= 1.0 / (group - 1) as f64, "group {group}: {written}");
     }

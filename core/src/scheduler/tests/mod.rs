@@ -19,6 +19,8 @@ struct World {
     now: Time,
     journal: Vec<Record>,
     requests: u64,
+    /// Whether merges come back at once; else the test does them.
+    merges: bool,
 }
 
 fn class(name: &str) -> NumericsClass {
@@ -45,14 +47,34 @@ fn id(text: &str) -> WorkerId {
 
 impl World {
     fn new(settings: Settings) -> Self {
-        Self { scheduler: Scheduler::new(settings), settings, now: Time(1_000), journal: Vec::new(), requests: 0 }
+        Self {
+            scheduler: Scheduler::new(settings),
+            settings,
+            now: Time(1_000),
+            journal: Vec::new(),
+            requests: 0,
+            merges: true,
+        }
     }
 
     fn handle(&mut self, event: Event) -> Vec<Action> {
         let effects = self.scheduler.handle(event, self.now);
+        self.done(effects)
+    }
+
+    /// Takes down what happened; merges that are due are done, if this test does not look at them.
+    fn done(&mut self, effects: Effects) -> Vec<Action> {
         self.scheduler.sanity_check().unwrap();
         self.journal.extend(effects.records);
-        effects.actions
+        let mut actions = effects.actions;
+        while self.merges
+            && let Some(place) = actions.iter().position(|action| matches!(action, Action::Merge { .. }))
+        {
+            let Action::Merge { sweep, job, number, node, .. } = actions.remove(place) else { break };
+            let stored = Digest::of(format!("merged {node:?}").as_bytes());
+            actions.extend(self.handle(Event::Merged { sweep, job, number, stored }));
+        }
+        actions
     }
 
     fn request(&mut self) -> RequestId {
@@ -134,9 +156,7 @@ impl World {
             self.scheduler.replay(record);
         }
         let effects = self.scheduler.resume(self.now);
-        self.scheduler.sanity_check().unwrap();
-        self.journal.extend(effects.records);
-        effects.actions
+        self.done(effects)
     }
 }
 
