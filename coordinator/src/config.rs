@@ -168,7 +168,7 @@ impl Default for Config {
             reducers: 1,
             attempts: Settings::default().most_attempts,
             copy_after: Settings::default().copy_after,
-            uploads: 8,
+            uploads: 16,
             tls_certificate: None,
             tls_key: None,
             tls_client_ca: None,

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A shard to compute.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Task {
     /// The files that it needs.
     pub inputs: Vec<v1::ShardInput>,
     cancelled: AtomicBool,
+    /// Cancelled when its lease is gone.
+    unleased: CancellationToken,
     blocks_done: AtomicU64,
     /// The board's; none before it is assigned.
     pace: Option<Arc<Pace>>,
@@ -75,6 +78,7 @@ impl Task {
             job,
             inputs,
             cancelled: AtomicBool::new(false),
+            unleased: CancellationToken::new(),
             blocks_done: AtomicU64::new(0),
             pace: None,
             checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
@@ -101,6 +105,17 @@ impl Task {
 
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The lease is gone: whatever is handed in of it is not wanted.
+    fn lose_lease(&self) {
+        self.cancel();
+        self.unleased.cancel();
+    }
+
+    /// Returns when the lease is gone.
+    pub(crate) async fn lease_lost(&self) {
+        self.unleased.cancelled().await;
     }
 }
 
@@ -266,7 +281,7 @@ impl Board {
         let found = state.held.iter().position(|held| held.task.shard == *shard);
         if let Some(place) = found {
             let held = state.held.remove(place);
-            held.task.cancel();
+            held.task.lose_lease();
             state.queue.retain(|queued| !Arc::ptr_eq(queued, &held.task));
             self.changed(&held.stage);
         }
@@ -430,7 +445,7 @@ impl Board {
 
     /// The lease of a shard is gone: it is dropped at whatever stage it is.
     pub fn unwanted(&self, task: &Arc<Task>) {
-        task.cancel();
+        task.lose_lease();
         let mut state = self.lock();
         state.queue.retain(|queued| !Arc::ptr_eq(queued, task));
         state.parting.retain(|parting| !Arc::ptr_eq(parting, task));
