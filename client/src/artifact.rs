@@ -17,7 +17,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Damaged`] when the bytes do not have the announced length and digest,
     /// [`Error::Unreachable`].
     pub async fn read_artifact(&self, id: &str, name: &str) -> Result<(Vec<u8>, Digest), Error> {
-        let request = ReadArtifactRequest { sweep_id: id.into(), name: name.into() };
+        let request = ReadArtifactRequest { sweep_id: id.into(), name: name.into(), presigned: false };
         let mut chunks = self.service().read_artifact(request).await.map_err(|s| self.error(s))?.into_inner();
         let damaged = |source: ChunkError| Error::Damaged { name: name.into(), source };
         let first = self.next(&mut chunks).await?.unwrap_or_default();

@@ -28,8 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a call that is answered at once is answered.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between signs of life, and until a missing one means that the connection is dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Largest message that is taken: a chunk has 1 MiB, a list of a thousand sweeps a few.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Bytes that may be on their way to this client before it has taken them: a slow line must not look like silence.
+const WINDOW: u32 = 256 << 10;
+/// Largest message that is taken: a list of a thousand sweeps has a few MiB.
 pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Sweeps per page of a list.
 const PAGE: u32 = 200;
@@ -117,6 +119,8 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .tcp_nodelay(true);
         let unreachable = |e: tonic::transport::Error| {
             let reason = explain(&root_cause(&e));

@@ -6,16 +6,18 @@
 
 use crate::client::Client;
 use crate::error::{Error, Refusal};
-use futures::stream;
 use nadgrid_core::cifar10;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::spec::{InputRef, Inputs, Spec, SpecError, Upload, Violation};
 use nadgrid_figures::npy;
-use nadgrid_proto::chunks::chunks;
-use nadgrid_proto::v1::{InputHeader, UploadInputRequest, upload_input_request::Part};
+use nadgrid_proto::upload::gated;
+use nadgrid_proto::v1::upload_input_request::Part;
+use nadgrid_proto::v1::upload_input_response::Message;
+use nadgrid_proto::v1::{InputHeader, UploadInputRequest};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tonic::Status;
 
 /// A file that a spec names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,19 +198,31 @@ impl Client {
             let wrong = format!("{}: the file has changed since it was looked at", file.path.display());
             return Err(Refusal { violations: vec![wrong] }.into());
         }
-        let digest = digest.to_string();
-        let part = |part| UploadInputRequest { part: Some(part) };
-        let header = part(Part::Header(InputHeader { size, digest: digest.clone() }));
-        let data = chunks(bytes).map(move |data| part(Part::Data(data)));
-        let parts = stream::iter([header].into_iter().chain(data));
-        let stored = self.service().upload_input(parts).await.map_err(|status| self.error(status))?.into_inner();
-        if (stored.size, &stored.digest) == (size, &digest) {
+        let header = InputHeader { size, digest: digest.to_string() };
+        let stored = self.hand_in(&header, bytes).await.map_err(|status| self.error(status))?;
+        if stored == header {
             return Ok(());
         }
         Err(Error::Contract(format!(
             "{} was stored with {} bytes and digest {}",
             file.name, stored.size, stored.digest
         )))
+    }
+
+    /// Waits for a place as long as there is none, then sends the bytes; a file that is there already is not sent.
+    async fn hand_in(&self, header: &InputHeader, bytes: Vec<u8>) -> Result<InputHeader, Status> {
+        let part = |part| UploadInputRequest { part: Some(part) };
+        let header = part(Part::Header(header.clone()));
+        let (mut gate, messages) = gated(header, bytes, |data| UploadInputRequest { part: Some(Part::Data(data)) });
+        let mut answers = self.service().upload_input(messages).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            match answer.message {
+                Some(Message::Grant(_)) => gate.open(),
+                Some(Message::Stored(stored)) => return Ok(stored),
+                None => {}
+            }
+        }
+        Err(Status::unknown("the upload ended without an answer"))
     }
 }
 

@@ -175,7 +175,7 @@ impl Default for Config {
             attempts: Settings::default().most_attempts,
             copy_after: Settings::default().copy_after,
             stall_after: Settings::default().stall_after_ms as f64 / 1e3,
-            uploads: 8,
+            uploads: 16,
             tls_certificate: None,
             tls_key: None,
             tls_client_ca: None,

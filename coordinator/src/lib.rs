@@ -16,6 +16,7 @@ mod partial;
 pub mod reducer;
 mod server;
 mod service;
+mod transfers;
 
 pub use access::{TlsError, TokensError};
 pub use server::{ServeError, page_address, run};

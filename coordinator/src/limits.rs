@@ -65,8 +65,9 @@ limits! {
     header_bytes: u32 = 16 << 10, 1 << 10, 1 << 20;
     /// Bytes of one message.
     message_bytes: usize = 4 << 20, 2 << 20, 64 << 20;
-    /// Bytes of one connection that may be received before they are taken.
-    window_bytes: u32 = 1 << 20, 64 << 10, 64 << 20;
+    /// Bytes of one connection that may be received before they are taken. A ping waits behind them, so a slow line needs few of
+    /// them, and a long one that is fast needs many.
+    window_bytes: u32 = 256 << 10, 64 << 10, 64 << 20;
     /// Requests and streams of one caller at once; a caller is a token's name.
     requests_per_caller: usize = 16_384, 1, 1_000_000;
     /// Calls of one caller that are under way at once; others wait.
@@ -89,11 +90,15 @@ limits! {
     open_sweeps_per_user: usize = 1000, 1, 10_000_000;
     /// Ended sweeps that are kept, with their files; the oldest go first.
     ended_sweeps: usize = 1000, 1, 10_000_000;
+    /// Bytes of the payloads that are received at once, and so in memory; others wait, and a larger one is received alone.
+    upload_bytes: u64 = 128 << 20, 1 << 20, 1 << 40;
+    /// Payloads of one worker that are on their way to the coordinator at once; others wait.
+    uploads_per_worker: usize = 1, 1, 1024;
     /// Files that one user uploads at once; others wait.
     inputs_per_user: usize = 4, 1, 1024;
     /// Bytes that one user has uploaded and no sweep uses.
     unused_input_bytes: u64 = 2 << 30, 1 << 20, 1 << 50;
-    /// Artifacts, and files for workers, that are sent at once, each held in memory; others wait.
+    /// Artifacts, and files for workers, that are sent at once; others wait.
     reads: usize = 8, 1, 1024;
     /// Seconds of silence after which an upload is given up, or a connection that does not take what is sent.
     silence_seconds: f64 = 30.0, 0.1, 3600.0;

@@ -5,15 +5,16 @@ use nadgrid_core::moments::Moments;
 use nadgrid_core::runs;
 use nadgrid_core::spec::Payload;
 
-/// Checks the bytes of a partial of `members` members; returns the digest of what they say, without how long it took.
+/// Checks the bytes of a partial of `members` members, which have this digest; returns the digest of what they say, without how
+/// long it took.
 ///
 /// # Errors
 /// What no right computation yields, in words.
-pub(crate) fn check(bytes: &[u8], payload: Payload, members: u64) -> Result<Digest, String> {
+pub(crate) fn check(bytes: &[u8], digest: Digest, payload: Payload, members: u64) -> Result<Digest, String> {
     match payload {
         Payload::Moments { dimension, points } => {
             Moments::from_bytes(bytes, dimension, members * points).map_err(|e| e.to_string())?;
-            Ok(Digest::of(bytes))
+            Ok(digest)
         }
         Payload::Runs { extra } => {
             let runs = runs::from_bytes(bytes, members, extra).map_err(|e| e.to_string())?;

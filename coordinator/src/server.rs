@@ -8,7 +8,9 @@ use crate::journal::{self, JournalError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::page::{Page, PageToken};
-use crate::service::{Sweeps, Workers};
+use crate::service::{FoundBlobs, Sweeps, WorkerTransfers, Workers};
+use crate::transfers::TransferPlaces;
+use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
 use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
@@ -20,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -123,15 +124,17 @@ pub async fn run(
         Duration::from_secs_f64(config.orphan_age),
     )));
     let limits = &config.limits;
-    let places = |count: usize| Arc::new(Semaphore::new(count));
+    let of_workers = WorkerTransfers { uploads: places_of_partials(config), reads: places_of_reads(limits) };
     let sweeps = Sweeps {
         desk: desk.clone(),
         store: store.clone(),
         sizing: config.settings().sizing,
-        uploads: places(config.uploads),
+        uploads: places_of_inputs(config),
+        found: Arc::new(FoundBlobs::new(Duration::from_secs_f64(config.orphan_age))),
+        of_workers: of_workers.clone(),
         stop: stop.clone(),
         limits: limits.clone(),
-        reads: places(limits.reads),
+        reads: places_of_reads(limits),
         shares: doors.shares.clone(),
         quota: Arc::new(Quota::new(limits.unused_input_bytes)),
         tracer: tracer.clone(),
@@ -142,10 +145,10 @@ pub async fn run(
         desk,
         store,
         heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
-        uploads: places(config.uploads),
+        uploads: of_workers.uploads,
         stop: stop.clone(),
         limits: limits.clone(),
-        reads: places(limits.reads),
+        reads: of_workers.reads,
         shares: doors.shares.clone(),
         bindings: Arc::new(Bindings::default()),
         refusals: doors.refusals.clone(),
@@ -158,6 +161,22 @@ pub async fn run(
         Err(panic) => warn!(%panic, "the desk ended badly"),
     }
     served
+}
+
+/// Partials and checkpoints: those of one worker follow each other, so that a slow line carries one of them as fast as it can.
+fn places_of_partials(config: &Config) -> TransferPlaces {
+    let Limits { uploads_per_worker: each, upload_bytes: bytes, .. } = config.limits;
+    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes })
+}
+
+fn places_of_inputs(config: &Config) -> TransferPlaces {
+    let Limits { inputs_per_user: each, upload_bytes: bytes, .. } = config.limits;
+    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes })
+}
+
+/// What is read is sent a piece at a time, so its size does not matter.
+fn places_of_reads(limits: &Limits) -> TransferPlaces {
+    TransferPlaces::new(PlaceBounds { places: limits.reads, each: limits.reads, bytes: u64::MAX })
 }
 
 /// Removes what nothing refers to any more, now and again.

@@ -16,6 +16,7 @@ pub mod grid;
 pub mod ids;
 pub mod moments;
 pub mod numerics;
+pub mod places;
 pub mod plan;
 pub mod random;
 pub mod runs;
@@ -28,7 +29,7 @@ pub mod tree;
 pub mod work;
 
 /// The wire protocol between coordinator, workers and clients: programs of different numbers refuse each other.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest partial that travels in a session and lies in the journal, in bytes: an upload and a file of its own would cost more
 /// than such a shard.

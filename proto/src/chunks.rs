@@ -3,8 +3,9 @@
 use nadgrid_core::ids::Digest;
 use thiserror::Error;
 
-/// Bytes per chunk: well below tonic's default message limit of 4 MiB.
-pub const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes per chunk. The pace of a transfer is taken by whole chunks: at 16,384 bytes a second, the slowest that is promised to
+/// work, one comes every 4 s.
+pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// A payload's chunks in order; each is copied only when its turn has come.
 pub fn chunks(bytes: impl AsRef<[u8]>) -> impl Iterator<Item = Vec<u8>> {
@@ -71,7 +72,12 @@ impl Assembler {
             return Err(ChunkError::TooLarge { size, limit });
         }
         let digest = Digest::from_hex(digest).ok_or_else(|| ChunkError::Digest(digest.to_owned()))?;
-        Ok(Self { size, digest, bytes: Vec::new(), hasher: blake3::Hasher::new() })
+        Ok(Self::of(size, digest))
+    }
+
+    /// For a payload whose size is known to be acceptable. Memory is taken as bytes come.
+    pub fn of(size: u64, digest: Digest) -> Self {
+        Self { size, digest, bytes: Vec::new(), hasher: blake3::Hasher::new() }
     }
 
     /// Takes the next bytes.
@@ -83,8 +89,17 @@ impl Assembler {
             return Err(ChunkError::TooLong { size: self.size });
         }
         self.hasher.update(data);
+        self.make_room(data.len());
         self.bytes.extend_from_slice(data);
         Ok(())
+    }
+
+    /// Doubles the memory when it is full, as a vector does, but not beyond the payload.
+    fn make_room(&mut self, more: usize) {
+        let (held, size) = (self.bytes.len(), self.size as usize);
+        if held + more > self.bytes.capacity() {
+            self.bytes.reserve_exact((2 * held).max(held + more).min(size) - held);
+        }
     }
 
     /// Bytes so far.

@@ -6,6 +6,7 @@ pub mod access;
 pub mod chunks;
 pub mod convert;
 pub mod status;
+pub mod upload;
 pub mod views;
 
 /// Generated from `nadgrid/v1/nadgrid.proto`; a test fails when it is stale.

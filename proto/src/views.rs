@@ -6,6 +6,7 @@ use crate::v1;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::spec::Experiment;
+use nadgrid_core::text::{bytes, duration};
 use serde::Serialize;
 
 /// A sweep as it stands.
@@ -381,6 +382,14 @@ pub struct WorkerView {
     pub last_error: Option<String>,
     /// Milliseconds since it was last heard.
     pub silent_ms: u64,
+    /// Payloads that it offers and for which there is no place yet, and milliseconds since the first of them was offered.
+    pub transfers_waiting: u32,
+    /// See `transfers_waiting`.
+    pub transfers_waiting_ms: u64,
+    /// Payloads that are on their way to or from it, and bytes a second of all of them.
+    pub transfers: u32,
+    /// See `transfers`.
+    pub transfer_bytes_per_second: f64,
     /// Its version.
     pub version: String,
 }
@@ -401,8 +410,24 @@ impl From<&v1::Worker> for WorkerView {
             rate_of: present(&worker.rate_of),
             last_error: present(&worker.last_error),
             silent_ms: worker.silent_ms,
+            transfers_waiting: worker.transfers_waiting,
+            transfers_waiting_ms: worker.transfers_waiting_ms,
+            transfers: worker.transfers,
+            transfer_bytes_per_second: worker.transfer_bytes_per_second,
             version: worker.version.clone(),
         }
+    }
+}
+
+impl WorkerView {
+    /// What it transfers and waits for, in words; nothing while it does neither.
+    pub fn transfer_words(&self) -> Option<String> {
+        let rate = bytes(self.transfer_bytes_per_second as u64);
+        let moving = (self.transfers > 0).then(|| format!("{} at {rate}/s", self.transfers));
+        let waited = duration(self.transfers_waiting_ms as f64 / 1e3);
+        let waiting = (self.transfers_waiting > 0).then(|| format!("{} waiting for {waited}", self.transfers_waiting));
+        let words: Vec<String> = moving.into_iter().chain(waiting).collect();
+        (!words.is_empty()).then(|| words.join(", "))
     }
 }
 

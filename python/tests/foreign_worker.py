@@ -36,7 +36,7 @@ class FailingWorker:
         hello = pb.Hello(
             worker_id="foreign",
             name="foreign",
-            protocol_version=2,
+            protocol_version=3,
             version="0",
             numerics_class=numerics,
             lanes=2,

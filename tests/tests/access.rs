@@ -421,7 +421,7 @@ async fn a_sweep_is_nobody_elses() {
     not_yours("explain", bob.sweeps().explain(bob.request(explain)).await.unwrap_err());
     let verify = v1::VerifyRequest { sweep_id: id.clone(), sample: 1, ..Default::default() };
     not_yours("verify", bob.sweeps().verify(bob.request(verify)).await.unwrap_err());
-    let read = v1::ReadArtifactRequest { sweep_id: id.clone(), name: "nads/logreg/nads.npy".into() };
+    let read = v1::ReadArtifactRequest { sweep_id: id.clone(), name: "nads/logreg/nads.npy".into(), presigned: false };
     not_yours("read", bob.sweeps().read_artifact(bob.request(read)).await.unwrap_err());
     let upon = "name = 'upon'\narchitectures = ['logreg']\n[directional]\nseeds = 1\ndirections = { sweep = 'ID' }\n";
     let upon = bob.submit(&upon.replace("ID", &id), "").await.unwrap_err();
@@ -457,9 +457,13 @@ async fn a_worker_speaks_for_itself_alone() {
     assert_eq!((denied.code(), Reason::NotYours.is_of(&denied)), (Code::PermissionDenied, true), "{denied}");
     let header = v1::PartialHeader { worker_id: "w-1".into(), ..Default::default() };
     let parts = || futures::stream::iter([v1::UploadPartialRequest { part: Some(Part::Header(header.clone())) }]);
-    let denied = other.workers().upload_partial(other.request(parts())).await.unwrap_err();
+    let upload = async |peer: &Peer| {
+        let mut answers = peer.workers().upload_partial(peer.request(parts())).await?.into_inner();
+        answers.message().await.map(drop)
+    };
+    let denied = upload(&other).await.unwrap_err();
     assert!(Reason::NotYours.is_of(&denied), "{denied}");
-    let own = lab.workers().upload_partial(lab.request(parts())).await.unwrap_err();
+    let own = upload(&lab).await.unwrap_err();
     assert!(Reason::RequestInvalid.is_of(&own), "{own}");
 }
 

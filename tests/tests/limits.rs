@@ -1,5 +1,7 @@
 //! Hostile and clumsy clients: none fills the coordinator, none keeps it from others.
 
+mod peer;
+
 use nadgrid_core::ids::Digest;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::access::Secret;
@@ -317,9 +319,21 @@ fn data(bytes: &[u8]) -> v1::UploadInputRequest {
     v1::UploadInputRequest { part: Some(Part::Data(bytes.to_vec())) }
 }
 
-async fn upload(cluster: &Cluster, bytes: &[u8]) -> Result<v1::UploadInputResponse, Status> {
-    let parts: Vec<_> = std::iter::once(header(bytes)).chain(bytes.chunks(1 << 20).map(data)).collect();
-    sweeps(cluster).await.upload_input(futures::stream::iter(parts)).await.map(tonic::Response::into_inner)
+async fn upload(cluster: &Cluster, bytes: &[u8]) -> Result<v1::InputHeader, Status> {
+    peer::input(&mut sweeps(cluster).await, bytes).await
+}
+
+/// An upload by hand, after its grant.
+async fn granted(
+    cluster: &Cluster,
+    bytes: &[u8],
+) -> (mpsc::Sender<v1::UploadInputRequest>, Streaming<v1::UploadInputResponse>) {
+    let (sender, parts) = mpsc::channel(4);
+    sender.send(header(bytes)).await.unwrap();
+    let mut answers = sweeps(cluster).await.upload_input(ReceiverStream::new(parts)).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap().message;
+    assert!(matches!(first, Some(v1::upload_input_response::Message::Grant(_))), "{first:?}");
+    (sender, answers)
 }
 
 /// One place for uploads, held by somebody who says nothing, then by one who trickles: the next comes through.
@@ -329,30 +343,24 @@ async fn a_slow_upload_gives_its_place_up() {
     let flags: Vec<&str> = ["--uploads", "1"].into_iter().chain(limits.iter().flat_map(|l| ["--limit", l])).collect();
     let cluster = Cluster::start(&flags);
     let bytes = input(100_000);
-    let (sender, parts) = mpsc::channel(4);
-    sender.send(header(&bytes)).await.unwrap();
-    let mut service = sweeps(&cluster).await;
-    let silent = tokio::spawn(async move { service.upload_input(ReceiverStream::new(parts)).await });
+    let (_silent, mut answers) = granted(&cluster, &bytes).await;
     upload(&cluster, &bytes).await.unwrap();
-    assert_eq!(silent.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::DeadlineExceeded);
 
-    let (trickle, parts) = mpsc::channel(4);
-    trickle.send(header(&bytes)).await.unwrap();
-    let mut service = sweeps(&cluster).await;
-    let slow = tokio::spawn(async move { service.upload_input(ReceiverStream::new(parts)).await });
+    let others = input(90_000);
+    let (trickle, mut answers) = granted(&cluster, &others).await;
     let dripping = tokio::spawn(async move {
         while trickle.send(data(b"drop")).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    assert_eq!(slow.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
-    upload(&cluster, &bytes).await.unwrap();
+    upload(&cluster, &others).await.unwrap();
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::DeadlineExceeded);
     dripping.abort();
-    drop(sender);
 }
 
 async fn read(cluster: &Cluster, digest: &str) -> Streaming<v1::ReadInputResponse> {
-    let request = v1::ReadInputRequest { digest: digest.into() };
+    let request = v1::ReadInputRequest { digest: digest.into(), ..v1::ReadInputRequest::default() };
     WorkerServiceClient::new(channel(cluster).await).read_input(request).await.unwrap().into_inner()
 }
 

@@ -7,7 +7,6 @@ use nadgrid_core::runs::{Outcome, to_bytes};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
-use nadgrid_proto::v1::upload_input_request::Part as InputPart;
 use nadgrid_tests::Cluster;
 use peer::{Peer, assignment, class, header, hello, partial};
 use tonic::Streaming;
@@ -40,17 +39,14 @@ async fn what_users_ask() {
     for _ in 0..2 {
         let request = v1::PlanRequest { spec: spec.clone(), inputs: Vec::new() };
         plans.push(peer.sweeps.plan(request).await.unwrap().into_inner());
-        let header = v1::InputHeader { size: file.len() as u64, digest: digest.clone() };
-        let parts = [InputPart::Header(header), InputPart::Data(file.clone())];
-        let parts = parts.map(|part| v1::UploadInputRequest { part: Some(part) });
-        inputs.push(peer.sweeps.upload_input(futures::stream::iter(parts)).await.unwrap().into_inner());
+        inputs.push(peer.input(&file).await.unwrap());
         let submitted = peer.submit(&spec, "key").await.unwrap();
         ids.push((submitted.sweep.unwrap().id, submitted.created));
     }
     assert_eq!((&plans[0], &inputs[0]), (&plans[1], &inputs[1]));
     assert_eq!((&ids[0].0, ids[0].1, ids[1].1), (&ids[1].0, true, false));
     let id = ids[0].0.clone();
-    let read = v1::ReadInputRequest { digest };
+    let read = v1::ReadInputRequest { digest, ..v1::ReadInputRequest::default() };
     for _ in 0..2 {
         let parts = chunks(peer.workers.read_input(read.clone()).await.unwrap().into_inner()).await;
         assert_eq!(parts.into_iter().flat_map(|part| part.data).collect::<Vec<_>>(), file);
@@ -160,7 +156,8 @@ async fn what_is_asked_of_a_complete_sweep() {
     cluster.digest(&id);
     let mut read = Vec::new();
     for _ in 0..2 {
-        let request = v1::ReadArtifactRequest { sweep_id: id.clone(), name: "nads/logreg/nads.npy".into() };
+        let request =
+            v1::ReadArtifactRequest { sweep_id: id.clone(), name: "nads/logreg/nads.npy".into(), presigned: false };
         read.push(chunks(peer.sweeps.read_artifact(request).await.unwrap().into_inner()).await);
         let request = v1::VerifyRequest { sweep_id: id.clone(), sample: 9, seed: 3 };
         let checks = chunks(peer.sweeps.verify(request).await.unwrap().into_inner()).await;

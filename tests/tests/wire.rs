@@ -144,7 +144,7 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     let again = assignment(&mut responses).await;
     let input = again.inputs.iter().find(|input| input.role == "checkpoint").expect("a checkpoint").clone();
     assert_eq!((again.shard, input.size), (Some(shard), 20_000));
-    let request = v1::ReadInputRequest { digest: input.digest };
+    let request = v1::ReadInputRequest { digest: input.digest, ..v1::ReadInputRequest::default() };
     let mut parts = other.workers.read_input(request).await.unwrap().into_inner();
     let mut read = Vec::new();
     while let Some(part) = parts.message().await.unwrap() {

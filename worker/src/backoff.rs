@@ -20,12 +20,22 @@ impl Backoff {
         Self { since: Instant::now(), limit, next: FIRST }
     }
 
+    /// Of attempts that never end.
+    pub(crate) fn endless() -> Self {
+        Self::new(Duration::MAX)
+    }
+
     /// How long to wait before another attempt; `None` when the time is up.
     pub(crate) fn wait(&mut self) -> Option<Duration> {
         let left = self.limit.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())?;
+        Some(self.next().min(left))
+    }
+
+    /// How long to wait before another attempt, whatever the limit.
+    pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next.mul_f64(0.5 + 0.5 * unit());
         self.next = (self.next * 2).min(LONGEST);
-        Some(wait.min(left))
+        wait
     }
 
     /// Time since the beginning.

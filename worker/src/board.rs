@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// How often a shard's progress within a block is told at most.
 const WITHIN_A_BLOCK: Duration = Duration::from_secs(2);
@@ -44,6 +45,8 @@ pub struct Task {
     pub inputs: Vec<v1::ShardInput>,
     cancelled: AtomicBool,
     standing: Mutex<Standing>,
+    /// Cancelled when its lease is gone.
+    unleased: CancellationToken,
     /// The board's; none before it is assigned.
     pace: Option<Arc<Pace>>,
     checkpoints: Mutex<Checkpoints>,
@@ -110,6 +113,7 @@ impl Task {
             inputs,
             cancelled: AtomicBool::new(false),
             standing: Mutex::new(Standing::new()),
+            unleased: CancellationToken::new(),
             pace: None,
             checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
             lease: None,
@@ -150,6 +154,17 @@ impl Task {
 
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The lease is gone: whatever is handed in of it is not wanted.
+    fn lose_lease(&self) {
+        self.cancel();
+        self.unleased.cancel();
+    }
+
+    /// Returns when the lease is gone.
+    pub(crate) async fn lease_lost(&self) {
+        self.unleased.cancelled().await;
     }
 }
 
@@ -336,7 +351,7 @@ impl Board {
         let found = state.held.iter().position(|held| held.task.shard == *shard);
         if let Some(place) = found {
             let held = state.held.remove(place);
-            held.task.cancel();
+            held.task.lose_lease();
             state.queue.retain(|queued| !Arc::ptr_eq(queued, &held.task));
             self.changed(&held.stage);
         }
@@ -500,7 +515,7 @@ impl Board {
 
     /// The lease of a shard is gone: it is dropped at whatever stage it is.
     pub fn unwanted(&self, task: &Arc<Task>) {
-        task.cancel();
+        task.lose_lease();
         let mut state = self.lock();
         state.queue.retain(|queued| !Arc::ptr_eq(queued, task));
         state.parting.retain(|parting| !Arc::ptr_eq(parting, task));

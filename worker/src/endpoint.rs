@@ -10,6 +10,12 @@ use tonic::{Code, Status};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Until a ping must be answered. It may have to wait behind a window of 256 KiB, which takes 16 s on the slowest line that is
+/// promised to work, 16,384 bytes a second.
+const PING_ANSWERED: Duration = Duration::from_secs(25);
+/// Bytes that may be on their way to this worker before it has taken them. What lies there is sent, for the coordinator: more of
+/// them, on a slow line, would look like silence, and keep its pings waiting.
+const WINDOW: u32 = 256 << 10;
 
 /// A connection whose requests carry the token.
 pub(crate) type Link = InterceptedService<Channel, Bearer>;
@@ -28,8 +34,10 @@ impl Coordinator {
         Ok(endpoint
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(2 * KEEP_ALIVE)
+            .keep_alive_timeout(PING_ANSWERED)
             .keep_alive_while_idle(true))
     }
 
@@ -41,10 +49,18 @@ impl Coordinator {
 
 /// Whether trying again cannot help.
 pub(crate) fn is_final(status: &Status) -> bool {
-    use Code::{FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unimplemented};
+    use Code::{
+        FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied, Unauthenticated, Unimplemented,
+    };
     matches!(
         status.code(),
-        FailedPrecondition | InvalidArgument | NotFound | PermissionDenied | Unauthenticated | Unimplemented
+        FailedPrecondition
+            | InvalidArgument
+            | NotFound
+            | OutOfRange
+            | PermissionDenied
+            | Unauthenticated
+            | Unimplemented
     )
 }
 

@@ -5,14 +5,18 @@
 use crate::backoff::Backoff;
 use crate::board::Fault;
 use crate::endpoint::{self, Coordinator};
+use nadgrid_core::text;
 use nadgrid_proto::access::Credentials;
 use nadgrid_proto::chunks::Assembler;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::FailureKind;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tonic::Status;
 
 /// Bytes that are kept at most; what was used longest ago goes first.
@@ -21,23 +25,29 @@ const KEPT_BYTES: u64 = 1 << 30;
 const MOST_BYTES: u64 = 1 << 30;
 /// How long a file is asked for while the coordinator is away.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long no byte may come of a file that is on its way.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How often it is told that a file is waited for.
+const TOLD_EVERY: Duration = Duration::from_secs(20);
 
 /// Files by digest, the one used last at the end.
 #[derive(Debug)]
 pub struct Inputs {
     coordinator: Coordinator,
+    /// The worker that reads.
+    worker_id: String,
     kept: Mutex<Vec<(String, Arc<Vec<u8>>)>>,
 }
 
 impl Inputs {
     /// Files of the coordinator at this address.
     pub fn of(url: &str) -> Self {
-        Self::at(Coordinator { url: url.to_owned(), credentials: Credentials::default() })
+        Self::at(Coordinator { url: url.to_owned(), credentials: Credentials::default() }, "")
     }
 
-    /// Files of this coordinator.
-    pub(crate) fn at(coordinator: Coordinator) -> Self {
-        Self { coordinator, kept: Mutex::default() }
+    /// Files of this coordinator, for the worker of this id.
+    pub(crate) fn at(coordinator: Coordinator, worker_id: &str) -> Self {
+        Self { coordinator, worker_id: worker_id.to_owned(), kept: Mutex::default() }
     }
 
     /// The bytes of a file. Other lanes that want one wait meanwhile, so that each is fetched once.
@@ -82,7 +92,8 @@ impl Inputs {
         let runtime = runtime.map_err(|e| transient(e.to_string()))?;
         let mut backoff = Backoff::new(PATIENCE);
         loop {
-            let status = match runtime.block_on(self.attempt(input)) {
+            let mut moved = false;
+            let status = match runtime.block_on(self.attempt(input, &mut moved)) {
                 Ok(bytes) => {
                     tracing::info!(name = input.name, bytes = bytes.len(), "fetched");
                     return Ok(bytes);
@@ -93,20 +104,44 @@ impl Inputs {
             if Reason::InputMissing.is_of(&status) || endpoint::is_final(&status) {
                 return Err(Fault::new(FailureKind::Task, format!("the file {:?}: {reason}", input.name)));
             }
+            if moved {
+                // It takes as long as it takes: the line carries something.
+                backoff = Backoff::new(PATIENCE);
+            }
             let Some(wait) = backoff.wait() else { return Err(transient(reason)) };
             std::thread::sleep(wait);
         }
     }
 
-    async fn attempt(&self, input: &v1::ShardInput) -> Result<Vec<u8>, Status> {
+    /// Fetches a file, and notes whether any of it came.
+    async fn attempt(&self, input: &v1::ShardInput, moved: &mut bool) -> Result<Vec<u8>, Status> {
         let link = self.coordinator.link().map_err(|e| Status::unavailable(e.to_string()))?;
-        let request = v1::ReadInputRequest { digest: input.digest.clone() };
-        let mut parts = WorkerServiceClient::new(link).read_input(request).await?.into_inner();
+        let (digest, worker_id) = (input.digest.clone(), self.worker_id.clone());
+        let request = v1::ReadInputRequest { digest, worker_id, through_coordinator: true };
+        let mut client = WorkerServiceClient::new(link);
+        let mut parts = told_while(client.read_input(request), &input.name).await?.into_inner();
         let damaged = |e: nadgrid_proto::chunks::ChunkError| Reason::PayloadDamaged.status(e.to_string());
         let mut assembler = Assembler::new(input.size, MOST_BYTES, &input.digest).map_err(damaged)?;
-        while let Some(part) = parts.message().await? {
+        let silent = || Status::deadline_exceeded(format!("no byte came for {SILENCE:.0?}"));
+        while let Some(part) = timeout(SILENCE, parts.message()).await.map_err(|_| silent())?? {
             assembler.push(&part.data).map_err(damaged)?;
+            *moved |= !part.data.is_empty();
         }
         assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
+    }
+}
+
+/// Waits for the coordinator to begin sending, as long as that takes, and tells that it does.
+async fn told_while<T>(call: impl Future<Output = T>, name: &str) -> T {
+    let mut call = pin!(call);
+    let began = Instant::now();
+    loop {
+        if let Ok(answer) = timeout(TOLD_EVERY, &mut call).await {
+            return answer;
+        }
+        let waited = text::duration(began.elapsed().as_secs_f64());
+        tracing::warn!(
+            "the file {name:?} is waited for since {waited}: the coordinator has no place for its readers yet"
+        );
     }
 }

@@ -57,13 +57,12 @@ pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerErr
     let board = Arc::new(Board::new(lanes).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
     let reconnect_timeout = config.reconnect_timeout;
-    let inputs = Arc::new(Inputs::at(coordinator.clone()));
+    let inputs = Arc::new(Inputs::at(coordinator.clone(), &identity.worker_id));
     let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results, tracer)?;
     let uploads = Uploads {
         coordinator: coordinator.clone(),
         identity: identity.clone(),
         board: board.clone(),
-        reconnect_timeout,
         tracer: tracer.clone(),
     };
     let end_uploads = CancellationToken::new();

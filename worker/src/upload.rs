@@ -1,8 +1,14 @@
-//! Uploads: each result on a stream of its own, in chunks with a digest, until the coordinator has it.
+//! Uploads: each result on a stream of its own, offered until the coordinator has it or does not want it any more.
 //!
-//! On a thread with a runtime of its own, so that neither a busy lane nor the session waits for it. Checkpoints of running
-//! shards go out one at a time, the newest of each, and one that does not arrive is no failure: the next will. Deliberately
-//! absent: results on disk. A worker that dies has its shards computed again, from their last checkpoint.
+//! On a thread with a runtime of its own and a connection of its own, so that neither a busy lane nor the session waits for it.
+//! Nothing of a payload is sent before its grant ([`conversation`]), and there is no limit to waiting for one: what was computed
+//! is kept as long as its lease lives, and is given up only when it is refused for what it is. Whatever takes long is told
+//! ([`waits`]). Checkpoints of running shards go out one at a time, the newest of each, and one that does not arrive is no
+//! failure: the next will. Deliberately absent: results on disk. A worker that dies has its shards computed again, from their
+//! last checkpoint.
+
+mod conversation;
+mod waits;
 
 use crate::backoff::Backoff;
 use crate::board::{Board, Fault, Task};
@@ -11,27 +17,22 @@ use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
-use bytes::Bytes;
+use conversation::{CheckpointUpload, PartialUpload, hand_in};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
-use nadgrid_proto::chunks::chunks;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
-use nadgrid_proto::v1::{upload_checkpoint_request as checkpoint, upload_partial_request::Part};
 use nadgrid_telemetry::{SpanKind, TRACEPARENT, Tracer};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+use waits::{Wait, WaitPhase, Waits};
 
 /// Times that a payload may arrive damaged.
 const MOST_DAMAGED: u32 = 3;
-/// What an attempt may take besides its bytes, and the slowest connection that is worth waiting for.
-const PATIENCE: Duration = Duration::from_secs(60);
-const SLOWEST_BYTES_PER_SECOND: f64 = 256.0 * 1024.0;
 
 /// What uploads need to know.
 #[derive(Clone)]
@@ -39,9 +40,15 @@ pub(crate) struct Uploads {
     pub(crate) coordinator: Coordinator,
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
-    /// How long a result is kept while the coordinator is away.
-    pub(crate) reconnect_timeout: Duration,
     pub(crate) tracer: Tracer,
+}
+
+/// The sender of one connection.
+#[derive(Clone)]
+struct Sender {
+    uploads: Uploads,
+    link: Link,
+    waits: Arc<Waits>,
 }
 
 impl Uploads {
@@ -57,9 +64,11 @@ impl Uploads {
             runtime.block_on(async {
                 // What is wrong with the credentials, the session tells.
                 let Ok(link) = self.coordinator.link() else { return };
-                tokio::spawn(self.clone().bring_checkpoints(link.clone()));
+                let sender = Sender { uploads: self, link, waits: Arc::default() };
+                tokio::spawn(waits::tell(sender.waits.clone()));
+                tokio::spawn(sender.clone().bring_checkpoints());
                 while let Some(Some(computed)) = stop.run_until_cancelled(results.recv()).await {
-                    tokio::spawn(self.clone().bring(link.clone(), computed));
+                    tokio::spawn(sender.clone().bring(computed));
                 }
             });
             // Attempts under way are dropped with the runtime.
@@ -68,103 +77,9 @@ impl Uploads {
         Builder::new().name("uploads".to_owned()).spawn(work).map_err(failed)
     }
 
-    /// Brings one result home, however often it takes.
-    async fn bring(self, link: Link, computed: Computed) {
-        let mut backoff = Backoff::new(self.reconnect_timeout);
-        let mut damaged = 0;
-        while !computed.task.is_cancelled() {
-            let status = match self.attempt(link.clone(), &computed).await {
-                Ok(verdict) => {
-                    tracing::debug!(shard = %Name(&computed.task), verdict = verdict.as_str_name(), "uploaded");
-                    return self.board.uploaded(&computed.task);
-                }
-                Err(status) => status,
-            };
-            let reason = endpoint::reason(&status);
-            damaged += u32::from(status.code() == Code::DataLoss || Reason::PayloadDamaged.is_of(&status));
-            if endpoint::is_final(&status) || damaged > MOST_DAMAGED {
-                let kind = if damaged > 0 { v1::FailureKind::Transient } else { v1::FailureKind::Task };
-                return self.give_up(&computed, kind, &format!("the upload was refused: {reason}"));
-            }
-            let Some(wait) = backoff.wait() else {
-                return self.give_up(&computed, v1::FailureKind::Transient, &format!("the upload failed: {reason}"));
-            };
-            tracing::debug!(shard = %Name(&computed.task), "upload failed, trying again in {wait:.1?}: {reason}");
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    fn give_up(&self, computed: &Computed, kind: v1::FailureKind, message: &str) {
-        tracing::warn!(shard = %Name(&computed.task), "{message}");
-        self.board.failed(&computed.task, Fault::new(kind, message));
-    }
-
-    /// Brings checkpoints home, one after the other.
-    async fn bring_checkpoints(self, link: Link) {
-        loop {
-            let (task, snapshot) = self.board.next_checkpoint().await;
-            let (members, epochs, size) = (snapshot.members_done, snapshot.epochs, snapshot.bytes.len());
-            let answer = self.checkpoint(link.clone(), &task, snapshot).await;
-            match &answer {
-                Ok(true) => tracing::info!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
-                Ok(false) => {
-                    tracing::info!(shard = %Name(&task), "dropped: its lease is gone");
-                    self.board.unwanted(&task);
-                }
-                Err(status) => {
-                    let reason = endpoint::reason(status);
-                    tracing::warn!(shard = %Name(&task), "a checkpoint was not taken: {reason}");
-                }
-            }
-            self.board.checkpoint_done(&task, answer.is_ok());
-        }
-    }
-
-    /// Whether the shard is still wanted.
-    async fn checkpoint(&self, link: Link, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
-        let Snapshot { bytes, members_done, epochs, precision } = snapshot;
-        let header = v1::CheckpointHeader {
-            worker_id: self.identity.worker_id.clone(),
-            shard: Some(task.shard.clone()),
-            numerics_class: Some(self.class(precision)),
-            size: bytes.len() as u64,
-            digest: Digest::of(&bytes).to_string(),
-            members_done,
-            epochs,
-        };
-        let limit = patience(bytes.len());
-        let parts = std::iter::once(checkpoint::Part::Header(header)).chain(chunks(bytes).map(checkpoint::Part::Data));
-        let messages = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
-        let mut client = WorkerServiceClient::new(link);
-        let answer = tokio::time::timeout(limit, client.upload_checkpoint(tokio_stream::iter(messages))).await;
-        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the checkpoint"))??;
-        Ok(answer.into_inner().wanted)
-    }
-
     /// The worker's class at a precision.
     fn class(&self, precision: Precision) -> v1::NumericsClass {
         v1::NumericsClass { precision: precision.as_str().to_owned(), ..self.identity.class.clone() }
-    }
-
-    async fn attempt(&self, link: Link, computed: &Computed) -> Result<v1::Verdict, Status> {
-        let limit = patience(computed.bytes.len());
-        let messages = tokio_stream::iter(messages(self.header(computed), computed.bytes.clone()));
-        let mut client = WorkerServiceClient::new(link);
-        let mut request = tonic::Request::new(messages);
-        // A shard without a lease's span is none of a trace.
-        let mut span = computed.task.lease.map(|lease| self.tracer.span("upload", SpanKind::Client, Some(lease)));
-        if let Some(span) = &mut span {
-            span.set("size", computed.bytes.len() as i64);
-            if let Ok(traceparent) = span.context().to_string().parse() {
-                request.metadata_mut().insert(TRACEPARENT, traceparent);
-            }
-        }
-        let answer = tokio::time::timeout(limit, client.upload_partial(request)).await;
-        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer to the upload")).flatten();
-        if let (Some(span), Err(status)) = (&mut span, &answer) {
-            span.fail(status.message());
-        }
-        Ok(answer?.into_inner().verdict())
     }
 
     fn header(&self, computed: &Computed) -> v1::PartialHeader {
@@ -180,14 +95,111 @@ impl Uploads {
             ..v1::PartialHeader::default()
         }
     }
+
+    fn checkpoint_header(&self, task: &Task, snapshot: &Snapshot) -> v1::CheckpointHeader {
+        v1::CheckpointHeader {
+            worker_id: self.identity.worker_id.clone(),
+            shard: Some(task.shard.clone()),
+            numerics_class: Some(self.class(snapshot.precision)),
+            size: snapshot.bytes.len() as u64,
+            digest: Digest::of(&snapshot.bytes).to_string(),
+            members_done: snapshot.members_done,
+            epochs: snapshot.epochs,
+        }
+    }
 }
 
-fn patience(bytes: usize) -> Duration {
-    PATIENCE + Duration::from_secs_f64(bytes as f64 / SLOWEST_BYTES_PER_SECOND)
-}
+impl Sender {
+    /// Brings one result home, however often and however long it takes, while it is wanted.
+    async fn bring(self, computed: Computed) {
+        tokio::select! {
+            () = computed.task.lease_lost() => tracing::debug!(shard = %Name(&computed.task), "not wanted any more"),
+            () = self.bring_wanted(&computed) => {}
+        }
+    }
 
-/// Header first, then the bytes, a chunk being copied only when its turn has come.
-fn messages(header: v1::PartialHeader, bytes: Bytes) -> impl Iterator<Item = v1::UploadPartialRequest> {
-    let parts = std::iter::once(Part::Header(header)).chain(chunks(bytes).map(Part::Data));
-    parts.map(|part| v1::UploadPartialRequest { part: Some(part) })
+    async fn bring_wanted(&self, computed: &Computed) {
+        let wait = self.waits.begin(Name(&computed.task).to_string());
+        let mut backoff = Backoff::endless();
+        let mut damaged = 0;
+        loop {
+            let status = match self.attempt(computed, &wait).await {
+                Ok(verdict) => {
+                    tracing::debug!(shard = %Name(&computed.task), verdict = verdict.as_str_name(), "uploaded");
+                    return self.uploads.board.uploaded(&computed.task);
+                }
+                Err(status) => status,
+            };
+            let reason = endpoint::reason(&status);
+            damaged += u32::from(status.code() == Code::DataLoss || Reason::PayloadDamaged.is_of(&status));
+            if endpoint::is_final(&status) || damaged > MOST_DAMAGED {
+                let kind = if damaged > 0 { v1::FailureKind::Transient } else { v1::FailureKind::Task };
+                let message = format!("the upload was refused: {reason}");
+                tracing::warn!(shard = %Name(&computed.task), "{message}");
+                return self.uploads.board.failed(&computed.task, Fault::new(kind, message));
+            }
+            tracing::debug!(shard = %Name(&computed.task), "upload failed, trying again: {reason}");
+            wait.enter(WaitPhase::Refused(reason));
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    async fn attempt(&self, computed: &Computed, wait: &Wait) -> Result<v1::Verdict, Status> {
+        let mut client = WorkerServiceClient::new(self.link.clone());
+        // A shard without a lease's span is none of a trace.
+        let tracer = &self.uploads.tracer;
+        let mut span = computed.task.lease.map(|lease| tracer.span("upload", SpanKind::Client, Some(lease)));
+        let traceparent = span.as_mut().and_then(|span| {
+            span.set("size", computed.bytes.len() as i64);
+            span.context().to_string().parse().ok()
+        });
+        let call = async move |messages| {
+            let mut request = Request::new(messages);
+            if let Some(traceparent) = traceparent {
+                request.metadata_mut().insert(TRACEPARENT, traceparent);
+            }
+            client.upload_partial(request).await
+        };
+        let header = self.uploads.header(computed);
+        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, wait).await;
+        if let (Some(span), Err(status)) = (&mut span, &answer) {
+            span.fail(status.message());
+        }
+        answer
+    }
+
+    /// Brings checkpoints home, one after the other.
+    async fn bring_checkpoints(self) {
+        let board = self.uploads.board.clone();
+        loop {
+            let (task, snapshot) = board.next_checkpoint().await;
+            let (members, epochs, size) = (snapshot.members_done, snapshot.epochs, snapshot.bytes.len());
+            // Without its shard nobody waits for it.
+            let answer = tokio::select! {
+                answer = self.checkpoint(&task, snapshot) => answer,
+                () = task.lease_lost() => Ok(false),
+            };
+            match &answer {
+                Ok(true) => tracing::info!(shard = %Name(&task), members, epochs, size, "checkpoint uploaded"),
+                Ok(false) => {
+                    tracing::info!(shard = %Name(&task), "dropped: its lease is gone");
+                    board.unwanted(&task);
+                }
+                Err(status) => {
+                    let reason = endpoint::reason(status);
+                    tracing::warn!(shard = %Name(&task), "a checkpoint was not taken: {reason}");
+                }
+            }
+            board.checkpoint_done(&task, answer.is_ok());
+        }
+    }
+
+    /// Whether the shard is still wanted.
+    async fn checkpoint(&self, task: &Task, snapshot: Snapshot) -> Result<bool, Status> {
+        let header = self.uploads.checkpoint_header(task, &snapshot);
+        let wait = self.waits.begin(format!("a checkpoint of {}", Name(task)));
+        let mut client = WorkerServiceClient::new(self.link.clone());
+        let call = async move |messages| client.upload_checkpoint(messages).await;
+        hand_in::<CheckpointUpload, _>(header, snapshot.bytes.into(), call, &wait).await
+    }
 }

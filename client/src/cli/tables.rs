@@ -194,11 +194,23 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         let (of, error) = (worker.rate_of.clone().unwrap_or_default(), worker.last_error.as_deref().map(plain));
         let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace::pace(rate, "")));
         let done = thousands(worker.members_done);
-        let error = error.unwrap_or_default();
-        vec![worker.name.clone(), lanes, leases, rate, done, worker.version.clone(), heard, class, state, error]
+        let (error, transfers) = (error.unwrap_or_default(), worker.transfer_words().unwrap_or_else(|| "-".into()));
+        let version = worker.version.clone();
+        vec![worker.name.clone(), lanes, leases, rate, done, transfers, version, heard, class, state, error]
     });
-    let columns =
-        ["name", ">lanes", ">leases", ">rate", ">done", "version", ">heard", "numerics", "state", "last error"];
+    let columns = [
+        "name",
+        ">lanes",
+        ">leases",
+        ">rate",
+        ">done",
+        ">transfers",
+        "version",
+        ">heard",
+        "numerics",
+        "state",
+        "last error",
+    ];
     table(&columns, rows)
 }
 

@@ -68,26 +68,37 @@ impl SweepService for Coordinator {
             }
         }
         let first = (!matches!(self.0, Fault::Nameless)).then_some(announced);
-        let mut messages = vec![Ok(ReadArtifactResponse { artifact: first, data: Vec::new() })];
-        messages.extend(bytes.chunks(256).map(|data| Ok(ReadArtifactResponse { artifact: None, data: data.to_vec() })));
+        let mut messages = vec![Ok(ReadArtifactResponse { artifact: first, ..ReadArtifactResponse::default() })];
+        let part = |data: &[u8]| Ok(ReadArtifactResponse { data: data.to_vec(), ..ReadArtifactResponse::default() });
+        messages.extend(bytes.chunks(256).map(part));
         Ok(Response::new(stream::iter(messages).boxed()))
     }
 
     async fn plan(&self, _: Request<PlanRequest>) -> Answer<PlanResponse> {
         Err(Status::unimplemented("absent"))
     }
-    /// Answers with what came, flipped or whole.
-    async fn upload_input(&self, parts: Request<Streaming<UploadInputRequest>>) -> Answer<UploadInputResponse> {
-        let parts: Vec<UploadInputRequest> = parts.into_inner().map(Result::unwrap).collect().await;
-        let mut bytes = Vec::new();
-        for part in parts.into_iter().skip(1) {
-            let Some(upload_input_request::Part::Data(data)) = part.part else { panic!("one header") };
-            bytes.extend(data);
-        }
-        if let Fault::Flipped = self.0 {
-            bytes[0] ^= 1;
-        }
-        Ok(Response::new(UploadInputResponse { size: bytes.len() as u64, digest: Digest::of(&bytes).to_string() }))
+    type UploadInputStream = BoxStream<'static, Result<UploadInputResponse, Status>>;
+
+    /// Grants, and answers with what came, flipped or whole.
+    async fn upload_input(&self, parts: Request<Streaming<UploadInputRequest>>) -> Answer<Self::UploadInputStream> {
+        let (mut parts, is_flipped) = (parts.into_inner(), matches!(self.0, Fault::Flipped));
+        parts.message().await?;
+        let granted = stream::iter([upload_input_response::Message::Grant(Grant::default())]);
+        let stored = stream::once(async move {
+            let parts: Vec<UploadInputRequest> = parts.map(Result::unwrap).collect().await;
+            let mut bytes = Vec::new();
+            for part in parts {
+                let Some(upload_input_request::Part::Data(data)) = part.part else { panic!("one header") };
+                bytes.extend(data);
+            }
+            if is_flipped {
+                bytes[0] ^= 1;
+            }
+            let header = InputHeader { size: bytes.len() as u64, digest: Digest::of(&bytes).to_string() };
+            upload_input_response::Message::Stored(header)
+        });
+        let answers = granted.chain(stored).map(|message| Ok(UploadInputResponse { message: Some(message) }));
+        Ok(Response::new(answers.boxed()))
     }
     async fn submit(&self, _: Request<SubmitRequest>) -> Answer<SubmitResponse> {
         Err(Status::unimplemented("absent"))

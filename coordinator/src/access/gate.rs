@@ -35,6 +35,9 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const STREAMS: &[&str] =
     &["Session", "Watch", "UploadInput", "UploadPartial", "UploadCheckpoint", "ReadArtifact", "ReadInput", "Verify"];
 
+/// Of these, those that are measured until their end: they take as long as their payload does.
+const UPLOADS: &[&str] = &["UploadInput", "UploadPartial", "UploadCheckpoint"];
+
 /// What the gate decides by.
 pub(crate) struct Gate {
     pub(crate) tokens: Arc<Tokens>,
@@ -207,8 +210,8 @@ where
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let answer = answer.await;
-                watched.end();
-                Ok(answer?.map(|body| Body::new(Held { body, _place: open })))
+                let watched = watched.unless_upload();
+                Ok(answer?.map(|body| Body::new(Held { body, _place: open, _watched: watched })))
             });
         };
         // The clone is taken in place of the service that was asked whether it is ready.
@@ -224,13 +227,13 @@ where
             let late = || Status::deadline_exceeded(format!("not answered within {within:?}"));
             let late = || if of_page { page::refusal(&late()).map(Body::new) } else { late().into_http() };
             let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late()));
-            watched.end();
-            Ok(answer?.map(|body| Body::new(Held { body, _place: open })))
+            drop(watched);
+            Ok(answer?.map(|body| Body::new(Held { body, _place: open, _watched: None })))
         })
     }
 }
 
-/// A request on its way, for metrics and traces.
+/// A request on its way, for metrics and traces; it ends when it is dropped.
 struct Watched {
     method: &'static str,
     began: Instant,
@@ -249,7 +252,14 @@ impl Watched {
         Self { method, began: Instant::now(), _span: span }
     }
 
-    fn end(self) {
+    /// Ends here where the answer's beginning is what is measured.
+    fn unless_upload(self) -> Option<Self> {
+        UPLOADS.contains(&self.method).then_some(self)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
         metrics::answered(self.method, self.began.elapsed().as_secs_f64());
     }
 }
@@ -285,6 +295,7 @@ fn known(path: &str) -> &'static str {
 struct Held {
     body: Body,
     _place: OwnedSemaphorePermit,
+    _watched: Option<Watched>,
 }
 
 impl http_body::Body for Held {

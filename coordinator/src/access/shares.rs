@@ -29,7 +29,6 @@ pub(super) struct Account {
     calls: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
-    inputs: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
 }
 
@@ -109,7 +108,6 @@ impl Account {
             calls: places(limits.calls_per_caller),
             sessions: places(limits.sessions_per_token),
             watchers: places(limits.watchers_per_user),
-            inputs: places(limits.inputs_per_user),
             bucket: Mutex::new(Bucket { left: burst, at: Instant::now() }),
         }
     }
@@ -131,10 +129,12 @@ impl Account {
 }
 
 impl super::Admitted {
-    /// Waits until the caller may upload another file, so that one user cannot take all places.
-    pub(crate) async fn input(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let place = self.account.inputs.clone().acquire_owned().await;
-        place.map_err(|_| Reason::ShuttingDown.status("no more uploads"))
+    /// Whose turn it is when this caller transfers files: the token's, or without tokens the address's.
+    pub(crate) fn turn(&self) -> Arc<str> {
+        match &*self.caller.name {
+            "" => self.peer.address.to_string().into(),
+            _ => self.caller.name.clone(),
+        }
     }
 }
 

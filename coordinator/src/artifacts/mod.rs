@@ -6,12 +6,14 @@
 
 mod orphans;
 mod place;
+mod reader;
 #[cfg(test)]
 mod tests;
 
 pub use orphans::{Held, Removal};
 pub(crate) use place::ACCEPTED;
 pub use place::ArtifactsUrl;
+pub use reader::BlobReader;
 
 use nadgrid_core::ids::Digest;
 use object_store::path::Path as BlobPath;
@@ -112,6 +114,14 @@ impl Store {
     /// [`StoreError::Store`]; nothing is stored then, or all of it.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Held, StoreError> {
         let digest = Digest::of(&bytes);
+        self.put_checked(bytes, digest).await
+    }
+
+    /// The same of bytes whose digest the caller has taken.
+    ///
+    /// # Errors
+    /// As of [`Store::put`].
+    pub(crate) async fn put_checked(&self, bytes: Vec<u8>, digest: Digest) -> Result<Held, StoreError> {
         let held = self.guard.hold(digest);
         let _place = self.guard.enter(digest).await;
         self.objects.put(&path(digest), PutPayload::from(bytes)).await.map_err(|source| self.failed(source))?;

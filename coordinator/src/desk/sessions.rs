@@ -124,7 +124,7 @@ impl<J: Journal> DeskTask<J> {
             digest if digest.to_string() != result.digest => {
                 Err(format!("digest = {:?}: the data's digest is {digest}", result.digest))
             }
-            _ => partial::check(&result.data, job.payload, members),
+            digest => partial::check(&result.data, digest, job.payload, members),
         };
         let (content, class) = match (checked, result.numerics_class) {
             (Ok(content), Some(class)) => (content, class.into()),

@@ -169,7 +169,7 @@ pub(super) async fn artifact(
     Extension(admitted): Asked,
     Path((sweep_id, name)): Path<(String, String)>,
 ) -> Response {
-    let asked = v1::ReadArtifactRequest { sweep_id, name: name.clone() };
+    let asked = v1::ReadArtifactRequest { sweep_id, name: name.clone(), presigned: false };
     let mut stream = match page.sweeps.read_artifact(request(admitted, asked)).await {
         Ok(stream) => stream.into_inner(),
         Err(status) => return refusal(&status),

@@ -62,9 +62,15 @@ impl Looks {
         let row = |(_, sweep): &(u64, nadgrid_core::scheduler::SweepView)| {
             (sweep.owner.clone(), SweepRow::from(&v1::Sweep::from(sweep)))
         };
-        let mut workers: Vec<_> = workers.iter().map(|worker| WorkerView::from(&v1::Worker::from(worker))).collect();
+        let mut workers: Vec<v1::Worker> = workers.iter().map(v1::Worker::from).collect();
+        page.sweeps.of_workers.tell(&mut workers);
+        let mut workers: Vec<_> = workers.iter().map(WorkerView::from).collect();
         // Milliseconds always change; between heartbeats nobody needs them.
-        workers.iter_mut().for_each(|worker| worker.silent_ms -= worker.silent_ms % 5000);
+        workers.iter_mut().for_each(|worker| {
+            worker.silent_ms -= worker.silent_ms % 5000;
+            worker.transfers_waiting_ms -= worker.transfers_waiting_ms % 5000;
+            worker.transfer_bytes_per_second = worker.transfer_bytes_per_second.round();
+        });
         let look = Arc::new(Look { sweeps: sweeps.iter().map(row).collect(), workers });
         *last = Some((Instant::now(), look.clone()));
         Ok(look)

@@ -3,20 +3,20 @@
 //! What its bytes mean is the workers' affair: one that cannot read a checkpoint begins its shard again. So only their number
 //! and digest are checked here, and that there is a shard that they may be of.
 
-use super::{next_message, store_failed};
-use crate::access::{Admitted, Bindings};
-use crate::artifacts::Store;
+use super::receive::{Announced, Receiver, UploadKind, UploadPart};
+use super::workers::Workers;
+use crate::access::Admitted;
 use crate::desk::Desk;
-use crate::limits::Pace;
+use crate::transfers::TransferOffer;
 use nadgrid_core::checkpoint::most_bytes;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::scheduler::{Answer, Checkpoint, Event, Scheduler, ShardRef};
 use nadgrid_core::spec::{InputRef, Payload};
-use nadgrid_proto::chunks::{Assembler, ChunkError};
+use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
-use nadgrid_proto::v1::{self, upload_checkpoint_request::Part};
-use tonic::{Status, Streaming};
+use nadgrid_proto::v1::{self, upload_checkpoint_request::Part, upload_checkpoint_response::Message};
+use tonic::Status;
 use tracing::debug;
 
 /// No checkpoint is larger, whatever the job.
@@ -31,45 +31,60 @@ struct Open {
     members: u64,
 }
 
+/// The messages of `UploadCheckpoint`.
+pub(super) struct CheckpointUpload;
+
+impl UploadKind for CheckpointUpload {
+    type Header = v1::CheckpointHeader;
+    type Request = v1::UploadCheckpointRequest;
+    type Response = v1::UploadCheckpointResponse;
+
+    fn part(request: v1::UploadCheckpointRequest) -> Option<UploadPart<v1::CheckpointHeader>> {
+        Some(match request.part? {
+            Part::Header(header) => UploadPart::Header(header),
+            Part::Data(data) => UploadPart::Data(data),
+        })
+    }
+
+    fn grant(grant: v1::Grant) -> v1::UploadCheckpointResponse {
+        v1::UploadCheckpointResponse { message: Some(Message::Grant(grant)) }
+    }
+}
+
 /// Whether the shard is still the sender's to compute.
 pub(super) async fn receive(
-    desk: &Desk,
-    store: &Store,
-    bindings: &Bindings,
+    workers: &Workers,
     admitted: &Admitted,
-    mut pace: Pace,
-    mut parts: Streaming<v1::UploadCheckpointRequest>,
+    mut receiver: Receiver<CheckpointUpload>,
 ) -> Result<bool, Status> {
-    let Some(Part::Header(header)) = next(&mut parts, &mut pace).await? else {
-        return Err(invalid("an upload begins with its header"));
-    };
+    let header = receiver.header().await?;
     let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is no worker's id"))?;
-    bindings.bind(worker.as_str(), &admitted.caller)?;
+    workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
-    let Some(open) = open(desk, wire).await? else { return Ok(false) };
+    let Some(open) = open(&workers.desk, wire).await? else { return Ok(false) };
     if header.members_done > open.members {
         let message = format!("header.members_done = {}: the shard has {}", header.members_done, open.members);
         return Err(invalid(&message));
     }
-    let bytes = assemble(&header, limit(&open)?, &mut parts, &mut pace).await?;
-    let size = bytes.len() as u64;
+    let announced = announced(&header, limit(&open)?)?;
+    let (size, sweep) = (announced.size, open.shard.sweep.clone());
+    let offer = TransferOffer { caller: worker.as_str().into(), sweep: Some(sweep.clone()), size };
+    let ticket = receiver.place(&workers.uploads, offer).await?;
+    let received = receiver.payload(&announced, ticket).await?;
     // Held until the scheduler's answer is in the journal.
-    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
+    let stored = received.store(&workers.store).await;
+    let stored = workers.observed(&sweep, stored)?;
     let digest = stored.digest();
     let v1::CheckpointHeader { members_done, epochs, .. } = header;
     let checkpoint = Checkpoint { stored: InputRef { size, digest }, members_done, epochs };
-    debug!(%worker, sweep = %open.shard.sweep, node = ?open.shard.node, members_done, epochs, size, "checkpoint");
+    debug!(%worker, %sweep, node = ?open.shard.node, members_done, epochs, size, "checkpoint");
     let shard = open.shard;
-    let answer = desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
+    let answer = workers.desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
     Ok(matches!(answer, Answer::Wanted(true)))
 }
 
 fn invalid(message: &str) -> Status {
     Reason::RequestInvalid.status(message)
-}
-
-async fn next(parts: &mut Streaming<v1::UploadCheckpointRequest>, pace: &mut Pace) -> Result<Option<Part>, Status> {
-    Ok(next_message(parts, pace).await?.and_then(|message| message.part))
 }
 
 /// The shard; `None` when there is none such or its sweep has ended.
@@ -93,23 +108,12 @@ fn limit(open: &Open) -> Result<u64, Status> {
     Ok(most_bytes(open.state_bytes, open.members, extra).min(MOST_BYTES))
 }
 
-/// The checkpoint, whole, with the digest that was announced.
-async fn assemble(
-    header: &v1::CheckpointHeader,
-    limit: u64,
-    parts: &mut Streaming<v1::UploadCheckpointRequest>,
-    pace: &mut Pace,
-) -> Result<Vec<u8>, Status> {
-    let damaged = |error: ChunkError| match error {
-        ChunkError::TooLarge { .. } => Reason::PayloadInvalid.status(format!("header.size: {error}")),
-        error => Reason::PayloadDamaged.status(error.to_string()),
-    };
-    let mut assembler = Assembler::new(header.size, limit, &header.digest).map_err(damaged)?;
-    while let Some(part) = next(parts, pace).await? {
-        match part {
-            Part::Data(data) => assembler.push(&data).map_err(damaged)?,
-            Part::Header(_) => return Err(invalid("an upload has one header")),
-        }
+/// What the header announces, if a checkpoint of the shard can be so large.
+fn announced(header: &v1::CheckpointHeader, limit: u64) -> Result<Announced, Status> {
+    let size = header.size;
+    if size > limit {
+        let error = ChunkError::TooLarge { size, limit };
+        return Err(Reason::PayloadInvalid.status(format!("header.size: {error}")));
     }
-    assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
+    Announced::new(size, &header.digest)
 }

@@ -2,21 +2,26 @@
 //!
 //! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
 
-use super::{next_message, store_failed};
+use super::receive::{Announced, Receiver, UploadKind, UploadPart};
+use super::store_failed;
+use super::sweeps::Sweeps;
 use crate::access::{Admitted, Caller, Quota};
-use crate::artifacts::{Store, StoreError};
+use crate::artifacts::{Held, Store, StoreError};
 use crate::desk::Desk;
-use crate::limits::Pace;
+use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
 use nadgrid_core::ids::{Digest, SweepId};
 use nadgrid_core::scheduler::SweepState;
 use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
 use nadgrid_figures::npy;
-use nadgrid_proto::chunks::{Assembler, ChunkError};
+use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::status::{Reason, refused_spec};
-use nadgrid_proto::v1::{self, upload_input_request::Part as Message};
+use nadgrid_proto::v1::{self, upload_input_request::Part as RequestPart, upload_input_response::Message};
+use std::collections::HashMap;
 use std::path::Path;
-use tonic::{Status, Streaming};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tonic::Status;
 
 /// Largest file: the training images of CIFAR-10 in one have 154 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -25,51 +30,103 @@ const MAX_INPUTS: usize = 1000;
 /// The field of all requests that hold files.
 const FIELD: &str = "inputs";
 
-/// Receives one file, header first.
-pub(super) async fn receive(
-    store: &Store,
-    quota: &Quota,
-    admitted: &Admitted,
-    mut pace: Pace,
-    mut parts: Streaming<v1::UploadInputRequest>,
-) -> Result<v1::UploadInputResponse, Status> {
-    let Some(Message::Header(header)) = next(&mut parts, &mut pace).await? else {
-        return Err(Reason::RequestInvalid.status("an upload begins with its header"));
-    };
-    let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
-    let assembler = Assembler::new(header.size, MAX_BYTES, &header.digest).map_err(|error| match error {
-        ChunkError::TooLarge { .. } => Reason::RequestInvalid.status(format!("header.size: {error}")),
-        other => damaged(other),
-    })?;
-    let announced = Digest::from_hex(&header.digest).ok_or_else(|| internal("a digest was and is none"))?;
-    let known = quota.reserve(&admitted.caller, announced, header.size)?;
-    let received = assemble(store, assembler, &mut parts, &mut pace).await;
-    if received.is_err() && !known {
-        quota.release(&admitted.caller, announced);
+/// The messages of `UploadInput`.
+pub(super) struct InputUpload;
+
+impl UploadKind for InputUpload {
+    type Header = v1::InputHeader;
+    type Request = v1::UploadInputRequest;
+    type Response = v1::UploadInputResponse;
+
+    fn part(request: v1::UploadInputRequest) -> Option<UploadPart<v1::InputHeader>> {
+        Some(match request.part? {
+            RequestPart::Header(header) => UploadPart::Header(header),
+            RequestPart::Data(data) => UploadPart::Data(data),
+        })
     }
-    Ok(v1::UploadInputResponse { size: header.size, digest: received?.to_string() })
+
+    fn grant(grant: v1::Grant) -> v1::UploadInputResponse {
+        v1::UploadInputResponse { message: Some(Message::Grant(grant)) }
+    }
 }
 
-async fn assemble(
-    store: &Store,
-    mut assembler: Assembler,
-    parts: &mut Streaming<v1::UploadInputRequest>,
-    pace: &mut Pace,
-) -> Result<Digest, Status> {
-    let damaged = |error: ChunkError| Reason::PayloadDamaged.status(error.to_string());
-    while let Some(part) = next(parts, pace).await? {
-        match part {
-            Message::Data(data) => assembler.push(&data).map_err(damaged)?,
-            Message::Header(_) => return Err(Reason::RequestInvalid.status("an upload has one header")),
+/// Receives one file, unless it is there already.
+pub(super) async fn receive(
+    sweeps: &Sweeps,
+    admitted: &Admitted,
+    mut receiver: Receiver<InputUpload>,
+) -> Result<v1::UploadInputResponse, Status> {
+    let header = receiver.header().await?;
+    let (size, limit) = (header.size, MAX_BYTES);
+    if size > limit {
+        let message = format!("header.size: {}", ChunkError::TooLarge { size, limit });
+        return Err(Reason::RequestInvalid.status(message));
+    }
+    let announced = Announced::new(size, &header.digest)?;
+    let reserved = Reserved::new(sweeps, &admitted.caller, &announced)?;
+    let offer = TransferOffer { caller: admitted.turn(), sweep: None, size };
+    let ticket = receiver.place(&sweeps.uploads, offer).await?;
+    // What is found is kept until it is submitted, as what is stored now is for being young.
+    let found = sweeps.store.hold([announced.digest]).await;
+    let is_there = sweeps.store.has(announced.digest, size).await.map_err(|error| store_failed(&error))?;
+    if is_there {
+        found.into_iter().for_each(|held| sweeps.found.keep(held));
+    } else {
+        drop(found);
+        drop(receiver.payload(&announced, ticket).await?.store(&sweeps.store).await?);
+    }
+    reserved.keep();
+    Ok(v1::UploadInputResponse { message: Some(Message::Stored(header)) })
+}
+
+/// Files that were found in the store when they were uploaded again: they may be old, and are kept until they are submitted, or
+/// for as long as a file that was stored at that moment.
+pub(crate) struct FoundBlobs {
+    age: Duration,
+    held: Mutex<HashMap<Digest, (Held, Instant)>>,
+}
+
+impl FoundBlobs {
+    pub(crate) fn new(age: Duration) -> Self {
+        Self { age, held: Mutex::default() }
+    }
+
+    fn keep(&self, found: Held) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, (_, since)| since.elapsed() < self.age);
+        held.insert(found.digest(), (found, Instant::now()));
+    }
+}
+
+/// A file counted among its user's; no longer, when it is not received after all.
+struct Reserved<'a> {
+    quota: &'a Quota,
+    caller: &'a Caller,
+    digest: Digest,
+    /// Whether it was counted before.
+    known: bool,
+    received: bool,
+}
+
+impl<'a> Reserved<'a> {
+    fn new(sweeps: &'a Sweeps, caller: &'a Caller, announced: &Announced) -> Result<Self, Status> {
+        let Announced { size, digest } = *announced;
+        let quota = &sweeps.quota;
+        let known = quota.reserve(caller, digest, size)?;
+        Ok(Self { quota, caller, digest, known, received: false })
+    }
+
+    fn keep(mut self) {
+        self.received = true;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if !self.received && !self.known {
+            self.quota.release(self.caller, self.digest);
         }
     }
-    let (bytes, _) = assembler.finish().map_err(damaged)?;
-    let stored = store.put(bytes).await.map_err(|error| store_failed(&error))?;
-    Ok(stored.digest())
-}
-
-async fn next(parts: &mut Streaming<v1::UploadInputRequest>, pace: &mut Pace) -> Result<Option<Message>, Status> {
-    Ok(next_message(parts, pace).await?.and_then(|message| message.part))
 }
 
 fn internal(error: impl ToString) -> Status {

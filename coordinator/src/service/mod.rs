@@ -3,20 +3,20 @@
 mod checkpoint;
 mod inputs;
 mod read;
+mod receive;
 mod sweeps;
 mod upload;
 mod verify;
 mod workers;
 
-pub(crate) use sweeps::{Sweeps, unknown};
+pub(crate) use inputs::FoundBlobs;
+pub(crate) use sweeps::{Sweeps, WorkerTransfers, unknown};
 pub(crate) use workers::Workers;
 
 use crate::artifacts::StoreError;
 use crate::desk::Closed;
-use crate::limits::Pace;
 use nadgrid_proto::status::Reason;
-use tokio::time::{Instant, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::warn;
 
 impl From<Closed> for Status {
@@ -29,12 +29,4 @@ impl From<Closed> for Status {
 fn store_failed(error: &StoreError) -> Status {
     warn!(%error, "a request could not be served");
     Reason::StoreUnavailable.status(error.to_string())
-}
-
-/// The next message of an upload, at the pace that it must keep; `None` at its end.
-async fn next_message<T: prost::Message>(parts: &mut Streaming<T>, pace: &mut Pace) -> Result<Option<T>, Status> {
-    let message = timeout_at(pace.deadline(Instant::now()), parts.message()).await;
-    let message = message.map_err(|_| Status::deadline_exceeded("the upload was silent or slow for too long"))??;
-    pace.moved(message.as_ref().map_or(0, T::encoded_len));
-    Ok(message)
 }

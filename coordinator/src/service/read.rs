@@ -1,15 +1,20 @@
 //! Sending what is stored: a few at once, and only to those who take it.
 //!
-//! A blob is in memory while it is sent. HTTP/2 lets a reader stop for ever, so each chunk has a deadline, and whoever
-//! misses it loses the connection.
+//! A blob is read while it is sent, a piece at a time. HTTP/2 lets a reader stop for ever, so each chunk has a deadline, and
+//! whoever misses it loses the connection. Chunks are small, so that the pace of a slow reader is seen; its window must be small,
+//! too, for what lies in it counts as sent.
 
+use super::store_failed;
 use crate::access::Admitted;
-use crate::limits::Pace;
+use crate::artifacts::BlobReader;
+use crate::limits::{Limits, Pace};
+use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use nadgrid_proto::chunks::chunks;
+use nadgrid_proto::chunks::CHUNK_BYTES;
 use nadgrid_proto::status::Reason;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -18,43 +23,91 @@ use tonic::Status;
 /// Chunks that wait to be taken.
 const READY: usize = 1;
 
-/// The bytes in chunks, after what `first` holds. `place` is given back when all are taken, or nobody wants them.
-pub(super) fn send<T: Send + 'static>(
-    first: Option<T>,
-    bytes: Vec<u8>,
-    wrap: impl Fn(Vec<u8>) -> T + Send + 'static,
-    place: OwnedSemaphorePermit,
-    mut pace: Pace,
-    reader: Admitted,
-    stop: CancellationToken,
-) -> BoxStream<'static, Result<T, Status>> {
-    let (sender, receiver) = mpsc::channel(READY);
-    let revoked = reader.caller.revoked.clone();
-    let sending = async move {
-        let _place = place;
+/// A blob on its way to a reader, and its place.
+pub(super) struct Reading {
+    pub(super) blob: BlobReader,
+    pub(super) ticket: TransferTicket,
+    pub(super) reader: Admitted,
+    pub(super) stop: CancellationToken,
+}
+
+/// Nobody takes any more of it.
+struct Unread;
+
+impl Reading {
+    /// The bytes in chunks, after what `first` holds. The place is given back when all are taken, or nobody wants them. A blob
+    /// that turns out to be damaged ends with that word.
+    pub(super) fn send<T: Send + 'static>(
+        self,
+        first: Option<T>,
+        wrap: impl Fn(Vec<u8>) -> T + Send + 'static,
+        limits: &Limits,
+    ) -> BoxStream<'static, Result<T, Status>> {
+        let (sender, receiver) = mpsc::channel(READY);
+        let (revoked, stop) = (self.reader.caller.revoked.clone(), self.stop.clone());
+        let pace = limits.pace(Instant::now());
+        tokio::spawn(async move {
+            let sending = self.send_all(first, wrap, sender, pace);
+            tokio::select! { _ = sending => {}, () = stop.cancelled() => {}, () = revoked.cancelled() => {} }
+        });
+        ReceiverStream::new(receiver).boxed()
+    }
+
+    async fn send_all<T>(
+        mut self,
+        first: Option<T>,
+        wrap: impl Fn(Vec<u8>) -> T,
+        sender: mpsc::Sender<Result<T, Status>>,
+        mut pace: Pace,
+    ) -> Result<(), Unread> {
         if let Some(first) = first {
-            drop(sender.send(Ok(first)).await);
+            self.offer(&sender, Ok(first), 0, &mut pace).await?;
         }
-        for chunk in chunks(bytes) {
-            let size = chunk.len();
-            let sent = timeout_at(pace.deadline(Instant::now()), sender.send(Ok(wrap(chunk))));
-            match sent.await {
-                Ok(Ok(())) => pace.moved(size),
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    tracing::warn!(peer = %reader.peer.address, "it does not take what it asked for: its connection is cut");
-                    return reader.peer.cut();
+        loop {
+            let mut piece = match self.blob.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Ok(()),
+                Err(error) if error.is_loss() => {
+                    let damaged = Err(Reason::PayloadDamaged.status(error.to_string()));
+                    return self.offer(&sender, damaged, 0, &mut pace).await;
                 }
+                Err(error) => return self.offer(&sender, Err(store_failed(&error)), 0, &mut pace).await,
+            };
+            while !piece.is_empty() {
+                let chunk: Bytes = piece.split_to(piece.len().min(CHUNK_BYTES));
+                self.offer(&sender, Ok(wrap(chunk.to_vec())), chunk.len(), &mut pace).await?;
             }
         }
-    };
-    tokio::spawn(async move {
-        tokio::select! { () = sending => {}, () = stop.cancelled() => {}, () = revoked.cancelled() => {} }
-    });
-    ReceiverStream::new(receiver).boxed()
+    }
+
+    /// Waits until the reader takes the next message.
+    async fn offer<T>(
+        &self,
+        sender: &mpsc::Sender<Result<T, Status>>,
+        message: Result<T, Status>,
+        size: usize,
+        pace: &mut Pace,
+    ) -> Result<(), Unread> {
+        match timeout_at(pace.deadline(Instant::now()), sender.send(message)).await {
+            Ok(Ok(())) => {
+                pace.moved(size);
+                self.ticket.moved(size);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Unread),
+            Err(_) => {
+                let peer = &self.reader.peer;
+                tracing::warn!(peer = %peer.address, "it does not take what it asked for: its connection is cut");
+                peer.cut();
+                Err(Unread)
+            }
+        }
+    }
 }
 
 /// Waits for a place among those who read.
-pub(super) async fn place(places: &std::sync::Arc<tokio::sync::Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-    places.clone().acquire_owned().await.map_err(|_| Reason::ShuttingDown.status("nothing is sent any more"))
+pub(super) async fn place(places: &TransferPlaces, offer: TransferOffer) -> TransferTicket {
+    let mut ticket = places.offer(offer);
+    ticket.granted().await;
+    ticket
 }

@@ -1,10 +1,13 @@
 //! `SweepService`: what users ask.
 
-use super::{inputs, read, store_failed, verify};
+use super::inputs::{self, FoundBlobs, InputUpload};
+use super::receive::{Answers, converse};
+use super::{read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
 use crate::desk::{Desk, sweep_context};
 use crate::limits::Limits;
+use crate::transfers::{CallerTransfers, TransferOffer, TransferPlaces};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
@@ -17,8 +20,9 @@ use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
 use nadgrid_telemetry::{SpanKind, TraceContext, Tracer};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
@@ -28,18 +32,27 @@ use tracing::info;
 const MAX_KEY: usize = 200;
 /// Sweeps on a page unless asked otherwise, and at most.
 const PAGE: (u32, u32) = (100, 1000);
+/// Notices of a sweep at most.
+const MAX_NOTICES: usize = 8;
+/// How often what keeps a followed sweep is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+#[derive(Clone)]
 pub(crate) struct Sweeps {
     pub(crate) desk: Desk,
     pub(crate) store: Store,
     pub(crate) sizing: Sizing,
     /// Files that are received at once; others wait.
-    pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) uploads: TransferPlaces,
+    /// Files that were uploaded again and no sweep uses yet.
+    pub(crate) found: Arc<FoundBlobs>,
+    /// What workers hand in, and what they read.
+    pub(crate) of_workers: WorkerTransfers,
     /// Ends the streams that would otherwise keep a shutdown waiting.
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
     /// Artifacts that are sent at once; others wait.
-    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) reads: TransferPlaces,
     pub(crate) shares: Arc<Shares>,
     pub(crate) quota: Arc<Quota>,
     pub(crate) tracer: Tracer,
@@ -68,7 +81,17 @@ impl Sweeps {
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
         let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
-        view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))
+        let view = view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))?;
+        Ok(self.noticed(view))
+    }
+
+    /// The sweep with what keeps its payloads.
+    fn noticed(&self, mut view: v1::Sweep) -> v1::Sweep {
+        if is_open(&view) {
+            view.notices.extend(self.of_workers.uploads.notices(&SweepId::new(view.id.as_str())));
+            view.notices.truncate(MAX_NOTICES);
+        }
+        view
     }
 
     async fn set_paused(&self, caller: &Caller, sweep_id: String, paused: bool) -> Result<Response<v1::Sweep>, Status> {
@@ -106,15 +129,16 @@ impl SweepService for Sweeps {
         Ok(Response::new(v1::PlanResponse::of(&plan, found.workers)))
     }
 
+    type UploadInputStream = Answers<InputUpload>;
+
     async fn upload_input(
         &self,
         request: Request<Streaming<v1::UploadInputRequest>>,
-    ) -> Result<Response<v1::UploadInputResponse>, Status> {
-        let admitted = Admitted::of(&request)?;
-        let _own = admitted.input().await?;
-        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
-        inputs::receive(&self.store, &self.quota, &admitted, pace, parts).await.map(Response::new)
+    ) -> Result<Response<Self::UploadInputStream>, Status> {
+        let sweeps = self.clone();
+        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+            inputs::receive(&sweeps, &admitted, receiver).await
+        })
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
@@ -188,7 +212,7 @@ impl SweepService for Sweeps {
             .await?;
         let more = found.len() > limit;
         let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
-        let sweeps = found.iter().take(limit).map(|(_, view)| view.into()).collect();
+        let sweeps = found.iter().take(limit).map(|(_, view)| self.noticed(view.into())).collect();
         Ok(Response::new(v1::ListResponse { sweeps, next_page_token, notices: Vec::new() }))
     }
 
@@ -202,7 +226,7 @@ impl SweepService for Sweeps {
         let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
         let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
         let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
-        let views = changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
+        let views = self.clone().changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
         let merged = stream::select(views, stopped).take_while(|item| std::future::ready(item.is_some()));
         let revoked = admitted.caller.revoked.cancelled_owned();
         let watched = merged.filter_map(std::future::ready).take_until(revoked);
@@ -249,7 +273,12 @@ impl SweepService for Sweeps {
         self.own(&caller, &id).await?;
         let ask = move |scheduler: &Scheduler, now| (scheduler.is_known(&id), scheduler.explain(&id, subject, now));
         match self.desk.query(ask).await? {
-            (_, Some(explanation)) => Ok(Response::new(explanation.into())),
+            (_, Some(explanation)) => {
+                let mut response = v1::ExplainResponse::from(explanation);
+                let waits = self.of_workers.uploads.notices(&SweepId::new(sweep_id.as_str()));
+                response.reasons.splice(0..0, waits);
+                Ok(Response::new(response))
+            }
             (false, None) => Err(unknown(&sweep_id)),
             (true, None) => {
                 let message = format!("job = {job:?}, block = {block:?}: sweep {sweep_id} has no such job or block");
@@ -280,7 +309,7 @@ impl SweepService for Sweeps {
         request: Request<v1::ReadArtifactRequest>,
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let v1::ReadArtifactRequest { sweep_id, name } = request.into_inner();
+        let v1::ReadArtifactRequest { sweep_id, name, .. } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
         self.own(&admitted.caller, &id).await?;
         let found = self.desk.query(move |s, _| (s.is_known(&id), s.artifact(&id, &asked).cloned())).await?;
@@ -292,15 +321,16 @@ impl SweepService for Sweeps {
             }
             (true, Some(artifact)) => artifact,
         };
-        let place = read::place(&self.reads).await?;
-        let bytes = self.store.get(artifact.digest).await.map_err(|error| match error.is_loss() {
+        let offer = TransferOffer { caller: admitted.turn(), sweep: None, size: 0 };
+        let ticket = read::place(&self.reads, offer).await;
+        let blob = self.store.reader(artifact.digest).await.map_err(|error| match error.is_loss() {
             true => Reason::PayloadDamaged.status(error.to_string()),
             false => store_failed(&error),
         })?;
-        let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new() };
-        let wrap = |data| v1::ReadArtifactResponse { artifact: None, data };
-        let pace = self.limits.pace(Instant::now());
-        Ok(Response::new(read::send(Some(header), bytes, wrap, place, pace, admitted, self.stop.clone())))
+        let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new(), get: None };
+        let wrap = |data| v1::ReadArtifactResponse { artifact: None, data, get: None };
+        let reading = read::Reading { blob, ticket, reader: admitted, stop: self.stop.clone() };
+        Ok(Response::new(reading.send(Some(header), wrap, &self.limits)))
     }
 
     async fn list_workers(
@@ -308,24 +338,81 @@ impl SweepService for Sweeps {
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let workers = self.desk.query(|scheduler, now| scheduler.workers(now)).await?;
-        Ok(Response::new(v1::ListWorkersResponse {
-            workers: workers.iter().map(Into::into).collect(),
-            notices: Vec::new(),
-        }))
+        let mut workers: Vec<v1::Worker> = workers.iter().map(Into::into).collect();
+        self.of_workers.tell(&mut workers);
+        Ok(Response::new(v1::ListWorkersResponse { workers, notices: Vec::new() }))
     }
 }
 
-/// The sweep as it stands, then every later version until it has ended.
-fn changes(receiver: watch::Receiver<Arc<v1::Sweep>>) -> impl Stream<Item = v1::Sweep> + Send {
-    stream::unfold(Some((receiver, true)), |state| async move {
-        let (mut receiver, first) = state?;
-        if !first {
-            receiver.changed().await.ok()?;
+/// Whether a sweep has not ended.
+fn is_open(view: &v1::Sweep) -> bool {
+    matches!(view.state(), v1::SweepState::Queued | v1::SweepState::Running)
+}
+
+/// The transfers of workers, both ways.
+#[derive(Clone)]
+pub(crate) struct WorkerTransfers {
+    pub(crate) uploads: TransferPlaces,
+    pub(crate) reads: TransferPlaces,
+}
+
+impl WorkerTransfers {
+    /// Fills in what each worker transfers and waits for.
+    pub(crate) fn tell(&self, workers: &mut [v1::Worker]) {
+        let (sent, read) = (self.uploads.by_caller(), self.reads.by_caller());
+        for worker in workers {
+            for transfers in [&sent, &read].into_iter().filter_map(|callers| callers.get(worker.id.as_str())) {
+                let CallerTransfers { waiting, waited, moving, bytes_per_second } = *transfers;
+                worker.transfers_waiting += waiting;
+                worker.transfers_waiting_ms = worker.transfers_waiting_ms.max(waited.as_millis() as u64);
+                worker.transfers += moving;
+                worker.transfer_bytes_per_second += bytes_per_second;
+            }
         }
-        let view = receiver.borrow_and_update().as_ref().clone();
-        let open = matches!(view.state(), v1::SweepState::Queued | v1::SweepState::Running);
-        Some((view, open.then_some((receiver, false))))
-    })
+    }
+}
+
+/// A sweep that is followed, and what was said of it last.
+struct Followed {
+    sweeps: Sweeps,
+    changes: watch::Receiver<Arc<v1::Sweep>>,
+    looks: tokio::time::Interval,
+    said: Option<v1::Sweep>,
+}
+
+impl Followed {
+    /// The next version to tell; `None` when the sweep has ended or the coordinator does.
+    async fn next(&mut self) -> Option<v1::Sweep> {
+        if self.said.as_ref().is_some_and(|said| !is_open(said)) {
+            return None;
+        }
+        loop {
+            let is_new = match &self.said {
+                None => true,
+                Some(_) => tokio::select! {
+                    changed = self.changes.changed() => changed.map(|()| true).ok()?,
+                    _ = self.looks.tick() => false,
+                },
+            };
+            let view = self.changes.borrow_and_update().as_ref().clone();
+            let view = self.sweeps.noticed(view);
+            // A sweep whose payloads wait may not change for long: that they do is told all the same.
+            if is_new || self.said.as_ref().is_some_and(|said| said.notices != view.notices) {
+                self.said = Some(view.clone());
+                return Some(view);
+            }
+        }
+    }
+}
+
+impl Sweeps {
+    /// The sweep as it stands, then every later version until it has ended.
+    fn changes(self, changes: watch::Receiver<Arc<v1::Sweep>>) -> impl Stream<Item = v1::Sweep> + Send {
+        let mut looks = tokio::time::interval(LOOK_AGAIN);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let followed = Followed { sweeps: self, changes, looks, said: None };
+        stream::unfold(followed, |mut followed| async move { followed.next().await.map(|view| (view, followed)) })
+    }
 }
 
 pub(super) fn unexpected(answer: &Answer) -> Status {

@@ -1,13 +1,17 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
-use super::{checkpoint, read, store_failed, upload};
+use super::checkpoint::{self, CheckpointUpload};
+use super::receive::{Answers, converse};
+use super::upload::{self, PartialUpload};
+use super::{read, store_failed};
 use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
-use crate::artifacts::Store;
+use crate::artifacts::{Held, Store};
 use crate::desk::Desk;
 use crate::limits::Limits;
+use crate::transfers::{TransferOffer, TransferPlaces};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use nadgrid_core::ids::{Digest, WorkerId};
+use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::WorkerProfile;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
@@ -17,8 +21,7 @@ use nadgrid_proto::v1::session_request::Message;
 use nadgrid_proto::v1::{self, worker_service_server::WorkerService};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -35,12 +38,12 @@ pub(crate) struct Workers {
     pub(crate) desk: Desk,
     pub(crate) store: Store,
     pub(crate) heartbeat: Duration,
-    /// Partials that are received at once; others wait.
-    pub(crate) uploads: Arc<Semaphore>,
+    /// Partials and checkpoints that are received at once; others wait.
+    pub(crate) uploads: TransferPlaces,
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
     /// Files that are sent at once; others wait.
-    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) reads: TransferPlaces,
     pub(crate) shares: Arc<Shares>,
     pub(crate) bindings: Arc<Bindings>,
     pub(crate) refusals: Arc<Refusals>,
@@ -96,48 +99,70 @@ impl WorkerService for Workers {
     ) -> Result<Response<Self::ReadInputStream>, Status> {
         // Any worker may read any file: which are secret from whom is not known here.
         let admitted = Admitted::of(&request)?;
-        let asked = request.into_inner().digest;
-        let digest = Digest::from_hex(&asked).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
-        let place = read::place(&self.reads).await?;
-        let bytes = self.store.get(digest).await.map_err(|error| match error.is_loss() {
+        let v1::ReadInputRequest { digest, worker_id: reader, .. } = request.into_inner();
+        let digest = Digest::from_hex(&digest).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
+        let caller = if reader.is_empty() { admitted.turn() } else { self.reader(&reader, &admitted)? };
+        let ticket = read::place(&self.reads, TransferOffer { caller, sweep: None, size: 0 }).await;
+        let blob = self.store.reader(digest).await.map_err(|error| match error.is_loss() {
             true => Reason::InputMissing.status(error.to_string()),
             false => store_failed(&error),
         })?;
-        let pace = self.limits.pace(Instant::now());
-        let wrap = |data| v1::ReadInputResponse { data };
-        Ok(Response::new(read::send(None, bytes, wrap, place, pace, admitted, self.stop.clone())))
+        let reading = read::Reading { blob, ticket, reader: admitted, stop: self.stop.clone() };
+        let wrap = |data| v1::ReadInputResponse { data, get: None };
+        Ok(Response::new(reading.send(None, wrap, &self.limits)))
     }
+
+    type UploadPartialStream = Answers<PartialUpload>;
 
     async fn upload_partial(
         &self,
         request: Request<Streaming<v1::UploadPartialRequest>>,
-    ) -> Result<Response<v1::UploadPartialResponse>, Status> {
-        let admitted = Admitted::of(&request)?;
-        // Waiting here is the backpressure: memory is taken only by uploads that have a place.
-        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
-        let received = upload::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await;
-        let verdict = received.inspect_err(|status| {
-            let token = &admitted.caller.name;
-            let what = format_args!("a report with token {token:?}: {}", status.message());
-            self.refusals.log(admitted.peer.address, cause(status), what);
-        })?;
-        Ok(Response::new(v1::UploadPartialResponse { verdict: verdict.into() }))
+    ) -> Result<Response<Self::UploadPartialStream>, Status> {
+        let workers = self.clone();
+        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+            let received = upload::receive(&workers, &admitted, receiver).await;
+            let verdict = received.inspect_err(|status| {
+                let token = &admitted.caller.name;
+                let what = format_args!("a report with token {token:?}: {}", status.message());
+                workers.refusals.log(admitted.peer.address, cause(status), what);
+            })?;
+            let message = v1::upload_partial_response::Message::Verdict(verdict.into());
+            Ok(v1::UploadPartialResponse { message: Some(message) })
+        })
     }
+
+    type UploadCheckpointStream = Answers<CheckpointUpload>;
 
     async fn upload_checkpoint(
         &self,
         request: Request<Streaming<v1::UploadCheckpointRequest>>,
-    ) -> Result<Response<v1::UploadCheckpointResponse>, Status> {
-        let admitted = Admitted::of(&request)?;
-        let _place = self.uploads.acquire().await.map_err(|_| Reason::ShuttingDown.status("no more uploads"))?;
-        let (pace, parts) = (self.limits.pace(Instant::now()), request.into_inner());
-        let wanted = checkpoint::receive(&self.desk, &self.store, &self.bindings, &admitted, pace, parts).await?;
-        Ok(Response::new(v1::UploadCheckpointResponse { wanted }))
+    ) -> Result<Response<Self::UploadCheckpointStream>, Status> {
+        let workers = self.clone();
+        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+            let wanted = checkpoint::receive(&workers, &admitted, receiver).await?;
+            let message = v1::upload_checkpoint_response::Message::Wanted(wanted);
+            Ok(v1::UploadCheckpointResponse { message: Some(message) })
+        })
     }
 }
 
 impl Workers {
+    /// Whose turn it is when this worker reads.
+    fn reader(&self, id: &str, admitted: &Admitted) -> Result<Arc<str>, Status> {
+        let worker = worker_id(id).ok_or_else(|| invalid("worker_id is no worker's id"))?;
+        self.bindings.bind(worker.as_str(), &admitted.caller)?;
+        Ok(worker.as_str().into())
+    }
+
+    /// Takes down, for users, whether the store took a payload of the sweep.
+    pub(super) fn observed(&self, sweep: &SweepId, stored: Result<Held, Status>) -> Result<Held, Status> {
+        match &stored {
+            Ok(_) => self.uploads.stored(sweep),
+            Err(status) => self.uploads.refused(sweep, status.message().to_owned()),
+        }
+        stored
+    }
+
     /// Takes a session's messages until it ends.
     async fn listen(
         self,

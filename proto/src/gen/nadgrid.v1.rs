@@ -77,7 +77,7 @@ pub mod upload_input_request {
         /// First, once.
         #[prost(message, tag = "1")]
         Header(super::InputHeader),
-        /// The next bytes.
+        /// The next bytes, after a grant.
         #[prost(bytes, tag = "2")]
         Data(::prost::alloc::vec::Vec<u8>),
     }
@@ -90,12 +90,47 @@ pub struct InputHeader {
     #[prost(string, tag = "2")]
     pub digest: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UploadInputResponse {
-    #[prost(uint64, tag = "1")]
-    pub size: u64,
+    #[prost(oneof = "upload_input_response::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<upload_input_response::Message>,
+}
+/// Nested message and enum types in `UploadInputResponse`.
+pub mod upload_input_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// There is a place now. Not sent for a file that is there already.
+        #[prost(message, tag = "1")]
+        Grant(super::Grant),
+        /// The file is stored: the end.
+        #[prost(message, tag = "2")]
+        Stored(super::InputHeader),
+    }
+}
+/// There is a place for a payload: it may be sent. Nothing of it may be sent before, so that nobody's bytes fill a connection in
+/// which others wait.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Grant {
+    /// Where the sender may put the payload itself; without it the payload travels in the stream that asked for the place.
+    #[prost(message, optional, tag = "1")]
+    pub put: ::core::option::Option<PresignedRequest>,
+}
+/// An HTTP request that the store accepts from whoever has it, for a while.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PresignedRequest {
+    #[prost(string, tag = "1")]
+    pub method: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
-    pub digest: ::prost::alloc::string::String,
+    pub url: ::prost::alloc::string::String,
+    /// To be sent as they are.
+    #[prost(map = "string, string", tag = "3")]
+    pub headers: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Milliseconds from now.
+    #[prost(uint64, tag = "4")]
+    pub expires_in_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitRequest {
@@ -252,8 +287,11 @@ pub struct ReadArtifactRequest {
     /// For example "nads/lenet/nads.npy".
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Whether the caller can get the bytes from the store itself, where that is shared. Not asked for, they travel in the response.
+    #[prost(bool, tag = "3")]
+    pub presigned: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReadArtifactResponse {
     /// In the first message only.
     #[prost(message, optional, tag = "1")]
@@ -261,6 +299,9 @@ pub struct ReadArtifactResponse {
     /// The next bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Instead of bytes, with the artifact: where the caller can get them itself.
+    #[prost(message, optional, tag = "3")]
+    pub get: ::core::option::Option<PresignedRequest>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWorkersRequest {}
@@ -694,12 +735,21 @@ pub struct ReadInputRequest {
     /// BLAKE3, hexadecimal.
     #[prost(string, tag = "1")]
     pub digest: ::prost::alloc::string::String,
+    /// The bytes are to travel in the response even where the store can be reached: the reader could not reach it.
+    #[prost(bool, tag = "2")]
+    pub through_coordinator: bool,
+    /// Who reads, so that places are shared fairly and waiting is reported; may be empty.
+    #[prost(string, tag = "3")]
+    pub worker_id: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReadInputResponse {
     /// The next bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Instead of bytes, and then alone: where the reader can get them itself.
+    #[prost(message, optional, tag = "2")]
+    pub get: ::core::option::Option<PresignedRequest>,
 }
 /// The shard is not wanted any more.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -711,7 +761,7 @@ pub struct Revocation {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UploadPartialRequest {
-    #[prost(oneof = "upload_partial_request::Part", tags = "1, 2")]
+    #[prost(oneof = "upload_partial_request::Part", tags = "1, 2, 3, 4")]
     pub part: ::core::option::Option<upload_partial_request::Part>,
 }
 /// Nested message and enum types in `UploadPartialRequest`.
@@ -721,10 +771,24 @@ pub mod upload_partial_request {
         /// First, once.
         #[prost(message, tag = "1")]
         Header(super::PartialHeader),
-        /// The next bytes.
+        /// The next bytes, after a grant.
         #[prost(bytes, tag = "2")]
         Data(::prost::alloc::vec::Vec<u8>),
+        /// The payload was put where the grant said.
+        #[prost(message, tag = "3")]
+        Stored(super::Stored),
+        /// It could not be put there: a grant for this stream is waited for.
+        #[prost(message, tag = "4")]
+        StoreUnreachable(super::StoreUnreachable),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stored {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoreUnreachable {
+    /// For the coordinator's log.
+    #[prost(string, tag = "1")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PartialHeader {
@@ -752,10 +816,22 @@ pub struct PartialHeader {
     #[prost(bool, tag = "9")]
     pub through_coordinator: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UploadPartialResponse {
-    #[prost(enumeration = "Verdict", tag = "1")]
-    pub verdict: i32,
+    #[prost(oneof = "upload_partial_response::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<upload_partial_response::Message>,
+}
+/// Nested message and enum types in `UploadPartialResponse`.
+pub mod upload_partial_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// There is a place now. A payload that is not needed is answered without one.
+        #[prost(message, tag = "1")]
+        Grant(super::Grant),
+        /// The end.
+        #[prost(enumeration = "super::Verdict", tag = "2")]
+        Verdict(i32),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadCheckpointRequest {
@@ -769,7 +845,7 @@ pub mod upload_checkpoint_request {
         /// First, once.
         #[prost(message, tag = "1")]
         Header(super::CheckpointHeader),
-        /// The next bytes.
+        /// The next bytes, after a grant.
         #[prost(bytes, tag = "2")]
         Data(::prost::alloc::vec::Vec<u8>),
     }
@@ -794,11 +870,22 @@ pub struct CheckpointHeader {
     #[prost(uint32, tag = "7")]
     pub epochs: u32,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UploadCheckpointResponse {
-    /// Whether the shard is still this worker's to compute.
-    #[prost(bool, tag = "1")]
-    pub wanted: bool,
+    #[prost(oneof = "upload_checkpoint_response::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<upload_checkpoint_response::Message>,
+}
+/// Nested message and enum types in `UploadCheckpointResponse`.
+pub mod upload_checkpoint_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// There is a place now.
+        #[prost(message, tag = "1")]
+        Grant(super::Grant),
+        /// The end: whether the shard is still this worker's to compute.
+        #[prost(bool, tag = "2")]
+        Wanted(bool),
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1087,13 +1174,14 @@ pub mod sweep_service_client {
         }
         /// Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
         /// A file that no sweep was submitted with may be removed when the coordinator restarts.
+        /// Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
         pub async fn upload_input(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
                 Message = super::UploadInputRequest,
             >,
         ) -> std::result::Result<
-            tonic::Response<super::UploadInputResponse>,
+            tonic::Response<tonic::codec::Streaming<super::UploadInputResponse>>,
             tonic::Status,
         > {
             self.inner
@@ -1111,7 +1199,7 @@ pub mod sweep_service_client {
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("nadgrid.v1.SweepService", "UploadInput"));
-            self.inner.client_streaming(req, path, codec).await
+            self.inner.streaming(req, path, codec).await
         }
         /// Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first.
         pub async fn submit(
@@ -1390,13 +1478,20 @@ pub mod sweep_service_server {
             &self,
             request: tonic::Request<super::PlanRequest>,
         ) -> std::result::Result<tonic::Response<super::PlanResponse>, tonic::Status>;
+        /// Server streaming response type for the UploadInput method.
+        type UploadInputStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::UploadInputResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
         /// Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
         /// A file that no sweep was submitted with may be removed when the coordinator restarts.
+        /// Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
         async fn upload_input(
             &self,
             request: tonic::Request<tonic::Streaming<super::UploadInputRequest>>,
         ) -> std::result::Result<
-            tonic::Response<super::UploadInputResponse>,
+            tonic::Response<Self::UploadInputStream>,
             tonic::Status,
         >;
         /// Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first.
@@ -1604,11 +1699,12 @@ pub mod sweep_service_server {
                     struct UploadInputSvc<T: SweepService>(pub Arc<T>);
                     impl<
                         T: SweepService,
-                    > tonic::server::ClientStreamingService<super::UploadInputRequest>
+                    > tonic::server::StreamingService<super::UploadInputRequest>
                     for UploadInputSvc<T> {
                         type Response = super::UploadInputResponse;
+                        type ResponseStream = T::UploadInputStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -1641,7 +1737,7 @@ pub mod sweep_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.client_streaming(method, req).await;
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -2321,15 +2417,15 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "ReadInput"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-        /// as ShardResult.
+        /// Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+        /// in the session, as ShardResult.
         pub async fn upload_partial(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
                 Message = super::UploadPartialRequest,
             >,
         ) -> std::result::Result<
-            tonic::Response<super::UploadPartialResponse>,
+            tonic::Response<tonic::codec::Streaming<super::UploadPartialResponse>>,
             tonic::Status,
         > {
             self.inner
@@ -2347,16 +2443,16 @@ pub mod worker_service_client {
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadPartial"));
-            self.inner.client_streaming(req, path, codec).await
+            self.inner.streaming(req, path, codec).await
         }
-        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        /// Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent.
         pub async fn upload_checkpoint(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
                 Message = super::UploadCheckpointRequest,
             >,
         ) -> std::result::Result<
-            tonic::Response<super::UploadCheckpointResponse>,
+            tonic::Response<tonic::codec::Streaming<super::UploadCheckpointResponse>>,
             tonic::Status,
         > {
             self.inner
@@ -2374,7 +2470,7 @@ pub mod worker_service_client {
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("nadgrid.v1.WorkerService", "UploadCheckpoint"));
-            self.inner.client_streaming(req, path, codec).await
+            self.inner.streaming(req, path, codec).await
         }
     }
 }
@@ -2413,21 +2509,36 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::ReadInputRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadInputStream>, tonic::Status>;
-        /// Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-        /// as ShardResult.
+        /// Server streaming response type for the UploadPartial method.
+        type UploadPartialStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::UploadPartialResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+        /// in the session, as ShardResult.
         async fn upload_partial(
             &self,
             request: tonic::Request<tonic::Streaming<super::UploadPartialRequest>>,
         ) -> std::result::Result<
-            tonic::Response<super::UploadPartialResponse>,
+            tonic::Response<Self::UploadPartialStream>,
             tonic::Status,
         >;
-        /// Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        /// Server streaming response type for the UploadCheckpoint method.
+        type UploadCheckpointStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::UploadCheckpointResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent.
         async fn upload_checkpoint(
             &self,
             request: tonic::Request<tonic::Streaming<super::UploadCheckpointRequest>>,
         ) -> std::result::Result<
-            tonic::Response<super::UploadCheckpointResponse>,
+            tonic::Response<Self::UploadCheckpointStream>,
             tonic::Status,
         >;
     }
@@ -2607,11 +2718,12 @@ pub mod worker_service_server {
                     struct UploadPartialSvc<T: WorkerService>(pub Arc<T>);
                     impl<
                         T: WorkerService,
-                    > tonic::server::ClientStreamingService<super::UploadPartialRequest>
+                    > tonic::server::StreamingService<super::UploadPartialRequest>
                     for UploadPartialSvc<T> {
                         type Response = super::UploadPartialResponse;
+                        type ResponseStream = T::UploadPartialStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -2644,7 +2756,7 @@ pub mod worker_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.client_streaming(method, req).await;
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -2654,12 +2766,12 @@ pub mod worker_service_server {
                     struct UploadCheckpointSvc<T: WorkerService>(pub Arc<T>);
                     impl<
                         T: WorkerService,
-                    > tonic::server::ClientStreamingService<
-                        super::UploadCheckpointRequest,
-                    > for UploadCheckpointSvc<T> {
+                    > tonic::server::StreamingService<super::UploadCheckpointRequest>
+                    for UploadCheckpointSvc<T> {
                         type Response = super::UploadCheckpointResponse;
+                        type ResponseStream = T::UploadCheckpointStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -2693,7 +2805,7 @@ pub mod worker_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.client_streaming(method, req).await;
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

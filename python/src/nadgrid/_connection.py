@@ -209,8 +209,8 @@ class Connection:
 
     def stream(
         self,
-        method: grpc.UnaryStreamMultiCallable[Request, Response],
-        request: Request,
+        method: grpc.UnaryStreamMultiCallable[Request, Response] | grpc.StreamStreamMultiCallable[Request, Response],
+        request: Request | Iterator[Request],
         timeout: float | None = None,
     ) -> Iterator[Response]:
         """The answers as they come; a caller that stops reading ends the call."""

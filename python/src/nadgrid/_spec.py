@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Content = Union[str, PathLike[str], bytes, NDArray[Any]]
 
 #: Bytes of a message: well below the 4 MiB that gRPC takes.
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 64 << 10
 _TRAINING_FILE = re.compile(r"data_batch_[0-9]+\.bin")
 _TEST_FILE = "test_batch.bin"
 
@@ -207,13 +207,14 @@ class LocalFile:
         """As plans and submissions name it."""
         return pb.Input(name=self.name, size=self.size, digest=self.digest)
 
-    def upload(self) -> Iterator[pb.UploadInputRequest]:
-        """The messages of its upload."""
+    def upload(self, granted: Callable[[], bool]) -> Iterator[pb.UploadInputRequest]:
+        """The messages of its upload: the header, and once ``granted`` returns true the bytes."""
         yield pb.UploadInputRequest(header=pb.InputHeader(size=self.size, digest=self.digest))
-        for chunk in _chunks(self.source):
-            yield pb.UploadInputRequest(data=chunk)
+        if granted():
+            for chunk in _chunks(self.source):
+                yield pb.UploadInputRequest(data=chunk)
 
-    def check(self, stored: pb.UploadInputResponse) -> None:
+    def check(self, stored: pb.InputHeader) -> None:
         """Whether the coordinator has what was meant."""
         if (stored.size, stored.digest) != (self.size, self.digest):
             raise DamagedPayload(f"{self.name} was stored with {stored.size} bytes and digest {stored.digest}")

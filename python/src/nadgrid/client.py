@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from nadgrid._connection import File
     from nadgrid._spec import Content, Spec
 
-#: Seconds until a file is stored; the coordinator itself ends an upload that stands still.
-_UPLOAD_TIMEOUT = 3600.0
 #: Sweeps per page of a list.
 _PAGE = 200
 
@@ -128,21 +127,29 @@ class Client:
 
     def _upload(self, file: LocalFile) -> None:
         unreadable: list[OSError] = []
+        # Whether the bytes may go: once they are granted, they do; at the end of the call they do not.
+        grants: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
         def parts() -> Iterator[pb.UploadInputRequest]:
             try:
-                yield from file.upload()
+                yield from file.upload(grants.get)
             except OSError as error:
                 unreadable.append(error)
                 raise
 
         try:
-            stored = self._connection.call(self._connection.stub.UploadInput, parts(), _UPLOAD_TIMEOUT)
+            for answer in self._connection.stream(self._connection.stub.UploadInput, parts()):
+                if answer.HasField("grant"):
+                    grants.put(True)
+                elif answer.HasField("stored"):
+                    return file.check(answer.stored)
         except NadgridError:
             if unreadable:
                 raise unreadable[0] from None
             raise
-        file.check(stored)
+        finally:
+            grants.put(False)
+        raise CoordinatorError(f"the coordinator ended the upload of {file.name} without an answer")
 
     def sweep(self, id: str) -> Sweep:
         """The sweep with this id."""

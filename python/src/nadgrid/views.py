@@ -154,6 +154,12 @@ class Worker:
     last_error: str
     #: Since it was last heard.
     silent_seconds: float
+    #: Payloads for which the coordinator has no place yet, and since when the first of them waits.
+    transfers_waiting: int
+    waiting_seconds: float
+    #: Payloads on their way to or from it, and the bytes a second of all of them.
+    transfers: int
+    transfer_bytes_per_second: float
     version: str
 
     @classmethod
@@ -161,6 +167,7 @@ class Worker:
         apart: dict[str, Any] = {
             "device": worker.numerics_class.device,
             "silent_seconds": worker.silent_ms / 1000,
+            "waiting_seconds": worker.transfers_waiting_ms / 1000,
         }
         same = {f.name: getattr(worker, f.name) for f in fields(cls) if f.name not in apart}
         return cls(**apart, **same)

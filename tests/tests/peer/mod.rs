@@ -6,9 +6,11 @@
 use nadgrid_core::ids::Digest;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
-use nadgrid_proto::v1::session_request::Message;
+use nadgrid_proto::upload::gated;
+use nadgrid_proto::v1::session_request::Message as SessionMessage;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
 use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
 use nadgrid_proto::v1::{self, session_response};
 use nadgrid_tests::Cluster;
@@ -40,25 +42,102 @@ impl Peer {
         hello: v1::Hello,
     ) -> Result<(mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>), Status> {
         let (sender, receiver) = mpsc::channel(16);
-        sender.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
+        sender.send(v1::SessionRequest { message: Some(SessionMessage::Hello(hello)) }).await.unwrap();
         let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
         Ok((sender, responses))
     }
 
     pub(crate) async fn checkpoint(&mut self, header: v1::CheckpointHeader, bytes: &[u8]) -> Result<bool, Status> {
-        use v1::upload_checkpoint_request::Part;
-        let parts = [Part::Header(header), Part::Data(bytes.to_vec())];
-        let parts = parts.map(|part| v1::UploadCheckpointRequest { part: Some(part) });
-        let response = self.workers.upload_checkpoint(futures::stream::iter(parts)).await?;
-        Ok(response.into_inner().wanted)
+        use v1::{upload_checkpoint_request::Part, upload_checkpoint_response::Message};
+        let header = v1::UploadCheckpointRequest { part: Some(Part::Header(header)) };
+        let data = |data| v1::UploadCheckpointRequest { part: Some(Part::Data(data)) };
+        let (mut gate, messages) = gated(header, bytes.to_vec(), data);
+        let mut answers = self.workers.upload_checkpoint(messages).await?.into_inner();
+        loop {
+            match answers.message().await?.and_then(|answer| answer.message) {
+                Some(Message::Grant(_)) => gate.open(),
+                Some(Message::Wanted(wanted)) => return Ok(wanted),
+                None => return Err(Status::unknown("no answer")),
+            }
+        }
+    }
+
+    pub(crate) async fn input(&mut self, bytes: &[u8]) -> Result<v1::InputHeader, Status> {
+        input(&mut self.sweeps, bytes).await
     }
 
     pub(crate) async fn upload(&mut self, header: v1::PartialHeader, bytes: &[u8]) -> Result<v1::Verdict, Status> {
-        let mut parts = vec![v1::UploadPartialRequest { part: Some(Part::Header(header)) }];
-        let chunks = bytes.chunks(1 << 20).map(|c| v1::UploadPartialRequest { part: Some(Part::Data(c.to_vec())) });
-        parts.extend(chunks);
-        let response = self.workers.upload_partial(futures::stream::iter(parts)).await?;
-        Ok(response.into_inner().verdict())
+        let header = v1::UploadPartialRequest { part: Some(Part::Header(header)) };
+        let data = |data| v1::UploadPartialRequest { part: Some(Part::Data(data)) };
+        let (mut gate, messages) = gated(header, bytes.to_vec(), data);
+        let mut answers = self.workers.upload_partial(messages).await?.into_inner();
+        loop {
+            match answers.message().await?.and_then(|answer| answer.message) {
+                Some(Message::Grant(_)) => gate.open(),
+                Some(Message::Verdict(verdict)) => return Ok(verdict.try_into().unwrap()),
+                None => return Err(Status::unknown("no answer")),
+            }
+        }
+    }
+
+    /// An upload that says what the test has it say.
+    pub(crate) async fn offer(&mut self, header: v1::PartialHeader) -> Offer {
+        let (says, messages) = mpsc::channel(4);
+        let offer = v1::UploadPartialRequest { part: Some(Part::Header(header)) };
+        says.send(offer).await.unwrap();
+        let answers = self.workers.upload_partial(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        Offer { says, answers }
+    }
+}
+
+/// An upload by hand.
+pub(crate) struct Offer {
+    pub(crate) says: mpsc::Sender<v1::UploadPartialRequest>,
+    pub(crate) answers: Streaming<v1::UploadPartialResponse>,
+}
+
+impl Offer {
+    pub(crate) async fn data(&self, bytes: &[u8]) {
+        let part = Some(Part::Data(bytes.to_vec()));
+        self.says.send(v1::UploadPartialRequest { part }).await.unwrap();
+    }
+
+    pub(crate) async fn answer(&mut self) -> Result<Message, Status> {
+        let answer = self.answers.message().await?;
+        Ok(answer.and_then(|answer| answer.message).expect("an answer"))
+    }
+
+    pub(crate) async fn granted(&mut self) {
+        assert!(matches!(self.answer().await, Ok(Message::Grant(_))));
+    }
+
+    /// Sends the bytes after the grant, and the end; returns the verdict.
+    pub(crate) async fn finish(mut self, bytes: &[u8]) -> Result<v1::Verdict, Status> {
+        for chunk in bytes.chunks(1 << 20) {
+            self.data(chunk).await;
+        }
+        self.says = mpsc::channel(1).0;
+        match self.answer().await? {
+            Message::Verdict(verdict) => Ok(verdict.try_into().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Uploads a file, which may be there already.
+pub(crate) async fn input(sweeps: &mut SweepServiceClient<Channel>, bytes: &[u8]) -> Result<v1::InputHeader, Status> {
+    use v1::{upload_input_request::Part, upload_input_response::Message};
+    let header = v1::InputHeader { size: bytes.len() as u64, digest: Digest::of(bytes).to_string() };
+    let header = v1::UploadInputRequest { part: Some(Part::Header(header)) };
+    let data = |data| v1::UploadInputRequest { part: Some(Part::Data(data)) };
+    let (mut gate, messages) = gated(header, bytes.to_vec(), data);
+    let mut answers = sweeps.upload_input(messages).await?.into_inner();
+    loop {
+        match answers.message().await?.and_then(|answer| answer.message) {
+            Some(Message::Grant(_)) => gate.open(),
+            Some(Message::Stored(stored)) => return Ok(stored),
+            None => return Err(Status::unknown("no answer")),
+        }
     }
 }
 

@@ -221,6 +221,39 @@ fn uploads_are_tried_again_and_given_up_only_with_a_word() {
     worker.stop().unwrap();
 }
 
+/// However long there is no place for it; and one that is not wanted any more is not offered any more.
+#[test]
+fn a_result_waits_for_its_grant_while_its_lease_lives() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    script.hold_grants(true);
+    (0..2).for_each(|block| script.assign(SMALL, "lenet", &shard(block, 1)));
+    script.until("two offers", |heard| heard.offers == 2);
+    script.revoke(&shard(0, 1));
+    script.until("one offer", |heard| heard.offers == 1);
+    script.heard(|heard| assert!(heard.uploads.is_empty()));
+    script.hold_grants(false);
+    script.until("the upload", |heard| heard.uploads.len() == 1);
+    script.heard(|heard| assert_eq!(heard.uploads[0].header.shard, Some(shard(1, 1))));
+    worker.stop().unwrap();
+}
+
+/// A full disk at the coordinator is passing trouble, and the result is still there when it has passed.
+#[test]
+fn a_store_that_does_not_take_a_result_is_asked_again() {
+    let coordinator = Coordinator::start();
+    let worker = Worker::start(&coordinator.url(), &[("lanes", "1"), ("reconnect_timeout", "1")]);
+    let script = &coordinator.script;
+    script.until("a hello", |heard| heard.hellos.len() == 1);
+    script.fail_uploads(5, &Reason::StoreUnavailable.status("no space left on device"));
+    script.assign(SMALL, "lenet", &shard(0, 1));
+    script.until("the upload", |heard| heard.uploads.len() == 1);
+    script.heard(|heard| assert_eq!((heard.offers, count(heard, |m| matches!(m, Message::Failure(_)))), (6, 0)));
+    worker.stop().unwrap();
+}
+
 #[test]
 fn stopping_gives_back_a_running_shard_within_a_block() {
     let coordinator = Coordinator::start();
@@ -243,10 +276,10 @@ fn stopping_gives_back_a_running_shard_within_a_block() {
 fn a_refusal_is_final_and_an_absent_coordinator_is_waited_for_no_longer_than_asked() {
     let coordinator = Coordinator::start();
     coordinator.script.refuse_next(Reason::ShuttingDown.status("restarting"));
-    coordinator.script.refuse_next(Reason::ProtocolMismatch.status("this coordinator speaks protocol 2, the worker 1"));
+    coordinator.script.refuse_next(Reason::ProtocolMismatch.status("this coordinator speaks protocol 9, the worker 1"));
     let refused = Worker::start(&coordinator.url(), &[]).thread.join().unwrap().unwrap_err();
     assert_eq!(refused.exit_code(), 4);
-    assert!(refused.to_string().contains("speaks protocol 2"), "{refused}");
+    assert!(refused.to_string().contains("speaks protocol 9"), "{refused}");
     let url = coordinator.url();
     drop(coordinator.die());
     let began = Instant::now();

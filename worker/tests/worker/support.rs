@@ -7,7 +7,9 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::upload_checkpoint_request::Part as CheckpointPart;
+use nadgrid_proto::v1::upload_checkpoint_response::Message as CheckpointAnswer;
 use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::upload_partial_response::Message as PartialAnswer;
 use nadgrid_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -60,6 +62,8 @@ pub(crate) struct Heard {
     pub(crate) messages: Vec<(Instant, Request)>,
     pub(crate) uploads: Vec<Upload>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    /// Uploads that were begun, but for those that left before their grant.
+    pub(crate) offers: usize,
     /// Sessions that have ended.
     pub(crate) ended: usize,
 }
@@ -72,6 +76,8 @@ struct Told {
     refusals: VecDeque<Status>,
     /// Answers to the next uploads, instead of taking them.
     upload_failures: VecDeque<Status>,
+    /// Whether uploads wait for their grants.
+    grants_held: bool,
     /// Answers to checkpoints; without one they are wanted.
     checkpoint_answer: Option<Result<bool, Status>>,
     /// Files by digest.
@@ -175,6 +181,11 @@ impl Script {
         self.told.lock().unwrap().upload_failures = std::iter::repeat_n(status.clone(), times).collect();
     }
 
+    /// From now on uploads get no grant, or those that wait do.
+    pub(crate) fn hold_grants(&self, held: bool) {
+        self.told.lock().unwrap().grants_held = held;
+    }
+
     pub(crate) fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
         look(&self.heard.lock().unwrap())
     }
@@ -241,56 +252,99 @@ impl WorkerService for Script {
     ) -> Result<GrpcResponse<Self::ReadInputStream>, Status> {
         let bytes = self.told.lock().unwrap().files.get(&request.into_inner().digest).cloned();
         let bytes = bytes.ok_or_else(|| Reason::InputMissing.status("this script has no such file"))?;
-        let parts: Vec<_> = chunks(bytes).map(|data| Ok(v1::ReadInputResponse { data })).collect();
+        let part = |data| Ok(v1::ReadInputResponse { data, ..v1::ReadInputResponse::default() });
+        let parts: Vec<_> = chunks(bytes).map(part).collect();
         let (sender, receiver) = channel(parts.len().max(1));
         parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
         Ok(GrpcResponse::new(ReceiverStream::new(receiver)))
     }
 
+    type UploadCheckpointStream = ReceiverStream<Result<v1::UploadCheckpointResponse, Status>>;
+
     async fn upload_checkpoint(
         &self,
         request: GrpcRequest<Streaming<v1::UploadCheckpointRequest>>,
-    ) -> Result<GrpcResponse<v1::UploadCheckpointResponse>, Status> {
+    ) -> Result<GrpcResponse<Self::UploadCheckpointStream>, Status> {
         let mut parts = request.into_inner();
         let Some(CheckpointPart::Header(header)) = parts.message().await?.and_then(|request| request.part) else {
             return Err(Status::invalid_argument("no header"));
         };
-        let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
-        let mut assembler = Assembler::new(header.size, 1 << 30, &header.digest).map_err(damaged)?;
-        while let Some(request) = parts.message().await? {
-            if let Some(CheckpointPart::Data(data)) = request.part {
-                assembler.push(&data).map_err(damaged)?;
-            }
-        }
-        let (bytes, _) = assembler.finish().map_err(damaged)?;
-        let answer = self.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true));
-        self.heard.lock().unwrap().checkpoints.push(Checkpoint { header, bytes });
-        let wanted = answer?;
-        Ok(GrpcResponse::new(v1::UploadCheckpointResponse { wanted }))
+        let say = |message| v1::UploadCheckpointResponse { message: Some(message) };
+        let (answers, receiver) = channel(2);
+        let _ = answers.try_send(Ok(say(CheckpointAnswer::Grant(v1::Grant::default()))));
+        let script = self.clone();
+        tokio::spawn(async move {
+            let bytes = whole(header.size, &header.digest, parts, |request| match request.part {
+                Some(CheckpointPart::Data(data)) => Some(data),
+                _ => None,
+            });
+            let answer = match bytes.await {
+                Ok(bytes) => {
+                    let answer = script.told.lock().unwrap().checkpoint_answer.clone().unwrap_or(Ok(true));
+                    script.heard.lock().unwrap().checkpoints.push(Checkpoint { header, bytes });
+                    answer
+                }
+                Err(status) => Err(status),
+            };
+            let _ = answers.send(answer.map(|wanted| say(CheckpointAnswer::Wanted(wanted)))).await;
+        });
+        Ok(GrpcResponse::new(ReceiverStream::new(receiver)))
     }
+
+    type UploadPartialStream = ReceiverStream<Result<v1::UploadPartialResponse, Status>>;
 
     async fn upload_partial(
         &self,
         request: GrpcRequest<Streaming<v1::UploadPartialRequest>>,
-    ) -> Result<GrpcResponse<v1::UploadPartialResponse>, Status> {
+    ) -> Result<GrpcResponse<Self::UploadPartialStream>, Status> {
         let mut parts = request.into_inner();
-        let failure = self.told.lock().unwrap().upload_failures.pop_front();
         let Some(Part::Header(header)) = parts.message().await?.and_then(|request| request.part) else {
             return Err(Status::invalid_argument("no header"));
         };
-        let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
-        let mut assembler = Assembler::new(header.size, 1 << 30, &header.digest).map_err(damaged)?;
-        while let Some(request) = parts.message().await? {
-            if let Some(Part::Data(data)) = request.part {
-                assembler.push(&data).map_err(damaged)?;
+        let say = |message| v1::UploadPartialResponse { message: Some(message) };
+        let (answers, receiver) = channel(2);
+        let script = self.clone();
+        tokio::spawn(async move {
+            script.heard.lock().unwrap().offers += 1;
+            while script.told.lock().unwrap().grants_held {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                if answers.is_closed() {
+                    script.heard.lock().unwrap().offers -= 1;
+                    return;
+                }
             }
-        }
-        let (bytes, _) = assembler.finish().map_err(damaged)?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        self.heard.lock().unwrap().uploads.push(Upload { header, bytes });
-        let verdict = v1::Verdict::Committed.into();
-        Ok(GrpcResponse::new(v1::UploadPartialResponse { verdict }))
+            let failure = script.told.lock().unwrap().upload_failures.pop_front();
+            let _ = answers.try_send(Ok(say(PartialAnswer::Grant(v1::Grant::default()))));
+            let bytes = whole(header.size, &header.digest, parts, |request| match request.part {
+                Some(Part::Data(data)) => Some(data),
+                _ => None,
+            });
+            let answer = match (bytes.await, failure) {
+                (Ok(bytes), None) => {
+                    script.heard.lock().unwrap().uploads.push(Upload { header, bytes });
+                    Ok(say(PartialAnswer::Verdict(v1::Verdict::Committed.into())))
+                }
+                (Err(status), _) | (_, Some(status)) => Err(status),
+            };
+            let _ = answers.send(answer).await;
+        });
+        Ok(GrpcResponse::new(ReceiverStream::new(receiver)))
     }
+}
+
+/// The bytes of an upload after its header, whole.
+async fn whole<T>(
+    size: u64,
+    digest: &str,
+    mut parts: Streaming<T>,
+    data: fn(T) -> Option<Vec<u8>>,
+) -> Result<Vec<u8>, Status> {
+    let damaged = |e: nadgrid_proto::chunks::ChunkError| Status::data_loss(e.to_string());
+    let mut assembler = Assembler::new(size, 1 << 30, digest).map_err(damaged)?;
+    while let Some(request) = parts.message().await? {
+        if let Some(data) = data(request) {
+            assembler.push(&data).map_err(damaged)?;
+        }
+    }
+    assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
 }

@@ -68,6 +68,17 @@ fn sweeps_and_workers_have_a_row_each() {
     let worker = v1::Worker { name: "box".into(), unfit: "wrong bits".into(), silent_ms: 1500, ..Default::default() };
     let shown = workers(&[WorkerView::from(&worker)]);
     assert!(shown.contains("1.5 s ago") && shown.contains("unfit: wrong bits"), "{shown}");
+    let (transfers_waiting, transfers_waiting_ms, transfers) = (3, 42_000, 1);
+    let transfer_bytes_per_second = 20_480.0;
+    let worker = v1::Worker {
+        transfers_waiting,
+        transfers_waiting_ms,
+        transfers,
+        transfer_bytes_per_second,
+        ..v1::Worker::default()
+    };
+    let shown = workers(&[WorkerView::from(&worker)]);
+    assert!(shown.contains("1 at 20.0 KiB/s, 3 waiting for 42 s"), "{shown}");
 }
 
 #[test]

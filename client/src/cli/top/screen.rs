@@ -16,7 +16,7 @@ use crate::cli::progress::running_seconds;
 use crate::cli::progress::view::{View, state_tone};
 use crate::cli::tables::count;
 use nadgrid_client::v1::{Sweep, Worker};
-use nadgrid_client::{has_ended, sweep_state};
+use nadgrid_client::{WorkerView, has_ended, sweep_state};
 use nadgrid_core::text::{duration, thousands};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -27,6 +27,8 @@ use std::time::SystemTime;
 
 /// From so many columns on there is room for what one can do without.
 const WIDE: u16 = 90;
+/// How long a payload waits for a place before that is a worker's state.
+const WAITS_LONG_MS: u64 = 2000;
 /// Columns of a bar, wide and narrow.
 const BARS: [usize; 2] = [12, 6];
 /// Lines of a table besides its rows: title and names of columns.
@@ -274,6 +276,9 @@ fn worker_state(worker: &Worker) -> (Tone, String) {
     let state = match (worker.connected, worker.draining) {
         (false, _) => "away",
         (true, true) => "draining",
+        (true, false) if worker.transfers_waiting_ms >= WAITS_LONG_MS => {
+            return (Tone::Warn, WorkerView::from(worker).transfer_words().unwrap_or_default());
+        }
         (true, false) if worker.last_error.is_empty() => return (Tone::Good, "ok".into()),
         (true, false) => return (Tone::Warn, format!("error: {}", worker.last_error)),
     };

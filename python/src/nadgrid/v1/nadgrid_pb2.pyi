@@ -145,12 +145,37 @@ class InputHeader(_message.Message):
     def __init__(self, size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class UploadInputResponse(_message.Message):
-    __slots__ = ("size", "digest")
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    size: int
-    digest: str
-    def __init__(self, size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+    __slots__ = ("grant", "stored")
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    grant: Grant
+    stored: InputHeader
+    def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., stored: _Optional[_Union[InputHeader, _Mapping]] = ...) -> None: ...
+
+class Grant(_message.Message):
+    __slots__ = ("put",)
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    put: PresignedRequest
+    def __init__(self, put: _Optional[_Union[PresignedRequest, _Mapping]] = ...) -> None: ...
+
+class PresignedRequest(_message.Message):
+    __slots__ = ("method", "url", "headers", "expires_in_ms")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    url: str
+    headers: _containers.ScalarMap[str, str]
+    expires_in_ms: int
+    def __init__(self, method: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., expires_in_ms: _Optional[int] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "inputs", "priority", "weight")
@@ -289,20 +314,24 @@ class VerifyResponse(_message.Message):
     def __init__(self, total: _Optional[int] = ..., done: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., job: _Optional[str] = ..., agrees: bool = ..., committed: _Optional[str] = ..., recomputed: _Optional[str] = ..., committed_by: _Optional[str] = ..., recomputed_by: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ReadArtifactRequest(_message.Message):
-    __slots__ = ("sweep_id", "name")
+    __slots__ = ("sweep_id", "name", "presigned")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    PRESIGNED_FIELD_NUMBER: _ClassVar[int]
     sweep_id: str
     name: str
-    def __init__(self, sweep_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    presigned: bool
+    def __init__(self, sweep_id: _Optional[str] = ..., name: _Optional[str] = ..., presigned: bool = ...) -> None: ...
 
 class ReadArtifactResponse(_message.Message):
-    __slots__ = ("artifact", "data")
+    __slots__ = ("artifact", "data", "get")
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    GET_FIELD_NUMBER: _ClassVar[int]
     artifact: Artifact
     data: bytes
-    def __init__(self, artifact: _Optional[_Union[Artifact, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    get: PresignedRequest
+    def __init__(self, artifact: _Optional[_Union[Artifact, _Mapping]] = ..., data: _Optional[bytes] = ..., get: _Optional[_Union[PresignedRequest, _Mapping]] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ()
@@ -667,16 +696,22 @@ class ShardInput(_message.Message):
     def __init__(self, role: _Optional[str] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ReadInputRequest(_message.Message):
-    __slots__ = ("digest",)
+    __slots__ = ("digest", "through_coordinator", "worker_id")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     digest: str
-    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+    through_coordinator: bool
+    worker_id: str
+    def __init__(self, digest: _Optional[str] = ..., through_coordinator: bool = ..., worker_id: _Optional[str] = ...) -> None: ...
 
 class ReadInputResponse(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "get")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    GET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    get: PresignedRequest
+    def __init__(self, data: _Optional[bytes] = ..., get: _Optional[_Union[PresignedRequest, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
     __slots__ = ("shard", "reason")
@@ -687,12 +722,26 @@ class Revocation(_message.Message):
     def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class UploadPartialRequest(_message.Message):
-    __slots__ = ("header", "data")
+    __slots__ = ("header", "data", "stored", "store_unreachable")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    STORE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     header: PartialHeader
     data: bytes
-    def __init__(self, header: _Optional[_Union[PartialHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    stored: Stored
+    store_unreachable: StoreUnreachable
+    def __init__(self, header: _Optional[_Union[PartialHeader, _Mapping]] = ..., data: _Optional[bytes] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., store_unreachable: _Optional[_Union[StoreUnreachable, _Mapping]] = ...) -> None: ...
+
+class Stored(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StoreUnreachable(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    def __init__(self, message: _Optional[str] = ...) -> None: ...
 
 class PartialHeader(_message.Message):
     __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds", "steps", "begin_seconds", "through_coordinator")
@@ -717,10 +766,12 @@ class PartialHeader(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., begin_seconds: _Optional[float] = ..., through_coordinator: bool = ...) -> None: ...
 
 class UploadPartialResponse(_message.Message):
-    __slots__ = ("verdict",)
+    __slots__ = ("grant", "verdict")
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
+    grant: Grant
     verdict: Verdict
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
+    def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
 
 class UploadCheckpointRequest(_message.Message):
     __slots__ = ("header", "data")
@@ -749,7 +800,9 @@ class CheckpointHeader(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., members_done: _Optional[int] = ..., epochs: _Optional[int] = ...) -> None: ...
 
 class UploadCheckpointResponse(_message.Message):
-    __slots__ = ("wanted",)
+    __slots__ = ("grant", "wanted")
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
+    grant: Grant
     wanted: bool
-    def __init__(self, wanted: bool = ...) -> None: ...
+    def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., wanted: bool = ...) -> None: ...

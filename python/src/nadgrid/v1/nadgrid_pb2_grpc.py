@@ -40,7 +40,7 @@ class SweepServiceStub(object):
                 request_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.PlanRequest.SerializeToString,
                 response_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.PlanResponse.FromString,
                 _registered_method=True)
-        self.UploadInput = channel.stream_unary(
+        self.UploadInput = channel.stream_stream(
                 '/nadgrid.v1.SweepService/UploadInput',
                 request_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadInputRequest.SerializeToString,
                 response_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadInputResponse.FromString,
@@ -116,6 +116,7 @@ class SweepServiceServicer(object):
     def UploadInput(self, request_iterator, context):
         """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
         A file that no sweep was submitted with may be removed when the coordinator restarts.
+        Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +207,7 @@ def add_SweepServiceServicer_to_server(servicer, server):
                     request_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.PlanRequest.FromString,
                     response_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.PlanResponse.SerializeToString,
             ),
-            'UploadInput': grpc.stream_unary_rpc_method_handler(
+            'UploadInput': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadInput,
                     request_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadInputRequest.FromString,
                     response_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadInputResponse.SerializeToString,
@@ -316,7 +317,7 @@ class SweepService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/nadgrid.v1.SweepService/UploadInput',
@@ -650,12 +651,12 @@ class WorkerServiceStub(object):
                 request_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.ReadInputRequest.SerializeToString,
                 response_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.ReadInputResponse.FromString,
                 _registered_method=True)
-        self.UploadPartial = channel.stream_unary(
+        self.UploadPartial = channel.stream_stream(
                 '/nadgrid.v1.WorkerService/UploadPartial',
                 request_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadPartialRequest.SerializeToString,
                 response_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadPartialResponse.FromString,
                 _registered_method=True)
-        self.UploadCheckpoint = channel.stream_unary(
+        self.UploadCheckpoint = channel.stream_stream(
                 '/nadgrid.v1.WorkerService/UploadCheckpoint',
                 request_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadCheckpointRequest.SerializeToString,
                 response_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadCheckpointResponse.FromString,
@@ -681,15 +682,15 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UploadPartial(self, request_iterator, context):
-        """Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-        as ShardResult.
+        """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+        in the session, as ShardResult.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadCheckpoint(self, request_iterator, context):
-        """Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent.
+        """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -708,12 +709,12 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.ReadInputRequest.FromString,
                     response_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.ReadInputResponse.SerializeToString,
             ),
-            'UploadPartial': grpc.stream_unary_rpc_method_handler(
+            'UploadPartial': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadPartial,
                     request_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadPartialRequest.FromString,
                     response_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadPartialResponse.SerializeToString,
             ),
-            'UploadCheckpoint': grpc.stream_unary_rpc_method_handler(
+            'UploadCheckpoint': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadCheckpoint,
                     request_deserializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadCheckpointRequest.FromString,
                     response_serializer=nadgrid_dot_v1_dot_nadgrid__pb2.UploadCheckpointResponse.SerializeToString,
@@ -795,7 +796,7 @@ class WorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/nadgrid.v1.WorkerService/UploadPartial',
@@ -822,7 +823,7 @@ class WorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/nadgrid.v1.WorkerService/UploadCheckpoint',

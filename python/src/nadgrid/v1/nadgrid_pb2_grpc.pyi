@@ -39,9 +39,10 @@ class SweepServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SweepServiceAsyncStub: ...
     Plan: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.PlanRequest, _nadgrid_pb2.PlanResponse]
     """What a spec will take, without running it."""
-    UploadInput: _grpc.StreamUnaryMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]
+    UploadInput: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]
     """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
     A file that no sweep was submitted with may be removed when the coordinator restarts.
+    Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.SubmitRequest, _nadgrid_pb2.SubmitResponse]
     """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first."""
@@ -73,9 +74,10 @@ class SweepServiceAsyncStub(SweepServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Plan: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.PlanRequest, _nadgrid_pb2.PlanResponse]  # type: ignore[assignment]
     """What a spec will take, without running it."""
-    UploadInput: _aio.StreamUnaryMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]  # type: ignore[assignment]
+    UploadInput: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]  # type: ignore[assignment]
     """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
     A file that no sweep was submitted with may be removed when the coordinator restarts.
+    Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.SubmitRequest, _nadgrid_pb2.SubmitResponse]  # type: ignore[assignment]
     """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first."""
@@ -116,9 +118,10 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadInputRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_nadgrid_pb2.UploadInputResponse, _abc.Awaitable[_nadgrid_pb2.UploadInputResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadInputResponse]]:
         """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
         A file that no sweep was submitted with may be removed when the coordinator restarts.
+        Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
         """
 
     @_abc_1.abstractmethod
@@ -222,12 +225,12 @@ class WorkerServiceStub:
     """A worker's session: hello first, then heartbeats, progress and results of leases."""
     ReadInput: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.ReadInputRequest, _nadgrid_pb2.ReadInputResponse]
     """The bytes of a file that an assignment names, in order."""
-    UploadPartial: _grpc.StreamUnaryMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]
-    """Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-    as ShardResult.
+    UploadPartial: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]
+    """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+    in the session, as ShardResult.
     """
-    UploadCheckpoint: _grpc.StreamUnaryMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]
-    """Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent."""
+    UploadCheckpoint: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]
+    """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -238,12 +241,12 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """A worker's session: hello first, then heartbeats, progress and results of leases."""
     ReadInput: _aio.UnaryStreamMultiCallable[_nadgrid_pb2.ReadInputRequest, _nadgrid_pb2.ReadInputResponse]  # type: ignore[assignment]
     """The bytes of a file that an assignment names, in order."""
-    UploadPartial: _aio.StreamUnaryMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]  # type: ignore[assignment]
-    """Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-    as ShardResult.
+    UploadPartial: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]  # type: ignore[assignment]
+    """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+    in the session, as ShardResult.
     """
-    UploadCheckpoint: _aio.StreamUnaryMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]  # type: ignore[assignment]
-    """Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent."""
+    UploadCheckpoint: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]  # type: ignore[assignment]
+    """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """For workers: one session each, and an upload per shard."""
@@ -269,9 +272,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadPartialRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_nadgrid_pb2.UploadPartialResponse, _abc.Awaitable[_nadgrid_pb2.UploadPartialResponse]]:
-        """Hands in what one shard yields, header first, then its bytes in order. Idempotent. What is small travels in the session,
-        as ShardResult.
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadPartialResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadPartialResponse]]:
+        """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
+        in the session, as ShardResult.
         """
 
     @_abc_1.abstractmethod
@@ -279,7 +282,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadCheckpointRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_nadgrid_pb2.UploadCheckpointResponse, _abc.Awaitable[_nadgrid_pb2.UploadCheckpointResponse]]:
-        """Hands in how far a shard has come, header first, then its bytes in order: another worker may go on from there. Idempotent."""
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadCheckpointResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadCheckpointResponse]]:
+        """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,241 @@
+//! Payloads that wait for a place and payloads on their way: who is next, and what users are told of it.
+//!
+//! A [`TransferTicket`] is offered, granted and given back by being dropped, so a place lives and dies with the request that
+//! holds it. The order is that of [`PlaceQueue`]. Counted behind a mutex, as the access quotas are: this is no coordinator
+//! state, and after a restart nobody waits. Deliberately absent: reading and writing the payloads.
+
+mod meter;
+#[cfg(test)]
+mod tests;
+
+use meter::RateMeter;
+use nadgrid_core::ids::SweepId;
+use nadgrid_core::places::{PlaceBounds, PlaceQueue, PlaceShortage, PlaceTicket};
+use nadgrid_core::text;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How long a payload waits before users are told.
+const WAITS_LONG: Duration = Duration::from_secs(2);
+/// How long the store's last refusal is told when nothing more is heard of that sweep's payloads.
+const TROUBLE_TOLD: Duration = Duration::from_secs(60);
+/// Sweeps whose trouble with the store is remembered.
+const MAX_TROUBLES: usize = 1024;
+
+/// A payload that somebody would like to transfer.
+#[derive(Clone, Debug)]
+pub(crate) struct TransferOffer {
+    /// Whose turn it is: a worker's id, or who a user is.
+    pub(crate) caller: Arc<str>,
+    /// The sweep that waits for it.
+    pub(crate) sweep: Option<SweepId>,
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+/// Places for transfers of one kind. Clones share them.
+#[derive(Clone)]
+pub(crate) struct TransferPlaces {
+    state: Arc<Mutex<TransferState>>,
+}
+
+/// The transfers of one caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct CallerTransfers {
+    pub(crate) waiting: u32,
+    /// How long the first of those has waited.
+    pub(crate) waited: Duration,
+    pub(crate) moving: u32,
+    pub(crate) bytes_per_second: f64,
+}
+
+struct TransferState {
+    queue: PlaceQueue<Arc<str>>,
+    transfers: BTreeMap<PlaceTicket, Transfer>,
+    meters: HashMap<Arc<str>, RateMeter>,
+    troubles: HashMap<SweepId, StoreTrouble>,
+}
+
+struct Transfer {
+    offer: TransferOffer,
+    since: Instant,
+    /// Until it is granted.
+    wake: Option<oneshot::Sender<()>>,
+}
+
+/// What the store said when it did not take a payload.
+struct StoreTrouble {
+    message: String,
+    since: Instant,
+    last: Instant,
+}
+
+/// A payload's turn, and then its place, until it is dropped.
+pub(crate) struct TransferTicket {
+    ticket: PlaceTicket,
+    granted: oneshot::Receiver<()>,
+    places: TransferPlaces,
+}
+
+impl TransferPlaces {
+    pub(crate) fn new(bounds: PlaceBounds) -> Self {
+        let queue = PlaceQueue::new(bounds);
+        let (transfers, meters, troubles) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        Self { state: Arc::new(Mutex::new(TransferState { queue, transfers, meters, troubles })) }
+    }
+
+    /// Queues a payload.
+    pub(crate) fn offer(&self, offer: TransferOffer) -> TransferTicket {
+        let (wake, granted) = oneshot::channel();
+        let mut state = self.lock();
+        let ticket = state.queue.offer(offer.caller.clone(), offer.size);
+        state.meters.entry(offer.caller.clone()).or_default();
+        state.transfers.insert(ticket, Transfer { offer, since: Instant::now(), wake: Some(wake) });
+        state.grant();
+        TransferTicket { ticket, granted, places: self.clone() }
+    }
+
+    /// The store did not take a payload of this sweep.
+    pub(crate) fn refused(&self, sweep: &SweepId, message: String) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.troubles.retain(|_, trouble| now.duration_since(trouble.last) < TROUBLE_TOLD);
+        if state.troubles.len() >= MAX_TROUBLES {
+            return;
+        }
+        let trouble = state.troubles.entry(sweep.clone());
+        let trouble = trouble.or_insert_with(|| StoreTrouble { message: String::new(), since: now, last: now });
+        (trouble.message, trouble.last) = (message, now);
+    }
+
+    /// The store took a payload of this sweep.
+    pub(crate) fn stored(&self, sweep: &SweepId) {
+        self.lock().troubles.remove(sweep);
+    }
+
+    /// What each caller transfers and waits for.
+    pub(crate) fn by_caller(&self) -> HashMap<Arc<str>, CallerTransfers> {
+        let now = Instant::now();
+        let state = self.lock();
+        let mut callers: HashMap<Arc<str>, CallerTransfers> = HashMap::new();
+        for transfer in state.transfers.values() {
+            let caller = callers.entry(transfer.offer.caller.clone()).or_default();
+            if transfer.wake.is_some() {
+                caller.waiting += 1;
+                caller.waited = caller.waited.max(now.duration_since(transfer.since));
+            } else {
+                caller.moving += 1;
+                let rate = state.meters.get(&transfer.offer.caller).map_or(0.0, |meter| meter.bytes_per_second(now));
+                caller.bytes_per_second = rate;
+            }
+        }
+        callers
+    }
+
+    /// What keeps the payloads of a sweep, a sentence each; nothing while all is well.
+    pub(crate) fn notices(&self, sweep: &SweepId) -> Vec<String> {
+        let now = Instant::now();
+        let state = self.lock();
+        let trouble = state.troubles.get(sweep).filter(|trouble| now.duration_since(trouble.last) < TROUBLE_TOLD);
+        let trouble = trouble.map(|trouble| {
+            let lasts = text::duration(now.duration_since(trouble.since).as_secs_f64());
+            format!("the artifact store has taken no result for {lasts}; workers offer them again: {}", trouble.message)
+        });
+        trouble.into_iter().chain(state.waiting_words(sweep, now)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TransferState> {
+        // Nothing panics while it holds the lock; if something did, the state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TransferState {
+    /// Grants whatever can be granted.
+    fn grant(&mut self) {
+        while let Some(ticket) = self.queue.grant() {
+            let wake = self.transfers.get_mut(&ticket).and_then(|transfer| transfer.wake.take());
+            // Whoever does not hear it any more is about to give it back.
+            wake.map(|wake| wake.send(()));
+        }
+    }
+
+    fn waiting_words(&self, sweep: &SweepId, now: Instant) -> Option<String> {
+        let of_sweep = |transfer: &&Transfer| transfer.wake.is_some() && transfer.offer.sweep.as_ref() == Some(sweep);
+        let waiting: Vec<&Transfer> = self.transfers.values().filter(of_sweep).collect();
+        let longest = waiting.iter().map(|transfer| now.duration_since(transfer.since)).max()?;
+        if longest < WAITS_LONG {
+            return None;
+        }
+        let workers = waiting.iter().map(|transfer| &transfer.offer.caller).collect::<BTreeSet<_>>().len();
+        let results = counted(waiting.len(), "result", "waits", "wait");
+        let of_workers = counted(workers, "worker", "", "");
+        let lasts = text::duration(longest.as_secs_f64());
+        let why = self.shortage_words();
+        Some(format!("{results} for a place, the first for {lasts} ({of_workers}): {why}"))
+    }
+
+    fn shortage_words(&self) -> String {
+        let PlaceBounds { places, each, bytes } = self.queue.bounds();
+        match self.queue.shortage() {
+            Some(PlaceShortage::Places) => format!("all {places} are taken; raise uploads"),
+            Some(PlaceShortage::Bytes) => {
+                let (held, most) = (text::bytes(self.queue.bytes()), text::bytes(bytes));
+                format!("payloads of {held} are on their way, of {most} at most; raise limits.upload_bytes")
+            }
+            Some(PlaceShortage::Callers) => {
+                format!(
+                    "each worker sends {each} at a time; the line to it is slow, or raise limits.uploads_per_worker"
+                )
+            }
+            None => "one is about to be free".to_owned(),
+        }
+    }
+}
+
+/// A number of things and what they do.
+fn counted(count: usize, noun: &str, one_does: &str, many_do: &str) -> String {
+    let (plural, verb) = if count == 1 { ("", one_does) } else { ("s", many_do) };
+    format!("{count} {noun}{plural} {verb}").trim_end().to_owned()
+}
+
+impl TransferTicket {
+    /// Returns once there is a place.
+    pub(crate) async fn granted(&mut self) {
+        if (&mut self.granted).await.is_err() {
+            // A ticket is granted or dropped, so this is not reached; to wait is what is right without a place.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Bytes of it came or went.
+    pub(crate) fn moved(&self, bytes: usize) {
+        let mut state = self.places.lock();
+        let caller = state.transfers.get(&self.ticket).map(|transfer| transfer.offer.caller.clone());
+        if let Some(meter) = caller.and_then(|caller| state.meters.get_mut(&caller)) {
+            meter.moved(bytes, Instant::now());
+        }
+    }
+
+    /// All of it has come: the caller's next may be sent. The place is kept until the ticket is dropped.
+    pub(crate) fn received(&self) {
+        let mut state = self.places.lock();
+        state.queue.received(self.ticket);
+        state.grant();
+    }
+}
+
+impl Drop for TransferTicket {
+    fn drop(&mut self) {
+        let mut state = self.places.lock();
+        state.queue.leave(self.ticket);
+        if let Some(Transfer { offer, .. }) = state.transfers.remove(&self.ticket)
+            && !state.transfers.values().any(|other| other.offer.caller == offer.caller)
+        {
+            state.meters.remove(&offer.caller);
+        }
+        state.grant();
+    }
+}

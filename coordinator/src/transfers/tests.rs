@@ -1,0 +1,55 @@
+use super::*;
+use futures::FutureExt;
+
+fn places(places: usize) -> TransferPlaces {
+    TransferPlaces::new(PlaceBounds { places, each: 1, bytes: 1000 })
+}
+
+fn offer(caller: &str) -> TransferOffer {
+    TransferOffer { caller: caller.into(), sweep: Some(SweepId::new("s")), size: 10 }
+}
+
+fn is_granted(ticket: &mut TransferTicket) -> bool {
+    ticket.granted().now_or_never().is_some()
+}
+
+#[test]
+fn a_dropped_ticket_gives_its_place_to_the_next() {
+    let places = places(1);
+    let (mut first, second, mut third) = (places.offer(offer("a")), places.offer(offer("b")), places.offer(offer("c")));
+    assert!(is_granted(&mut first) && !is_granted(&mut third));
+    // Granted to one that is dropped before it hears of it.
+    drop(first);
+    drop(second);
+    assert!(is_granted(&mut third));
+    drop(third);
+    assert_eq!(places.by_caller(), HashMap::new());
+    assert!(places.lock().meters.is_empty());
+}
+
+#[test]
+fn what_waits_is_told_with_its_reason() {
+    let places = places(1);
+    let _held = places.offer(offer("a"));
+    let _waits = [places.offer(offer("b")), places.offer(offer("b")), places.offer(offer("c"))];
+    let sweep = SweepId::new("s");
+    assert_eq!(places.notices(&sweep), Vec::<String>::new(), "it has only begun");
+    let long_ago = Instant::now() - Duration::from_secs(5);
+    places.lock().transfers.values_mut().for_each(|transfer| transfer.since = long_ago);
+    let told = "3 results wait for a place, the first for 5.0 s (2 workers): all 1 are taken; raise uploads";
+    assert_eq!(places.notices(&sweep), [told]);
+    assert_eq!(places.notices(&SweepId::new("other")), Vec::<String>::new());
+    let of_b = places.by_caller()["b"];
+    assert_eq!((of_b.waiting, of_b.moving), (2, 0));
+    assert!(of_b.waited >= Duration::from_secs(5));
+}
+
+#[test]
+fn a_store_that_takes_nothing_is_told_until_it_takes_something() {
+    let (places, sweep) = (places(1), SweepId::new("s"));
+    places.refused(&sweep, "no space left".to_owned());
+    let notices = places.notices(&sweep);
+    assert!(notices.len() == 1 && notices[0].contains("no space left"), "{notices:?}");
+    places.stored(&sweep);
+    assert_eq!(places.notices(&sweep), Vec::<String>::new());
+}

@@ -1,0 +1,124 @@
+//! The sender's side of an upload: its header at once, and its bytes when they are granted.
+//!
+//! Deliberately absent: the call itself, and what to do when it fails.
+
+use crate::chunks::CHUNK_BYTES;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+use tonic::codegen::tokio_stream::Stream;
+
+/// What holds an upload's bytes back, and how many of them were taken.
+#[derive(Debug)]
+pub struct UploadGate {
+    open: Option<oneshot::Sender<()>>,
+    size: u64,
+    taken: Arc<AtomicU64>,
+}
+
+impl UploadGate {
+    /// Lets the bytes go. A second grant changes nothing.
+    pub fn open(&mut self) {
+        // Nobody listens only where the call has ended.
+        self.open.take().map(|open| open.send(()));
+    }
+
+    /// Bytes that the connection has taken.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection has taken all of them, after the grant.
+    pub fn is_through(&self) -> bool {
+        self.open.is_none() && self.taken() == self.size
+    }
+}
+
+/// An upload's messages. They end when the gate is dropped before it was opened.
+#[derive(Debug)]
+pub struct UploadMessages<T, B> {
+    header: Option<T>,
+    gate: Option<oneshot::Receiver<()>>,
+    bytes: B,
+    position: usize,
+    taken: Arc<AtomicU64>,
+    wrap: fn(Vec<u8>) -> T,
+}
+
+/// The messages of an upload, and the gate before its bytes. A chunk is copied only when its turn has come.
+pub fn gated<T, B: AsRef<[u8]>>(header: T, bytes: B, wrap: fn(Vec<u8>) -> T) -> (UploadGate, UploadMessages<T, B>) {
+    let (open, gate) = oneshot::channel();
+    let (taken, size) = (Arc::<AtomicU64>::default(), bytes.as_ref().len() as u64);
+    let messages =
+        UploadMessages { header: Some(header), gate: Some(gate), bytes, position: 0, taken: taken.clone(), wrap };
+    (UploadGate { open: Some(open), size, taken }, messages)
+}
+
+impl<T: Unpin, B: AsRef<[u8]> + Unpin> Stream for UploadMessages<T, B> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let this = &mut *self;
+        if let Some(header) = this.header.take() {
+            return Poll::Ready(Some(header));
+        }
+        if let Some(gate) = &mut this.gate {
+            match Pin::new(gate).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => this.gate = None,
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+            }
+        }
+        let rest = &this.bytes.as_ref()[this.position..];
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let chunk = rest[..rest.len().min(CHUNK_BYTES)].to_vec();
+        this.position += chunk.len();
+        this.taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        Poll::Ready(Some((this.wrap)(chunk)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn next(messages: &mut UploadMessages<Vec<u8>, Vec<u8>>) -> Poll<Option<Vec<u8>>> {
+        Pin::new(messages).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn no_byte_leaves_before_the_grant_and_then_all_do() {
+        let payload: Vec<u8> = (0..CHUNK_BYTES + 5).map(|i| (i % 251) as u8).collect();
+        let (mut gate, mut messages) = gated(b"header".to_vec(), payload.clone(), |chunk| chunk);
+        assert_eq!(next(&mut messages), Poll::Ready(Some(b"header".to_vec())));
+        assert_eq!((next(&mut messages), gate.taken(), gate.is_through()), (Poll::Pending, 0, false));
+        gate.open();
+        gate.open();
+        assert_eq!(next(&mut messages), Poll::Ready(Some(payload[..CHUNK_BYTES].to_vec())));
+        assert!(!gate.is_through());
+        assert_eq!(next(&mut messages), Poll::Ready(Some(payload[CHUNK_BYTES..].to_vec())));
+        assert!(gate.is_through() && next(&mut messages) == Poll::Ready(None));
+    }
+
+    #[test]
+    fn an_upload_that_is_given_up_ends() {
+        let (gate, mut messages) = gated(Vec::new(), vec![1], |chunk| chunk);
+        assert_eq!(next(&mut messages), Poll::Ready(Some(Vec::new())));
+        drop(gate);
+        assert_eq!(next(&mut messages), Poll::Ready(None));
+    }
+
+    #[test]
+    fn an_empty_payload_is_through_once_it_is_granted() {
+        let (mut gate, _messages) = gated(Vec::new(), Vec::new(), |chunk| chunk);
+        assert!(!gate.is_through());
+        gate.open();
+        assert!(gate.is_through());
+    }
+}

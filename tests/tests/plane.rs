@@ -1,0 +1,259 @@
+//! The data plane: many workers at once, slow lines, and senders that do not keep to their grants. Whatever they do, the next is served.
+
+mod line;
+mod peer;
+
+use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1;
+use nadgrid_proto::v1::upload_partial_request::Part;
+use nadgrid_proto::v1::upload_partial_response::Message;
+use nadgrid_tests::{Cluster, command};
+use peer::{Offer, Peer, assignment, header, hello, partial};
+use std::time::Duration;
+use tonic::{Code, Status};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Two shards of one block each, with partials of more than 4 MiB.
+const SPEC: &str = "name = 'plane'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
+
+/// Twelve workers of two lanes with partials of 4 MiB, and default settings. When payloads were sent before there was a place for
+/// them, those that waited filled the windows that those with a place needed, and this never ended.
+#[test]
+fn twelve_workers_of_two_lanes_come_to_an_end() {
+    let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    (0..12).for_each(|_| cluster.add_worker(&["--lanes", "2"]));
+    let started = std::time::Instant::now();
+    while cluster.logs().matches("worker joined").count() < 12 {
+        assert!(started.elapsed() < PATIENCE, "{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let overrides = ["nads.networks=480", "nads.block_size=4"];
+    let many = cluster.submit("lenet.toml", &overrides);
+    let digest = cluster.digest(&many);
+    let status = cluster.status(&many);
+    assert_eq!(status["jobs"][0]["retries"], 0, "{status:#}\n{}", cluster.logs());
+    let mut alone = Cluster::start(&[]);
+    alone.add_worker(&["--lanes", "1"]);
+    assert_eq!(alone.digest(&alone.submit("lenet.toml", &overrides)), digest);
+}
+
+/// Partials of 265 kB, on a line that takes seconds for each; nothing is given up on the way.
+async fn hands_in_over(bytes_per_second: f64, lanes: &str, networks: u32) {
+    let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let url = line::slow(cluster.address(), bytes_per_second);
+    let mut worker = command("nadgrid-worker");
+    worker.args(["--lanes", lanes]);
+    let behind = std::mem::replace(&mut cluster.url, url);
+    cluster.add_worker_by(worker, &[]);
+    cluster.url = behind;
+    let networks = format!("nads.networks={networks}");
+    let overrides = ["input.height=16", "input.width=16", "nads.block_size=4", &networks];
+    let id = cluster.submit("lenet.toml", &overrides);
+    let status = cluster.wait(&id, |status| status["state"] == "complete");
+    let logs = cluster.logs();
+    assert_eq!(status["jobs"][0]["retries"], 0, "{status:#}\n{logs}");
+    assert!(!logs.contains("lost the coordinator") && !logs.contains("trying again"), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_on_fifty_kilobytes_a_second_hands_in() {
+    hands_in_over(50e3, "2", 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_on_twenty_kilobytes_a_second_hands_in() {
+    hands_in_over(20e3, "1", 4).await;
+}
+
+/// A coordinator with one place, and a peer that holds a shard.
+async fn one_place(flags: &[&str]) -> (Cluster, Peer, Lease) {
+    let cluster = Cluster::start(&[&["--uploads", "1", "--most-shard-blocks", "1"], flags].concat());
+    let mut peer = Peer::of(&cluster).await;
+    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let (messages, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
+    let shard = assignment(&mut responses).await.shard.unwrap();
+    let lease = Lease { id, shard, _session: (messages, responses) };
+    (cluster, peer, lease)
+}
+
+struct Lease {
+    id: String,
+    shard: v1::Shard,
+    _session: (tokio::sync::mpsc::Sender<v1::SessionRequest>, tonic::Streaming<v1::SessionResponse>),
+}
+
+impl Lease {
+    fn header(&self, worker: &str, bytes: &[u8]) -> v1::PartialHeader {
+        v1::PartialHeader { worker_id: worker.into(), ..header(&self.shard, bytes) }
+    }
+}
+
+/// How an upload ends.
+async fn end(mut offer: Offer) -> Status {
+    loop {
+        if let Err(status) = offer.answer().await {
+            return status;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_keep_to_a_grant_is_refused_and_the_place_is_free_again() {
+    let (_cluster, mut peer, lease) = one_place(&[]).await;
+    let bytes = partial(4);
+    let own = lease.header("peer", &bytes);
+
+    // Bytes that came before there was a place.
+    let mut holder = peer.offer(own.clone()).await;
+    holder.granted().await;
+    let early = peer.offer(lease.header("early", &bytes)).await;
+    early.data(&bytes[..10]).await;
+    let refused = end(early).await;
+    assert!(Reason::RequestInvalid.is_of(&refused) && refused.message().contains("before their grant"), "{refused}");
+    // An end, and a second header, instead of waiting.
+    let mut ended = peer.offer(lease.header("ended", &bytes)).await;
+    ended.says = tokio::sync::mpsc::channel(1).0;
+    assert!(Reason::RequestInvalid.is_of(&end(ended).await));
+    let twice = peer.offer(lease.header("twice", &bytes)).await;
+    twice.says.send(v1::UploadPartialRequest { part: Some(Part::Header(own.clone())) }).await.unwrap();
+    assert!(end(twice).await.message().contains("one header"));
+
+    // A claim that bytes are elsewhere, where no grant said so.
+    holder.says.send(v1::UploadPartialRequest { part: Some(Part::Stored(v1::Stored {})) }).await.unwrap();
+    let refused = end(holder).await;
+    assert!(Reason::RequestInvalid.is_of(&refused) && refused.message().contains("in this stream"), "{refused}");
+
+    // More than was granted.
+    let mut long = peer.offer(own.clone()).await;
+    long.granted().await;
+    let refused = long.finish(&[&bytes[..], b"!"].concat()).await.unwrap_err();
+    assert!(Reason::PayloadDamaged.is_of(&refused) && refused.message().contains("longer"), "{refused}");
+    assert_eq!(peer.upload(own, &bytes).await.unwrap(), v1::Verdict::Committed);
+}
+
+/// One sends all and no end, another takes its grant and says nothing.
+#[tokio::test]
+async fn silence_after_a_grant_gives_the_place_to_the_next() {
+    let (_cluster, mut peer, lease) = one_place(&["--limit", "silence_seconds=1"]).await;
+    let bytes = partial(4);
+    let own = lease.header("peer", &bytes);
+    let mut endless = peer.offer(own.clone()).await;
+    endless.granted().await;
+    for chunk in bytes.chunks(1 << 20) {
+        endless.data(chunk).await;
+    }
+    let mut silent = peer.offer(lease.header("silent", &bytes)).await;
+    assert_eq!(end(endless).await.code(), Code::DeadlineExceeded);
+    silent.granted().await;
+    let next = peer.upload(own, &bytes);
+    assert_eq!(tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap(), v1::Verdict::Committed);
+    assert_eq!(end(silent).await.code(), Code::DeadlineExceeded);
+}
+
+/// A worker that dies with its grant, and one that dies while it waits for one.
+#[tokio::test]
+async fn a_place_comes_back_when_its_holder_dies() {
+    let (cluster, mut peer, lease) = one_place(&[]).await;
+    let bytes = partial(4);
+    let mut dying = Peer::of(&cluster).await;
+    let mut holder = dying.offer(lease.header("dying", &bytes)).await;
+    holder.granted().await;
+    holder.data(&bytes[..1 << 20]).await;
+    let waits = dying.offer(lease.header("dying too", &bytes)).await;
+    assert_eq!(end(waits).await.code(), Code::InvalidArgument, "no name of a worker");
+    let waits = dying.offer(lease.header("dying-too", &bytes)).await;
+    // With its connection.
+    drop((holder, waits, dying));
+    let next = peer.upload(lease.header("peer", &bytes), &bytes);
+    assert_eq!(tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap(), v1::Verdict::Committed);
+}
+
+#[tokio::test]
+async fn one_worker_with_many_offers_does_not_keep_another_waiting() {
+    let (cluster, mut peer, lease) = one_place(&[]).await;
+    let bytes = partial(4);
+    let mut holder = peer.offer(lease.header("peer", &bytes)).await;
+    holder.granted().await;
+    let mut many = Vec::new();
+    for _ in 0..64 {
+        many.push(peer.offer(lease.header("many", &bytes)).await);
+    }
+    waiting(&cluster, 64).await;
+    let mut other = Peer::of(&cluster).await.offer(lease.header("other", &bytes)).await;
+    waiting(&cluster, 65).await;
+    drop(holder);
+    // The first of the many; then it is the other's turn.
+    many.remove(0).granted().await;
+    let served = tokio::time::timeout(PATIENCE, other.granted());
+    served.await.expect("the other is served while 63 wait");
+    assert_eq!(other.finish(&bytes).await.unwrap(), v1::Verdict::Committed);
+}
+
+/// Waits until the sweep's notices speak of so many results.
+async fn waiting(cluster: &Cluster, results: usize) {
+    let mut peer = Peer::of(cluster).await;
+    let words = format!("{results} results wait");
+    let told = async {
+        loop {
+            let sweeps = peer.sweeps.list(v1::ListRequest::default()).await.unwrap().into_inner().sweeps;
+            if sweeps[0].notices.iter().any(|notice| notice.starts_with(&words)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{words} is not told"));
+}
+
+/// What waits is told to everybody who asks, whether anything changes or not.
+#[tokio::test]
+async fn what_waits_is_told() {
+    let (cluster, mut peer, lease) = one_place(&[]).await;
+    let bytes = partial(4);
+    let mut holder = Peer::of(&cluster).await.offer(lease.header("other", &bytes)).await;
+    holder.granted().await;
+    let request = v1::WatchRequest { sweep_id: lease.id.clone() };
+    let mut watched = peer.sweeps.watch(request).await.unwrap().into_inner();
+    let mut offer = peer.offer(lease.header("peer", &bytes)).await;
+    let told = async {
+        loop {
+            let sweep = watched.message().await.unwrap().unwrap();
+            if let Some(notice) = sweep.notices.first() {
+                return notice.clone();
+            }
+        }
+    };
+    let notice = tokio::time::timeout(PATIENCE, told).await.expect("watch tells it");
+    assert!(notice.starts_with("1 result waits") && notice.contains("raise uploads"), "{notice}");
+    let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    let worker = workers.iter().find(|worker| worker.id == "peer").unwrap();
+    assert_eq!((worker.transfers_waiting, worker.transfers), (1, 0));
+    assert!(worker.transfers_waiting_ms >= 2000, "{worker:?}");
+    assert!(cluster.nadgrid_ok(&["workers"]).contains("1 waiting for"));
+    assert!(cluster.nadgrid_ok(&["explain", &lease.id]).contains("raise uploads"));
+    drop(holder);
+    offer.granted().await;
+    assert_eq!(offer.finish(&bytes).await.unwrap(), v1::Verdict::Committed);
+    let sweep = peer.sweeps.get(v1::GetRequest { sweep_id: lease.id.clone() }).await.unwrap().into_inner();
+    assert!(sweep.notices.is_empty(), "{:?}", sweep.notices);
+}
+
+/// What is not needed, or is there, is answered without a grant.
+#[tokio::test]
+async fn what_nobody_needs_is_not_granted() {
+    let (_cluster, mut peer, lease) = one_place(&[]).await;
+    let bytes = partial(4);
+    let elsewhere = v1::Shard { sweep_id: "none".into(), ..lease.shard.clone() };
+    let mut offer = peer.offer(header(&elsewhere, &bytes)).await;
+    let answer = offer.answer().await.unwrap();
+    assert_eq!(answer, Message::Verdict(v1::Verdict::NotNeeded.into()));
+    let file = vec![7; 100_000];
+    let stored = peer.input(&file).await.unwrap();
+    let header = v1::UploadInputRequest { part: Some(v1::upload_input_request::Part::Header(stored.clone())) };
+    let (says, messages) = tokio::sync::mpsc::channel(1);
+    says.send(header).await.unwrap();
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut answers = peer.sweeps.upload_input(messages).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message;
+    assert_eq!(answer, Some(v1::upload_input_response::Message::Stored(stored)));
+}
