@@ -80,6 +80,7 @@ impl Scheduler {
         let mut effects = Effects::default();
         for id in self.open.clone() {
             self.make_room_for_checkpoints(&id);
+            self.weigh_after_withdrawal(&id);
             let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
             (0..jobs).for_each(|index| self.settle(&id, JobIndex(index), now, &mut effects));
         }

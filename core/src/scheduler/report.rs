@@ -89,6 +89,7 @@ impl Scheduler {
         job.clear_way(&job.blocks(shard.node));
         let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
         job.commit(Contribution { node: shard.node, partial: partial.clone(), worker: id.clone() }, seconds);
+        let shards = job.tally.shards;
         if let Some(worker) = self.workers.get_mut(id) {
             let members = job.members(job.blocks(shard.node));
             worker.rates.observe(&job.shape, members, seconds);
@@ -100,6 +101,7 @@ impl Scheduler {
         effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         self.audit_if_drawn(shard);
+        self.reweigh_as_it_grows(&shard.sweep, shards);
         self.settle(&shard.sweep, shard.job, now, effects);
     }
 

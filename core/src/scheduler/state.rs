@@ -2,6 +2,7 @@
 
 use super::effect::{Contribution, JobResult, ShardFailure};
 use super::event::{Checkpoint, RequestId, ShardRef, Share, WorkerProfile};
+use super::progress::JobScale;
 use super::ranges::Ranges;
 use crate::cost::Rates;
 use crate::grid::Node;
@@ -107,6 +108,8 @@ pub(super) struct Sweep {
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
     pub(super) place: Option<Place>,
+    /// Share of the sweep that one lane-second of what is left is.
+    pub(super) share_per_second: f64,
 }
 
 /// Fit workers that are alike to the scheduler, and their lanes.
@@ -125,7 +128,7 @@ impl Sweep {
         submitted: Time,
     ) -> Self {
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
-        Self {
+        let mut sweep = Self {
             owner,
             key,
             share,
@@ -143,7 +146,10 @@ impl Sweep {
             ended: None,
             leased: 0,
             place: None,
-        }
+            share_per_second: 0.0,
+        };
+        sweep.weigh();
+        sweep
     }
 
     /// Whether a worker may take its shards.
@@ -159,8 +165,13 @@ impl Sweep {
 
     /// The job whose result a job needs.
     pub(super) fn needed(&self, job: &Job) -> Option<&Job> {
+        self.jobs.get(self.needed_index(job)?)
+    }
+
+    /// The place of the job whose result a job needs.
+    pub(super) fn needed_index(&self, job: &Job) -> Option<usize> {
         let BasisSource::Job(needed) = job.shape.basis else { return None };
-        self.jobs.get(needed.0 as usize)
+        Some(needed.0 as usize)
     }
 
     /// Whether it has a shard that could be given to somebody, now or after a wait.
@@ -228,6 +239,8 @@ pub(super) struct Job {
     pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
     pub(super) blocks_quarantined: u64,
     pub(super) tally: Tally,
+    /// What its members weigh.
+    pub(super) scale: JobScale,
     /// Reductions so far.
     pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
@@ -329,6 +342,7 @@ impl Job {
         let total = shape.grid.blocks();
         Self {
             name: shape.name(),
+            scale: JobScale::assumed(&shape),
             shape,
             total,
             state: JobState::Computing,

@@ -1,6 +1,7 @@
 //! The scheduler on a virtual clock.
 
 mod faults;
+mod progress;
 mod sharing;
 
 use super::*;
