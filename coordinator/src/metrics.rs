@@ -92,7 +92,7 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         "nadgrid_sweep_seconds_left",
         Gauge,
         Unit::Seconds,
-        "Estimated seconds until a sweep ends; NaN where nothing can be said",
+        "Estimated seconds until a sweep ends, 0 after it; NaN where nothing can be said",
     ),
     ("nadgrid_sweep_age_seconds", Gauge, Unit::Seconds, "Seconds since a sweep was submitted, until it ended"),
 ];
@@ -230,7 +230,8 @@ fn of_sweep(sweep: &SweepView, now: u64) {
     gauge!("nadgrid_sweep_age_seconds", &labels).set(end.saturating_sub(sweep.submitted.0) as f64 / 1e3);
     gauge!("nadgrid_sweep_progress_ratio", &labels).set(sweep.progress);
     // A gauge keeps its last value: what is not known any more is no number.
-    gauge!("nadgrid_sweep_seconds_left", &labels).set(sweep.seconds_left.unwrap_or(f64::NAN));
+    let left = if sweep.state.has_ended() { 0.0 } else { sweep.seconds_left.unwrap_or(f64::NAN) };
+    gauge!("nadgrid_sweep_seconds_left", &labels).set(left);
     for job in &sweep.jobs {
         let [sweep, name] = labels.clone();
         let labels = [sweep, name, ("part", job.shape.name())];

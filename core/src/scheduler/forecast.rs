@@ -20,7 +20,7 @@ const OVERDUE: f64 = 0.1;
 /// Sweeps before or beside one that are looked at; more are taken to be like these.
 const MOST_OTHERS: usize = 256;
 /// Workers whose rates are looked at.
-const MOST_WORKERS: usize = 64;
+const MOST_WORKERS: usize = 16;
 
 /// How a sweep will go on.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,10 +131,10 @@ impl Scheduler {
         if sweep.state.has_ended() {
             return Forecast { seconds: None, jobs: vec![JobForecast::default(); sweep.jobs.len()] };
         }
-        let rates = self.rates_for(sweep);
+        let measured = self.rates_for(sweep);
         let member_seconds: Vec<Option<f64>> =
-            sweep.jobs.iter().map(|job| self.member_seconds(sweep, job, rates)).collect();
-        let rates = sweep.jobs.iter().zip(&member_seconds).map(|(job, seconds)| job.rate(*seconds));
+            sweep.jobs.iter().map(|job| member_seconds(sweep, job, measured)).collect();
+        let rates = sweep.jobs.iter().zip(&member_seconds).map(|(job, seconds)| job.rate(sweep.leased, *seconds));
         let ends = self.shared_ends(sweep, &member_seconds);
         let seconds = ends.as_ref().and_then(|ends| told(ends.iter().copied().fold(0.0, f64::max)));
         let jobs = sweep.jobs.iter().zip(rates).enumerate().map(|(at, (job, members_per_second))| JobForecast {
@@ -146,7 +146,7 @@ impl Scheduler {
 
     /// When each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
     fn shared_ends(&self, sweep: &Sweep, member_seconds: &[Option<f64>]) -> Option<Vec<f64>> {
-        let work: f64 = sweep.jobs.iter().map(|job| sweep.lane_work_left(job)).sum();
+        let work = self.work_of(sweep);
         let lanes = self.lanes_of_one_class(sweep);
         if work > 0.0 && (lanes == 0 || sweep.paused || member_seconds.iter().all(Option::is_none)) {
             return None;
@@ -204,14 +204,14 @@ impl Scheduler {
         able.take(MOST_WORKERS).map(|worker| &worker.rates).max_by_key(|rates| rates.len())
     }
 
-    /// Lane-seconds of a member of a job; `None` while nothing like it was measured.
-    fn member_seconds(&self, sweep: &Sweep, job: &Job, rates: Option<&Rates>) -> Option<f64> {
-        let elsewhere = || {
-            let (seconds, measured) = rates?.seconds_per_member(&job.shape);
-            measured.then_some(seconds)
+    /// Lane-seconds that are left of another sweep's members.
+    fn work_of(&self, sweep: &Sweep) -> f64 {
+        let measured = self.rates_for(sweep);
+        let of_job = |job: &Job| {
+            let seconds = member_seconds(sweep, job, measured).unwrap_or(job.scale.member_seconds);
+            sweep.lane_work_left(job) / job.scale.member_seconds * seconds
         };
-        let scaled = || sweep.has_measured().then_some(job.scale.member_seconds);
-        job.measured_seconds().or_else(elsewhere).or_else(scaled)
+        sweep.jobs.iter().map(of_job).sum()
     }
 
     /// Lane-seconds of other sweeps that are given out before one ends: all of those that come first by priority, and of its own
@@ -225,7 +225,7 @@ impl Scheduler {
         let others: Vec<&Sweep> =
             self.queue.values().filter_map(|id| self.sweeps.get(id)).take(MOST_OTHERS).filter(beside).collect();
         let of_other = |other: &&Sweep| {
-            let left: f64 = other.jobs.iter().map(|job| other.lane_work_left(job)).sum();
+            let left = self.work_of(other);
             if other.share.priority > sweep.share.priority {
                 return left;
             }
@@ -234,6 +234,16 @@ impl Scheduler {
         let more = self.queue.len() as f64 / self.queue.len().clamp(1, MOST_OTHERS) as f64;
         others.iter().map(of_other).sum::<f64>() * more
     }
+}
+
+/// Lane-seconds of a member of a job; `None` while nothing like it was measured.
+fn member_seconds(sweep: &Sweep, job: &Job, measured: Option<&Rates>) -> Option<f64> {
+    let elsewhere = || {
+        let (seconds, is_measured) = measured?.seconds_per_member(&job.shape);
+        is_measured.then_some(seconds)
+    };
+    let scaled = || sweep.has_measured().then_some(job.scale.member_seconds);
+    job.measured_seconds().or_else(elsewhere).or_else(scaled)
 }
 
 /// A number of seconds to show, if it is one.
@@ -248,9 +258,9 @@ impl Sweep {
 }
 
 impl Job {
-    /// Members a second on the lanes that have its shards, a member taking one of them so long.
-    fn rate(&self, member_seconds: Option<f64>) -> Option<f64> {
-        let lanes: usize = self.leased.values().map(|lease| lease.holders.len()).sum();
+    /// Members a second on the lanes that have its shards, at most so many, a member taking one of them so long.
+    fn rate(&self, lanes: u64, member_seconds: Option<f64>) -> Option<f64> {
+        let lanes = self.leased.len().min(lanes as usize);
         member_seconds.filter(|_| lanes > 0).map(|seconds| lanes as f64 / seconds)
     }
 

@@ -52,6 +52,7 @@ pub use event::{
     Verdict, WorkerProfile,
 };
 pub use explain::{Explanation, Subject};
+pub use notices::MOST_NOTICES;
 pub use state::{JobState, SweepState, Tally};
 pub use view::{JobView, SweepView, WorkerView};
 

@@ -4,7 +4,6 @@ use super::Scheduler;
 use super::effect::{ArtifactRef, Contribution, ShardFailure};
 use super::event::{Checkpoint, ShardInput, ShardRef, Share};
 use super::forecast::JobForecast;
-pub use super::notices::MOST_NOTICES;
 use super::state::{Job, JobState, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
@@ -51,7 +50,7 @@ pub struct SweepView {
     pub progress: f64,
     /// Seconds until it ends with the lanes that it has now; `None` where nothing can be said.
     pub seconds_left: Option<f64>,
-    /// What it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`].
+    /// What it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
     pub notices: Vec<String>,
 }
 
