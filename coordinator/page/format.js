@@ -22,13 +22,18 @@ export function significant(value, digits = 4) {
   return new Intl.NumberFormat("en", { maximumSignificantDigits: digits, minimumSignificantDigits: digits }).format(value);
 }
 
-/** A share of 1 in percent. 100 % means all, and 0 % none. */
-export function percent(part, whole) {
-  if (whole <= 0) return "0 %";
-  const share = (100 * part) / whole;
-  if (part < whole && share > 99) return `${(Math.floor(share * 10) / 10).toFixed(1)} %`;
-  if (part > 0 && share < 1) return `${Math.max(0.1, share).toFixed(1)} %`;
-  return `${Math.floor(share)} %`;
+/** A share of 1 in whole percent, as the command line has it: 100 % means all. */
+export function percent(share) {
+  return `${Math.floor(100 * Math.min(1, Math.max(0, share)) + 1e-9)} %`;
+}
+
+/** Seconds that are left, in the words of the command line. */
+export function timeLeft(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
 /** Seconds as "2 min 10 s": two units at most. */

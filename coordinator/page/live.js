@@ -1,8 +1,7 @@
-// What all views share: the overview, read live; rates; the connection's state; the theme.
+// What all views share: the overview, read live; the connection's state; the theme.
 
 import { getJson, session } from "./api.js";
 import { announce } from "./dom.js";
-import { Rate } from "./rate.js";
 import { Stream } from "./stream.js";
 
 /** A set of listeners. */
@@ -61,19 +60,6 @@ export function openStream(name, path, onEvent, onState) {
   };
 }
 
-const rates = new Map();
-
-/** Takes in a position from the overview. Another stream may be ahead of it and has a rate of its own. */
-function observeRate(id, position) {
-  if (!rates.has(id)) rates.set(id, new Rate());
-  rates.get(id).observe(performance.now() / 1000, position);
-}
-
-/** Members a second of a sweep by the overview, or null. */
-export function rateOf(id) {
-  return rates.get(id)?.perSecond() ?? null;
-}
-
 /** Whether a sweep has come to its end, by its state. */
 export function isOver(state) {
   return ["complete", "incomplete", "failed", "cancelled"].includes(state);
@@ -95,9 +81,6 @@ export function follow() {
     if (name !== "overview") return;
     overview.sweeps = data.sweeps;
     overview.workers = data.workers;
-    for (const sweep of data.sweeps) {
-      if (!isOver(sweep.state)) observeRate(sweep.id, sweep.members_done + sweep.members_in_flight);
-    }
     announceStates(data.sweeps);
     overview.changed.send();
   }, (state) => {

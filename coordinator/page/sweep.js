@@ -3,12 +3,11 @@
 import { post, sweepPath } from "./api.js";
 import { copyButton, h, setAttribute, setText } from "./dom.js";
 import { FilesTab } from "./files.js";
-import { count, counted, duration, membersWord, numericsClass, rate, seconds, showTime } from "./format.js";
-import { isOver, openStream, rateOf, ticks, tokenWanted } from "./live.js";
+import { count, counted, duration, membersWord, numericsClass, percent, rate, seconds, showTime, timeLeft } from "./format.js";
+import { isOver, openStream, ticks, tokenWanted } from "./live.js";
 import { NadsTab } from "./nads.js";
 import { Pictures } from "./pictures.js";
-import { Progress, remaining } from "./progress.js";
-import { Rate } from "./rate.js";
+import { Progress } from "./progress.js";
 import { ShardsTab } from "./shards.js";
 import { Table, showState } from "./table.js";
 
@@ -26,20 +25,21 @@ export class SweepView {
     this.id = id;
     this.sweep = null;
     this.tab = null;
-    this.rate = new Rate();
     this.heading = h("h1", { tabindex: "-1" }, id);
     this.state = h("span");
     this.problem = h("p", { class: "problem", role: "alert" });
     this.problem.hidden = true;
     this.message = h("p", { class: "notice" });
     this.message.hidden = true;
+    this.notices = h("ul", { class: "notice", "aria-label": "What keeps the sweep back" });
+    this.notices.hidden = true;
     this.progress = new Progress("Progress of the sweep");
     this.pace = h("p", { class: "pace" });
     this.actions = new Actions(id, (sweep) => this.steered(sweep), (error) => this.tellProblem(error));
     this.head = h("div", { class: "sweep-head" }, h("div", { class: "sweep-title" }, this.heading, this.state), this.actions.node);
     this.links = TABS.map(([name, title]) => h("a", { href: this.address(name), data: { tab: name } }, title));
     this.body = h("div", { class: "tab-body" });
-    this.content = h("div", {}, this.message, this.progress.node, this.pace, h("nav", { class: "tabs", "aria-label": "Parts of the sweep" }, ...this.links), this.body);
+    this.content = h("div", {}, this.message, this.progress.node, this.pace, this.notices, h("nav", { class: "tabs", "aria-label": "Parts of the sweep" }, ...this.links), this.body);
     this.content.hidden = true;
     this.node = h("div", {}, h("p", { class: "back" }, h("a", { href: "#/sweeps" }, "Sweeps")), this.head, this.problem, this.content);
     this.unlisten = ticks.listen(() => this.showPace());
@@ -53,8 +53,7 @@ export class SweepView {
 
   get title() {
     if (!this.sweep) return this.id;
-    const { members, members_done: done } = total(this.sweep);
-    return this.sweep.state === "running" ? `${this.sweep.name} ${Math.floor((100 * done) / Math.max(1, members))} %` : `${this.sweep.name}, ${this.sweep.state}`;
+    return this.sweep.state === "running" ? `${this.sweep.name} ${percent(this.sweep.progress)}` : `${this.sweep.name}, ${this.sweep.state}`;
   }
 
   close() {
@@ -102,9 +101,8 @@ export class SweepView {
     showState(this.state, sweep.state);
     setText(this.message, sweep.message);
     this.message.hidden = !sweep.message;
-    const all = total(sweep);
-    if (!isOver(sweep.state)) this.rate.observe(performance.now() / 1000, all.members_done + all.members_in_flight);
-    this.progress.show(all, word(sweep));
+    this.showNotices(sweep.notices);
+    this.progress.show({ ...total(sweep), progress: sweep.progress }, word(sweep));
     this.showPace();
     this.actions.show(sweep);
     const directions = this.links.find(({ dataset }) => dataset.tab === "nads");
@@ -113,13 +111,21 @@ export class SweepView {
     this.onTitle?.();
   }
 
+  showNotices(notices) {
+    this.notices.hidden = notices.length === 0;
+    // Only what is new is read out.
+    if (notices.join("\n") !== [...this.notices.children].map(({ textContent }) => textContent).join("\n")) {
+      this.notices.replaceChildren(...notices.map((notice) => h("li", {}, notice)));
+    }
+  }
+
   showPace() {
-    if (this.sweep) setText(this.pace, paceWords(this.sweep, this.rate.perSecond() ?? rateOf(this.id)));
+    if (this.sweep) setText(this.pace, paceWords(this.sweep));
   }
 }
 
 /** Where a sweep's time stands, in a line. */
-function paceWords(sweep, perSecond) {
+function paceWords(sweep) {
   const started = seconds(sweep.started_at);
   const workers = counted(sweep.workers, "worker");
   if (isOver(sweep.state)) {
@@ -128,10 +134,10 @@ function paceWords(sweep, perSecond) {
   }
   if (started === null) return sweep.workers > 0 ? `${workers} can take it.` : "No worker that can take it is connected.";
   if (sweep.state === "paused") return "No shard is given out until it is resumed.";
-  const left = remaining(total(sweep), perSecond);
+  const perSecond = sweep.jobs.reduce((all, job) => all + (job.members_per_second ?? 0), 0);
   return [
-    perSecond ? rate(perSecond, word(sweep)) : null,
-    left !== null ? `about ${duration(left)} left` : null,
+    perSecond > 0 ? rate(perSecond, word(sweep)) : null,
+    sweep.seconds_left !== null ? `about ${timeLeft(sweep.seconds_left)} left` : null,
     `running for ${duration(Math.max(0, Math.floor(Date.now() / 1000 - started)))}`,
     sweep.workers > 0 ? workers : "no worker that can take it is connected",
   ].filter(Boolean).join(" · ");
@@ -241,6 +247,7 @@ function jobColumns() {
     { title: "Job", head: true, show: (cell, { experiment, architecture }) => setText(cell, `${experiment}/${architecture}`) },
     { title: "State", show: (cell, { state }) => showState(cell, state) },
     { title: "Progress", kind: "wide", show: showJobProgress },
+    { title: "Left", kind: "number", show: (cell, { seconds_left: left }) => setText(cell, left === null ? "–" : timeLeft(left)) },
     { title: "Shards", kind: "number", show: (cell, { shards }) => setText(cell, count(shards)) },
     { title: "Troubles", kind: "words", show: (cell, job) => setText(cell, troubles(job)) },
     { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, time > 0 ? duration(time) : "–") },

@@ -2,9 +2,9 @@
 
 import { getJson } from "./api.js";
 import { h, setText } from "./dom.js";
-import { duration, membersWord, rate, seconds, showTime } from "./format.js";
-import { isOver, overview, rateOf, ticks } from "./live.js";
-import { Progress, remaining } from "./progress.js";
+import { duration, membersWord, rate, seconds, showTime, timeLeft } from "./format.js";
+import { isOver, overview } from "./live.js";
+import { Progress } from "./progress.js";
 import { Table, child, showState } from "./table.js";
 
 const LIVE_SWEEPS = 100;
@@ -24,13 +24,12 @@ export class SweepsView {
     this.note = h("p", { class: "empty" });
     this.hint = h("p", { class: "empty" }, "No sweep yet. ", h("code", {}, "nadgrid submit SPEC"), " starts one.");
     this.node = h("div", {}, h("h1", { tabindex: "-1" }, "Sweeps"), this.table.node, this.note, this.hint, h("p", { class: "actions" }, this.more));
-    const update = () => this.update();
-    this.unlisten = [overview.changed.listen(update), ticks.listen(update)];
+    this.unlisten = overview.changed.listen(() => this.update());
     this.update();
   }
 
   close() {
-    for (const unlisten of this.unlisten) unlisten();
+    this.unlisten();
   }
 
   update() {
@@ -72,7 +71,7 @@ export class SweepsView {
 function columns() {
   return [
     { title: "Sweep", head: true, kind: "wide", show: showName },
-    { title: "State", show: (cell, { state }) => showState(cell, state) },
+    { title: "State", show: showStateAndNotice },
     { title: "Progress", kind: "wide", show: showProgress },
     { title: "Rate", kind: "number", show: (cell, sweep) => setText(cell, rateWords(sweep)) },
     { title: "Time", kind: "number", show: (cell, sweep) => setText(cell, timeWords(sweep)) },
@@ -91,6 +90,12 @@ function showName(cell, { id, name, experiments }) {
   setText(small, experiments.join(", "));
 }
 
+/** The state; what keeps the sweep back is told where it is pointed at. */
+function showStateAndNotice(cell, { state, notices }) {
+  showState(cell, state);
+  cell.title = notices.join("\n");
+}
+
 const bars = new WeakMap();
 
 function showProgress(cell, sweep) {
@@ -102,14 +107,11 @@ function showProgress(cell, sweep) {
   bars.get(cell).show(sweep, membersWord(sweep.experiments));
 }
 
-function rateWords({ id, state, experiments }) {
-  return state === "running" ? rate(rateOf(id), membersWord(experiments) === "networks" ? "networks" : "runs") : "–";
+function rateWords({ members_per_second: perSecond, experiments }) {
+  return rate(perSecond, membersWord(experiments) === "networks" ? "networks" : "runs");
 }
 
-function timeWords(sweep) {
-  const { id, state, started_at: started, ended_at: ended } = sweep;
+function timeWords({ state, started_at: started, ended_at: ended, seconds_left: left }) {
   if (isOver(state)) return seconds(started) === null ? "–" : `took ${duration(seconds(ended) - seconds(started))}`;
-  if (state !== "running") return "–";
-  const left = remaining(sweep, rateOf(id));
-  return left === null ? "–" : `${duration(left)} left`;
+  return left === null ? "–" : `${timeLeft(left)} left`;
 }

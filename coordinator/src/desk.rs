@@ -34,6 +34,8 @@ use tracing::{info, warn};
 const QUEUE: usize = 4096;
 /// Watchers hear of a change at most this often, except of the end.
 const PUBLISH_EVERY: Duration = Duration::from_millis(150);
+/// Watchers hear of a sweep at least this often: the time that is left passes even where nothing happens.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
 
 /// The journal is replaced by a snapshot when it holds this many records more than the snapshot would, and this many times
 /// as many: compacting then costs a part of what appending has cost.
@@ -134,6 +136,8 @@ impl<J: Journal> DeskTask<J> {
         self.perform(effects).await?;
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut refresh = tokio::time::interval(REFRESH_EVERY);
+        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wait = self.scheduler.next_deadline().map(|at| at.0.saturating_sub(self.clock.now().0).max(1));
             let deadline = tokio::time::sleep(Duration::from_millis(wait.unwrap_or(3_600_000)));
@@ -145,6 +149,7 @@ impl<J: Journal> DeskTask<J> {
                     Some(command) => self.take(command).await?,
                 },
                 _ = publish.tick(), if !self.changed.is_empty() => self.publish(),
+                _ = refresh.tick(), if !self.watchers.is_empty() => self.changed.extend(self.watchers.keys().cloned()),
                 () = deadline => {
                     let effects = self.scheduler.handle(Event::Tick, self.clock.now());
                     self.perform(effects).await?;
@@ -283,7 +288,14 @@ impl<J: Journal> DeskTask<J> {
         for id in std::mem::take(&mut self.changed) {
             let Some(sender) = self.watchers.get(&id) else { continue };
             let Some(view) = self.scheduler.sweep(&id) else { continue };
-            sender.send_replace(Arc::new(v1::Sweep::from(&view)));
+            let told = v1::Sweep::from(&view);
+            sender.send_if_modified(|last| {
+                let is_new = **last != told;
+                if is_new {
+                    *last = Arc::new(told);
+                }
+                is_new
+            });
             if sender.receiver_count() == 0 || view.state.has_ended() {
                 self.watchers.remove(&id);
             }

@@ -96,6 +96,18 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
     ("nadgrid_sweep_members_failed", Gauge, Unit::Count, "Of these, failed for good"),
     ("nadgrid_sweep_retries", Gauge, Unit::Count, "Shards of a job of a sweep that were given out again"),
     ("nadgrid_sweep_complete", Gauge, Unit::Count, "Whether a job of a sweep is complete"),
+    (
+        "nadgrid_sweep_progress_ratio",
+        Gauge,
+        Unit::Count,
+        "Share of a sweep's work that is done, from 0 to 1, each job weighted by what it costs",
+    ),
+    (
+        "nadgrid_sweep_seconds_left",
+        Gauge,
+        Unit::Seconds,
+        "Estimated seconds until a sweep ends, 0 after it; NaN where nothing can be said",
+    ),
     ("nadgrid_sweep_age_seconds", Gauge, Unit::Seconds, "Seconds since a sweep was submitted, until it ended"),
 ];
 
@@ -235,6 +247,10 @@ fn of_sweep(sweep: &SweepView, now: u64) {
     let end = sweep.ended.map_or(now, |at| at.0);
     let labels = [("sweep", sweep.id.to_string()), ("name", sweep.spec.name.clone())];
     gauge!("nadgrid_sweep_age_seconds", &labels).set(end.saturating_sub(sweep.submitted.0) as f64 / 1e3);
+    gauge!("nadgrid_sweep_progress_ratio", &labels).set(sweep.progress);
+    // A gauge keeps its last value: what is not known any more is no number.
+    let left = if sweep.state.has_ended() { 0.0 } else { sweep.seconds_left.unwrap_or(f64::NAN) };
+    gauge!("nadgrid_sweep_seconds_left", &labels).set(left);
     for job in &sweep.jobs {
         let [sweep, name] = labels.clone();
         let labels = [sweep, name, ("part", job.shape.name())];

@@ -63,6 +63,17 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A share of 1 in whole percent, 100 only when nothing is left: `99 %` of 0.999.
+pub fn percent(share: f64) -> String {
+    format!("{} %", whole_percent(share))
+}
+
+/// A share of 1 in whole percent, rounded down.
+pub fn whole_percent(share: f64) -> u8 {
+    // What is 0.29 on paper may be less in binary.
+    (100.0 * share + 1e-9).clamp(0.0, 100.0) as u8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,7 +90,8 @@ mod tests {
         assert_eq!(thousands(4_194_304), "4,194,304");
         assert_eq!(thousands(12), "12");
         assert_eq!(bytes(4 * 1024 * 1024), "4.0 MiB");
-        assert_eq!(duration(185.2), "3 min 5 s");
-        assert_eq!(duration(0.42), "0.4 s");
+        // The page has the same words for the same numbers: tests/page/test_words.py.
+        assert_eq!([0.42, 12.4, 185.2, 7_320.0].map(duration), ["0.4 s", "12 s", "3 min 5 s", "2 h 2 min"]);
+        assert_eq!([0.0, 0.29, 0.999, 1.0, 1.5].map(percent), ["0 %", "29 %", "99 %", "100 %", "100 %"]);
     }
 }

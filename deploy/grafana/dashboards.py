@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 JOB = "part"
 
 HERE = 'instance=~"$instance"'
+ONE = f'{HERE}, sweep=~"$sweep"'
 SWEEP = f'{HERE}, sweep=~"$sweep", {JOB}=~"$job"'
 WORKER = f'{HERE}, worker_id=~"$worker"'
 RATE = "[$__rate_interval]"
@@ -371,10 +372,8 @@ def overview() -> Json:
         "The fifty newest sweeps, open or ended. A name leads to the sweep.",
         [
             (f"max by ({ids}) (nadgrid_sweep_age_seconds{{{HERE}}})", "Age"),
-            (
-                f"sum by ({ids}) (nadgrid_sweep_members_done{{{HERE}}}) / sum by ({ids}) (nadgrid_sweep_members{{{HERE}}})",
-                "Done",
-            ),
+            (f"max by ({ids}) (nadgrid_sweep_progress_ratio{{{HERE}}})", "Done"),
+            (f"max by ({ids}) (nadgrid_sweep_seconds_left{{{HERE}}})", "Time left"),
             (f"sum by ({ids}) (nadgrid_sweep_members{{{HERE}}})", "Networks or runs"),
             (f"sum by ({ids}) (nadgrid_sweep_members_failed{{{HERE}}})", "Failed"),
             (f"sum by ({ids}) (nadgrid_sweep_retries{{{HERE}}})", "Retries"),
@@ -393,6 +392,7 @@ def overview() -> Json:
                 ],
             ),
             column("Age", unit="s"),
+            column("Time left", unit="s"),
             column(
                 "Done", unit="percentunit", min=0, max=1, **{"custom.cellOptions": {"type": "gauge", "mode": "basic"}}
             ),
@@ -636,8 +636,8 @@ def sweep() -> Json:
         panel(
             "gauge",
             "Done",
-            "Share of networks or runs that are committed.",
-            [target(f"{total('members_done')} / {total('members')}", "done")],
+            "Share of the sweep's work that is done, each job weighted by what it costs.",
+            [target(f"max(nadgrid_sweep_progress_ratio{{{ONE}}})", "done")],
             4,
             8,
             unit="percentunit",
@@ -676,7 +676,7 @@ def sweep() -> Json:
         stat(
             "Age",
             "Time since it was submitted, until it ended.",
-            [target(f'max(nadgrid_sweep_age_seconds{{{HERE}, sweep=~"$sweep"}})', "age")],
+            [target(f"max(nadgrid_sweep_age_seconds{{{ONE}}})", "age")],
             4,
             graph=False,
             unit="s",
@@ -696,9 +696,9 @@ def sweep() -> Json:
         ),
         stat(
             "Time left",
-            "At the present rate, without reductions. Nothing is said while nothing is committed, and 0 once "
-            "nothing is left.",
-            [target(f"({left}) / ({speed} > 0) or ({left}) == 0", "left")],
+            "As the coordinator estimates it and every client shows it. Nothing is said before anything is measured, without "
+            "workers, and while the sweep is paused.",
+            [target(f"max(nadgrid_sweep_seconds_left{{{ONE}}} >= 0)", "left")],
             4,
             graph=False,
             unit="s",
@@ -734,6 +734,21 @@ def sweep() -> Json:
             12,
             unit="percentunit",
             defaults={"max": 1},
+        ),
+        graph(
+            "Progress of the work",
+            "Share of the sweep's work that is done, each job weighted by what it costs.",
+            [target(f"max(nadgrid_sweep_progress_ratio{{{ONE}}})", "done")],
+            12,
+            unit="percentunit",
+            defaults={"max": 1},
+        ),
+        graph(
+            "Time left",
+            "As the coordinator estimated it.",
+            [target(f"max(nadgrid_sweep_seconds_left{{{ONE}}} >= 0)", "left")],
+            12,
+            unit="s",
         ),
         graph(
             "Networks and runs per second",

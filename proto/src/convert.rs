@@ -151,7 +151,9 @@ impl From<&SweepView> for v1::Sweep {
             weight: view.share.weight,
             owner: view.owner.clone(),
             failures: view.failures.iter().map(Into::into).collect(),
-            ..Self::default()
+            progress: view.progress,
+            seconds_left: view.seconds_left,
+            notices: view.notices.clone(),
         }
     }
 }
@@ -198,6 +200,9 @@ impl From<&JobView> for v1::Job {
             audits_due: job.audits_due,
             audits_passed: job.tally.audits,
             partials: job.partials,
+            progress: job.progress,
+            seconds_left: job.seconds_left,
+            members_per_second: job.members_per_second.unwrap_or(0.0),
             ..Self::default()
         }
     }

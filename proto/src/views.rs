@@ -22,6 +22,12 @@ pub struct SweepView {
     pub digest: Option<String>,
     /// Set once the first shard is leased.
     pub numerics_class: Option<NumericsClass>,
+    /// Share of its work that is done, from 0 to 1, each job weighted by what it costs.
+    pub progress: f64,
+    /// Estimated seconds until it ends with the lanes that it has now; null where nothing can be said.
+    pub seconds_left: Option<f64>,
+    /// What it waits for or what keeps it back, the most important first.
+    pub notices: Vec<String>,
     /// Workers connected that can take its shards.
     pub workers: u32,
     /// Its jobs, in the spec's order.
@@ -61,6 +67,9 @@ impl From<&v1::Sweep> for SweepView {
             state: sweep_state(sweep),
             digest: present(&sweep.digest),
             numerics_class: sweep.numerics_class.clone().map(Into::into),
+            progress: sweep.progress,
+            seconds_left: sweep.seconds_left,
+            notices: sweep.notices.clone(),
             workers: sweep.workers,
             jobs: sweep.jobs.iter().map(JobView::from).collect(),
             inputs: sweep.inputs.iter().map(InputView::from).collect(),
@@ -193,6 +202,12 @@ pub struct JobView {
     pub members_done: u64,
     /// Members computed of shards that are still leased.
     pub members_in_flight: u64,
+    /// Share of its work that is done, from 0 to 1: members, audits, and what is computed from them.
+    pub progress: f64,
+    /// Estimated seconds until it ends; null where nothing can be said.
+    pub seconds_left: Option<f64>,
+    /// Members a second on the lanes that have its shards now; null while nothing is measured or no lane has any.
+    pub members_per_second: Option<f64>,
     /// Input pixels D.
     pub dimension: u32,
     /// Shards committed.
@@ -224,6 +239,9 @@ impl From<&v1::Job> for JobView {
             members: job.members,
             members_done: job.members_done,
             members_in_flight: job.members_in_flight,
+            progress: job.progress,
+            seconds_left: job.seconds_left,
+            members_per_second: (job.members_per_second > 0.0).then_some(job.members_per_second),
             dimension: job.dimension,
             shards: job.shards,
             retries: job.retries,

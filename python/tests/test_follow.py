@@ -40,10 +40,12 @@ def test_waiting_ends_with_the_sweep(grid: nadgrid.Client) -> None:
 
 def test_a_bar_for_each_job(grid: nadgrid.Client, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = grid.submit({**NADS, "architectures": ["lenet", "logreg"]})
-    assert sweep.progress(timeout=60) == "complete"
+    assert sweep.follow(timeout=60) == "complete"
     shown = capsys.readouterr().err
-    for words in ("nads/lenet: 100%", "nads/logreg: 100%", "64/64", "networks/s", "complete]"):
+    for words in ("nads/lenet: 100%", "nads/logreg: 100%", "whole: 100%", "64/64 networks", "complete"):
         assert words in shown
+    assert (sweep.progress, sweep.seconds_left, sweep.notices) == (1.0, None, ())
+    assert [(job.progress, job.seconds_left) for job in sweep.jobs] == [(1.0, None)] * 2
     assert sweep.wait(progress=True).state == "complete"
 
 
@@ -51,6 +53,8 @@ def test_what_takes_too_long_is_no_longer_waited_for(grid: nadgrid.Client) -> No
     sweep = grid.submit(NADS, priority=-100)
     sweep.pause()
     assert sweep.paused
+    assert (sweep.progress, sweep.seconds_left) == (0.0, None)
+    assert any("paused" in notice for notice in sweep.notices)
     with pytest.raises(nadgrid.TimedOut, match=r"after 0\.5 s") as error:
         sweep.wait(timeout=0.5)
     assert isinstance(error.value, TimeoutError)
@@ -69,7 +73,7 @@ def test_a_cancelled_sweep_has_no_result(grid: nadgrid.Client) -> None:
     sweep.pause()
     sweep.cancel()
     sweep.cancel()
-    assert sweep.progress() == "cancelled"
+    assert sweep.follow() == "cancelled"
     for call in (sweep.wait, sweep.results):
         with pytest.raises(nadgrid.SweepCancelled, match="was cancelled") as error:
             call()

@@ -48,12 +48,12 @@ def grows(page: Page, above: int) -> int:
 
 
 def done(page: Page) -> int:
-    """Runs done, as the page has it."""
+    """Percent done, as the page has it."""
     return int(page.get_by_role("progressbar", name="Progress of the sweep").get_attribute("aria-valuenow") or -1)
 
 
 def expect_done(page: Page, above: int) -> None:
-    """Waits until more runs are done."""
+    """Waits until more is done."""
     bar = page.get_by_role("progressbar", name="Progress of the sweep")
     expect(bar).not_to_have_attribute("aria-valuenow", re.compile(rf"^({'|'.join(map(str, range(above + 1)))})$"))
 

@@ -1,12 +1,12 @@
 //! Text tables: columns in line, no borders, no colours, easy on `grep` and `awk`.
 
 use super::ink::plain;
-use super::progress::pace::{self, Whole};
+use super::progress::totals::{SweepTotals, pace, word};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
 use nadgrid_client::{FailureView, InputView, PlanView, SweepView, WorkerView};
-use nadgrid_core::text::{bytes, duration, thousands};
+use nadgrid_core::text::{bytes, duration, percent, thousands};
 use nadgrid_figures::Comparison;
 
 /// Hexadecimal digits that are enough to tell two digests apart by eye.
@@ -90,24 +90,32 @@ pub(crate) fn sweeps(sweeps: &[Sweep], now: f64) -> String {
         let all: u64 = sweep.jobs.iter().map(|job| job.members).sum();
         let age = sweep.submitted_at.map_or(String::new(), |at| duration((now - at.seconds as f64).max(0.0)));
         let members = format!("{}/{}", thousands(done), thousands(all));
-        vec![view.id, view.name, view.state, members, age, short(&sweep.digest)]
+        let (share, left) = (percent(sweep.progress), time_left(sweep));
+        vec![view.id, view.name, view.state, share, left, members, age, short(&sweep.digest)]
     });
-    table(&["id", "name", "state", ">members", ">age", "digest"], rows)
+    table(&["id", "name", "state", ">progress", ">left", ">members", ">age", "digest"], rows)
+}
+
+/// The time left of a sweep, or a dash.
+fn time_left(sweep: &Sweep) -> String {
+    sweep.seconds_left.map_or("-".into(), duration)
 }
 
 /// How sweeps go.
-pub(crate) fn progress<'a>(sweeps: impl IntoIterator<Item = (&'a Sweep, Whole)>) -> String {
-    let rows = sweeps.into_iter().map(|(sweep, whole)| {
+pub(crate) fn progress(sweeps: &[Sweep]) -> String {
+    let rows = sweeps.iter().map(|sweep| {
         let view = SweepView::from(sweep);
-        let at = thousands(whole.members_done + whole.members_in_flight);
-        let members = format!("{at}/{}", thousands(whole.members));
+        let totals = SweepTotals::of(sweep);
+        let members = format!("{}/{}", thousands(totals.computed), thousands(totals.members));
         let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
         let failed: u64 = sweep.jobs.iter().map(|job| job.members_failed).sum();
-        let rate = whole.members_per_second.map_or("-".into(), |rate| pace::pace(rate, pace::word(&sweep.jobs)));
-        let left = whole.left().unwrap_or_else(|| "-".into());
-        vec![view.id, view.name, view.state, members, rate, left, thousands(retries), thousands(failed)]
+        let rate = totals.members_per_second.map_or("-".into(), |rate| pace(rate, word(&sweep.jobs)));
+        let (share, left) = (percent(sweep.progress), time_left(sweep));
+        vec![view.id, view.name, view.state, share, left, members, rate, thousands(retries), thousands(failed)]
     });
-    table(&["id", "name", "state", ">members", ">rate", ">left", ">retries", ">failed"], rows)
+    let columns =
+        ["id", "name", "state", ">progress", ">left", ">members", ">rate", ">retries", ">failed"];
+    table(&columns, rows)
 }
 
 /// Everything about one sweep.
@@ -115,6 +123,9 @@ pub(crate) fn sweep(sweep: &Sweep) -> String {
     let view = SweepView::from(sweep);
     let mut facts = vec![("sweep", view.id), ("name", view.name), ("state", view.state)];
     let mut fact = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    fact("progress", Some(percent(sweep.progress)));
+    fact("left", sweep.seconds_left.map(duration));
+    fact("notice", Some(view.notices.join("; ")).filter(|notices| !notices.is_empty()));
     fact("reason", view.message);
     fact("digest", view.digest);
     fact("numerics", view.numerics_class.map(|class| class.to_string()));
@@ -155,6 +166,8 @@ fn jobs(jobs: &[Job]) -> String {
             view.experiment,
             view.architecture,
             view.state,
+            percent(view.progress),
+            view.seconds_left.map_or("-".into(), duration),
             thousands(view.members),
             thousands(view.members_done),
             thousands(view.members_in_flight),
@@ -168,6 +181,8 @@ fn jobs(jobs: &[Job]) -> String {
         "experiment",
         "architecture",
         "state",
+        ">progress",
+        ">left",
         ">members",
         ">done",
         ">in flight",
@@ -192,7 +207,7 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         let heard = format!("{} ago", duration(worker.silent_ms as f64 / 1e3));
         let [lanes, leases] = [worker.lanes, worker.leases].map(|n| n.to_string());
         let (of, error) = (worker.rate_of.clone().unwrap_or_default(), worker.last_error.as_deref().map(plain));
-        let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace::pace(rate, "")));
+        let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace(rate, "")));
         let done = thousands(worker.members_done);
         let (error, transfers) = (error.unwrap_or_default(), worker.transfer_words().unwrap_or_else(|| "-".into()));
         let version = worker.version.clone();

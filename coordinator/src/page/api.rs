@@ -45,6 +45,10 @@ pub(super) struct SweepRow {
     members_done: u64,
     members_in_flight: u64,
     members_failed: u64,
+    progress: f64,
+    seconds_left: Option<f64>,
+    members_per_second: Option<f64>,
+    notices: Vec<String>,
     workers: u32,
     priority: i32,
 }
@@ -53,6 +57,7 @@ impl From<&v1::Sweep> for SweepRow {
     fn from(sweep: &v1::Sweep) -> Self {
         let view = SweepView::from(sweep);
         let sum = |of: fn(&v1::Job) -> u64| sweep.jobs.iter().map(of).sum();
+        let rate: f64 = sweep.jobs.iter().map(|job| job.members_per_second).sum();
         Self {
             id: view.id,
             name: view.name,
@@ -66,6 +71,10 @@ impl From<&v1::Sweep> for SweepRow {
             members_done: sum(|job| job.members_done),
             members_in_flight: sum(|job| job.members_in_flight),
             members_failed: sum(|job| job.members_failed),
+            progress: view.progress,
+            seconds_left: view.seconds_left,
+            members_per_second: Some(rate).filter(|&rate| rate > 0.0),
+            notices: view.notices,
             workers: view.workers,
             priority: view.priority,
         }

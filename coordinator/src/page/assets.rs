@@ -32,7 +32,6 @@ const FILES: &[File] = &[
     file!("nads.js", JAVASCRIPT),
     file!("pictures.js", JAVASCRIPT),
     file!("progress.js", JAVASCRIPT),
-    file!("rate.js", JAVASCRIPT),
     file!("shards.js", JAVASCRIPT),
     file!("stream.js", JAVASCRIPT),
     file!("sweep.js", JAVASCRIPT),

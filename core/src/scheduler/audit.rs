@@ -174,6 +174,9 @@ impl Scheduler {
             self.job_mut(&shard(node)).map(|job| job.withdraw(node));
             effects.records.push(Record::Withdrawn { shard: shard(node) });
         }
+        if !due.is_empty() {
+            self.weigh_after_withdrawal(sweep);
+        }
         !due.is_empty()
     }
 

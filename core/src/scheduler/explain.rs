@@ -161,7 +161,7 @@ impl Scheduler {
     }
 
     /// What keeps a whole sweep from being given to anybody.
-    fn what_holds_back(&self, sweep: &Sweep) -> Option<String> {
+    pub(super) fn what_holds_back(&self, sweep: &Sweep) -> Option<String> {
         if sweep.paused {
             return Some("the sweep is paused: nothing of it is given out".to_owned());
         }

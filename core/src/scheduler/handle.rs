@@ -200,6 +200,7 @@ impl Scheduler {
         };
         self.ended.insert(sweep.number, id.clone());
         let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
+        sweep.weigh();
         self.requeue(id);
         blobs
     }
@@ -259,6 +260,7 @@ impl Scheduler {
             }
         }
         self.wake_all = true;
+        self.weigh_after_withdrawal(id);
         self.requeue(id);
         effects.actions.push(Action::Changed { sweep: id.clone() });
     }

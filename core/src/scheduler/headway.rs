@@ -130,6 +130,7 @@ impl Scheduler {
             && let Some(holder) = lease.holders.iter_mut().find(|holder| holder.worker == *id)
         {
             holder.blocks_done = holder.blocks_done.max(stand.blocks_done);
+            holder.fraction = stand.fraction;
         }
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
     }
@@ -180,7 +181,7 @@ impl Scheduler {
     }
 
     /// Seconds that a member of a job takes a lane of the workers that compute it, or that would.
-    fn member_of(&self, sweep: &Sweep, job: &Job) -> Estimate {
+    pub(super) fn member_of(&self, sweep: &Sweep, job: &Job) -> Estimate {
         let class = sweep.class.as_ref().or_else(|| self.likely_class(sweep.spec.precision));
         match class.and_then(|class| self.class_rates.get(class)) {
             Some(rates) => rates.member(&job.shape),

@@ -35,10 +35,13 @@ mod effect;
 mod event;
 mod explain;
 mod failures;
+mod forecast;
 mod handle;
 mod headway;
 mod merge;
 mod packed;
+mod notices;
+mod progress;
 mod ranges;
 mod replay;
 mod report;
@@ -61,6 +64,7 @@ pub use event::{
 };
 pub use explain::{Explanation, Subject};
 pub use headway::Workforce;
+pub use notices::MOST_NOTICES;
 pub use state::{JobState, SweepState, Tally};
 pub use view::{JobView, SweepView, WorkerView};
 

@@ -94,6 +94,7 @@ impl Scheduler {
         let mut effects = Effects::default();
         for id in self.open.clone() {
             self.make_room_for_checkpoints(&id);
+            self.weigh_after_withdrawal(&id);
             let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
             for index in (0..jobs).map(JobIndex) {
                 self.note_all_for_merging(&id, index);

@@ -89,6 +89,7 @@ impl Scheduler {
         job.clear_way(&job.blocks(shard.node));
         let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
         job.commit(shard.node, &partial, id, seconds);
+        let shards = job.tally.shards;
         if let Some(worker) = self.workers.get_mut(id) {
             let members = job.members(job.blocks(shard.node));
             worker.members_done += members;
@@ -100,6 +101,7 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         self.audit_if_drawn(shard);
         self.note_for_merging(shard);
+        self.reweigh_as_it_grows(&shard.sweep, shards);
         self.settle(&shard.sweep, shard.job, now, effects);
     }
 

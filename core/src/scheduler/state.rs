@@ -5,6 +5,7 @@ use super::effect::{Contribution, JobResult, ShardFailure};
 use super::event::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
 use super::headway::Headway;
 use super::merge::Merges;
+use super::progress::JobScale;
 use super::ranges::Ranges;
 use crate::cost::Rates;
 use crate::grid::Node;
@@ -110,6 +111,8 @@ pub(super) struct Sweep {
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
     pub(super) place: Option<Place>,
+    /// Share of the sweep that one lane-second of what is left is.
+    pub(super) share_per_second: f64,
 }
 
 /// Fit workers that are alike to the scheduler, and their lanes.
@@ -128,7 +131,7 @@ impl Sweep {
         submitted: Time,
     ) -> Self {
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
-        Self {
+        let mut sweep = Self {
             owner,
             key,
             share,
@@ -146,7 +149,10 @@ impl Sweep {
             ended: None,
             leased: 0,
             place: None,
-        }
+            share_per_second: 0.0,
+        };
+        sweep.weigh();
+        sweep
     }
 
     /// Whether a worker may take its shards.
@@ -162,8 +168,13 @@ impl Sweep {
 
     /// The job whose result a job needs.
     pub(super) fn needed(&self, job: &Job) -> Option<&Job> {
+        self.jobs.get(self.needed_index(job)?)
+    }
+
+    /// The place of the job whose result a job needs.
+    pub(super) fn needed_index(&self, job: &Job) -> Option<usize> {
         let BasisSource::Job(needed) = job.shape.basis else { return None };
-        self.jobs.get(needed.0 as usize)
+        Some(needed.0 as usize)
     }
 
     /// Whether it has a shard that could be given to somebody, now or after a wait.
@@ -232,6 +243,8 @@ pub(super) struct Job {
     pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
     pub(super) blocks_quarantined: u64,
     pub(super) tally: Tally,
+    /// What its members weigh.
+    pub(super) scale: JobScale,
     /// Reductions so far.
     pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
@@ -275,6 +288,8 @@ pub(super) struct Holder {
     pub(super) worker: WorkerId,
     pub(super) since: Time,
     pub(super) blocks_done: u64,
+    /// The part of the next block that is computed.
+    pub(super) fraction: f64,
 }
 
 /// A committed shard that others compute again.
@@ -334,6 +349,7 @@ impl Job {
         let total = shape.grid.blocks();
         Self {
             name: shape.name(),
+            scale: JobScale::assumed(&shape),
             shape,
             total,
             state: JobState::Computing,

@@ -4,7 +4,8 @@ use super::Scheduler;
 use super::committed::Committed;
 use super::effect::{ArtifactRef, ShardFailure};
 use super::event::{Checkpoint, ShardInput, ShardRef, Share};
-use super::state::{Job, JobState, Lease, Sweep, SweepState, Tally, Worker};
+use super::forecast::JobForecast;
+use super::state::{Job, JobState, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -46,6 +47,12 @@ pub struct SweepView {
     pub ended: Option<Time>,
     /// Connected workers that can take its shards.
     pub workers: u32,
+    /// Share of its work that is done, from 0 to 1.
+    pub progress: f64,
+    /// Seconds until it ends with the lanes that it has now; `None` where nothing can be said.
+    pub seconds_left: Option<f64>,
+    /// What it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
+    pub notices: Vec<String>,
 }
 
 /// A job as it stands.
@@ -69,6 +76,12 @@ pub struct JobView {
     pub partials: u64,
     /// Digest of the merged moments, or of the runs.
     pub digest: Option<Digest>,
+    /// Share of its work that is done, from 0 to 1: the members and what is computed from them.
+    pub progress: f64,
+    /// Seconds until it ends; `None` where nothing can be said.
+    pub seconds_left: Option<f64>,
+    /// Members a second on the lanes that have its shards now.
+    pub members_per_second: Option<f64>,
 }
 
 /// A worker as it stands.
@@ -236,7 +249,9 @@ impl Scheduler {
     }
 
     fn view(&self, id: &SweepId, sweep: &Sweep) -> SweepView {
-        let jobs: Vec<JobView> = sweep.jobs.iter().map(|job| self.job_view(sweep, job)).collect();
+        let forecast = self.forecast(sweep);
+        let jobs = sweep.jobs.iter().zip(&forecast.jobs);
+        let jobs = jobs.map(|(job, outlook)| job_view(sweep, job, outlook)).collect();
         let settled = matches!(sweep.state, SweepState::Complete { .. } | SweepState::Incomplete { .. });
         let results = sweep.jobs.iter().filter(|_| settled).filter_map(|job| job.result.as_ref());
         SweepView {
@@ -255,36 +270,33 @@ impl Scheduler {
             started: sweep.started,
             ended: sweep.ended,
             workers: self.workers_for(id),
+            progress: sweep.progress(),
+            seconds_left: forecast.seconds,
+            notices: self.notices(sweep),
         }
     }
+}
 
-    fn job_view(&self, sweep: &Sweep, job: &Job) -> JobView {
-        let done = |lease: &Lease| {
-            let start = job.blocks(lease.node).start;
-            let most = lease.holders.iter().map(|holder| holder.blocks_done).max().unwrap_or(0);
-            job.members(start..start + most)
-        };
-        // A block has a fixed number of members, except the last: count members, not blocks.
-        let size = u64::from(job.shape.grid.block_size);
-        let short = job.total * size - job.shape.grid.networks;
-        let last_done = job.tally.blocks > 0 && job.committed_within(&(job.total - 1..job.total)) == 1;
-        let all = job.committed.is_empty() && job.tally.blocks == job.total;
-        let over = sweep.is_over(job) && job.state == JobState::Computing;
-        let state = match job.state {
-            _ if over => JobState::Incomplete,
-            _ if sweep.waits(job) => JobState::Waiting,
-            state => state,
-        };
-        JobView {
-            shape: job.shape.clone(),
-            state,
-            members_done: job.tally.blocks * size - if last_done || all { short } else { 0 },
-            members_in_flight: job.leased.values().map(done).sum(),
-            members_failed: job.quarantined.values().map(|failure| job.members(failure.blocks.clone())).sum(),
-            audits_due: job.audits.len() as u64,
-            tally: job.tally,
-            partials: job.committed.stored_len() as u64,
-            digest: job.result.as_ref().map(|result| result.digest),
-        }
+fn job_view(sweep: &Sweep, job: &Job, outlook: &JobForecast) -> JobView {
+    let over = sweep.is_over(job) && job.state == JobState::Computing;
+    let state = match job.state {
+        _ if over => JobState::Incomplete,
+        _ if sweep.waits(job) => JobState::Waiting,
+        state => state,
+    };
+    let count = job.count();
+    JobView {
+        shape: job.shape.clone(),
+        state,
+        members_done: count.done,
+        members_in_flight: count.in_flight,
+        members_failed: count.failed,
+        audits_due: job.audits.len() as u64,
+        tally: job.tally,
+        partials: job.committed.stored_len() as u64,
+        digest: job.result.as_ref().map(|result| result.digest),
+        progress: sweep.job_progress(job),
+        seconds_left: outlook.seconds,
+        members_per_second: outlook.members_per_second,
     }
 }

@@ -85,7 +85,7 @@ impl Scheduler {
         self.watch_for_stalls(now);
         match purpose {
             Purpose::Compute => {
-                let holder = Holder { worker: id.clone(), since: now, blocks_done: 0 };
+                let holder = Holder { worker: id.clone(), since: now, blocks_done: 0, fraction: 0.0 };
                 if let Some(job) = self.job_mut(shard) {
                     let blocks = job.blocks(shard.node);
                     job.waiting.remove(&blocks.start);

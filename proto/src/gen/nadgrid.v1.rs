@@ -447,6 +447,9 @@ pub struct Job {
     /// Partials that are stored now: those that are merged with their neighbours are not counted.
     #[prost(uint64, tag = "18")]
     pub partials: u64,
+    /// Members a second that the lanes which have its shards now yield together; 0 while nothing is measured or no lane has any.
+    #[prost(double, tag = "19")]
+    pub members_per_second: f64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Artifact {

@@ -1,4 +1,7 @@
-"""Bars for a sweep that runs: one for each job, in a notebook its own kind."""
+"""Bars for a sweep that runs: one for each job, in a notebook its own kind.
+
+How much is done and how long it will take is what the coordinator says: tqdm's own rate and estimate are left out.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from nadgrid.views import Job
+
 if TYPE_CHECKING:
-    from nadgrid.views import Job
+    from nadgrid.v1 import nadgrid_pb2 as pb
+
+_FORMAT = "{desc}: {percentage:3.0f}% {bar}{postfix}"
 
 
 class Bars:
@@ -26,16 +33,24 @@ class Bars:
         for bar in self._bars.values():
             bar.close()
 
-    def show(self, jobs: tuple[Job, ...]) -> None:
-        """Members that are computed, of all jobs."""
+    def show(self, sweep: pb.Sweep) -> None:
+        """Shows the shares of all jobs and, of several, the share of the whole; what keeps the sweep back is told once."""
+        jobs = [Job.of(job) for job in sweep.jobs]
         for job in jobs:
-            if job.name not in self._bars:
-                unit = " networks" if job.experiment == "nads" else " runs"
-                self._bars[job.name] = tqdm(total=job.members, desc=job.name, unit=unit, position=len(self._bars))
-            bar = self._bars[job.name]
-            bar.n = job.members_done + job.members_in_flight
-            bar.set_postfix_str(_remarks(job), refresh=False)
-            bar.refresh()
+            self._set(job.name, job.progress, _remarks(job))
+        if len(jobs) > 1:
+            whole = [_left(sweep.seconds_left)] if sweep.HasField("seconds_left") else []
+            self._set("whole", sweep.progress, [*whole, *sweep.notices])
+        elif jobs and sweep.notices:
+            self._set(jobs[0].name, jobs[0].progress, [*_remarks(jobs[0]), *sweep.notices])
+
+    def _set(self, name: str, share: float, remarks: list[str]) -> None:
+        if name not in self._bars:
+            self._bars[name] = tqdm(total=100, desc=name, bar_format=_FORMAT, position=len(self._bars))
+        bar = self._bars[name]
+        bar.n = int(100 * share + 1e-9)
+        bar.set_postfix_str(", ".join(remarks), refresh=False)
+        bar.refresh()
 
     def away(self, reason: str) -> None:
         """Says that the coordinator is away and tried again."""
@@ -45,8 +60,28 @@ class Bars:
             tqdm.write(f"{reason}; trying again")
 
 
-def _remarks(job: Job) -> str:
-    remarks = [] if job.state == "computing" else [job.state]
+def duration(seconds: float) -> str:
+    """Seconds in the words of the command line: ``0.4 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _left(seconds: float) -> str:
+    return f"{duration(seconds)} left"
+
+
+def _remarks(job: Job) -> list[str]:
+    unit = "networks" if job.experiment == "nads" else "runs"
+    remarks = [f"{job.members_done + job.members_in_flight:,}/{job.members:,} {unit}"]
+    remarks += [] if job.state == "computing" else [job.state]
+    remarks += [f"{job.members_per_second:,.1f} {unit}/s"] if job.members_per_second else []
+    remarks += [] if job.seconds_left is None else [_left(job.seconds_left)]
     remarks += [f"{job.members_failed} failed"] if job.members_failed else []
     remarks += [f"{job.retries} given out again"] if job.retries else []
-    return ", ".join(remarks)
+    return remarks

@@ -102,6 +102,22 @@ class Sweep:
         return state_of(self._now())
 
     @property
+    def progress(self) -> float:
+        """The share of its work that is done, from 0 to 1, each job weighted by what it costs."""
+        return self._now().progress
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated, until it ends with the lanes it has now; ``None`` where nothing can be said."""
+        now = self._now()
+        return now.seconds_left if now.HasField("seconds_left") else None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What it waits for or what keeps it back at the moment, the most important first."""
+        return tuple(self._now().notices)
+
+    @property
     def paused(self) -> bool:
         """Whether no more shards are given out for now."""
         return self._now().paused
@@ -195,19 +211,19 @@ class Sweep:
         and :class:`Unreachable` when it goes on without us.
         """
         if progress:
-            self.progress(timeout, patience)
+            self.follow(timeout, patience)
         else:
             for _ in self.watch(timeout, patience):
                 pass
         self._ensure_complete()
         return self
 
-    def progress(self, timeout: float | None = None, patience: float = PATIENCE) -> State:
+    def follow(self, timeout: float | None = None, patience: float = PATIENCE) -> State:
         """Shows a bar for each job until it has ended; how it ended."""
         with Bars() as bars:
             for away in self._follow(timeout, patience):
                 if away is None:
-                    bars.show(tuple(map(Job.of, self._message.jobs)))
+                    bars.show(self._message)
                 else:
                     bars.away(str(away))
         return state_of(self._message)
@@ -331,8 +347,13 @@ class Sweep:
         message, state = self._message, str(state_of(self._message))
         state += ", paused" if message.paused else ""
         text = f"{message.id} is {state}" + (f": {message.message}" if message.message else "")
-        rows = [(j.name, j.state, j.members, j.members_done, j.members_failed) for j in map(Job.of, message.jobs)]
-        columns = ["job", "state", "members", "done", "failed"]
+        jobs = map(Job.of, message.jobs)
+        rows = [
+            (j.name, j.state, f"{int(100 * j.progress + 1e-9)} %", j.members, j.members_done, j.members_failed)
+            for j in jobs
+        ]
+        columns = ["job", "state", "progress", "members", "done", "failed"]
+        note += "".join(map(_html.paragraph, message.notices))
         digest = _html.paragraph(f"digest {message.digest}") if message.digest else ""
         return _html.heading(message.name, text) + note + _html.table(columns, rows) + digest
 
@@ -360,10 +381,12 @@ class Sweeps(Rows[Sweep]):
                 "id": message.id,
                 "name": message.name,
                 "state": state,
+                "progress": message.progress,
+                "seconds_left": message.seconds_left if message.HasField("seconds_left") else None,
                 "members_done": done,
                 "members": members,
                 "submitted_at": sweep.submitted_at,
             }
 
-        columns = ["id", "name", "state", "members_done", "members", "submitted_at"]
+        columns = ["id", "name", "state", "progress", "seconds_left", "members_done", "members", "submitted_at"]
         return pd.DataFrame([row(sweep) for sweep in self], columns=columns)

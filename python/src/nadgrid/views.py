@@ -71,6 +71,12 @@ class Job:
     members_in_flight: int
     #: Members of shards that failed for good.
     members_failed: int
+    #: Share of its work that is done, from 0 to 1: members, audits, and what is computed from them.
+    progress: float
+    #: Estimated, until it ends; ``None`` where nothing can be said.
+    seconds_left: float | None
+    #: On the lanes that have its shards now; 0 while nothing is measured or no lane has any.
+    members_per_second: float
     #: Input pixels D.
     dimension: int
     #: Shards committed.
@@ -96,8 +102,12 @@ class Job:
     def of(cls, job: pb.Job) -> Job:
         known = job.state in pb.JobState.values()
         state = pb.JobState.Name(job.state).replace("JOB_STATE_", "").lower() if known else str(job.state)
-        same = {f.name: getattr(job, f.name) for f in fields(cls) if f.name != "state"}
-        return cls(state=state, **same)
+        apart: dict[str, Any] = {
+            "state": state,
+            "seconds_left": job.seconds_left if job.HasField("seconds_left") else None,
+        }
+        same = {f.name: getattr(job, f.name) for f in fields(cls) if f.name not in apart}
+        return cls(**apart, **same)
 
 
 @dataclass(frozen=True)

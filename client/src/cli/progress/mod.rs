@@ -1,14 +1,13 @@
 //! A sweep's progress: a live view on a terminal, else a line now and then, or one JSON line per change.
 //!
 //! ```text
-//! rate, pace   members a second, time left        view   rows for a terminal of a given size
-//! live         rows that are drawn again in place
+//! totals   all jobs together, and the words for numbers    view   rows for a terminal of a given size
+//! live     rows that are drawn again in place
 //! ```
-//! View and lines go to stderr, JSON to stdout.
+//! View and lines go to stderr, JSON to stdout. Absent: estimates, which are the coordinator's.
 
 mod live;
-pub(crate) mod pace;
-mod rate;
+pub(crate) mod totals;
 pub(crate) mod view;
 
 use super::Failure;
@@ -18,18 +17,20 @@ use futures::StreamExt;
 use live::Live;
 use nadgrid_client::v1::{Job, JobState, Sweep, Worker};
 use nadgrid_client::{Client, Patience, SweepView, WatchEvent, has_ended, members_word};
-use nadgrid_core::text::{duration, thousands};
-use pace::{Pace, Whole, position};
+use nadgrid_core::text::{duration, percent, thousands};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
+use totals::position;
 use view::{View, name, words};
 
 /// Between two lines of one job, where there is no live view.
 const LINE_SECONDS: f64 = 10.0;
+/// Different notices that are told where there is no view.
+const MOST_TOLD: usize = 1_000;
 /// Between two frames, when nothing has changed but the time.
 const FRAME: Duration = Duration::from_secs(1);
 /// Between two looks at the workers.
@@ -39,11 +40,10 @@ const WORKERS: Duration = Duration::from_secs(2);
 pub(crate) struct Progress {
     screen: Screen,
     sweep: Option<Sweep>,
-    pace: Pace,
     lines: Vec<Option<Line>>,
     workers: Option<Vec<Worker>>,
-    /// Ids of workers that are known to be set aside.
-    unfit: BTreeSet<String>,
+    /// Notices that were told, where there is no view.
+    told: BTreeSet<String>,
     began: Instant,
     away: Option<String>,
 }
@@ -58,11 +58,10 @@ pub(crate) enum Screen {
 
 /// A line of JSON: a sweep as it stands.
 #[derive(Serialize)]
-struct SweepLine<'a> {
+struct SweepLine {
     event: &'static str,
     #[serde(flatten)]
     view: SweepView,
-    progress: &'a Whole,
 }
 
 /// When a job's last line was written, and what it told of.
@@ -103,10 +102,9 @@ impl Progress {
         Self {
             screen,
             sweep: None,
-            pace: Pace::default(),
             lines: Vec::new(),
             workers: None,
-            unfit: BTreeSet::new(),
+            told: BTreeSet::new(),
             began: Instant::now(),
             away: None,
         }
@@ -118,14 +116,10 @@ impl Progress {
             self.screen.say("the coordinator is back");
         }
         let seconds = self.began.elapsed().as_secs_f64();
-        self.pace.observe(seconds, &sweep);
         match &self.screen {
             // It is the same when the coordinator is back.
             Screen::Json if self.sweep.as_ref() == Some(&sweep) => {}
-            Screen::Json => {
-                let progress = &self.pace.whole(&sweep);
-                print_json_line(&SweepLine { event: "sweep", view: SweepView::from(&sweep), progress })?;
-            }
+            Screen::Json => print_json_line(&SweepLine { event: "sweep", view: SweepView::from(&sweep) })?,
             Screen::Lines => self.lines(seconds, &sweep),
             Screen::Live(_) => {}
         }
@@ -139,30 +133,30 @@ impl Progress {
         let (Screen::Live(live), Some(sweep)) = (&self.screen, &self.sweep) else { return };
         let (columns, lines) = Live::size();
         let (workers, away) = (self.workers.as_deref(), self.away.as_deref());
-        let view = View { sweep, pace: &self.pace, workers, away, seconds: running_seconds(sweep, SystemTime::now()) };
+        let view = View { sweep, workers, away, seconds: running_seconds(sweep, SystemTime::now()) };
         // A row that fills the last column leaves terminals in doubt about where the cursor is.
         lock(live).draw(view.rows(columns.saturating_sub(1).max(1), lines));
     }
 
     fn lines(&mut self, seconds: f64, sweep: &Sweep) {
         self.lines.resize(sweep.jobs.len().max(self.lines.len()), None);
-        for (place, (job, last)) in sweep.jobs.iter().zip(&mut self.lines).enumerate() {
+        for (job, last) in sweep.jobs.iter().zip(&mut self.lines) {
             let now = Line { seconds, state: job.state(), position: position(job) };
             if last.is_none_or(|last| last.is_old(now)) {
                 *last = Some(now);
-                let rate = self.pace.of(place, job);
-                note(&line(job, &words(job, sweep.workers, rate, members_word(&job.experiment))));
+                note(&line(job, &words(job, sweep.workers, members_word(&job.experiment))));
+            }
+        }
+        // Each is told once, however often it comes and goes.
+        for notice in &sweep.notices {
+            if self.told.len() < MOST_TOLD && self.told.insert(notice.clone()) {
+                note(&plain(notice));
             }
         }
     }
 
-    /// Takes in the workers; one that is newly set aside is told where there is no view.
+    /// Takes in the workers.
     fn workers(&mut self, workers: Vec<Worker>) {
-        for worker in workers.iter().filter(|worker| !worker.unfit.is_empty()) {
-            if self.unfit.insert(worker.id.clone()) && matches!(self.screen, Screen::Lines) {
-                note(&plain(&format!("worker {} is set aside: {}", worker.name, worker.unfit)));
-            }
-        }
         self.workers = Some(workers);
         self.draw();
     }
@@ -177,9 +171,9 @@ impl Progress {
         self.draw();
     }
 
-    /// Whether workers are of interest: scripts ask for them themselves.
+    /// Whether workers are of interest: lines do not tell of them, and scripts ask for them themselves.
     fn wants_workers(&self) -> bool {
-        !matches!(self.screen, Screen::Json)
+        matches!(self.screen, Screen::Live(_))
     }
 }
 
@@ -241,13 +235,13 @@ fn workers(client: &Client) -> impl futures::Stream<Item = Vec<Worker>> + Send +
 
 fn line(job: &Job, words: &str) -> String {
     let (at, of, members) = (position(job), job.members, members_word(&job.experiment));
-    let percent = 100.0 * at as f64 / of.max(1) as f64;
+    let share = percent(job.progress);
     let again = match job.retries {
         0 => String::new(),
         1 => ", 1 shard given out again".into(),
         n => format!(", {n} shards given out again"),
     };
-    format!("{}: {} of {} {members} ({percent:.0} %), {words}{again}", name(job), thousands(at), thousands(of))
+    format!("{}: {} of {} {members} ({share}), {words}{again}", name(job), thousands(at), thousands(of))
 }
 
 #[cfg(test)]
@@ -263,6 +257,7 @@ mod tests {
             members: 2048,
             members_done: done,
             members_in_flight: in_flight,
+            progress: 0.49,
             ..Default::default()
         }
     }
@@ -270,7 +265,7 @@ mod tests {
     #[test]
     fn a_line_names_the_job_and_its_share() {
         let said = line(&job(JobState::Computing, 512, 512), "x");
-        assert_eq!(said, "nads/lenet: 1,024 of 2,048 networks (50 %), x");
+        assert_eq!(said, "nads/lenet: 1,024 of 2,048 networks (49 %), x");
         let again = Job { retries: 2, ..job(JobState::Computing, 512, 512) };
         assert!(line(&again, "x").ends_with("x, 2 shards given out again"));
         assert_eq!(position(&job(JobState::Computing, 2048, 64)), 2048);
@@ -290,16 +285,16 @@ mod tests {
     /// Keys are added, never renamed: a line is the sweep as `status --json` has it, and more.
     #[test]
     fn a_line_of_json_is_the_sweeps_view_and_more() {
-        let sweep = Sweep { id: "s".into(), jobs: vec![job(JobState::Computing, 512, 512)], ..Default::default() };
+        let jobs = vec![job(JobState::Computing, 512, 512)];
+        let sweep = Sweep { id: "s".into(), jobs, progress: 0.25, seconds_left: Some(10.0), ..Default::default() };
         let view = SweepView::from(&sweep);
         let plain = serde_json::to_value(&view).unwrap();
-        let whole = Pace::since_start(&sweep, Some(10.0)).whole(&sweep);
-        let line = serde_json::to_value(SweepLine { event: "sweep", view, progress: &whole }).unwrap();
+        let line = serde_json::to_value(SweepLine { event: "sweep", view }).unwrap();
         for (key, value) in plain.as_object().unwrap() {
             assert_eq!(&line[key], value, "{key}");
         }
-        assert_eq!((&line["event"], &line["progress"]["members_done"]), (&"sweep".into(), &512.into()));
-        assert_eq!(line["progress"]["seconds_left"], 10.0);
+        assert_eq!(line["event"], "sweep");
+        assert_eq!((&line["progress"], &line["seconds_left"]), (&0.25.into(), &10.0.into()));
     }
 
     #[test]

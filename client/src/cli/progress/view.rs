@@ -4,32 +4,31 @@
 //! lenet  running for 12 s
 //! nads/lenet         ━━━━━━━━━━━━━━━────────────  1,024/2,048   50 %  64.0 networks/s, 16 s left
 //! directional/lenet  ───────────────────────────     0/1,500    0 %  waiting for its NADs
-//! whole     1,024 of 3,548 members (28 %), 64.0 members/s, > 16 s left
+//! whole     12 %, 1,024 of 3,548 members, 64.0 members/s, 2 min 10 s left
+//! notice    the worker gpu-box is set aside: wrong bits
 //! workers   2 connected, 4 lanes, 3 of them busy
-//!           gpu-box is set aside: wrong bits
 //! failures  2 shards given out again; gpu-box said last: out of memory
 //! ```
-//! No row is wider than the terminal, and there are fewer rows than it has. Absent: clocks and terminals.
+//! No row is wider than the terminal, and there are fewer rows than it has. Absent: clocks, terminals and estimates.
 
-use super::pace::{Pace, pace, position, word};
+use super::totals::{SweepTotals, pace, parts, position, word};
 use crate::cli::ink::{Row, Tone, bar};
 use crate::cli::tables::count;
 use nadgrid_client::v1::{Job, JobState, Sweep, SweepState, Worker};
 use nadgrid_client::{members_word, sweep_state};
-use nadgrid_core::text::{duration, thousands};
+use nadgrid_core::text::{duration, percent, thousands, whole_percent};
 
 /// Columns of a bar.
 const BAR: std::ops::RangeInclusive<usize> = 8..=28;
 /// Columns of a share.
 const PERCENT: usize = 7;
-/// Most workers that are named because they are set aside.
-const MOST_UNFIT: usize = 3;
+/// Most notices that are shown.
+const MOST_NOTICES: usize = 4;
 
 /// A sweep and what is known around it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
     pub(crate) sweep: &'a Sweep,
-    pub(crate) pace: &'a Pace,
     /// The coordinator's workers, where it tells them.
     pub(crate) workers: Option<&'a [Worker]>,
     /// Why the coordinator does not answer, where it does not.
@@ -41,7 +40,8 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Everything, for a terminal of so many columns and lines.
     pub(crate) fn rows(&self, columns: usize, lines: usize) -> Vec<Row> {
-        let below: Vec<Row> = [self.whole(columns), self.workers(), self.failures()].into_iter().flatten().collect();
+        let below = [self.whole(columns), self.notices(), self.workers(), self.failures()];
+        let below: Vec<Row> = below.into_iter().flatten().collect();
         // The head, and the line that the cursor waits on.
         let room = lines.saturating_sub(below.len() + 2).max(1);
         let rows = [self.head()].into_iter().chain(self.jobs(columns, room)).chain(below);
@@ -66,11 +66,10 @@ impl View<'_> {
     /// A row for each job, at most `room`; of more, those that are under way come first and the rest are counted.
     pub(crate) fn jobs(&self, columns: usize, room: usize) -> Vec<Row> {
         let jobs = &self.sweep.jobs;
-        let all = jobs.iter().enumerate();
         if jobs.len() <= room {
-            return self.bars(&all.collect::<Vec<_>>(), columns);
+            return self.bars(&jobs.iter().collect::<Vec<_>>(), columns);
         }
-        let mut order: Vec<(usize, &Job)> = all.collect();
+        let mut order: Vec<(usize, &Job)> = jobs.iter().enumerate().collect();
         order.sort_by_key(|(_, job)| match job.state() {
             JobState::Computing | JobState::Reducing => (0, position(job) == 0),
             JobState::Incomplete => (1, false),
@@ -85,14 +84,13 @@ impl View<'_> {
             0 => format!("and {complete} more, complete"),
             open => format!("and {} more, {complete} of them complete", open + complete),
         };
+        let shown: Vec<&Job> = shown.into_iter().map(|(_, job)| job).collect();
         self.bars(&shown, columns).into_iter().chain([Row::of(Tone::Faint, more)]).collect()
     }
 
     /// Name, bar, counts, share and words of each job, in columns: the first layout in which all fit.
-    fn bars(&self, jobs: &[(usize, &Job)], columns: usize) -> Vec<Row> {
-        let workers = self.sweep.workers;
-        let told = jobs.iter().map(|&(place, job)| Told::new(job, workers, self.pace.of(place, job)));
-        let told: Vec<Told<'_>> = told.collect();
+    fn bars(&self, jobs: &[&Job], columns: usize) -> Vec<Row> {
+        let told: Vec<Told<'_>> = jobs.iter().map(|job| Told::new(job, self.sweep.workers)).collect();
         let widest = |of: fn(&Told<'_>) -> usize| told.iter().map(of).max().unwrap_or(0);
         let names = widest(|it| it.name.chars().count()).min(columns / 3);
         let counts = widest(|it| it.counts.chars().count());
@@ -118,18 +116,29 @@ impl View<'_> {
         if self.sweep.jobs.len() < 2 {
             return Vec::new();
         }
-        let whole = self.pace.whole(self.sweep);
-        let (done, under_way) = whole.shares();
-        let (at, of, members) = (whole.members_done + whole.members_in_flight, whole.members, word(&self.sweep.jobs));
-        let percent = (100.0 * (done + under_way)) as u64;
-        let left = whole.left().map_or(String::new(), |left| format!(", {left} left"));
-        let counts = format!("{} of {} {members} ({percent} %)", thousands(at), thousands(of));
-        let row = |members: &str| {
-            let rate = whole.members_per_second.map_or(String::new(), |rate| format!(", {}", pace(rate, members)));
+        let SweepTotals { members, computed, members_per_second } = SweepTotals::of(self.sweep);
+        let word = word(&self.sweep.jobs);
+        let left = self.sweep.seconds_left.map_or(String::new(), |left| format!(", {} left", duration(left)));
+        let share = percent(self.sweep.progress);
+        let counts = format!("{share}, {} of {} {word}", thousands(computed), thousands(members));
+        let row = |word: &str| {
+            let rate = members_per_second.map_or(String::new(), |rate| format!(", {}", pace(rate, word)));
             fact("whole", Tone::Plain, format!("{counts}{rate}{left}"))
         };
-        let long = row(members);
+        let long = row(word);
         vec![if long.width() <= columns { long } else { row("") }]
+    }
+
+    /// What keeps the sweep back, as the coordinator says.
+    fn notices(&self) -> Vec<Row> {
+        let notices = &self.sweep.notices;
+        let name = |place: usize| if place == 0 { "notice" } else { "" };
+        let shown = notices.iter().take(MOST_NOTICES).enumerate();
+        let mut rows: Vec<Row> = shown.map(|(place, notice)| fact(name(place), Tone::Warn, notice)).collect();
+        if let Some(more) = notices.len().checked_sub(MOST_NOTICES).filter(|&more| more > 0) {
+            rows.push(fact("", Tone::Warn, format!("and {more} more")));
+        }
+        rows
     }
 
     fn workers(&self) -> Vec<Row> {
@@ -138,16 +147,11 @@ impl View<'_> {
         let (unfit, fit): (Vec<&Worker>, Vec<&Worker>) = here.into_iter().partition(|worker| !worker.unfit.is_empty());
         let lanes: u64 = fit.iter().map(|worker| u64::from(worker.lanes)).sum();
         let busy: u64 = fit.iter().map(|worker| u64::from(worker.leases.min(worker.lanes))).sum();
-        let mut rows = vec![match fit.len() {
-            0 => fact("workers", Tone::Warn, "none is connected that can compute"),
-            n => fact("workers", Tone::Plain, format!("{n} connected, {}, {busy} busy", count(lanes, "lane"))),
-        }];
-        let named = unfit.iter().take(MOST_UNFIT);
-        rows.extend(named.map(|worker| fact("", Tone::Bad, format!("{} is set aside: {}", worker.name, worker.unfit))));
-        if let Some(more) = unfit.len().checked_sub(MOST_UNFIT).filter(|&more| more > 0) {
-            rows.push(fact("", Tone::Bad, format!("{more} more are set aside")));
-        }
-        rows
+        let aside = if unfit.is_empty() { String::new() } else { format!(", {} set aside", unfit.len()) };
+        vec![match fit.len() {
+            0 => fact("workers", Tone::Warn, format!("none is connected that can compute{aside}")),
+            n => fact("workers", Tone::Plain, format!("{n} connected, {}, {busy} busy{aside}", count(lanes, "lane"))),
+        }]
     }
 
     fn failures(&self) -> Vec<Row> {
@@ -184,31 +188,30 @@ struct Told<'a> {
     counts: String,
     long: String,
     short: String,
-    /// Committed and under way, as shares of 1.
+    /// Settled and under way, as shares of 1.
     done: f64,
     under_way: f64,
     tone: Tone,
 }
 
 impl<'a> Told<'a> {
-    fn new(job: &'a Job, workers: u32, rate: Option<f64>) -> Self {
-        let share = |members: u64| members as f64 / job.members.max(1) as f64;
-        let done = share(job.members_done.min(job.members));
+    fn new(job: &'a Job, workers: u32) -> Self {
+        let (done, under_way) = parts(job.progress, job.members, job.members_in_flight);
         Self {
             job,
             name: name(job),
             counts: format!("{}/{}", thousands(position(job)), thousands(job.members)),
-            long: words(job, workers, rate, members_word(&job.experiment)),
-            short: words(job, workers, rate, ""),
+            long: words(job, workers, members_word(&job.experiment)),
+            short: words(job, workers, ""),
             done,
-            under_way: share(position(job)) - done,
+            under_way,
             tone: if job.state() == JobState::Incomplete { Tone::Bad } else { Tone::Plain },
         }
     }
 
     /// Of so many columns: [`PERCENT`].
     fn percent(&self) -> String {
-        format!("  {:>3} %", 100 * position(self.job) / self.job.members.max(1))
+        format!("  {:>3} %", whole_percent(self.job.progress))
     }
 }
 
@@ -239,20 +242,19 @@ fn cut(words: &str, columns: usize) -> String {
 }
 
 /// How it goes: the rate and the time left, or what it waits for. Without a word for members it is short.
-pub(crate) fn words(job: &Job, workers: u32, rate: Option<f64>, members: &str) -> String {
+pub(crate) fn words(job: &Job, workers: u32, members: &str) -> String {
     let or_short = |long: &str, short: &str| if members.is_empty() { short.to_owned() } else { long.to_owned() };
-    match (job.state(), rate) {
-        (JobState::Complete, _) => "complete".into(),
-        (JobState::Reducing, _) => "reducing".into(),
-        (JobState::Waiting, _) => or_short("waiting for its NADs", "needs NADs"),
-        (JobState::Incomplete, _) => "incomplete".into(),
-        (_, _) if workers == 0 => or_short("waiting for a worker", "no worker"),
-        (_, Some(rate)) => {
-            let left = (job.members - position(job)) as f64 / rate;
-            format!("{}, {} left", pace(rate, members), duration(left))
-        }
-        (_, None) if position(job) == 0 => or_short("waiting for its first shard", "not begun"),
-        (_, None) => "computing".into(),
+    let left = job.seconds_left.map(|seconds| format!("{} left", duration(seconds)));
+    let rate = Some(job.members_per_second).filter(|&rate| rate > 0.0).map(|rate| pace(rate, members));
+    match job.state() {
+        JobState::Complete => "complete".into(),
+        JobState::Reducing => ["reducing".into()].into_iter().chain(left).collect::<Vec<_>>().join(", "),
+        JobState::Waiting => or_short("waiting for its NADs", "needs NADs"),
+        JobState::Incomplete => "incomplete".into(),
+        _ if workers == 0 => or_short("waiting for a worker", "no worker"),
+        _ if rate.is_some() || left.is_some() => rate.into_iter().chain(left).collect::<Vec<_>>().join(", "),
+        _ if position(job) == 0 => or_short("waiting for its first shard", "not begun"),
+        _ => "computing".into(),
     }
 }
 
@@ -262,24 +264,27 @@ mod tests {
     use nadgrid_client::v1::ShardFailure;
 
     fn job(experiment: &str, state: JobState, done: u64) -> Job {
+        let computes = state == JobState::Computing && done > 0;
         Job {
             experiment: experiment.into(),
             architecture: "lenet".into(),
             state: state.into(),
             members: 2048,
             members_done: done,
-            lane_seconds: done as f64,
+            progress: done as f64 / 2048.0,
+            seconds_left: computes.then_some(10.0),
+            members_per_second: if computes { 102.4 } else { 0.0 },
             ..Default::default()
         }
     }
 
     fn sweep(jobs: Vec<Job>) -> Sweep {
-        Sweep { name: "demo".into(), state: SweepState::Running.into(), jobs, workers: 1, ..Default::default() }
+        let (state, seconds_left) = (SweepState::Running.into(), Some(75.0));
+        Sweep { name: "demo".into(), state, jobs, workers: 1, progress: 0.125, seconds_left, ..Default::default() }
     }
 
     fn shown(sweep: &Sweep, workers: &[Worker], columns: usize, lines: usize) -> Vec<String> {
-        let pace = Pace::since_start(sweep, Some(10.0));
-        let view = View { sweep, pace: &pace, workers: Some(workers), away: None, seconds: Some(10.0) };
+        let view = View { sweep, workers: Some(workers), away: None, seconds: Some(10.0) };
         view.rows(columns, lines).iter().map(|row| row.to_terminal(false)).collect()
     }
 
@@ -291,14 +296,16 @@ mod tests {
     #[test]
     fn a_wide_terminal_tells_everything() {
         let jobs = vec![job("nads", JobState::Computing, 1024), job("directional", JobState::Waiting, 0)];
-        let rows = shown(&sweep(jobs), &[worker("a", ""), worker("b", "wrong bits")], 100, 30);
+        let aside = "the worker b is set aside: wrong bits".to_owned();
+        let sweep = Sweep { notices: vec![aside], ..sweep(jobs) };
+        let rows = shown(&sweep, &[worker("a", ""), worker("b", "wrong bits")], 100, 30);
         assert_eq!(rows[0], "demo  running for 10 s");
         assert!(rows[1].starts_with("nads/lenet         ━━━"), "{rows:#?}");
         assert!(rows[1].ends_with("  1,024/2,048   50 %  102.4 networks/s, 10 s left"), "{rows:#?}");
         assert!(rows[2].contains("    0/2,048    0 %  waiting for its NADs"), "{rows:#?}");
-        assert_eq!(rows[3], "whole     1,024 of 4,096 members (25 %), 102.4 members/s, > 10 s left");
-        assert_eq!(rows[4], "workers   1 connected, 4 lanes, 3 busy");
-        assert_eq!(rows[5], "          b is set aside: wrong bits");
+        assert_eq!(rows[3], "whole     12 %, 1,024 of 4,096 members, 102.4 members/s, 1 min 15 s left");
+        assert_eq!(rows[4], "notice    the worker b is set aside: wrong bits");
+        assert_eq!(rows[5], "workers   1 connected, 4 lanes, 3 busy, 1 set aside");
         assert_eq!(rows.len(), 6);
     }
 
@@ -310,8 +317,7 @@ mod tests {
         assert!(rows[1].contains("━━━") && rows[1].ends_with("50 %  102.4/s, 10 s left"), "{rows:#?}");
         assert!(!rows[1].contains("1,024/2,048"), "{rows:#?}");
         for (columns, lines) in (1..120).flat_map(|columns| [(columns, 1), (columns, 4), (columns, 30)]) {
-            let pace = Pace::since_start(&sweep, Some(10.0));
-            let view = View { sweep: &sweep, pace: &pace, workers: None, away: Some("x"), seconds: None };
+            let view = View { sweep: &sweep, workers: None, away: Some("x"), seconds: None };
             let rows = view.rows(columns, lines);
             assert!(rows.iter().all(|row| row.width() <= columns) && rows.len() < lines.max(2), "{columns} x {lines}");
         }
@@ -342,13 +348,25 @@ mod tests {
 
     #[test]
     fn words_tell_the_rate_or_what_is_waited_for() {
-        let computing = job("nads", JobState::Computing, 1024);
-        assert_eq!(words(&computing, 1, Some(64.0), "networks"), "64.0 networks/s, 16 s left");
-        assert_eq!(words(&computing, 0, Some(64.0), "networks"), "waiting for a worker");
-        assert_eq!(words(&job("nads", JobState::Computing, 0), 1, None, "networks"), "waiting for its first shard");
-        assert_eq!(words(&job("nads", JobState::Waiting, 0), 1, None, ""), "needs NADs");
-        assert_eq!(words(&job("nads", JobState::Reducing, 2048), 0, None, ""), "reducing");
-        let runs = job("flipping", JobState::Computing, 2000);
-        assert_eq!(words(&runs, 1, Some(0.5), "runs"), "30.0 runs/min, 1 min 36 s left");
+        let computing = Job { seconds_left: Some(16.0), ..job("nads", JobState::Computing, 1024) };
+        assert_eq!(words(&computing, 1, "networks"), "102.4 networks/s, 16 s left");
+        assert_eq!(words(&computing, 0, "networks"), "waiting for a worker");
+        let paused = Job { seconds_left: None, ..computing.clone() };
+        assert_eq!(words(&paused, 1, ""), "102.4/s");
+        assert_eq!(words(&Job { members_per_second: 0.0, ..paused }, 1, ""), "computing");
+        assert_eq!(words(&job("nads", JobState::Computing, 0), 1, "networks"), "waiting for its first shard");
+        assert_eq!(words(&job("nads", JobState::Waiting, 0), 1, ""), "needs NADs");
+        assert_eq!(words(&job("nads", JobState::Reducing, 2048), 0, ""), "reducing");
+        let reducing = Job { state: JobState::Reducing.into(), seconds_left: Some(0.4), ..computing };
+        assert_eq!(words(&reducing, 1, ""), "reducing, 0.4 s left");
+    }
+
+    #[test]
+    fn notices_are_told_below_the_jobs_and_not_without_end() {
+        let notices = (1..=6).map(|n| format!("reason {n}")).collect();
+        let sweep = Sweep { notices, ..sweep(vec![job("nads", JobState::Computing, 5)]) };
+        let rows = shown(&sweep, &[], 80, 30);
+        assert_eq!(rows[2], "notice    reason 1");
+        assert_eq!((rows[5].as_str(), rows[6].as_str()), ("          reason 4", "          and 2 more"), "{rows:#?}");
     }
 }

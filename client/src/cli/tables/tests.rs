@@ -54,12 +54,14 @@ fn sweeps_and_workers_have_a_row_each() {
         state: v1::SweepState::Failed.into(),
         message: "a shard is poison".into(),
         digest: "0123456789abcdef".into(),
+        progress: 0.2,
+        seconds_left: Some(185.0),
         inputs: vec![v1::Input { name: "nads.npy".into(), size: 4 << 20, digest: String::new() }],
         jobs: vec![v1::Job { members: 2048, members_done: 512, experiment: "nads".into(), ..Default::default() }],
         ..Default::default()
     };
     let list = sweeps(std::slice::from_ref(&sweep), 0.0);
-    assert!(list.lines().count() == 2 && list.contains("512/2,048") && list.contains("0123456789ab"), "{list}");
+    assert!(list.lines().count() == 2 && list.contains("20 %  3 min 5 s  512/2,048") && list.contains("0123456789ab"), "{list}");
     let facts = super::sweep(&sweep);
     assert!(
         facts.contains("reason       a shard is poison") && facts.contains("files        1 file, 4.0 MiB"),

@@ -12,8 +12,6 @@ mod screen;
 mod session;
 
 use super::args::TopArgs;
-use super::progress::pace::{Pace, Whole};
-use super::progress::running_seconds;
 use super::{Failure, output, tables};
 use crossterm::event::{Event, EventStream};
 use futures::future::{BoxFuture, FutureExt};
@@ -42,11 +40,11 @@ pub(crate) async fn top(at: Address, args: TopArgs) -> Result<(), Failure> {
     let client = Client::connect(&at).await?;
     let first = ask(&client).await?;
     if args.json {
-        return output::print_json(&Document::new(client.url(), &first, SystemTime::now()));
+        return output::print_json(&Document::new(client.url(), &first));
     }
     let (stdin, stdout) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     if args.once || !stdin || !stdout {
-        return output::print(&once(&first, SystemTime::now()));
+        return output::print(&once(&first));
     }
     let mut model = Model::new(client.url(), super::ink::colours());
     model.take(first);
@@ -146,38 +144,23 @@ async fn ask(client: &Client) -> Result<Snapshot, Error> {
 #[derive(Serialize)]
 struct Document {
     coordinator: String,
-    sweeps: Vec<SweepEntry>,
+    sweeps: Vec<SweepView>,
     workers: Vec<WorkerView>,
 }
 
-/// As `status --json` has it, and how it goes.
-#[derive(Serialize)]
-struct SweepEntry {
-    #[serde(flatten)]
-    view: SweepView,
-    progress: Whole,
-}
-
 impl Document {
-    fn new(url: &str, snapshot: &Snapshot, now: SystemTime) -> Self {
-        let entry = |sweep: &Sweep| SweepEntry { view: SweepView::from(sweep), progress: average(sweep, now) };
+    fn new(url: &str, snapshot: &Snapshot) -> Self {
         Self {
             coordinator: url.to_owned(),
-            sweeps: snapshot.sweeps.iter().map(entry).collect(),
+            sweeps: snapshot.sweeps.iter().map(SweepView::from).collect(),
             workers: snapshot.workers.iter().map(WorkerView::from).collect(),
         }
     }
 }
 
-/// How a sweep goes that is looked at once.
-fn average(sweep: &Sweep, now: SystemTime) -> Whole {
-    Pace::since_start(sweep, running_seconds(sweep, now)).whole(sweep)
-}
-
 /// The cluster in two tables.
-fn once(snapshot: &Snapshot, now: SystemTime) -> String {
-    let sweeps = snapshot.sweeps.iter().map(|sweep| (sweep, average(sweep, now)));
-    let sweeps = tables::progress(sweeps);
+fn once(snapshot: &Snapshot) -> String {
+    let sweeps = tables::progress(&snapshot.sweeps);
     let workers: Vec<WorkerView> = snapshot.workers.iter().map(WorkerView::from).collect();
     let workers = if workers.is_empty() { "no worker is connected".into() } else { tables::workers(&workers) };
     let sweeps = if snapshot.sweeps.is_empty() { "there are no sweeps yet".into() } else { sweeps };

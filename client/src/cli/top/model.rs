@@ -8,12 +8,9 @@
 //! A selection is kept by id, so it stays on its sweep when others come. Absent: the terminal, the coordinator and their clocks.
 
 use crate::cli::ink::Tone;
-use crate::cli::progress::pace::Pace;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use nadgrid_client::v1::{Sweep, Worker};
 use nadgrid_client::{Error, has_ended, sweep_state};
-use std::collections::HashMap;
-use std::time::Instant;
 
 /// A cluster at a moment.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +73,6 @@ pub(super) struct Model {
     pub(super) sweeps: Vec<Sweep>,
     /// By name.
     pub(super) workers: Vec<Worker>,
-    pub(super) paces: HashMap<String, Pace>,
     pub(super) mode: Mode,
     pub(super) pane: Pane,
     /// Why the coordinator does not answer, where it does not.
@@ -85,7 +81,6 @@ pub(super) struct Model {
     pub(super) said: Option<(Tone, String)>,
     sweep: Option<String>,
     worker: Option<String>,
-    began: Instant,
 }
 
 impl Model {
@@ -96,32 +91,21 @@ impl Model {
             colours,
             sweeps: Vec::new(),
             workers: Vec::new(),
-            paces: HashMap::new(),
             mode: Mode::Looking,
             pane: Pane::Sweeps,
             away: None,
             said: None,
             sweep: None,
             worker: None,
-            began: Instant::now(),
         }
     }
 
     /// Takes in how the cluster stands now.
     pub(super) fn take(&mut self, snapshot: Snapshot) {
-        self.take_at(self.began.elapsed().as_secs_f64(), snapshot);
-    }
-
-    /// The same, so many seconds after the start.
-    pub(super) fn take_at(&mut self, seconds: f64, snapshot: Snapshot) {
         let Snapshot { mut sweeps, mut workers } = snapshot;
         // Stable: the coordinator gives the newest first.
         sweeps.sort_by_key(has_ended);
         workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        self.paces.retain(|id, _| sweeps.iter().any(|sweep| sweep.id == *id));
-        for sweep in &sweeps {
-            self.paces.entry(sweep.id.clone()).or_default().observe(seconds, sweep);
-        }
         (self.sweeps, self.workers, self.away) = (sweeps, workers, None);
     }
 

@@ -11,13 +11,13 @@
 
 use super::model::{Mode, Model, Pane};
 use crate::cli::ink::{Row as Words, Tone, bar};
-use crate::cli::progress::pace::{Pace, pace, word};
 use crate::cli::progress::running_seconds;
+use crate::cli::progress::totals::{SweepTotals, pace, parts_of, word};
 use crate::cli::progress::view::{View, state_tone};
 use crate::cli::tables::count;
 use nadgrid_client::v1::{Sweep, Worker};
 use nadgrid_client::{WorkerView, has_ended, sweep_state};
-use nadgrid_core::text::{duration, thousands};
+use nadgrid_core::text::{duration, thousands, whole_percent};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
@@ -155,11 +155,7 @@ fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime)
     }
     columns.push(("rate", Constraint::Length(if is_wide { 16 } else { 9 }), true));
     columns.push(("left", Constraint::Length(if is_wide { 15 } else { 12 }), true));
-    let idle = Pace::default();
-    let rows = model.sweeps.iter().map(|sweep| {
-        let pace = model.paces.get(&sweep.id).unwrap_or(&idle);
-        sweep_cells(sweep, pace, is_wide, now)
-    });
+    let rows = model.sweeps.iter().map(|sweep| sweep_cells(sweep, is_wide, now));
     let title = if model.sweeps.is_empty() {
         "no sweeps yet: `nadgrid submit SPEC` makes one".to_owned()
     } else {
@@ -171,43 +167,41 @@ fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime)
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn sweep_cells(sweep: &Sweep, rates: &Pace, is_wide: bool, now: SystemTime) -> Vec<Words> {
-    let whole = rates.whole(sweep);
-    let (done, under_way) = whole.shares();
-    let percent = format!(" {:>3}%", (100.0 * (done + under_way)) as u64);
+fn sweep_cells(sweep: &Sweep, is_wide: bool, now: SystemTime) -> Vec<Words> {
+    let SweepTotals { members, computed, members_per_second } = SweepTotals::of(sweep);
+    let (done, under_way) = parts_of(sweep);
+    let percent = format!(" {:>3}%", whole_percent(sweep.progress));
     let mut cells = vec![
         Words::of(Tone::Plain, &sweep.name),
         Words::of(state_tone(sweep), sweep_state(sweep)),
         bar(Words::default(), BARS[usize::from(!is_wide)], done, under_way).and(Tone::Plain, percent),
     ];
     if is_wide {
-        let at = thousands(whole.members_done + whole.members_in_flight);
-        cells.push(Words::of(Tone::Plain, format!("{at}/{}", thousands(whole.members))));
+        cells.push(Words::of(Tone::Plain, format!("{}/{}", thousands(computed), thousands(members))));
     }
-    let members = if is_wide { word(&sweep.jobs) } else { "" };
-    cells.push(Words::of(Tone::Plain, whole.members_per_second.map_or(String::new(), |rate| pace(rate, members))));
+    let word = if is_wide { word(&sweep.jobs) } else { "" };
+    cells.push(Words::of(Tone::Plain, members_per_second.map_or(String::new(), |rate| pace(rate, word))));
     let took = if is_wide { "took " } else { "" };
     let took = || running_seconds(sweep, now).map(|seconds| format!("{took}{}", duration(seconds)));
-    let left = if has_ended(sweep) { took() } else { whole.left() };
+    let left = if has_ended(sweep) { took() } else { sweep.seconds_left.map(duration) };
     cells.push(Words::of(Tone::Plain, left.unwrap_or_default()));
     cells
 }
 
-/// What is wrong with a sweep, a row each.
+/// What is wrong with a sweep or keeps it back, a row each.
 fn notes(sweep: &Sweep) -> Vec<Words> {
+    let notices = sweep.notices.iter().map(|notice| Words::of(Tone::Warn, notice));
     let message = (!sweep.message.is_empty()).then(|| Words::of(Tone::Bad, &sweep.message));
     let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
     let retries = (retries > 0).then(|| Words::of(Tone::Warn, format!("{} given out again", count(retries, "shard"))));
     let failed = sweep.failures.last();
     let failed = failed.map(|failure| Words::of(Tone::Bad, format!("failed for good: {}", failure.message)));
-    [message, failed, retries].into_iter().flatten().collect()
+    [message, failed, retries].into_iter().flatten().chain(notices).collect()
 }
 
 fn jobs(frame: &mut Frame<'_>, model: &Model, area: Rect, now: SystemTime) {
     let Some(sweep) = model.selected().filter(|_| area.height > 1) else { return };
-    let idle = Pace::default();
-    let pace = model.paces.get(&sweep.id).unwrap_or(&idle);
-    let view = View { sweep, pace, workers: None, away: None, seconds: running_seconds(sweep, now) };
+    let view = View { sweep, workers: None, away: None, seconds: running_seconds(sweep, now) };
     let notes = notes(sweep);
     let columns = usize::from(area.width);
     let room = usize::from(area.height - 1).saturating_sub(notes.len()).max(1);

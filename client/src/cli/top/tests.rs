@@ -12,10 +12,21 @@ fn sweep(id: &str, name: &str, state: SweepState, done: u64) -> Sweep {
         state: JobState::Computing.into(),
         members: 2048,
         members_done: done,
-        lane_seconds: done as f64,
+        members_per_second: if done > 0 && state == SweepState::Running { 64.0 } else { 0.0 },
         ..Default::default()
     };
-    Sweep { id: id.into(), name: name.into(), state: state.into(), jobs: vec![job], workers: 1, ..Default::default() }
+    let computes = job.members_per_second > 0.0;
+    Sweep {
+        id: id.into(),
+        name: name.into(),
+        state: state.into(),
+        jobs: vec![job],
+        workers: 1,
+        progress: done as f64 / 2048.0,
+        seconds_left: computes.then_some(22.0),
+        notices: if computes { vec!["results wait for a place".into()] } else { Vec::new() },
+        ..Default::default()
+    }
 }
 
 fn worker(id: &str, name: &str) -> Worker {
@@ -46,8 +57,8 @@ fn cluster(done: u64) -> Snapshot {
 
 fn model() -> Model {
     let mut model = Model::new("http://x:7400", false);
-    model.take_at(0.0, cluster(0));
-    model.take_at(10.0, cluster(640));
+    model.take(cluster(0));
+    model.take(cluster(640));
     model
 }
 
@@ -76,6 +87,7 @@ fn the_screen_tells_sweeps_jobs_and_workers() {
         "640/2,048",
         "64.0 networks/s",
         "22 s",
+        "results wait for a place",
         "first s-1",
         "nads/lenet",
         "workers 2",
@@ -121,10 +133,10 @@ fn an_action_is_done_after_a_yes_and_not_else() {
     let screen = shown(&mut model, 100, 30);
     assert!(screen.contains("Cancel second?") && screen.contains("y: yes"), "{screen}");
     // The sweep moves, the question stays with it.
-    model.take_at(11.0, Snapshot::default());
+    model.take(Snapshot::default());
     assert_eq!(type_in(&mut model, 'y'), Command::Act(Action::Cancel, "s-2".into()));
     assert_eq!(model.mode, Mode::Looking);
-    model.take_at(12.0, cluster(640));
+    model.take(cluster(640));
     for no in ['n', 'q', 'x'] {
         type_in(&mut model, 'p');
         assert_eq!((type_in(&mut model, no), &model.mode), (Command::Nothing, &Mode::Looking), "{no}");
@@ -156,7 +168,7 @@ fn a_selection_stays_on_its_sweep() {
     assert_eq!(model.selected().unwrap().id, "s-1");
     let mut newer = cluster(700);
     newer.sweeps.insert(0, sweep("s-9", "newest", SweepState::Running, 0));
-    model.take_at(20.0, newer);
+    model.take(newer);
     assert_eq!((model.sweep_place(), model.selected().unwrap().id.as_str()), (Some(2), "s-1"));
     for _ in 0..9 {
         press(&mut model, KeyCode::Down);
@@ -174,7 +186,7 @@ fn keys_end_it_and_a_coordinator_that_is_away_is_told() {
     let screen = shown(&mut model, 100, 30);
     // What was known last stays.
     assert!(screen.contains("is away (connection refused), trying again") && screen.contains("second"), "{screen}");
-    model.take_at(11.0, cluster(650));
+    model.take(cluster(650));
     assert!(!shown(&mut model, 100, 30).contains("is away"));
     assert_eq!(type_in(&mut model, '?'), Command::Nothing);
     assert!(shown(&mut model, 100, 30).contains("pause the sweep"));
@@ -188,16 +200,15 @@ fn keys_end_it_and_a_coordinator_that_is_away_is_told() {
 #[test]
 fn it_is_told_once_where_there_is_no_terminal() {
     let snapshot = cluster(640);
-    let text = once(&snapshot, SystemTime::UNIX_EPOCH);
+    let text = once(&snapshot);
     for words in ["s-1", "first", "640/2,048", "nads/lenet", "alpha", "out of memory"] {
         assert!(text.contains(words), "{words} is not in\n{text}");
     }
     assert!(!text.contains('\x1b'));
-    let json = serde_json::to_value(Document::new("http://x", &snapshot, SystemTime::UNIX_EPOCH)).unwrap();
+    let json = serde_json::to_value(Document::new("http://x", &snapshot)).unwrap();
     assert_eq!((&json["coordinator"], &json["workers"][0]["name"]), (&"http://x".into(), &"box".into()));
-    assert_eq!(
-        (&json["sweeps"][2]["id"], &json["sweeps"][2]["progress"]["members_done"]),
-        (&"s-1".into(), &640.into())
-    );
-    assert!(once(&Snapshot::default(), SystemTime::UNIX_EPOCH).contains("no worker is connected"));
+    let first = &json["sweeps"][2];
+    assert_eq!((&first["id"], &first["jobs"][0]["members_done"]), (&"s-1".into(), &640.into()));
+    assert_eq!((&first["progress"], &first["seconds_left"]), (&0.3125.into(), &22.0.into()));
+    assert!(once(&Snapshot::default()).contains("no worker is connected"));
 }

@@ -3,6 +3,7 @@
 mod faults;
 mod headway;
 mod merging;
+mod progress;
 mod sharing;
 
 use super::*;

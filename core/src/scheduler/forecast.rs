@@ -1,0 +1,270 @@
+//! How long a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
+//! first, jobs that need the NADs of another come after it, and other sweeps take their share of the lanes.
+//!
+//! Only lanes of workers that can be given a shard count. Absent: sweeps that are still to be submitted, workers that are still to
+//! come, and what a shard's upload takes.
+
+use super::Scheduler;
+use super::state::{Job, JobState, Lease, Sweep};
+use crate::ids::Time;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// More lanes than this are looked at in groups.
+const MOST_LANES: u32 = 1_024;
+/// So many blocks for each lane are placed one by one, the ones before them as a whole.
+const PLACED_EACH: u64 = 4;
+/// A block that is overdue is expected to take this share of its time still.
+const OVERDUE: f64 = 0.1;
+/// Sweeps before or beside one that are looked at; more are taken to be like these.
+const MOST_OTHERS: usize = 256;
+
+/// How a sweep will go on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Forecast {
+    /// Seconds until it ends; `None` where nothing can be said.
+    pub(super) seconds: Option<f64>,
+    pub(super) jobs: Vec<JobForecast>,
+}
+
+/// How a job will go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct JobForecast {
+    /// Seconds until it ends; `None` where nothing can be said.
+    pub(super) seconds: Option<f64>,
+    /// Members a second on the lanes that have its shards now.
+    pub(super) members_per_second: Option<f64>,
+}
+
+/// Seconds from now on after which something is free; ordered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seconds(f64);
+
+impl Eq for Seconds {}
+
+impl PartialOrd for Seconds {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Seconds {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Lanes, by when they are free.
+struct LanePool {
+    free: BinaryHeap<Reverse<Seconds>>,
+    /// Lanes that each of these stands for.
+    group: u32,
+}
+
+impl LanePool {
+    /// So many lanes, of which some are free after these seconds and the others now.
+    fn new(lanes: u32, leased: Vec<f64>) -> Self {
+        let group = lanes.div_ceil(MOST_LANES).max(1);
+        let count = lanes.div_ceil(group) as usize;
+        // Of more leases than lanes, some are computed and about to be reported.
+        let mut free: Vec<f64> = leased.into_iter().step_by(group as usize).collect();
+        free.sort_by(|a, b| b.total_cmp(a));
+        free.resize(count, 0.0);
+        Self { free: free.into_iter().map(|seconds| Reverse(Seconds(seconds))).collect(), group }
+    }
+
+    /// Gives blocks of so many seconds to the lanes, none before `ready`; returns when the last one ends.
+    fn place(&mut self, blocks: u64, seconds: f64, ready: f64) -> f64 {
+        let blocks = blocks.div_ceil(u64::from(self.group));
+        let last = blocks.min(PLACED_EACH * self.free.len() as u64);
+        if blocks > last {
+            self.pour((blocks - last) as f64 * seconds, ready);
+        }
+        let mut end = ready;
+        for _ in 0..last {
+            let Some(Reverse(Seconds(free))) = self.free.pop() else { return f64::INFINITY };
+            let done = free.max(ready) + seconds;
+            end = end.max(done);
+            self.free.push(Reverse(Seconds(done)));
+        }
+        end
+    }
+
+    /// Spreads lane-seconds so that all lanes that have some end together.
+    fn pour(&mut self, work: f64, ready: f64) {
+        let mut free: Vec<f64> = self.free.drain().map(|Reverse(Seconds(free))| free.max(ready)).collect();
+        free.sort_by(f64::total_cmp);
+        let (mut sum, mut filled) = (0.0, 0);
+        for &at in &free {
+            if filled > 0 && at * filled as f64 - sum >= work {
+                break;
+            }
+            sum += at;
+            filled += 1;
+        }
+        let level = (sum + work) / filled.max(1) as f64;
+        free.iter_mut().take(filled).for_each(|at| *at = level);
+        self.free.extend(free.into_iter().map(|at| Reverse(Seconds(at))));
+    }
+}
+
+/// Seconds that a leased shard of blocks of so many seconds still takes its lane. A holder that is slower or faster than expected
+/// goes on at its own pace.
+fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 {
+    let blocks = job.blocks(lease.node);
+    let count = (blocks.end - blocks.start) as f64;
+    let of_holder = |holder: &super::state::Holder| {
+        let (elapsed, done) = (now.seconds_since(holder.since), holder.blocks_done as f64 + holder.fraction);
+        let fastest = if done > 0.0 { elapsed / done } else { f64::INFINITY };
+        let pace = block_seconds.min(fastest).max(elapsed / (done.floor() + 1.0));
+        (count * pace - elapsed).max(OVERDUE * pace * f64::from(u8::from(done < count)))
+    };
+    lease.holders.iter().map(of_holder).fold(f64::INFINITY, f64::min)
+}
+
+impl Scheduler {
+    /// How a sweep and its jobs will go on.
+    pub(super) fn forecast(&self, sweep: &Sweep) -> Forecast {
+        if sweep.state.has_ended() {
+            return Forecast { seconds: None, jobs: vec![JobForecast::default(); sweep.jobs.len()] };
+        }
+        let member_seconds: Vec<Option<f64>> = sweep.jobs.iter().map(|job| self.member_seconds(sweep, job)).collect();
+        let rates = sweep.jobs.iter().zip(&member_seconds).map(|(job, seconds)| job.rate(sweep.leased, *seconds));
+        let ends = self.shared_ends(sweep, &member_seconds);
+        let seconds = ends.as_ref().and_then(|ends| told(ends.iter().copied().fold(0.0, f64::max)));
+        let jobs = sweep.jobs.iter().zip(rates).enumerate().map(|(at, (job, members_per_second))| JobForecast {
+            seconds: ends.as_ref().filter(|_| !sweep.is_over(job)).and_then(|ends| told(ends[at])),
+            members_per_second,
+        });
+        Forecast { seconds, jobs: jobs.collect() }
+    }
+
+    /// When each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
+    fn shared_ends(&self, sweep: &Sweep, member_seconds: &[Option<f64>]) -> Option<Vec<f64>> {
+        let work = self.work_of(sweep);
+        let lanes = self.lanes_of_one_class(sweep);
+        if work > 0.0 && (lanes == 0 || sweep.paused || member_seconds.iter().all(Option::is_none)) {
+            return None;
+        }
+        let mut ends = self.ends(sweep, lanes, member_seconds);
+        let alone = ends.iter().copied().fold(0.0, f64::max);
+        if alone > 0.0 {
+            // Lanes are shared all along: what others take is spread over the time.
+            let stretch = 1.0 + self.work_of_others(sweep, work) / f64::from(lanes.max(1)) / alone;
+            ends.iter_mut().for_each(|end| *end *= stretch);
+        }
+        Some(ends)
+    }
+
+    /// When each job of a sweep would end if it had these lanes to itself.
+    fn ends(&self, sweep: &Sweep, lanes: u32, member_seconds: &[Option<f64>]) -> Vec<f64> {
+        let open: Vec<usize> = (0..sweep.jobs.len()).filter(|&at| !sweep.is_over(&sweep.jobs[at])).collect();
+        let block_seconds = |at: usize| {
+            let job = &sweep.jobs[at];
+            let members = u64::from(job.shape.grid.block_size).min(job.shape.grid.networks);
+            member_seconds[at].unwrap_or(job.scale.member_seconds) * members as f64
+        };
+        let mut ends: Vec<f64> = vec![0.0; sweep.jobs.len()];
+        let mut leased = Vec::new();
+        for &at in &open {
+            let job = &sweep.jobs[at];
+            for lease in job.leased.values() {
+                let left = seconds_left(job, lease, block_seconds(at), self.now);
+                ends[at] = ends[at].max(left);
+                leased.push(left);
+            }
+        }
+        let mut pool = LanePool::new(lanes, leased);
+        let (waiting, ready): (Vec<usize>, Vec<usize>) = open.into_iter().partition(|&at| sweep.waits(&sweep.jobs[at]));
+        for at in ready.into_iter().chain(waiting) {
+            let job = &sweep.jobs[at];
+            let needed = sweep.needed_index(job).filter(|_| sweep.waits(job));
+            let after = needed.map_or(0.0, |needed| ends[needed]);
+            let blocks = job.blocks_to_give_out(sweep.spec.audit);
+            let placed = if blocks > 0 { pool.place(blocks, block_seconds(at), after) } else { 0.0 };
+            ends[at] = ends[at].max(placed) + job.reduction_seconds();
+        }
+        ends
+    }
+
+    /// Lanes that a sweep can have. One that has not begun will run in one class: that of most lanes is taken.
+    fn lanes_of_one_class(&self, sweep: &Sweep) -> u32 {
+        let accepted = || self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.lanes);
+        if sweep.class.is_some() { accepted().sum() } else { accepted().max().unwrap_or(0) }
+    }
+
+    /// Lane-seconds of a member of a job; `None` while nothing like it was measured.
+    fn member_seconds(&self, sweep: &Sweep, job: &Job) -> Option<f64> {
+        let elsewhere = || {
+            let estimate = self.member_of(sweep, job);
+            estimate.basis.is_measured().then_some(estimate.seconds)
+        };
+        let scaled = || sweep.has_measured().then_some(job.scale.member_seconds);
+        job.measured_seconds().or_else(elsewhere).or_else(scaled)
+    }
+
+    /// Lane-seconds that are left of another sweep's members.
+    fn work_of(&self, sweep: &Sweep) -> f64 {
+        let of_job = |job: &Job| {
+            let seconds = self.member_seconds(sweep, job).unwrap_or(job.scale.member_seconds);
+            sweep.lane_work_left(job) / job.scale.member_seconds * seconds
+        };
+        sweep.jobs.iter().map(of_job).sum()
+    }
+
+    /// Lane-seconds of other sweeps that are given out before one ends: all of those that come first by priority, and of its own
+    /// priority as much as their weights allow.
+    fn work_of_others(&self, sweep: &Sweep, work: f64) -> f64 {
+        let beside = |other: &&Sweep| {
+            let (own, its) = (sweep.share.priority, other.share.priority);
+            let shared = |kind: &&super::state::Kind| sweep.accepts(&kind.profile) && other.accepts(&kind.profile);
+            other.number != sweep.number && its >= own && self.kinds.iter().any(|kind| shared(&kind))
+        };
+        let others: Vec<&Sweep> =
+            self.queue.values().filter_map(|id| self.sweeps.get(id)).take(MOST_OTHERS).filter(beside).collect();
+        let of_other = |other: &&Sweep| {
+            let left = self.work_of(other);
+            if other.share.priority > sweep.share.priority {
+                return left;
+            }
+            left.min(work * other.share.weight / sweep.share.weight)
+        };
+        let more = self.queue.len() as f64 / self.queue.len().clamp(1, MOST_OTHERS) as f64;
+        others.iter().map(of_other).sum::<f64>() * more
+    }
+}
+
+/// A number of seconds to show, if it is one.
+fn told(seconds: f64) -> Option<f64> {
+    Some(seconds).filter(|seconds| seconds.is_finite())
+}
+
+impl Sweep {
+    fn has_measured(&self) -> bool {
+        self.jobs.iter().any(|job| job.measured_seconds().is_some())
+    }
+}
+
+impl Job {
+    /// Members a second on the lanes that have its shards, at most so many, a member taking one of them so long.
+    fn rate(&self, lanes: u64, member_seconds: Option<f64>) -> Option<f64> {
+        let lanes = self.leased.len().min(lanes as usize);
+        member_seconds.filter(|_| lanes > 0).map(|seconds| lanes as f64 / seconds)
+    }
+
+    /// Blocks that are still to be given to somebody, those of audits among them.
+    fn blocks_to_give_out(&self, audit: f64) -> u64 {
+        if self.state != JobState::Computing {
+            return 0;
+        }
+        let blocks = |node| {
+            let blocks = self.blocks(node);
+            blocks.end - blocks.start
+        };
+        let waiting: u64 = self.waiting.values().map(|retry| blocks(retry.node)).sum();
+        let leased: u64 = self.leased.values().map(|lease| blocks(lease.node)).sum();
+        let drawn: u64 = self.audits.values().map(|audit| blocks(audit.node)).sum();
+        let fresh = self.pending.len() + waiting;
+        fresh + drawn + ((fresh + leased) as f64 * audit).round() as u64
+    }
+}
