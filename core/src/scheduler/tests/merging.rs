@@ -443,7 +443,7 @@ fn run_of_many(shards: u64, lanes: u64, settings: Settings) -> (usize, f64) {
         let shard = held.swap_remove_back((turn >> 33) as usize % held.len()).unwrap();
         let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
         let (request, class) = (RequestId(turn), class("portable"));
-        let event = Event::Report { request, worker: id("w"), shard, class, partial, seconds: 0.5 };
+        let event = Event::Report { request, worker: id("w"), shard, class, partial, seconds: 0.5, begin_seconds: 0.0 };
         let actions = world.scheduler.handle(event, world.now).actions;
         held.extend(leases(&actions));
         let mut pool = merges(&actions);

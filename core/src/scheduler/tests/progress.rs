@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 /// Seconds that a reduction takes here.
 const REDUCTION_MS: u64 = 300;
+/// Milliseconds that a merge takes.
+const MERGE_MS: u64 = 20;
 
 /// Workers that compute at a given speed, beside a world.
 struct Cluster {
@@ -19,9 +21,10 @@ struct Cluster {
 
 /// What will happen.
 enum Due {
-    Progress(WorkerId, ShardRef, u64),
+    Progress(WorkerId, ShardRef, ShardStand),
     Report(WorkerId, ShardRef, f64),
     Reduced(SweepId, JobIndex, u64),
+    Merged(SweepId, JobIndex, u64),
 }
 
 /// What a sweep showed at a moment.
@@ -71,6 +74,9 @@ impl Cluster {
                 Action::Reduce { sweep, job, generation, .. } => {
                     self.schedule(REDUCTION_MS as f64, Due::Reduced(sweep, job, generation));
                 }
+                Action::Merge { sweep, job, number, .. } => {
+                    self.schedule(MERGE_MS as f64, Due::Merged(sweep, job, number));
+                }
                 _ => {}
             }
         }
@@ -82,7 +88,9 @@ impl Cluster {
         let size = u64::from(shape.grid.block_size);
         let blocks = self.world.scheduler.blocks(&shard).unwrap();
         for done in 1..blocks.end - blocks.start {
-            self.schedule(each * (done * size) as f64, Due::Progress(worker.clone(), shard.clone(), done));
+            let took = each * (done * size) as f64;
+            let stand = ShardStand { blocks_done: done, fraction: 0.0, seconds: took / 1e3, begin_seconds: 0.0 };
+            self.schedule(took, Due::Progress(worker.clone(), shard.clone(), stand));
         }
         let took = each * members as f64;
         self.schedule(took, Due::Report(worker, shard, took / 1e3));
@@ -96,15 +104,17 @@ impl Cluster {
             self.world.handle(Event::Alive { worker: id(&worker) });
         }
         let actions = match due {
-            Due::Progress(worker, shard, blocks_done) => {
-                self.world.handle(Event::Progress { worker, shard, blocks_done })
-            }
+            Due::Progress(worker, shard, stand) => self.world.handle(Event::Progress { worker, shard, stand }),
             Due::Report(worker, shard, seconds) => {
                 let (request, class) = (self.world.request(), class("portable"));
                 let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
-                self.world.handle(Event::Report { request, worker, shard, class, partial, seconds })
+                self.world.handle(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds: 0.0 })
             }
             Due::Reduced(sweep, job, generation) => self.world.handle(reduced(&sweep, (job, generation))),
+            Due::Merged(sweep, job, number) => {
+                let stored = Digest::of(format!("{sweep} {job:?} {number}").as_bytes());
+                self.world.handle(Event::Merged { sweep, job, number, stored })
+            }
         };
         self.take(actions);
         true
@@ -277,7 +287,7 @@ fn what_is_withdrawn_is_work_again() {
     let all = cluster.view(&sweep);
     assert!(all.progress > 0.9 && all.progress < 1.0, "the result is still to come: {}", all.progress);
     assert!(all.seconds_left.is_some_and(|left| left > 0.0 && left < 1.0), "{all:?}");
-    let node = cluster.world.scheduler.committed(&sweep, JobIndex(0)).next().unwrap().node;
+    let node = cluster.world.scheduler.committed(&sweep, JobIndex(0)).unwrap().partials().next().unwrap().node;
     let (job, generation, damaged) = (JobIndex(0), 1, vec![node]);
     let message = "damaged".into();
     cluster.world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
