@@ -516,14 +516,14 @@ impl World {
         let Effects { records, actions } = effects;
         let crash = self.draw_crash(!records.is_empty());
         let batch = Batch { records, actions, questions, crash };
+        if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
+            self.discard_early(&batch.actions);
+        }
         if crash == Some(Crash::BeforeWrite) {
             return self.crash();
         }
         if self.scenario.mutation == Mutation::ActsBeforeTheWrite {
             self.oracle.promise(&batch.records)?;
-        }
-        if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
-            self.discard_early(&batch.actions);
         }
         let is_empty = batch.records.is_empty();
         self.coordinator.desk.as_mut().ok_or("down")?.writing = Some(batch);
