@@ -5,14 +5,14 @@
 use crate::faults::{Fault, Sight};
 use crate::journal;
 use crate::network::{Assignment, Caller, Down, Reply, Report, Request, Up};
+use crate::pool::Merge;
 use crate::scenario::Mutation;
 use crate::truth::Coordinates;
 use crate::world::{Happening, World};
-use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{
     Action, Answer, Committed, Effects, Event, Partial, PartialBytes, Record, RequestId, Scheduler, ShardRef,
-    ShardStand, StoredPartial, Verdict,
+    ShardStand, Verdict,
 };
 use nadgrid_core::spec::Inputs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,18 +37,8 @@ pub(crate) enum Step {
     Reduce { sweep: SweepId, job: JobIndex, generation: u64, committed: Box<Committed> },
 }
 
-/// A merge in the pool.
-#[derive(Clone)]
-pub(crate) struct Merge {
-    sweep: SweepId,
-    job: JobIndex,
-    number: u64,
-    node: Node,
-    partials: Vec<StoredPartial>,
-}
-
 /// What waits at the desk.
-enum Command {
+pub(crate) enum Command {
     Event(Event),
     Ask(Caller, Event),
     Message(u64, Up),
@@ -182,43 +172,8 @@ impl World {
         Ok(())
     }
 
-    fn merge(&mut self, merge: Merge) {
-        let Merge { sweep, job, number, node, partials } = merge;
-        let Some(scheduler) = self.coordinator.scheduler() else { return };
-        if !scheduler.awaits_merge(&sweep, job, number) {
-            self.counts.sight(Sight::MergeUnwanted);
-        }
-        let shard = ShardRef { sweep, job, node };
-        let Some(total) = scheduler.shard(&shard).map(|(_, shape, _)| shape.grid.blocks()) else { return };
-        let sweep = shard.sweep;
-        let event = match self.store.merge((node, total), &partials, self.scenario.mutation) {
-            Ok(stored) => Event::Merged { sweep, job, number, stored },
-            Err(node) => {
-                let message = "a partial cannot be used".to_owned();
-                Event::MergeFailed { sweep, job, number, damaged: vec![node], message }
-            }
-        };
-        self.enqueue(Command::Event(event));
-    }
-
-    fn reduce(&mut self, sweep: SweepId, job: JobIndex, generation: u64, committed: &Committed) {
-        let shard = ShardRef { sweep, job, node: Node::block(0) };
-        let Some(shape) = self.coordinator.scheduler().and_then(|s| s.shard(&shard)).map(|(_, shape, _)| shape.clone())
-        else {
-            return;
-        };
-        let sweep = shard.sweep;
-        let event = match self.store.reduce(&shape, committed, self.scenario.mutation) {
-            Ok(result) => Event::Reduced { sweep, job, generation, result },
-            Err(node) => {
-                let message = "a partial cannot be used".to_owned();
-                Event::ReduceFailed { sweep, job, generation, damaged: vec![node], message }
-            }
-        };
-        self.enqueue(Command::Event(event));
-    }
-
-    fn enqueue(&mut self, command: Command) {
+    /// Something waits to be taken.
+    pub(crate) fn enqueue(&mut self, command: Command) {
         let Some(desk) = &mut self.coordinator.desk else { return };
         desk.queue.push(command);
         if !desk.woken && desk.writing.is_none() {
@@ -517,14 +472,14 @@ impl World {
         let Effects { records, actions } = effects;
         let crash = self.draw_crash(!records.is_empty());
         let batch = Batch { records, actions, questions, crash };
+        if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
+            self.discard_early(&batch.actions);
+        }
         if crash == Some(Crash::BeforeWrite) {
             return self.crash();
         }
         if self.scenario.mutation == Mutation::ActsBeforeTheWrite {
             self.oracle.promise(&batch.records)?;
-        }
-        if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
-            self.discard_early(&batch.actions);
         }
         let is_empty = batch.records.is_empty();
         self.coordinator.desk.as_mut().ok_or("down")?.writing = Some(batch);

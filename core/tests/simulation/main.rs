@@ -15,6 +15,7 @@ mod faults;
 mod journal;
 mod network;
 mod oracle;
+mod pool;
 mod random;
 mod scenario;
 mod store;

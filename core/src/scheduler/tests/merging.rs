@@ -323,30 +323,70 @@ fn a_merge_ends_with_what_it_merges() {
     assert_eq!(bench.words.fold(root(80), committed.partials()), whole(80));
 }
 
-/// A shard that is to be audited keeps its own partial until it is; a worker that is outvoted takes merged partials with it.
-#[test]
-fn open_audits_keep_shards_from_being_merged() {
-    let mut bench = Bench::new(32, one_block_each());
-    let (request, sweep) = (bench.world.request(), SweepId::new("audited"));
-    let cancel = bench.world.request();
+fn audited(audit: f64, blocks: u64) -> Bench {
+    let mut bench = Bench::new(blocks, one_block_each());
+    let (cancel, request, sweep) = (bench.world.request(), bench.world.request(), SweepId::new("audited"));
     bench.world.handle(Event::Cancel { request: cancel, sweep: bench.sweep.clone() });
-    let spec = Box::new(Spec { audit: 0.3, ..Spec::from_toml(&format!("{SPEC}{}", 127)).unwrap() });
+    let spec = Box::new(Spec { audit, ..Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap() });
     bench.world.submit_as(sweep.clone(), spec, Share::default(), request);
     bench.sweep = sweep;
+    bench
+}
+
+/// A shard that is to be audited keeps its own partial until it is.
+#[test]
+fn open_audits_keep_shards_from_being_merged() {
+    let mut bench = audited(0.3, 32);
     bench.join("a", 1);
     bench.join("b", 1);
     let mut waited = 0;
-    for _ in 0..1_000 {
-        let held = bench.world.held();
-        let Some(place) = (0..held.len()).find(|&place| !bench.world.is_audit(&held[place])) else { break };
+    while let Some(place) = bench.world.held().iter().position(|held| !bench.world.is_audit(held)) {
         bench.report(place);
         while bench.merge() {}
         waited = waited.max(bench.world.scheduler.sweep(&bench.sweep).unwrap().jobs[0].audits_due);
-        bench.world.scheduler.sanity_check().unwrap();
     }
     assert!(waited > 0, "no shard was drawn");
     let committed = bench.finish();
     assert_eq!(bench.words.fold(root(32), committed.partials()), whole(32));
+}
+
+/// A worker that is outvoted takes merged partials with it that hold anything of it, also when the journal is read again.
+#[test]
+fn what_an_outvoted_worker_had_a_part_in_is_withdrawn_whole() {
+    let mut bench = audited(0.05, 64);
+    ["liar", "a", "b"].iter().for_each(|worker| bench.join(worker, 1));
+    let mut lies = 0;
+    while let Some(place) = bench.world.held().iter().position(|held| !bench.world.is_audit(held)) {
+        let (shard, worker) = bench.world.held()[place].clone();
+        let drawn = bench.world.scheduler.sweeps[&bench.sweep].audits(&shard);
+        if worker == id("liar") && drawn {
+            let lie = Partial::stored(bench.words.put(format!("a lie of {shard:?}")));
+            let actions = bench.world.report_as("liar", &shard, lie).1;
+            bench.take(&actions);
+            lies += 1;
+        } else {
+            bench.report(place);
+        }
+        while bench.merge() {}
+    }
+    let committed = bench.world.scheduler.committed(&bench.sweep, JobIndex(0)).unwrap().clone();
+    let of_liar = committed.contributions().filter(|held| held.worker == id("liar"));
+    let touched: BTreeSet<Node> =
+        of_liar.map(|held| committed.partial_of(held.node)).filter(|node| node.level >= 3).collect();
+    assert!(lies > 0 && !touched.is_empty(), "{lies} lies, {touched:?} merged");
+    let records = bench.world.journal.len();
+    let committed = bench.finish();
+    let told = bench.world.scheduler.workers(bench.world.now).into_iter().find(|worker| worker.id == id("liar"));
+    assert!(told.unwrap().unfit.is_some_and(|reason| reason.contains("differ")));
+    let withdrawn: BTreeSet<Node> = bench.world.journal[records..]
+        .iter()
+        .filter_map(|record| if let Record::Withdrawn { shard } = record { Some(shard.node) } else { None })
+        .collect();
+    assert!(touched.is_subset(&withdrawn), "{touched:?} of {withdrawn:?}");
+    assert_eq!(bench.words.fold(root(64), committed.partials()), whole(64));
+    let before = bench.facts();
+    bench.restart();
+    assert_eq!(bench.facts(), before);
 }
 
 impl World {
