@@ -50,6 +50,8 @@ pub(crate) struct Rates {
     pub(crate) transient: f64,
     /// Of each block.
     pub(crate) unfit: f64,
+    /// Of each block.
+    pub(crate) hung: f64,
     /// Of each message of a session.
     pub(crate) broken: f64,
     /// Of each request.
@@ -149,6 +151,7 @@ fn settings(random: &mut Random, losses_count: bool) -> Settings {
         most_losses: if losses_count { 3 } else { 100_000 },
         copy_after: if random.chance(0.7) { 2.0 } else { 0.0 },
         copy_least_ms: random.between(1_000, 6_000),
+        stall_after_ms: random.between(150_000, 300_000),
         most_ended_sweeps: if random.chance(0.15) { 1 } else { 1_000 },
         ..Settings::default()
     }
@@ -170,6 +173,7 @@ fn rates(random: &mut Random) -> Rates {
         blob: rate(0.2),
         transient: rate(0.05),
         unfit: rate(0.01),
+        hung: rate(0.01),
         broken: rate(0.03),
         lost: rate(0.2),
         duplicated: rate(0.2),

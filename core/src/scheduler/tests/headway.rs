@@ -212,6 +212,20 @@ fn a_slow_lane_is_not_hung() {
     assert_eq!(world.held_by("slow"), std::slice::from_ref(&shard));
 }
 
+/// A machine that slept, or a clock that was set: nobody is taken to hang for it.
+#[test]
+fn a_clock_that_jumps_makes_no_lane_hang() {
+    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    world.join("w", 1);
+    world.submit_spec(runs("s", 1, 1, 200));
+    let shard = world.held_by("w").remove(0);
+    world.now = world.now.plus(60 * MINUTE);
+    world.handle(Event::Alive { worker: id("w") });
+    assert_eq!(world.held_by("w"), [shard]);
+    world.pass(6 * MINUTE, &["w"]);
+    assert!(world.held_by("w").is_empty(), "from then on it counts");
+}
+
 /// A file may come at 16,384 bytes a second.
 #[test]
 fn a_slow_line_is_not_a_hung_lane() {
