@@ -153,6 +153,8 @@ fn hung_lanes_lose_their_shards() {
     assert_eq!((world.held_by("hung").len(), world.held_by("idle").len()), (0, 1));
     let why = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 3), world.now).unwrap();
     assert!(format!("{why:?}").contains("all its lanes hang"), "{why:?}");
+    let shown = world.scheduler.workers(world.now).into_iter().find(|worker| worker.id == id("hung")).unwrap();
+    assert!(shown.unfit.is_some_and(|reason| reason.contains("no progress")));
     let mut due = Vec::new();
     for _ in 0..100 {
         let Some(shard) = world.held_by("idle").pop() else {
