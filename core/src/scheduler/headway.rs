@@ -26,6 +26,9 @@ pub(super) struct Headway {
     pub(super) begun: bool,
     /// The furthest that it told.
     pub(super) stand: ShardStand,
+    /// When it was given, and whether to be computed from its beginning.
+    given: Time,
+    anew: bool,
     /// How much of it the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
     learnt: Option<Learnt>,
 }
@@ -48,7 +51,7 @@ impl Headway {
     /// Of a shard that was given now; `anew`: to be computed from its beginning.
     pub(super) fn new(now: Time, anew: bool) -> Self {
         let learnt = anew.then_some(Learnt { members: 0.0, seconds: 0.0, at: now });
-        Self { moved: now, begun: false, stand: ShardStand::default(), learnt }
+        Self { moved: now, begun: false, stand: ShardStand::default(), given: now, anew, learnt }
     }
 
     /// Takes in how far it is; returns whether it has got on.
@@ -122,7 +125,8 @@ impl Scheduler {
             return;
         }
         worker.hangs = 0;
-        if let Some(lesson) = held.headway.lesson(job.members_at(&blocks, &stand), stand.seconds, now) {
+        let lesson = held.headway.lesson(job.members_at(&blocks, &stand), stand.seconds, now);
+        if let Some(lesson) = lesson.filter(|_| !worker.distrusted) {
             worker.rates.observe(&job.shape, lesson.members, lesson.seconds);
             self.class_rates.of(&worker.profile.class).observe(&job.shape, lesson.members, lesson.seconds);
         }
@@ -147,12 +151,14 @@ impl Scheduler {
         let Some(job) = self.sweeps.get(&shard.sweep).and_then(|sweep| sweep.job(shard.job)) else { return };
         let Some(worker) = self.workers.get_mut(id) else { return };
         let Some(held) = worker.held.get_mut(shard) else { return };
-        // What was begun elsewhere took seconds there, too.
-        let Some(before) = held.headway.learnt.filter(|_| !job.checkpoints.contains_key(&shard.node)) else { return };
         worker.hangs = 0;
+        // What was begun elsewhere took seconds there, too.
+        if worker.distrusted || !held.headway.anew {
+            return;
+        }
         let class = self.class_rates.of(&worker.profile.class);
-        let begin_seconds = if begin_seconds.is_finite() { begin_seconds.clamp(0.0, seconds) } else { 0.0 };
-        if before.members == 0.0 && seconds <= now.seconds_since(before.at) + SLACK_SECONDS {
+        let begin_seconds = if begin_seconds.is_finite() { begin_seconds.max(0.0) } else { 0.0 };
+        if begin_seconds <= now.seconds_since(held.headway.given) + SLACK_SECONDS {
             worker.rates.observe_beginning(&job.shape, begin_seconds);
             class.observe_beginning(&job.shape, begin_seconds);
         }

@@ -30,6 +30,12 @@ impl Worker {
         !self.hung.is_empty() && self.hung.len() >= self.profile.lanes as usize
     }
 
+    /// Why it is given nothing, if so.
+    pub(super) fn set_aside_because(&self) -> Option<String> {
+        let hung = || self.last_error.clone().filter(|_| self.hangs());
+        self.unfit.clone().or_else(hung)
+    }
+
     /// When a lane that hangs is tried again.
     pub(super) fn tried_again(&self) -> Option<Time> {
         self.hung.iter().copied().min()

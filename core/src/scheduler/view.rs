@@ -233,7 +233,7 @@ impl Scheduler {
             leases: worker.held.len() as u32,
             silent_ms: now.0.saturating_sub(worker.last_seen.0),
             connected: worker.connected,
-            unfit: worker.unfit.clone(),
+            unfit: worker.set_aside_because(),
             draining: worker.draining,
             members_done: worker.members_done,
             rate: worker.rates.latest().map(|(job, seconds)| (job, f64::from(worker.profile.lanes) / seconds)),

@@ -170,7 +170,13 @@ impl Scheduler {
     }
 
     pub(super) fn seen(&mut self, id: &WorkerId, now: Time) {
+        let ttl = self.settings.lease_ttl_ms;
         if let Some(worker) = self.workers.get_mut(id) {
+            let silent = now.0.saturating_sub(worker.last_seen.0);
+            if silent > ttl {
+                // The clock was set, or this machine slept: in that time nobody could have been heard to get on.
+                worker.held.values_mut().for_each(|held| held.headway.moved = held.headway.moved.plus(silent));
+            }
             worker.last_seen = worker.last_seen.max(now);
         }
     }

@@ -47,6 +47,8 @@ counted!(
         WorkerUnfit,
         /// A worker's lanes are many times slower than others.
         WorkerSlow,
+        /// A worker's lane hangs, and its heart beats on.
+        LaneHung,
         /// A result is not what the computation gives.
         Lie,
         /// A block fails here and now.

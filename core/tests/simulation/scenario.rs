@@ -54,6 +54,8 @@ pub(crate) struct Rates {
     pub(crate) transient: f64,
     /// Of each block.
     pub(crate) unfit: f64,
+    /// Of each block.
+    pub(crate) hung: f64,
     /// Of each message of a session.
     pub(crate) broken: f64,
     /// Of each request.
@@ -155,6 +157,7 @@ fn settings(random: &mut Random, losses_count: bool) -> Settings {
         most_losses: if losses_count { 3 } else { 100_000 },
         copy_after: if random.chance(0.7) { 2.0 } else { 0.0 },
         copy_least_ms: random.between(1_000, 6_000),
+        stall_after_ms: random.between(150_000, 300_000),
         most_ended_sweeps: if random.chance(0.15) { 1 } else { 1_000 },
         merge_group: random.between(2, 8) as usize,
         most_merges: random.between(1, 4) as usize,
@@ -178,6 +181,7 @@ fn rates(random: &mut Random) -> Rates {
         blob: rate(0.2),
         transient: rate(0.05),
         unfit: rate(0.01),
+        hung: rate(0.01),
         broken: rate(0.03),
         lost: rate(0.2),
         duplicated: rate(0.2),

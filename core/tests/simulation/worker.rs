@@ -46,6 +46,8 @@ pub(crate) enum Timer {
 enum Stage {
     Queued,
     Running,
+    /// It will never end, nor does its lane take another.
+    Hung,
     Computed(Box<Report>),
     Failed(FailureKind, &'static str),
 }
@@ -79,6 +81,8 @@ pub(crate) struct Worker {
     held: Vec<Held>,
     keys: u64,
     draining: bool,
+    /// Lanes that hang.
+    hung: usize,
     /// It takes nothing any more.
     closed: bool,
 }
@@ -96,6 +100,7 @@ impl Worker {
             held: Vec::new(),
             keys: 0,
             draining: false,
+            hung: 0,
             closed: false,
         }
     }
@@ -184,6 +189,7 @@ impl World {
         let worker = &mut self.workers[index];
         worker.run += 1;
         (worker.up, worker.welcome, worker.stopped_until) = (false, false, 0);
+        worker.hung = 0;
         worker.held.clear();
         if let Some(connection) = worker.connection.take() {
             self.break_connection(connection);
@@ -335,7 +341,11 @@ impl World {
             return;
         }
         worker.keys += 1;
-        let (key, values) = (worker.keys, self.resume(&assignment));
+        let (key, hangs) = (worker.keys, worker.hung > 0);
+        if hangs {
+            self.may_fail(&assignment);
+        }
+        let values = self.resume(&assignment);
         let began = self.time;
         self.workers[index].held.push(Held {
             key,
@@ -372,7 +382,8 @@ impl World {
             let worker = &mut self.workers[index];
             let running = worker.held.iter().filter(|held| matches!(held.stage, Stage::Running)).count();
             let waiting = worker.held.iter_mut().find(|held| matches!(held.stage, Stage::Queued));
-            let Some(held) = waiting.filter(|_| running < worker.machine.lanes as usize) else { return };
+            let busy = running + worker.hung;
+            let Some(held) = waiting.filter(|_| busy < worker.machine.lanes as usize) else { return };
             held.stage = Stage::Running;
             held.began = self.time;
             let key = held.key;
@@ -396,6 +407,9 @@ impl World {
         let block = blocks.start + held.values.len() as u64;
         let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.coordinates.clone());
         self.oracle.computed += 1;
+        if self.strikes(self.scenario.rates.hung, Fault::LaneHung) {
+            return self.hang(index, key);
+        }
         if let Some((kind, message)) = self.fails(&shard, &coordinates.spec, block) {
             return self.fail(index, key, kind, message);
         }
@@ -412,6 +426,23 @@ impl World {
             let after = self.block_time(index);
             self.worker_later(index, after, Timer::Block(key));
         }
+    }
+
+    /// The lane computes on for ever. What it has, and what waits for it, may fail for that.
+    fn hang(&mut self, index: usize, key: u64) {
+        self.workers[index].hung += 1;
+        if let Some(held) = self.workers[index].find(key) {
+            held.stage = Stage::Hung;
+        }
+        let shards: Vec<_> = self.workers[index].held.iter().map(|held| held.assignment.clone()).collect();
+        shards.iter().for_each(|assignment| self.may_fail(assignment));
+    }
+
+    /// A shard's blocks may be given up though they are good.
+    fn may_fail(&mut self, assignment: &Assignment) {
+        let ShardRef { sweep, job, node } = &assignment.shard;
+        let blocks = node.blocks(assignment.total);
+        self.oracle.failed_once.extend(blocks.map(|block| (sweep.clone(), *job, block)));
     }
 
     fn fails(&mut self, shard: &ShardRef, spec: &str, block: u64) -> Option<(FailureKind, &'static str)> {

@@ -64,6 +64,10 @@ pub struct JobPlan {
     /// nads, directional, poisoning, flipping or margins.
     #[prost(string, tag = "11")]
     pub experiment: ::prost::alloc::string::String,
+    /// What the estimate rests on: measured, other-size (the same kind of work in other amounts), other-architecture,
+    /// other-experiment, or assumed.
+    #[prost(string, tag = "12")]
+    pub basis: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadInputRequest {
@@ -604,6 +608,9 @@ pub struct Progress {
     /// Seconds from the lane's taking the shard to its first block: files, a checkpoint, the device.
     #[prost(double, tag = "4")]
     pub begin_seconds: f64,
+    /// The part of the next block that is done, from 0 to 1: a long block's sign of life.
+    #[prost(double, tag = "5")]
+    pub fraction: f64,
 }
 /// A shard is computed and its upload follows: the lane is free.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

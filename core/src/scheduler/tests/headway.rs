@@ -153,6 +153,8 @@ fn hung_lanes_lose_their_shards() {
     assert_eq!((world.held_by("hung").len(), world.held_by("idle").len()), (0, 1));
     let why = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 3), world.now).unwrap();
     assert!(format!("{why:?}").contains("all its lanes hang"), "{why:?}");
+    let shown = world.scheduler.workers(world.now).into_iter().find(|worker| worker.id == id("hung")).unwrap();
+    assert!(shown.unfit.is_some_and(|reason| reason.contains("no progress")));
     let mut due = Vec::new();
     for _ in 0..100 {
         let Some(shard) = world.held_by("idle").pop() else {
@@ -210,6 +212,20 @@ fn a_slow_lane_is_not_hung() {
         world.handle(Event::Checkpointed { request, worker, shard, checkpoint });
     }
     assert_eq!(world.held_by("slow"), std::slice::from_ref(&shard));
+}
+
+/// A machine that slept, or a clock that was set: nobody is taken to hang for it.
+#[test]
+fn a_clock_that_jumps_makes_no_lane_hang() {
+    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    world.join("w", 1);
+    world.submit_spec(runs("s", 1, 1, 200));
+    let shard = world.held_by("w").remove(0);
+    world.now = world.now.plus(60 * MINUTE);
+    world.handle(Event::Alive { worker: id("w") });
+    assert_eq!(world.held_by("w"), [shard]);
+    world.pass(6 * MINUTE, &["w"]);
+    assert!(world.held_by("w").is_empty(), "from then on it counts");
 }
 
 /// A file may come at 16,384 bytes a second.

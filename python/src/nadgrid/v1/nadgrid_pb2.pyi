@@ -103,7 +103,7 @@ class PlanResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ..., lanes: _Optional[int] = ..., workers: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class JobPlan(_message.Message):
-    __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment")
+    __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment", "basis")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,7 @@ class JobPlan(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     MEASURED_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
     architecture: str
     members: int
     blocks: int
@@ -126,7 +127,8 @@ class JobPlan(_message.Message):
     seconds: float
     measured: bool
     experiment: str
-    def __init__(self, architecture: _Optional[str] = ..., members: _Optional[int] = ..., blocks: _Optional[int] = ..., shards: _Optional[int] = ..., forward_passes: _Optional[int] = ..., parameters: _Optional[int] = ..., dimension: _Optional[int] = ..., partial_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., measured: bool = ..., experiment: _Optional[str] = ...) -> None: ...
+    basis: str
+    def __init__(self, architecture: _Optional[str] = ..., members: _Optional[int] = ..., blocks: _Optional[int] = ..., shards: _Optional[int] = ..., forward_passes: _Optional[int] = ..., parameters: _Optional[int] = ..., dimension: _Optional[int] = ..., partial_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., measured: bool = ..., experiment: _Optional[str] = ..., basis: _Optional[str] = ...) -> None: ...
 
 class UploadInputRequest(_message.Message):
     __slots__ = ("header", "data")
@@ -574,16 +576,18 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("shard", "blocks_done", "seconds", "begin_seconds")
+    __slots__ = ("shard", "blocks_done", "seconds", "begin_seconds", "fraction")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_DONE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     BEGIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     blocks_done: int
     seconds: float
     begin_seconds: float
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., blocks_done: _Optional[int] = ..., seconds: _Optional[float] = ..., begin_seconds: _Optional[float] = ...) -> None: ...
+    fraction: float
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., blocks_done: _Optional[int] = ..., seconds: _Optional[float] = ..., begin_seconds: _Optional[float] = ..., fraction: _Optional[float] = ...) -> None: ...
 
 class Computed(_message.Message):
     __slots__ = ("shard",)
