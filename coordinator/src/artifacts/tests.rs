@@ -26,7 +26,7 @@ impl Place {
             Self::Folder(folder) => (String::new(), folder.path(), Vec::new()),
             Self::S3(server) => (server.url("a/prefix"), Path::new("/nowhere"), server.variables()),
         };
-        Store::open_with(&url.as_str().into(), data, variables.into_iter()).await.unwrap()
+        Store::open_with(&url.as_str().into(), data, &signing(), variables.into_iter()).await.unwrap()
     }
 
     fn overwrite(&self, digest: Digest, bytes: &[u8]) {
@@ -39,6 +39,10 @@ impl Place {
 
 fn file(folder: &TempDir, digest: Digest) -> PathBuf {
     folder.path().join("artifacts").join(path(digest).to_string())
+}
+
+fn signing() -> PresignSettings {
+    PresignSettings { is_on: true, public_endpoint: None }
 }
 
 async fn store(store: &Store, bytes: &[u8]) -> Digest {
@@ -161,7 +165,7 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let server = S3::start();
     let open = |url: &str| {
         let (url, variables) = (ArtifactsUrl::from(url), server.variables());
-        async move { Store::open_with(&url, Path::new(""), variables.into_iter()).await.err().unwrap().to_string() }
+        async move { Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string() }
     };
     let said = open("s3://another-bucket/x").await;
     assert!(said.contains("s3://another-bucket/x failed"), "{said}");
