@@ -6,6 +6,7 @@
 mod act;
 mod handle;
 mod observe;
+mod pool;
 mod sessions;
 mod timeline;
 
@@ -20,11 +21,12 @@ use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
 use nadgrid_proto::v1;
 use nadgrid_telemetry::Tracer;
+use pool::Pool;
 use sessions::Session;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -81,7 +83,7 @@ pub(crate) struct DeskTask<J> {
     session_count: u64,
     watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
     changed: BTreeSet<SweepId>,
-    reducers: Arc<Semaphore>,
+    pool: Pool,
     timelines: Timelines,
     tracer: Tracer,
 }
@@ -116,7 +118,7 @@ impl<J: Journal> DeskTask<J> {
             session_count: 0,
             watchers: HashMap::new(),
             changed: BTreeSet::new(),
-            reducers: Arc::new(Semaphore::new(reducers)),
+            pool: Pool::new(reducers),
             timelines: Timelines::new(tracer.clone()),
             tracer,
         };

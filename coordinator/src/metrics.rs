@@ -46,6 +46,20 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         "Seconds to merge a job's partials and compute its results",
     ),
     ("nadgrid_reductions_failed_total", Counter, Unit::Count, "Reductions that did not come to their end"),
+    (
+        "nadgrid_merge_seconds",
+        Histogram,
+        Unit::Seconds,
+        "Seconds until partials were merged while their job was computed",
+    ),
+    ("nadgrid_merged_partials_total", Counter, Unit::Count, "Partials that were merged while their job was computed"),
+    (
+        "nadgrid_merge_bytes_total",
+        Counter,
+        Unit::Bytes,
+        "Bytes of partials that such merges read and wrote, by direction",
+    ),
+    ("nadgrid_merges_failed_total", Counter, Unit::Count, "Such merges that did not come to their end"),
     ("nadgrid_journal_append_seconds", Histogram, Unit::Seconds, "Seconds until records were durable, a batch each"),
     ("nadgrid_journal_records_total", Counter, Unit::Count, "Records made durable"),
     ("nadgrid_requests_total", Counter, Unit::Count, "Requests let in, by method"),
@@ -95,6 +109,7 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
 const AT_ZERO: &[(&str, &str, &[&str])] = &[
     ("nadgrid_sweeps_ended_total", "state", &["complete", "incomplete", "failed", "cancelled"]),
     ("nadgrid_shards_failed_total", "kind", &["spec", "unfit", "task", "transient"]),
+    ("nadgrid_merge_bytes_total", "direction", &["read", "written"]),
     ("nadgrid_workers_left_total", "how", &["drained", "lost"]),
     ("nadgrid_transfer_bytes_total", "way", &["in", "out", "put", "get"]),
 ];
@@ -119,6 +134,7 @@ impl Metrics {
                 .idle_timeout(MetricKindMask::GAUGE, Some(IDLE))
                 .set_buckets_for_metric(seconds("nadgrid_shard_seconds"), &wide)
                 .and_then(|b| b.set_buckets_for_metric(seconds("nadgrid_reduction_seconds"), &wide))
+                .and_then(|b| b.set_buckets_for_metric(seconds("nadgrid_merge_seconds"), &wide))
                 .and_then(|b| b.set_buckets_for_metric(seconds("nadgrid_journal_append_seconds"), &narrow))
                 .and_then(|b| b.set_buckets_for_metric(seconds("nadgrid_request_seconds"), &narrow))
                 .unwrap_or_default();
@@ -137,7 +153,10 @@ impl Metrics {
         {
             counter!(name).increment(0);
         }
-        counter!("nadgrid_reductions_failed_total").increment(0);
+        for name in ["nadgrid_reductions_failed_total", "nadgrid_merges_failed_total", "nadgrid_merged_partials_total"]
+        {
+            counter!(name).increment(0);
+        }
         let process = Collector::default();
         process.describe();
         for (name, kind, unit, what) in NAMES {

@@ -169,18 +169,18 @@ impl Moments {
             let (expected, actual) = (expected as u64, bytes.len() as u64);
             return Err(PartialError::Length { dimension: dimension as u64, expected, actual });
         }
-        let numbers: Vec<f64> = bytes[HEADER_BYTES..]
-            .chunks_exact(8)
-            .map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i])))
-            .collect();
-        let (mean, scatter) = numbers.split_at(dimension);
-        let moments = Self { count, mean: mean.to_vec(), scatter: scatter.to_vec() };
+        // Each array is made once: a partial may have a hundred million bytes.
+        let (mean, scatter) = bytes[HEADER_BYTES..].split_at(8 * dimension);
+        let moments = Self { count, mean: read_numbers(mean), scatter: read_numbers(scatter) };
         moments.check()?;
         Ok(moments)
     }
 
-    /// Every number finite, every variance at least zero.
-    fn check(&self) -> Result<(), PartialError> {
+    /// Whether every number is finite, and every variance at least zero.
+    ///
+    /// # Errors
+    /// [`PartialError::Value`]: the first number that is not.
+    pub fn check(&self) -> Result<(), PartialError> {
         for (field, values) in [("mean", &self.mean), ("scatter", &self.scatter)] {
             if let Some(index) = values.iter().position(|v| !v.is_finite()) {
                 return Err(PartialError::Value { field, index, value: values[index].to_string() });
@@ -195,6 +195,10 @@ impl Moments {
         }
         Ok(())
     }
+}
+
+fn read_numbers(bytes: &[u8]) -> Vec<f64> {
+    bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i]))).collect()
 }
 
 #[cfg(test)]

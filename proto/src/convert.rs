@@ -197,6 +197,7 @@ impl From<&JobView> for v1::Job {
             copies: job.tally.copies,
             audits_due: job.audits_due,
             audits_passed: job.tally.audits,
+            partials: job.partials,
             ..Self::default()
         }
     }

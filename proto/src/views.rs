@@ -207,6 +207,8 @@ pub struct JobView {
     pub audits_due: u64,
     /// Shards that a second worker got the same bits of.
     pub audits_passed: u64,
+    /// Partials in the store: those that were merged with their neighbours are not counted.
+    pub partials: u64,
     /// Lane-seconds spent on committed shards.
     pub lane_seconds: f64,
     /// BLAKE3 of the merged moments, or of the runs, once complete.
@@ -229,6 +231,7 @@ impl From<&v1::Job> for JobView {
             copies: job.copies,
             audits_due: job.audits_due,
             audits_passed: job.audits_passed,
+            partials: job.partials,
             lane_seconds: job.lane_seconds,
             digest: present(&job.digest),
         }

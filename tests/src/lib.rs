@@ -165,6 +165,11 @@ impl Cluster {
         self.url = url.unwrap_or_else(|| panic!("the coordinator did not start: {}", self.logs()));
     }
 
+    /// The coordinator's data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     fn log(&self, name: &str) -> std::fs::File {
         let path = self.folder.path().join(format!("{name}.log"));
         std::fs::File::options().create(true).append(true).open(path).expect("a log")

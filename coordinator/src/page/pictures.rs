@@ -14,7 +14,7 @@ use http::header;
 use nadgrid_core::architecture;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::runs::{Outcome, from_bytes};
-use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobState, PartialBytes, SweepView};
+use nadgrid_core::scheduler::{ArtifactRef, Committed, JobState, PartialBytes, StoredPartial, SweepView};
 use nadgrid_core::spec::{Experiment, JobShape, Payload, Spec};
 use nadgrid_figures::Theme;
 use nadgrid_figures::npy::parse_vector;
@@ -118,7 +118,7 @@ struct Job {
     shape: JobShape,
     complete: bool,
     members_done: u64,
-    committed: Vec<Contribution>,
+    committed: Option<Committed>,
 }
 
 /// A sweep, and the jobs that a choice picks.
@@ -143,7 +143,7 @@ async fn find(
         let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
             let complete = job.state == JobState::Complete;
             let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });
-            let committed = scheduler.committed(&asked, JobIndex(place as u32)).filter(|_| wanted).cloned().collect();
+            let committed = scheduler.committed(&asked, JobIndex(place as u32)).filter(|_| wanted).cloned();
             Job { shape: job.shape, complete, members_done: job.members_done, committed }
         };
         Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
@@ -190,8 +190,8 @@ async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Number
         }
         let Payload::Runs { extra } = job.shape.payload else { continue };
         let (grid, mut outcomes): (_, Vec<(u64, Outcome)>) = (job.shape.grid, Vec::new());
-        for Contribution { node, partial, .. } in &job.committed {
-            let bytes = match &partial.bytes {
+        for StoredPartial { node, bytes } in job.committed.iter().flat_map(Committed::partials) {
+            let bytes = match &bytes {
                 PartialBytes::Inline(bytes) => bytes.to_vec(),
                 // It is computed again, if need be; until then the picture has fewer runs.
                 PartialBytes::Stored(digest) => page.sweeps.store.get(*digest).await.unwrap_or_default(),

@@ -4,7 +4,7 @@
 
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, WorkerId};
-use nadgrid_core::scheduler::Contribution;
+use nadgrid_core::scheduler::{Committed, Contribution};
 use std::fmt::Write;
 
 /// What one shard yielded.
@@ -18,13 +18,13 @@ pub struct Entry {
     pub worker: WorkerId,
 }
 
-/// The manifest of these contributions to a job of `total` blocks.
-pub fn to_bytes(contributions: &[Contribution], total: u64) -> Vec<u8> {
-    let mut text = String::with_capacity(contributions.len() * 128);
-    for Contribution { node, partial, worker } in contributions {
+/// The manifest of what is committed of a job of `total` blocks.
+pub fn to_bytes(committed: &Committed, total: u64) -> Vec<u8> {
+    let mut text = String::with_capacity(committed.len() * 96);
+    for Contribution { node, content, worker } in committed.contributions() {
         let blocks = node.blocks(total);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} {} {} {worker}", blocks.start, blocks.end - blocks.start, partial.content);
+        let _ = writeln!(text, "{} {} {} {worker}", blocks.start, blocks.end - blocks.start, content);
     }
     text.into_bytes()
 }
@@ -48,15 +48,17 @@ mod tests {
 
     #[test]
     fn it_reads_what_it_writes() {
-        let contribution = |level, index, worker: &str| Contribution {
+        let entry = |level, index, worker: &str| Entry {
             node: Node { level, index },
-            partial: Partial::stored(Digest::of(worker.as_bytes())),
+            content: Digest::of(worker.as_bytes()),
             worker: WorkerId::new(worker),
         };
-        let contributions = [contribution(2, 0, "a"), contribution(0, 4, ""), contribution(0, 5, "b c")];
-        let entries = parse(&to_bytes(&contributions, 6), 6).unwrap();
-        let expected = contributions.map(|c| Entry { node: c.node, content: c.partial.content, worker: c.worker });
-        assert_eq!(entries, expected);
+        let entries = [entry(2, 0, "a"), entry(0, 4, ""), entry(0, 5, "b c")];
+        let mut committed = Committed::new(6);
+        for Entry { node, content, worker } in &entries {
+            committed.insert(*node, &Partial::stored(*content), worker);
+        }
+        assert_eq!(parse(&to_bytes(&committed, 6), 6).unwrap(), entries);
         for wrong in ["1 2 x a", "0 1", "1 2 3", "0 9 0 a"] {
             assert_eq!(parse(wrong.as_bytes(), 6), None, "{wrong}");
         }

@@ -1,4 +1,5 @@
-//! The reduction of one job: what its shards yielded, merged along the fixed tree, and the results computed from it.
+//! The reduction of one job: what its shards yielded, merged along the fixed tree, and the results computed from it; and merges of
+//! some of its partials, on the way there.
 //!
 //! [`nads`] merges moments and computes eigenvectors; [`runs`] puts training runs in a row. Blocks the thread: it runs on a
 //! CPU pool, outside the desk's loop.
@@ -13,13 +14,16 @@ pub use nads::{Nads, decompose};
 
 use crate::artifacts::{Held, Store, StoreError};
 use nadgrid_core::grid::Node;
-use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobResult, PartialBytes};
+use nadgrid_core::scheduler::{ArtifactRef, Committed, JobResult, PartialBytes, StoredPartial};
 use nadgrid_core::spec::{InputRef, JobShape, Payload, Spec};
 use nadgrid_core::tree::{Fold, TreeError, root};
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
 use tokio::runtime::Handle;
+
+/// Partials that an error names at most.
+const MOST_NAMED: usize = 20;
 
 /// A reduction that did not come to its end.
 #[derive(Debug, Error)]
@@ -29,6 +33,14 @@ pub enum ReduceError {
     Partial {
         /// Which.
         node: Node,
+        /// Why.
+        cause: String,
+    },
+    /// Partials that are sound each, and together are not.
+    #[error("the partials of blocks {blocks} merge to what is no partial: {cause}")]
+    Merged {
+        /// Of which blocks they are.
+        blocks: String,
         /// Why.
         cause: String,
     },
@@ -50,11 +62,12 @@ pub enum ReduceError {
 pub fn reduce(
     spec: &Spec,
     job: &JobShape,
-    contributions: &[Contribution],
+    committed: &Committed,
     store: &Store,
     io: &Handle,
 ) -> Result<(JobResult, Vec<Held>), ReduceError> {
-    let partials = Partials { job, contributions, store, io };
+    let partials =
+        Partials { job, node: root(job.grid.blocks()), sources: &|| Box::new(committed.partials()), store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra } => runs::reduce(spec, &partials, extra)?,
@@ -66,7 +79,7 @@ pub fn reduce(
         artifacts.push(ArtifactRef { name, size, digest: held.digest() });
         stored.push(held);
     }
-    let manifest = manifest::to_bytes(contributions, job.grid.blocks());
+    let manifest = manifest::to_bytes(committed, job.grid.blocks());
     let size = manifest.len() as u64;
     let held = io.block_on(store.put(manifest))?;
     let manifest = InputRef { size, digest: held.digest() };
@@ -74,13 +87,38 @@ pub fn reduce(
     Ok((JobResult { digest, artifacts, manifest: Some(manifest) }, stored))
 }
 
+/// Merges the partials of one node and stores the result, which is held until the caller has journalled it; with it the bytes that it
+/// takes.
+///
+/// # Errors
+/// [`ReduceError`].
+pub fn merge(
+    job: &JobShape,
+    node: Node,
+    partials: &[StoredPartial],
+    store: &Store,
+    io: &Handle,
+) -> Result<(Held, u64), ReduceError> {
+    let Payload::Moments { dimension, points } = job.payload else {
+        return Err(ReduceError::Merged {
+            blocks: format!("{node:?}"),
+            cause: "it is one of training runs".to_owned(),
+        });
+    };
+    let partials = Partials { job, node, sources: &|| Box::new(partials.iter().cloned()), store, io };
+    let bytes = nads::merge(&partials, dimension, points)?.to_bytes();
+    let size = bytes.len() as u64;
+    Ok((io.block_on(store.put(bytes))?, size))
+}
+
 /// Result files by their names.
 type Files = Vec<(String, Vec<u8>)>;
 
-/// The partials of a job, left to right.
+/// The partials of a node of a job's tree, left to right.
 struct Partials<'a> {
     job: &'a JobShape,
-    contributions: &'a [Contribution],
+    node: Node,
+    sources: &'a dyn Fn() -> Box<dyn Iterator<Item = StoredPartial> + 'a>,
     store: &'a Store,
     io: &'a Handle,
 }
@@ -90,16 +128,15 @@ impl Partials<'_> {
     /// the number of members.
     fn fold<T, E: fmt::Display>(
         &self,
-        read: impl Fn(&[u8], u64) -> Result<T, E>,
+        mut read: impl FnMut(&[u8], u64) -> Result<T, E>,
         merge: impl FnMut(T, T) -> T,
     ) -> Result<T, ReduceError> {
         let grid = self.job.grid;
         let total = grid.blocks();
-        let mut fold = Fold::over_all(total, merge);
-        for Contribution { node, partial, .. } in self.contributions {
-            let node = *node;
+        let mut fold = Fold::below(self.node, total, merge);
+        for StoredPartial { node, bytes } in (self.sources)() {
             let lost = |cause: String| ReduceError::Partial { node, cause };
-            let bytes = match &partial.bytes {
+            let bytes = match &bytes {
                 PartialBytes::Inline(bytes) => Cow::Borrowed(&**bytes),
                 PartialBytes::Stored(digest) => {
                     let bytes = self.io.block_on(self.store.get(*digest));
@@ -109,6 +146,17 @@ impl Partials<'_> {
             let members = grid.members(node.blocks(total));
             fold.push(node, read(&bytes, members.end - members.start).map_err(|e| lost(e.to_string()))?)?;
         }
-        Ok(fold.finish(root(total))?)
+        Ok(fold.finish(self.node)?)
+    }
+
+    /// Which blocks the partials are of, in words; of many, the first.
+    fn blocks(&self) -> String {
+        let total = self.job.grid.blocks();
+        let blocks = (self.sources)().take(MOST_NAMED + 1).map(|partial| partial.node.blocks(total));
+        let mut words: Vec<String> = blocks.map(|blocks| format!("{}..{}", blocks.start, blocks.end)).collect();
+        if words.len() > MOST_NAMED {
+            words[MOST_NAMED] = "more".to_owned();
+        }
+        words.join(", ")
     }
 }

@@ -28,8 +28,7 @@ pub struct Nads {
 
 /// Merges moments of `points` gradients a member; the digest and the result files.
 pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<(Digest, Files), ReduceError> {
-    let read = |bytes: &[u8], members: u64| Moments::from_bytes(bytes, dimension, members * points);
-    let moments = partials.fold(read, |left: Moments, right| left.merge(&right))?;
+    let moments = merge(partials, dimension, points)?;
     let digest = Digest::of(&moments.to_bytes());
     let nads = decompose(&moments)?;
     let spectrum = Spectrum::new(&nads.eigenvalues, moments.count, dimension);
@@ -43,6 +42,16 @@ pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> 
     ];
     let folder = partials.job.name();
     Ok((digest, files.into_iter().map(|(file, bytes)| (format!("{folder}/{file}"), bytes)).collect()))
+}
+
+/// The moments of all partials together, checked as each of them is: numbers that are finite may have a sum that is not.
+pub(super) fn merge(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<Moments, ReduceError> {
+    let read = |bytes: &[u8], members: u64| Moments::from_bytes(bytes, dimension, members * points);
+    let moments = partials.fold(read, |left: Moments, right| left.merge(&right))?;
+    match moments.check() {
+        Ok(()) => Ok(moments),
+        Err(error) => Err(ReduceError::Merged { blocks: partials.blocks(), cause: error.to_string() }),
+    }
 }
 
 /// Standard errors of singular values of n gradients: s/√(2(n−1)), from the asymptotic λ√(2/(n−1)) of an isolated eigenvalue of

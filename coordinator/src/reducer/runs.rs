@@ -2,38 +2,58 @@
 
 use super::{Files, Partials, ReduceError};
 use nadgrid_core::ids::Digest;
-use nadgrid_core::runs::{Outcome, digest, from_bytes};
-use nadgrid_core::spec::{Experiment, Spec};
+use nadgrid_core::runs::{Outcome, RunsError, RunsHasher, from_bytes};
+use nadgrid_core::spec::{Experiment, JobShape, Spec};
 use nadgrid_core::statistics::quantile;
 use nadgrid_figures::npy;
 use ndarray::Array3;
 use std::fmt::Write;
 
-/// Puts the runs of all partials in a row; the digest and the result files.
+/// Puts the runs of all partials in a row; the digest and the result files. Runs become text as they come: there may be millions.
 pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Result<(Digest, Files), ReduceError> {
-    let read = |bytes: &[u8], members: u64| from_bytes(bytes, members, extra);
-    let runs = partials.fold(read, |mut left: Vec<Outcome>, right| {
-        left.extend(right);
-        left
-    })?;
-    let name = partials.job.name();
-    let mut files = vec![(format!("{name}.csv"), table(spec, partials, &runs).into_bytes())];
-    if partials.job.experiment == Experiment::Margins {
-        files.extend(margins(spec, &name, &runs));
+    let job = partials.job;
+    let mut hasher = RunsHasher::new(job.grid.networks, extra);
+    let mut table = Table::new(spec, job);
+    let mut kept = Vec::new();
+    let read = |bytes: &[u8], members: u64| {
+        let runs = from_bytes(bytes, members, extra)?;
+        runs.iter().for_each(|run| hasher.push(run));
+        runs.iter().for_each(|run| table.push(run));
+        kept.extend(runs.into_iter().filter(|_| job.experiment == Experiment::Margins));
+        Ok::<(), RunsError>(())
+    };
+    partials.fold(read, |(), ()| ())?;
+    let name = job.name();
+    let mut files = vec![(format!("{name}.csv"), table.text.into_bytes())];
+    if job.experiment == Experiment::Margins {
+        files.extend(margins(spec, &name, &kept));
     }
-    Ok((digest(&runs, extra), files))
+    Ok((hasher.finish(), files))
 }
 
 /// Columns architecture, direction (or set), seed, accuracies in percent, losses in nats, epochs, seconds, and the step at which the
 /// run diverged, if it did; numbers that a run does not have are left empty.
-fn table(spec: &Spec, partials: &Partials<'_>, runs: &[Outcome]) -> String {
-    let job = partials.job;
-    let variant = if job.experiment == Experiment::Directional { "direction" } else { "set" };
-    let mut text = format!(
-        "architecture,{variant},seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,diverged_at\n"
-    );
-    for (place, run) in runs.iter().enumerate() {
-        let Some((variant, key)) = spec.run(job.experiment, &job.architecture, place as u64) else { continue };
+struct Table<'a> {
+    spec: &'a Spec,
+    job: &'a JobShape,
+    runs: u64,
+    text: String,
+}
+
+impl<'a> Table<'a> {
+    fn new(spec: &'a Spec, job: &'a JobShape) -> Self {
+        let variant = if job.experiment == Experiment::Directional { "direction" } else { "set" };
+        let text = format!(
+            "architecture,{variant},seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,diverged_at\n"
+        );
+        Self { spec, job, runs: 0, text }
+    }
+
+    fn push(&mut self, run: &Outcome) {
+        let Self { spec, job, runs, text } = self;
+        let place = *runs;
+        *runs += 1;
+        let Some((variant, key)) = spec.run(job.experiment, &job.architecture, place) else { return };
         let numbers = [run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss].map(cell).join(",");
         let diverged_at = run.diverged_at.map_or(String::new(), |step| step.to_string());
         // Writing to a String cannot fail.
@@ -43,7 +63,6 @@ fn table(spec: &Spec, partials: &Partials<'_>, runs: &[Outcome]) -> String {
             job.architecture, key.run, run.epochs, run.seconds
         );
     }
-    text
 }
 
 fn cell(number: f64) -> String {

@@ -24,33 +24,51 @@ impl Place {
         Self { spec: Spec::from_toml(SPEC).unwrap(), store, _folder: folder }
     }
 
-    async fn reduce(&self, job: usize, partials: &[Contribution]) -> Result<JobResult, ReduceError> {
-        let (spec, store, partials) = (self.spec.clone(), self.store.clone(), partials.to_vec());
-        let job = spec.jobs(&Inputs::new())[job].clone();
-        let reduced = move || reduce(&spec, &job, &partials, &store, &Handle::current());
+    fn job(&self, job: usize) -> JobShape {
+        self.spec.jobs(&Inputs::new())[job].clone()
+    }
+
+    async fn reduce(&self, job: usize, partials: &[(Node, Partial)]) -> Result<JobResult, ReduceError> {
+        let (spec, store, job) = (self.spec.clone(), self.store.clone(), self.job(job));
+        let mut committed = Committed::new(job.grid.blocks());
+        partials.iter().for_each(|(node, partial)| committed.insert(*node, partial, &WorkerId::new("w")));
+        let reduced = move || reduce(&spec, &job, &committed, &store, &Handle::current());
         tokio::task::spawn_blocking(reduced).await.unwrap().map(|(result, _)| result)
     }
 
-    async fn put(&self, node: Node, bytes: Vec<u8>) -> Contribution {
-        let partial = Partial::stored(self.store.put(bytes).await.unwrap().digest());
-        Contribution { node, partial, worker: WorkerId::new("w") }
+    /// Merges the partials of a node of the first job; what is stored.
+    async fn merge(&self, node: Node, partials: &[(Node, Partial)]) -> Result<Digest, ReduceError> {
+        let (store, job) = (self.store.clone(), self.job(0));
+        let stored = |(node, partial): &(Node, Partial)| StoredPartial { node: *node, bytes: partial.bytes.clone() };
+        let partials: Vec<StoredPartial> = partials.iter().map(stored).collect();
+        let merged = move || merge(&job, node, &partials, &store, &Handle::current());
+        tokio::task::spawn_blocking(merged).await.unwrap().map(|(held, _)| held.digest())
     }
 
-    fn inline(node: Node, bytes: Vec<u8>) -> Contribution {
+    async fn put(&self, node: Node, bytes: Vec<u8>) -> (Node, Partial) {
+        (node, Partial::stored(self.store.put(bytes).await.unwrap().digest()))
+    }
+
+    fn inline(node: Node, bytes: Vec<u8>) -> (Node, Partial) {
         let content = Digest::of(&bytes);
-        let partial = Partial { bytes: PartialBytes::Inline(bytes.into()), content };
-        Contribution { node, partial, worker: WorkerId::new("w") }
+        (node, Partial { bytes: PartialBytes::Inline(bytes.into()), content })
+    }
+
+    /// The moments of the ten networks, a block each.
+    async fn blocks(&self) -> Vec<(Node, Partial)> {
+        let rows: Vec<f32> = (0..30).map(|i| ((i * 37) % 11) as f32 - 5.0).collect();
+        let mut partials = Vec::new();
+        for (block, rows) in rows.chunks(12).enumerate() {
+            partials.push(self.put(Node::block(block as u64), Moments::of_rows(rows, 3).to_bytes()).await);
+        }
+        partials
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     let place = Place::new();
-    let rows: Vec<f32> = (0..30).map(|i| ((i * 37) % 11) as f32 - 5.0).collect();
-    let mut partials = Vec::new();
-    for (block, rows) in rows.chunks(12).enumerate() {
-        partials.push(place.put(Node::block(block as u64), Moments::of_rows(rows, 3).to_bytes()).await);
-    }
+    let partials = place.blocks().await;
     let result = place.reduce(0, &partials).await.unwrap();
     let names: Vec<_> = result.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     let expected = ["nads", "singular_values", "standard_errors", "eigenvalues", "spectrum", "mean"];
@@ -60,9 +78,61 @@ async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     );
     assert_eq!(place.reduce(0, &partials).await.unwrap(), result);
     assert!(matches!(place.reduce(0, &partials[..2]).await, Err(ReduceError::Tree(_))));
-    assert!(place.store.removal().remove(partials[1].partial.blob().unwrap()).await.unwrap());
+    assert!(place.store.removal().remove(partials[1].1.blob().unwrap()).await.unwrap());
     let error = place.reduce(0, &partials).await.unwrap_err();
     assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
+}
+
+/// What was merged on the way gives the same bits, and takes the place of what it was merged from.
+#[tokio::test(flavor = "multi_thread")]
+async fn merges_on_the_way_change_no_bit() {
+    let place = Place::new();
+    let partials = place.blocks().await;
+    let whole = place.reduce(0, &partials).await.unwrap();
+    let left = Node { level: 1, index: 0 };
+    let merged = place.merge(left, &partials[..2]).await.unwrap();
+    for partial in &partials[..2] {
+        assert!(place.store.removal().remove(partial.1.blob().unwrap()).await.unwrap());
+    }
+    let reduced = place.reduce(0, &[(left, Partial::stored(merged)), partials[2].clone()]).await.unwrap();
+    assert_eq!((&reduced.digest, &reduced.artifacts), (&whole.digest, &whole.artifacts));
+    let swapped = place.merge(left, &[partials[1].clone(), partials[0].clone()]).await.unwrap_err();
+    assert!(matches!(swapped, ReduceError::Tree(_)), "{swapped}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_names_what_is_damaged() {
+    let place = Place::new();
+    let partials = place.blocks().await;
+    let left = Node { level: 1, index: 0 };
+    // Of another shape than the shard's.
+    let short = place.put(Node::block(0), Moments::of_rows(&[1.0, 2.0, 3.0], 3).to_bytes()).await;
+    let error = place.merge(left, &[short, partials[1].clone()]).await.unwrap_err();
+    assert!(
+        matches!(&error, ReduceError::Partial { node, cause } if *node == Node::block(0) && cause.contains("count is 1")),
+        "{error}"
+    );
+    assert!(place.store.removal().remove(partials[1].1.blob().unwrap()).await.unwrap());
+    let error = place.merge(left, &partials[..2]).await.unwrap_err();
+    assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
+}
+
+/// Two partials that are sound, and whose sum is beyond what a number can hold: an error that names both, no result.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_overflows_is_an_error_that_names_the_partials() {
+    let place = Place::new();
+    let mut partials = place.blocks().await;
+    for (block, mean) in [(0, 1e200), (1, -1e200)] {
+        let huge = Moments { count: 4, mean: vec![mean; 3], scatter: vec![0.0; 6] };
+        partials[block] = place.put(Node::block(block as u64), huge.to_bytes()).await;
+    }
+    let error = place.merge(Node { level: 1, index: 0 }, &partials[..2]).await.unwrap_err().to_string();
+    assert_eq!(error, "the partials of blocks 0..1, 1..2 merge to what is no partial: scatter[0] is inf");
+    let error = place.reduce(0, &partials).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("the partials of blocks 0..1, 1..2, 2..3 merge to what is no partial: scatter[0] is"),
+        "{error}"
+    );
 }
 
 /// Four runs in two cuts: one table, one digest. A diverged run has a line, and no numbers.

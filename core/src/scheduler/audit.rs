@@ -7,7 +7,7 @@
 use super::Scheduler;
 use super::effect::{Action, Contribution, Effects, Record};
 use super::event::{Partial, ShardRef};
-use super::state::{Audit, Job, Sweep};
+use super::state::{Audit, Dissent, Job, Sweep};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::spec::BasisSource;
@@ -40,8 +40,9 @@ impl Scheduler {
     pub(super) fn choose_audit(&self, sweep: &Sweep, job: &Job, id: &WorkerId) -> Option<Node> {
         let open = job.audits.iter().filter(|(_, audit)| audit.holder.is_none());
         let mut fitting = open.filter(|(start, audit)| {
-            let own = |contribution: &Contribution| contribution.worker == *id;
-            let asked = job.committed.get(start).is_some_and(own) || audit.dissent.iter().any(own);
+            let own = |worker: &WorkerId| *worker == *id;
+            let asked = job.committed.get(**start).is_some_and(|held| own(&held.worker))
+                || audit.dissent.iter().any(|dissent| own(&dissent.worker));
             !asked || !self.has_independent(sweep, job, **start, audit)
         });
         fitting.next().map(|(_, audit)| audit.node)
@@ -50,7 +51,7 @@ impl Scheduler {
     /// Whether somebody could audit a shard who has not had a say in it.
     fn has_independent(&self, sweep: &Sweep, job: &Job, start: u64, audit: &Audit) -> bool {
         let heard = |id: &WorkerId| {
-            job.committed.get(&start).is_some_and(|held| held.worker == *id)
+            job.committed.get(start).is_some_and(|held| held.worker == *id)
                 || audit.dissent.iter().any(|dissent| dissent.worker == *id)
         };
         self.workers.iter().any(|(id, worker)| worker.is_fit() && sweep.accepts(&worker.profile) && !heard(id))
@@ -67,8 +68,8 @@ impl Scheduler {
     ) {
         let Some(job) = self.job_mut(shard) else { return };
         let start = job.blocks(shard.node).start;
-        let Some(committed) = job.committed.get(&start).filter(|held| held.node == shard.node) else { return };
-        let (agrees, first) = (committed.partial.content == partial.content, committed.worker.clone());
+        let Some(committed) = job.committed.get(start).filter(|held| held.node == shard.node) else { return };
+        let (agrees, first) = (committed.content == partial.content, committed.worker);
         let Some(audit) = job.audits.get_mut(&start) else { return };
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         if agrees {
@@ -80,36 +81,38 @@ impl Scheduler {
             for dissent in outvoted {
                 self.distrust(&dissent.worker, shard, now, effects);
             }
+            self.note_for_merging(shard);
             return self.settle(&shard.sweep, shard.job, now, effects);
         }
         let seconded = audit.dissent.iter().any(|dissent| dissent.partial.content == partial.content);
-        let contribution = Contribution { node: shard.node, partial, worker: id.clone() };
+        let right = Dissent { partial, worker: id.clone() };
         if !seconded {
-            audit.dissent.push(contribution);
+            audit.dissent.push(right);
             self.wake_all = true;
             return self.requeue(&shard.sweep);
         }
         // Two agree against what is committed.
         let others = std::mem::take(&mut audit.dissent);
-        let wrong = others.iter().filter(|other| other.partial.content != contribution.partial.content);
+        let wrong = others.iter().filter(|other| other.partial.content != right.partial.content);
         let wrong: Vec<WorkerId> = wrong.map(|other| other.worker.clone()).chain([first]).collect();
-        self.replace(shard, contribution, seconds, effects);
+        self.replace(shard, right, seconds, effects);
         for worker in wrong {
             self.distrust(&worker, shard, now, effects);
         }
+        self.note_for_merging(shard);
         self.settle(&shard.sweep, shard.job, now, effects);
     }
 
     /// Puts what two workers agree on in the place of what one had committed.
-    fn replace(&mut self, shard: &ShardRef, right: Contribution, seconds: f64, effects: &mut Effects) {
+    fn replace(&mut self, shard: &ShardRef, right: Dissent, seconds: f64, effects: &mut Effects) {
         let Some(job) = self.job_mut(shard) else { return };
         job.withdraw(shard.node);
         effects.records.push(Record::Withdrawn { shard: shard.clone() });
-        let (partial, worker) = (right.partial.clone(), right.worker.clone());
+        let Dissent { partial, worker } = right;
+        job.commit(shard.node, &partial, &worker, seconds);
+        job.tally.audits += 1;
         effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker });
         effects.records.push(Record::Audited { shard: shard.clone() });
-        job.commit(right, seconds);
-        job.tally.audits += 1;
     }
 
     /// Sets a worker aside whose bits were wrong, and has all that it contributed to open sweeps computed again.
@@ -148,7 +151,7 @@ impl Scheduler {
         self.requeue(sweep);
     }
 
-    /// Opens committed shards of a job again; whether there were any.
+    /// Opens committed shards of a job again, with all that their partials were merged with; whether there were any.
     fn withdraw_where(
         &mut self,
         sweep: &SweepId,
@@ -158,11 +161,11 @@ impl Scheduler {
     ) -> bool {
         let shard = |node| ShardRef { sweep: sweep.clone(), job: index, node };
         let Some(job) = self.job(&shard(Node::block(0))) else { return false };
-        let due: Vec<Node> = job.committed.values().filter(|held| which(held)).map(|held| held.node).collect();
-        let auditors = due.iter().filter_map(|node| {
-            let audit = job.audits.get(&job.blocks(*node).start)?;
-            Some((audit.holder.clone()?, shard(*node)))
-        });
+        let picked = job.committed.contributions().filter(which);
+        let mut due: Vec<Node> = picked.map(|held| job.committed.partial_of(held.node)).collect();
+        due.dedup();
+        let audits = due.iter().flat_map(|node| job.audits.range(job.blocks(*node)));
+        let auditors = audits.filter_map(|(_, audit)| Some((audit.holder.clone()?, shard(audit.node))));
         // There is nothing left to compare with.
         for (auditor, shard) in auditors.collect::<Vec<_>>() {
             self.revoke(&auditor, &shard, "what it is compared with is computed again", effects);

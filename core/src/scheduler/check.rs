@@ -57,7 +57,7 @@ impl Scheduler {
         let mut places: Vec<(Range<u64>, &str)> = job.pending.iter().map(|range| (range, "pending")).collect();
         places.extend(job.waiting.values().map(|retry| (job.blocks(retry.node), "waiting")));
         places.extend(job.leased.values().map(|lease| (job.blocks(lease.node), "leased")));
-        places.extend(job.committed.values().map(|held| (job.blocks(held.node), "committed")));
+        places.extend(job.committed.contributions().map(|held| (job.blocks(held.node), "committed")));
         places.extend(job.quarantined.values().map(|failure| (failure.blocks.clone(), "quarantined")));
         places.sort_by_key(|(range, _)| range.start);
         let mut next = 0;
@@ -75,7 +75,8 @@ impl Scheduler {
         if counts != (job.total, job.tally.blocks, job.blocks_quarantined) {
             return Err(format!("{id} {}: {counts:?} blocks, committed, quarantined; {:?}", job.name, job.tally));
         }
-        let settled = committed + quarantined == job.total && (quarantined > 0 || job.audits.is_empty());
+        let is_quiet = job.audits.is_empty() && job.merges.are_over();
+        let settled = committed + quarantined == job.total && (quarantined > 0 || is_quiet);
         let state = match (settled, quarantined, &job.result) {
             (false, ..) => job.state == JobState::Computing,
             (true, 0, None) => job.state == JobState::Reducing,
@@ -85,6 +86,10 @@ impl Scheduler {
         if !state {
             return Err(format!("{id} {}: {:?} with {places:?} and {} audits", job.name, job.state, job.audits.len()));
         }
+        job.committed
+            .check()
+            .and_then(|()| job.check_merges())
+            .map_err(|error| format!("{id} {}: {error}", job.name))?;
         self.check_holders(id, index, job)
     }
 
@@ -100,7 +105,7 @@ impl Scheduler {
             }
         }
         for (start, audit) in &job.audits {
-            let committed = job.committed.get(start).is_some_and(|held| held.node == audit.node);
+            let committed = job.blocks(audit.node).start == *start && job.committed.has(audit.node);
             let held = audit.holder.as_ref().is_none_or(|worker| holds(worker, audit.node, Purpose::Audit));
             if !committed || !held {
                 return Err(format!(

@@ -1,6 +1,7 @@
 //! What an event leads to: facts for the journal, and things for the shell to do.
 
-use super::event::{Answer, Checkpoint, Partial, RequestId, ShardRef, Share};
+use super::committed::Committed;
+use super::event::{Answer, Checkpoint, Partial, PartialBytes, RequestId, ShardRef, Share};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -47,15 +48,24 @@ pub struct ShardFailure {
     pub message: String,
 }
 
-/// A partial that counts, and whose it is.
+/// A shard that counts, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
-    /// Of which blocks.
+    /// Which blocks.
     pub node: Node,
-    /// What they yielded.
-    pub partial: Partial,
+    /// Digest of what they yielded.
+    pub content: Digest,
     /// Who computed it.
     pub worker: WorkerId,
+}
+
+/// A partial whose bytes are there: of a shard, or merged from those of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPartial {
+    /// Of which blocks.
+    pub node: Node,
+    /// Where its bytes are.
+    pub bytes: PartialBytes,
 }
 
 /// A shard that was computed again for [`super::Event::Verify`].
@@ -109,6 +119,19 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// Merge neighbouring partials while the job is computed, and store what comes out.
+    Merge {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// Which merge of the job.
+        number: u64,
+        /// What the partials are all of.
+        node: Node,
+        /// The partials, left to right.
+        partials: Vec<StoredPartial>,
+    },
     /// Merge a job's partials and compute its results.
     Reduce {
         /// The sweep.
@@ -117,8 +140,8 @@ pub enum Action {
         job: JobIndex,
         /// Which reduction of the job: a later one makes this one's result worthless.
         generation: u64,
-        /// All its partials, left to right.
-        partials: Vec<Contribution>,
+        /// All its partials, and who contributed.
+        committed: Committed,
     },
     /// Tell who asked for a verification what became of one shard.
     Checked {
@@ -194,12 +217,28 @@ pub enum Record {
         #[serde(default)]
         worker: WorkerId,
     },
+    /// A shard was committed, and its partial merged into one that follows. Only a snapshot says so.
+    Absorbed {
+        /// Which.
+        shard: ShardRef,
+        /// Digest of what it yielded.
+        content: Digest,
+        /// Who computed it.
+        worker: WorkerId,
+    },
+    /// All partials below a node were merged into one.
+    Merged {
+        /// What it is of.
+        shard: ShardRef,
+        /// Its bytes.
+        stored: Digest,
+    },
     /// A second worker got the same bits.
     Audited {
         /// Of what.
         shard: ShardRef,
     },
-    /// A partial is lost, damaged or not trusted: its blocks are open again.
+    /// A partial is lost, damaged or not trusted: its blocks are open again, with all shards that were merged into it.
     Withdrawn {
         /// Of what.
         shard: ShardRef,

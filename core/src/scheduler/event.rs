@@ -313,6 +313,30 @@ pub enum Event {
         /// Whether it was a goodbye.
         drained: bool,
     },
+    /// Partials are merged and the result is stored.
+    Merged {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// Which merge of the job.
+        number: u64,
+        /// The merged partial.
+        stored: Digest,
+    },
+    /// Partials could not be merged; those that were missing or damaged are to be computed again.
+    MergeFailed {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// Which merge of the job.
+        number: u64,
+        /// Partials that can not be trusted. Empty when the cause is another.
+        damaged: Vec<Node>,
+        /// In words.
+        message: String,
+    },
     /// A job's partials are merged and its results stored.
     Reduced {
         /// The sweep.

@@ -117,9 +117,13 @@ impl Scheduler {
         if let Some((_, failure)) = meeting(&job.quarantined, &one, job.total).next() {
             return told("quarantined", vec![failure.in_words(&job.name)]);
         }
-        if let Some((start, held)) = meeting(&job.committed, &one, job.total).next() {
+        if let Some((start, held)) = job.committed.meeting(&one).next() {
             let blocks = job.blocks(held.node);
             let mut reasons = vec![format!("blocks {}..{} were computed by {}", blocks.start, blocks.end, held.worker)];
+            let partial = job.blocks(job.committed.partial_of(held.node));
+            if partial != blocks {
+                reasons.push(format!("their partial is merged into that of blocks {}..{}", partial.start, partial.end));
+            }
             let audit = job.audits.get(&start).map(|audit| match &audit.holder {
                 Some(worker) => format!("{worker} computes them again to compare"),
                 None => "a second worker is to compute them again".to_owned(),

@@ -65,6 +65,10 @@ impl Scheduler {
                 self.failed(&worker, &shard, kind, &message, now, effects)
             }
             Event::Leave { worker, drained } => self.leave(&worker, drained, now, effects),
+            Event::Merged { sweep, job, number, stored } => self.merged(&sweep, (job, number), stored, now, effects),
+            Event::MergeFailed { sweep, job, number, damaged, message } => {
+                self.merge_failed(&sweep, (job, number), &damaged, message, now, effects);
+            }
             Event::Reduced { sweep, job, generation, result } => {
                 self.reduced(&sweep, (job, generation), result, now, effects);
             }
@@ -242,9 +246,25 @@ impl Scheduler {
         self.sweeps.get(&shard.sweep)?.job(shard.job)
     }
 
-    /// When every block of a job is committed, its reduction is due; when the rest is quarantined, the job is over. When all
+    /// Opens the blocks of partials again that are lost or damaged.
+    pub(super) fn withdraw_damaged(&mut self, id: &SweepId, index: JobIndex, nodes: &[Node], effects: &mut Effects) {
+        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
+        for &node in nodes {
+            if job.withdraw(node) {
+                job.tally.retries += 1;
+                let shard = ShardRef { sweep: id.clone(), job: index, node };
+                effects.records.push(Record::Withdrawn { shard });
+            }
+        }
+        self.wake_all = true;
+        self.requeue(id);
+        effects.actions.push(Action::Changed { sweep: id.clone() });
+    }
+
+    /// When every block of a job is committed and no merge is under way, its reduction is due; when the rest is quarantined, the job is over. When all
     /// jobs are over, so is the sweep.
     pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
+        self.start_merges(id, index, effects);
         let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
         if job.state == JobState::Incomplete && job.blocks_quarantined == 0 {
             job.state = JobState::Computing;
@@ -252,12 +272,11 @@ impl Scheduler {
         if job.state == JobState::Computing && job.tally.blocks + job.blocks_quarantined == job.total {
             if job.blocks_quarantined > 0 {
                 job.state = JobState::Incomplete;
-            } else if job.audits.is_empty() {
+            } else if job.audits.is_empty() && job.merges.are_over() {
                 job.state = JobState::Reducing;
                 job.generation += 1;
-                let partials = job.committed.values().cloned().collect();
-                let generation = job.generation;
-                effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, partials });
+                let (generation, committed) = (job.generation, job.committed.clone());
+                effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, committed });
             }
         }
         self.requeue(id);
@@ -314,16 +333,7 @@ impl Scheduler {
         if damaged.is_empty() {
             return self.end(id, Outcome::Failed { message }, now, effects);
         }
-        for &node in damaged {
-            if job.withdraw(node) {
-                job.tally.retries += 1;
-                let shard = ShardRef { sweep: id.clone(), job: index, node };
-                effects.records.push(Record::Withdrawn { shard });
-            }
-        }
-        self.wake_all = true;
-        self.requeue(id);
-        effects.actions.push(Action::Changed { sweep: id.clone() });
+        self.withdraw_damaged(id, index, damaged, effects);
     }
 }
 

@@ -18,6 +18,9 @@
 //!                  quarantined
 //! ```
 //!
+//! Committed shards of moments are merged along the tree while others are computed, so that few partials are kept ([`merge`]);
+//! a merged partial is withdrawn whole.
+//!
 //! A leased shard has one holder, or two when the first takes too long. Shards that are computed only to be compared (audits,
 //! verifications) are leased beside this picture: their blocks stay committed.
 //!
@@ -27,11 +30,14 @@
 mod assign;
 mod audit;
 mod check;
+mod committed;
 mod effect;
 mod event;
 mod explain;
 mod failures;
 mod handle;
+mod merge;
+mod packed;
 mod ranges;
 mod replay;
 mod report;
@@ -43,7 +49,10 @@ mod verify;
 mod view;
 mod workers;
 
-pub use effect::{Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure};
+pub use committed::Committed;
+pub use effect::{
+    Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure, StoredPartial,
+};
 pub use event::{
     Answer, Checkpoint, Claim, Event, FailureKind, Partial, PartialBytes, RequestId, ShardInput, ShardRef, Share,
     Verdict, WorkerProfile,
@@ -80,6 +89,10 @@ pub struct Settings {
     pub most_open_sweeps_each: usize,
     /// Ended sweeps that are kept, with their files; the oldest go first.
     pub most_ended_sweeps: usize,
+    /// Neighbouring partials that are merged while their job is computed, as soon as there are so many.
+    pub merge_group: usize,
+    /// Merges of one job that are under way at once.
+    pub most_merges: usize,
 }
 
 impl Default for Settings {
@@ -95,6 +108,8 @@ impl Default for Settings {
             most_open_sweeps: 10_000,
             most_open_sweeps_each: 1_000,
             most_ended_sweeps: 1_000,
+            merge_group: merge::GROUP,
+            most_merges: 4,
         }
     }
 }

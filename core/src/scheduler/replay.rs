@@ -1,6 +1,6 @@
 //! The state after a restart: the journal's records in order, then what is due. A snapshot is a shorter list of records.
 
-use super::effect::{ArtifactRef, Effects, Record};
+use super::effect::{ArtifactRef, Contribution, Effects, Record};
 use super::event::ShardRef;
 use super::state::{Job, JobState, Sweep, SweepState};
 use super::{Outcome, Scheduler};
@@ -28,10 +28,20 @@ impl Scheduler {
             }
             Record::Committed { shard, partial, seconds, worker } => {
                 if let Some(job) = self.job_mut(&shard) {
-                    let contribution = super::Contribution { node: shard.node, partial, worker };
                     job.clear_way(&job.blocks(shard.node));
-                    job.commit(contribution, seconds);
+                    job.commit(shard.node, &partial, &worker, seconds);
                     self.audit_if_drawn(&shard);
+                }
+            }
+            Record::Absorbed { shard, content, worker } => {
+                if let Some(job) = self.job_mut(&shard) {
+                    job.clear_way(&job.blocks(shard.node));
+                    job.absorb(&Contribution { node: shard.node, content, worker });
+                }
+            }
+            Record::Merged { shard, stored } => {
+                if let Some(job) = self.job_mut(&shard) {
+                    job.committed.merge(shard.node, stored);
                 }
             }
             Record::Audited { shard } => {
@@ -81,7 +91,10 @@ impl Scheduler {
         for id in self.open.clone() {
             self.make_room_for_checkpoints(&id);
             let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
-            (0..jobs).for_each(|index| self.settle(&id, JobIndex(index), now, &mut effects));
+            for index in (0..jobs).map(JobIndex) {
+                self.note_all_for_merging(&id, index);
+                self.settle(&id, index, now, &mut effects);
+            }
         }
         self.forget_oldest(&mut effects);
         effects
@@ -119,7 +132,7 @@ impl Scheduler {
     pub fn referenced(&self) -> impl Iterator<Item = Digest> + '_ {
         let kept = self.sweeps.values().flat_map(Sweep::kept_blobs);
         let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
-            let partials = job.committed.values().filter_map(|held| held.partial.blob());
+            let partials = job.committed.blobs();
             let checkpoints = job.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
             partials.chain(checkpoints).chain(job.audits.values().flat_map(super::state::Audit::blobs))
         });
@@ -154,14 +167,20 @@ fn of_job<'a>(
     job: &'a Job,
 ) -> impl Iterator<Item = Record> + Send + 'a {
     let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
-    let committed = job.committed.iter().flat_map(move |(start, held)| {
+    let committed = job.committed.contributions().flat_map(move |held| {
         let shard = shard(held.node);
+        let Some(partial) = job.committed.own_partial(&held) else {
+            let Contribution { content, worker, .. } = held;
+            return [Record::Absorbed { shard, content, worker }].into_iter().chain(None);
+        };
         // Only the sum of seconds is kept; the tally below sets it.
-        let (partial, worker) = (held.partial.clone(), held.worker.clone());
-        let passed = sweep.audits(&shard) && !job.audits.contains_key(start);
+        let worker = held.worker;
+        let passed = sweep.audits(&shard) && !job.audits.contains_key(&job.blocks(shard.node).start);
         let audited = passed.then(|| Record::Audited { shard: shard.clone() });
         [Record::Committed { shard, partial, seconds: 0.0, worker }].into_iter().chain(audited)
     });
+    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
+    let merged = job.committed.merged().map(move |(node, stored)| Record::Merged { shard: shard(node), stored });
     let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
     let checkpoints = job
         .checkpoints
@@ -171,7 +190,7 @@ fn of_job<'a>(
     let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
     let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
     let reduced = job.result.clone().map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
-    committed.chain(checkpoints).chain(quarantined).chain(tally).chain(reduced)
+    committed.chain(merged).chain(checkpoints).chain(quarantined).chain(tally).chain(reduced)
 }
 
 fn ended(id: &SweepId, sweep: &Sweep) -> Option<Record> {
@@ -189,8 +208,11 @@ impl Scheduler {
     /// Records that a snapshot would have, about: what compacting is worth is judged by it.
     pub fn snapshot_len(&self) -> u64 {
         let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs);
-        let of_jobs: usize =
-            jobs.map(|job| job.committed.len() + job.checkpoints.len() + job.quarantined.len() + 2).sum();
+        let of_jobs: usize = jobs
+            .map(|job| {
+                job.committed.len() + job.committed.stored_len() + job.checkpoints.len() + job.quarantined.len() + 2
+            })
+            .sum();
         (of_jobs + 3 * self.sweeps.len()) as u64
     }
 

@@ -1,7 +1,7 @@
 //! Reports: the first valid one of a block commits, every other gets an answer and changes nothing.
 
 use super::Scheduler;
-use super::effect::{Action, Contribution, Effects, Record};
+use super::effect::{Action, Effects, Record};
 use super::event::{Partial, ShardRef, Verdict};
 use super::failures::Gone;
 use super::state::{Job, JobState, OverBlocks, Purpose, meeting};
@@ -88,7 +88,7 @@ impl Scheduler {
         };
         job.clear_way(&job.blocks(shard.node));
         let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
-        job.commit(Contribution { node: shard.node, partial: partial.clone(), worker: id.clone() }, seconds);
+        job.commit(shard.node, &partial, id, seconds);
         if let Some(worker) = self.workers.get_mut(id) {
             let members = job.members(job.blocks(shard.node));
             worker.rates.observe(&job.shape, members, seconds);
@@ -100,6 +100,7 @@ impl Scheduler {
         effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         self.audit_if_drawn(shard);
+        self.note_for_merging(shard);
         self.settle(&shard.sweep, shard.job, now, effects);
     }
 

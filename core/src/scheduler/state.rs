@@ -1,7 +1,9 @@
 //! What the scheduler knows of sweeps, jobs, workers and leases.
 
+use super::committed::{Committed, Taken};
 use super::effect::{Contribution, JobResult, ShardFailure};
-use super::event::{Checkpoint, RequestId, ShardRef, Share, WorkerProfile};
+use super::event::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
+use super::merge::Merges;
 use super::ranges::Ranges;
 use crate::cost::Rates;
 use crate::grid::Node;
@@ -219,7 +221,8 @@ pub(super) struct Job {
     // Shards by their first block; no two of them share one, but for audits, which lie over committed ones.
     pub(super) waiting: BTreeMap<u64, Retry>,
     pub(super) leased: BTreeMap<u64, Lease>,
-    pub(super) committed: BTreeMap<u64, Contribution>,
+    pub(super) committed: Committed,
+    pub(super) merges: Merges,
     pub(super) quarantined: BTreeMap<u64, ShardFailure>,
     pub(super) audits: BTreeMap<u64, Audit>,
     /// Failures of shards that are not committed yet.
@@ -280,7 +283,14 @@ pub(super) struct Audit {
     /// Who computes it now.
     pub(super) holder: Option<WorkerId>,
     /// What others got that was not what is committed.
-    pub(super) dissent: Vec<Contribution>,
+    pub(super) dissent: Vec<Dissent>,
+}
+
+/// What an auditor got that was not what is committed.
+#[derive(Clone, Debug)]
+pub(super) struct Dissent {
+    pub(super) partial: Partial,
+    pub(super) worker: WorkerId,
 }
 
 impl OverBlocks for Retry {
@@ -290,12 +300,6 @@ impl OverBlocks for Retry {
 }
 
 impl OverBlocks for Lease {
-    fn node(&self) -> Node {
-        self.node
-    }
-}
-
-impl OverBlocks for Contribution {
     fn node(&self) -> Node {
         self.node
     }
@@ -335,7 +339,8 @@ impl Job {
             pending: Ranges::of(0..total),
             waiting: BTreeMap::new(),
             leased: BTreeMap::new(),
-            committed: BTreeMap::new(),
+            committed: Committed::new(total),
+            merges: Merges::default(),
             quarantined: BTreeMap::new(),
             audits: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -366,7 +371,7 @@ impl Job {
     /// How many of `blocks` are committed.
     pub(super) fn committed_within(&self, blocks: &Range<u64>) -> u64 {
         let shared = |held: Range<u64>| held.end.min(blocks.end) - held.start.max(blocks.start);
-        meeting(&self.committed, blocks, self.total).map(|(_, c)| shared(self.blocks(c.node))).sum()
+        self.committed.meeting(blocks).map(|(_, c)| shared(self.blocks(c.node))).sum()
     }
 
     /// The lease of exactly this shard.
@@ -380,27 +385,35 @@ impl Job {
     }
 
     /// Takes a partial in. Its blocks are nowhere but in pending.
-    pub(super) fn commit(&mut self, contribution: Contribution, seconds: f64) {
-        let blocks = self.blocks(contribution.node);
+    pub(super) fn commit(&mut self, node: Node, partial: &Partial, worker: &WorkerId, seconds: f64) {
+        self.count_commit(node, seconds);
+        self.committed.insert(node, partial, worker);
+    }
+
+    /// Takes in what is known of a shard whose partial is merged with others.
+    pub(super) fn absorb(&mut self, contribution: &Contribution) {
+        self.count_commit(contribution.node, 0.0);
+        self.committed.insert_absorbed(contribution);
+    }
+
+    fn count_commit(&mut self, node: Node, seconds: f64) {
+        let blocks = self.blocks(node);
         self.pending.remove(&blocks);
-        self.attempts.remove(&contribution.node);
-        self.checkpoints.remove(&contribution.node);
+        self.attempts.remove(&node);
+        self.checkpoints.remove(&node);
         self.tally.blocks += blocks.end - blocks.start;
         self.tally.shards += 1;
         self.tally.lane_seconds += seconds;
-        self.committed.insert(blocks.start, contribution);
     }
 
-    /// Opens the blocks of a committed shard again; false when it is not committed.
+    /// Opens the blocks of a partial again, of all the shards that are in it; false when there is no partial of this node.
     pub(super) fn withdraw(&mut self, node: Node) -> bool {
-        let blocks = self.blocks(node);
-        if self.committed.get(&blocks.start).is_none_or(|held| held.node != node) {
-            return false;
-        }
-        self.committed.remove(&blocks.start);
-        self.audits.remove(&blocks.start);
+        let Some(Taken { blocks, shards }) = self.committed.withdraw(node) else { return false };
+        let audits: Vec<u64> = self.audits.range(blocks.clone()).map(|(&start, _)| start).collect();
+        audits.iter().for_each(|start| drop(self.audits.remove(start)));
+        self.end_merges_of(&blocks);
         self.tally.blocks -= blocks.end - blocks.start;
-        self.tally.shards -= 1;
+        self.tally.shards -= shards;
         self.pending.insert(blocks);
         self.state = JobState::Computing;
         self.result = None;
@@ -418,14 +431,15 @@ impl Job {
 
     /// Forgets everything but numbers and results: the sweep has ended. Returns blobs that it had.
     pub(super) fn close(&mut self) -> Vec<Digest> {
-        let committed = std::mem::take(&mut self.committed);
-        let mut blobs: Vec<Digest> = committed.into_values().filter_map(|c| c.partial.blob()).collect();
+        let committed = std::mem::replace(&mut self.committed, Committed::new(self.total));
+        let mut blobs: Vec<Digest> = committed.blobs().collect();
         blobs.extend(std::mem::take(&mut self.checkpoints).into_values().map(|checkpoint| checkpoint.stored.digest));
         blobs.extend(self.audits.values().flat_map(Audit::blobs));
         self.pending = Ranges::default();
         self.waiting.clear();
         self.leased.clear();
         self.audits.clear();
+        self.merges = Merges::default();
         self.attempts.clear();
         blobs
     }

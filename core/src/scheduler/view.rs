@@ -1,7 +1,8 @@
 //! What people see of the state.
 
 use super::Scheduler;
-use super::effect::{ArtifactRef, Contribution, ShardFailure};
+use super::committed::Committed;
+use super::effect::{ArtifactRef, ShardFailure};
 use super::event::{Checkpoint, ShardInput, ShardRef, Share};
 use super::state::{Job, JobState, Lease, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
@@ -64,6 +65,8 @@ pub struct JobView {
     pub audits_due: u64,
     /// Shards, their time, retries, copies and audits so far.
     pub tally: Tally,
+    /// Partials that are in the store: those that were merged with their neighbours are not counted.
+    pub partials: u64,
     /// Digest of the merged moments, or of the runs.
     pub digest: Option<Digest>,
 }
@@ -204,10 +207,9 @@ impl Scheduler {
         jobs.filter_map(|job| job.result.as_ref()).flat_map(|result| &result.artifacts)
     }
 
-    /// What is committed of a job, left to right, while its sweep is open.
-    pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> impl Iterator<Item = &Contribution> {
-        let job = self.sweeps.get(sweep).and_then(|sweep| sweep.jobs.get(job.0 as usize));
-        job.into_iter().flat_map(|job| job.committed.values())
+    /// What is committed of a job, while its sweep is open.
+    pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> Option<&Committed> {
+        self.sweeps.get(sweep)?.job(job).map(|job| &job.committed)
     }
 
     /// All workers that are known.
@@ -284,6 +286,7 @@ impl Scheduler {
             members_failed: job.quarantined.values().map(|failure| job.members(failure.blocks.clone())).sum(),
             audits_due: job.audits.len() as u64,
             tally: job.tally,
+            partials: job.committed.stored_len() as u64,
             digest: job.result.as_ref().map(|result| result.digest),
         }
     }

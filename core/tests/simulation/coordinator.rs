@@ -8,10 +8,11 @@ use crate::network::{Assignment, Caller, Down, Reply, Report, Request, Up};
 use crate::scenario::Mutation;
 use crate::truth::Coordinates;
 use crate::world::{Happening, World};
+use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{
-    Action, Answer, Contribution, Effects, Event, Partial, PartialBytes, Record, RequestId, Scheduler, ShardRef,
-    Verdict,
+    Action, Answer, Committed, Effects, Event, Partial, PartialBytes, Record, RequestId, Scheduler, ShardRef,
+    StoredPartial, Verdict,
 };
 use nadgrid_core::spec::Inputs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +31,20 @@ pub(crate) enum Step {
     Stored(Caller, Box<Report>),
     /// A checkpoint was stored.
     Checkpointed(Caller, Box<Event>),
+    /// A merge has come to its end.
+    Merge(Box<Merge>),
     /// A reduction has come to its end.
-    Reduce { sweep: SweepId, job: JobIndex, generation: u64, partials: Vec<Contribution> },
+    Reduce { sweep: SweepId, job: JobIndex, generation: u64, committed: Box<Committed> },
+}
+
+/// A merge in the pool.
+#[derive(Clone)]
+pub(crate) struct Merge {
+    sweep: SweepId,
+    job: JobIndex,
+    number: u64,
+    node: Node,
+    partials: Vec<StoredPartial>,
 }
 
 /// What waits at the desk.
@@ -111,6 +124,7 @@ impl Coordinator {
         let Some(scheduler) = self.scheduler() else { return Vec::new() };
         let blob = |record: Record| match record {
             Record::Committed { partial, .. } => partial.blob(),
+            Record::Merged { stored, .. } => Some(stored),
             Record::Checkpointed { checkpoint, .. } => Some(checkpoint.stored.digest),
             _ => None,
         };
@@ -132,8 +146,10 @@ impl World {
     /// Something is due, if the coordinator is still the same that it was due at.
     pub(crate) fn desk(&mut self, start: u64, step: Step) -> Result<(), String> {
         if start != self.coordinator.start {
-            if matches!(step, Step::Reduce { .. }) {
-                self.counts.fault(Fault::ReductionLost);
+            match step {
+                Step::Reduce { .. } => self.counts.fault(Fault::ReductionLost),
+                Step::Merge(..) => self.counts.fault(Fault::MergeLost),
+                _ => {}
             }
             return Ok(());
         }
@@ -154,19 +170,45 @@ impl World {
                 self.enqueue(Command::Ask(caller, report_event(*report)));
             }
             Step::Checkpointed(caller, event) => self.enqueue(Command::Ask(caller, *event)),
-            Step::Reduce { sweep, job, generation, partials } => self.reduce(sweep, job, generation, &partials),
+            Step::Merge(..) | Step::Reduce { .. }
+                if self.strikes(self.scenario.rates.store_fails, Fault::StoreFails) =>
+            {
+                let after = self.random.between(1_000, 30_000);
+                self.schedule(after, Happening::Desk(start, step));
+            }
+            Step::Merge(merge) => self.merge(*merge),
+            Step::Reduce { sweep, job, generation, committed } => self.reduce(sweep, job, generation, &committed),
         }
         Ok(())
     }
 
-    fn reduce(&mut self, sweep: SweepId, job: JobIndex, generation: u64, partials: &[Contribution]) {
-        let shard = ShardRef { sweep, job, node: nadgrid_core::grid::Node::block(0) };
+    fn merge(&mut self, merge: Merge) {
+        let Merge { sweep, job, number, node, partials } = merge;
+        let Some(scheduler) = self.coordinator.scheduler() else { return };
+        if !scheduler.awaits_merge(&sweep, job, number) {
+            self.counts.sight(Sight::MergeUnwanted);
+        }
+        let shard = ShardRef { sweep, job, node };
+        let Some(total) = scheduler.shard(&shard).map(|(_, shape, _)| shape.grid.blocks()) else { return };
+        let sweep = shard.sweep;
+        let event = match self.store.merge((node, total), &partials, self.scenario.mutation) {
+            Ok(stored) => Event::Merged { sweep, job, number, stored },
+            Err(node) => {
+                let message = "a partial cannot be used".to_owned();
+                Event::MergeFailed { sweep, job, number, damaged: vec![node], message }
+            }
+        };
+        self.enqueue(Command::Event(event));
+    }
+
+    fn reduce(&mut self, sweep: SweepId, job: JobIndex, generation: u64, committed: &Committed) {
+        let shard = ShardRef { sweep, job, node: Node::block(0) };
         let Some(shape) = self.coordinator.scheduler().and_then(|s| s.shard(&shard)).map(|(_, shape, _)| shape.clone())
         else {
             return;
         };
         let sweep = shard.sweep;
-        let event = match self.store.reduce(&shape, partials, self.scenario.mutation) {
+        let event = match self.store.reduce(&shape, committed, self.scenario.mutation) {
             Ok(result) => Event::Reduced { sweep, job, generation, result },
             Err(node) => {
                 let message = "a partial cannot be used".to_owned();
@@ -410,7 +452,13 @@ impl World {
     fn note(&mut self, record: &Record) {
         match record {
             Record::Paused { paused: true, .. } => self.counts.sight(Sight::Paused),
-            Record::Withdrawn { .. } => self.counts.sight(Sight::Withdrawn),
+            Record::Withdrawn { shard } => {
+                self.counts.sight(Sight::Withdrawn);
+                if self.oracle.model.job(shard).is_some_and(|job| !job.has(shard.node)) {
+                    self.counts.sight(Sight::MergedWithdrawn);
+                }
+            }
+            Record::Merged { .. } => self.counts.sight(Sight::Merged),
             Record::Audited { .. } => self.counts.sight(Sight::Audited),
             Record::Quarantined { .. } => self.counts.sight(Sight::Quarantined),
             Record::Forgotten { .. } => self.counts.sight(Sight::Forgotten),
@@ -474,6 +522,9 @@ impl World {
         if self.scenario.mutation == Mutation::ActsBeforeTheWrite {
             self.oracle.promise(&batch.records)?;
         }
+        if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
+            self.discard_early(&batch.actions);
+        }
         let is_empty = batch.records.is_empty();
         self.coordinator.desk.as_mut().ok_or("down")?.writing = Some(batch);
         if is_empty {
@@ -483,6 +534,14 @@ impl World {
         let after = if slow { self.random.between(100, 5_000) } else { self.random.between(0, 5) };
         self.schedule(after, Happening::Desk(self.coordinator.start, Step::Written));
         Ok(())
+    }
+
+    fn discard_early(&mut self, actions: &[Action]) {
+        let Some(scheduler) = self.coordinator.desk.as_ref().map(|desk| &desk.scheduler) else { return };
+        for action in actions {
+            let Action::Discard { blobs } = action else { continue };
+            self.store.remove(blobs.clone(), scheduler.referenced());
+        }
     }
 
     fn draw_crash(&mut self, writes: bool) -> Option<Crash> {
@@ -686,9 +745,15 @@ impl World {
                 let session = self.coordinator.desk.as_mut().and_then(|desk| desk.sessions.remove(&worker));
                 session.into_iter().for_each(|connection| self.break_connection(connection));
             }
-            Action::Reduce { sweep, job, generation, partials } => {
+            Action::Merge { sweep, job, number, node, partials } => {
                 let (start, after) = (self.coordinator.start, self.random.between(1, 3_000));
-                self.schedule(after, Happening::Desk(start, Step::Reduce { sweep, job, generation, partials }));
+                let merge = Box::new(Merge { sweep, job, number, node, partials });
+                self.schedule(after, Happening::Desk(start, Step::Merge(merge)));
+            }
+            Action::Reduce { sweep, job, generation, committed } => {
+                let (start, after) = (self.coordinator.start, self.random.between(1, 3_000));
+                let committed = Box::new(committed);
+                self.schedule(after, Happening::Desk(start, Step::Reduce { sweep, job, generation, committed }));
             }
             Action::Checked { verification, check } => {
                 self.counts.sight(Sight::Verified);
@@ -699,6 +764,7 @@ impl World {
                     self.reply(caller, Reply::Checked(same || liar || check.again.is_err()));
                 }
             }
+            Action::Discard { .. } if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite => {}
             Action::Discard { blobs } => {
                 if let Some(scheduler) = self.coordinator.desk.as_ref().map(|desk| &desk.scheduler) {
                     self.store.remove(blobs, scheduler.referenced());

@@ -33,6 +33,10 @@ counted!(
         CrashInCompactionNew,
         /// A reduction's result is lost with the coordinator.
         ReductionLost,
+        /// A merge's result is lost with the coordinator.
+        MergeLost,
+        /// The store fails in the middle of a merge or reduction.
+        StoreFails,
         /// A worker dies with all that it has.
         WorkerCrash,
         /// A worker is stopped for a while and goes on as if nothing had been.
@@ -105,8 +109,14 @@ counted!(
         NotNeeded,
         /// Reports that were compared.
         Checked,
-        /// Shards that were withdrawn.
+        /// Partials that were withdrawn.
         Withdrawn,
+        /// Partials that were merged while their job was computed.
+        Merged,
+        /// Merged partials that were withdrawn with all their shards.
+        MergedWithdrawn,
+        /// Merges that were of what was withdrawn meanwhile, or of a sweep that has ended.
+        MergeUnwanted,
         /// Shards that a second worker agreed on.
         Audited,
         /// Lies that were believed, since whoever lied was the only one to check it and brought the same twice.

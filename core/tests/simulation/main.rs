@@ -112,6 +112,8 @@ fn what_is_broken_on_purpose_is_seen() {
         (Mutation::CompactionLosesACommit, "should say"),
         (Mutation::ReducerTrustsTheStore, "should be"),
         (Mutation::ReducerSwaps, "should be"),
+        (Mutation::MergeSwaps, "should be"),
+        (Mutation::DiscardsBeforeTheWrite, "is needed and not in the store"),
         (Mutation::AuditsAgree, "should be"),
         (Mutation::ResumesPastTheCheckpoint, "wrong value"),
     ] {

@@ -11,6 +11,7 @@ use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{JobResult, Outcome, Record, Scheduler, ShardFailure, ShardRef};
 use nadgrid_core::spec::{BasisSource, Inputs, JobShape};
+use nadgrid_core::tree::Fold;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The facts of all sweeps.
@@ -39,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) total: u64,
     /// What was committed, by first blocks, and by whom.
     pub(crate) committed: BTreeMap<u64, (Node, Digest, WorkerId)>,
+    /// What merged partials are of, by first blocks.
+    merged: BTreeMap<u64, Node>,
     pub(crate) quarantined: BTreeMap<u64, ShardFailure>,
     pub(crate) result: Option<JobResult>,
 }
@@ -50,7 +53,14 @@ fn overlap(a: &std::ops::Range<u64>, b: &std::ops::Range<u64>) -> bool {
 impl Job {
     fn new(shape: JobShape) -> Self {
         let total = shape.grid.blocks();
-        Self { shape, total, committed: BTreeMap::new(), quarantined: BTreeMap::new(), result: None }
+        Self {
+            shape,
+            total,
+            committed: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            result: None,
+        }
     }
 
     /// Whether exactly this shard is committed.
@@ -62,6 +72,49 @@ impl Job {
     pub(crate) fn meets(&self, node: Node) -> bool {
         let blocks = node.blocks(self.total);
         self.committed.values().any(|(held, ..)| overlap(&held.blocks(self.total), &blocks))
+    }
+
+    /// Whether there is a partial of exactly this node.
+    fn has_partial(&self, node: Node) -> bool {
+        let blocks = node.blocks(self.total);
+        let around = self.merged.range(..=blocks.start).next_back();
+        match around.filter(|(_, merged)| overlap(&merged.blocks(self.total), &blocks)) {
+            Some((_, merged)) => *merged == node,
+            None => self.has(node),
+        }
+    }
+
+    fn withdraw(&mut self, node: Node) -> Result<(), String> {
+        if !self.has_partial(node) {
+            return Err(format!("{node:?} of {} is withdrawn and there is no partial of it", self.shape.name()));
+        }
+        let blocks = node.blocks(self.total);
+        self.merged.remove(&blocks.start);
+        self.committed.retain(|start, _| !blocks.contains(start));
+        self.result = None;
+        Ok(())
+    }
+
+    /// The value of a node all of whose blocks are committed, by what was committed.
+    fn merged_value(&self, node: Node) -> Option<Digest> {
+        let mut fold = Fold::below(node, self.total, truth::merge);
+        for (shard, content, _) in self.committed.range(node.blocks(self.total)).map(|(_, held)| held) {
+            fold.push(*shard, *content).ok()?;
+        }
+        fold.finish(node).ok()
+    }
+
+    fn merge(&mut self, node: Node, stored: Digest) -> Result<(), String> {
+        let name = self.shape.name();
+        let value = self.merged_value(node).ok_or_else(|| format!("{node:?} of {name} is merged and not committed"))?;
+        let expected = Digest::of(&truth::merged_bytes(value));
+        if stored != expected {
+            return Err(format!("{node:?} of {name} is merged to {stored}, should be {expected}"));
+        }
+        let blocks = node.blocks(self.total);
+        self.merged.retain(|start, _| !blocks.contains(start));
+        self.merged.insert(blocks.start, node);
+        Ok(())
     }
 
     fn commit(&mut self, node: Node, content: Digest, worker: WorkerId) -> Result<(), String> {
@@ -120,14 +173,11 @@ impl Model {
             Record::Committed { shard, partial, worker, .. } => {
                 self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, partial.content, worker.clone())?;
             }
-            Record::Withdrawn { shard } => {
-                let job = self.job_mut(&shard.sweep, shard.job)?;
-                if !job.has(shard.node) {
-                    return Err(format!("{shard:?} is withdrawn and was not committed"));
-                }
-                job.committed.remove(&shard.node.blocks(job.total).start);
-                job.result = None;
+            Record::Absorbed { shard, content, worker } => {
+                self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, *content, worker.clone())?;
             }
+            Record::Merged { shard, stored } => self.job_mut(&shard.sweep, shard.job)?.merge(shard.node, *stored)?,
+            Record::Withdrawn { shard } => self.job_mut(&shard.sweep, shard.job)?.withdraw(shard.node)?,
             Record::Quarantined { sweep, failure } => {
                 let job = self.job_mut(sweep, failure.job)?;
                 if job.meets(failure.node) {
@@ -142,7 +192,9 @@ impl Model {
             Record::Ended { sweep, outcome, .. } => {
                 let sweep = self.open(sweep)?;
                 sweep.outcome = Some(outcome.clone());
-                sweep.jobs.iter_mut().for_each(|job| job.committed.clear());
+                for job in &mut sweep.jobs {
+                    (job.committed, job.merged) = Default::default();
+                }
             }
             Record::Forgotten { sweep } => {
                 if self.sweeps.remove(sweep).is_none_or(|sweep| sweep.outcome.is_none()) {
@@ -174,6 +226,8 @@ pub(crate) struct Oracle {
     pub(crate) deceived: BTreeSet<SweepId>,
     /// Blocks that workers have computed.
     pub(crate) computed: u64,
+    /// Blocks that were withdrawn.
+    pub(crate) withdrawn: u64,
     /// Second copies that a restart has forgotten to have given.
     pub(crate) copies: u64,
 }
@@ -192,6 +246,12 @@ impl Oracle {
 
     /// Takes in what the scheduler has just decided.
     pub(crate) fn decided(&mut self, record: &Record, scenario: &Scenario) -> Result<(), String> {
+        if let Record::Withdrawn { shard } = record
+            && let Some(job) = self.model.job(shard)
+        {
+            let blocks = shard.node.blocks(job.total);
+            self.withdrawn += blocks.end - blocks.start;
+        }
         self.model.apply(record)?;
         match record {
             Record::Committed { shard, .. } if self.deceived.contains(&shard.sweep) => {}

@@ -26,6 +26,10 @@ pub(crate) enum Mutation {
     ReducerTrustsTheStore,
     /// The reduction merges in the order of arrival, not of the tree.
     ReducerSwaps,
+    /// A merge takes its partials in the wrong order.
+    MergeSwaps,
+    /// What was merged is removed before the journal says that it was.
+    DiscardsBeforeTheWrite,
     /// Whoever compares sees what is committed.
     AuditsAgree,
     /// Workers go on from a checkpoint as if it held one block more.
@@ -60,6 +64,8 @@ pub(crate) struct Rates {
     pub(crate) delayed: f64,
     /// Of each write.
     pub(crate) slow_write: f64,
+    /// Of each merge and reduction: the store fails, and it is tried again.
+    pub(crate) store_fails: f64,
 }
 
 /// A place where a worker runs, again and again.
@@ -150,6 +156,8 @@ fn settings(random: &mut Random, losses_count: bool) -> Settings {
         copy_after: if random.chance(0.7) { 2.0 } else { 0.0 },
         copy_least_ms: random.between(1_000, 6_000),
         most_ended_sweeps: if random.chance(0.15) { 1 } else { 1_000 },
+        merge_group: random.between(2, 8) as usize,
+        most_merges: random.between(1, 4) as usize,
         ..Settings::default()
     }
 }
@@ -175,6 +183,7 @@ fn rates(random: &mut Random) -> Rates {
         duplicated: rate(0.2),
         delayed: rate(0.2),
         slow_write: rate(0.1),
+        store_fails: rate(0.3),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::scenario::Mutation;
 use crate::truth;
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::scheduler::{ArtifactRef, Contribution, JobResult, PartialBytes};
+use nadgrid_core::scheduler::{ArtifactRef, Committed, JobResult, PartialBytes, StoredPartial};
 use nadgrid_core::spec::{Experiment, JobShape, nads_file};
 use nadgrid_core::tree::{Fold, root};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,8 +59,8 @@ impl Store {
         }
     }
 
-    fn bytes<'a>(&'a self, contribution: &'a Contribution, mutation: Mutation) -> Option<&'a [u8]> {
-        match &contribution.partial.bytes {
+    fn bytes<'a>(&'a self, partial: &'a StoredPartial, mutation: Mutation) -> Option<&'a [u8]> {
+        match &partial.bytes {
             PartialBytes::Inline(bytes) => Some(bytes),
             PartialBytes::Stored(digest) if mutation == Mutation::ReducerTrustsTheStore => {
                 self.blobs.get(digest).map(Vec::as_slice)
@@ -69,22 +69,45 @@ impl Store {
         }
     }
 
+    /// Folds partials along the tree below a node; or says which of them cannot be used.
+    fn fold(
+        &self,
+        (node, total): (Node, u64),
+        partials: impl Iterator<Item = StoredPartial>,
+        mutation: Mutation,
+        swaps: bool,
+    ) -> Result<Digest, Node> {
+        let merge = |a, b| if swaps { truth::merge(b, a) } else { truth::merge(a, b) };
+        let mut fold = Fold::below(node, total, merge);
+        for partial in partials {
+            let value = self.bytes(&partial, mutation).and_then(truth::value_of).ok_or(partial.node)?;
+            fold.push(partial.node, value).expect("partials come left to right, each block once");
+        }
+        Ok(fold.finish(node).expect("partials of all blocks"))
+    }
+
+    /// Merges the partials of a node and stores what comes out; or says which of them cannot be used.
+    pub(crate) fn merge(
+        &mut self,
+        (node, total): (Node, u64),
+        partials: &[StoredPartial],
+        mutation: Mutation,
+    ) -> Result<Digest, Node> {
+        let swaps = mutation == Mutation::MergeSwaps;
+        let value = self.fold((node, total), partials.iter().cloned(), mutation, swaps)?;
+        Ok(self.put(truth::merged_bytes(value)))
+    }
+
     /// Merges a job's partials; or says which of them cannot be used.
     pub(crate) fn reduce(
         &mut self,
         shape: &JobShape,
-        partials: &[Contribution],
+        committed: &Committed,
         mutation: Mutation,
     ) -> Result<JobResult, Node> {
         let total = shape.grid.blocks();
         let swaps = mutation == Mutation::ReducerSwaps;
-        let merge = |a, b| if swaps { truth::merge(b, a) } else { truth::merge(a, b) };
-        let mut fold = Fold::over_all(total, merge);
-        for contribution in partials {
-            let value = self.bytes(contribution, mutation).and_then(truth::value_of).ok_or(contribution.node)?;
-            fold.push(contribution.node, value).expect("partials come left to right, each block once");
-        }
-        let digest = fold.finish(root(total)).expect("partials of all blocks");
+        let digest = self.fold((root(total), total), committed.partials(), mutation, swaps)?;
         let mut artifacts = Vec::new();
         if shape.experiment == Experiment::Nads {
             let bytes = truth::artifact_bytes(digest);

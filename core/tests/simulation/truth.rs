@@ -46,6 +46,11 @@ pub(crate) fn partial_bytes(value: Digest, nonce: u64) -> Vec<u8> {
     [&value.0[..], &nonce.to_le_bytes()].concat()
 }
 
+/// A merged partial's bytes: nothing but its value.
+pub(crate) fn merged_bytes(value: Digest) -> Vec<u8> {
+    partial_bytes(value, 0)
+}
+
 /// The value in a partial's bytes.
 pub(crate) fn value_of(bytes: &[u8]) -> Option<Digest> {
     bytes.first_chunk().map(|value| Digest(*value))

@@ -284,7 +284,7 @@ impl World {
         Ok(())
     }
 
-    /// No block was computed more often than faults, audits, verifications and copies explain: exactly once without any.
+    /// No block was computed more often than faults, withdrawals, audits, verifications and copies explain: exactly once without any.
     fn check_work(&self) -> Result<(), String> {
         let blocks: u64 = self.scenario.plans.iter().map(oracle::blocks).sum();
         let scheduler = self.coordinator.scheduler().ok_or("the coordinator is down")?;
@@ -299,7 +299,8 @@ impl World {
         let copies = tallies(|tally| tally.copies) + self.oracle.copies + self.counts.seen(Sight::Verified);
         let ended_early = self.counts.seen(Sight::Paused) + self.counts.seen(Sight::Revoked);
         let audits = if self.scenario.plans.iter().any(|plan| plan.spec.audit > 0.0) { blocks } else { 0 };
-        let most = blocks + audits + shard * (copies + ended_early + lanes * self.counts.faults());
+        let most =
+            blocks + audits + self.oracle.withdrawn + shard * (copies + ended_early + lanes * self.counts.faults());
         match self.oracle.computed > most {
             true => Err(format!("{} blocks were computed, at most {most} are explained", self.oracle.computed)),
             false => Ok(()),

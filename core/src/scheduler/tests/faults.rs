@@ -234,16 +234,16 @@ fn an_audit_finds_the_worker_that_is_wrong() {
     assert!(lies > 0, "the liar was never asked");
     let liar = world.scheduler.workers(world.now).into_iter().find(|w| w.id == id("liar")).unwrap();
     assert!(liar.unfit.as_ref().is_some_and(|reason| reason.contains("differ from those of two others")), "{liar:?}");
-    let [(_, _, partials)] = &due[..] else { panic!("{due:?}") };
-    for held in partials {
+    let [(_, _, committed)] = &due[..] else { panic!("{due:?}") };
+    for held in committed.contributions() {
         let shard = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: held.node };
-        assert_eq!(held.partial, Partial::stored(Digest::of(format!("{shard:?}").as_bytes())));
+        assert_eq!(held.content, Digest::of(format!("{shard:?}").as_bytes()));
         assert_ne!(held.worker, id("liar"));
     }
     let late = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node::block(0) };
     assert_eq!(world.report_as("liar", &late, lie(&late)).0, Verdict::NotNeeded);
     let view = world.scheduler.sweep(&sweep).unwrap();
-    assert_eq!((view.jobs[0].audits_due, view.jobs[0].tally.audits), (0, partials.len() as u64));
+    assert_eq!((view.jobs[0].audits_due, view.jobs[0].tally.audits), (0, committed.len() as u64));
     world.restart();
     assert_eq!(world.scheduler.sweep(&sweep).unwrap().jobs[0].audits_due, 0, "what was audited stays so");
 }
