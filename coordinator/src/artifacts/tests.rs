@@ -173,3 +173,42 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let said = open(&format!("file://{}/x", file.path().display())).await;
     assert!(said.contains("cannot be made"), "{said}");
 }
+
+/// Others need no keys, and are given none.
+#[tokio::test]
+async fn a_bucket_signs_requests_for_single_blobs_and_a_folder_none() {
+    let (server, valid, digest) = (S3::start(), Duration::from_secs(60), Digest::of(b"gradient"));
+    let open = async |is_on: bool, endpoint: Option<&str>, more: Option<(&str, &str)>| {
+        let public_endpoint = endpoint.map(|url| url.parse().unwrap());
+        let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables = server.variables().into_iter().chain(more);
+        let presign = PresignSettings { is_on, public_endpoint };
+        let (url, data) = (server.url("a/prefix"), Path::new("/nowhere"));
+        Store::open_with(&url.as_str().into(), data, &presign, variables).await.unwrap()
+    };
+    let blobs = open(true, None, None).await;
+    let put = blobs.presign_put(digest, valid).await.unwrap().unwrap();
+    assert_eq!((put.method.as_str(), put.valid), ("PUT", valid));
+    assert!(put.url.path().ends_with(&format!("a/prefix/{}", path(digest))), "{}", put.url);
+    assert_eq!(put.headers, [("if-none-match".to_owned(), "*".to_owned())]);
+    let query = put.url.query().unwrap();
+    assert!(query.contains("X-Amz-Expires=60") && query.contains("if-none-match"), "{query}");
+    let get = blobs.presign_get(digest, valid).await.unwrap().unwrap();
+    assert_eq!((get.method.as_str(), get.headers.len()), ("GET", 0));
+    assert_eq!(blobs.head(digest).await.unwrap(), None);
+    store(&blobs, b"gradient").await;
+    assert_eq!(blobs.head(digest).await.unwrap(), Some(8));
+
+    let elsewhere = open(true, Some("https://s3.example:9000"), None).await;
+    let get = elsewhere.presign_get(digest, valid).await.unwrap().unwrap();
+    assert!(get.url.as_str().starts_with("https://s3.example:9000/nadgrid-tests/a/prefix/"), "{}", get.url);
+    let plain = open(true, None, Some(("AWS_CONDITIONAL_PUT", "disabled"))).await;
+    assert_eq!(plain.presign_put(digest, valid).await.unwrap().unwrap().headers, []);
+
+    let encrypted = open(true, None, Some(("AWS_SERVER_SIDE_ENCRYPTION", "AES256"))).await;
+    let off = open(false, None, None).await;
+    let folder = tempfile::tempdir().unwrap();
+    for store in [encrypted, off, Store::local(folder.path()).unwrap()] {
+        assert!(!store.presigns() && store.presign_get(digest, valid).await.unwrap().is_none());
+    }
+}
