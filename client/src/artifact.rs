@@ -1,10 +1,12 @@
-//! Artifacts as bytes: put together from chunks, and given out only when they are whole and undamaged.
+//! Artifacts as bytes: put together from chunks, and given out only when they are whole and undamaged. They come from the coordinator,
+//! or from a shared store where the coordinator says so and that can be reached.
 
 use crate::client::Client;
 use crate::error::Error;
 use nadgrid_core::ids::Digest;
+use nadgrid_presigned::PresignedPayload;
 use nadgrid_proto::chunks::{Assembler, ChunkError};
-use nadgrid_proto::v1::{ReadArtifactRequest, ReadArtifactResponse};
+use nadgrid_proto::v1::{Artifact, PresignedRequest, ReadArtifactRequest, ReadArtifactResponse};
 use tonic::Streaming;
 
 /// Largest artifact that is taken into memory: the NADs of the largest input have 64 MiB.
@@ -17,18 +19,44 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Damaged`] when the bytes do not have the announced length and digest,
     /// [`Error::Unreachable`].
     pub async fn read_artifact(&self, id: &str, name: &str) -> Result<(Vec<u8>, Digest), Error> {
-        let request = ReadArtifactRequest { sweep_id: id.into(), name: name.into(), presigned: false };
+        if !self.store().is_avoided()
+            && let Some(read) = self.read_artifact_by(id, name, true).await?
+        {
+            return Ok(read);
+        }
+        let read = self.read_artifact_by(id, name, false).await?;
+        read.ok_or_else(|| Error::Contract(format!("{name} was asked for, and an address came instead")))
+    }
+
+    /// The same, from a shared store if that is asked for and there is one; `None` when the store does not give it.
+    async fn read_artifact_by(
+        &self,
+        id: &str,
+        name: &str,
+        presigned: bool,
+    ) -> Result<Option<(Vec<u8>, Digest)>, Error> {
+        let request = ReadArtifactRequest { sweep_id: id.into(), name: name.into(), presigned };
         let mut chunks = self.service().read_artifact(request).await.map_err(|s| self.error(s))?.into_inner();
         let damaged = |source: ChunkError| Error::Damaged { name: name.into(), source };
         let first = self.next(&mut chunks).await?.unwrap_or_default();
         let artifact =
             first.artifact.ok_or_else(|| Error::Contract(format!("{name} began without its size and digest")))?;
         let mut assembler = Assembler::new(artifact.size, ARTIFACT_LIMIT, &artifact.digest).map_err(damaged)?;
+        if let Some(get) = &first.get {
+            return Ok(self.read_presigned(get, &artifact).await);
+        }
         assembler.push(&first.data).map_err(damaged)?;
         while let Some(chunk) = self.next(&mut chunks).await? {
             assembler.push(&chunk.data).map_err(damaged)?;
         }
-        assembler.finish().map_err(damaged)
+        assembler.finish().map(Some).map_err(damaged)
+    }
+
+    /// Reads an artifact from the store. One that cannot be had there, or is damaged, is the coordinator's to send or to refuse.
+    async fn read_presigned(&self, get: &PresignedRequest, artifact: &Artifact) -> Option<(Vec<u8>, Digest)> {
+        let digest = Digest::from_hex(&artifact.digest)?;
+        let payload = PresignedPayload { size: artifact.size, digest };
+        Some((self.store().get(get, payload).await.ok()?, digest))
     }
 
     async fn next(&self, chunks: &mut Streaming<ReadArtifactResponse>) -> Result<Option<ReadArtifactResponse>, Error> {

@@ -5,6 +5,7 @@
 use crate::error::{Error, root_cause};
 use nadgrid_core::scheduler::Share;
 use nadgrid_core::spec::Inputs;
+use nadgrid_presigned::DirectStore;
 use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
 use nadgrid_proto::convert::inputs_to_wire;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
@@ -13,6 +14,7 @@ use nadgrid_proto::v1::{
     PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
 use nadgrid_telemetry::{TRACEPARENT, TraceContext};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -101,6 +103,8 @@ pub struct Probe {
 pub struct Client {
     url: String,
     service: Service,
+    /// The store that artifacts are in, where it is shared.
+    store: Arc<DirectStore>,
 }
 
 impl Client {
@@ -130,7 +134,8 @@ impl Client {
         let traceparent = trace.and_then(|trace| trace.to_string().parse().ok());
         let outgoing = Outgoing { bearer: credentials.bearer(), traceparent };
         let service = SweepServiceClient::with_interceptor(channel, outgoing);
-        Ok(Self { url, service: service.max_decoding_message_size(MESSAGE_LIMIT) })
+        let service = service.max_decoding_message_size(MESSAGE_LIMIT);
+        Ok(Self { url, service, store: Arc::default() })
     }
 
     /// The coordinator's address.
@@ -141,6 +146,11 @@ impl Client {
     /// The generated client, for one call.
     pub(crate) fn service(&self) -> Service {
         self.service.clone()
+    }
+
+    /// The way to artifacts past the coordinator.
+    pub(crate) fn store(&self) -> &DirectStore {
+        &self.store
     }
 
     /// A status of this coordinator as an error.

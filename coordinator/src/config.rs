@@ -1,7 +1,7 @@
 //! The coordinator's configuration: a file, then `NADGRID_...` variables, then flags; unknown keys are errors.
 
 use crate::access::TlsFiles;
-use crate::artifacts::ArtifactsUrl;
+use crate::artifacts::{ArtifactsUrl, PresignSettings};
 use crate::journal::JournalUrl;
 use crate::limits::{Limits, OutOfRange};
 use clap::Parser;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use thiserror::Error;
+use url::Url;
 
 /// Command line of `nadgrid-coordinator`. Every option is also a key of the file and a `NADGRID_...` variable.
 #[derive(Debug, Default, Parser)]
@@ -33,6 +34,12 @@ pub struct Flags {
     /// Where the artifacts are: file:///PATH or s3://BUCKET/PREFIX. [default: a folder in the data folder]
     #[arg(long, value_name = "URL")]
     pub artifacts: Option<String>,
+    /// Whether workers and clients reach artifacts in S3 themselves, by presigned requests. [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub artifacts_presign: Option<bool>,
+    /// Address of the S3 server as workers and clients know it. [default: that of AWS_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    pub artifacts_public_endpoint: Option<String>,
     /// Seconds after which an artifact that nothing refers to is removed. [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     pub orphan_age: Option<f64>,
@@ -114,6 +121,10 @@ pub struct Config {
     pub journal_patience: f64,
     /// Where the artifacts are.
     pub artifacts: ArtifactsUrl,
+    /// Whether workers and clients reach artifacts in a bucket themselves.
+    pub artifacts_presign: bool,
+    /// The bucket's server as workers and clients know it.
+    pub artifacts_public_endpoint: Option<String>,
     /// Seconds after which an artifact that nothing refers to is removed.
     pub orphan_age: f64,
     /// Where to listen.
@@ -165,6 +176,8 @@ impl Default for Config {
             journal: JournalUrl::default(),
             journal_patience: 30.0,
             artifacts: ArtifactsUrl::default(),
+            artifacts_presign: true,
+            artifacts_public_endpoint: None,
             orphan_age: 3600.0,
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             lease_ttl: 15.0,
@@ -195,6 +208,8 @@ const KEYS: &[&str] = &[
     "journal",
     "journal_patience",
     "artifacts",
+    "artifacts_presign",
+    "artifacts_public_endpoint",
     "orphan_age",
     "listen",
     "lease_ttl",
@@ -294,6 +309,7 @@ impl Config {
         };
         self.journal.check().map_err(|error| refused("journal", &error))?;
         self.artifacts.check().map_err(|error| refused("artifacts", &error))?;
+        self.presign()?;
         let waits = (0.0..=3600.0).contains(&self.journal_patience);
         require(waits, "journal_patience", self.journal_patience, "a number of seconds from 0 to 3600")?;
         let old = (1.0..=31_536_000.0).contains(&self.orphan_age);
@@ -319,6 +335,20 @@ impl Config {
         }
         let remedy = "set them (docs/security.md has the commands), listen on 127.0.0.1, or say insecure = true";
         Err(ConfigError::Open(format!("listen = {} reaches beyond this machine {open}; {remedy}", self.listen)))
+    }
+
+    /// How others reach the artifacts themselves.
+    ///
+    /// # Errors
+    /// [`ConfigError::Url`] when the public endpoint is no address of a server.
+    pub(crate) fn presign(&self) -> Result<PresignSettings, ConfigError> {
+        let accepted = "an address like https://s3.example:9000, without a user or parameters";
+        let refused = || ConfigError::Url { key: "artifacts_public_endpoint", why: format!("accepted: {accepted}") };
+        let public_endpoint = match self.artifacts_public_endpoint.as_deref().filter(|url| !url.is_empty()) {
+            None => None,
+            Some(url) => Some(Url::parse(url).ok().filter(is_server).ok_or_else(refused)?),
+        };
+        Ok(PresignSettings { is_on: self.artifacts_presign, public_endpoint })
     }
 
     /// The certificates to serve with; `None` for plain http.
@@ -382,6 +412,12 @@ impl Config {
     }
 }
 
+/// Whether an address is that of a server, and of nothing on it.
+fn is_server(url: &Url) -> bool {
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain && url.fragment().is_none()
+}
+
 fn split(pairs: String) -> Vec<String> {
     pairs.split(',').filter(|pair| !pair.trim().is_empty()).map(str::to_owned).collect()
 }
@@ -405,6 +441,8 @@ impl Flags {
             .set_override_option("journal", self.journal.clone())?
             .set_override_option("journal_patience", self.journal_patience)?
             .set_override_option("artifacts", self.artifacts.clone())?
+            .set_override_option("artifacts_presign", self.artifacts_presign)?
+            .set_override_option("artifacts_public_endpoint", self.artifacts_public_endpoint.clone())?
             .set_override_option("orphan_age", self.orphan_age)?
             .set_override_option("listen", self.listen.clone())?
             .set_override_option("lease_ttl", self.lease_ttl)?
@@ -467,6 +505,10 @@ mod tests {
         assert!(said("reducers = 'many'", &[], &[]).contains("reducers"));
         assert!(said("orphan_age = 0.5", &[], &[]).contains("orphan_age = 0.5"));
         assert!(said("", &[], &["--artifacts", "nfs://x"]).contains("artifacts: "));
+        for url in ["s3.example:9000", "ftp://s3.example", "https://me:hunter2@s3.example", "https://s3.example/?a=b"] {
+            let refused = said("", &[], &["--artifacts-public-endpoint", url]);
+            assert!(refused.contains("artifacts_public_endpoint: ") && !refused.contains("hunter2"), "{refused}");
+        }
         let journal = said("", &[("NADGRID_JOURNAL", "mysql://me:hunter2@db/x")], &[]);
         assert!(journal.contains("journal: ") && !journal.contains("hunter2"), "{journal}");
         let shown = format!("{:?}", load("journal = 'postgres://me:hunter2@db/x'", &[], &[]).unwrap());

@@ -94,6 +94,10 @@ limits! {
     upload_bytes: u64 = 128 << 20, 1 << 20, 1 << 40;
     /// Payloads of one worker that are on their way to the coordinator at once; others wait.
     uploads_per_worker: usize = 1, 1, 1024;
+    /// Partials that workers put into the store themselves at once; others wait. They are in nobody's memory here.
+    direct_uploads: usize = 1024, 1, 65_536;
+    /// Seconds that a presigned request is good for.
+    presigned_seconds: u64 = 900, 1, 604_800;
     /// Files that one user uploads at once; others wait.
     inputs_per_user: usize = 4, 1, 1024;
     /// Bytes that one user has uploaded and no sweep uses.

@@ -69,6 +69,12 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         Unit::Seconds,
         "Seconds until a request was answered, of a stream until it began",
     ),
+    (
+        "nadgrid_transfer_bytes_total",
+        Counter,
+        Unit::Bytes,
+        "Bytes of payloads: in and out through the coordinator, put into the store and offered from it by presigned requests",
+    ),
     ("nadgrid_refusals_total", Counter, Unit::Count, "Requests and connections refused, by cause"),
     ("nadgrid_sweeps_open", Gauge, Unit::Count, "Sweeps that have not ended, by state"),
     (
@@ -117,6 +123,7 @@ const AT_ZERO: &[(&str, &str, &[&str])] = &[
     ("nadgrid_shards_failed_total", "kind", &["spec", "unfit", "task", "transient"]),
     ("nadgrid_merge_bytes_total", "direction", &["read", "written"]),
     ("nadgrid_workers_left_total", "how", &["drained", "lost"]),
+    ("nadgrid_transfer_bytes_total", "way", &["in", "out", "put", "get"]),
 ];
 
 /// Metrics, as they are told.
@@ -268,6 +275,30 @@ pub(crate) fn committed(experiment: &'static str, architecture: &str, members: u
     counter!("nadgrid_shards_committed_total", &labels).increment(1);
     counter!("nadgrid_members_committed_total", &labels).increment(members);
     histogram!("nadgrid_shard_seconds", &labels).record(seconds);
+}
+
+/// Which way a payload goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TransferWay {
+    /// To the coordinator.
+    In,
+    /// From the coordinator.
+    Out,
+    /// Into the store, by a worker itself.
+    Put,
+    /// From the store, by whoever was given a request for it.
+    Get,
+}
+
+/// Bytes of a payload came or went.
+pub(crate) fn transferred(way: TransferWay, bytes: u64) {
+    let way = match way {
+        TransferWay::In => "in",
+        TransferWay::Out => "out",
+        TransferWay::Put => "put",
+        TransferWay::Get => "get",
+    };
+    counter!("nadgrid_transfer_bytes_total", "way" => way).increment(bytes);
 }
 
 /// A request was answered.

@@ -105,7 +105,7 @@ pub async fn run(
     tokio::spawn(stop.clone().run_until_cancelled_owned(metrics.clone().keep()));
     let patience = Duration::from_secs_f64(config.journal_patience);
     let journal = journal::open(&config.journal, &config.data, patience).await?;
-    let store = Store::open(&config.artifacts, &config.data).await?;
+    let store = Store::open(&config.artifacts, &config.data, &config.presign()?).await?;
     let scheduler = Scheduler::new(config.settings());
     let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
     // The desk outlives the server, so that requests in flight are still answered.
@@ -124,7 +124,11 @@ pub async fn run(
         Duration::from_secs_f64(config.orphan_age),
     )));
     let limits = &config.limits;
-    let of_workers = WorkerTransfers { uploads: places_of_partials(config), reads: places_of_reads(limits) };
+    let of_workers = WorkerTransfers {
+        uploads: places_of_partials(config),
+        direct: places_of_direct(limits),
+        reads: places_of_reads(limits),
+    };
     let sweeps = Sweeps {
         desk: desk.clone(),
         store: store.clone(),
@@ -146,6 +150,7 @@ pub async fn run(
         store,
         heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
         uploads: of_workers.uploads,
+        direct: of_workers.direct,
         stop: stop.clone(),
         limits: limits.clone(),
         reads: of_workers.reads,
@@ -167,6 +172,12 @@ pub async fn run(
 fn places_of_partials(config: &Config) -> TransferPlaces {
     let Limits { uploads_per_worker: each, upload_bytes: bytes, .. } = config.limits;
     TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes })
+}
+
+/// What workers put into the store themselves is not in memory here, so its size does not matter.
+fn places_of_direct(limits: &Limits) -> TransferPlaces {
+    let Limits { direct_uploads: places, uploads_per_worker: each, .. } = *limits;
+    TransferPlaces::new(PlaceBounds { places, each, bytes: u64::MAX })
 }
 
 fn places_of_inputs(config: &Config) -> TransferPlaces {

@@ -13,6 +13,8 @@ pub const PREFIX: &str = "NADGRID_";
 const KNOWN: &[&str] = &[
     "architecture",
     "artifacts",
+    "artifacts_presign",
+    "artifacts_public_endpoint",
     "attempts",
     "bin_dir",
     "cache",

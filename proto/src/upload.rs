@@ -1,29 +1,44 @@
-//! The sender's side of an upload: its header at once, and its bytes when they are granted.
+//! The sender's side of an upload: its header at once, and its bytes when they are granted, or a word instead of them.
 //!
 //! Deliberately absent: the call itself, and what to do when it fails.
 
 use crate::chunks::CHUNK_BYTES;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
 
 /// What holds an upload's bytes back, and how many of them were taken.
 #[derive(Debug)]
-pub struct UploadGate {
-    open: Option<oneshot::Sender<()>>,
+pub struct UploadGate<T> {
+    steps: Option<mpsc::UnboundedSender<UploadStep<T>>>,
+    is_open: bool,
     size: u64,
     taken: Arc<AtomicU64>,
 }
 
-impl UploadGate {
+/// What an upload goes on with after its header.
+#[derive(Debug)]
+enum UploadStep<T> {
+    /// A message besides the bytes.
+    Say(T),
+    /// The bytes, and then the end.
+    Bytes,
+}
+
+impl<T> UploadGate<T> {
     /// Lets the bytes go. A second grant changes nothing.
     pub fn open(&mut self) {
+        self.is_open = true;
         // Nobody listens only where the call has ended.
-        self.open.take().map(|open| open.send(()));
+        self.steps.take().map(|steps| steps.send(UploadStep::Bytes));
+    }
+
+    /// Says something while the bytes are held back.
+    pub fn say(&mut self, message: T) {
+        self.steps.as_ref().map(|steps| steps.send(UploadStep::Say(message)));
     }
 
     /// Bytes that the connection has taken.
@@ -33,7 +48,7 @@ impl UploadGate {
 
     /// Whether the connection has taken all of them, after the grant.
     pub fn is_through(&self) -> bool {
-        self.open.is_none() && self.taken() == self.size
+        self.is_open && self.taken() == self.size
     }
 }
 
@@ -41,7 +56,7 @@ impl UploadGate {
 #[derive(Debug)]
 pub struct UploadMessages<T, B> {
     header: Option<T>,
-    gate: Option<oneshot::Receiver<()>>,
+    steps: Option<mpsc::UnboundedReceiver<UploadStep<T>>>,
     bytes: B,
     position: usize,
     taken: Arc<AtomicU64>,
@@ -49,12 +64,12 @@ pub struct UploadMessages<T, B> {
 }
 
 /// The messages of an upload, and the gate before its bytes. A chunk is copied only when its turn has come.
-pub fn gated<T, B: AsRef<[u8]>>(header: T, bytes: B, wrap: fn(Vec<u8>) -> T) -> (UploadGate, UploadMessages<T, B>) {
-    let (open, gate) = oneshot::channel();
+pub fn gated<T, B: AsRef<[u8]>>(header: T, bytes: B, wrap: fn(Vec<u8>) -> T) -> (UploadGate<T>, UploadMessages<T, B>) {
+    let (open, steps) = mpsc::unbounded_channel();
     let (taken, size) = (Arc::<AtomicU64>::default(), bytes.as_ref().len() as u64);
     let messages =
-        UploadMessages { header: Some(header), gate: Some(gate), bytes, position: 0, taken: taken.clone(), wrap };
-    (UploadGate { open: Some(open), size, taken }, messages)
+        UploadMessages { header: Some(header), steps: Some(steps), bytes, position: 0, taken: taken.clone(), wrap };
+    (UploadGate { steps: Some(open), is_open: false, size, taken }, messages)
 }
 
 impl<T: Unpin, B: AsRef<[u8]> + Unpin> Stream for UploadMessages<T, B> {
@@ -65,11 +80,12 @@ impl<T: Unpin, B: AsRef<[u8]> + Unpin> Stream for UploadMessages<T, B> {
         if let Some(header) = this.header.take() {
             return Poll::Ready(Some(header));
         }
-        if let Some(gate) = &mut this.gate {
-            match Pin::new(gate).poll(context) {
+        if let Some(steps) = &mut this.steps {
+            match steps.poll_recv(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => this.gate = None,
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Some(UploadStep::Say(message))) => return Poll::Ready(Some(message)),
+                Poll::Ready(Some(UploadStep::Bytes)) => this.steps = None,
+                Poll::Ready(None) => return Poll::Ready(None),
             }
         }
         let rest = &this.bytes.as_ref()[this.position..];
@@ -112,6 +128,17 @@ mod tests {
         assert_eq!(next(&mut messages), Poll::Ready(Some(Vec::new())));
         drop(gate);
         assert_eq!(next(&mut messages), Poll::Ready(None));
+    }
+
+    #[test]
+    fn something_else_can_be_said_before_the_bytes_or_instead_of_them() {
+        let (mut gate, mut messages) = gated(Vec::new(), vec![1], |chunk| chunk);
+        assert_eq!(next(&mut messages), Poll::Ready(Some(Vec::new())));
+        gate.say(b"unreachable".to_vec());
+        assert_eq!(next(&mut messages), Poll::Ready(Some(b"unreachable".to_vec())));
+        assert_eq!((next(&mut messages), gate.is_through()), (Poll::Pending, false));
+        gate.open();
+        assert_eq!((next(&mut messages), next(&mut messages)), (Poll::Ready(Some(vec![1])), Poll::Ready(None)));
     }
 
     #[test]

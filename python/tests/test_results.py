@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -244,6 +246,77 @@ def test_only_the_very_payload_comes_through(sent: bytes, words: str) -> None:
                 grid.workers()
     finally:
         server.stop(None).wait()
+
+
+class Shared(Careless):
+    """A coordinator whose artifacts are in a shared store, at this address."""
+
+    url = ""
+    asked = 0
+
+    def ReadArtifact(  # noqa: N802
+        self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ReadArtifactResponse]:
+        self.asked += 1
+        if request.presigned:
+            get = pb.PresignedRequest(method="GET", url=self.url, headers={"x-test": "yes"}, expires_in_ms=1000)
+            yield pb.ReadArtifactResponse(artifact=self._sweep.artifacts[0], get=get)
+        else:
+            yield from super().ReadArtifact(request, context)
+
+
+class _Store(http.server.BaseHTTPRequestHandler):
+    content = b""
+
+    def do_GET(self) -> None:  # noqa: N802
+        assert self.headers["x-test"] == "yes"
+        if self.path == "/elsewhere":
+            self.send_response(307)
+            self.send_header("Location", "/there")
+            self.end_headers()
+            return
+        self.send_response(403 if self.path == "/expired" else 200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "asked"),
+    [
+        ("/there", bytes(range(250)), 1),
+        ("/there", bytes(range(249)), 2),
+        ("/there", bytes(range(251)), 2),
+        ("/expired", bytes(range(250)), 2),
+        ("/elsewhere", bytes(range(250)), 2),
+        (None, b"", 2),
+    ],
+)
+def test_artifacts_come_from_a_shared_store_or_else_from_the_coordinator(
+    path: str | None, content: bytes, asked: int
+) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    shared = Shared(bytes(range(250)), bytes(range(250)))  # type: ignore[abstract]
+    add_SweepServiceServicer_to_server(shared, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    handler = type("Handler", (_Store,), {"content": content})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        shared.url = "ftp://127.0.0.1/there" if path is None else f"http://127.0.0.1:{store.server_port}{path}"
+        try:
+            with nadgrid.connect(f"127.0.0.1:{port}") as grid:
+                [sweep] = grid.sweeps()
+                assert sweep.artifact("a.bin") == bytes(range(250))
+                assert shared.asked == asked
+                # A store that failed once is not tried again.
+                assert sweep.artifact("a.bin") == bytes(range(250))
+                assert shared.asked == asked + 1
+        finally:
+            store.shutdown()
+            server.stop(None).wait()
 
 
 def test_names_do_not_lead_out_of_a_folder() -> None:

@@ -5,9 +5,11 @@
 
 pub mod postgres;
 pub mod s3;
+pub mod store_proxy;
 pub mod terminal;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -301,6 +303,20 @@ impl Cluster {
     /// Never: a URL has both.
     pub fn address(&self) -> &str {
         self.url.split_once("://").expect("a URL").1
+    }
+
+    /// A metric of the coordinator: the sum of its series whose labels hold `labels`.
+    ///
+    /// # Panics
+    /// When the coordinator does not answer.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.address()).expect("the coordinator is there");
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers in text");
+        let of_name = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(labels);
+        answer.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Waits until the logs of all programs hold `words`.

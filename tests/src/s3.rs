@@ -58,6 +58,17 @@ impl S3 {
         variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
     }
 
+    /// Its host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The environment that leads to it by another address.
+    pub fn variables_by(&self, url: &str) -> Vec<(String, String)> {
+        let by = |(name, value)| if name == "AWS_ENDPOINT" { (name, url.to_owned()) } else { (name, value) };
+        self.variables().into_iter().map(by).collect()
+    }
+
     /// Replaces an object behind everybody's back.
     ///
     /// # Panics

@@ -1,5 +1,7 @@
 //! Connections to the coordinator, and what its answers mean.
 
+use nadgrid_core::text;
+use nadgrid_presigned::DirectError;
 use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
 use nadgrid_proto::status::describe;
 use std::error::Error;
@@ -71,4 +73,15 @@ pub(crate) fn reason(status: &Status) -> String {
         innermost = Some(next);
     }
     innermost.map_or_else(|| describe(status), |cause| explain(&cause.to_string()))
+}
+
+/// A payload that does not go past the coordinator is no failure, but the user should know.
+pub(crate) fn warn_unreachable(failure: &DirectError) {
+    match failure.avoided {
+        Some(avoided) => {
+            let lasts = text::duration(avoided.as_secs_f64());
+            tracing::warn!("for {lasts} all payloads go through the coordinator: {failure}");
+        }
+        None => tracing::warn!("a payload goes through the coordinator: {failure}"),
+    }
 }

@@ -1,11 +1,14 @@
-//! The files that shards need: fetched from the coordinator by digest, once, and kept for the shards to come.
+//! The files that shards need: fetched by digest, once, and kept for the shards to come. They come from the coordinator, or from a
+//! shared store where the coordinator says so and that can be reached.
 //!
 //! Lanes call it and wait: without its NADs or images a shard cannot begin. Deliberately absent: files on disk.
 
 use crate::backoff::Backoff;
 use crate::board::Fault;
-use crate::endpoint::{self, Coordinator};
+use crate::endpoint::{self, Coordinator, warn_unreachable};
+use nadgrid_core::ids::Digest;
 use nadgrid_core::text;
+use nadgrid_presigned::{DirectStore, PresignedPayload};
 use nadgrid_proto::access::Credentials;
 use nadgrid_proto::chunks::Assembler;
 use nadgrid_proto::status::Reason;
@@ -36,18 +39,29 @@ pub struct Inputs {
     coordinator: Coordinator,
     /// The worker that reads.
     worker_id: String,
+    /// The shared store, where there is one.
+    store: Arc<DirectStore>,
     kept: Mutex<Vec<(String, Arc<Vec<u8>>)>>,
+}
+
+/// How fetching a file goes.
+#[derive(Debug, Default)]
+struct InputFetch {
+    /// Whether any of it came.
+    moved: bool,
+    /// Whether the store did not give it.
+    through_coordinator: bool,
 }
 
 impl Inputs {
     /// Files of the coordinator at this address.
     pub fn of(url: &str) -> Self {
-        Self::at(Coordinator { url: url.to_owned(), credentials: Credentials::default() }, "")
+        Self::at(Coordinator { url: url.to_owned(), credentials: Credentials::default() }, "", Arc::default())
     }
 
     /// Files of this coordinator, for the worker of this id.
-    pub(crate) fn at(coordinator: Coordinator, worker_id: &str) -> Self {
-        Self { coordinator, worker_id: worker_id.to_owned(), kept: Mutex::default() }
+    pub(crate) fn at(coordinator: Coordinator, worker_id: &str, store: Arc<DirectStore>) -> Self {
+        Self { coordinator, worker_id: worker_id.to_owned(), store, kept: Mutex::default() }
     }
 
     /// The bytes of a file. Other lanes that want one wait meanwhile, so that each is fetched once.
@@ -91,9 +105,10 @@ impl Inputs {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| transient(e.to_string()))?;
         let mut backoff = Backoff::new(PATIENCE);
+        let mut fetch = InputFetch::default();
         loop {
-            let mut moved = false;
-            let status = match runtime.block_on(self.attempt(input, &mut moved)) {
+            fetch.moved = false;
+            let status = match runtime.block_on(self.attempt(input, &mut fetch)) {
                 Ok(bytes) => {
                     tracing::info!(name = input.name, bytes = bytes.len(), "fetched");
                     return Ok(bytes);
@@ -104,7 +119,7 @@ impl Inputs {
             if Reason::InputMissing.is_of(&status) || endpoint::is_final(&status) {
                 return Err(Fault::new(FailureKind::Task, format!("the file {:?}: {reason}", input.name)));
             }
-            if moved {
+            if fetch.moved {
                 // It takes as long as it takes: the line carries something.
                 backoff = Backoff::new(PATIENCE);
             }
@@ -113,19 +128,29 @@ impl Inputs {
         }
     }
 
-    /// Fetches a file, and notes whether any of it came.
-    async fn attempt(&self, input: &v1::ShardInput, moved: &mut bool) -> Result<Vec<u8>, Status> {
+    /// Fetches a file, and notes how that went.
+    async fn attempt(&self, input: &v1::ShardInput, fetch: &mut InputFetch) -> Result<Vec<u8>, Status> {
         let link = self.coordinator.link().map_err(|e| Status::unavailable(e.to_string()))?;
         let (digest, worker_id) = (input.digest.clone(), self.worker_id.clone());
-        let request = v1::ReadInputRequest { digest, worker_id, through_coordinator: true };
+        let through_coordinator = fetch.through_coordinator || self.store.is_avoided();
+        let request = v1::ReadInputRequest { digest, worker_id, through_coordinator };
         let mut client = WorkerServiceClient::new(link);
         let mut parts = told_while(client.read_input(request), &input.name).await?.into_inner();
         let damaged = |e: nadgrid_proto::chunks::ChunkError| Reason::PayloadDamaged.status(e.to_string());
         let mut assembler = Assembler::new(input.size, MOST_BYTES, &input.digest).map_err(damaged)?;
         let silent = || Status::deadline_exceeded(format!("no byte came for {SILENCE:.0?}"));
         while let Some(part) = timeout(SILENCE, parts.message()).await.map_err(|_| silent())?? {
+            if let Some(get) = &part.get {
+                let digest = Digest::from_hex(&input.digest).ok_or_else(|| Status::invalid_argument("no digest"))?;
+                let read = self.store.get(get, PresignedPayload { size: input.size, digest }).await;
+                return read.map_err(|failure| {
+                    warn_unreachable(&failure);
+                    fetch.through_coordinator = true;
+                    Status::unavailable(failure.to_string())
+                });
+            }
             assembler.push(&part.data).map_err(damaged)?;
-            *moved |= !part.data.is_empty();
+            fetch.moved |= !part.data.is_empty();
         }
         assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
     }

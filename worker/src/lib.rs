@@ -57,13 +57,15 @@ pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerErr
     let board = Arc::new(Board::new(lanes).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
     let reconnect_timeout = config.reconnect_timeout;
-    let inputs = Arc::new(Inputs::at(coordinator.clone(), &identity.worker_id));
+    let store = Arc::<DirectStore>::default();
+    let inputs = Arc::new(Inputs::at(coordinator.clone(), &identity.worker_id, store.clone()));
     let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results, tracer)?;
     let uploads = Uploads {
         coordinator: coordinator.clone(),
         identity: identity.clone(),
         board: board.clone(),
         tracer: tracer.clone(),
+        store,
     };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;

@@ -3,7 +3,7 @@
 //! On a thread with a runtime of its own and a connection of its own, so that neither a busy lane nor the session waits for it.
 //! Nothing of a payload is sent before its grant ([`conversation`]), and there is no limit to waiting for one: what was computed
 //! is kept as long as its lease lives, and is given up only when it is refused for what it is. Whatever takes long is told
-//! ([`waits`]). Checkpoints of running shards go out one at a time, the newest of each, and one that does not arrive is no
+//! ([`waits`]). Where the coordinator names a place in a shared store, results are put there by the worker itself. Checkpoints of running shards go out one at a time, the newest of each, and one that does not arrive is no
 //! failure: the next will. Deliberately absent: results on disk. A worker that dies has its shards computed again, from their
 //! last checkpoint.
 
@@ -20,6 +20,7 @@ use crate::session::Identity;
 use conversation::{CheckpointUpload, PartialUpload, hand_in};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
+use nadgrid_presigned::DirectStore;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
@@ -41,6 +42,8 @@ pub(crate) struct Uploads {
     pub(crate) identity: Arc<Identity>,
     pub(crate) board: Arc<Board>,
     pub(crate) tracer: Tracer,
+    /// The shared store, where there is one.
+    pub(crate) store: Arc<DirectStore>,
 }
 
 /// The sender of one connection.
@@ -82,7 +85,7 @@ impl Uploads {
         v1::NumericsClass { precision: precision.as_str().to_owned(), ..self.identity.class.clone() }
     }
 
-    fn header(&self, computed: &Computed) -> v1::PartialHeader {
+    fn header(&self, computed: &Computed, through_coordinator: bool) -> v1::PartialHeader {
         v1::PartialHeader {
             worker_id: self.identity.worker_id.clone(),
             shard: Some(computed.task.shard.clone()),
@@ -92,6 +95,7 @@ impl Uploads {
             seconds: computed.seconds,
             steps: computed.task.steps.told(),
             begin_seconds: computed.begin_seconds,
+            through_coordinator,
             ..v1::PartialHeader::default()
         }
     }
@@ -123,7 +127,7 @@ impl Sender {
         let mut backoff = Backoff::endless();
         let mut damaged = 0;
         loop {
-            let status = match self.attempt(computed, &wait).await {
+            let status = match self.attempt(computed, damaged > 0, &wait).await {
                 Ok(verdict) => {
                     tracing::debug!(shard = %Name(&computed.task), verdict = verdict.as_str_name(), "uploaded");
                     return self.uploads.board.uploaded(&computed.task);
@@ -144,7 +148,8 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, computed: &Computed, wait: &Wait) -> Result<v1::Verdict, Status> {
+    /// Offers a result once. One that arrived damaged goes through the coordinator, which looks at its bytes at once.
+    async fn attempt(&self, computed: &Computed, was_damaged: bool, wait: &Wait) -> Result<v1::Verdict, Status> {
         let mut client = WorkerServiceClient::new(self.link.clone());
         // A shard without a lease's span is none of a trace.
         let tracer = &self.uploads.tracer;
@@ -160,8 +165,9 @@ impl Sender {
             }
             client.upload_partial(request).await
         };
-        let header = self.uploads.header(computed);
-        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, wait).await;
+        let store = &*self.uploads.store;
+        let header = self.uploads.header(computed, was_damaged || store.is_avoided());
+        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, (store, wait)).await;
         if let (Some(span), Err(status)) = (&mut span, &answer) {
             span.fail(status.message());
         }
@@ -200,6 +206,6 @@ impl Sender {
         let wait = self.waits.begin(format!("a checkpoint of {}", Name(task)));
         let mut client = WorkerServiceClient::new(self.link.clone());
         let call = async move |messages| client.upload_checkpoint(messages).await;
-        hand_in::<CheckpointUpload, _>(header, snapshot.bytes.into(), call, &wait).await
+        hand_in::<CheckpointUpload, _>(header, snapshot.bytes.into(), call, (&self.uploads.store, &wait)).await
     }
 }

@@ -6,6 +6,7 @@
 
 mod orphans;
 mod place;
+mod presign;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,14 @@ mod tests;
 pub use orphans::{Held, Removal};
 pub(crate) use place::ACCEPTED;
 pub use place::ArtifactsUrl;
+pub use presign::{PresignSettings, PresignedCall};
 pub use reader::BlobReader;
 
 use nadgrid_core::ids::Digest;
 use object_store::path::Path as BlobPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use orphans::Guard;
+use presign::StoreSigner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -77,6 +80,8 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     /// Where the blobs are files.
     folder: Option<PathBuf>,
+    /// Where others may reach single blobs themselves.
+    signer: Option<Arc<StoreSigner>>,
     guard: Arc<Guard>,
 }
 
@@ -85,23 +90,24 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be made or does not answer.
-    pub async fn open(url: &ArtifactsUrl, data: &Path) -> Result<Self, StoreError> {
-        Self::open_with(url, data, std::env::vars()).await
+    pub async fn open(url: &ArtifactsUrl, data: &Path, presign: &PresignSettings) -> Result<Self, StoreError> {
+        Self::open_with(url, data, presign, std::env::vars()).await
     }
 
     async fn open_with(
         url: &ArtifactsUrl,
         data: &Path,
+        presign: &PresignSettings,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, StoreError> {
-        let store = url.open(data, variables)?;
+        let store = url.open(data, presign, variables)?;
         // A wrong bucket or key is to be known now, not when the first result is there.
         store.objects.list(None).try_next().await.map_err(|source| store.failed(source))?;
         Ok(store)
     }
 
     fn new(name: String, objects: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Self {
-        Self { name: name.into(), objects, folder, guard: Arc::default() }
+        Self { name: name.into(), objects, folder, signer: None, guard: Arc::default() }
     }
 
     fn failed(&self, source: object_store::Error) -> StoreError {

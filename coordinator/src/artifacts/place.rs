@@ -1,10 +1,12 @@
 //! Where artifacts are: a folder, or a bucket whose keys and address come from the usual `AWS_...` variables.
 
+use super::presign::{PresignSettings, StoreSigner};
 use super::{Store, StoreError};
 use object_store::ClientConfigKey::{ConnectTimeout, Timeout};
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
+use object_store::path::Path as BlobPath;
 use object_store::prefix::PrefixStore;
 use serde::Deserialize;
 use std::path::Path;
@@ -69,13 +71,14 @@ impl ArtifactsUrl {
     pub(super) fn open(
         &self,
         data: &Path,
+        presign: &PresignSettings,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Store, StoreError> {
         match self.parse()? {
             None => Store::local(&data.join(FOLDER)),
             Some(url) => match url.to_file_path() {
                 Ok(folder) if url.scheme() == "file" => Store::local(&folder),
-                _ => s3(&url, variables),
+                _ => s3(&url, presign, variables),
             },
         }
     }
@@ -97,7 +100,11 @@ impl Store {
     }
 }
 
-fn s3(url: &Url, variables: impl Iterator<Item = (String, String)>) -> Result<Store, StoreError> {
+fn s3(
+    url: &Url,
+    presign: &PresignSettings,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Store, StoreError> {
     // TLS has one provider in this program. That it was installed before is fine.
     drop(rustls::crypto::ring::default_provider().install_default());
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
@@ -106,15 +113,39 @@ fn s3(url: &Url, variables: impl Iterator<Item = (String, String)>) -> Result<St
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), usual);
     }
     // What `from_env` does, after what is usual here.
+    let mut is_encrypted = false;
     for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
+        is_encrypted |= name.starts_with("AWS_SERVER_SIDE_ENCRYPTION") || name.starts_with("AWS_SSE_");
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
     }
     let failed = |source| StoreError::Store { store: url.to_string(), source };
     let builder = builder.with_bucket_name(url.host_str().unwrap_or_default());
-    let objects = PrefixStore::new(builder.build().map_err(failed)?, url.path().trim_matches('/'));
-    Ok(Store::new(url.to_string(), Arc::new(objects), None))
+    let bucket = builder.clone().build().map_err(failed)?;
+    let prefix = BlobPath::from(url.path().trim_matches('/'));
+    // Others would not send what the coordinator's own requests say of encryption.
+    let signer = match presign.is_on && !is_encrypted {
+        true => Some(signer(builder, prefix.clone(), presign).map_err(failed)?),
+        false => None,
+    };
+    let store = Store::new(url.to_string(), Arc::new(PrefixStore::new(bucket, prefix)), None);
+    Ok(Store { signer: signer.map(Arc::new), ..store })
+}
+
+fn signer(
+    builder: AmazonS3Builder,
+    prefix: BlobPath,
+    presign: &PresignSettings,
+) -> object_store::Result<StoreSigner> {
+    let conditional = builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut);
+    let is_conditional = conditional.is_none_or(|value| value != "disabled");
+    let builder = match &presign.public_endpoint {
+        // Nothing is sent by this one, so it need not be told that plain http is fine.
+        Some(endpoint) => builder.with_endpoint(endpoint.as_str().trim_end_matches('/')).with_allow_http(true),
+        None => builder,
+    };
+    Ok(StoreSigner { bucket: builder.build()?, prefix, is_conditional })
 }
 
 #[cfg(test)]

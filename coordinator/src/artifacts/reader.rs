@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// Removes a blob that was found to be damaged, unless it is sound when it is looked at again while nobody writes it.
-    async fn heal(&self, digest: Digest) -> Result<(), StoreError> {
+    pub(crate) async fn heal(&self, digest: Digest) -> Result<(), StoreError> {
         let _place = self.guard.enter(digest).await;
         let mut reader = match self.reader(digest).await {
             Err(StoreError::Missing(_)) => return Ok(()),

@@ -26,7 +26,7 @@ impl Place {
             Self::Folder(folder) => (String::new(), folder.path(), Vec::new()),
             Self::S3(server) => (server.url("a/prefix"), Path::new("/nowhere"), server.variables()),
         };
-        Store::open_with(&url.as_str().into(), data, variables.into_iter()).await.unwrap()
+        Store::open_with(&url.as_str().into(), data, &signing(), variables.into_iter()).await.unwrap()
     }
 
     fn overwrite(&self, digest: Digest, bytes: &[u8]) {
@@ -39,6 +39,10 @@ impl Place {
 
 fn file(folder: &TempDir, digest: Digest) -> PathBuf {
     folder.path().join("artifacts").join(path(digest).to_string())
+}
+
+fn signing() -> PresignSettings {
+    PresignSettings { is_on: true, public_endpoint: None }
 }
 
 async fn store(store: &Store, bytes: &[u8]) -> Digest {
@@ -161,11 +165,50 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let server = S3::start();
     let open = |url: &str| {
         let (url, variables) = (ArtifactsUrl::from(url), server.variables());
-        async move { Store::open_with(&url, Path::new(""), variables.into_iter()).await.err().unwrap().to_string() }
+        async move { Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string() }
     };
     let said = open("s3://another-bucket/x").await;
     assert!(said.contains("s3://another-bucket/x failed"), "{said}");
     let file = tempfile::NamedTempFile::new().unwrap();
     let said = open(&format!("file://{}/x", file.path().display())).await;
     assert!(said.contains("cannot be made"), "{said}");
+}
+
+/// Others need no keys, and are given none.
+#[tokio::test]
+async fn a_bucket_signs_requests_for_single_blobs_and_a_folder_none() {
+    let (server, valid, digest) = (S3::start(), Duration::from_secs(60), Digest::of(b"gradient"));
+    let open = async |is_on: bool, endpoint: Option<&str>, more: Option<(&str, &str)>| {
+        let public_endpoint = endpoint.map(|url| url.parse().unwrap());
+        let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables = server.variables().into_iter().chain(more);
+        let presign = PresignSettings { is_on, public_endpoint };
+        let (url, data) = (server.url("a/prefix"), Path::new("/nowhere"));
+        Store::open_with(&url.as_str().into(), data, &presign, variables).await.unwrap()
+    };
+    let blobs = open(true, None, None).await;
+    let put = blobs.presign_put(digest, valid).await.unwrap().unwrap();
+    assert_eq!((put.method.as_str(), put.valid), ("PUT", valid));
+    assert!(put.url.path().ends_with(&format!("a/prefix/{}", path(digest))), "{}", put.url);
+    assert_eq!(put.headers, [("if-none-match".to_owned(), "*".to_owned())]);
+    let query = put.url.query().unwrap();
+    assert!(query.contains("X-Amz-Expires=60") && query.contains("if-none-match"), "{query}");
+    let get = blobs.presign_get(digest, valid).await.unwrap().unwrap();
+    assert_eq!((get.method.as_str(), get.headers.len()), ("GET", 0));
+    assert_eq!(blobs.head(digest).await.unwrap(), None);
+    store(&blobs, b"gradient").await;
+    assert_eq!(blobs.head(digest).await.unwrap(), Some(8));
+
+    let elsewhere = open(true, Some("https://s3.example:9000"), None).await;
+    let get = elsewhere.presign_get(digest, valid).await.unwrap().unwrap();
+    assert!(get.url.as_str().starts_with("https://s3.example:9000/nadgrid-tests/a/prefix/"), "{}", get.url);
+    let plain = open(true, None, Some(("AWS_CONDITIONAL_PUT", "disabled"))).await;
+    assert_eq!(plain.presign_put(digest, valid).await.unwrap().unwrap().headers, []);
+
+    let encrypted = open(true, None, Some(("AWS_SERVER_SIDE_ENCRYPTION", "AES256"))).await;
+    let off = open(false, None, None).await;
+    let folder = tempfile::tempdir().unwrap();
+    for store in [encrypted, off, Store::local(folder.path()).unwrap()] {
+        assert!(!store.presigns() && store.presign_get(digest, valid).await.unwrap().is_none());
+    }
 }

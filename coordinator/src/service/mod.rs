@@ -1,5 +1,6 @@
 //! The gRPC handlers: they validate, convert, and ask the desk. No state of their own.
 
+mod beside;
 mod checkpoint;
 mod inputs;
 mod read;

@@ -8,6 +8,7 @@ use super::store_failed;
 use crate::access::Admitted;
 use crate::artifacts::BlobReader;
 use crate::limits::{Limits, Pace};
+use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -92,6 +93,7 @@ impl Reading {
             Ok(Ok(())) => {
                 pace.moved(size);
                 self.ticket.moved(size);
+                metrics::transferred(TransferWay::Out, size as u64);
                 Ok(())
             }
             Ok(Err(_)) => Err(Unread),

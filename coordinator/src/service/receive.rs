@@ -7,10 +7,12 @@
 //! No byte is taken before the grant, so what waits fills no connection. The place is a [`TransferTicket`] in the future that
 //! receives: it is free again when the sender goes, is silent, or is refused. Deliberately absent: what the payload means.
 
+use super::beside::BesideOutcome;
 use super::store_failed;
 use crate::access::Admitted;
 use crate::artifacts::{Held, Store};
 use crate::limits::{Limits, Pace};
+use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
@@ -40,8 +42,8 @@ pub(super) trait UploadKind: 'static {
 pub(super) enum UploadPart<H> {
     Header(H),
     Data(Vec<u8>),
-    /// The payload was put where its grant said, or could not be.
-    Beside,
+    /// What became of a payload that was to be put where its grant said.
+    Beside(BesideOutcome),
 }
 
 /// What every upload's answers travel in.
@@ -129,7 +131,7 @@ impl<K: UploadKind> Receiver<K> {
             () = self.stop.cancelled() => Err(Reason::ShuttingDown.status("no more uploads are taken")),
             message = self.parts.message() => Err(match message?.and_then(K::part) {
                 Some(UploadPart::Header(_)) => second_header(),
-                Some(UploadPart::Data(_) | UploadPart::Beside) => {
+                Some(UploadPart::Data(_) | UploadPart::Beside(_)) => {
                     let message = "bytes came before their grant: after the header nothing is sent until a grant has come";
                     Reason::RequestInvalid.status(message)
                 }
@@ -151,15 +153,39 @@ impl<K: UploadKind> Receiver<K> {
                     assembler.push(&data).map_err(damaged)?;
                 }
                 UploadPart::Header(_) => return Err(second_header()),
-                UploadPart::Beside => {
+                UploadPart::Beside(_) => {
                     let message = "the payload was to be sent in this stream: its grant named no other place";
                     return Err(Reason::RequestInvalid.status(message));
                 }
             }
         }
         ticket.received();
+        metrics::transferred(TransferWay::In, announced.size);
         let (bytes, digest) = assembler.finish().map_err(damaged)?;
         Ok(Received { bytes, digest, ticket })
+    }
+
+    /// Grants a place beside this stream, and waits until the sender says what became of its payload.
+    pub(super) async fn beside(
+        &mut self,
+        put: v1::PresignedRequest,
+        until: Instant,
+    ) -> Result<BesideOutcome, Status> {
+        drop(self.grants.send(K::grant(v1::Grant { put: Some(put) })).await);
+        let said = tokio::select! {
+            said = timeout_at(until, self.parts.message()) => said,
+            () = self.stop.cancelled() => return Err(Reason::ShuttingDown.status("no more uploads are taken")),
+        };
+        let said = said.map_err(|_| Status::deadline_exceeded("the upload did not say what became of its payload"))?;
+        match said?.and_then(K::part) {
+            Some(UploadPart::Beside(outcome)) => Ok(outcome),
+            Some(UploadPart::Header(_)) => Err(second_header()),
+            Some(UploadPart::Data(_)) => {
+                let message = "the payload was to be put where its grant says, or `store_unreachable` to be said first";
+                Err(Reason::RequestInvalid.status(message))
+            }
+            None => Err(Reason::RequestInvalid.status("the upload ended before it said what became of its payload")),
+        }
     }
 
     /// The next part, at the pace that the sender must keep; `None` at its end.

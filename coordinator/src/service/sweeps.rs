@@ -2,7 +2,7 @@
 
 use super::inputs::{self, FoundBlobs, InputUpload};
 use super::receive::{Answers, converse};
-use super::{read, store_failed, verify};
+use super::{beside, read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
 use crate::desk::{Desk, sweep_context};
@@ -88,7 +88,7 @@ impl Sweeps {
     /// The sweep with what keeps its payloads.
     fn noticed(&self, mut view: v1::Sweep) -> v1::Sweep {
         if is_open(&view) {
-            view.notices.extend(self.of_workers.uploads.notices(&SweepId::new(view.id.as_str())));
+            view.notices.extend(self.of_workers.notices(&SweepId::new(view.id.as_str())));
             view.notices.truncate(MAX_NOTICES);
         }
         view
@@ -275,7 +275,7 @@ impl SweepService for Sweeps {
         match self.desk.query(ask).await? {
             (_, Some(explanation)) => {
                 let mut response = v1::ExplainResponse::from(explanation);
-                let waits = self.of_workers.uploads.notices(&SweepId::new(sweep_id.as_str()));
+                let waits = self.of_workers.notices(&SweepId::new(sweep_id.as_str()));
                 response.reasons.splice(0..0, waits);
                 Ok(Response::new(response))
             }
@@ -309,7 +309,7 @@ impl SweepService for Sweeps {
         request: Request<v1::ReadArtifactRequest>,
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let v1::ReadArtifactRequest { sweep_id, name, .. } = request.into_inner();
+        let v1::ReadArtifactRequest { sweep_id, name, presigned } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
         self.own(&admitted.caller, &id).await?;
         let found = self.desk.query(move |s, _| (s.is_known(&id), s.artifact(&id, &asked).cloned())).await?;
@@ -321,6 +321,11 @@ impl SweepService for Sweeps {
             }
             (true, Some(artifact)) => artifact,
         };
+        if presigned && let Some(get) = beside::offer_read(&self.store, &self.limits, artifact.digest).await {
+            let artifact = Some((&artifact).into());
+            let answer = v1::ReadArtifactResponse { artifact, data: Vec::new(), get: Some(get) };
+            return Ok(Response::new(stream::iter([Ok(answer)]).boxed()));
+        }
         let offer = TransferOffer { caller: admitted.turn(), sweep: None, size: 0 };
         let ticket = read::place(&self.reads, offer).await;
         let blob = self.store.reader(artifact.digest).await.map_err(|error| match error.is_loss() {
@@ -353,15 +358,21 @@ fn is_open(view: &v1::Sweep) -> bool {
 #[derive(Clone)]
 pub(crate) struct WorkerTransfers {
     pub(crate) uploads: TransferPlaces,
+    pub(crate) direct: TransferPlaces,
     pub(crate) reads: TransferPlaces,
 }
 
 impl WorkerTransfers {
+    /// What keeps the payloads of a sweep.
+    fn notices(&self, sweep: &SweepId) -> Vec<String> {
+        [&self.uploads, &self.direct].iter().flat_map(|places| places.notices(sweep)).collect()
+    }
+
     /// Fills in what each worker transfers and waits for.
     pub(crate) fn tell(&self, workers: &mut [v1::Worker]) {
-        let (sent, read) = (self.uploads.by_caller(), self.reads.by_caller());
+        let kinds = [&self.uploads, &self.direct, &self.reads].map(TransferPlaces::by_caller);
         for worker in workers {
-            for transfers in [&sent, &read].into_iter().filter_map(|callers| callers.get(worker.id.as_str())) {
+            for transfers in kinds.iter().filter_map(|callers| callers.get(worker.id.as_str())) {
                 let CallerTransfers { waiting, waited, moving, bytes_per_second } = *transfers;
                 worker.transfers_waiting += waiting;
                 worker.transfers_waiting_ms = worker.transfers_waiting_ms.max(waited.as_millis() as u64);

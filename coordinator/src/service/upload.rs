@@ -1,5 +1,6 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
+use super::beside::{self, BesideOutcome};
 use super::receive::{Announced, Received, Receiver, UploadKind, UploadPart};
 use super::workers::Workers;
 use crate::access::Admitted;
@@ -15,6 +16,9 @@ use nadgrid_proto::v1::{self, upload_partial_request::Part, upload_partial_respo
 use tonic::Status;
 use tracing::debug;
 
+/// Smaller payloads come in their streams: a request to the store costs more than their bytes.
+const LEAST_BESIDE: u64 = 64 << 10;
+
 /// The messages of `UploadPartial`.
 pub(super) struct PartialUpload;
 
@@ -27,7 +31,8 @@ impl UploadKind for PartialUpload {
         Some(match request.part? {
             Part::Header(header) => UploadPart::Header(header),
             Part::Data(data) => UploadPart::Data(data),
-            Part::Stored(_) | Part::StoreUnreachable(_) => UploadPart::Beside,
+            Part::Stored(_) => UploadPart::Beside(BesideOutcome::Stored),
+            Part::StoreUnreachable(said) => UploadPart::Beside(BesideOutcome::Unreachable(said.message)),
         })
     }
 
@@ -66,16 +71,31 @@ pub(super) async fn receive(
     let announced = announced(&header, &expected)?;
     let (caller, sweep) = (worker.as_str().into(), expected.shard.sweep.clone());
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
-    let ticket = receiver.place(&workers.uploads, offer).await?;
-    let received = receiver.payload(&announced, ticket).await?;
-    let (received, content) = validate(received, expected.payload, expected.members).await?;
+    let beside = match travels_beside(&header, &expected) {
+        true => beside::receive(workers, &mut receiver, &announced, offer.clone()).await?,
+        false => None,
+    };
     // Held until the report is in the journal.
-    let stored = received.store(&workers.store).await;
+    let (stored, content) = match beside {
+        Some(stored) => (Ok(stored), announced.digest),
+        None => {
+            let ticket = receiver.place(&workers.uploads, offer).await?;
+            let received = receiver.payload(&announced, ticket).await?;
+            let (received, content) = validate(received, expected.payload, expected.members).await?;
+            (received.store(&workers.store).await, content)
+        }
+    };
     let stored = workers.observed(&sweep, stored)?;
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
     workers.desk.told(worker.clone(), wire, std::mem::take(&mut header.steps)).await;
     let (seconds, begin_seconds) = (partial::seconds(header.seconds), partial::seconds(header.begin_seconds));
     report(workers, Report { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial).await
+}
+
+/// Whether the worker may put its payload into a shared store itself: the content of moments is that of their bytes, which are
+/// checked when they are merged, and those of a small one are cheaper in the stream.
+fn travels_beside(header: &v1::PartialHeader, expected: &Expected) -> bool {
+    matches!(expected.payload, Payload::Moments { .. }) && header.size >= LEAST_BESIDE && !header.through_coordinator
 }
 
 fn invalid(message: &str) -> Status {

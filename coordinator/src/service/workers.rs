@@ -1,5 +1,6 @@
 //! `WorkerService`: sessions. Uploads have a file of their own.
 
+use super::beside;
 use super::checkpoint::{self, CheckpointUpload};
 use super::receive::{Answers, converse};
 use super::upload::{self, PartialUpload};
@@ -10,7 +11,7 @@ use crate::desk::Desk;
 use crate::limits::Limits;
 use crate::transfers::{TransferOffer, TransferPlaces};
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::WorkerProfile;
@@ -40,6 +41,8 @@ pub(crate) struct Workers {
     pub(crate) heartbeat: Duration,
     /// Partials and checkpoints that are received at once; others wait.
     pub(crate) uploads: TransferPlaces,
+    /// Partials that workers put into the store themselves at once; others wait.
+    pub(crate) direct: TransferPlaces,
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
     /// Files that are sent at once; others wait.
@@ -99,9 +102,13 @@ impl WorkerService for Workers {
     ) -> Result<Response<Self::ReadInputStream>, Status> {
         // Any worker may read any file: which are secret from whom is not known here.
         let admitted = Admitted::of(&request)?;
-        let v1::ReadInputRequest { digest, worker_id: reader, .. } = request.into_inner();
+        let v1::ReadInputRequest { digest, worker_id: reader, through_coordinator } = request.into_inner();
         let digest = Digest::from_hex(&digest).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
         let caller = if reader.is_empty() { admitted.turn() } else { self.reader(&reader, &admitted)? };
+        if !through_coordinator && let Some(get) = beside::offer_read(&self.store, &self.limits, digest).await {
+            let answer = v1::ReadInputResponse { data: Vec::new(), get: Some(get) };
+            return Ok(Response::new(stream::iter([Ok(answer)]).boxed()));
+        }
         let ticket = read::place(&self.reads, TransferOffer { caller, sweep: None, size: 0 }).await;
         let blob = self.store.reader(digest).await.map_err(|error| match error.is_loss() {
             true => Reason::InputMissing.status(error.to_string()),

@@ -119,6 +119,13 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// Say in the log whose partial was damaged.
+    Damaged {
+        /// Who reported it.
+        worker: WorkerId,
+        /// Of which blocks it was.
+        reason: String,
+    },
     /// Merge neighbouring partials while the job is computed, and store what comes out.
     Merge {
         /// The sweep.

@@ -5,7 +5,8 @@ use super::event::{FailureKind, ShardRef};
 use super::state::{Attempts, Purpose, Retry};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
-use crate::ids::{Time, WorkerId};
+use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use std::ops::Range;
 
 /// How a worker came to hold a shard no more.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,51 @@ impl Scheduler {
             }
         }
         attempts
+    }
+
+    /// Who reported the partials of these nodes, where each is of one shard: merged ones are nobody's.
+    pub(super) fn reporters(&self, id: &SweepId, index: JobIndex, nodes: &[Node]) -> Vec<(Node, WorkerId)> {
+        let Some(job) = self.sweeps.get(id).and_then(|sweep| sweep.job(index)) else { return Vec::new() };
+        let reported = |&node: &Node| {
+            let held = job.committed.get(job.blocks(node).start).filter(|held| held.node == node)?;
+            Some((node, held.worker))
+        };
+        nodes.iter().filter_map(reported).collect()
+    }
+
+    /// Partials that were withdrawn because they were lost or damaged: whoever reported them is named, and others compute them again
+    /// if there are any. The store may be to blame, so that nobody is set aside for it.
+    pub(super) fn note_damaged(
+        &mut self,
+        id: &SweepId,
+        index: JobIndex,
+        reporters: Vec<(Node, WorkerId)>,
+        now: Time,
+        effects: &mut Effects,
+    ) {
+        for (node, worker) in reporters {
+            let shard = ShardRef { sweep: id.clone(), job: index, node };
+            let Some(job) = self.job_mut(&shard) else { continue };
+            let blocks = job.blocks(node);
+            if !job.pending.contains_all(&blocks) {
+                continue;
+            }
+            job.pending.remove(&blocks);
+            let Range { start, end } = blocks;
+            let name = &job.shape.name();
+            let reason = format!("what it put into the store of blocks {start}..{end} of {name} was gone or damaged");
+            let mut attempts = self.count_attempt(&worker, &shard, Gone::Lost);
+            let known = self.workers.get_mut(&worker).map(|known| {
+                known.last_error = Some(reason.clone());
+                known.profile.name.clone()
+            });
+            attempts.workers.insert(worker.clone(), known.unwrap_or_default());
+            attempts.message.clone_from(&reason);
+            self.job_mut(&shard).and_then(|job| job.attempts.insert(node, attempts));
+            self.wait(&shard, now);
+            effects.actions.push(Action::Damaged { worker, reason });
+        }
+        self.requeue(id);
     }
 
     /// Queues a shard for another attempt; when it has had too many it is split, or quarantined.

@@ -337,7 +337,9 @@ impl Scheduler {
         if damaged.is_empty() {
             return self.end(id, Outcome::Failed { message }, now, effects);
         }
+        let reporters = self.reporters(id, index, damaged);
         self.withdraw_damaged(id, index, damaged, effects);
+        self.note_damaged(id, index, reporters, now, effects);
     }
 }
 

@@ -726,7 +726,7 @@ impl World {
                     self.store.remove(blobs, scheduler.referenced());
                 }
             }
-            Action::SetAside { .. } | Action::Changed { .. } => {}
+            Action::SetAside { .. } | Action::Damaged { .. } | Action::Changed { .. } => {}
         }
     }
 

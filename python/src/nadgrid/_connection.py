@@ -189,6 +189,8 @@ class Connection:
 
     def __init__(self, settings: Settings) -> None:
         self.url = settings.url
+        #: Whether artifacts are asked for from a shared store, where there is one. One that failed is not tried again.
+        self.reaches_store = True
         options = list(_OPTIONS)
         if settings.credentials is None:
             self._channel = grpc.insecure_channel(settings.target, options)

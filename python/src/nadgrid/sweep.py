@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nadgrid import _folder, _html
+from nadgrid import _folder, _html, _presigned
 from nadgrid._connection import assign
 from nadgrid._digest import check
 from nadgrid._progress import Bars
@@ -309,13 +309,24 @@ class Sweep:
         return Rows(Check.of(answer) for answer in answers if answer.HasField("shard"))
 
     def _fetch(self, artifact: Artifact) -> bytes:
-        request = pb.ReadArtifactRequest(sweep_id=self.id, name=artifact.name)
+        if self._connection.reaches_store:
+            content = self._read(artifact, presigned=True)
+            if content is not None:
+                return check(artifact, content)
+            self._connection.reaches_store = False
+        return check(artifact, self._read(artifact, presigned=False) or b"")
+
+    def _read(self, artifact: Artifact, presigned: bool) -> bytes | None:
+        """What comes for an artifact; nothing when it was to be read from a shared store and that does not give it."""
+        request = pb.ReadArtifactRequest(sweep_id=self.id, name=artifact.name, presigned=presigned)
         content = bytearray()
         for part in self._connection.stream(self._connection.stub.ReadArtifact, request):
+            if part.HasField("get"):
+                return _presigned.read(part.get, artifact)
             content += part.data
             if len(content) > artifact.size:
                 break
-        return check(artifact, bytes(content))
+        return bytes(content)
 
     def _now(self) -> pb.Sweep:
         if not state_of(self._message).has_ended:

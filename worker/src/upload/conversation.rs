@@ -1,10 +1,13 @@
-//! One attempt to hand a payload in: its header, a grant, its bytes, the answer.
+//! One attempt to hand a payload in: its header, a grant, its bytes, the answer. Where the grant names a place in a shared store, the
+//! bytes are put there, and only that is said in the stream; if they cannot be, another grant is waited for.
 //!
 //! An attempt is given up when the connection breaks, the coordinator refuses, or no byte moves for a while after the grant.
 //! Until the grant, and once all bytes are through, it waits: pings find out when nobody is there. Deliberately absent: trying again.
 
 use super::waits::{Wait, WaitPhase};
+use crate::endpoint::warn_unreachable;
 use bytes::Bytes;
+use nadgrid_presigned::DirectStore;
 use nadgrid_proto::upload::{UploadGate, UploadMessages, gated};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::{
@@ -30,6 +33,8 @@ pub(super) trait UploadKind {
     fn header(header: Self::Header) -> Self::Request;
     fn data(data: Vec<u8>) -> Self::Request;
     fn said(response: Self::Response) -> Said<Self::Answer>;
+    /// What became of a payload that was to be put into the store; `None` where no grant asks for that.
+    fn beside(outcome: Result<(), String>) -> Option<Self::Request>;
 }
 
 /// What the coordinator says.
@@ -62,6 +67,14 @@ impl UploadKind for PartialUpload {
             None => Said::Nothing,
         }
     }
+
+    fn beside(outcome: Result<(), String>) -> Option<v1::UploadPartialRequest> {
+        let part = match outcome {
+            Ok(()) => partial_request::Part::Stored(v1::Stored {}),
+            Err(message) => partial_request::Part::StoreUnreachable(v1::StoreUnreachable { message }),
+        };
+        Some(v1::UploadPartialRequest { part: Some(part) })
+    }
 }
 
 pub(super) struct CheckpointUpload;
@@ -87,6 +100,10 @@ impl UploadKind for CheckpointUpload {
             None => Said::Nothing,
         }
     }
+
+    fn beside(_: Result<(), String>) -> Option<v1::UploadCheckpointRequest> {
+        None
+    }
 }
 
 /// The messages of an upload, as a call takes them.
@@ -97,12 +114,12 @@ pub(super) async fn hand_in<K: UploadKind, C>(
     header: K::Header,
     bytes: Bytes,
     call: C,
-    wait: &Wait,
+    (store, wait): (&DirectStore, &Wait),
 ) -> Result<K::Answer, Status>
 where
     C: AsyncFnOnce(Messages<K>) -> Result<Response<Streaming<K::Response>>, Status>,
 {
-    let (mut gate, messages) = gated(K::header(header), bytes, K::data);
+    let (mut gate, messages) = gated(K::header(header), bytes.clone(), K::data);
     let called = timeout(LET_IN, call(messages)).await;
     let called = called.map_err(|_| Status::deadline_exceeded("the coordinator did not take the call"))?;
     let mut answers = called?.into_inner();
@@ -110,17 +127,43 @@ where
     loop {
         match K::said(next(&mut answers, &gate, wait).await?) {
             Said::Answer(answer) => return Ok(answer),
-            Said::Grant(_) => {
+            Said::Grant(v1::Grant { put: None }) => {
                 wait.enter(WaitPhase::Sending);
                 gate.open();
+            }
+            Said::Grant(v1::Grant { put: Some(put) }) => {
+                wait.enter(WaitPhase::Storing);
+                let outcome = tokio::select! {
+                    outcome = put_beside(store, &put, bytes.clone()) => outcome,
+                    said = answers.message() => return said_meanwhile::<K>(said),
+                };
+                wait.enter(if outcome.is_ok() { WaitPhase::Answer } else { WaitPhase::Place });
+                let said = K::beside(outcome);
+                gate.say(said.ok_or_else(|| Status::internal("a grant of a place that such a payload has not"))?);
             }
             Said::Nothing => {}
         }
     }
 }
 
+/// Puts a payload into the store; why it could not, for the coordinator.
+async fn put_beside(store: &DirectStore, put: &v1::PresignedRequest, bytes: Bytes) -> Result<(), String> {
+    store.put(put, bytes).await.map_err(|failure| {
+        warn_unreachable(&failure);
+        failure.to_string()
+    })
+}
+
+/// What the coordinator says while a payload is put into the store: the end, or a refusal.
+fn said_meanwhile<K: UploadKind>(said: Result<Option<K::Response>, Status>) -> Result<K::Answer, Status> {
+    match said?.map(K::said) {
+        Some(Said::Answer(answer)) => Ok(answer),
+        _ => Err(Status::unavailable("the coordinator ended the upload before the payload was in the store")),
+    }
+}
+
 /// The next that the coordinator says, while bytes move or none are to.
-async fn next<T>(answers: &mut Streaming<T>, gate: &UploadGate, wait: &Wait) -> Result<T, Status> {
+async fn next<T, M>(answers: &mut Streaming<T>, gate: &UploadGate<M>, wait: &Wait) -> Result<T, Status> {
     let mut taken = gate.taken();
     loop {
         let said = timeout(STALLED / 2, answers.message()).await;

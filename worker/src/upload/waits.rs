@@ -21,6 +21,8 @@ pub(super) enum WaitPhase {
     Place,
     /// Its bytes are on their way.
     Sending,
+    /// They are put into the shared store.
+    Storing,
     /// All of them are through.
     Answer,
     /// The last attempt failed for this reason; another will follow.
@@ -72,6 +74,7 @@ impl Waits {
             WaitPhase::Call => "the coordinator does not answer".to_owned(),
             WaitPhase::Place => "the coordinator has no place for it yet".to_owned(),
             WaitPhase::Sending => "its bytes are on their way".to_owned(),
+            WaitPhase::Storing => "it is put into the store".to_owned(),
             WaitPhase::Answer => "its bytes are through, and the coordinator has not answered yet".to_owned(),
             WaitPhase::Refused(reason) => format!("it was not taken: {reason}"),
         };

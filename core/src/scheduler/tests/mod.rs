@@ -378,6 +378,35 @@ fn a_damaged_partial_is_computed_again() {
     assert_eq!(world.state(&sweep), SweepState::Failed { message });
 }
 
+/// A worker that puts its partials into a shared store may put anything there: it is named, and another one computes them again.
+#[test]
+fn whose_partial_is_damaged_is_named_and_another_computes_it_again() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(4);
+    let mut todo = world.join("careless", 2);
+    let mut due = Vec::new();
+    while let Some(shard) = todo.pop() {
+        let (_, actions) = world.report("careless", &shard);
+        todo.extend(leases(&actions));
+        due.extend(reductions(&actions));
+    }
+    assert!(world.join("careful", 1).is_empty());
+    let (_, (job, generation), committed) = due.remove(0);
+    let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
+    let message = "damaged".to_owned();
+    let actions = world.handle(Event::ReduceFailed { sweep, job, generation, damaged, message });
+    let named = actions.iter().find_map(|action| match action {
+        Action::Damaged { worker, reason } => Some((worker.clone(), reason.clone())),
+        _ => None,
+    });
+    let (worker, reason) = named.unwrap();
+    assert!(worker == id("careless") && reason.contains("blocks 0..1 of nads/"), "{reason}");
+    let seen = world.scheduler.workers(world.now);
+    let error = |name: &str| seen.iter().find(|seen| seen.id == id(name)).unwrap().last_error.clone();
+    assert_eq!((error("careless"), error("careful")), (Some(reason), None));
+    assert_eq!((world.held_by("careless").len(), world.held_by("careful").len()), (0, 1));
+}
+
 /// One thing that may happen to a cluster.
 #[derive(Clone, Debug)]
 enum Fate {
