@@ -3,10 +3,12 @@
 //!
 //! Deliberately absent: stored results and thresholds. A number means something beside the machine it was taken on alone.
 
+mod cluster;
 mod coordinator;
 mod peer;
 mod published;
 mod turns;
+mod workers;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -27,6 +29,10 @@ pub(crate) enum Bench {
     Directional(Directional),
     /// Shards a second that the coordinator moves with workers that compute nothing
     Coordinator(coordinator::Coordinator),
+    /// Partials a second that the coordinator takes from workers that compute nothing, and what they cost it
+    Cluster(cluster::Cluster),
+    /// A sweep of LeNets on 3, 12 and 48 workers of this machine
+    Workers(workers::Workers),
     /// Accuracies of LeNet along directions, against the published ones
     Published(published::Published),
 }
@@ -93,6 +99,8 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<ExitCode> {
         Bench::Jacobian(options) => beside_the_peer(root, |peer| jacobian(root, options, peer)),
         Bench::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
         Bench::Coordinator(options) => coordinator::run(root, options),
+        Bench::Cluster(options) => cluster::run(root, options),
+        Bench::Workers(options) => workers::run(root, options),
         Bench::Published(options) => published::run(root, options),
     }
 }
