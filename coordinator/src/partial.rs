@@ -13,7 +13,7 @@ use nadgrid_core::spec::Payload;
 pub(crate) fn check(bytes: &[u8], digest: Digest, payload: Payload, members: u64) -> Result<Digest, String> {
     match payload {
         Payload::Moments { dimension, points } => {
-            Moments::from_bytes(bytes, dimension, members * points).map_err(|e| e.to_string())?;
+            Moments::check_bytes(bytes, dimension, members * points).map_err(|e| e.to_string())?;
             Ok(digest)
         }
         Payload::Runs { extra } => {

@@ -155,25 +155,20 @@ impl Moments {
     /// [`PartialError`] when the bytes are something else, another shape, or hold a number that is not
     /// finite or a negative diagonal element.
     pub fn from_bytes(bytes: &[u8], dimension: usize, count: u64) -> Result<Self, PartialError> {
-        if bytes.len() < HEADER_BYTES || bytes[..8] != MAGIC {
-            return Err(PartialError::Magic(bytes[..bytes.len().min(8)].to_vec()));
-        }
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        for (field, expected, actual) in [("dimension", dimension as u64, word(8)), ("count", count, word(16))] {
-            if expected != actual {
-                return Err(PartialError::Unexpected { field, expected, actual });
-            }
-        }
-        let expected = partial_bytes(dimension);
-        if bytes.len() != expected {
-            let (expected, actual) = (expected as u64, bytes.len() as u64);
-            return Err(PartialError::Length { dimension: dimension as u64, expected, actual });
-        }
         // Each array is made once: a partial may have a hundred million bytes.
-        let (mean, scatter) = bytes[HEADER_BYTES..].split_at(8 * dimension);
-        let moments = Self { count, mean: read_numbers(mean), scatter: read_numbers(scatter) };
+        let (mean, scatter) = numbers_of(bytes, dimension, count)?;
+        let moments = Self { count, mean: read_numbers(mean).collect(), scatter: read_numbers(scatter).collect() };
         moments.check()?;
         Ok(moments)
+    }
+
+    /// Whether bytes are a partial of this dimension and count; they are read where they lie.
+    ///
+    /// # Errors
+    /// As of [`Moments::from_bytes`].
+    pub fn check_bytes(bytes: &[u8], dimension: usize, count: u64) -> Result<(), PartialError> {
+        let (mean, scatter) = numbers_of(bytes, dimension, count)?;
+        check_numbers(dimension, read_numbers(mean), read_numbers(scatter))
     }
 
     /// Whether every number is finite, and every variance at least zero.
@@ -181,19 +176,58 @@ impl Moments {
     /// # Errors
     /// [`PartialError::Value`]: the first number that is not.
     pub fn check(&self) -> Result<(), PartialError> {
-        for (field, values) in [("mean", &self.mean), ("scatter", &self.scatter)] {
-            if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-                return Err(PartialError::Value { field, index, value: values[index].to_string() });
-            }
+        check_numbers(self.dimension(), self.mean.iter().copied(), self.scatter.iter().copied())
+    }
+}
+
+/// The bytes of mean and scatter of a partial that must have this dimension and count.
+fn numbers_of(bytes: &[u8], dimension: usize, count: u64) -> Result<(&[u8], &[u8]), PartialError> {
+    if bytes.len() < HEADER_BYTES || bytes[..8] != MAGIC {
+        return Err(PartialError::Magic(bytes[..bytes.len().min(8)].to_vec()));
+    }
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    for (field, expected, actual) in [("dimension", dimension as u64, word(8)), ("count", count, word(16))] {
+        if expected != actual {
+            return Err(PartialError::Unexpected { field, expected, actual });
         }
-        let mut index = 0;
-        for length in (1..=self.dimension()).rev() {
-            if self.scatter[index] < 0.0 {
-                return Err(PartialError::Value { field: "scatter", index, value: self.scatter[index].to_string() });
-            }
-            index += length;
+    }
+    let expected = partial_bytes(dimension);
+    if bytes.len() != expected {
+        let (expected, actual) = (expected as u64, bytes.len() as u64);
+        return Err(PartialError::Length { dimension: dimension as u64, expected, actual });
+    }
+    Ok(bytes[HEADER_BYTES..].split_at(8 * dimension))
+}
+
+fn read_numbers(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
+    bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i])))
+}
+
+fn check_numbers(
+    dimension: usize,
+    mean: impl Iterator<Item = f64>,
+    scatter: impl Iterator<Item = f64>,
+) -> Result<(), PartialError> {
+    check_values("mean", mean, |_, value| value.is_finite())?;
+    // The diagonal: a row of the triangle is shorter by one than the row before.
+    let (mut variance, mut row) = (0, dimension);
+    check_values("scatter", scatter, |index, value| {
+        let is_variance = index == variance;
+        if is_variance {
+            (variance, row) = (variance + row, row.saturating_sub(1));
         }
-        Ok(())
+        value.is_finite() && (!is_variance || value >= 0.0)
+    })
+}
+
+fn check_values(
+    field: &'static str,
+    values: impl Iterator<Item = f64>,
+    mut accepted: impl FnMut(usize, f64) -> bool,
+) -> Result<(), PartialError> {
+    match values.enumerate().find(|&(index, value)| !accepted(index, value)) {
+        Some((index, value)) => Err(PartialError::Value { field, index, value: value.to_string() }),
+        None => Ok(()),
     }
 }
 
@@ -273,6 +307,7 @@ mod tests {
         let bytes = moments.to_bytes();
         assert_eq!(bytes.len(), partial_bytes(2));
         assert_eq!(Moments::from_bytes(&bytes, 2, 3), Ok(moments.clone()));
+        assert_eq!(Moments::check_bytes(&bytes, 2, 3), Ok(()));
         assert!(matches!(Moments::from_bytes(&bytes[..20], 2, 3), Err(PartialError::Magic(_))));
         assert!(matches!(Moments::from_bytes(&bytes[..40], 2, 3), Err(PartialError::Length { .. })));
         let wrong = PartialError::Unexpected { field: "count", expected: 4, actual: 3 };

@@ -96,6 +96,18 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
     }
+
+    /// The processor time that it has had, its own and the kernel's for it, in seconds.
+    ///
+    /// # Panics
+    /// When the kernel does not say.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it is alive");
+        let after = stat.rsplit_once(')').expect("a name in brackets").1;
+        let ticks = after.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks"));
+        // Linux counts in hundredths of a second whatever the kernel's own tick is.
+        ticks.sum::<f64>() / 100.0
+    }
 }
 
 impl Drop for Process {

@@ -3,11 +3,13 @@
 //!
 //! Deliberately absent: stored results and thresholds. A number means something beside the machine it was taken on alone.
 
+mod cluster;
 mod coordinator;
 mod peer;
 mod plans;
 mod published;
 mod turns;
+mod workers;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -30,6 +32,10 @@ pub(crate) enum Bench {
     Coordinator(coordinator::Coordinator),
     /// What plans say of sweeps of every kind, beside what these take
     Plans(plans::Plans),
+    /// Partials a second that the coordinator takes from workers that compute nothing, and what they cost it
+    Cluster(cluster::Cluster),
+    /// A sweep of LeNets on 3, 12 and 48 workers of this machine
+    Workers(workers::Workers),
     /// Accuracies of LeNet along directions, against the published ones
     Published(published::Published),
 }
@@ -97,6 +103,8 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<ExitCode> {
         Bench::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
         Bench::Coordinator(options) => coordinator::run(root, options),
         Bench::Plans(options) => plans::run(root, options),
+        Bench::Cluster(options) => cluster::run(root, options),
+        Bench::Workers(options) => workers::run(root, options),
         Bench::Published(options) => published::run(root, options),
     }
 }

@@ -5,7 +5,7 @@
 //! without them skips those two steps, and says so.
 
 mod debian;
-mod moto;
+pub(crate) mod moto;
 mod python;
 
 use std::path::Path;

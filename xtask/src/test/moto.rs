@@ -8,11 +8,11 @@ use crate::cache::Cache;
 use crate::pip::Pip;
 
 /// Names the folder to the tests.
-pub(super) const VARIABLE: &str = "MOTO_PACKAGES";
+pub(crate) const VARIABLE: &str = "MOTO_PACKAGES";
 const VERSION: &str = "5.2.5";
 
 /// The folder of moto and of all it depends on, filled if need be.
-pub(super) fn ensure(pip: Pip) -> Result<PathBuf> {
+pub(crate) fn ensure(pip: Pip) -> Result<PathBuf> {
     let cache = Cache::open()?;
     let packages = cache.path(format!("moto-{VERSION}-{}", pip.python_tag()?));
     if !packages.exists() {
