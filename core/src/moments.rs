@@ -231,10 +231,6 @@ fn check_values(
     }
 }
 
-fn read_numbers(bytes: &[u8]) -> Vec<f64> {
-    bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i]))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

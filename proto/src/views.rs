@@ -490,6 +490,8 @@ mod tests {
             ..Default::default()
         };
         let view = serde_json::to_value(SweepView::from(&sweep)).unwrap();
+        assert!(view["seconds_left"].is_null() && view["jobs"][0]["members_per_second"].is_null());
+        assert_eq!((&view["progress"], &view["notices"]), (&0.0.into(), &serde_json::json!([])));
         assert_eq!(view["state"], "running");
         assert_eq!(view["jobs"][0]["state"], "reducing");
         assert_eq!(

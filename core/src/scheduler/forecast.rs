@@ -148,7 +148,9 @@ impl Scheduler {
         }
         let mut ends = self.ends(sweep, lanes, member_seconds);
         let alone = ends.iter().copied().fold(0.0, f64::max);
-        if alone > 0.0 {
+        // What is in hands already is not taken away for others.
+        let needs_lanes = sweep.jobs.iter().any(|job| job.blocks_to_give_out(sweep.spec.audit) > 0);
+        if needs_lanes && alone > 0.0 {
             // Lanes are shared all along: what others take is spread over the time.
             let stretch = 1.0 + self.work_of_others(sweep, work) / f64::from(lanes.max(1)) / alone;
             ends.iter_mut().for_each(|end| *end *= stretch);
@@ -266,5 +268,35 @@ impl Job {
         let drawn: u64 = self.audits.values().map(|audit| blocks(audit.node)).sum();
         let fresh = self.pending.len() + waiting;
         fresh + drawn + ((fresh + leased) as f64 * audit).round() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_go_to_the_lane_that_is_free_first() {
+        let mut pool = LanePool::new(3, vec![5.0, 1.0]);
+        assert_eq!(pool.place(2, 2.0, 0.0), 3.0, "one at once, one when the first lane is free");
+        assert_eq!(pool.place(1, 10.0, 4.0), 14.0, "none begins before it may");
+    }
+
+    #[test]
+    fn many_blocks_fill_all_lanes_evenly() {
+        let mut pool = LanePool::new(4, vec![100.0]);
+        // 1,000 s of work, and 100 s that are left on one lane: 1,100 s on four.
+        let end = pool.place(1_000, 1.0, 0.0);
+        assert!((end - 275.0).abs() <= 1.0, "{end}");
+    }
+
+    /// However many lanes there are, a bounded number of them is looked at.
+    #[test]
+    fn many_lanes_are_looked_at_in_groups() {
+        let leased = vec![3.0; 100_000];
+        let mut pool = LanePool::new(100_000, leased);
+        assert!(pool.free.len() <= MOST_LANES as usize);
+        let end = pool.place(1_000_000, 2.0, 0.0);
+        assert!((end - 23.0).abs() <= 2.0, "{end}");
     }
 }
