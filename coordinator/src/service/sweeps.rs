@@ -308,7 +308,10 @@ impl SweepService for Sweeps {
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let workers = self.desk.query(|scheduler, now| scheduler.workers(now)).await?;
-        Ok(Response::new(v1::ListWorkersResponse { workers: workers.iter().map(Into::into).collect(), notices: Vec::new() }))
+        Ok(Response::new(v1::ListWorkersResponse {
+            workers: workers.iter().map(Into::into).collect(),
+            notices: Vec::new(),
+        }))
     }
 }
 
