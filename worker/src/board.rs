@@ -577,9 +577,11 @@ impl State {
 
 impl Held {
     fn news(&mut self, progress: bool) -> Option<Message> {
+        if self.stage == Stage::Running {
+            return if progress { self.headway().map(Message::Progress) } else { None };
+        }
         let shard = || Some(self.task.shard.clone());
         match &self.stage {
-            Stage::Running if progress => self.headway().map(Message::Progress),
             Stage::Computed if !self.told_computed => {
                 self.told_computed = true;
                 let computed = || Message::Computed(v1::Computed { shard: shard() });

@@ -44,13 +44,9 @@ impl Gradients {
     }
 
     /// The moments of the gradients of `members`: of each member at each point in turn.
-    pub(super) fn block(
-        &mut self,
-        job: &Job,
-        members: Range<u64>,
-        watcher: &dyn Watcher,
-    ) -> Result<Moments, Fault> {
-        let nads = job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
+    pub(super) fn block(&mut self, job: &Job, members: Range<u64>, watcher: &dyn Watcher) -> Result<Moments, Fault> {
+        let nads =
+            job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
         let dimension = job.plan.shape.dimension;
         let points: Vec<Vec<f32>> =
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
@@ -77,18 +73,16 @@ impl Gradients {
         let (seed, architecture, step) = (job.plan.spec.seed, job.plan.shape.architecture.as_str(), nads.step as f32);
         let draw = |member, parameters: &mut [f32]| job.plan.network.initialise(seed, architecture, member, parameters);
         let block = match self.kernel(job, nads.estimator)? {
-            Kernel::Difference(kernel) => {
-                block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                    advance();
-                    kernel.gradient(p, point, step, out)
-                })
-            }
-            Kernel::Autograd(kernel) => {
-                block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                    advance();
-                    kernel.gradient_at(p, point, out)
-                })
-            }
+            Kernel::Difference(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
+                kernel.gradient(p, point, step, out)?;
+                advance();
+                Ok(())
+            }),
+            Kernel::Autograd(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
+                kernel.gradient_at(p, point, out)?;
+                advance();
+                Ok(())
+            }),
         };
         block.map_err(|e| of_kernel(&e))
     }
@@ -102,7 +96,9 @@ impl Gradients {
                     Estimator::CentralDifference => {
                         CentralDifference::new(&job.plan.network).map(|kernel| Kernel::Difference(Box::new(kernel)))
                     }
-                    Estimator::Autograd => Trainer::new(&job.plan.network).map(|kernel| Kernel::Autograd(Box::new(kernel))),
+                    Estimator::Autograd => {
+                        Trainer::new(&job.plan.network).map(|kernel| Kernel::Autograd(Box::new(kernel)))
+                    }
                 };
                 Prepared { of, kernel: kernel.map_err(|e| of_kernel(&e))? }
             }

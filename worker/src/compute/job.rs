@@ -74,9 +74,10 @@ impl JobSpecs {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let same_text = |text: &Arc<str>| Arc::ptr_eq(text, spec) || text == spec;
-        let found = state.kept.iter().position(|kept| {
-            kept.sweep == shard.sweep_id && kept.place == shard.job && same_text(&kept.text)
-        });
+        let found = state
+            .kept
+            .iter()
+            .position(|kept| kept.sweep == shard.sweep_id && kept.place == shard.job && same_text(&kept.text));
         let entry = match found {
             Some(place) => state.kept.remove(place),
             None => {
@@ -172,7 +173,8 @@ mod tests {
                 let (specs, first) = (&specs, &first);
                 scope.spawn(move || {
                     for block in 0..1_000 {
-                        let shard = Shard { sweep_id: "s".into(), job: block % 2, first_block: u64::from(block), blocks: 1 };
+                        let shard =
+                            Shard { sweep_id: "s".into(), job: block % 2, first_block: u64::from(block), blocks: 1 };
                         // A new session brings the text anew.
                         let text = if lane % 2 == 0 { first.clone() } else { SPEC.into() };
                         let task = Task::new(shard, text, "nads/logreg".into(), Vec::new());

@@ -333,7 +333,9 @@ fn measure<C: Classifier>(
     network: Option<&mut C>,
     goes_on: &dyn Fn(f64) -> bool,
 ) -> Result<Option<Vec<f64>>, C::Error> {
-    let (Some(margins), Some(images)) = (&job.plan.spec.margins, source.test_images()) else { return Ok(Some(Vec::new())) };
+    let (Some(margins), Some(images)) = (&job.plan.spec.margins, source.test_images()) else {
+        return Ok(Some(Vec::new()));
+    };
     if source.subspaces().is_empty() {
         return Ok(Some(Vec::new()));
     }
