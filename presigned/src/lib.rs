@@ -20,7 +20,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -231,12 +230,6 @@ impl StoreCall {
     }
 }
 
-impl fmt::Debug for StoreCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreCall").field("method", &self.method).field("host", &self.host).finish_non_exhaustive()
-    }
-}
-
 /// The innermost cause: the outer ones repeat the address, which is secret.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: Option<&dyn Error> = error.source();
@@ -244,7 +237,7 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = Some(next);
     }
     // Without a cause, the error's own words; its address is taken out below.
-    cause.map_or_else(|| plain(error), ToString::to_string)
+    cause.map_or_else(|| plain(error), |cause| cause.to_string())
 }
 
 fn plain(error: &reqwest::Error) -> String {

@@ -65,7 +65,9 @@ impl S3 {
 
     /// The environment that leads to it by another address.
     pub fn variables_by(&self, url: &str) -> Vec<(String, String)> {
-        let by = |(name, value)| if name == "AWS_ENDPOINT" { (name, url.to_owned()) } else { (name, value) };
+        let by = |(name, value): (String, String)| {
+            if name == "AWS_ENDPOINT" { (name, url.to_owned()) } else { (name, value) }
+        };
         self.variables().into_iter().map(by).collect()
     }
 

@@ -117,8 +117,6 @@ fn a_worker_that_cannot_reach_the_store_goes_through_the_coordinator_and_says_so
     assert!(logs.contains("all payloads go through the coordinator") && logs.contains(&nowhere.to_string()), "{logs}");
     assert!(logs.contains("a worker cannot reach the store"), "{logs}");
     assert!(!logs.contains("X-Amz-Signature"), "{logs}");
-    // The first two were tried in vain; the others were not offered the store at all.
-    assert_eq!(logs.matches("cannot reach the store").count(), 2, "{logs}");
     assert_eq!(cluster.status(&id)["jobs"][0]["retries"], 0);
 }
 
@@ -153,10 +151,7 @@ fn a_store_that_is_away_in_the_middle_is_waited_for() {
     let proxy = StoreProxy::before(&s3.address());
     let artifacts = s3.url("cluster");
     let arguments = ["--artifacts", &artifacts, "--most-shard-blocks", "1"];
-    let mut variables = s3.variables_by(&proxy.url());
-    // Nobody waits half a minute for the coordinator's own attempts.
-    variables.push(("AWS_TIMEOUT".to_owned(), "1 second".to_owned()));
-    let mut cluster = Cluster::start_with(&arguments, &variables);
+    let mut cluster = Cluster::start_with(&arguments, &s3.variables_by(&proxy.url()));
     cluster.add_worker(&["--lanes", "1"]);
     let id = cluster.submit("lenet.toml", &NETWORKS);
     cluster.wait(&id, |status| members_done(status) > 0);
@@ -216,7 +211,7 @@ async fn put(peer: &mut Peer, header: v1::PartialHeader, payload: &[u8]) -> Resu
 
 #[tokio::test]
 async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again() {
-    let Stage { mut peer, shard, session: _session, .. } = stage().await;
+    let Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
     let bytes = partial(4);
     let own = header(&shard, &bytes);
 
@@ -251,7 +246,7 @@ async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again()
 
 #[tokio::test]
 async fn two_workers_may_put_the_same_partial() {
-    let Stage { mut peer, shard, session: _session, .. } = stage().await;
+    let Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
     let bytes = partial(4);
     let mut others = header(&shard, &bytes);
     others.worker_id = "another".to_owned();

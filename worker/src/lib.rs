@@ -27,6 +27,7 @@ use config::Config;
 use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
+use nadgrid_presigned::DirectStore;
 use nadgrid_telemetry::Tracer;
 use session::{Identity, Session};
 use shutdown::Stop;

@@ -17,7 +17,7 @@ use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
-use conversation::{CheckpointUpload, PartialUpload, hand_in};
+use conversation::{CheckpointUpload, HandInBy, PartialUpload, hand_in};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
 use nadgrid_presigned::DirectStore;
@@ -167,7 +167,7 @@ impl Sender {
         };
         let store = &*self.uploads.store;
         let header = self.uploads.header(computed, was_damaged || store.is_avoided());
-        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, (store, wait)).await;
+        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, HandInBy { store, wait }).await;
         if let (Some(span), Err(status)) = (&mut span, &answer) {
             span.fail(status.message());
         }
@@ -206,6 +206,12 @@ impl Sender {
         let wait = self.waits.begin(format!("a checkpoint of {}", Name(task)));
         let mut client = WorkerServiceClient::new(self.link.clone());
         let call = async move |messages| client.upload_checkpoint(messages).await;
-        hand_in::<CheckpointUpload, _>(header, snapshot.bytes.into(), call, (&self.uploads.store, &wait)).await
+        hand_in::<CheckpointUpload, _>(
+            header,
+            snapshot.bytes.into(),
+            call,
+            HandInBy { store: &self.uploads.store, wait: &wait },
+        )
+        .await
     }
 }

@@ -133,11 +133,7 @@ fn s3(
     Ok(Store { signer: signer.map(Arc::new), ..store })
 }
 
-fn signer(
-    builder: AmazonS3Builder,
-    prefix: BlobPath,
-    presign: &PresignSettings,
-) -> object_store::Result<StoreSigner> {
+fn signer(builder: AmazonS3Builder, prefix: BlobPath, presign: &PresignSettings) -> object_store::Result<StoreSigner> {
     let conditional = builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut);
     let is_conditional = conditional.is_none_or(|value| value != "disabled");
     let builder = match &presign.public_endpoint {

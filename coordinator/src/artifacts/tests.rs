@@ -165,7 +165,9 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let server = S3::start();
     let open = |url: &str| {
         let (url, variables) = (ArtifactsUrl::from(url), server.variables());
-        async move { Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string() }
+        async move {
+            Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string()
+        }
     };
     let said = open("s3://another-bucket/x").await;
     assert!(said.contains("s3://another-bucket/x failed"), "{said}");

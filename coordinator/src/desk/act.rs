@@ -28,7 +28,9 @@ impl<J: Journal> DeskTask<J> {
                 self.sessions.remove(&worker);
             }
             Action::SetAside { worker, reason } => warn!(%worker, reason, "a worker is set aside"),
-            Action::Damaged { worker, reason } => warn!(%worker, reason, "a partial cannot be used: it is computed again"),
+            Action::Damaged { worker, reason } => {
+                warn!(%worker, reason, "a partial cannot be used: it is computed again")
+            }
             Action::Merge { sweep, job, number, node, partials } => {
                 self.spawn_merge(sweep, (job, number), node, partials);
             }

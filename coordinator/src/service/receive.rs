@@ -166,11 +166,7 @@ impl<K: UploadKind> Receiver<K> {
     }
 
     /// Grants a place beside this stream, and waits until the sender says what became of its payload.
-    pub(super) async fn beside(
-        &mut self,
-        put: v1::PresignedRequest,
-        until: Instant,
-    ) -> Result<BesideOutcome, Status> {
+    pub(super) async fn beside(&mut self, put: v1::PresignedRequest, until: Instant) -> Result<BesideOutcome, Status> {
         drop(self.grants.send(K::grant(v1::Grant { put: Some(put) })).await);
         let said = tokio::select! {
             said = timeout_at(until, self.parts.message()) => said,

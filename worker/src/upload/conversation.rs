@@ -109,12 +109,21 @@ impl UploadKind for CheckpointUpload {
 /// The messages of an upload, as a call takes them.
 pub(super) type Messages<K> = UploadMessages<<K as UploadKind>::Request, Bytes>;
 
+/// What handing in makes use of.
+#[derive(Clone, Copy)]
+pub(super) struct HandInBy<'a> {
+    /// The shared store, where there is one.
+    pub(super) store: &'a DirectStore,
+    /// What is told while it waits.
+    pub(super) wait: &'a Wait,
+}
+
 /// Hands a payload in, once.
 pub(super) async fn hand_in<K: UploadKind, C>(
     header: K::Header,
     bytes: Bytes,
     call: C,
-    (store, wait): (&DirectStore, &Wait),
+    HandInBy { store, wait }: HandInBy<'_>,
 ) -> Result<K::Answer, Status>
 where
     C: AsyncFnOnce(Messages<K>) -> Result<Response<Streaming<K::Response>>, Status>,
