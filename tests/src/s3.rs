@@ -29,6 +29,8 @@ impl S3 {
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let mut python = Command::new("python3");
         python.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]).env("PYTHONPATH", packages());
+        // Objects beyond this are files: what a benchmark stores is more than memory.
+        python.env("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", (1 << 20).to_string());
         python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Process(python.spawn().expect("python3 starts"));
         let s3 = Self { port, _server: server };

@@ -7,7 +7,7 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub(crate) struct Tally {
     missing: Cell<u64>,
     tried_again: Cell<u64>,
     not_committed: Cell<u64>,
-    all: Notify,
+    failure: RefCell<Option<String>>,
+    changed: Notify,
 }
 
 impl Tally {
@@ -37,15 +38,26 @@ impl Tally {
             missing: Cell::new(partials),
             tried_again: Cell::default(),
             not_committed: Cell::default(),
-            all: Notify::new(),
+            failure: RefCell::default(),
+            changed: Notify::new(),
         }
     }
 
     /// Returns once every partial is committed.
+    ///
+    /// # Panics
+    /// When a session or an upload has failed for good: nothing would be measured.
     pub(crate) async fn all_handed_in(&self) {
         while self.missing.get() > 0 {
-            self.all.notified().await;
+            self.changed.notified().await;
+            let failure = self.failure.borrow();
+            assert!(failure.is_none(), "{failure:?}");
         }
+    }
+
+    fn fail(&self, why: String) {
+        *self.failure.borrow_mut() = Some(why);
+        self.changed.notify_one();
     }
 
     /// Uploads that were offered once more.
@@ -62,7 +74,7 @@ impl Tally {
         self.tried_again.set(self.tried_again.get() + outcome.tried_again);
         if outcome.verdict == v1::Verdict::Committed {
             self.missing.set(self.missing.get() - 1);
-            self.all.notify_one();
+            self.changed.notify_one();
         } else {
             self.not_committed.set(self.not_committed.get() + 1);
         }
@@ -88,7 +100,8 @@ impl LoadSession {
         let welcome = responses.message().await.expect("an answer").and_then(|response| response.message);
         let Some(Response::Welcome(welcome)) = welcome else { panic!("no welcome: {welcome:?}") };
         let heartbeat = Duration::from_millis(welcome.heartbeat_interval_ms.into());
-        let uploads = WorkerServiceClient::new(endpoint(&url).connect().await.expect("it listens"));
+        // Made when it is first used, as a worker's.
+        let uploads = WorkerServiceClient::new(endpoint(&url).connect_lazy());
         Self { id, lanes, requests, responses, heartbeat, uploads }
     }
 
@@ -99,9 +112,12 @@ impl LoadSession {
         loop {
             tokio::select! {
                 response = self.responses.message() => {
-                    let response = response.expect("the session goes on");
-                    let Some(message) = response.and_then(|response| response.message) else { return };
-                    if let Response::Assignment(v1::Assignment { shard: Some(shard), .. }) = message {
+                    let message = match response {
+                        Ok(Some(response)) => response.message,
+                        Ok(None) => return tally.fail("the coordinator ended a session".to_owned()),
+                        Err(status) => return tally.fail(format!("a session: {status}")),
+                    };
+                    if let Some(Response::Assignment(v1::Assignment { shard: Some(shard), .. })) = message {
                         let result = LoadResult {
                             worker: self.id.clone(),
                             shard,
@@ -141,8 +157,10 @@ impl LoadResult {
             shard: Some(self.shard),
             ..v1::PartialHeader::default()
         };
-        let outcome = upload::bring(&mut self.uploads, header, &partial).await;
-        tally.take(&outcome);
+        match upload::bring(&mut self.uploads, header, &partial).await {
+            Ok(outcome) => tally.take(&outcome),
+            Err(status) => tally.fail(format!("an upload: {status}")),
+        }
     }
 }
 

@@ -25,17 +25,20 @@ pub(crate) struct Outcome {
 }
 
 /// Offers a partial until it is taken.
+///
+/// # Errors
+/// The last refusal, when there were too many.
 pub(crate) async fn bring(
     uploads: &mut WorkerServiceClient<Channel>,
     header: v1::PartialHeader,
     partial: &MadeUpPartial,
-) -> Outcome {
+) -> Result<Outcome, Status> {
     let mut tried_again = 0;
     loop {
         match attempt(uploads, header.clone(), partial).await {
-            Ok(verdict) => return Outcome { verdict, tried_again },
+            Ok(verdict) => return Ok(Outcome { verdict, tried_again }),
             Err(status) if tried_again < MOST_TRIES => eprintln!("tried again: {status}"),
-            Err(status) => panic!("a partial was refused {MOST_TRIES} times: {status}"),
+            Err(status) => return Err(status),
         }
         tried_again += 1;
         tokio::time::sleep(PAUSE).await;
