@@ -383,7 +383,7 @@ class ShardFailure(_message.Message):
     def __init__(self, job: _Optional[int] = ..., first_block: _Optional[int] = ..., blocks: _Optional[int] = ..., attempts: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed", "progress", "seconds_left", "partials")
+    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed", "progress", "seconds_left", "partials", "members_per_second")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -402,6 +402,7 @@ class Job(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     PARTIALS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     architecture: str
     state: JobState
     members: int
@@ -420,7 +421,8 @@ class Job(_message.Message):
     progress: float
     seconds_left: float
     partials: int
-    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ...) -> None: ...
+    members_per_second: float
+    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ..., members_per_second: _Optional[float] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("name", "size", "digest")
