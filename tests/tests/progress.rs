@@ -115,7 +115,10 @@ fn every_client_shows_the_same_progress_and_time_left() {
     assert!(shown.lines().next().is_some_and(|head| head.contains("progress") && head.contains("left")), "{shown}");
     cluster.nadgrid_ok(&["pause", &id]);
     let paused = cluster.status(&id);
-    assert!(paused["seconds_left"].is_null() && paused["notices"][0].as_str().unwrap().contains("paused"), "{paused:#}");
+    assert!(
+        paused["seconds_left"].is_null() && paused["notices"][0].as_str().unwrap().contains("paused"),
+        "{paused:#}"
+    );
     assert!(cluster.nadgrid_ok(&["status", &id]).contains("notice       the sweep is paused"));
     cluster.nadgrid_ok(&["cancel", &id]);
 }

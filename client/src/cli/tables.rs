@@ -113,8 +113,7 @@ pub(crate) fn progress(sweeps: &[Sweep]) -> String {
         let (share, left) = (percent(sweep.progress), time_left(sweep));
         vec![view.id, view.name, view.state, share, left, members, rate, thousands(retries), thousands(failed)]
     });
-    let columns =
-        ["id", "name", "state", ">progress", ">left", ">members", ">rate", ">retries", ">failed"];
+    let columns = ["id", "name", "state", ">progress", ">left", ">members", ">rate", ">retries", ">failed"];
     table(&columns, rows)
 }
 

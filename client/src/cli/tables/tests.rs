@@ -61,7 +61,10 @@ fn sweeps_and_workers_have_a_row_each() {
         ..Default::default()
     };
     let list = sweeps(std::slice::from_ref(&sweep), 0.0);
-    assert!(list.lines().count() == 2 && list.contains("20 %  3 min 5 s  512/2,048") && list.contains("0123456789ab"), "{list}");
+    assert!(
+        list.lines().count() == 2 && list.contains("20 %  3 min 5 s  512/2,048") && list.contains("0123456789ab"),
+        "{list}"
+    );
     let facts = super::sweep(&sweep);
     assert!(
         facts.contains("reason       a shard is poison") && facts.contains("files        1 file, 4.0 MiB"),
