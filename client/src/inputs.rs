@@ -211,8 +211,7 @@ impl Client {
 
     /// Waits for a place as long as there is none, then sends the bytes; a file that is there already is not sent.
     async fn hand_in(&self, header: &InputHeader, bytes: Vec<u8>) -> Result<InputHeader, Status> {
-        let part = |part| UploadInputRequest { part: Some(part) };
-        let header = part(Part::Header(header.clone()));
+        let header = UploadInputRequest { part: Some(Part::Header(header.clone())) };
         let (mut gate, messages) = gated(header, bytes, |data| UploadInputRequest { part: Some(Part::Data(data)) });
         let mut answers = self.service().upload_input(messages).await?.into_inner();
         while let Some(answer) = answers.message().await? {

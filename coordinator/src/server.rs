@@ -118,14 +118,16 @@ pub async fn run(
             result
         }
     });
+    let found = Arc::new(FoundBlobs::new(Duration::from_secs_f64(config.orphan_age)));
     tokio::spawn(stop.clone().run_until_cancelled_owned(collect_orphans(
         desk.clone(),
         store.clone(),
+        found.clone(),
         Duration::from_secs_f64(config.orphan_age),
     )));
     let limits = &config.limits;
     let of_workers = WorkerTransfers {
-        uploads: places_of_partials(config),
+        uploads: places_of_partials(&config),
         direct: places_of_direct(limits),
         reads: places_of_reads(limits),
     };
@@ -133,8 +135,8 @@ pub async fn run(
         desk: desk.clone(),
         store: store.clone(),
         sizing: config.settings().sizing,
-        uploads: places_of_inputs(config),
-        found: Arc::new(FoundBlobs::new(Duration::from_secs_f64(config.orphan_age))),
+        uploads: places_of_inputs(&config),
+        found,
         of_workers: of_workers.clone(),
         stop: stop.clone(),
         limits: limits.clone(),
@@ -191,8 +193,9 @@ fn places_of_reads(limits: &Limits) -> TransferPlaces {
 }
 
 /// Removes what nothing refers to any more, now and again.
-async fn collect_orphans(desk: Desk, store: Store, age: Duration) {
+async fn collect_orphans(desk: Desk, store: Store, found: Arc<FoundBlobs>, age: Duration) {
     loop {
+        found.forget_old();
         let removal = store.removal();
         let needed = desk.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
         let Ok(needed) = needed else { return };

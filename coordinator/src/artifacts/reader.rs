@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use nadgrid_core::ids::Digest;
-use object_store::GetResultPayload;
+use object_store::{GetResultPayload, ObjectStoreExt};
 use std::fs::File;
 use std::io::Read;
 

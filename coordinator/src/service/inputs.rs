@@ -19,7 +19,7 @@ use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, upload_input_request::Part as RequestPart, upload_input_response::Message};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::Status;
 
@@ -92,9 +92,16 @@ impl FoundBlobs {
     }
 
     fn keep(&self, found: Held) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, (_, since)| since.elapsed() < self.age);
-        held.insert(found.digest(), (found, Instant::now()));
+        self.lock().insert(found.digest(), (found, Instant::now()));
+    }
+
+    /// Lets go of those that were found long ago.
+    pub(crate) fn forget_old(&self) {
+        self.lock().retain(|_, (_, since)| since.elapsed() < self.age);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (Held, Instant)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

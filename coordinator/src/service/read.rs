@@ -32,6 +32,14 @@ pub(super) struct Reading {
     pub(super) stop: CancellationToken,
 }
 
+/// The way to a reader.
+struct Outgoing<T> {
+    messages: mpsc::Sender<Result<T, Status>>,
+    ticket: TransferTicket,
+    reader: Admitted,
+    pace: Pace,
+}
+
 /// Nobody takes any more of it.
 struct Unread;
 
@@ -44,54 +52,49 @@ impl Reading {
         wrap: impl Fn(Vec<u8>) -> T + Send + 'static,
         limits: &Limits,
     ) -> BoxStream<'static, Result<T, Status>> {
-        let (sender, receiver) = mpsc::channel(READY);
-        let (revoked, stop) = (self.reader.caller.revoked.clone(), self.stop.clone());
-        let pace = limits.pace(Instant::now());
+        let Self { blob, ticket, reader, stop } = self;
+        let (messages, receiver) = mpsc::channel(READY);
+        let revoked = reader.caller.revoked.clone();
+        let outgoing = Outgoing { messages, ticket, reader, pace: limits.pace(Instant::now()) };
         tokio::spawn(async move {
-            let sending = self.send_all(first, wrap, sender, pace);
+            let sending = outgoing.send_all(first, blob, wrap);
             tokio::select! { _ = sending => {}, () = stop.cancelled() => {}, () = revoked.cancelled() => {} }
         });
         ReceiverStream::new(receiver).boxed()
     }
+}
 
-    async fn send_all<T>(
+impl<T> Outgoing<T> {
+    async fn send_all(
         mut self,
         first: Option<T>,
+        mut blob: BlobReader,
         wrap: impl Fn(Vec<u8>) -> T,
-        sender: mpsc::Sender<Result<T, Status>>,
-        mut pace: Pace,
     ) -> Result<(), Unread> {
         if let Some(first) = first {
-            self.offer(&sender, Ok(first), 0, &mut pace).await?;
+            self.offer(Ok(first), 0).await?;
         }
         loop {
-            let mut piece = match self.blob.next().await {
+            let mut piece = match blob.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return Ok(()),
                 Err(error) if error.is_loss() => {
-                    let damaged = Err(Reason::PayloadDamaged.status(error.to_string()));
-                    return self.offer(&sender, damaged, 0, &mut pace).await;
+                    return self.offer(Err(Reason::PayloadDamaged.status(error.to_string())), 0).await;
                 }
-                Err(error) => return self.offer(&sender, Err(store_failed(&error)), 0, &mut pace).await,
+                Err(error) => return self.offer(Err(store_failed(&error)), 0).await,
             };
             while !piece.is_empty() {
                 let chunk: Bytes = piece.split_to(piece.len().min(CHUNK_BYTES));
-                self.offer(&sender, Ok(wrap(chunk.to_vec())), chunk.len(), &mut pace).await?;
+                self.offer(Ok(wrap(chunk.to_vec())), chunk.len()).await?;
             }
         }
     }
 
     /// Waits until the reader takes the next message.
-    async fn offer<T>(
-        &self,
-        sender: &mpsc::Sender<Result<T, Status>>,
-        message: Result<T, Status>,
-        size: usize,
-        pace: &mut Pace,
-    ) -> Result<(), Unread> {
-        match timeout_at(pace.deadline(Instant::now()), sender.send(message)).await {
+    async fn offer(&mut self, message: Result<T, Status>, size: usize) -> Result<(), Unread> {
+        match timeout_at(self.pace.deadline(Instant::now()), self.messages.send(message)).await {
             Ok(Ok(())) => {
-                pace.moved(size);
+                self.pace.moved(size);
                 self.ticket.moved(size);
                 metrics::transferred(TransferWay::Out, size as u64);
                 Ok(())

@@ -47,7 +47,7 @@ pub(super) enum UploadPart<H> {
 }
 
 /// What every upload's answers travel in.
-pub(super) type Answers<K> = BoxStream<'static, Result<<K as UploadKind>::Response, Status>>;
+pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
 
 /// The sender's side of one upload.
 pub(super) struct Receiver<K: UploadKind> {
@@ -85,7 +85,7 @@ pub(super) fn converse<K: UploadKind, F>(
     limits: &Limits,
     stop: &CancellationToken,
     receive: impl FnOnce(Admitted, Receiver<K>) -> F,
-) -> Result<Response<Answers<K>>, Status>
+) -> Result<Response<Answers<K::Response>>, Status>
 where
     F: Future<Output = Result<K::Response, Status>> + Send + 'static,
 {

@@ -129,14 +129,14 @@ impl SweepService for Sweeps {
         Ok(Response::new(v1::PlanResponse::of(&plan, found.workers)))
     }
 
-    type UploadInputStream = Answers<InputUpload>;
+    type UploadInputStream = Answers<v1::UploadInputResponse>;
 
     async fn upload_input(
         &self,
         request: Request<Streaming<v1::UploadInputRequest>>,
     ) -> Result<Response<Self::UploadInputStream>, Status> {
         let sweeps = self.clone();
-        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+        converse::<InputUpload, _>(request, &self.limits, &self.stop, |admitted, receiver| async move {
             inputs::receive(&sweeps, &admitted, receiver).await
         })
     }

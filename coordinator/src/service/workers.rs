@@ -119,14 +119,14 @@ impl WorkerService for Workers {
         Ok(Response::new(reading.send(None, wrap, &self.limits)))
     }
 
-    type UploadPartialStream = Answers<PartialUpload>;
+    type UploadPartialStream = Answers<v1::UploadPartialResponse>;
 
     async fn upload_partial(
         &self,
         request: Request<Streaming<v1::UploadPartialRequest>>,
     ) -> Result<Response<Self::UploadPartialStream>, Status> {
         let workers = self.clone();
-        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+        converse::<PartialUpload, _>(request, &self.limits, &self.stop, |admitted, receiver| async move {
             let received = upload::receive(&workers, &admitted, receiver).await;
             let verdict = received.inspect_err(|status| {
                 let token = &admitted.caller.name;
@@ -138,14 +138,14 @@ impl WorkerService for Workers {
         })
     }
 
-    type UploadCheckpointStream = Answers<CheckpointUpload>;
+    type UploadCheckpointStream = Answers<v1::UploadCheckpointResponse>;
 
     async fn upload_checkpoint(
         &self,
         request: Request<Streaming<v1::UploadCheckpointRequest>>,
     ) -> Result<Response<Self::UploadCheckpointStream>, Status> {
         let workers = self.clone();
-        converse(request, &self.limits, &self.stop, |admitted, receiver| async move {
+        converse::<CheckpointUpload, _>(request, &self.limits, &self.stop, |admitted, receiver| async move {
             let wanted = checkpoint::receive(&workers, &admitted, receiver).await?;
             let message = v1::upload_checkpoint_response::Message::Wanted(wanted);
             Ok(v1::UploadCheckpointResponse { message: Some(message) })
