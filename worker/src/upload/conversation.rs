@@ -39,7 +39,8 @@ pub(super) trait UploadKind {
 
 /// What the coordinator says.
 pub(super) enum Said<A> {
-    Grant,
+    /// There is a place.
+    Grant(v1::Grant),
     Answer(A),
     Nothing,
 }
@@ -62,7 +63,7 @@ impl UploadKind for PartialUpload {
 
     fn said(response: v1::UploadPartialResponse) -> Said<v1::Verdict> {
         match response.message {
-            Some(partial_response::Message::Grant(_)) => Said::Grant,
+            Some(partial_response::Message::Grant(grant)) => Said::Grant(grant),
             Some(partial_response::Message::Verdict(verdict)) => Said::Answer(verdict.try_into().unwrap_or_default()),
             None => Said::Nothing,
         }
@@ -95,7 +96,7 @@ impl UploadKind for CheckpointUpload {
 
     fn said(response: v1::UploadCheckpointResponse) -> Said<bool> {
         match response.message {
-            Some(checkpoint_response::Message::Grant(_)) => Said::Grant,
+            Some(checkpoint_response::Message::Grant(grant)) => Said::Grant(grant),
             Some(checkpoint_response::Message::Wanted(wanted)) => Said::Answer(wanted),
             None => Said::Nothing,
         }
