@@ -190,7 +190,8 @@ async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Number
         }
         let Payload::Runs { extra } = job.shape.payload else { continue };
         let (grid, mut outcomes): (_, Vec<(u64, Outcome)>) = (job.shape.grid, Vec::new());
-        for StoredPartial { node, bytes } in job.committed.iter().flat_map(Committed::partials) {
+        let partials: Vec<StoredPartial> = job.committed.iter().flat_map(Committed::partials).collect();
+        for StoredPartial { node, bytes } in partials {
             let bytes = match &bytes {
                 PartialBytes::Inline(bytes) => bytes.to_vec(),
                 // It is computed again, if need be; until then the picture has fewer runs.

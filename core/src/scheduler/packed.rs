@@ -2,7 +2,7 @@
 //!
 //! Neighbours share a chunk: a sorted array of what is known of each, and one array of the bytes of small results. Results of one
 //! job begin alike, so a chunk keeps that beginning once. Workers are named by their place in a table. A shard with one training
-//! run takes some 115 bytes. Chunks are shared and copied when they change: a copy of all, for a reduction, costs next to nothing.
+//! run takes at most 125 bytes. Chunks are shared and copied when they change: a copy of all, for a reduction, costs next to nothing.
 //! Deliberately absent: stored partials, which are few.
 
 use super::effect::Contribution;
