@@ -67,7 +67,7 @@ async fn a_worker_on_twenty_kilobytes_a_second_hands_in() {
 
 /// A coordinator with one place, and a peer that holds a shard.
 async fn one_place(flags: &[&str]) -> (Cluster, Peer, Lease) {
-    let cluster = Cluster::start(&[&["--uploads", "1", "--most-shard-blocks", "1"], flags].concat());
+    let cluster = Cluster::start(&[&["--uploads", "1", "--most-shard-blocks", "1"][..], flags].concat());
     let mut peer = Peer::of(&cluster).await;
     let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
     let (messages, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
