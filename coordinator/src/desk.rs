@@ -20,7 +20,7 @@ pub(crate) use stall::JournalWait;
 pub(crate) use timeline::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_context};
 
 use crate::artifacts::Store;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Replayed};
 use durable::{Pending, Views};
 use handle::{Command, Read};
 use metrics::{counter, histogram};
@@ -319,11 +319,7 @@ impl<J: Journal> DeskTask<J> {
             return;
         }
         let (before, began) = (self.journalled, Instant::now());
-        let Self { journal, reads, scheduler, views, timelines, clock, watch, .. } = self;
-        let scheduler = &*scheduler;
-        let mut snapshot = scheduler.snapshot();
-        let answering = Answering { reads, scheduler, views, timelines, clock, watch };
-        let (compacted, deaf) = answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot)).await;
+        let (compacted, deaf) = self.replace_journal().await;
         self.has_been_deaf(deaf);
         match compacted {
             Ok(kept) => {
@@ -336,5 +332,14 @@ impl<J: Journal> DeskTask<J> {
                 warn!(%error, "the journal could not be compacted");
             }
         }
+    }
+
+    /// Also returns for how long nobody was listened to.
+    async fn replace_journal(&mut self) -> (Result<Replayed, JournalError>, Option<Duration>) {
+        let Self { journal, reads, scheduler, views, timelines, clock, watch, .. } = self;
+        let scheduler = &*scheduler;
+        let mut snapshot = scheduler.snapshot();
+        let answering = Answering { reads, scheduler, views, timelines, clock, watch };
+        answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot)).await
     }
 }

@@ -133,7 +133,11 @@ impl Answering<'_> {
             }
         };
         if self.watch.told.send_replace(None).is_some() {
-            info!(journal = &*self.watch.journal, seconds = since.elapsed().as_secs_f64(), "the journal is no longer waited for");
+            info!(
+                journal = &*self.watch.journal,
+                seconds = since.elapsed().as_secs_f64(),
+                "the journal is no longer waited for"
+            );
             self.views.watched_changed();
         }
         (result, Some(since.elapsed()))

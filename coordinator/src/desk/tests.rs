@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::artifacts::{ArtifactsUrl, Store};
-use crate::journal::Replayed;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::scheduler::{Partial, Settings, Share, Subject, SweepState, Verdict, WorkerProfile};
@@ -77,10 +76,7 @@ impl Journal for HeldJournal {
         Ok(replayed)
     }
 
-    async fn compact(
-        &mut self,
-        records: &mut (dyn Iterator<Item = Record> + Send),
-    ) -> Result<Replayed, JournalError> {
+    async fn compact(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, JournalError> {
         let records: Vec<Record> = records.collect();
         let kept = Replayed { records: records.len() as u64, batches: 1 };
         *self.records.lock().unwrap() = records;
@@ -202,7 +198,9 @@ async fn what_is_not_durable_is_told_to_nobody() {
     assert_eq!(office.list().await, before);
     assert_eq!(office.sweep("second").await, None);
     let id = SweepId::new("second");
-    let known = move |durable: &mut Durable<'_>| (durable.is_known(&id), durable.owner(&id), durable.explain(&id, Subject::Sweep));
+    let known = move |durable: &mut Durable<'_>| {
+        (durable.is_known(&id), durable.owner(&id), durable.explain(&id, Subject::Sweep))
+    };
     assert_eq!(within(office.desk.read(known)).await.unwrap(), (false, None, None));
     let id = SweepId::new("second");
     assert!(within(office.desk.follow(id)).await.unwrap().is_none());
@@ -293,7 +291,8 @@ async fn a_worker_keeps_its_lease_while_the_journal_waits() {
     office.journal.release();
     within(second).await.unwrap();
     // In its turn, so that all that the worker said was taken in.
-    let held = office.desk.query(|scheduler, now| scheduler.workers(now).iter().map(|worker| worker.leases).sum::<u32>());
+    let held =
+        office.desk.query(|scheduler, now| scheduler.workers(now).iter().map(|worker| worker.leases).sum::<u32>());
     assert_eq!(within(held).await.unwrap(), 1);
     assert_eq!(within(office.report("w", &shard)).await.unwrap(), Answer::Reported(Verdict::Committed));
     let told = std::iter::from_fn(|| inbox.try_recv().ok());
@@ -312,7 +311,12 @@ async fn what_was_given_up_is_not_done_afterwards() {
     office.journal.is_waited_for(begun).await;
     let (given_up, cancelled) = (office.submit("third"), office.cancel("s"));
     // Both are in the queue.
-    within(async { while office.desk.commands.capacity() > QUEUE - 2 { tokio::task::yield_now().await } }).await;
+    within(async {
+        while office.desk.commands.capacity() > QUEUE - 2 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     given_up.abort();
     assert!(within(given_up).await.unwrap_err().is_cancelled());
     office.journal.release();
