@@ -27,8 +27,9 @@ pub type Plan = nadgrid_proto::v1::PlanResponse;
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until a call that is answered at once is answered.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until a call that is answered at once is answered: later than a coordinator gives it up (`request_seconds`), since that one
+/// says what it waits for.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 /// Between signs of life, and until a missing one means that the connection is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Bytes that may be on their way to this client before it has taken them: a slow line must not look like silence.
@@ -213,20 +214,29 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn list(&self, most: usize) -> Result<Vec<Sweep>, Error> {
-        let mut sweeps = Vec::new();
+        Ok(self.list_with_notices(most).await?.0)
+    }
+
+    /// The newest sweeps, at most `most`, and what the coordinator itself waits for.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn list_with_notices(&self, most: usize) -> Result<(Vec<Sweep>, Vec<String>), Error> {
+        let (mut sweeps, mut notices) = (Vec::new(), Vec::new());
         let mut page_token = String::new();
         while sweeps.len() < most {
             let page_size = u32::try_from(most - sweeps.len()).unwrap_or(PAGE).min(PAGE);
             let request = timed(ListRequest { page_size, page_token });
             let page = self.service().list(request).await.map_err(|s| self.error(s))?.into_inner();
             sweeps.extend(page.sweeps);
+            notices = page.notices;
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;
             }
         }
         sweeps.truncate(most);
-        Ok(sweeps)
+        Ok((sweeps, notices))
     }
 
     /// Cancels a sweep and gives it as it then stands; cancelling an ended sweep changes nothing.
@@ -280,8 +290,17 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
+        Ok(self.workers_with_notices().await?.0)
+    }
+
+    /// The workers the coordinator knows, and what it itself waits for.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn workers_with_notices(&self) -> Result<(Vec<Worker>, Vec<String>), Error> {
         let request = timed(ListWorkersRequest {});
-        Ok(self.service().list_workers(request).await.map_err(|s| self.error(s))?.into_inner().workers)
+        let response = self.service().list_workers(request).await.map_err(|s| self.error(s))?.into_inner();
+        Ok((response.workers, response.notices))
     }
 }
 

@@ -192,7 +192,15 @@ document.addEventListener("visibilitychange", () => {
   else rest(false);
 });
 
+/** What the coordinator waits for, above every view. */
+function showNotices() {
+  const node = document.getElementById("notices");
+  node.hidden = overview.notices.length === 0;
+  setText(node, overview.notices.join("; "));
+}
+
 overview.changed.listen(showTitle);
+overview.changed.listen(showNotices);
 window.addEventListener("hashchange", () => route(false));
 showTheme();
 route(true);

@@ -21,8 +21,8 @@ class Signal {
   }
 }
 
-/** The last overview, null before the first; `sweeps` newest first, `workers`. */
-export const overview = { sweeps: null, workers: null, changed: new Signal() };
+/** The last overview, null before the first; `sweeps` newest first, `workers`, and `notices`, what the coordinator itself waits for. */
+export const overview = { sweeps: null, workers: null, notices: [], changed: new Signal() };
 
 /** `api/about`, null before it is known. */
 export const about = { value: null, changed: new Signal() };
@@ -81,6 +81,7 @@ export function follow() {
     if (name !== "overview") return;
     overview.sweeps = data.sweeps;
     overview.workers = data.workers;
+    overview.notices = data.notices;
     announceStates(data.sweeps);
     overview.changed.send();
   }, (state) => {

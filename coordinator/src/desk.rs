@@ -1,29 +1,37 @@
 //! The desk: the one task that owns the scheduler, its journal and who is to be told.
 //!
 //! It takes all commands that wait, applies them, journals their records in one go, and then acts. Handlers
-//! reach it through a [`Desk`] handle; what takes long is spawned and comes back as a command.
+//! reach it through a [`Desk`] handle; what takes long is spawned and comes back as a command. Questions that change nothing have
+//! a queue of their own and are answered from what is durable, also while the journal cannot write ([`stall`]).
 
 mod act;
+mod durable;
 mod handle;
 mod observe;
 mod pool;
 mod sessions;
+mod stall;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
+pub(crate) use durable::{Durable, ToldSweep};
 pub(crate) use handle::{Closed, Desk};
+pub(crate) use stall::JournalWait;
 pub(crate) use timeline::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_context};
 
 use crate::artifacts::Store;
-use crate::journal::{Journal, JournalError};
-use handle::Command;
+use crate::journal::{Journal, JournalError, Replayed};
+use durable::{Pending, Views};
+use handle::{Command, Read};
 use metrics::{counter, histogram};
-use nadgrid_core::ids::{SweepId, Time, WorkerId};
-use nadgrid_core::scheduler::{Answer, Check, Effects, Event, RequestId, Scheduler, ShardRef};
-use nadgrid_proto::v1;
+use nadgrid_core::ids::{Time, WorkerId};
+use nadgrid_core::scheduler::{Answer, Check, Effects, Event, Record, RequestId, Scheduler, ShardRef};
 use nadgrid_telemetry::Tracer;
 use pool::Pool;
 use sessions::Session;
-use std::collections::{BTreeSet, HashMap};
+use stall::{Answering, JournalWatch, JournalWork};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +40,8 @@ use tracing::{info, warn};
 
 /// Commands that may wait before senders do, and that one write to the journal takes.
 const QUEUE: usize = 4096;
+/// Questions that may wait before who asks does, and that are answered between two writes.
+const READS: usize = 256;
 /// Watchers hear of a change at most this often, except of the end.
 const PUBLISH_EVERY: Duration = Duration::from_millis(150);
 /// Watchers hear of a sweep at least this often: the time that is left passes even where nothing happens.
@@ -76,6 +86,7 @@ pub(crate) struct DeskTask<J> {
     store: Store,
     clock: Clock,
     commands: mpsc::Receiver<Command>,
+    reads: mpsc::Receiver<Read>,
     /// For what is spawned. Weak, so that the desk ends when all handles are gone.
     back: mpsc::WeakSender<Command>,
     requests: u64,
@@ -83,9 +94,11 @@ pub(crate) struct DeskTask<J> {
     verifications: HashMap<RequestId, mpsc::UnboundedSender<Check>>,
     sessions: HashMap<WorkerId, Session>,
     session_count: u64,
-    watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
-    changed: BTreeSet<SweepId>,
     pool: Pool,
+    views: Views,
+    watch: JournalWatch,
+    /// Milliseconds for which nobody was listened to, which the scheduler does not know of yet.
+    deaf_ms: u64,
     timelines: Timelines,
     tracer: Tracer,
 }
@@ -104,6 +117,10 @@ impl<J: Journal> DeskTask<J> {
             info!(records = replayed.records, batches = replayed.batches, "journal replayed");
         }
         let (sender, commands) = mpsc::channel(QUEUE);
+        let (asking, reads) = mpsc::channel(READS);
+        let (told, wait) = watch::channel(None);
+        let watch = JournalWatch { journal: journal.name().into(), faults: journal.faults(), told };
+        let views = Views::of(&scheduler);
         let task = Self {
             scheduler,
             journal,
@@ -112,19 +129,21 @@ impl<J: Journal> DeskTask<J> {
             store,
             clock: Clock::new(),
             commands,
+            reads,
             back: sender.downgrade(),
             requests: 0,
             askers: HashMap::new(),
             verifications: HashMap::new(),
             sessions: HashMap::new(),
             session_count: 0,
-            watchers: HashMap::new(),
-            changed: BTreeSet::new(),
             pool: Pool::new(reducers),
+            views,
+            watch,
+            deaf_ms: 0,
             timelines: Timelines::new(tracer.clone()),
             tracer,
         };
-        Ok((task, Desk(sender)))
+        Ok((task, Desk { commands: sender, reads: asking, wait }))
     }
 
     /// Runs until `stop` or until all handles are gone.
@@ -148,34 +167,65 @@ impl<J: Journal> DeskTask<J> {
                     None => return Ok(()),
                     Some(command) => self.take(command).await?,
                 },
-                _ = publish.tick(), if !self.changed.is_empty() => self.publish(),
-                _ = refresh.tick(), if !self.watchers.is_empty() => self.changed.extend(self.watchers.keys().cloned()),
+                Some(read) = self.reads.recv() => self.answer_read(read),
+                _ = publish.tick(), if self.views.are_stale() => self.views.publish(&self.scheduler),
+                _ = refresh.tick(), if self.views.are_watched() => self.views.watched_changed(),
                 () = deadline => {
-                    let effects = self.scheduler.handle(Event::Tick, self.clock.now());
+                    let mut effects = self.listen_again();
+                    self.scheduler.handle_into(Event::Tick, self.clock.now(), &mut effects);
                     self.perform(effects).await?;
                 }
             }
+            self.answer_reads();
         }
+    }
+
+    /// Answers the questions that wait: all of the state is durable now.
+    fn answer_reads(&mut self) {
+        for _ in 0..READS {
+            let Ok(read) = self.reads.try_recv() else { return };
+            self.answer_read(read);
+        }
+    }
+
+    fn answer_read(&mut self, read: Read) {
+        let now = self.clock.now();
+        self.answering().answer(read, &Pending::default(), None, now);
+    }
+
+    fn answering(&mut self) -> Answering<'_> {
+        let Self { reads, scheduler, views, timelines, clock, watch, .. } = self;
+        Answering { reads, scheduler, views, timelines, clock, watch }
+    }
+
+    /// What comes of it that nobody was listened to for a while, before anything else is taken in.
+    fn listen_again(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        let ms = std::mem::take(&mut self.deaf_ms);
+        if ms > 0 {
+            self.scheduler.handle_into(Event::Stalled { ms }, self.clock.now(), &mut effects);
+        }
+        effects
     }
 
     /// Takes a command and all that wait behind it: one write to the journal for all of them. Questions are answered
     /// after it, so that nobody sees what could still be lost.
     async fn take(&mut self, first: Command) -> Result<(), JournalError> {
-        let mut effects = Effects::default();
+        let mut effects = self.listen_again();
         let mut questions = Vec::new();
         let mut next = Some(first);
         let mut budget = QUEUE;
         while let Some(command) = next {
             match command {
-                Command::Query(_) | Command::Timelines(_) | Command::Follow(..) => questions.push(command),
+                Command::Query(query) => questions.push(query),
                 change => self.apply(change, &mut effects),
             }
             budget -= 1;
             next = if budget > 0 { self.commands.try_recv().ok() } else { None };
         }
         self.perform(effects).await?;
-        let mut none = Effects::default();
-        questions.into_iter().for_each(|question| self.apply(question, &mut none));
+        let now = self.clock.now();
+        questions.into_iter().for_each(|query| query(&self.scheduler, now));
         Ok(())
     }
 
@@ -183,19 +233,18 @@ impl<J: Journal> DeskTask<J> {
         let now = self.clock.now();
         let event = match command {
             Command::Event(event) => Some(event),
-            Command::Ask(event, answer) => {
+            Command::Order(_, answer) if answer.is_closed() => return,
+            Command::Ask(event, answer) | Command::Order(event, answer) => {
                 let request = self.request(Asker::Call(answer));
                 Some(event(request))
             }
             Command::Query(query) => return query(&self.scheduler, now),
-            Command::Timelines(query) => return query(&self.timelines),
             Command::Told { worker, shard, steps } => {
                 if let Some(shard) = self.shard(&shard) {
                     self.timelines.told(&shard, &worker, steps);
                 }
                 return;
             }
-            Command::Follow(sweep, reply) => return drop(reply.send(self.watch(sweep))),
             Command::Verify { claims, checks, answer } => {
                 let request = self.request(Asker::Call(answer));
                 self.verifications.insert(request, checks);
@@ -232,27 +281,14 @@ impl<J: Journal> DeskTask<J> {
         });
     }
 
-    fn watch(&mut self, sweep: SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
-        let view = Arc::new(v1::Sweep::from(&self.scheduler.sweep(&sweep)?));
-        if !self.scheduler.is_open(&sweep) {
-            // Nothing will change: nothing is kept.
-            return Some(watch::Sender::new(view).subscribe());
-        }
-        let sender = self.watchers.entry(sweep).or_insert_with(|| watch::Sender::new(view.clone()));
-        sender.send_replace(view);
-        Some(sender.subscribe())
-    }
-
     /// Durable first, then everything else.
     async fn perform(&mut self, effects: Effects) -> Result<(), JournalError> {
-        if !effects.records.is_empty() {
-            let began = Instant::now();
-            self.journal.append(&effects.records).await?;
-            histogram!("nadgrid_journal_append_seconds").record(began.elapsed().as_secs_f64());
-            counter!("nadgrid_journal_records_total").increment(effects.records.len() as u64);
-        }
+        self.append(&effects.records).await?;
         self.journalled += effects.records.len() as u64;
-        effects.records.iter().for_each(|record| self.observe(record));
+        for record in &effects.records {
+            self.views.written(record, &self.scheduler);
+            self.observe(record);
+        }
         for action in effects.actions {
             self.act(action);
         }
@@ -260,6 +296,25 @@ impl<J: Journal> DeskTask<J> {
             self.compact().await;
         }
         Ok(())
+    }
+
+    async fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let Self { journal, reads, scheduler, views, timelines, clock, watch, .. } = self;
+        let answering = Answering { reads, scheduler, views, timelines, clock, watch };
+        let (appended, deaf) = answering.until(JournalWork::Append, records, journal.append(records)).await;
+        self.has_been_deaf(deaf);
+        appended?;
+        histogram!("nadgrid_journal_append_seconds").record(began.elapsed().as_secs_f64());
+        counter!("nadgrid_journal_records_total").increment(records.len() as u64);
+        Ok(())
+    }
+
+    fn has_been_deaf(&mut self, time: Option<Duration>) {
+        self.deaf_ms += time.map_or(0, |time| time.as_millis() as u64);
     }
 
     /// Replaces the journal by a snapshot, if that is much shorter. Where that fails the journal stays as it was.
@@ -271,7 +326,9 @@ impl<J: Journal> DeskTask<J> {
             return;
         }
         let (before, began) = (self.journalled, Instant::now());
-        match self.journal.compact(&mut self.scheduler.snapshot()).await {
+        let (compacted, deaf) = self.replace_journal().await;
+        self.has_been_deaf(deaf);
+        match compacted {
             Ok(kept) => {
                 self.journalled = kept.records;
                 let (records, seconds) = (kept.records, began.elapsed().as_secs_f64());
@@ -284,21 +341,12 @@ impl<J: Journal> DeskTask<J> {
         }
     }
 
-    fn publish(&mut self) {
-        for id in std::mem::take(&mut self.changed) {
-            let Some(sender) = self.watchers.get(&id) else { continue };
-            let Some(view) = self.scheduler.sweep(&id) else { continue };
-            let told = v1::Sweep::from(&view);
-            sender.send_if_modified(|last| {
-                let is_new = **last != told;
-                if is_new {
-                    *last = Arc::new(told);
-                }
-                is_new
-            });
-            if sender.receiver_count() == 0 || view.state.has_ended() {
-                self.watchers.remove(&id);
-            }
-        }
+    /// Also returns for how long nobody was listened to.
+    async fn replace_journal(&mut self) -> (Result<Replayed, JournalError>, Option<Duration>) {
+        let Self { journal, reads, scheduler, views, timelines, clock, watch, .. } = self;
+        let scheduler = &*scheduler;
+        let mut snapshot = scheduler.snapshot();
+        let answering = Answering { reads, scheduler, views, timelines, clock, watch };
+        answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot)).await
     }
 }

@@ -62,6 +62,12 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
     ("nadgrid_merges_failed_total", Counter, Unit::Count, "Such merges that did not come to their end"),
     ("nadgrid_journal_append_seconds", Histogram, Unit::Seconds, "Seconds until records were durable, a batch each"),
     ("nadgrid_journal_records_total", Counter, Unit::Count, "Records made durable"),
+    (
+        "nadgrid_journal_wait_seconds",
+        Gauge,
+        Unit::Seconds,
+        "Seconds for which the journal has been waited for, 0 when it is not; nothing new is accepted meanwhile",
+    ),
     ("nadgrid_requests_total", Counter, Unit::Count, "Requests let in, by method"),
     (
         "nadgrid_request_seconds",
@@ -191,17 +197,18 @@ impl Metrics {
 
     /// All metrics in Prometheus's text format. They tell of everybody's sweeps.
     pub(crate) async fn render(&self, desk: &Desk) -> Result<String, Closed> {
-        let (sweeps, workers, now) = desk
-            .query(move |scheduler, now| {
-                let sweeps = scheduler.sweeps_before(None, MOST_SWEEPS, |_| true);
-                (sweeps, scheduler.workers(now), now)
+        let (sweeps, workers, now, wait) = desk
+            .read(move |durable| {
+                let sweeps = durable.sweeps_before(None, MOST_SWEEPS, |_| true);
+                (sweeps, durable.workers(), durable.now(), durable.wait())
             })
             .await?;
         gauge!("nadgrid_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         self.process.collect();
         of_workers(&workers);
+        gauge!("nadgrid_journal_wait_seconds").set(wait.map_or(0.0, |wait| wait.seconds()));
         let (mut queued, mut running, mut paused) = (0, 0, 0);
-        for (_, sweep) in &sweeps {
+        for sweep in sweeps.iter().map(|(_, told)| told.view()) {
             match &sweep.state {
                 state if state.has_ended() => {}
                 _ if sweep.paused => paused += 1,
@@ -212,7 +219,7 @@ impl Metrics {
         for (state, count) in [("queued", queued), ("running", running), ("paused", paused)] {
             gauge!("nadgrid_sweeps_open", "state" => state).set(f64::from(count));
         }
-        sweeps.iter().for_each(|(_, sweep)| of_sweep(sweep, now.0));
+        sweeps.iter().for_each(|(_, told)| of_sweep(told.view(), now.0));
         Ok(self.handle.render())
     }
 }

@@ -3,7 +3,7 @@
 use crate::access::{self, Acceptor, Bindings, Gate, Quota, Refusals, Shares, TlsError, Tokens, TokensError};
 use crate::artifacts::{Store, StoreError};
 use crate::config::{Config, ConfigError};
-use crate::desk::{Desk, DeskTask};
+use crate::desk::{Desk, DeskTask, JournalWait};
 use crate::journal::{self, JournalError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -125,6 +126,7 @@ pub async fn run(
         found.clone(),
         Duration::from_secs_f64(config.orphan_age),
     )));
+    doors.journal = desk.journal_wait();
     let limits = &config.limits;
     let of_workers = WorkerTransfers {
         uploads: places_of_partials(&config),
@@ -217,6 +219,7 @@ struct Doors {
     refusals: Arc<Refusals>,
     page_token: Option<PageToken>,
     tracer: Tracer,
+    journal: watch::Receiver<Option<JournalWait>>,
 }
 
 impl Doors {
@@ -224,7 +227,8 @@ impl Doors {
         let tls = config.tls()?.map(Acceptor::open).transpose()?.map(Arc::new);
         let tokens = Arc::new(Tokens::open(config.tokens.as_deref())?);
         let shares = Arc::new(Shares::new(&config.limits));
-        Ok(Self { tls, tokens, shares, refusals: Arc::default(), page_token: None, tracer: Tracer::off() })
+        let (_, journal) = watch::channel(None);
+        Ok(Self { tls, tokens, shares, refusals: Arc::default(), page_token: None, tracer: Tracer::off(), journal })
     }
 }
 
@@ -237,11 +241,13 @@ async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Doors { tls, tokens, shares, refusals, page_token, tracer } = doors;
+    let Doors { tls, tokens, shares, refusals, page_token, tracer, journal } = doors;
     tokio::spawn(access::refresh(tokens.clone(), stop.clone()));
     if let Some(tls) = &tls {
         tokio::spawn(tls.clone().refresh(stop.clone()));
     }
+    // Serving even while the journal cannot write: questions are answered then, what waits goes on afterwards, and a supervisor
+    // that restarted the coordinator for it would only take the answers away. A journal that stays away ends it by itself.
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SweepServiceServer<Sweeps>>().await;
     health.set_serving::<WorkerServiceServer<Workers>>().await;
@@ -251,7 +257,7 @@ async fn serve(
         let builder = builder.register_encoded_file_descriptor_set(DESCRIPTORS);
         builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let gate = Gate { tokens, shares, refusals: refusals.clone(), limits: limits.clone(), page_token, tracer };
+    let gate = Gate { tokens, shares, refusals: refusals.clone(), limits: limits.clone(), page_token, tracer, journal };
     let routes = Routes::from(page.router())
         .add_service(health_service)
         .add_service(reflection().build_v1()?)

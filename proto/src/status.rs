@@ -46,6 +46,8 @@ pub enum Reason {
     PayloadInvalid,
     /// The artifact store does not take or give at present (its disk is full, say).
     StoreUnavailable,
+    /// The journal cannot be written to at present (its disk is full, say): nothing new is accepted until it can.
+    JournalWaits,
     /// The coordinator is shutting down.
     ShuttingDown,
     /// The coordinator's own fault.
@@ -73,6 +75,7 @@ impl Reason {
             Self::PayloadDamaged => "PAYLOAD_DAMAGED",
             Self::PayloadInvalid => "PAYLOAD_INVALID",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::JournalWaits => "JOURNAL_WAITS",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
         }
@@ -89,6 +92,7 @@ impl Reason {
             Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
             Self::ShuttingDown | Self::StoreUnavailable => Code::Unavailable,
+            Self::JournalWaits => Code::DeadlineExceeded,
             Self::Internal => Code::Internal,
         }
     }

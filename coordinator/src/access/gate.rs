@@ -10,6 +10,7 @@
 //! | the page's API, metrics | a user's token; without tokens anybody reads, and the page's own token writes |
 
 use super::{Admitted, Caller, Peer, Refusals, Right, Shares, Tokens};
+use crate::desk::JournalWait;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::page::{self, PageToken, Place};
@@ -23,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -38,6 +39,9 @@ const STREAMS: &[&str] =
 /// Of these, those that are measured until their end: they take as long as their payload does.
 const UPLOADS: &[&str] = &["UploadInput", "UploadPartial", "UploadCheckpoint"];
 
+/// Calls that change something.
+const CHANGES: &[&str] = &["Submit", "Cancel", "Pause", "Resume"];
+
 /// What the gate decides by.
 pub(crate) struct Gate {
     pub(crate) tokens: Arc<Tokens>,
@@ -47,6 +51,8 @@ pub(crate) struct Gate {
     /// Where there are no other tokens.
     pub(crate) page_token: Option<PageToken>,
     pub(crate) tracer: Tracer,
+    /// Whether the journal is waited for: what a call that was not answered in time waited for, too.
+    pub(crate) journal: watch::Receiver<Option<JournalWait>>,
 }
 
 /// Who is let in to what.
@@ -117,6 +123,10 @@ impl Gate {
             true => page::is_stream(path),
             false => path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method)),
         };
+        let changes = match of_page {
+            true => !request.method().is_safe(),
+            false => path.rsplit('/').next().is_some_and(|method| CHANGES.contains(&method)),
+        };
         // The token ends here: nothing behind the gate sees it.
         let value = request.headers_mut().remove(header::AUTHORIZATION);
         let token = value.as_ref().and_then(|value| bearer(value.as_bytes()));
@@ -148,7 +158,7 @@ impl Gate {
                 format!("{} requests are open, the most that one caller may have", self.limits.requests_per_caller);
             return Err(("requests_per_caller", Reason::Full.status(message)));
         };
-        let call = (!is_stream && door != Door::AnyToken).then(|| account.calls());
+        let call = (!is_stream && door != Door::AnyToken).then(|| account.calls(changes));
         Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), may_write, account }))
     }
 }
@@ -218,18 +228,27 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let within = Duration::from_secs_f64(self.gate.limits.request_seconds);
+        let journal = self.gate.journal.clone();
         Box::pin(async move {
             let answer = async {
                 // Closed by nobody; a call that waits here has not been read yet.
                 let _place = call.acquire_owned().await;
                 inner.call(request).await
             };
-            let late = || Status::deadline_exceeded(format!("not answered within {within:?}"));
+            let late = || late(within, journal.borrow().as_ref());
             let late = || if of_page { page::refusal(&late()).map(Body::new) } else { late().into_http() };
             let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late()));
             drop(watched);
             Ok(answer?.map(|body| Body::new(Held { body, _place: open, _watched: None })))
         })
+    }
+}
+
+/// What a call is told that was given up. What it asked for may still be done, unless it was told otherwise.
+fn late(within: Duration, journal: Option<&JournalWait>) -> Status {
+    match journal {
+        Some(wait) => Reason::JournalWaits.status(format!("not answered within {within:?}: {wait}")),
+        None => Status::deadline_exceeded(format!("not answered within {within:?}")),
     }
 }
 

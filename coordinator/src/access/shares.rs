@@ -27,6 +27,8 @@ pub(super) struct Account {
     open: Arc<Semaphore>,
     /// Calls that are answered at once and may be under way.
     calls: Arc<Semaphore>,
+    /// Of calls that change something.
+    changes: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
@@ -106,6 +108,7 @@ impl Account {
         Self {
             open: places(limits.requests_per_caller),
             calls: places(limits.calls_per_caller),
+            changes: places(limits.calls_per_caller),
             sessions: places(limits.sessions_per_token),
             watchers: places(limits.watchers_per_user),
             bucket: Mutex::new(Bucket { left: burst, at: Instant::now() }),
@@ -122,9 +125,9 @@ impl Account {
         self.open.clone().try_acquire_owned().ok()
     }
 
-    /// A place for a call; others wait for one.
-    pub(super) fn calls(&self) -> Arc<Semaphore> {
-        self.calls.clone()
+    /// A place for a call; others wait for one. Calls that change something wait for the journal, and questions not for them.
+    pub(super) fn calls(&self, changing: bool) -> Arc<Semaphore> {
+        if changing { self.changes.clone() } else { self.calls.clone() }
     }
 }
 

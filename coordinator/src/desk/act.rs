@@ -44,11 +44,7 @@ impl<J: Journal> DeskTask<J> {
                 }
             }
             Action::Discard { blobs } => self.spawn_discard(blobs),
-            Action::Changed { sweep } => {
-                if self.watchers.contains_key(&sweep) {
-                    self.changed.insert(sweep);
-                }
-            }
+            Action::Changed { sweep } => self.views.changed(&sweep),
         }
     }
 

@@ -8,8 +8,10 @@ use super::codec::{Encoder, decode};
 use super::{Journal, JournalError, Replayed};
 use nadgrid_core::scheduler::Record;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
 
 /// Batches that are read at once.
 pub(super) const PAGE: i64 = 16;
@@ -64,11 +66,13 @@ pub(super) struct Ledger<T> {
     /// What would be there if the last change, of which this is not known, had been made.
     doubt: Option<Span>,
     patience: Duration,
+    /// Why the last attempt failed, until one succeeds.
+    fault: watch::Sender<Option<Arc<str>>>,
 }
 
 impl<T: Tables> Ledger<T> {
     pub(super) fn new(tables: T, patience: Duration) -> Self {
-        Self { tables, span: None, doubt: None, patience }
+        Self { tables, span: None, doubt: None, patience, fault: watch::Sender::new(None) }
     }
 
     fn encoding(&self, source: serde_json::Error) -> JournalError {
@@ -140,7 +144,27 @@ impl<T: Tables> Ledger<T> {
     }
 }
 
+impl<T: Tables> Ledger<T> {
+    /// Says what has failed: in the log once, and for as long as it fails to whoever wants to know.
+    fn failed(&self, error: &JournalError, wait: Duration) {
+        let reason: Arc<str> = error.reason().into();
+        let known = self.fault.send_replace(Some(reason.clone())).is_some_and(|known| known == reason);
+        match known {
+            true => debug!(%error, "the journal still cannot be written to: trying again in {wait:.2?}"),
+            false => warn!(%error, "the journal cannot be written to: trying again in {wait:.2?}"),
+        }
+    }
+}
+
 impl<T: Tables> Journal for Ledger<T> {
+    fn name(&self) -> &str {
+        self.tables.name()
+    }
+
+    fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.fault.subscribe()
+    }
+
     async fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
         if records.is_empty() {
             return Ok(());
@@ -153,6 +177,7 @@ impl<T: Tables> Journal for Ledger<T> {
             let failure = match self.attempt(&body, &mut tried).await {
                 Ok(()) if failures == 0 => return Ok(()),
                 Ok(()) => {
+                    self.fault.send_replace(None);
                     let seconds = started.elapsed().as_secs_f64();
                     info!(journal = self.tables.name(), failures, seconds, "the journal can be written to again");
                     return Ok(());
@@ -167,7 +192,7 @@ impl<T: Tables> Journal for Ledger<T> {
                 return Err(JournalError::Patience { seconds, last });
             }
             failures += 1;
-            warn!(error = %failure.error, "the journal cannot be written to: trying again in {wait:.2?}");
+            self.failed(&failure.error, wait);
             tokio::time::sleep(wait).await;
             wait = (2 * wait).min(LONGEST_WAIT);
         }

@@ -23,14 +23,22 @@ use postgres::Postgres;
 use sqlite::Sqlite;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// Layout of the tables. An older journal is migrated when it is opened, a newer one is refused.
 const VERSION: i64 = 2;
 
 /// Records go in in order and come back in order.
 pub trait Journal: Send {
+    /// What to call it in messages, without its password.
+    fn name(&self) -> &str;
+
+    /// Why it cannot write at present, while it tries again; nothing when it has not failed.
+    fn faults(&self) -> watch::Receiver<Option<Arc<str>>>;
+
     /// Appends records, all or none; returns when they are durable. What fails for a passing reason (a full disk, a database
     /// that restarts) is tried again until the journal's patience ends.
     fn append(&mut self, records: &[Record]) -> impl Future<Output = Result<(), JournalError>> + Send;
@@ -147,6 +155,18 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// What is wrong, without the journal's name.
+    fn reason(&self) -> String {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => error.message().to_owned(),
+            Self::Database { source, .. } => source.to_string(),
+            Self::Silent { .. } => "it does not answer".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// A journal in either place, held exclusively.
 pub struct AnyJournal(Inner);
 
@@ -172,6 +192,20 @@ pub async fn open(url: &JournalUrl, data: &Path, patience: Duration) -> Result<A
 }
 
 impl Journal for AnyJournal {
+    fn name(&self) -> &str {
+        match &self.0 {
+            Inner::Sqlite(journal) => journal.name(),
+            Inner::Postgres(journal) => journal.name(),
+        }
+    }
+
+    fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
+        match &self.0 {
+            Inner::Sqlite(journal) => journal.faults(),
+            Inner::Postgres(journal) => journal.faults(),
+        }
+    }
+
     async fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
         match &mut self.0 {
             Inner::Sqlite(journal) => journal.append(records).await,

@@ -120,6 +120,8 @@ pub(super) struct ListQuery {
 struct List {
     sweeps: Vec<SweepRow>,
     next_page_token: Option<String>,
+    /// What the coordinator itself waits for.
+    notices: Vec<String>,
 }
 
 pub(super) async fn list(
@@ -130,7 +132,7 @@ pub(super) async fn list(
     let list = page.sweeps.list(request(admitted, v1::ListRequest { page_size: PAGE, page_token })).await?.into_inner();
     let next_page_token = (!list.next_page_token.is_empty()).then_some(list.next_page_token);
     let sweeps = list.sweeps.iter().map(SweepRow::from).collect();
-    Ok(json(&List { sweeps, next_page_token }))
+    Ok(json(&List { sweeps, next_page_token, notices: list.notices }))
 }
 
 pub(super) async fn get(page: &Page, admitted: Admitted, sweep_id: String) -> Result<v1::Sweep, Status> {

@@ -3,7 +3,7 @@
 use super::api::{Asked, SweepRow};
 use super::{Page, Refused};
 use crate::access::{Admitted, Caller, Places};
-use crate::desk::Closed;
+use crate::desk::{Closed, Durable, ToldSweep};
 use crate::service::{Sweeps, unknown};
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -11,7 +11,6 @@ use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
 use nadgrid_core::ids::SweepId;
-use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::v1;
 use nadgrid_proto::views::{SweepView, WorkerView};
 use serde::Serialize;
@@ -36,6 +35,8 @@ const SHOWN: usize = 100;
 struct Overview<'a> {
     sweeps: Vec<&'a SweepRow>,
     workers: &'a [WorkerView],
+    /// What the coordinator itself waits for.
+    notices: &'a [String],
 }
 
 /// What all who watch are shown a part of: looked up once a second, however many they are.
@@ -46,6 +47,7 @@ struct Look {
     /// With their owners, the newest first.
     sweeps: Vec<(String, SweepRow)>,
     workers: Vec<WorkerView>,
+    notices: Vec<String>,
 }
 
 impl Looks {
@@ -56,12 +58,11 @@ impl Looks {
         {
             return Ok(look.clone());
         }
-        let query =
-            |scheduler: &Scheduler, now| (scheduler.sweeps_before(None, LOOKED_AT, |_| true), scheduler.workers(now));
-        let (sweeps, workers) = page.desk.query(query).await?;
-        let row = |(_, sweep): &(u64, nadgrid_core::scheduler::SweepView)| {
-            (sweep.owner.clone(), SweepRow::from(&v1::Sweep::from(sweep)))
+        let query = |durable: &mut Durable<'_>| {
+            (durable.sweeps_before(None, LOOKED_AT, |_| true), durable.workers(), durable.wait())
         };
+        let (sweeps, workers, wait) = page.desk.read(query).await?;
+        let row = |(_, told): &(u64, ToldSweep)| (told.view().owner.clone(), SweepRow::from(&told.to_wire()));
         let mut workers: Vec<v1::Worker> = workers.iter().map(v1::Worker::from).collect();
         page.sweeps.of_workers.tell(&mut workers);
         let mut workers: Vec<_> = workers.iter().map(WorkerView::from).collect();
@@ -71,7 +72,8 @@ impl Looks {
             worker.transfers_waiting_ms -= worker.transfers_waiting_ms % 5000;
             worker.transfer_bytes_per_second = worker.transfer_bytes_per_second.round();
         });
-        let look = Arc::new(Look { sweeps: sweeps.iter().map(row).collect(), workers });
+        let notices = wait.iter().map(ToString::to_string).collect();
+        let look = Arc::new(Look { sweeps: sweeps.iter().map(row).collect(), workers, notices });
         *last = Some((Instant::now(), look.clone()));
         Ok(look)
     }
@@ -80,7 +82,11 @@ impl Looks {
 impl Look {
     fn of(&self, caller: &Caller) -> Overview<'_> {
         let seen = self.sweeps.iter().filter(|(owner, _)| caller.sees(owner));
-        Overview { sweeps: seen.map(|(_, row)| row).take(SHOWN).collect(), workers: &self.workers }
+        Overview {
+            sweeps: seen.map(|(_, row)| row).take(SHOWN).collect(),
+            workers: &self.workers,
+            notices: &self.notices,
+        }
     }
 }
 

@@ -137,13 +137,14 @@ async fn find(
 ) -> Result<Found, Status> {
     page.sweeps.own(&admitted.caller, id).await?;
     let asked = id.clone();
-    let found = page.desk.query(move |scheduler, _| {
-        let SweepView { spec, jobs, .. } = scheduler.sweep(&asked)?;
-        let artifacts = scheduler.artifacts_so_far(&asked).cloned().collect();
+    let found = page.desk.read(move |durable| {
+        let told = durable.sweep(&asked)?;
+        let SweepView { spec, jobs, .. } = told.view().clone();
+        let artifacts = durable.artifacts(&asked);
         let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
             let complete = job.state == JobState::Complete;
             let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });
-            let committed = scheduler.committed(&asked, JobIndex(place as u32)).filter(|_| wanted).cloned();
+            let committed = wanted.then(|| durable.committed(&asked, JobIndex(place as u32))).flatten();
             Job { shape: job.shape, complete, members_done: job.members_done, committed }
         };
         Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })

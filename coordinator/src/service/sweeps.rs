@@ -5,7 +5,7 @@ use super::receive::{Answers, converse};
 use super::{beside, read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
-use crate::desk::{Desk, sweep_context};
+use crate::desk::{Desk, Durable, sweep_context};
 use crate::limits::Limits;
 use crate::transfers::{CallerTransfers, TransferOffer, TransferPlaces};
 use futures::stream::{self, BoxStream};
@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::plan::Plan;
-use nadgrid_core::scheduler::{Answer, Event, Scheduler, Share, Subject};
+use nadgrid_core::scheduler::{Answer, Event, Share, Subject};
 use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
@@ -74,15 +74,15 @@ impl Sweeps {
     /// Lets a caller go on with a sweep that is there and theirs.
     pub(crate) async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
         let asked = id.clone();
-        let owner = self.desk.query(move |scheduler, _| scheduler.owner(&asked).map(str::to_owned)).await?;
+        let owner = self.desk.read(move |durable| durable.owner(&asked)).await?;
         authorise(caller, &owner.ok_or_else(|| unknown(id.as_str()))?)
     }
 
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
-        let view = self.desk.query(move |scheduler, _| scheduler.sweep(&asked)).await?;
-        let view = view.map(|view| v1::Sweep::from(&view)).ok_or_else(|| unknown(id.as_str()))?;
-        Ok(self.noticed(view))
+        let told = self.desk.read(move |durable| durable.sweep(&asked)).await?;
+        let told = told.ok_or_else(|| unknown(id.as_str()))?;
+        Ok(self.noticed(told.to_wire()))
     }
 
     /// The sweep with what keeps its payloads.
@@ -98,7 +98,7 @@ impl Sweeps {
         let id = SweepId::new(sweep_id);
         self.own(caller, &id).await?;
         let sweep = id.clone();
-        match self.desk.ask(move |request| Event::Pause { request, sweep, paused }).await? {
+        match self.desk.order(move |request| Event::Pause { request, sweep, paused }).await? {
             Answer::Done => self.view(&id).await.map(Response::new),
             Answer::UnknownSweep => Err(unknown(id.as_str())),
             other => Err(unexpected(&other)),
@@ -124,7 +124,7 @@ impl SweepService for Sweeps {
         let v1::PlanRequest { spec, inputs } = request.into_inner();
         let (spec, inputs) = (parse(&spec)?, files(inputs)?);
         let precision = spec.precision;
-        let found = self.desk.query(move |scheduler, _| scheduler.workforce(precision)).await?;
+        let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
         let plan = Plan::new(&spec, &inputs, &found.rates, &self.sizing, found.lanes);
         Ok(Response::new(v1::PlanResponse::of(&plan, found.workers)))
     }
@@ -162,7 +162,7 @@ impl SweepService for Sweeps {
         let owner = admitted.caller.name.to_string();
         let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
         let answer =
-            self.desk.ask(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
+            self.desk.order(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
         match answer {
             Answer::Submitted { sweep, created } => {
                 let trace_id = trace.map(|trace| display(trace.trace_id()));
@@ -206,14 +206,15 @@ impl SweepService for Sweeps {
                 Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
             })?),
         };
-        let found = self
-            .desk
-            .query(move |scheduler, _| scheduler.sweeps_before(before, limit + 1, |owner| caller.sees(owner)))
-            .await?;
+        let ask = move |durable: &mut Durable<'_>| {
+            (durable.sweeps_before(before, limit + 1, |owner| caller.sees(owner)), durable.wait())
+        };
+        let (found, wait) = self.desk.read(ask).await?;
         let more = found.len() > limit;
         let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
-        let sweeps = found.iter().take(limit).map(|(_, view)| self.noticed(view.into())).collect();
-        Ok(Response::new(v1::ListResponse { sweeps, next_page_token, notices: Vec::new() }))
+        let sweeps = found.iter().take(limit).map(|(_, told)| self.noticed(told.to_wire())).collect();
+        let notices = wait.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::ListResponse { sweeps, next_page_token, notices }))
     }
 
     type WatchStream = BoxStream<'static, Result<v1::Sweep, Status>>;
@@ -243,7 +244,7 @@ impl SweepService for Sweeps {
         let id = SweepId::new(request.into_inner().sweep_id);
         self.own(&caller, &id).await?;
         let sweep = id.clone();
-        match self.desk.ask(move |request| Event::Cancel { request, sweep }).await? {
+        match self.desk.order(move |request| Event::Cancel { request, sweep }).await? {
             Answer::Done => self.view(&id).await.map(Response::new),
             Answer::UnknownSweep => Err(unknown(id.as_str())),
             other => Err(unexpected(&other)),
@@ -271,8 +272,8 @@ impl SweepService for Sweeps {
         };
         let id = SweepId::new(sweep_id.as_str());
         self.own(&caller, &id).await?;
-        let ask = move |scheduler: &Scheduler, now| (scheduler.is_known(&id), scheduler.explain(&id, subject, now));
-        match self.desk.query(ask).await? {
+        let ask = move |durable: &mut Durable<'_>| (durable.is_known(&id), durable.explain(&id, subject));
+        match self.desk.read(ask).await? {
             (_, Some(explanation)) => {
                 let mut response = v1::ExplainResponse::from(explanation);
                 let waits = self.of_workers.notices(&SweepId::new(sweep_id.as_str()));
@@ -312,7 +313,11 @@ impl SweepService for Sweeps {
         let v1::ReadArtifactRequest { sweep_id, name, presigned } = request.into_inner();
         let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
         self.own(&admitted.caller, &id).await?;
-        let found = self.desk.query(move |s, _| (s.is_known(&id), s.artifact(&id, &asked).cloned())).await?;
+        let ask = move |durable: &mut Durable<'_>| {
+            let artifact = durable.artifacts(&id).into_iter().find(|artifact| artifact.name == asked);
+            (durable.is_known(&id), artifact)
+        };
+        let found = self.desk.read(ask).await?;
         let artifact = match found {
             (false, _) => return Err(unknown(&sweep_id)),
             (true, None) => {
@@ -342,10 +347,11 @@ impl SweepService for Sweeps {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let workers = self.desk.query(|scheduler, now| scheduler.workers(now)).await?;
+        let (workers, wait) = self.desk.read(|durable| (durable.workers(), durable.wait())).await?;
+        let notices = wait.iter().map(ToString::to_string).collect();
         let mut workers: Vec<v1::Worker> = workers.iter().map(Into::into).collect();
         self.of_workers.tell(&mut workers);
-        Ok(Response::new(v1::ListWorkersResponse { workers, notices: Vec::new() }))
+        Ok(Response::new(v1::ListWorkersResponse { workers, notices }))
     }
 }
 

@@ -82,6 +82,13 @@ impl Committed {
         Some(Taken { blocks, shards: starts.len() as u64 })
     }
 
+    /// The same without these shards, whose partials are their own.
+    #[must_use]
+    pub fn without(mut self, shards: impl Iterator<Item = Node>) -> Self {
+        shards.for_each(|node| drop(self.withdraw(node)));
+        self
+    }
+
     /// Whether nothing is committed.
     pub fn is_empty(&self) -> bool {
         self.shards.len() == 0

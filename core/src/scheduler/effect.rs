@@ -298,6 +298,28 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// The sweep that it is about.
+    pub fn sweep(&self) -> &SweepId {
+        match self {
+            Self::Submitted { sweep, .. }
+            | Self::Started { sweep, .. }
+            | Self::Paused { sweep, .. }
+            | Self::Quarantined { sweep, .. }
+            | Self::Reduced { sweep, .. }
+            | Self::Ended { sweep, .. }
+            | Self::Forgotten { sweep }
+            | Self::Tally { sweep, .. } => sweep,
+            Self::Committed { shard, .. }
+            | Self::Audited { shard }
+            | Self::Absorbed { shard, .. }
+            | Self::Merged { shard, .. }
+            | Self::Withdrawn { shard }
+            | Self::Checkpointed { shard, .. } => &shard.sweep,
+        }
+    }
+}
+
 /// How a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -376,6 +376,12 @@ pub enum Event {
         /// In words.
         message: String,
     },
+    /// The shell took no events for so long, because its journal could not write, say. Who was silent meanwhile may have
+    /// spoken: no silence and no delay counts that falls into this time.
+    Stalled {
+        /// Milliseconds, up to now.
+        ms: u64,
+    },
     /// Time has passed.
     Tick,
 }

@@ -77,6 +77,7 @@ impl Scheduler {
             Event::ReduceFailed { sweep, job, generation, damaged, message } => {
                 self.reduce_failed(&sweep, (job, generation), &damaged, message, now, effects);
             }
+            Event::Stalled { ms } => self.excuse(ms, now),
             Event::Tick => {}
         }
     }

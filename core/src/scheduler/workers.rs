@@ -181,6 +181,25 @@ impl Scheduler {
         }
     }
 
+    /// Moves silences and leases on by a time in which nobody was listened to: it is nobody's fault.
+    pub(super) fn excuse(&mut self, ms: u64, now: Time) {
+        for worker in self.workers.values_mut() {
+            worker.last_seen = worker.last_seen.plus(ms).min(now);
+            for held in worker.held.values_mut() {
+                held.headway.moved = held.headway.moved.plus(ms).min(now);
+            }
+        }
+        for id in &self.open {
+            let Some(sweep) = self.sweeps.get_mut(id) else { continue };
+            let leases = sweep.jobs.iter_mut().flat_map(|job| job.leased.values_mut());
+            for holder in leases.flat_map(|lease| &mut lease.holders) {
+                holder.since = holder.since.plus(ms).min(now);
+            }
+        }
+        let ttl = self.settings.lease_ttl_ms;
+        self.next_expiry = self.workers.values().map(|worker| worker.last_seen.plus(ttl)).min();
+    }
+
     /// Whoever avoided a worker that is gone may now have to take what is left.
     fn workforce_changed(&mut self) {
         self.kinds_are_stale = true;

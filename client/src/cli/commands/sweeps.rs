@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The newest sweeps.
 pub(crate) async fn list(at: Address, args: ListArgs) -> Result<(), Failure> {
-    let sweeps = Client::connect(&at).await?.list(args.limit).await?;
+    let (sweeps, notices) = Client::connect(&at).await?.list_with_notices(args.limit).await?;
+    note_all(&notices);
     if args.json.json {
         return output::print_json(&sweeps.iter().map(SweepView::from).collect::<Vec<_>>());
     }
@@ -23,6 +24,7 @@ pub(crate) async fn list(at: Address, args: ListArgs) -> Result<(), Failure> {
 /// One sweep.
 pub(crate) async fn status(at: Address, args: SweepArgs) -> Result<(), Failure> {
     let sweep = Client::connect(&at).await?.get(&args.id).await?;
+    note_all(&sweep.notices);
     if args.json.json { output::print_json(&SweepView::from(&sweep)) } else { output::print(&tables::sweep(&sweep)) }
 }
 
@@ -44,6 +46,11 @@ pub(crate) async fn resume(at: Address, args: SweepArgs) -> Result<(), Failure> 
     told(&sweep, args.json.json)
 }
 
+/// What is waited for stands on stderr: what a script reads from stdout is the same with and without.
+fn note_all(notices: &[String]) {
+    notices.iter().for_each(|notice| output::note(&format!("note: {notice}")));
+}
+
 fn told(sweep: &Sweep, json: bool) -> Result<(), Failure> {
     let view = SweepView::from(sweep);
     if json { output::print_json(&view) } else { output::print(&format!("{} {}", view.id, view.state)) }
@@ -51,7 +58,9 @@ fn told(sweep: &Sweep, json: bool) -> Result<(), Failure> {
 
 /// The workers.
 pub(crate) async fn workers(at: Address, args: WorkersArgs) -> Result<(), Failure> {
-    let workers: Vec<WorkerView> = Client::connect(&at).await?.workers().await?.iter().map(WorkerView::from).collect();
+    let (workers, notices) = Client::connect(&at).await?.workers_with_notices().await?;
+    note_all(&notices);
+    let workers: Vec<WorkerView> = workers.iter().map(WorkerView::from).collect();
     if args.json.json {
         return output::print_json(&workers);
     }

@@ -119,6 +119,33 @@ fn a_failed_shard_goes_elsewhere_after_a_wait() {
     assert_eq!(world.scheduler.next_deadline(), Some(world.now.plus(1_000)));
 }
 
+/// Who was silent while nobody listened keeps its leases; who is silent afterwards does not.
+#[test]
+fn a_time_in_which_nobody_listened_costs_no_lease() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(400);
+    for worker in ["a", "b"] {
+        let shard = world.join(worker, 1).remove(0);
+        world.now = world.now.plus(1_000);
+        world.report(worker, &shard);
+    }
+    let held = world.held();
+    assert_eq!(held.len(), 2);
+    world.now = world.now.plus(5_000);
+    // The journal could not write for a minute; what the workers said meanwhile is taken in afterwards, one by one.
+    world.now = world.now.plus(60_000);
+    let actions = world.handle(Event::Stalled { ms: 60_000 });
+    assert_eq!(leases(&actions), []);
+    world.handle(Event::Alive { worker: id("a") });
+    assert_eq!(world.held(), held);
+    assert_eq!(world.scheduler.next_deadline().map(|at| at > world.now), Some(true));
+    // Five seconds of silence were there before: ten are left.
+    world.now = world.now.plus(10_500);
+    let actions = world.handle(Event::Tick);
+    assert!(actions.contains(&Action::Disconnect { worker: id("b") }), "{actions:?}");
+    assert!(!world.held_by("a").is_empty() && world.state(&sweep) == SweepState::Running);
+}
+
 /// The last shard sits on a slow worker: an idle one gets a copy, and the first report counts.
 #[test]
 fn a_straggler_is_copied_and_the_first_report_counts() {

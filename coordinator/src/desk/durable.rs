@@ -1,0 +1,325 @@
+//! What may be told: the state as far as the journal has it.
+//!
+//! Between two writes all of the scheduler's state is durable, and answers come from it. While a write is under way the
+//! scheduler is ahead of the journal by the records of that write. Should it take long, a sweep that one of them touches is shown
+//! as it was last looked at ([`Views`]), and every other sweep as it is. What is in no journal (workers, leases, progress) is
+//! shown as it is: a crash takes it whatever was told. Deliberately absent: a second state machine that lags behind the first.
+
+use super::stall::JournalWait;
+use nadgrid_core::ids::{JobIndex, SweepId, Time};
+use nadgrid_core::numerics::Precision;
+use nadgrid_core::scheduler::{
+    ArtifactRef, Committed, Explanation, Record, Scheduler, Subject, SweepState, SweepView, WorkerView, Workforce,
+};
+use nadgrid_proto::v1;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Views of sweeps that nobody watches are this old at most.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// Open sweeps as they were last looked at, all of it durable, and who watches them.
+pub(super) struct Views {
+    /// A view is never older than what anybody was told of its sweep, and at most [`REFRESH_EVERY`] older than the journal.
+    shown: HashMap<SweepId, Arc<SweepView>>,
+    watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
+    /// Sweeps that have changed since they were looked at.
+    changed: BTreeSet<SweepId>,
+    refreshed: Instant,
+}
+
+impl Views {
+    /// The views of what a journal gave back.
+    pub(super) fn of(scheduler: &Scheduler) -> Self {
+        let all = scheduler.sweeps_before(None, usize::MAX, |_| true).into_iter();
+        let open = all.filter(|(_, view)| !view.state.has_ended());
+        let shown = open.map(|(_, view)| (view.id.clone(), Arc::new(view))).collect();
+        Self { shown, watchers: HashMap::new(), changed: BTreeSet::new(), refreshed: Instant::now() }
+    }
+
+    /// Looks at a sweep. Everything that the scheduler knows of it must be durable.
+    fn look(&mut self, id: &SweepId, scheduler: &Scheduler) -> Option<Arc<SweepView>> {
+        let view = Arc::new(scheduler.sweep(id)?);
+        self.keep(&view);
+        Some(view)
+    }
+
+    /// Keeps what is told of a sweep while that is open: an ended one does not change any more.
+    fn keep(&mut self, view: &Arc<SweepView>) {
+        match view.state.has_ended() {
+            true => self.shown.remove(&view.id),
+            false => self.shown.insert(view.id.clone(), view.clone()),
+        };
+    }
+
+    /// A record is durable. What users are told by their answers is looked at now, the work of a sweep now and then.
+    pub(super) fn written(&mut self, record: &Record, scheduler: &Scheduler) {
+        let id = record.sweep();
+        match record {
+            Record::Submitted { .. } | Record::Started { .. } | Record::Paused { .. } | Record::Ended { .. } => {
+                drop(self.look(id, scheduler));
+            }
+            Record::Forgotten { .. } => drop(self.shown.remove(id)),
+            _ => self.mark(id),
+        }
+    }
+
+    fn mark(&mut self, id: &SweepId) {
+        if !self.changed.contains(id) {
+            self.changed.insert(id.clone());
+        }
+    }
+
+    /// Something changed that a watcher would want to see.
+    pub(super) fn changed(&mut self, id: &SweepId) {
+        if self.watchers.contains_key(id) {
+            self.mark(id);
+        }
+    }
+
+    /// Whether there is something to publish.
+    pub(super) fn are_stale(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Tells watchers what has changed.
+    pub(super) fn publish(&mut self, scheduler: &Scheduler) {
+        let all = self.refreshed.elapsed() >= REFRESH_EVERY;
+        if all {
+            self.refreshed = Instant::now();
+        }
+        let due = self.changed.iter().filter(|id| all || self.watchers.contains_key(*id));
+        let due: Vec<SweepId> = due.cloned().collect();
+        for id in due {
+            self.changed.remove(&id);
+            let Some(view) = self.look(&id, scheduler) else { continue };
+            let Some(sender) = self.watchers.get(&id) else { continue };
+            let told = v1::Sweep::from(&*view);
+            sender.send_if_modified(|last| {
+                let is_new = **last != told;
+                if is_new {
+                    *last = Arc::new(told);
+                }
+                is_new
+            });
+            if sender.receiver_count() == 0 || view.state.has_ended() {
+                self.watchers.remove(&id);
+            }
+        }
+    }
+
+    /// Whether anybody watches.
+    pub(super) fn are_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
+    /// All watchers are to be told again.
+    pub(super) fn watched_changed(&mut self) {
+        self.changed.extend(self.watchers.keys().cloned());
+    }
+}
+
+/// Records that are being written.
+#[derive(Default)]
+pub(super) struct Pending<'a> {
+    records: &'a [Record],
+    /// The sweeps that they are about.
+    sweeps: HashSet<&'a SweepId>,
+}
+
+impl<'a> Pending<'a> {
+    pub(super) fn of(records: &'a [Record]) -> Self {
+        Self { records, sweeps: records.iter().map(Record::sweep).collect() }
+    }
+
+    fn of_sweep(&self, id: &SweepId) -> impl Iterator<Item = &'a Record> + use<'a> {
+        let records = if self.sweeps.contains(id) { self.records } else { &[] };
+        let id = id.clone();
+        records.iter().filter(move |record| *record.sweep() == id)
+    }
+
+    /// Sweeps that nobody may hear of yet.
+    fn submissions(&self) -> usize {
+        self.records.iter().filter(|record| matches!(record, Record::Submitted { .. })).count()
+    }
+}
+
+/// A sweep as it may be told, and what it and everything else waits for.
+pub(crate) struct ToldSweep {
+    view: Arc<SweepView>,
+    wait: Option<JournalWait>,
+}
+
+impl ToldSweep {
+    /// The sweep as it stands in the journal.
+    pub(crate) fn view(&self) -> &SweepView {
+        &self.view
+    }
+
+    /// As it goes over the wire.
+    pub(crate) fn to_wire(&self) -> v1::Sweep {
+        let mut sweep = v1::Sweep::from(&*self.view);
+        if let Some(wait) = self.wait.as_ref().filter(|_| !self.view.state.has_ended()) {
+            sweep.notices.insert(0, wait.to_string());
+            sweep.seconds_left = None;
+        }
+        sweep
+    }
+}
+
+/// The durable state, for one answer.
+pub(crate) struct Durable<'a> {
+    pub(super) scheduler: &'a Scheduler,
+    pub(super) views: &'a mut Views,
+    pub(super) pending: &'a Pending<'a>,
+    pub(super) wait: Option<JournalWait>,
+    /// Until when workers were listened to.
+    pub(super) now: Time,
+}
+
+impl Durable<'_> {
+    /// What is waited for, if a write takes long.
+    pub(crate) fn wait(&self) -> Option<JournalWait> {
+        self.wait.clone()
+    }
+
+    /// When workers were last listened to.
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    fn is_pending(&self, id: &SweepId) -> bool {
+        self.pending.sweeps.contains(id)
+    }
+
+    /// A sweep as it may be told.
+    pub(crate) fn sweep(&mut self, id: &SweepId) -> Option<ToldSweep> {
+        let view = self.view(id)?;
+        Some(ToldSweep { view, wait: self.wait.clone() })
+    }
+
+    fn view(&mut self, id: &SweepId) -> Option<Arc<SweepView>> {
+        match self.is_pending(id) {
+            true => self.views.shown.get(id).cloned(),
+            false => self.views.look(id, self.scheduler),
+        }
+    }
+
+    /// Whose a sweep is; `None` when there is no such sweep.
+    pub(crate) fn owner(&self, id: &SweepId) -> Option<String> {
+        match self.is_pending(id) {
+            true => self.views.shown.get(id).map(|view| view.owner.clone()),
+            false => self.scheduler.owner(id).map(str::to_owned),
+        }
+    }
+
+    /// Whether there is such a sweep.
+    pub(crate) fn is_known(&self, id: &SweepId) -> bool {
+        if self.is_pending(id) { self.views.shown.contains_key(id) } else { self.scheduler.is_known(id) }
+    }
+
+    /// Up to `limit` sweeps of owners that `seen` picks, newest first, that were submitted before the one of this number.
+    pub(crate) fn sweeps_before(
+        &mut self,
+        number: Option<u64>,
+        limit: usize,
+        seen: impl Fn(&str) -> bool,
+    ) -> Vec<(u64, ToldSweep)> {
+        let most = limit.saturating_add(self.pending.submissions());
+        let found = self.scheduler.sweeps_before(number, most, seen);
+        let told = found.into_iter().filter_map(|(number, view)| {
+            let view = match self.is_pending(&view.id) {
+                true => self.views.shown.get(&view.id)?.clone(),
+                false => Arc::new(view),
+            };
+            self.views.keep(&view);
+            Some((number, ToldSweep { view, wait: self.wait.clone() }))
+        });
+        told.take(limit).collect()
+    }
+
+    /// Result files of the complete jobs of a sweep.
+    pub(crate) fn artifacts(&self, id: &SweepId) -> Vec<ArtifactRef> {
+        let unwritten = |artifact: &ArtifactRef| {
+            self.pending.of_sweep(id).any(|record| match record {
+                Record::Reduced { result, .. } => result.artifacts.contains(artifact),
+                _ => false,
+            })
+        };
+        self.scheduler.artifacts_so_far(id).filter(|artifact| !unwritten(artifact)).cloned().collect()
+    }
+
+    /// What is committed of a job while its sweep is open.
+    pub(crate) fn committed(&self, id: &SweepId, job: JobIndex) -> Option<Committed> {
+        let unwritten = self.pending.of_sweep(id).filter_map(|record| match record {
+            Record::Committed { shard, .. } if shard.job == job => Some(shard.node),
+            _ => None,
+        });
+        Some(self.scheduler.committed(id, job)?.clone().without(unwritten))
+    }
+
+    /// Where something stands, and why; `None` when there is no such thing.
+    pub(crate) fn explain(&mut self, id: &SweepId, subject: Subject) -> Option<Explanation> {
+        if !self.is_known(id) {
+            return None;
+        }
+        let mut told = self.scheduler.explain(id, subject, self.now)?;
+        if self.is_pending(id) {
+            let state = self.view(id).map(|view| word(&view.state)).filter(|_| subject == Subject::Sweep);
+            state.unwrap_or("unknown").clone_into(&mut told.state);
+            told.reasons = vec!["what happened last is told once it is in the journal".to_owned()];
+            told.workers.clear();
+        }
+        if let Some(wait) = &self.wait {
+            told.reasons.insert(0, wait.to_string());
+        }
+        Some(told)
+    }
+
+    /// All workers that are known.
+    pub(crate) fn workers(&self) -> Vec<WorkerView> {
+        self.scheduler.workers(self.now)
+    }
+
+    /// What a new sweep of a precision can count on.
+    pub(crate) fn workforce(&self, precision: Precision) -> Workforce {
+        self.scheduler.workforce(precision)
+    }
+
+    /// Follows a sweep from now on; `None` when there is no such sweep.
+    pub(super) fn follow(&mut self, id: &SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
+        let told = self.sweep(id)?;
+        let wire = Arc::new(told.to_wire());
+        if told.view.state.has_ended() {
+            // Nothing will change: nothing is kept.
+            return Some(watch::Sender::new(wire).subscribe());
+        }
+        let sender = self.views.watchers.entry(id.clone()).or_insert_with(|| watch::Sender::new(wire.clone()));
+        sender.send_replace(wire);
+        Some(sender.subscribe())
+    }
+
+    /// Tells all watchers what is waited for.
+    pub(super) fn tell_watchers(&mut self) {
+        let watched: Vec<SweepId> = self.views.watchers.keys().cloned().collect();
+        for id in watched {
+            let Some(told) = self.sweep(&id) else { continue };
+            if let Some(sender) = self.views.watchers.get(&id) {
+                sender.send_replace(Arc::new(told.to_wire()));
+            }
+        }
+    }
+}
+
+fn word(state: &SweepState) -> &'static str {
+    match state {
+        SweepState::Queued => "queued",
+        SweepState::Running => "running",
+        SweepState::Complete { .. } => "complete",
+        SweepState::Incomplete { .. } => "incomplete",
+        SweepState::Failed { .. } => "failed",
+        SweepState::Cancelled => "cancelled",
+    }
+}
