@@ -32,7 +32,6 @@ use pool::Pool;
 use sessions::Session;
 use stall::{Answering, JournalWatch, JournalWork};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;

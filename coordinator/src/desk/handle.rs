@@ -56,6 +56,17 @@ pub(super) enum Command {
 #[error("the coordinator is shutting down")]
 pub(crate) struct Closed;
 
+/// Asks the desk in its turn.
+pub(super) async fn query_in_turn<T: Send + 'static>(
+    commands: &mpsc::Sender<Command>,
+    query: impl FnOnce(&Scheduler, Time) -> T + Send + 'static,
+) -> Result<T, Closed> {
+    let (sender, receiver) = oneshot::channel();
+    let asked = Command::Query(Box::new(move |scheduler, now| drop(sender.send(query(scheduler, now)))));
+    commands.send(asked).await.map_err(|_| Closed)?;
+    receiver.await.map_err(|_| Closed)
+}
+
 /// A handle to the desk.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -101,7 +112,7 @@ impl Desk {
         &self,
         query: impl FnOnce(&Scheduler, Time) -> T + Send + 'static,
     ) -> Result<T, Closed> {
-        self.call(|reply| Command::Query(Box::new(move |scheduler, now| drop(reply.send(query(scheduler, now)))))).await
+        query_in_turn(&self.commands, query).await
     }
 
     /// Asks what is durable; answered even while the journal cannot write.

@@ -4,7 +4,7 @@
 //! work is tried again, more and more rarely, until the store is back or nobody wants the result any more.
 
 use super::DeskTask;
-use super::handle::{Command, Desk};
+use super::handle::{Command, query_in_turn};
 use crate::artifacts::{Held, Store};
 use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
@@ -201,9 +201,10 @@ impl Work {
 
     /// Asks the desk whether this work's result is still waited for.
     async fn is_wanted(&self, awaits: Awaits) -> bool {
-        let Some(desk) = self.back.upgrade().map(Desk) else { return false };
+        let Some(desk) = self.back.upgrade() else { return false };
         let (sweep, job, number) = (self.sweep.clone(), self.job, self.number);
-        desk.query(move |scheduler, _| awaits(scheduler, &sweep, job, number)).await.unwrap_or(false)
+        let awaited = query_in_turn(&desk, move |scheduler, _| awaits(scheduler, &sweep, job, number));
+        awaited.await.unwrap_or(false)
     }
 
     /// Tells the desk what came out. What is stored is kept from the collection of orphans until the journal names it.
@@ -211,19 +212,19 @@ impl Work {
         let Some(desk) = self.back.upgrade() else { return };
         drop(desk.send(Command::Event(event)).await);
         // A question is answered once all before it is in the journal.
-        drop(Desk(desk).query(|_, _| ()).await);
+        drop(query_in_turn(&desk, |_, _| ()).await);
         drop(stored);
     }
 
     /// Removes a merged partial that came too late: what it is of was withdrawn, or its sweep has ended.
     async fn remove_if_unwanted(&self, digest: Digest) {
-        let Some(desk) = self.back.upgrade().map(Desk) else { return };
+        let Some(desk) = self.back.upgrade() else { return };
         let removal = self.store.removal();
         let (sweep, job) = (self.sweep.clone(), self.job);
         let needed = move |scheduler: &Scheduler| {
             scheduler.keeps(&sweep, job, digest) || scheduler.referenced().any(|held| held == digest)
         };
-        if let Ok(false) = desk.query(move |scheduler, _| needed(scheduler)).await
+        if let Ok(false) = query_in_turn(&desk, move |scheduler, _| needed(scheduler)).await
             && let Err(error) = removal.remove(digest).await
         {
             warn!(%error, "a blob could not be removed");

@@ -1,7 +1,7 @@
 //! A desk whose journal can be held: what is told meanwhile, and what is not.
 
 use super::*;
-use crate::artifacts::{ArtifactsUrl, Store};
+use crate::artifacts::{ArtifactsUrl, PresignSettings, Store};
 use nadgrid_core::ids::{Digest, JobIndex, SweepId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::scheduler::{Partial, Settings, Share, Subject, SweepState, Verdict, WorkerProfile};
@@ -112,7 +112,7 @@ fn class() -> NumericsClass {
 impl Office {
     async fn open(settings: Settings) -> Self {
         let (folder, journal) = (tempfile::tempdir().unwrap(), HeldJournal::new());
-        let store = Store::open(&ArtifactsUrl::from(""), folder.path()).await.unwrap();
+        let store = Store::open(&ArtifactsUrl::from(""), folder.path(), &PresignSettings::default()).await.unwrap();
         let scheduler = Scheduler::new(settings);
         let opened = DeskTask::open(scheduler, journal.clone(), store, 1, Tracer::off()).await;
         let (task, desk) = opened.unwrap();
@@ -156,7 +156,7 @@ impl Office {
         let (desk, worker, shard) = (self.desk.clone(), WorkerId::new(worker), shard.to_core(1024).unwrap());
         let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
         let class = class();
-        let report = move |request| Event::Report { request, worker, shard, class, partial, seconds: 1.0 };
+        let report = move |request| Event::Report { request, worker, shard, class, partial, seconds: 1.0, begin_seconds: 0.0 };
         tokio::spawn(async move { desk.ask(report).await.unwrap() })
     }
 
@@ -229,7 +229,7 @@ async fn what_was_seen_stays_and_nothing_is_added() {
     assert_eq!(office.done("s").await, seen);
     let id = SweepId::new("s");
     let committed_now = within(office.desk.read(move |durable| durable.committed(&id, JobIndex(0)))).await.unwrap();
-    assert_eq!(committed_now.len(), 1, "no picture shows it either");
+    assert_eq!(committed_now.unwrap().len(), 1, "no picture shows it either");
     let id = SweepId::new("s");
     let block = Subject::Block(JobIndex(0), next.first_block);
     let told = within(office.desk.read(move |durable| durable.explain(&id, block))).await.unwrap().unwrap();
