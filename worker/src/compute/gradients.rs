@@ -1,6 +1,6 @@
 //! A block of random networks: their gradients at every point, reduced to moments.
 
-use super::{Engine, Job, of_kernel};
+use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
 use crate::device::Evaluation;
 use crate::population::{self, Derivative, Sampling, memory};
@@ -35,16 +35,23 @@ impl Gradients {
         Self { engine, prepared: None }
     }
 
-    /// The moments of the gradients of `members`: of each member at each point in turn.
-    pub(super) fn block(&mut self, job: &Job, members: Range<u64>) -> Result<Moments, Fault> {
+    /// The moments of the gradients of `members`, of each member at each point in turn; `None` when they are not wanted any more.
+    pub(super) fn block(
+        &mut self,
+        job: &Job,
+        members: Range<u64>,
+        watcher: &dyn Watcher,
+    ) -> Result<Option<Moments>, Fault> {
         let nads = job.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
         let dimension = job.shape.dimension;
         let points: Vec<Vec<f32>> =
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.spec.seed, index, dimension)).collect();
-        match self.engine.evaluation {
-            Evaluation::Patch => self.by_kernels(job, nads, members, &points),
-            Evaluation::Dense => self.by_populations(job, nads, members, &points),
-        }
+        let moments = match self.engine.evaluation {
+            Evaluation::Patch => self.by_kernels(job, nads, members, &points, watcher),
+            Evaluation::Dense => self.by_populations(job, nads, members, &points, watcher),
+        };
+        // Of a block that is not wanted, gradients are left out.
+        Ok(Some(moments?).filter(|_| watcher.wants()))
     }
 
     fn by_kernels(
@@ -53,15 +60,22 @@ impl Gradients {
         nads: &Nads,
         members: Range<u64>,
         points: &[Vec<f32>],
+        watcher: &dyn Watcher,
     ) -> Result<Moments, Fault> {
         let (seed, architecture, step) = (job.spec.seed, job.shape.architecture.as_str(), nads.step as f32);
         let draw = |member, parameters: &mut [f32]| job.network.initialise(seed, architecture, member, parameters);
         let block = match self.kernel(job, nads.estimator)? {
             Kernel::Difference(kernel) => {
-                block_moments(&job.network, members, points, draw, |p, point, out| kernel.gradient(p, point, step, out))
+                block_moments(&job.network, members, points, draw, |p, point, out| match watcher.wants() {
+                    true => kernel.gradient(p, point, step, out),
+                    false => Ok(()),
+                })
             }
             Kernel::Autograd(kernel) => {
-                block_moments(&job.network, members, points, draw, |p, point, out| kernel.gradient_at(p, point, out))
+                block_moments(&job.network, members, points, draw, |p, point, out| match watcher.wants() {
+                    true => kernel.gradient_at(p, point, out),
+                    false => Ok(()),
+                })
             }
         };
         block.map_err(|e| of_kernel(&e))
@@ -90,6 +104,7 @@ impl Gradients {
         nads: &Nads,
         members: Range<u64>,
         points: &[Vec<f32>],
+        watcher: &dyn Watcher,
     ) -> Result<Moments, Fault> {
         let device = self.engine.device;
         let derivative = match nads.estimator {
@@ -107,7 +122,7 @@ impl Gradients {
         };
         let dimension = job.shape.dimension;
         let mut rows = vec![0.0; (members.end - members.start) as usize * points.len() * dimension];
-        for (place, point) in points.iter().enumerate() {
+        for (place, point) in points.iter().enumerate().take_while(|_| watcher.wants()) {
             let block = population::block_gradients(&sampling, members.clone(), point).map_err(|e| e.fault())?;
             let own = rows.chunks_exact_mut(dimension).skip(place).step_by(points.len());
             own.zip(block.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));

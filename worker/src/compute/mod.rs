@@ -190,12 +190,10 @@ impl Evaluator {
         let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
         for block in job.node.blocks(total) {
-            let moments = self.gradients.block(job, job.members_of(block..block + 1))?;
+            let members = job.members_of(block..block + 1);
+            let Some(moments) = self.gradients.block(job, members, watcher)? else { return Ok(None) };
             fold.push(Node::block(block), moments).map_err(disorder)?;
             watcher.block_done();
-            if !watcher.wants() {
-                return Ok(None);
-            }
         }
         fold.finish(job.node).map(Some).map_err(disorder)
     }
