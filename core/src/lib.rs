@@ -16,6 +16,7 @@ pub mod grid;
 pub mod ids;
 pub mod moments;
 pub mod numerics;
+pub mod places;
 pub mod plan;
 pub mod random;
 pub mod runs;

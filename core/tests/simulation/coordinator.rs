@@ -8,7 +8,9 @@ mod decide;
 mod write;
 
 use crate::faults::Fault;
+use crate::intake::{Intake, Stream};
 use crate::network::{Caller, Report, Request, Up};
+use crate::transfer::Payload;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Action, Contribution, Event, Record, RequestId, Scheduler, ShardRef};
@@ -25,10 +27,10 @@ pub(crate) enum Step {
     Written,
     /// The scheduler's deadline.
     Tick,
-    /// A blob was stored: the upload is reported.
-    Stored(Caller, Box<Report>),
-    /// A checkpoint was stored.
-    Checkpointed(Caller, Box<Event>),
+    /// A payload was stored, or could not be.
+    Stored(Stream, Payload),
+    /// A payload that comes in is looked after.
+    Watch(Stream),
     /// A reduction has come to its end.
     Reduce { sweep: SweepId, job: JobIndex, generation: u64, partials: Vec<Contribution> },
 }
@@ -39,8 +41,8 @@ enum Command {
     Ask(Caller, Event),
     Message(u64, Up),
     Broken(u64),
-    /// Whether an upload can be of use; if so it is stored.
-    Upload(Caller, Box<Report>),
+    /// Whether a result can be of use; if so it is given a place.
+    Upload(Stream, Box<Report>),
     Look(Caller, SweepId),
 }
 
@@ -79,6 +81,7 @@ struct Desk {
     /// Sessions: connections by workers.
     sessions: BTreeMap<WorkerId, u64>,
     verifications: BTreeMap<RequestId, Caller>,
+    intake: Intake,
     tick_at: Option<u64>,
     /// The latest time that the scheduler has heard of.
     latest: u64,
@@ -103,6 +106,16 @@ impl Coordinator {
     /// Its scheduler, if it is up.
     pub(crate) fn scheduler(&self) -> Option<&Scheduler> {
         self.desk.as_ref().map(|desk| &desk.scheduler)
+    }
+
+    /// What comes in, if it is up.
+    pub(crate) fn intake(&self) -> Option<&Intake> {
+        self.desk.as_ref().map(|desk| &desk.intake)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn intake_mut(&mut self) -> Option<&mut Intake> {
+        self.desk.as_mut().map(|desk| &mut desk.intake)
     }
 
     /// Blobs that can be computed again.
@@ -145,14 +158,8 @@ impl World {
                 self.coordinator.desk.as_mut().ok_or("down")?.tick_at = None;
                 self.enqueue(Command::Event(Event::Tick));
             }
-            Step::Stored(caller, report) => {
-                let digest = self.store.put(report.bytes.clone());
-                if Some(digest) != report.partial.blob() {
-                    return Err("an upload of other bytes than its partial's".to_owned());
-                }
-                self.enqueue(Command::Ask(caller, report_event(*report)));
-            }
-            Step::Checkpointed(caller, event) => self.enqueue(Command::Ask(caller, *event)),
+            Step::Stored(stream, payload) => return self.stored(stream, payload),
+            Step::Watch(stream) => self.look_after(stream),
             Step::Reduce { sweep, job, generation, partials } => self.reduce(sweep, job, generation, &partials),
         }
         Ok(())
@@ -196,13 +203,6 @@ impl World {
         // The real request is made with its id; here the id is filled in when it is applied.
         let request_id = RequestId(0);
         let command = match request {
-            Request::Upload(report) => Command::Upload(caller, report),
-            Request::Checkpoint { worker, shard, checkpoint, bytes } => {
-                self.store.put(bytes);
-                let event = Event::Checkpointed { request: request_id, worker, shard, checkpoint };
-                let (start, after) = (self.coordinator.start, self.random.between(0, 10));
-                return self.schedule(after, Happening::Desk(start, Step::Checkpointed(caller, Box::new(event))));
-            }
             Request::Submit(plan) => Command::Ask(caller, self.submission(plan)),
             Request::Pause(sweep, paused) => Command::Ask(caller, Event::Pause { request: request_id, sweep, paused }),
             Request::Cancel(sweep) => Command::Ask(caller, Event::Cancel { request: request_id, sweep }),
@@ -216,6 +216,29 @@ impl World {
             }
         };
         self.enqueue(command);
+    }
+
+    /// It is asked whether a result can be of use.
+    pub(crate) fn ask_about(&mut self, stream: Stream, report: Box<Report>) {
+        self.enqueue(Command::Upload(stream, report));
+    }
+
+    /// Stores a payload and reports it.
+    pub(crate) fn report(&mut self, stream: Stream, payload: Payload) -> Result<(), String> {
+        let event = match payload {
+            Payload::Partial(report) => {
+                if Some(self.store.put(report.bytes.clone())) != report.partial.blob() {
+                    return Err("an upload of other bytes than its partial's".to_owned());
+                }
+                report_event(*report)
+            }
+            Payload::Checkpoint { worker, shard, checkpoint, bytes } => {
+                self.store.put(bytes);
+                Event::Checkpointed { request: RequestId(0), worker, shard, checkpoint }
+            }
+        };
+        self.enqueue(Command::Ask(Caller::Stream(stream), event));
+        Ok(())
     }
 
     fn submission(&mut self, plan: usize) -> Event {

@@ -3,6 +3,7 @@
 use super::{Asker, Command, Step};
 use crate::faults::Sight;
 use crate::network::{Assignment, Down, Reply};
+use crate::transfer::Payload;
 use crate::truth::Coordinates;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::WorkerId;
@@ -12,14 +13,13 @@ impl World {
     pub(super) fn answer_question(&mut self, question: Command) {
         let Some(scheduler) = self.coordinator.scheduler() else { return };
         match question {
-            Command::Upload(caller, report) => {
+            Command::Upload(stream, report) => {
                 let known = scheduler.blocks(&report.shard).is_some_and(|blocks| !blocks.is_empty());
                 if known && scheduler.expects(&report.shard) {
-                    let (start, after) = (self.coordinator.start, self.random.between(0, 30));
-                    self.schedule(after, Happening::Desk(start, Step::Stored(caller, report)));
+                    self.wait_for_place(stream, Payload::Partial(report));
                 } else {
                     self.counts.sight(Sight::NotNeeded);
-                    self.reply(caller, Reply::Answer(Answer::Reported(Verdict::NotNeeded)));
+                    self.conclude(stream, Reply::Answer(Answer::Reported(Verdict::NotNeeded)));
                 }
             }
             Command::Look(caller, sweep) => {

@@ -2,6 +2,7 @@
 
 use super::{Batch, Command, Crash, Desk, Step};
 use crate::faults::{Fault, Sight};
+use crate::intake::Intake;
 use crate::journal;
 use crate::scenario::Mutation;
 use crate::world::{Happening, World};
@@ -149,6 +150,9 @@ impl World {
         let copies = self.copies_given();
         (0..copies).for_each(|_| self.counts.sight(Sight::Copied));
         self.oracle.copies += copies;
+        if self.coordinator.intake().is_some_and(|intake| intake.holders() > 0) {
+            self.counts.fault(Fault::CrashWithHolders);
+        }
         if self.scenario.mutation == Mutation::JournalLosesABatch {
             self.journal.lose_last();
         }
@@ -187,6 +191,7 @@ impl World {
             requests: 0,
             sessions: BTreeMap::new(),
             verifications: BTreeMap::new(),
+            intake: Intake::new(&self.scenario.plane),
             tick_at: None,
             latest: now.0,
         });

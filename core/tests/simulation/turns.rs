@@ -1,0 +1,121 @@
+//! What must hold of places, kept beside those that decide: never more than there are, in the order that is owed, nobody forgotten.
+//!
+//! It knows nothing of how a decision is made. It counts who was passed over by whom.
+
+use nadgrid_core::ids::WorkerId;
+use nadgrid_core::places::PlaceBounds;
+use std::collections::BTreeMap;
+
+/// Grants that another worker may get while one waits: those of a round.
+const MOST_OVERTAKEN: u64 = 1;
+
+/// A payload that waits for its place.
+#[derive(Debug)]
+struct Waiting<T> {
+    ticket: T,
+    worker: WorkerId,
+    bytes: u64,
+    /// Grants of others while it could have had one, by worker.
+    overtaken: BTreeMap<WorkerId, u64>,
+}
+
+/// A payload that has a place.
+#[derive(Debug)]
+struct Holder {
+    worker: WorkerId,
+    bytes: u64,
+    /// Whether it is on its way, not arrived.
+    is_sending: bool,
+}
+
+/// Who waits, in the order of arrival, and who holds how much.
+#[derive(Debug)]
+pub(crate) struct Turns<T> {
+    bounds: PlaceBounds,
+    waiting: Vec<Waiting<T>>,
+    holders: BTreeMap<T, Holder>,
+}
+
+impl<T: Copy + Ord + std::fmt::Debug> Turns<T> {
+    /// Nobody waits.
+    pub(crate) fn new(bounds: PlaceBounds) -> Self {
+        Self { bounds, waiting: Vec::new(), holders: BTreeMap::new() }
+    }
+
+    /// Somebody begins to wait.
+    pub(crate) fn waits(&mut self, ticket: T, worker: WorkerId, bytes: u64) {
+        self.waiting.push(Waiting { ticket, worker, bytes, overtaken: BTreeMap::new() });
+    }
+
+    /// Somebody waits no more, or gives the place back.
+    pub(crate) fn leaves(&mut self, ticket: T) {
+        self.waiting.retain(|waiting| waiting.ticket != ticket);
+        self.holders.remove(&ticket);
+    }
+
+    /// A payload has arrived.
+    pub(crate) fn arrived(&mut self, ticket: T) {
+        if let Some(holder) = self.holders.get_mut(&ticket) {
+            holder.is_sending = false;
+        }
+    }
+
+    /// Somebody gets a place.
+    ///
+    /// # Panics
+    /// When it is not the one whose turn it is, or there is no place.
+    pub(crate) fn granted(&mut self, ticket: T) {
+        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket);
+        let place = place.unwrap_or_else(|| panic!("{ticket:?} gets a place and does not wait for one"));
+        let Waiting { worker, bytes, .. } = self.waiting.remove(place);
+        let mut earlier = self.waiting[..place].iter();
+        assert!(earlier.all(|waiting| waiting.worker != worker), "{worker} was served out of its order");
+        self.count_overtaken(&worker);
+        self.holders.insert(ticket, Holder { worker: worker.clone(), bytes, is_sending: true });
+        let PlaceBounds { places, each, bytes: most } = self.bounds;
+        let held: u64 = self.holders.values().map(|holder| holder.bytes).sum();
+        let (count, own) = (self.holders.len(), self.sending(&worker));
+        assert!(count <= places, "{count} places of {places}");
+        assert!(own <= each, "{worker} sends {own} payloads at once, {each} at most");
+        assert!(held <= most || count == 1, "{held} bytes of {most}");
+    }
+
+    /// Everybody who could have had the place that `worker` gets is overtaken by it.
+    fn count_overtaken(&mut self, worker: &WorkerId) {
+        let mut seen = Vec::new();
+        for place in 0..self.waiting.len() {
+            let waits = self.waiting[place].worker.clone();
+            let is_first = !seen.contains(&waits);
+            if is_first && waits != *worker && self.sending(&waits) < self.bounds.each {
+                let waiting = &mut self.waiting[place];
+                let overtaken = waiting.overtaken.entry(worker.clone()).or_default();
+                *overtaken += 1;
+                assert!(*overtaken <= MOST_OVERTAKEN, "{waiting:?} was overtaken again by {worker}");
+            }
+            seen.push(waits);
+        }
+    }
+
+    fn sending(&self, worker: &WorkerId) -> usize {
+        self.holders.values().filter(|holder| holder.is_sending && holder.worker == *worker).count()
+    }
+
+    /// After all grants that can be given: nobody waits beside free places that would do.
+    ///
+    /// # Panics
+    /// When somebody does.
+    pub(crate) fn settled(&self) {
+        let idle = self.holders.is_empty() && !self.waiting.is_empty();
+        assert!(!idle, "{:?} waits, and all places are free", self.waiting);
+    }
+
+    /// Whether nobody waits and nobody holds a place.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.holders.is_empty()
+    }
+
+    /// Whether this one holds a place.
+    pub(crate) fn holds(&self, ticket: T) -> bool {
+        self.holders.contains_key(&ticket)
+    }
+}
