@@ -125,7 +125,8 @@ impl<C: Clone + Eq + Hash> PlaceQueue<C> {
 
     /// A payload has arrived: the next of its caller may be sent. It keeps its place until it leaves.
     pub fn received(&mut self, ticket: PlaceTicket) {
-        let Some(payload) = self.offered.get_mut(&ticket).filter(|payload| payload.stage == TicketStage::Sending) else {
+        let Some(payload) = self.offered.get_mut(&ticket).filter(|payload| payload.stage == TicketStage::Sending)
+        else {
             return;
         };
         payload.stage = TicketStage::Keeping;

@@ -81,6 +81,8 @@ counted!(
         GrantLost,
         /// A worker dies with a grant.
         HolderDied,
+        /// A worker with a grant cannot reach the coordinator for a while.
+        HolderCutOff,
         /// The coordinator dies while places are taken.
         CrashWithHolders,
         /// A worker's line is little faster than the slowest that is waited for.

@@ -9,8 +9,8 @@ use crate::scenario::{Mutation, Plane};
 use crate::transfer::{Frame, Payload, Refusal, bytes};
 use crate::turns::Turns;
 use crate::world::{Happening, World};
-use nadgrid_core::places::{PlaceQueue, PlaceTicket};
 use nadgrid_core::ids::WorkerId;
+use nadgrid_core::places::{PlaceQueue, PlaceTicket};
 use std::collections::{BTreeMap, HashMap};
 
 /// How long a payload may be silent, what its pace is not looked at for, and what a chunk may take.
@@ -28,7 +28,13 @@ enum Stage {
     Asked,
     /// It waits for its place.
     Waiting(Payload, PlaceTicket),
-    Receiving { payload: Payload, ticket: PlaceTicket, chunks: u64, over: u64, moved: u64 },
+    Receiving {
+        payload: Payload,
+        ticket: PlaceTicket,
+        chunks: u64,
+        over: u64,
+        moved: u64,
+    },
     Storing(PlaceTicket),
     /// It is reported, and its place is free.
     Reported,
@@ -56,7 +62,6 @@ impl Intake {
         let (queue, turns) = (PlaceQueue::new(plane.bounds), Turns::new(plane.bounds));
         Self { queue, turns, tickets: HashMap::new(), incoming: BTreeMap::new() }
     }
-
 
     /// Transfers that hold a place.
     pub(crate) fn holders(&self) -> usize {

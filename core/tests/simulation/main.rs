@@ -12,8 +12,8 @@
 
 mod coordinator;
 mod faults;
-mod interleavings;
 mod intake;
+mod interleavings;
 mod journal;
 mod line;
 mod network;
@@ -137,7 +137,7 @@ fn whoever_vanishes_with_a_grant_holds_nobody_up() {
         ..Rates::default()
     };
     let counts = run_crowd(rates, 60_000, Mutation::None).unwrap();
-    for fault in [Fault::GrantLost, Fault::HolderDied, Fault::CrashWithHolders, Fault::StoreAway] {
+    for fault in [Fault::GrantLost, Fault::HolderDied, Fault::HolderCutOff, Fault::CrashWithHolders, Fault::StoreAway] {
         assert!(counts.of(fault) > 0, "never happened: {fault:?}");
     }
 }

@@ -149,6 +149,9 @@ impl World {
     /// Cuts a worker off for a while.
     pub(crate) fn cut_off(&mut self, index: usize) {
         let until = self.time + self.random.between(100, 40_000);
+        if self.holds_a_grant(index) {
+            self.counts.fault(Fault::HolderCutOff);
+        }
         self.network.cut_off.insert(index, until);
         let own = |(number, connection): (&u64, &Connection)| (connection.index == index).then_some(*number);
         let connections: Vec<u64> = self.network.connections.iter().filter_map(own).collect();

@@ -169,8 +169,16 @@ impl Scenario {
         let spec = Spec::from_toml(spec).unwrap_or_else(|error| panic!("{error}"));
         let share = Share { priority: 0, weight: 1.0 };
         let (poison, killers) = (BTreeSet::new(), BTreeSet::new());
-        let plan =
-            Plan { spec: Box::new(spec), share, submit_at: 0, pause: None, cancel_at: None, verify: false, poison, killers };
+        let plan = Plan {
+            spec: Box::new(spec),
+            share,
+            submit_at: 0,
+            pause: None,
+            cancel_at: None,
+            verify: false,
+            poison,
+            killers,
+        };
         // Who sends what it likes has as many payloads on their way as it has results.
         let each = if mutation == Mutation::SendsBeforeTheGrant { usize::MAX } else { 1 };
         let bounds = PlaceBounds { places: 8, each, bytes: bytes(8 * 64) };
@@ -248,11 +256,7 @@ pub(crate) fn class(arithmetic: &str) -> NumericsClass {
 fn plane(random: &mut Random) -> Plane {
     let (partial_chunks, checkpoint_chunks) = (random.between(1, 8), random.between(1, 8));
     Plane {
-        bounds: PlaceBounds {
-            places: random.between(1, 4) as usize,
-            each: 1,
-            bytes: bytes(random.between(1, 16)),
-        },
+        bounds: PlaceBounds { places: random.between(1, 4) as usize, each: 1, bytes: bytes(random.between(1, 16)) },
         window_chunks: random.between(1, 8),
         partial_chunks,
         checkpoint_chunks,
@@ -261,7 +265,11 @@ fn plane(random: &mut Random) -> Plane {
 
 /// Lines are fast, or little faster than the slowest that the coordinator waits for.
 fn chunk_ms(random: &mut Random, quiet: bool) -> u64 {
-    if !quiet && random.chance(0.1) { random.between(SLOWEST_CHUNK / 2, SLOWEST_CHUNK - 100) } else { random.between(1, 20) }
+    if !quiet && random.chance(0.1) {
+        random.between(SLOWEST_CHUNK / 2, SLOWEST_CHUNK - 100)
+    } else {
+        random.between(1, 20)
+    }
 }
 
 const CLASSES: [&str; 2] = ["portable", "avx512"];

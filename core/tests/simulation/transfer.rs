@@ -68,7 +68,9 @@ impl World {
     pub(crate) fn offer(&mut self, index: usize, key: u64, call: u64, payload: Payload) {
         let is_result = matches!(payload, Payload::Partial(_));
         let Some(connection) = self.payload_connection(index) else {
-            return if is_result { self.offer_later(index, key) };
+            return if is_result {
+                self.offer_later(index, key)
+            };
         };
         self.network.streams += 1;
         let stream = self.network.streams;
@@ -202,12 +204,18 @@ impl World {
 
     /// The program of a worker has ended: its connection for payloads breaks.
     pub(crate) fn drop_payloads(&mut self, index: usize) {
-        let Some(connection) = self.workers[index].payloads.take() else { return };
-        let line = self.network.lines.remove(&connection);
-        if line.is_some_and(|line| line.streams().any(|sending| sending.granted)) {
+        if self.holds_a_grant(index) {
             self.counts.fault(Fault::HolderDied);
         }
+        let Some(connection) = self.workers[index].payloads.take() else { return };
+        self.network.lines.remove(&connection);
         self.break_connection(connection);
+    }
+
+    /// Whether a worker is amid a payload.
+    pub(crate) fn holds_a_grant(&self, index: usize) -> bool {
+        let line = self.workers[index].payloads.and_then(|connection| self.network.lines.get(&connection));
+        line.is_some_and(|line| line.streams().any(|sending| sending.granted))
     }
 }
 

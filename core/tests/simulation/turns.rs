@@ -119,3 +119,50 @@ impl<T: Copy + Ord + std::fmt::Debug> Turns<T> {
         self.holders.contains_key(&ticket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Two workers, `a` with the even payloads and `b` with the odd ones, all of which wait.
+    fn two(places: usize, each: usize, bytes: u64) -> Turns<u32> {
+        let mut turns = Turns::new(PlaceBounds { places, each, bytes });
+        (0..8).for_each(|ticket| turns.waits(ticket, WorkerId::new(["a", "b"][ticket as usize % 2]), 2));
+        turns
+    }
+
+    /// What the oracle says of grants in this order, each of which is given back before the next if `one_by_one`.
+    fn said(turns: &mut Turns<u32>, order: &[u32], one_by_one: bool) -> String {
+        let grant = |turns: &mut Turns<u32>| {
+            for &ticket in order {
+                turns.granted(ticket);
+                if one_by_one {
+                    turns.leaves(ticket);
+                }
+            }
+        };
+        let panic = catch_unwind(AssertUnwindSafe(|| grant(turns)));
+        panic.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_oracle_sees_what_is_unfair_and_what_is_too_much() {
+        assert_eq!(said(&mut two(9, 9, 99), &[0, 1, 2, 3, 4, 5, 6, 7], false), "");
+        assert_eq!(said(&mut two(9, 9, 99), &[1, 0, 2, 3], true), "");
+        for (mut turns, order, one_by_one, words) in [
+            (two(9, 9, 99), &[0, 2][..], true, "was overtaken again by a"),
+            (two(9, 9, 99), &[2], true, "a was served out of its order"),
+            (two(1, 9, 99), &[0, 1], false, "2 places of 1"),
+            (two(9, 1, 99), &[0, 1, 2], false, "a sends 2 payloads at once, 1 at most"),
+            (two(9, 9, 3), &[0, 1], false, "4 bytes of 3"),
+            (two(9, 9, 99), &[0, 0], false, "does not wait for one"),
+        ] {
+            let said = said(&mut turns, order, one_by_one);
+            assert!(said.contains(words), "{order:?}: {said:?}");
+        }
+        // Larger than the budget, and alone.
+        assert_eq!(said(&mut two(9, 9, 1), &[0, 1], true), "");
+        assert!(catch_unwind(AssertUnwindSafe(|| two(9, 9, 99).settled())).is_err());
+    }
+}

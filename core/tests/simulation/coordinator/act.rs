@@ -19,6 +19,7 @@ impl World {
                     self.wait_for_place(stream, Payload::Partial(report));
                 } else {
                     self.counts.sight(Sight::NotNeeded);
+                    assert!(!self.oracle.model.lacks(&report.shard), "a result is turned away: {:?}", report.shard);
                     self.conclude(stream, Reply::Answer(Answer::Reported(Verdict::NotNeeded)));
                 }
             }
