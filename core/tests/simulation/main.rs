@@ -5,6 +5,9 @@
 //! ([`oracle`]). The scheduler is the real one, driven as the coordinator's desk drives it; everything else is here. Deliberately
 //! absent: processes, sockets and files, which the chaos tests have.
 //!
+//! Payloads have a size and travel on connections with a line and a window ([`line`]), from an offer over a grant to a verdict
+//! ([`transfer`], [`intake`]). Who gets a place is decided by core's own queue, and held against what it owes ([`turns`]).
+//!
 //! `NADGRID_SIM_SEEDS` is how many seeds are run, `NADGRID_SIM_SEED` the one that is run and told in detail.
 
 // In a test, an unwrap is an assertion.
@@ -137,7 +140,7 @@ fn whoever_vanishes_with_a_grant_holds_nobody_up() {
         ..Rates::default()
     };
     let counts = run_crowd(rates, 60_000, Mutation::None).unwrap();
-    for fault in [Fault::GrantLost, Fault::HolderDied, Fault::HolderCutOff, Fault::CrashWithHolders, Fault::StoreAway] {
+    for fault in [Fault::GrantLost, Fault::HolderDied, Fault::CrashWithHolders, Fault::StoreAway] {
         assert!(counts.of(fault) > 0, "never happened: {fault:?}");
     }
 }
