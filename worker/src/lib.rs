@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compute;
 pub mod config;
 pub mod device;
+pub mod ending;
 pub mod error;
 pub mod inputs;
 pub mod lane;
@@ -32,11 +33,16 @@ use nadgrid_telemetry::Tracer;
 use session::{Identity, Session};
 use shutdown::Stop;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// Works for the coordinator until asked to stop.
+/// How long threads may take to end after the last message; lanes were asked to end before that.
+const LAST_STEP: Duration = Duration::from_secs(2);
+
+/// Works for the coordinator until asked to stop. Lanes that are amid a long computation then are left running: end the process
+/// with [`ending::exit`].
 ///
 /// # Errors
 /// [`WorkerError`] when the device is absent or lost, or the coordinator out of reach or unwilling.
@@ -75,12 +81,12 @@ pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerErr
     let session =
         Session { coordinator, identity, board: board.clone(), connect_timeout, reconnect_timeout, grace, stop };
     let outcome = session.start()?.join();
-    // Lanes end with their block; libtorch must not be taken down under them.
     board.close();
     end_uploads.cancel();
-    for thread in lane_threads.into_iter().chain([upload_thread]) {
-        // A panic has been reported where it happened.
-        let _ = thread.join();
+    let threads = lane_threads.into_iter().chain([upload_thread]).collect();
+    let left = ending::join_within(LAST_STEP, threads);
+    if left > 0 {
+        tracing::warn!("ending while {left} threads compute: what they do is lost, others will do it again");
     }
     match board.lost() {
         Some(reason) => Err(WorkerError::DeviceLost(reason)),

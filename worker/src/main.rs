@@ -6,17 +6,23 @@ use nadgrid_worker::bench::Measurement;
 use nadgrid_worker::cli::{Bench, Cli, Command};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
-use nadgrid_worker::{bench, run, shutdown};
-use std::process::ExitCode;
+use nadgrid_worker::{bench, ending, run, shutdown};
+use std::panic::catch_unwind;
 
-fn main() -> ExitCode {
-    match start(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+/// What Rust's runtime ends a program with that panicked.
+const PANICKED: u8 = 101;
+
+fn main() {
+    // Also after a panic, which has been reported where it happened, lanes may still compute.
+    let code = match catch_unwind(|| start(&Cli::parse())) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
             eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-    }
+        Err(_) => PANICKED,
+    };
+    ending::exit(code)
 }
 
 fn start(cli: &Cli) -> Result<(), WorkerError> {

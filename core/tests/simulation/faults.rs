@@ -83,6 +83,22 @@ counted!(
         BlobDamaged,
         /// The disk is slow: a write takes long.
         SlowWrite,
+        /// A grant is lost with its connection.
+        GrantLost,
+        /// A worker dies with a grant.
+        HolderDied,
+        /// A worker with a grant cannot reach the coordinator for a while.
+        HolderCutOff,
+        /// The coordinator dies while places are taken.
+        CrashWithHolders,
+        /// A worker's line is little faster than the slowest that is waited for.
+        LineSlow,
+        /// The store takes nothing for a while.
+        StoreAway,
+        /// The store takes long for a payload.
+        StoreSlow,
+        /// A payload is stored and reported twice.
+        ReportedTwice,
     }
 );
 
@@ -145,6 +161,16 @@ counted!(
         GroupCommits,
         /// Shards that were computed again for a user.
         Verified,
+        /// Payloads that waited for a place.
+        WaitedForAPlace,
+        /// Places that were given back since the payload was not wanted any more.
+        GaveUpItsPlace,
+        /// Transfers that were ended since too little came for too long.
+        TooSlow,
+        /// Payloads that the store did not take.
+        StoreUnavailable,
+        /// Results that were offered again after their connection had broken.
+        OfferedAgain,
     }
 );
 

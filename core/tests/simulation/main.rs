@@ -5,6 +5,9 @@
 //! ([`oracle`]). The scheduler is the real one, driven as the coordinator's desk drives it; everything else is here. Deliberately
 //! absent: processes, sockets and files, which the chaos tests have.
 //!
+//! Payloads have a size and travel on connections with a line and a window ([`line`]), from an offer over a grant to a verdict
+//! ([`transfer`], [`intake`]). Who gets a place is decided by core's own queue, and held against what it owes ([`turns`]).
+//!
 //! `NADGRID_SIM_SEEDS` is how many seeds are run, `NADGRID_SIM_SEED` the one that is run and told in detail.
 
 // In a test, an unwrap is an assertion.
@@ -12,20 +15,25 @@
 
 mod coordinator;
 mod faults;
+mod intake;
+mod interleavings;
 mod journal;
+mod line;
 mod network;
 mod oracle;
 mod pool;
 mod random;
 mod scenario;
 mod store;
+mod transfer;
 mod truth;
+mod turns;
 mod user;
 mod worker;
 mod world;
 
 use faults::{Counts, Fault, Sight};
-use scenario::Mutation;
+use scenario::{Mutation, Rates, Scenario};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,6 +109,40 @@ fn whatever_dies_the_digest_is_the_same() {
 fn a_seed_is_a_run() {
     for seed in 0..20 {
         assert_eq!(run(seed, Mutation::None, false), run(seed, Mutation::None, false), "seed {seed}");
+    }
+}
+
+/// A crowd of workers with one chance: what was counted, or what does not hold.
+fn run_crowd(rates: Rates, calm_at: u64, mutation: Mutation) -> Result<Counts, String> {
+    let mut world = World::of(Scenario::crowd(rates, calm_at, mutation), 7, false);
+    world.run().map(|()| world.counts)
+}
+
+/// Whose bytes fill the window before there is a place for them holds up whoever has one, on every worker at once. Nobody does so
+/// since places are granted.
+#[test]
+fn a_crowd_hangs_that_sends_before_its_grants() {
+    let counts = run_crowd(Rates::default(), 0, Mutation::None).unwrap();
+    assert!(counts.seen(Sight::WaitedForAPlace) > 0, "there was no crowd");
+    let hangs = run_crowd(Rates::default(), 0, Mutation::SendsBeforeTheGrant).unwrap_err();
+    assert!(hangs.contains("waits for ever"), "{hangs}");
+}
+
+/// Grants get lost, whoever has one dies, is stopped or cut off, the coordinator dies with all of them, the store is full for a while.
+#[test]
+fn whoever_vanishes_with_a_grant_holds_nobody_up() {
+    let rates = Rates {
+        coordinator_crash: 0.02,
+        worker_crash: 0.2,
+        worker_stop: 0.2,
+        partition: 0.2,
+        grant_lost: 0.1,
+        store_away: 0.02,
+        ..Rates::default()
+    };
+    let counts = run_crowd(rates, 60_000, Mutation::None).unwrap();
+    for fault in [Fault::GrantLost, Fault::HolderDied, Fault::CrashWithHolders, Fault::StoreAway] {
+        assert!(counts.of(fault) > 0, "never happened: {fault:?}");
     }
 }
 

@@ -1,12 +1,14 @@
-//! What lies between the actors: connections, on which messages come in order or not at all, and requests, which may be lost,
-//! late, or come twice.
+//! What lies between the actors: connections, on which messages come in order or not at all, and users' requests, which may be
+//! lost, late, or come twice.
 
 use crate::faults::Fault;
+use crate::intake::Stream;
+use crate::line::Line;
 use crate::truth::Coordinates;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
-use nadgrid_core::scheduler::{Answer, Checkpoint, Claim, FailureKind, Partial, ShardRef, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, Claim, FailureKind, Partial, ShardRef, WorkerProfile};
 use std::collections::BTreeMap;
 
 /// What a worker says in its session.
@@ -54,16 +56,9 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
 }
 
-/// A request outside of a session.
+/// A user's request.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Upload(Box<Report>),
-    Checkpoint {
-        worker: WorkerId,
-        shard: ShardRef,
-        checkpoint: Checkpoint,
-        bytes: Vec<u8>,
-    },
     /// Submit this plan.
     Submit(usize),
     Pause(SweepId, bool),
@@ -88,11 +83,11 @@ pub(crate) enum Reply {
     Checked(bool),
 }
 
-/// Who waits for an answer, and to which of its requests.
+/// Who waits for an answer: a user with one of its calls, or a worker with one of its transfers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Caller {
-    Worker { index: usize, run: u64, key: u64, call: u64 },
     User { index: usize, call: u64 },
+    Stream(Stream),
 }
 
 impl Caller {
@@ -102,7 +97,7 @@ impl Caller {
     }
 }
 
-/// A session's connection.
+/// A connection, of a session or for payloads.
 #[derive(Debug)]
 struct Connection {
     index: usize,
@@ -118,6 +113,9 @@ pub(crate) struct Network {
     connections: BTreeMap<u64, Connection>,
     opened: u64,
     cut_off: BTreeMap<usize, u64>,
+    /// The workers' ends of connections for payloads, and how many streams there were on them.
+    pub(crate) lines: BTreeMap<u64, Line>,
+    pub(crate) streams: u64,
 }
 
 impl Network {
@@ -126,7 +124,8 @@ impl Network {
         self.connections.get(&connection).map(|connection| (connection.index, connection.run))
     }
 
-    fn is_whole(&self, connection: u64) -> bool {
+    /// Whether nothing has broken it.
+    pub(crate) fn is_whole(&self, connection: u64) -> bool {
         self.connections.get(&connection).is_some_and(|connection| !connection.broken)
     }
 }
@@ -150,6 +149,9 @@ impl World {
     /// Cuts a worker off for a while.
     pub(crate) fn cut_off(&mut self, index: usize) {
         let until = self.time + self.random.between(100, 40_000);
+        if self.holds_a_grant(index) {
+            self.counts.fault(Fault::HolderCutOff);
+        }
         self.network.cut_off.insert(index, until);
         let own = |(number, connection): (&u64, &Connection)| (connection.index == index).then_some(*number);
         let connections: Vec<u64> = self.network.connections.iter().filter_map(own).collect();
@@ -173,8 +175,8 @@ impl World {
         connections.into_iter().for_each(|connection| self.break_connection(connection));
     }
 
-    /// When a message will arrive: not before those that were sent before it. `None` when it will not.
-    fn send(&mut self, connection: u64, direction: usize) -> Option<u64> {
+    /// When a message that takes the line so long will arrive: not before those that were sent before it. `None` when it will not.
+    pub(crate) fn send(&mut self, connection: u64, direction: usize, takes: u64) -> Option<u64> {
         if !self.network.is_whole(connection) {
             return None;
         }
@@ -182,7 +184,7 @@ impl World {
             self.break_connection(connection);
             return None;
         }
-        let at = self.time + self.random.between(0, 20);
+        let at = self.time + takes + self.random.between(0, 20);
         let connection = self.network.connections.get_mut(&connection)?;
         let last = &mut connection.last[direction];
         *last = at.max(*last);
@@ -191,14 +193,14 @@ impl World {
 
     /// A worker says something.
     pub(crate) fn send_up(&mut self, connection: u64, message: Up) {
-        if let Some(after) = self.send(connection, 0) {
+        if let Some(after) = self.send(connection, 0, 0) {
             self.schedule(after, Happening::Up(connection, message));
         }
     }
 
     /// The coordinator says something to a worker.
     pub(crate) fn send_down(&mut self, connection: u64, message: Down) {
-        if let Some(after) = self.send(connection, 1) {
+        if let Some(after) = self.send(connection, 1, 0) {
             self.schedule(after, Happening::Down(connection, message));
         }
     }
@@ -222,8 +224,7 @@ impl World {
     pub(crate) fn request(&mut self, caller: Caller, request: Request) {
         let rates = self.scenario.rates.clone();
         let sent_in = self.coordinator.start;
-        let cut_off = matches!(caller, Caller::Worker { index, .. } if self.is_cut_off(index));
-        if cut_off || self.strikes(rates.lost, Fault::RequestLost) {
+        if self.strikes(rates.lost, Fault::RequestLost) {
             return;
         }
         if self.strikes(rates.duplicated, Fault::RequestDuplicated) {
@@ -237,6 +238,9 @@ impl World {
 
     /// Sends an answer back.
     pub(crate) fn reply(&mut self, caller: Caller, reply: Reply) {
+        if let Caller::Stream(stream) = caller {
+            return self.conclude(stream, reply);
+        }
         if !self.strikes(self.scenario.rates.lost, Fault::ReplyLost) {
             let after = self.random.between(0, 30);
             self.schedule(after, Happening::Reply(caller, reply));

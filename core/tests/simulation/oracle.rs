@@ -141,6 +141,17 @@ impl Model {
         self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)
     }
 
+    /// Whether a shard is still to be computed: its sweep is open, and none of its blocks is committed or given up.
+    pub(crate) fn lacks(&self, shard: &ShardRef) -> bool {
+        let is_open = self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.outcome.is_none());
+        let lacks = |job: &Job| {
+            let blocks = shard.node.blocks(job.total);
+            let is_given_up = job.quarantined.values().any(|failure| overlap(&failure.blocks, &blocks));
+            !blocks.is_empty() && !job.meets(shard.node) && !is_given_up
+        };
+        is_open && self.job(shard).is_some_and(lacks)
+    }
+
     /// An open sweep: no fact but one is told of a sweep that has ended.
     fn open(&mut self, id: &SweepId) -> Result<&mut Sweep, String> {
         let sweep = self.sweeps.get_mut(id).filter(|sweep| sweep.outcome.is_none());

@@ -2,10 +2,13 @@
 //!
 //! Each kind of fault is left out in half of the scenarios: a fault that is always there hides what others would show.
 
+use crate::intake::SLOWEST_CHUNK;
 use crate::random::Random;
+use crate::transfer::bytes;
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::ids::JobIndex;
 use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::{Settings, Share};
 use nadgrid_core::spec::{Inputs, Spec};
 use std::collections::BTreeSet;
@@ -34,6 +37,8 @@ pub(crate) enum Mutation {
     AuditsAgree,
     /// Workers go on from a checkpoint as if it held one block more.
     ResumesPastTheCheckpoint,
+    /// Workers send the bytes of payloads that have no place yet.
+    SendsBeforeTheGrant,
 }
 
 /// Events per virtual second, or probabilities where they say so.
@@ -68,6 +73,21 @@ pub(crate) struct Rates {
     pub(crate) slow_write: f64,
     /// Of each merge and reduction: the store fails, and it is tried again.
     pub(crate) store_fails: f64,
+    /// Of each grant.
+    pub(crate) grant_lost: f64,
+    pub(crate) store_away: f64,
+    /// Of each payload.
+    pub(crate) store_slow: f64,
+}
+
+/// What payloads travel by.
+#[derive(Clone, Debug)]
+pub(crate) struct Plane {
+    pub(crate) bounds: PlaceBounds,
+    /// Chunks that a connection takes before any is read.
+    pub(crate) window_chunks: u64,
+    pub(crate) partial_chunks: u64,
+    pub(crate) checkpoint_chunks: u64,
 }
 
 /// A place where a worker runs, again and again.
@@ -83,6 +103,8 @@ pub(crate) struct Machine {
     pub(crate) inline: bool,
     /// Whether it is many times slower than the others.
     pub(crate) slow: bool,
+    /// Milliseconds that a chunk of a payload takes.
+    pub(crate) chunk_ms: u64,
 }
 
 /// A sweep that a user has in mind, and what the user will do with it.
@@ -107,6 +129,7 @@ pub(crate) struct Scenario {
     pub(crate) mutation: Mutation,
     pub(crate) settings: Settings,
     pub(crate) rates: Rates,
+    pub(crate) plane: Plane,
     pub(crate) machines: Vec<Machine>,
     pub(crate) plans: Vec<Plan>,
     /// When faults stop.
@@ -135,12 +158,49 @@ impl Scenario {
             mutation,
             settings: settings(random, losses_count),
             rates,
+            plane: plane(random),
             machines,
             plans,
             calm_at: random.between(20_000, 90_000),
             checkpoints: if random.chance(0.4) { 0.4 } else { 0.0 },
             compact_after: random.between(3, 80),
             losses_count,
+        }
+    }
+
+    /// LeNet's NADs of 8,192 networks on twelve workers of two lanes, ten and the two that come when faults stop, with the defaults
+    /// of the programs: partials of 4 MiB, a window of 1 MiB, eight places. Faults are rare or not at all.
+    pub(crate) fn crowd(rates: Rates, calm_at: u64, mutation: Mutation) -> Self {
+        let class = class(CLASSES[0]);
+        let machines = vec![good(&class); 10];
+        let spec = "name = 's0'\narchitectures = ['logreg']\n[nads]\nnetworks = 8192\nblock_size = 32\n";
+        let spec = Spec::from_toml(spec).unwrap_or_else(|error| panic!("{error}"));
+        let share = Share { priority: 0, weight: 1.0 };
+        let (poison, killers) = (BTreeSet::new(), BTreeSet::new());
+        let plan = Plan {
+            spec: Box::new(spec),
+            share,
+            submit_at: 0,
+            pause: None,
+            cancel_at: None,
+            verify: false,
+            poison,
+            killers,
+        };
+        // Who sends what it likes has as many payloads on their way as it has results.
+        let each = if mutation == Mutation::SendsBeforeTheGrant { usize::MAX } else { 1 };
+        let bounds = PlaceBounds { places: 8, each, bytes: bytes(8 * 64) };
+        Self {
+            mutation,
+            settings: Settings::default(),
+            rates,
+            plane: Plane { bounds, window_chunks: 16, partial_chunks: 64, checkpoint_chunks: 1 },
+            machines,
+            plans: vec![plan],
+            calm_at,
+            checkpoints: 0.0,
+            compact_after: 1_000,
+            losses_count: false,
         }
     }
 
@@ -188,6 +248,9 @@ fn rates(random: &mut Random) -> Rates {
         delayed: rate(0.2),
         slow_write: rate(0.1),
         store_fails: rate(0.3),
+        grant_lost: rate(0.1),
+        store_away: rate(0.05),
+        store_slow: rate(0.1),
     }
 }
 
@@ -203,6 +266,25 @@ pub(crate) fn class(arithmetic: &str) -> NumericsClass {
     }
 }
 
+fn plane(random: &mut Random) -> Plane {
+    let (partial_chunks, checkpoint_chunks) = (random.between(1, 8), random.between(1, 8));
+    Plane {
+        bounds: PlaceBounds { places: random.between(1, 4) as usize, each: 1, bytes: bytes(random.between(1, 16)) },
+        window_chunks: random.between(1, 8),
+        partial_chunks,
+        checkpoint_chunks,
+    }
+}
+
+/// Lines are fast, or little faster than the slowest that the coordinator waits for.
+fn chunk_ms(random: &mut Random, quiet: bool) -> u64 {
+    if !quiet && random.chance(0.1) {
+        random.between(SLOWEST_CHUNK / 2, SLOWEST_CHUNK - 100)
+    } else {
+        random.between(1, 20)
+    }
+}
+
 const CLASSES: [&str; 2] = ["portable", "avx512"];
 
 fn machines(random: &mut Random, classes: u64, has_liar: bool, quiet: bool) -> Vec<Machine> {
@@ -215,21 +297,18 @@ fn machines(random: &mut Random, classes: u64, has_liar: bool, quiet: bool) -> V
         lies: if has_liar && index == 0 { 0.5 } else { 0.0 },
         inline: random.chance(inline),
         slow: !quiet && index > 0 && random.chance(0.1),
+        chunk_ms: chunk_ms(random, quiet),
     };
     (0..count).map(&mut machine).collect()
+}
+
+fn good(class: &NumericsClass) -> Machine {
+    Machine { class: class.clone(), lanes: 2, block_ms: 100, lies: 0.0, inline: false, slow: false, chunk_ms: 1 }
 }
 
 /// Machines that come when faults stop: without them nobody might be left to end what was begun.
 pub(crate) fn helpers(machines: &[Machine]) -> Vec<Machine> {
     let classes: BTreeSet<&NumericsClass> = machines.iter().map(|machine| &machine.class).collect();
-    let good = |class: &NumericsClass| Machine {
-        class: class.clone(),
-        lanes: 2,
-        block_ms: 100,
-        lies: 0.0,
-        inline: false,
-        slow: false,
-    };
     classes.into_iter().flat_map(|class| [good(class), good(class)]).collect()
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Store {
     blobs: BTreeMap<Digest, Vec<u8>>,
     /// What faults have taken or changed.
     pub(crate) harmed: BTreeSet<Digest>,
+    /// Until when it takes no payload.
+    pub(crate) away_until: u64,
 }
 
 impl Store {

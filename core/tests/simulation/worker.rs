@@ -3,8 +3,10 @@
 //! A machine runs one worker after the other, each with an id of its own; timers of an earlier run are nothing to a later one.
 
 use crate::faults::{Fault, Sight};
-use crate::network::{Assignment, Caller, Down, Reply, Report, Request, Up};
+use crate::intake::SLOWEST_CHUNK;
+use crate::network::{Assignment, Down, Reply, Report, Up};
 use crate::scenario::{Machine, Mutation};
+use crate::transfer::{Frame, Payload};
 use crate::truth;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, WorkerId};
@@ -14,9 +16,8 @@ use nadgrid_core::spec::InputRef;
 
 /// How often a worker says that it is alive, and how far it is.
 const HEARTBEAT: u64 = 3_000;
-/// How long a hello may take to be answered, and an upload.
+/// How long a hello may take to be answered.
 const HANDSHAKE: u64 = 15_000;
-const UPLOAD: u64 = 6_000;
 
 /// Something is due at a worker.
 pub(crate) enum Timer {
@@ -29,16 +30,18 @@ pub(crate) enum Timer {
     Heartbeat,
     /// A block of this shard is computed.
     Block(u64),
-    /// The result of this shard is to be brought home.
+    /// The result of this shard is to be offered.
     Upload(u64),
+    /// The line of this connection may be free.
+    Send(u64),
+    /// Something came on a connection for payloads.
+    Frame(u64, Box<Frame>),
     /// What is not computed by now is given back.
     Close,
     /// It leaves, whatever is left.
     Leave,
     /// A message that came while it was stopped.
     Late(u64, Box<Down>),
-    /// An answer that came while it was stopped.
-    LateReply((u64, u64), Box<Reply>),
 }
 
 /// Where a held shard is.
@@ -72,12 +75,14 @@ struct Held {
 pub(crate) struct Worker {
     pub(crate) machine: Machine,
     pub(crate) id: WorkerId,
-    run: u64,
+    pub(crate) run: u64,
     up: bool,
     /// Until when it is stopped.
     stopped_until: u64,
     connection: Option<u64>,
     welcome: bool,
+    /// Its connection for payloads.
+    pub(crate) payloads: Option<u64>,
     held: Vec<Held>,
     keys: u64,
     draining: bool,
@@ -97,6 +102,7 @@ impl Worker {
             stopped_until: 0,
             connection: None,
             welcome: false,
+            payloads: None,
             held: Vec::new(),
             keys: 0,
             draining: false,
@@ -116,6 +122,11 @@ impl Worker {
 
     fn find(&mut self, key: u64) -> Option<&mut Held> {
         self.held.iter_mut().find(|held| held.key == key)
+    }
+
+    /// Whether it still has a shard.
+    pub(crate) fn holds(&self, key: u64) -> bool {
+        self.held.iter().any(|held| held.key == key)
     }
 
     fn drop_shard(&mut self, shard: &ShardRef) {
@@ -139,12 +150,16 @@ impl World {
         if machine.slow {
             self.counts.fault(Fault::WorkerSlow);
         }
+        if machine.chunk_ms >= SLOWEST_CHUNK / 2 {
+            self.counts.fault(Fault::LineSlow);
+        }
         self.workers.push(Worker::new(machine));
         let after = self.random.between(0, 5_000);
         self.worker_later(self.workers.len() - 1, after, Timer::Start);
     }
 
-    fn worker_later(&mut self, index: usize, after: u64, timer: Timer) {
+    /// Something will be due at a worker.
+    pub(crate) fn worker_later(&mut self, index: usize, after: u64, timer: Timer) {
         let run = self.workers[index].run;
         self.schedule(after, Happening::Worker(index, run, timer));
     }
@@ -169,7 +184,8 @@ impl World {
             Timer::Close => self.close_worker(index),
             Timer::Leave => self.say_goodbye(index),
             Timer::Late(connection, message) => self.take_message(index, connection, *message),
-            Timer::LateReply(call, reply) => self.take_reply(index, call, *reply),
+            Timer::Send(connection) => self.send_chunk(connection),
+            Timer::Frame(connection, frame) => self.take_frame(index, connection, *frame),
         }
     }
 
@@ -191,6 +207,8 @@ impl World {
         (worker.up, worker.welcome, worker.stopped_until) = (false, false, 0);
         worker.hung = 0;
         worker.held.clear();
+        self.drop_payloads(index);
+        let worker = &mut self.workers[index];
         if let Some(connection) = worker.connection.take() {
             self.break_connection(connection);
         }
@@ -509,41 +527,36 @@ impl World {
         }
     }
 
-    /// Uploads a result, again and again until there is an answer.
+    /// Offers a result, unless it is on its way.
     fn upload(&mut self, index: usize, key: u64) {
-        let run = self.workers[index].run;
+        if self.is_offered(index, key) {
+            return;
+        }
         let Some(held) = self.workers[index].find(key) else { return };
         let Stage::Computed(report) = &held.stage else { return };
-        let report = report.clone();
+        let payload = Payload::Partial(report.clone());
         held.call += 1;
-        let caller = Caller::Worker { index, run, key, call: held.call };
-        self.request(caller, Request::Upload(report));
-        let after = self.random.between(UPLOAD / 2, UPLOAD);
-        self.worker_later(index, after, Timer::Upload(key));
+        let call = held.call;
+        self.offer(index, key, call, payload);
     }
 
     fn perhaps_checkpoint(&mut self, index: usize, key: u64) {
         if !self.random.chance(self.scenario.checkpoints) || self.workers[index].machine.lies > 0.0 {
             return;
         }
-        let (worker, run) = (self.workers[index].id.clone(), self.workers[index].run);
+        let worker = self.workers[index].id.clone();
         let Some(held) = self.workers[index].find(key) else { return };
         let bytes: Vec<u8> = held.values.iter().flat_map(|value| value.0).collect();
         let stored = InputRef { size: bytes.len() as u64, digest: Digest::of(&bytes) };
         let members_done = held.values.len() as u64 * held.assignment.block_size;
         let checkpoint = Checkpoint { stored, members_done, epochs: 0 };
         held.call += 1;
-        let caller = Caller::Worker { index, run, key, call: held.call };
-        let shard = held.assignment.shard.clone();
-        self.request(caller, Request::Checkpoint { worker, shard, checkpoint, bytes });
+        let (call, shard) = (held.call, held.assignment.shard.clone());
+        self.offer(index, key, call, Payload::Checkpoint { worker, shard, checkpoint, bytes });
     }
 
-    /// An answer for a worker; one that is stopped reads it when it goes on.
-    pub(crate) fn worker_hears(&mut self, index: usize, run: u64, call: (u64, u64), reply: Reply) {
-        self.worker_timer(index, run, Timer::LateReply(call, Box::new(reply)));
-    }
-
-    fn take_reply(&mut self, index: usize, (key, call): (u64, u64), reply: Reply) {
+    /// An answer to a payload.
+    pub(crate) fn take_reply(&mut self, index: usize, (key, call): (u64, u64), reply: Reply) {
         let Reply::Answer(answer) = reply else { return };
         let Some(held) = self.workers[index].find(key) else { return };
         match answer {

@@ -11,6 +11,7 @@ use crate::oracle::{self, Oracle};
 use crate::random::Random;
 use crate::scenario::{self, Mutation, Scenario};
 use crate::store::Store;
+use crate::transfer::Frame;
 use crate::user::User;
 use crate::worker::{Timer, Worker};
 use nadgrid_core::ids::Time;
@@ -30,6 +31,8 @@ pub(crate) enum Happening {
     Up(u64, Up),
     /// A message of a session arrives at its worker.
     Down(u64, Down),
+    /// Something arrives on a connection for payloads.
+    Frame(u64, Frame),
     /// The coordinator learns that a connection is broken.
     BrokenAbove(u64),
     /// The worker learns it.
@@ -74,7 +77,11 @@ pub(crate) struct World {
 impl World {
     /// The world of a seed, before anything has happened.
     pub(crate) fn new(seed: u64, mutation: Mutation, verbose: bool) -> Self {
-        let scenario = Scenario::new(seed, mutation);
+        Self::of(Scenario::new(seed, mutation), seed, verbose)
+    }
+
+    /// The world of a scenario, with the chance of a seed.
+    pub(crate) fn of(scenario: Scenario, seed: u64, verbose: bool) -> Self {
         let mut world = Self {
             random: Random::new(!seed),
             time: 0,
@@ -139,6 +146,7 @@ impl World {
             Fault::Partition => rates.partition,
             Fault::ClockForward | Fault::ClockBack => rates.clock_jump / 2.0,
             Fault::BlobLost | Fault::BlobDamaged => rates.blob / 2.0,
+            Fault::StoreAway => rates.store_away,
             _ => 0.0,
         };
         if rate > 0.0 && !self.calm {
@@ -157,6 +165,7 @@ impl World {
             Fault::ClockForward => self.jump(|now, by| now.saturating_add(by)),
             Fault::ClockBack => self.jump(u64::saturating_sub),
             Fault::BlobLost | Fault::BlobDamaged => self.harm_a_blob(fault == Fault::BlobLost),
+            Fault::StoreAway => self.lose_the_store(),
             _ => {
                 let index = self.random.below(self.workers.len() as u64) as usize;
                 self.harm_worker(index, fault)
@@ -172,6 +181,13 @@ impl World {
         let by = self.random.between(1, 90_000);
         self.coordinator.clock = jump(self.coordinator.clock, by);
         self.trace(|world| format!("the clock is {} ms ahead", world.coordinator.clock));
+        true
+    }
+
+    /// The store takes nothing for a while: its disk is full, or it is away.
+    fn lose_the_store(&mut self) -> bool {
+        self.store.away_until = self.time + self.random.between(100, 60_000);
+        self.trace(|world| format!("the store takes nothing until {}", world.store.away_until));
         true
     }
 
@@ -212,8 +228,15 @@ impl World {
         match happening {
             Happening::Up(connection, message) => self.arrive(connection, message)?,
             Happening::Down(connection, message) => self.hear(connection, message),
-            Happening::BrokenAbove(connection) => self.broken_above(connection),
-            Happening::BrokenBelow(connection) => self.broken_below(connection),
+            Happening::Frame(connection, frame) => self.frame_arrives(connection, frame)?,
+            Happening::BrokenAbove(connection) => {
+                self.transfers_break(connection);
+                self.broken_above(connection);
+            }
+            Happening::BrokenBelow(connection) => {
+                self.line_breaks(connection);
+                self.broken_below(connection);
+            }
             Happening::Request { caller, request, sent_in } => self.request_arrives(caller, request, sent_in),
             Happening::Reply(caller, reply) => self.reply_arrives(caller, reply)?,
             Happening::Desk(start, step) => self.desk(start, step)?,
@@ -227,11 +250,9 @@ impl World {
 
     fn reply_arrives(&mut self, caller: Caller, reply: Reply) -> Result<(), String> {
         match caller {
-            Caller::Worker { index, run, key, call } => {
-                self.worker_hears(index, run, (key, call), reply);
-                Ok(())
-            }
             Caller::User { index, call } => self.user_hears(index, call, reply),
+            // An answer to a transfer comes in its stream.
+            Caller::Stream(_) => Ok(()),
         }
     }
 
@@ -253,6 +274,7 @@ impl World {
         }
         self.oracle.check_ends(&self.scenario)?;
         self.check_workers()?;
+        self.coordinator.check_places()?;
         self.check_work()?;
         for sweep in self.oracle.model.sweeps.values() {
             self.counts.sight(match sweep.outcome {

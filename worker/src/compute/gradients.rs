@@ -43,17 +43,24 @@ impl Gradients {
         }
     }
 
-    /// The moments of the gradients of `members`: of each member at each point in turn.
-    pub(super) fn block(&mut self, job: &Job, members: Range<u64>, watcher: &dyn Watcher) -> Result<Moments, Fault> {
+    /// The moments of the gradients of `members`, of each member at each point in turn; `None` when they are not wanted any more.
+    pub(super) fn block(
+        &mut self,
+        job: &Job,
+        members: Range<u64>,
+        watcher: &dyn Watcher,
+    ) -> Result<Option<Moments>, Fault> {
         let nads =
             job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
         let dimension = job.plan.shape.dimension;
         let points: Vec<Vec<f32>> =
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
-        match self.engine.evaluation {
+        let moments = match self.engine.evaluation {
             Evaluation::Patch => self.by_kernels(job, nads, members, &points, watcher),
             Evaluation::Dense => self.by_populations(job, nads, members, &points, watcher),
-        }
+        };
+        // Of a block that is not wanted, gradients are left out.
+        Ok(Some(moments?).filter(|_| watcher.wants()))
     }
 
     fn by_kernels(
@@ -74,13 +81,17 @@ impl Gradients {
         let draw = |member, parameters: &mut [f32]| job.plan.network.initialise(seed, architecture, member, parameters);
         let block = match self.kernel(job, nads.estimator)? {
             Kernel::Difference(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                kernel.gradient(p, point, step, out)?;
-                advance();
+                if watcher.wants() {
+                    kernel.gradient(p, point, step, out)?;
+                    advance();
+                }
                 Ok(())
             }),
             Kernel::Autograd(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                kernel.gradient_at(p, point, out)?;
-                advance();
+                if watcher.wants() {
+                    kernel.gradient_at(p, point, out)?;
+                    advance();
+                }
                 Ok(())
             }),
         };
@@ -130,7 +141,7 @@ impl Gradients {
         };
         let dimension = job.plan.shape.dimension;
         let mut rows = vec![0.0; (members.end - members.start) as usize * points.len() * dimension];
-        for (place, point) in points.iter().enumerate() {
+        for (place, point) in points.iter().enumerate().take_while(|_| watcher.wants()) {
             let advance = |part: f64| watcher.advance((place as f64 + part) / points.len() as f64);
             let block = population::block_gradients(&sampling, members.clone(), point, &advance);
             let block = block.map_err(|e| e.fault())?;

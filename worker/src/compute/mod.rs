@@ -138,12 +138,10 @@ impl Evaluator {
         self.gradients.prepare(job)?;
         watcher.begun();
         for block in job.node.blocks(total) {
-            let moments = self.gradients.block(job, job.members_of(block..block + 1), watcher)?;
+            let members = job.members_of(block..block + 1);
+            let Some(moments) = self.gradients.block(job, members, watcher)? else { return Ok(None) };
             fold.push(Node::block(block), moments).map_err(disorder)?;
             watcher.block_done();
-            if !watcher.wants() {
-                return Ok(None);
-            }
         }
         fold.finish(job.node).map(Some).map_err(disorder)
     }

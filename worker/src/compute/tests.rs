@@ -152,6 +152,30 @@ fn a_shard_ends_with_the_block_in_which_it_is_told_to() {
     assert_eq!(blocks.done.get(), 0);
 }
 
+/// Wants a shard until it was asked once.
+struct Impatient {
+    asked: Cell<bool>,
+}
+
+impl Watcher for Impatient {
+    fn wants(&self) -> bool {
+        !self.asked.replace(true)
+    }
+
+    fn block_done(&self) {
+        panic!("a block that is not wanted was computed to its end");
+    }
+}
+
+#[test]
+fn a_block_is_left_between_two_networks() {
+    for evaluation in [Evaluation::Patch, Evaluation::Dense] {
+        let job = read(SPEC, &shard(0, 0, 1), &[]).unwrap();
+        let impatient = Impatient { asked: Cell::new(false) };
+        assert_eq!(evaluator(Some(evaluation)).shard(&job, None, &impatient), Ok(None));
+    }
+}
+
 /// Takes every checkpoint, and stops after so many.
 struct Interrupted {
     after: usize,

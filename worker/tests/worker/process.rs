@@ -1,7 +1,7 @@
 //! The program itself: exit codes, signals, standard input, and one clear line where something is wrong.
 
 use crate::support::{Coordinator, Heard};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -111,6 +111,56 @@ fn a_busy_worker_drains_on_a_signal_and_ends_with_standard_input() {
             assert_eq!(heard.messages.iter().any(|(_, message)| matches!(message, Draining(_))), by_signal);
         });
     }
+}
+
+/// One network whose gradient is one call that takes minutes: 8,192 forward passes of ResNet18, on libtorch.
+const ONE_LONG_CALL: &str = "name = 'long'\narchitectures = ['resnet18']\ninput = { height = 64, width = 64 }\n\
+                             [nads]\nnetworks = 1\nblock_size = 1";
+
+/// A worker whose lane is in that call.
+fn computing(extra: &[&str]) -> (Coordinator, Child) {
+    let options = [&["--evaluation", "dense", "--log", "debug"], extra].concat();
+    let (coordinator, mut child) = connected(&options);
+    coordinator.script.assign(ONE_LONG_CALL, "resnet18", &crate::session::shard(0, 1));
+    read_until(&mut child, "computing");
+    (coordinator, child)
+}
+
+/// Reads the log up to these words; what follows is read and thrown away.
+fn read_until(child: &mut Child, words: &str) {
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(words)), "it ended without saying {words:?}");
+    std::thread::spawn(move || lines.for_each(drop));
+}
+
+/// No thread can be interrupted in a kernel or in libtorch, so the process ends under it.
+#[test]
+fn after_its_grace_period_a_worker_ends_whatever_its_lanes_do() {
+    let (coordinator, mut child) = computing(&["--grace", "1"]);
+    signal(&child, libc::SIGTERM);
+    assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(0));
+    coordinator.script.until("the goodbye", ended_with_goodbye);
+}
+
+#[test]
+fn a_second_signal_ends_a_worker_at_once() {
+    let (_coordinator, mut child) = computing(&["--grace", "3600"]);
+    signal(&child, libc::SIGTERM);
+    signal(&child, libc::SIGINT);
+    let code = ends_within(&mut child, Duration::from_secs(30));
+    assert!([128 + libc::SIGTERM, 128 + libc::SIGINT].map(Some).contains(&code), "{code:?}");
+}
+
+/// A coordinator that is gone for good, and one that will not have the worker back.
+#[test]
+fn a_worker_without_a_coordinator_ends_whatever_its_lanes_do() {
+    let (coordinator, mut child) = computing(&["--reconnect-timeout", "1"]);
+    coordinator.die();
+    assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(3));
+    let (coordinator, mut child) = computing(&[]);
+    coordinator.script.refuse_next(tonic::Status::permission_denied("not you"));
+    coordinator.script.hang_up();
+    assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(4));
 }
 
 /// `nadgrid run` holds the other end of its workers' standard input: however it dies, they end.
