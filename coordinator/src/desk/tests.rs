@@ -9,7 +9,7 @@ use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::{self, session_request};
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
