@@ -42,7 +42,7 @@ use world::World;
 /// Seeds of a usual run.
 const SEEDS: u64 = 3_000;
 /// Seeds within which a mutation must be seen.
-const MUTANT_SEEDS: u64 = 400;
+const MUTANT_SEEDS: u64 = 1_200;
 
 /// Runs a seed: what was counted, or what does not hold.
 fn run(seed: u64, mutation: Mutation, verbose: bool) -> Result<Counts, String> {
