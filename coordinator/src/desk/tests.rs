@@ -156,7 +156,8 @@ impl Office {
         let (desk, worker, shard) = (self.desk.clone(), WorkerId::new(worker), shard.to_core(1024).unwrap());
         let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
         let class = class();
-        let report = move |request| Event::Report { request, worker, shard, class, partial, seconds: 1.0, begin_seconds: 0.0 };
+        let report =
+            move |request| Event::Report { request, worker, shard, class, partial, seconds: 1.0, begin_seconds: 0.0 };
         tokio::spawn(async move { desk.ask(report).await.unwrap() })
     }
 
