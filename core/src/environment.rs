@@ -25,6 +25,7 @@ const KNOWN: &[&str] = &[
     "connect_timeout",
     "coordinator",
     "copy_after",
+    "stall_after",
     "data",
     "days",
     "device",

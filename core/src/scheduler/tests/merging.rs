@@ -353,7 +353,7 @@ fn open_audits_keep_shards_from_being_merged() {
 /// A worker that is outvoted takes merged partials with it that hold anything of it, also when the journal is read again.
 #[test]
 fn what_an_outvoted_worker_had_a_part_in_is_withdrawn_whole() {
-    let mut bench = audited(0.05, 64);
+    let mut bench = audited(0.05, 256);
     ["liar", "a", "b"].iter().for_each(|worker| bench.join(worker, 1));
     let mut lies = 0;
     while let Some(place) = bench.world.held().iter().position(|held| !bench.world.is_audit(held)) {
@@ -383,7 +383,7 @@ fn what_an_outvoted_worker_had_a_part_in_is_withdrawn_whole() {
         .filter_map(|record| if let Record::Withdrawn { shard } = record { Some(shard.node) } else { None })
         .collect();
     assert!(touched.is_subset(&withdrawn), "{touched:?} of {withdrawn:?}");
-    assert_eq!(bench.words.fold(root(64), committed.partials()), whole(64));
+    assert_eq!(bench.words.fold(root(256), committed.partials()), whole(256));
     let before = bench.facts();
     bench.restart();
     assert_eq!(bench.facts(), before);
