@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Blocks that take a lane seconds: between them nothing happens, and all clients can be asked at one moment.
-const LONG_BLOCKS: [&str; 2] = ["nads.networks=65536", "nads.block_size=2048"];
+const LONG_BLOCKS: [&str; 2] = ["nads.networks=65536", "nads.block_size=1024"];
 /// Heartbeats are a fifth of it, and they make time pass.
 const LONG_LEASES: [&str; 4] = ["--most-shard-blocks", "1", "--lease-ttl", "60"];
 

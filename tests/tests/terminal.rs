@@ -33,7 +33,7 @@ fn the_live_view_draws_fits_and_ends_with_the_sweep() {
     let mut terminal = Terminal::nadgrid(100, 30, &["--coordinator", &cluster.url, "watch", &id], &[]);
     let screen = terminal.wait(|screen| screen.contains("workers   none is connected"));
     assert!(screen.contains("lenet  queued") && screen.contains("nads/logreg  ───"), "{screen}");
-    assert!(screen.contains("waiting for a worker") && screen.contains("whole     0 of 512 networks"), "{screen}");
+    assert!(screen.contains("waiting for a worker") && screen.contains("whole     0 %, 0 of 512 networks"), "{screen}");
     terminal.resize(60, 20);
     // What was wrapped on the way is drawn over: every row is there once, and whole.
     let fits = |screen: &str| screen.matches("nads/logreg").count() == 1 && screen.matches("whole ").count() == 1;
@@ -200,7 +200,7 @@ fn top_is_told_once_where_there_is_no_terminal() {
     assert!(!told.contains('\x1b'), "{told}");
     let told = json(&cluster.nadgrid_ok(&["top", "--json"]));
     assert_eq!(
-        (&told["coordinator"], &told["sweeps"][0]["progress"]["members_done"]),
+        (&told["coordinator"], &told["sweeps"][0]["jobs"][0]["members_done"]),
         (&cluster.url.clone().into(), &256.into())
     );
     assert_eq!((&told["workers"][0]["name"], &told["workers"][0]["members_done"]), (&"alpha".into(), &256.into()));

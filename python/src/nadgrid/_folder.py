@@ -27,7 +27,7 @@ else:
 #: Raised when a key of the record changes its meaning.
 RECORD_FORMAT = 2
 #: Of the wire, which workers must speak; a part of the record.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 def write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
