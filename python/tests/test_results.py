@@ -205,12 +205,12 @@ class Careless(SweepServiceServicer):
         self._sweep = pb.Sweep(id="s", state=pb.SWEEP_STATE_COMPLETE, artifacts=[artifact])
         self._sent = sent
 
-    def List(
+    def List(  # noqa: N802
         self, request: pb.ListRequest, context: grpc.ServicerContext
     ) -> pb.ListResponse:
         return pb.ListResponse(sweeps=[self._sweep])
 
-    def ReadArtifact(
+    def ReadArtifact(  # noqa: N802
         self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ReadArtifactResponse]:
         yield pb.ReadArtifactResponse(artifact=self._sweep.artifacts[0])
@@ -254,7 +254,7 @@ class Shared(Careless):
     url = ""
     asked = 0
 
-    def ReadArtifact(
+    def ReadArtifact(  # noqa: N802
         self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ReadArtifactResponse]:
         self.asked += 1

@@ -216,7 +216,9 @@ class Connection:
         timeout: float | None = None,
     ) -> Iterator[Response]:
         """The answers as they come; a caller that stops reading ends the call."""
-        answers = method(request, timeout=timeout, metadata=self._metadata)
+        # A request, or a stream of them, as the method takes it.
+        asked: Any = request
+        answers = method(asked, timeout=timeout, metadata=self._metadata)
         try:
             yield from answers
         except grpc.RpcError as error:

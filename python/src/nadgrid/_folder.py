@@ -88,7 +88,8 @@ def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
 
 
 def _job(job: pb.Job) -> dict[str, Any]:
-    return {**vars(Job.of(job)), "digest": job.digest or None}
+    rate = job.members_per_second or None
+    return {**vars(Job.of(job)), "digest": job.digest or None, "members_per_second": rate}
 
 
 def _timings(sweep: pb.Sweep) -> dict[str, Any]:

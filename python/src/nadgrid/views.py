@@ -88,6 +88,8 @@ class Job:
     #: Shards that a second worker is to compute, and has computed with the same bits.
     audits_due: int
     audits_passed: int
+    #: Partials in the store: those that were merged with their neighbours are not counted.
+    partials: int
     #: Spent on committed shards.
     lane_seconds: float
     #: BLAKE3 of the merged moments, or of the runs; empty until complete.
