@@ -530,6 +530,38 @@ def overview() -> Json:
             unit="cps",
         ),
         graph(
+            "Merges",
+            "Partials that were merged with their neighbours while their job was computed, per second, and merges that did not come "
+            "to their end.",
+            [
+                target(f"sum(rate(nadgrid_merged_partials_total{{{HERE}}}{RATE}))", "partials"),
+                target(f"sum(rate(nadgrid_merges_failed_total{{{HERE}}}{RATE}))", "failed merges"),
+            ],
+            8,
+            unit="cps",
+        ),
+        graph(
+            "Time of a merge",
+            "Seconds that one merge took.",
+            [
+                target(quantile(0.5, "nadgrid_merge_seconds", ""), "half of them"),
+                target(quantile(0.99, "nadgrid_merge_seconds", ""), "99 %"),
+            ],
+            8,
+            unit="s",
+        ),
+        graph(
+            "Payloads",
+            "Bytes per second of results, checkpoints and files: through the coordinator (in, out), by presigned requests "
+            "(put, get), and those that merges read and wrote.",
+            [
+                target(f"sum by (way) (rate(nadgrid_transfer_bytes_total{{{HERE}}}{RATE}))", "{{way}}"),
+                target(f"sum by (direction) (rate(nadgrid_merge_bytes_total{{{HERE}}}{RATE}))", "merges {{direction}}"),
+            ],
+            8,
+            unit="Bps",
+        ),
+        graph(
             "Reductions",
             "Seconds to merge a job's partials and compute its results, of all reductions since the coordinator started: "
             "they are few.",

@@ -203,7 +203,6 @@ impl From<&JobView> for v1::Job {
             progress: job.progress,
             seconds_left: job.seconds_left,
             members_per_second: job.members_per_second.unwrap_or(0.0),
-            ..Self::default()
         }
     }
 }
