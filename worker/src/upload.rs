@@ -96,7 +96,6 @@ impl Uploads {
             steps: computed.task.steps.told(),
             begin_seconds: computed.begin_seconds,
             through_coordinator,
-            ..v1::PartialHeader::default()
         }
     }
 
