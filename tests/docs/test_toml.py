@@ -120,7 +120,7 @@ def test_keys_of_the_tables_are_the_coordinators(tmp_path: Path) -> None:
         assert cluster.run("list").returncode == 0
     said = subprocess.run([program("nadgrid-coordinator"), "--help"], capture_output=True, text=True, check=True).stdout
     for name, default in keys.items():
-        flag = re.search(rf"--{name.replace('_', '-')} <\w+> +.*\[default: ([^\]]+)\]", said)
+        flag = re.search(rf"--{name.replace('_', '-')} <\w+>\s+.*\[default: ([^\]]+)\]", said)
         assert flag, name
         if re.fullmatch(r"\d+", default):
             assert flag[1] == default, name
