@@ -27,8 +27,8 @@ pub type Plan = nadgrid_proto::v1::PlanResponse;
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until a call that is answered at once is answered: later than a coordinator gives it up (`request_seconds`), since that one
-/// says what it waits for.
+/// Until a call that is answered at once is given up: later than the coordinator gives it up (`request_seconds`), since the
+/// coordinator says what it waits for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 /// Between signs of life, and until a missing one means that the connection is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);

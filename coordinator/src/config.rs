@@ -71,7 +71,7 @@ pub struct Flags {
     /// takes long; 0 for never. [default: 300]
     #[arg(long, value_name = "SECONDS")]
     pub stall_after: Option<f64>,
-    /// Uploads that are received at once; others wait. [default: 8]
+    /// Uploads that are received at once; others wait. [default: 16]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
     /// Certificate, or chain of them, to serve TLS with (PEM). [default: none, plain http]
@@ -149,7 +149,7 @@ pub struct Config {
     pub uploads: usize,
     /// Certificate to serve TLS with.
     pub tls_certificate: Option<PathBuf>,
-    /// Its key.
+    /// The certificate's private key.
     pub tls_key: Option<PathBuf>,
     /// Authority of clients and workers, for mutual TLS.
     pub tls_client_ca: Option<PathBuf>,
@@ -245,7 +245,7 @@ pub enum ConfigError {
     /// A value out of range.
     #[error("configuration: {key} = {value}: {accepted}")]
     Value {
-        /// The key.
+        /// Name of the key.
         key: &'static str,
         /// What was given.
         value: String,
@@ -255,7 +255,7 @@ pub enum ConfigError {
     /// A URL that is refused. It may hold a password, so it is not repeated.
     #[error("configuration: {key}: {why}")]
     Url {
-        /// The key.
+        /// Name of the key.
         key: &'static str,
         /// Why, and what would be accepted.
         why: String,

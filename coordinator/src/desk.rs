@@ -22,6 +22,7 @@ pub(crate) use timeline::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_c
 
 use crate::artifacts::Store;
 use crate::journal::{Journal, JournalError, Replayed};
+use crate::metrics::ShardMeters;
 use durable::{Pending, Views};
 use handle::{Command, Read};
 use metrics::{counter, histogram};
@@ -99,6 +100,7 @@ pub(crate) struct DeskTask<J> {
     /// Milliseconds for which nobody was listened to, which the scheduler does not know of yet.
     deaf_ms: u64,
     timelines: Timelines,
+    meters: ShardMeters,
     tracer: Tracer,
 }
 
@@ -140,6 +142,7 @@ impl<J: Journal> DeskTask<J> {
             watch,
             deaf_ms: 0,
             timelines: Timelines::new(tracer.clone()),
+            meters: ShardMeters::default(),
             tracer,
         };
         Ok((task, Desk { commands: sender, reads: asking, wait }))
@@ -210,6 +213,8 @@ impl<J: Journal> DeskTask<J> {
     /// Takes a command and all that wait behind it: one write to the journal for all of them. Questions are answered
     /// after it, so that nobody sees what could still be lost.
     async fn take(&mut self, first: Command) -> Result<(), JournalError> {
+        // Whoever has more to say now gets to say it, so that one write does for all of it.
+        tokio::task::yield_now().await;
         let mut effects = self.listen_again();
         let mut questions = Vec::new();
         let mut next = Some(first);

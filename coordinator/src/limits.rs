@@ -25,7 +25,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// All names.
+            /// The names of all limits.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
             /// Whether every limit is within its range.

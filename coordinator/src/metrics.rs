@@ -276,20 +276,58 @@ fn of_sweep(sweep: &SweepView, now: u64) {
     }
 }
 
-/// A shard's result counts.
-pub(crate) fn committed(experiment: &'static str, architecture: &str, members: u64, seconds: f64) {
-    let labels = [("experiment", experiment.to_owned()), ("architecture", architecture.to_owned())];
-    counter!("nadgrid_shards_committed_total", &labels).increment(1);
-    counter!("nadgrid_members_committed_total", &labels).increment(members);
-    histogram!("nadgrid_shard_seconds", &labels).record(seconds);
+/// What is counted for every shard. The handles are kept: looking them up by name costs more than all else that counting does.
+#[derive(Default)]
+pub(crate) struct ShardMeters {
+    leased: Option<metrics::Counter>,
+    /// One for each experiment and architecture.
+    committed: Vec<CommittedMeters>,
+}
+
+struct CommittedMeters {
+    experiment: &'static str,
+    architecture: String,
+    shards: metrics::Counter,
+    members: metrics::Counter,
+    seconds: metrics::Histogram,
+}
+
+impl ShardMeters {
+    /// A shard was given to a worker.
+    pub(crate) fn leased(&mut self) {
+        self.leased.get_or_insert_with(|| counter!("nadgrid_shards_leased_total")).increment(1);
+    }
+
+    /// A shard's result counts.
+    pub(crate) fn committed(&mut self, experiment: &'static str, architecture: &str, members: u64, seconds: f64) {
+        let is_of = |held: &CommittedMeters| held.experiment == experiment && held.architecture == architecture;
+        let place = self.committed.iter().position(is_of).unwrap_or_else(|| {
+            self.committed.push(CommittedMeters::new(experiment, architecture.to_owned()));
+            self.committed.len() - 1
+        });
+        let meters = &self.committed[place];
+        meters.shards.increment(1);
+        meters.members.increment(members);
+        meters.seconds.record(seconds);
+    }
+}
+
+impl CommittedMeters {
+    fn new(experiment: &'static str, architecture: String) -> Self {
+        let labels = [("experiment", experiment.to_owned()), ("architecture", architecture.clone())];
+        let shards = counter!("nadgrid_shards_committed_total", &labels);
+        let members = counter!("nadgrid_members_committed_total", &labels);
+        let seconds = histogram!("nadgrid_shard_seconds", &labels);
+        Self { experiment, architecture, shards, members, seconds }
+    }
 }
 
 /// Which way a payload goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TransferWay {
-    /// To the coordinator.
+    /// A payload comes to the coordinator.
     In,
-    /// From the coordinator.
+    /// A payload is sent by the coordinator.
     Out,
     /// Into the store, by a worker itself.
     Put,

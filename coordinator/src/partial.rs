@@ -5,6 +5,9 @@ use nadgrid_core::moments::Moments;
 use nadgrid_core::runs;
 use nadgrid_core::spec::Payload;
 
+/// Why the scheduler does not take a report.
+pub(crate) const INVALID: &str = "the result's numerics class is not its sweep's, or the sweep has no such shard";
+
 /// Checks the bytes of a partial of `members` members, which have this digest; returns the digest of what they say, without how
 /// long it took.
 ///
@@ -23,7 +26,7 @@ pub(crate) fn check(bytes: &[u8], digest: Digest, payload: Payload, members: u64
     }
 }
 
-/// What a worker says its shard took, in seconds; nonsense counts as nothing.
+/// The seconds that a worker reports for its shard; what is no duration counts as 0.
 pub(crate) fn seconds(said: f64) -> f64 {
     if said.is_finite() && said >= 0.0 { said } else { 0.0 }
 }

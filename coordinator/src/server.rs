@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::page::{Page, PageToken};
 use crate::service::{FoundBlobs, Sweeps, WorkerTransfers, Workers};
-use crate::transfers::TransferPlaces;
+use crate::transfers::{PlaceSettings, TransferPlaces};
 use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
@@ -39,9 +39,9 @@ pub enum ServeError {
     /// The data folder cannot be made.
     #[error("the data folder {path} cannot be made: {source}", path = path.display())]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The journal cannot be used.
@@ -97,7 +97,7 @@ pub async fn run(
     stop: CancellationToken,
     tracer: Tracer,
 ) -> Result<(), ServeError> {
-    // What is wrong with these files is told before anything is touched.
+    // What is wrong with these files is reported before anything is touched.
     let mut doors = Doors::open(&config)?;
     let folder = |source| ServeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
@@ -167,7 +167,7 @@ pub async fn run(
     ended.cancel();
     match desk_task.await {
         Ok(result) => result?,
-        Err(panic) => warn!(%panic, "the desk ended badly"),
+        Err(panic) => warn!(%panic, "the task that owns the state panicked"),
     }
     served
 }
@@ -175,23 +175,23 @@ pub async fn run(
 /// Partials and checkpoints: those of one worker follow each other, so that a slow line carries one of them as fast as it can.
 fn places_of_partials(config: &Config) -> TransferPlaces {
     let Limits { uploads_per_worker: each, upload_bytes: bytes, .. } = config.limits;
-    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes })
+    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes }, PlaceSettings::PARTIALS)
 }
 
 /// What workers put into the store themselves is not in memory here, so its size does not matter.
 fn places_of_direct(limits: &Limits) -> TransferPlaces {
     let Limits { direct_uploads: places, uploads_per_worker: each, .. } = *limits;
-    TransferPlaces::new(PlaceBounds { places, each, bytes: u64::MAX })
+    TransferPlaces::new(PlaceBounds { places, each, bytes: u64::MAX }, PlaceSettings::DIRECT)
 }
 
 fn places_of_inputs(config: &Config) -> TransferPlaces {
     let Limits { inputs_per_user: each, upload_bytes: bytes, .. } = config.limits;
-    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes })
+    TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes }, PlaceSettings::INPUTS)
 }
 
 /// What is read is sent a piece at a time, so its size does not matter.
 fn places_of_reads(limits: &Limits) -> TransferPlaces {
-    TransferPlaces::new(PlaceBounds { places: limits.reads, each: limits.reads, bytes: u64::MAX })
+    TransferPlaces::new(PlaceBounds { places: limits.reads, each: limits.reads, bytes: u64::MAX }, PlaceSettings::READS)
 }
 
 /// Removes what nothing refers to any more, now and again.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// How long a payload waits before users are told.
 const WAITS_LONG: Duration = Duration::from_secs(2);
-/// How long the store's last refusal is told when nothing more is heard of that sweep's payloads.
+/// How long the store's last refusal is reported after the last payload of that sweep.
 const TROUBLE_TOLD: Duration = Duration::from_secs(60);
 /// Sweeps whose trouble with the store is remembered.
 const MAX_TROUBLES: usize = 1024;
@@ -31,8 +31,31 @@ pub(crate) struct TransferOffer {
     pub(crate) caller: Arc<str>,
     /// The sweep that waits for it.
     pub(crate) sweep: Option<SweepId>,
-    /// Bytes.
+    /// Bytes of it that are in memory while it has its place; 0 where only pieces of it are.
     pub(crate) size: u64,
+}
+
+/// The settings that bound a kind of transfer, as users know them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlaceSettings {
+    /// Bounds how many there are at once.
+    places: &'static str,
+    /// Bounds how many of these are one caller's.
+    each: &'static str,
+    /// Bounds their bytes.
+    bytes: &'static str,
+}
+
+impl PlaceSettings {
+    /// Partials and checkpoints that come to the coordinator.
+    pub(crate) const PARTIALS: Self =
+        Self { places: "uploads", each: "limits.uploads_per_worker", bytes: "limits.upload_bytes" };
+    /// Partials that workers put into the store themselves.
+    pub(crate) const DIRECT: Self = Self { places: "limits.direct_uploads", ..Self::PARTIALS };
+    /// Files that users upload.
+    pub(crate) const INPUTS: Self = Self { each: "limits.inputs_per_user", ..Self::PARTIALS };
+    /// Artifacts and files that are sent.
+    pub(crate) const READS: Self = Self { places: "limits.reads", each: "limits.reads", ..Self::PARTIALS };
 }
 
 /// Places for transfers of one kind. Clones share them.
@@ -52,9 +75,10 @@ pub(crate) struct CallerTransfers {
 }
 
 struct TransferState {
+    settings: PlaceSettings,
     queue: PlaceQueue<Arc<str>>,
     transfers: BTreeMap<PlaceTicket, Transfer>,
-    meters: HashMap<Arc<str>, RateMeter>,
+    callers: HashMap<Arc<str>, TransferCaller>,
     troubles: HashMap<SweepId, StoreTrouble>,
 }
 
@@ -63,6 +87,14 @@ struct Transfer {
     since: Instant,
     /// Until it is granted.
     wake: Option<oneshot::Sender<()>>,
+}
+
+/// A caller of whom something waits or moves.
+#[derive(Default)]
+struct TransferCaller {
+    /// How many tickets it has.
+    tickets: usize,
+    meter: RateMeter,
 }
 
 /// What the store said when it did not take a payload.
@@ -80,10 +112,15 @@ pub(crate) struct TransferTicket {
 }
 
 impl TransferPlaces {
-    pub(crate) fn new(bounds: PlaceBounds) -> Self {
-        let queue = PlaceQueue::new(bounds);
-        let (transfers, meters, troubles) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { state: Arc::new(Mutex::new(TransferState { queue, transfers, meters, troubles })) }
+    pub(crate) fn new(bounds: PlaceBounds, settings: PlaceSettings) -> Self {
+        let state = TransferState {
+            settings,
+            queue: PlaceQueue::new(bounds),
+            transfers: BTreeMap::new(),
+            callers: HashMap::new(),
+            troubles: HashMap::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Queues a payload.
@@ -91,7 +128,7 @@ impl TransferPlaces {
         let (wake, granted) = oneshot::channel();
         let mut state = self.lock();
         let ticket = state.queue.offer(offer.caller.clone(), offer.size);
-        state.meters.entry(offer.caller.clone()).or_default();
+        state.callers.entry(offer.caller.clone()).or_default().tickets += 1;
         state.transfers.insert(ticket, Transfer { offer, since: Instant::now(), wake: Some(wake) });
         state.grant();
         TransferTicket { ticket, granted, places: self.clone() }
@@ -102,7 +139,7 @@ impl TransferPlaces {
         let now = Instant::now();
         let mut state = self.lock();
         state.troubles.retain(|_, trouble| now.duration_since(trouble.last) < TROUBLE_TOLD);
-        if state.troubles.len() >= MAX_TROUBLES {
+        if state.troubles.len() >= MAX_TROUBLES && !state.troubles.contains_key(sweep) {
             return;
         }
         let trouble = state.troubles.entry(sweep.clone());
@@ -127,8 +164,8 @@ impl TransferPlaces {
                 caller.waited = caller.waited.max(now.duration_since(transfer.since));
             } else {
                 caller.moving += 1;
-                let rate = state.meters.get(&transfer.offer.caller).map_or(0.0, |meter| meter.bytes_per_second(now));
-                caller.bytes_per_second = rate;
+                let known = state.callers.get(&transfer.offer.caller);
+                caller.bytes_per_second = known.map_or(0.0, |known| known.meter.bytes_per_second(now));
             }
         }
         callers
@@ -162,7 +199,19 @@ impl TransferState {
         }
     }
 
+    /// A ticket of this caller is gone.
+    fn forget(&mut self, caller: &Arc<str>) {
+        let Some(known) = self.callers.get_mut(caller) else { return };
+        known.tickets -= 1;
+        if known.tickets == 0 {
+            self.callers.remove(caller);
+        }
+    }
+
     fn waiting_words(&self, sweep: &SweepId, now: Instant) -> Option<String> {
+        if self.queue.waiting() == 0 {
+            return None;
+        }
         let of_sweep = |transfer: &&Transfer| transfer.wake.is_some() && transfer.offer.sweep.as_ref() == Some(sweep);
         let waiting: Vec<&Transfer> = self.transfers.values().filter(of_sweep).collect();
         let longest = waiting.iter().map(|transfer| now.duration_since(transfer.since)).max()?;
@@ -179,16 +228,15 @@ impl TransferState {
 
     fn shortage_words(&self) -> String {
         let PlaceBounds { places, each, bytes } = self.queue.bounds();
+        let settings = self.settings;
         match self.queue.shortage() {
-            Some(PlaceShortage::Places) => format!("all {places} are taken; raise uploads"),
+            Some(PlaceShortage::Places) => format!("all {places} are taken; raise {}", settings.places),
             Some(PlaceShortage::Bytes) => {
                 let (held, most) = (text::bytes(self.queue.bytes()), text::bytes(bytes));
-                format!("payloads of {held} are on their way, of {most} at most; raise limits.upload_bytes")
+                format!("payloads of {held} are on their way, of {most} at most; raise {}", settings.bytes)
             }
             Some(PlaceShortage::Callers) => {
-                format!(
-                    "each worker sends {each} at a time; the line to it is slow, or raise limits.uploads_per_worker"
-                )
+                format!("each worker sends {each} at a time; the line to it is slow, or raise {}", settings.each)
             }
             None => "one is about to be free".to_owned(),
         }
@@ -214,8 +262,8 @@ impl TransferTicket {
     pub(crate) fn moved(&self, bytes: usize) {
         let mut state = self.places.lock();
         let caller = state.transfers.get(&self.ticket).map(|transfer| transfer.offer.caller.clone());
-        if let Some(meter) = caller.and_then(|caller| state.meters.get_mut(&caller)) {
-            meter.moved(bytes, Instant::now());
+        if let Some(known) = caller.and_then(|caller| state.callers.get_mut(&caller)) {
+            known.meter.moved(bytes, Instant::now());
         }
     }
 
@@ -231,10 +279,8 @@ impl Drop for TransferTicket {
     fn drop(&mut self) {
         let mut state = self.places.lock();
         state.queue.leave(self.ticket);
-        if let Some(Transfer { offer, .. }) = state.transfers.remove(&self.ticket)
-            && !state.transfers.values().any(|other| other.offer.caller == offer.caller)
-        {
-            state.meters.remove(&offer.caller);
+        if let Some(Transfer { offer, .. }) = state.transfers.remove(&self.ticket) {
+            state.forget(&offer.caller);
         }
         state.grant();
     }

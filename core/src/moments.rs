@@ -165,7 +165,7 @@ impl Moments {
     /// Whether bytes are a partial of this dimension and count; they are read where they lie.
     ///
     /// # Errors
-    /// As of [`Moments::from_bytes`].
+    /// The errors of [`Moments::from_bytes`].
     pub fn check_bytes(bytes: &[u8], dimension: usize, count: u64) -> Result<(), PartialError> {
         let (mean, scatter) = numbers_of(bytes, dimension, count)?;
         check_numbers(dimension, read_numbers(mean), read_numbers(scatter))

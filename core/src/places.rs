@@ -21,11 +21,11 @@ use std::hash::Hash;
 /// How many payloads may hold a place at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceBounds {
-    /// Payloads of all callers.
+    /// How many payloads may hold a place, of all callers.
     pub places: usize,
-    /// Payloads of one caller that are on their way; those that have arrived do not count.
+    /// How many payloads of one caller may be on their way; those that have arrived do not count.
     pub each: usize,
-    /// Bytes of all payloads together.
+    /// How many bytes the payloads that hold a place may have together.
     pub bytes: u64,
 }
 
@@ -61,7 +61,7 @@ struct OfferedPayload<C> {
 #[derive(Debug, Default)]
 struct CallerQueue {
     waiting: VecDeque<PlaceTicket>,
-    /// Payloads on their way.
+    /// How many payloads are on their way.
     sending: usize,
     /// Its number in the order of turns, while something waits.
     turn: u64,
@@ -82,7 +82,7 @@ pub struct PlaceQueue<C> {
 }
 
 impl<C: Clone + Eq + Hash> PlaceQueue<C> {
-    /// Nobody waits, and all places are free.
+    /// A queue with these bounds, in which nobody waits and all places are free.
     pub fn new(bounds: PlaceBounds) -> Self {
         let (offered, callers) = (HashMap::new(), HashMap::new());
         Self { bounds, next: 0, offered, callers, turns: BTreeMap::new(), taken: 0, bytes: 0, waiting: 0 }
@@ -148,17 +148,17 @@ impl<C: Clone + Eq + Hash> PlaceQueue<C> {
         }
     }
 
-    /// Payloads that wait.
+    /// How many payloads wait.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Places that are taken.
+    /// How many places are taken.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Bytes of the payloads that hold a place.
+    /// How many bytes the payloads that hold a place have together.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

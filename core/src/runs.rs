@@ -12,7 +12,7 @@ const MAGIC: [u8; 8] = *b"NADRUNS1";
 const HEADER_BYTES: usize = 24;
 /// Numbers of a run besides the extra ones.
 const FIXED: usize = 7;
-/// Which of them is how long it took.
+/// The place among them of how long the run took.
 const SECONDS: usize = 6;
 
 /// What became of one training run.
@@ -191,7 +191,7 @@ pub fn digest(runs: &[Outcome], extra: usize) -> Digest {
 pub struct RunsHasher(blake3::Hasher);
 
 impl RunsHasher {
-    /// For so many runs with `extra` further numbers each.
+    /// A hasher for so many runs with `extra` further numbers each.
     pub fn new(runs: u64, extra: usize) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&MAGIC).update(&runs.to_le_bytes()).update(&(extra as u64).to_le_bytes());

@@ -25,7 +25,7 @@ pub enum WorkKind {
 /// The work of one member, in counts. Zero is nothing of that sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
-    /// Of which kind it is.
+    /// The kind of the work, which decides how fast it is done.
     pub kind: WorkKind,
     /// Multiply-adds of layers as nadgrid's own kernels do them: a central difference only where a pixel reaches.
     pub multiply_adds: u64,
@@ -44,9 +44,9 @@ pub struct Work {
 /// The samples of a training run.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleCounts {
-    /// To train on.
+    /// How many are trained on.
     pub train: u64,
-    /// To test with.
+    /// How many are tested with.
     pub test: u64,
     /// Whether they are drawn for every run; images are there already.
     pub drawn: bool,
@@ -55,16 +55,16 @@ pub struct SampleCounts {
 /// The margins of a trained network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MarginCounts {
-    /// Images.
+    /// How many images are measured.
     pub images: u64,
-    /// Blocks of NADs.
+    /// How many blocks of NADs each image is measured along.
     pub subspaces: u64,
     /// Numbers D of an image times vectors that span a block.
     pub basis_numbers: u64,
 }
 
 impl Work {
-    /// Gradients of one network at `points` points.
+    /// The work of the gradients of one network at `points` points.
     pub fn of_gradients(network: &Network, estimator: Estimator, points: u64) -> Self {
         let (dimension, dense) = (network.input().len() as u64, network.multiply_adds());
         let (kind, own, passes) = match estimator {
@@ -85,7 +85,7 @@ impl Work {
         }
     }
 
-    /// One training run, and both sets evaluated at its end.
+    /// The work of one training run, with both sets evaluated at its end.
     pub fn of_training(network: &Network, recipe: &Recipe, samples: SampleCounts) -> Self {
         let SampleCounts { train, test, drawn } = samples;
         let (dimension, forward) = (network.input().len() as u64, network.multiply_adds());
@@ -153,7 +153,7 @@ pub struct RunParts {
 }
 
 impl RunParts {
-    /// Of a run of this network by this recipe.
+    /// How a run of this network by this recipe is divided.
     pub fn new(network: &Network, recipe: &Recipe, samples: SampleCounts, margins: Option<MarginCounts>) -> Self {
         let run = Work::of_training(network, recipe, samples);
         let whole = margins.map_or(run, |margins| run.with_margins(network, margins));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-/// Bytes of a piece.
+/// Bytes that are given to the connection at a time.
 const PIECE: usize = 64 << 10;
 
 pub(crate) struct CountedBody {

@@ -1,4 +1,4 @@
-//! The way past the coordinator, as long as it leads somewhere.
+//! Transfers past the coordinator, for as long as the store can be reached.
 
 use crate::{PresignedError, PresignedPayload, PresignedStore, StoreReach};
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Sends presigned requests, and knows how that has gone so far. TLS is set up with the first of them.
+/// Sends presigned requests and remembers whether they reached the store. TLS is set up with the first of them.
 #[derive(Debug, Default)]
 pub struct DirectStore {
     store: OnceLock<Option<PresignedStore>>,
@@ -18,7 +18,7 @@ pub struct DirectStore {
 #[derive(Debug, Error)]
 #[error("{error}")]
 pub struct DirectError {
-    /// Why.
+    /// What went wrong.
     pub error: PresignedError,
     /// For how long everything goes through the coordinator from now on, if it does.
     pub avoided: Option<Duration>,

@@ -1,7 +1,7 @@
 //! The shared store as workers and clients see it: presigned requests, sent by HTTP past the coordinator.
 //!
 //! A presigned request is made by the coordinator and good for one object and a while, so whoever sends it needs no keys. The
-//! address holds the signature: it is in no error and no log. Redirects are not followed, since they could lead anywhere.
+//! address holds the signature: it appears in no error and no log. Redirects are not followed, since they could lead anywhere.
 //! Deliberately absent: trying again (whoever cannot reach the store goes through the coordinator), and keys.
 
 mod body;
@@ -26,29 +26,30 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
-/// Until a connection stands.
+/// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long no byte may move. The system's buffers hold some MB of what was sent, and take more only once a part of them is empty:
+/// Longest time in which no byte moves. The system's buffers hold some MB of what was sent, and take more only once a part of them is empty:
 /// on a line of 16,384 bytes a second, the slowest that is promised to work, that takes more than a minute.
 const STALLED: Duration = Duration::from_secs(120);
-/// Until the store answers once all bytes are in the system's buffers, which that line empties in four minutes.
+/// Longest time until the store answers once all bytes are in the system's buffers, which that line empties in four minutes.
 const ANSWERED: Duration = Duration::from_secs(300);
-/// Bytes of the store's own words that are kept.
-const WORDS: usize = 300;
-/// How often a put is tried again that met another of the same object.
+/// Bytes of the store's message that are kept.
+const MAX_WORDS: usize = 300;
+/// How often a put is repeated that met another put of the same object.
 const MOST_CONFLICTS: u32 = 3;
+/// Wait before each of these.
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
 
 /// The store did not take a payload or did not give it.
 #[derive(Debug, Error)]
 pub enum PresignedError {
-    /// The request is none that can be sent.
+    /// The request cannot be sent.
     #[error("the presigned request cannot be sent: {0}")]
     Request(String),
     /// No connection, or one that broke.
     #[error("the store at {host} cannot be reached: {why}")]
     Unreachable {
-        /// Host of the address.
+        /// Host and port of the address.
         host: String,
         /// The innermost cause.
         why: String,
@@ -56,37 +57,37 @@ pub enum PresignedError {
     /// The store refused.
     #[error("the store at {host} answered {status}{words}")]
     Refused {
-        /// Host of the address.
+        /// Host and port of the address.
         host: String,
         /// Its HTTP status.
         status: StatusCode,
-        /// The first of what it says, after a colon; may be empty.
+        /// The beginning of its message, after a colon; may be empty.
         words: String,
     },
     /// Nothing moved for too long.
     #[error("the store at {host} was silent for {seconds} s")]
     Silent {
-        /// Host of the address.
+        /// Host and port of the address.
         host: String,
         /// How long it was waited for.
         seconds: u64,
     },
-    /// What came is not what was announced.
+    /// The bytes are not those that were announced.
     #[error("the store at {host} gave other bytes: {source}")]
     Payload {
-        /// Host of the address.
+        /// Host and port of the address.
         host: String,
-        /// How they differ.
+        /// How the bytes differ from the announced ones.
         source: ChunkError,
     },
 }
 
-/// What is to be read.
+/// The bytes that a read must yield.
 #[derive(Clone, Copy, Debug)]
 pub struct PresignedPayload {
-    /// Bytes that it has.
+    /// Bytes of the payload.
     pub size: u64,
-    /// Their digest.
+    /// BLAKE3 of these bytes.
     pub digest: Digest,
 }
 
@@ -108,7 +109,7 @@ impl PresignedStore {
         Ok(Self { http: http.map_err(|error| PresignedError::Request(root_cause(&error)))? })
     }
 
-    /// Puts a payload where the request says. That it is there already is as good.
+    /// Puts a payload where the request says. One that is there already counts as put.
     ///
     /// # Errors
     /// [`PresignedError`]; whether the payload is there is unknown then.
@@ -180,7 +181,7 @@ struct StoreCall {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    /// The host of the address, for people; the rest of it is secret.
+    /// Host and port of the address, for messages; the rest of it is secret.
     host: String,
 }
 
@@ -218,12 +219,12 @@ impl StoreCall {
         PresignedError::Silent { host: self.host.clone(), seconds: waited.as_secs() }
     }
 
-    /// With the first of what the store says.
+    /// A refusal with the beginning of the store's message.
     async fn refused(&self, mut response: Response) -> PresignedError {
         let status = response.status();
         let first = timeout(CONNECT, response.chunk()).await;
         let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
-        let said = String::from_utf8_lossy(&first[..first.len().min(WORDS)]).into_owned();
+        let said = String::from_utf8_lossy(&first[..first.len().min(MAX_WORDS)]).into_owned();
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let words = if words.is_empty() { words } else { format!(": {words}") };
         PresignedError::Refused { host: self.host.clone(), status, words }
@@ -236,7 +237,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(next) = cause.and_then(Error::source) {
         cause = Some(next);
     }
-    // Without a cause, the error's own words; its address is taken out below.
+    // Without a cause, the error itself describes it; `plain` takes its address out.
     cause.map_or_else(|| plain(error), |cause| cause.to_string())
 }
 

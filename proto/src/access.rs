@@ -52,17 +52,17 @@ pub enum AccessError {
     /// A file cannot be read.
     #[error("{key}: {} cannot be read: {source}", .path.display())]
     Read {
-        /// The setting.
+        /// Name of the setting.
         key: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the file.
         source: std::io::Error,
     },
     /// A file or value holds something else than it should.
     #[error("{key}: {what}")]
     Content {
-        /// The setting.
+        /// Name of the setting.
         key: &'static str,
         /// What is wrong; never the secret itself.
         what: String,
@@ -81,7 +81,7 @@ pub enum AccessError {
          use https://, or insecure_token where the network itself is protected"
     )]
     TokenInTheClear {
-        /// Where to.
+        /// Address of the server.
         url: String,
     },
     /// The address is none.
@@ -102,7 +102,7 @@ pub struct CredentialFiles {
     pub tls_ca: Option<PathBuf>,
     /// This program's certificate, for mutual TLS (PEM).
     pub tls_certificate: Option<PathBuf>,
-    /// Its key (PEM).
+    /// The certificate's private key (PEM).
     pub tls_key: Option<PathBuf>,
     /// The name that the coordinator's certificate is for, when it is not the URL's host.
     pub tls_domain: Option<String>,

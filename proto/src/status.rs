@@ -131,7 +131,7 @@ pub fn blamed_fields(status: &Status) -> Vec<(String, String)> {
     violations.unwrap_or_default().into_iter().map(|v| (v.field, v.description)).collect()
 }
 
-/// One line for people.
+/// A status as one line of text.
 pub fn describe(status: &Status) -> String {
     match (status.message(), status.code()) {
         ("", code) => code.description().to_owned(),

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// A sweep as it stands.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepView {
-    /// Its id.
+    /// The sweep's id.
     pub id: String,
     /// Its name, from the spec.
     pub name: String,
@@ -95,7 +95,7 @@ pub struct FailureView {
     pub job: String,
     /// Its first block.
     pub first_block: u64,
-    /// Blocks.
+    /// Number of its blocks.
     pub blocks: u64,
     /// How often it was tried.
     pub attempts: u32,
@@ -117,9 +117,9 @@ impl FailureView {
 /// Where something stands, and why.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplanationView {
-    /// What it is.
+    /// What was asked about.
     pub subject: String,
-    /// One word.
+    /// Where it stands, in a word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
@@ -132,9 +132,9 @@ pub struct ExplanationView {
 pub struct WorkerReasonView {
     /// The worker's id.
     pub id: String,
-    /// Its name.
+    /// The worker's display name.
     pub name: String,
-    /// In words.
+    /// What keeps the worker from it.
     pub reason: String,
 }
 
@@ -153,7 +153,7 @@ pub struct CheckView {
     pub job: String,
     /// Its first block.
     pub first_block: u64,
-    /// Blocks.
+    /// Number of its blocks.
     pub blocks: u64,
     /// Whether the bits are the same.
     pub agrees: bool,
@@ -210,9 +210,9 @@ pub struct JobView {
     pub members_per_second: Option<f64>,
     /// Input pixels D.
     pub dimension: u32,
-    /// Shards committed.
+    /// Number of committed shards.
     pub shards: u64,
-    /// Shards given out again.
+    /// Number of times that a shard was leased again.
     pub retries: u64,
     /// Members of shards that failed for good.
     pub members_failed: u64,
@@ -261,9 +261,9 @@ impl From<&v1::Job> for JobView {
 pub struct ArtifactView {
     /// For example `nads/lenet/nads.npy`.
     pub name: String,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// BLAKE3, hexadecimal.
+    /// BLAKE3 of the file, in hexadecimal.
     pub digest: String,
 }
 
@@ -278,9 +278,9 @@ impl From<&v1::Artifact> for ArtifactView {
 pub struct InputView {
     /// The path as the spec has it; for a folder, that path, a slash and the file's name.
     pub name: String,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// BLAKE3, hexadecimal.
+    /// BLAKE3 of the file, in hexadecimal.
     pub digest: String,
 }
 
@@ -322,7 +322,7 @@ pub struct JobPlanView {
     pub forward_passes: u64,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
-    /// Shards, about.
+    /// Estimated number of shards.
     pub shards: u64,
     /// Bytes of one partial.
     pub partial_bytes: u64,
@@ -376,7 +376,7 @@ impl From<&v1::JobPlan> for JobPlanView {
 pub struct WorkerView {
     /// Its id, new with every run of the program.
     pub id: String,
-    /// Its name, for people.
+    /// The worker's display name.
     pub name: String,
     /// Whether it is connected.
     pub connected: bool,
@@ -388,7 +388,7 @@ pub struct WorkerView {
     pub numerics_class: Option<NumericsClass>,
     /// Shards it computes at once.
     pub lanes: u32,
-    /// Shards it holds.
+    /// Number of shards that it has leased.
     pub leases: u32,
     /// Networks or training runs of its shards that were committed.
     pub members_done: u64,
@@ -408,7 +408,7 @@ pub struct WorkerView {
     pub transfers: u32,
     /// See `transfers`.
     pub transfer_bytes_per_second: f64,
-    /// Its version.
+    /// Version of the worker's program.
     pub version: String,
 }
 

@@ -146,9 +146,17 @@ def test_json_has_the_keys_of_the_guide(results: dict[str, Path]) -> None:
     assert keys
     assert summary["event"] == "summary"
     assert set(re.findall(r"`(\w+)`", keys[1])) == set(summary) - {"event"}
-    for key in ("progress", "seconds_left", "notices"):
-        assert f"`{key}`" in told and key in changes[0], key
-    assert 0 <= changes[0]["progress"] <= 1
+    of_sweep, of_job = (
+        set(re.findall(r"`(\w+)`", listed))
+        for listed in re.findall(r"(?:A sweep|Each of its `jobs`) has the keys (.+?)\. ", " ".join(told.split()))
+    )
+    for change in changes:
+        assert of_sweep == set(change) - {"event"}
+        # Both experiments of two architectures.
+        assert [set(job) for job in change["jobs"]] == [of_job] * 4
+        assert all(0 <= part["progress"] <= 1 for part in (change, *change["jobs"]))
+    last = changes[-1]
+    assert (last["state"], last["progress"], last["seconds_left"], last["notices"]) == ("complete", 1, None, [])
     found = json.loads(nadgrid("doctor", "--json"))
     shown = re.search(r"\| `doctor` \| `(.+?)`", told)
     assert shown

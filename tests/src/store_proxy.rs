@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes that are carried at a time.
+/// Bytes that are carried at once.
 const PIECE: usize = 16 << 10;
 
 /// What becomes of a request.
@@ -59,7 +59,7 @@ impl StoreProxy {
         Self { port, state }
     }
 
-    /// Its address.
+    /// The URL at which it listens.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -74,7 +74,7 @@ impl StoreProxy {
         self.state.next.lock().unwrap_or_else(PoisonError::into_inner).extend(modes);
     }
 
-    /// Requests so far.
+    /// How many requests have come so far.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
     }

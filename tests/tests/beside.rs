@@ -12,7 +12,7 @@ use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_tests::s3::S3;
 use nadgrid_tests::store_proxy::{ProxyMode, StoreProxy};
 use nadgrid_tests::{Cluster, members_done};
-use peer::{Offer, Peer, assignment, header, hello, partial};
+use peer::{Peer, UploadOffer, assignment, header, hello, partial};
 use std::time::Duration;
 use tonic::Status;
 
@@ -21,7 +21,7 @@ const NETWORKS: [&str; 2] = ["nads.networks=96", "nads.block_size=16"];
 const SPEC: &str = "name = 'beside'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
 const BYTES: &str = "nadgrid_transfer_bytes_total";
 
-/// The same on a folder.
+/// The digest of the same sweep when its artifacts are in a folder.
 fn expected() -> String {
     let mut cluster = Cluster::start(&[]);
     cluster.add_worker(&["--lanes", "1"]);
@@ -163,7 +163,7 @@ fn a_store_that_is_away_in_the_middle_is_waited_for() {
 }
 
 /// A coordinator on S3 and a peer that holds the first of two shards.
-struct Stage {
+struct S3Stage {
     s3: S3,
     cluster: Cluster,
     peer: Peer,
@@ -172,28 +172,28 @@ struct Stage {
     session: (tokio::sync::mpsc::Sender<v1::SessionRequest>, tonic::Streaming<v1::SessionResponse>),
 }
 
-async fn stage() -> Stage {
+async fn stage() -> S3Stage {
     let s3 = S3::start();
     let cluster = cluster_on(&s3, "", &[]);
     let mut peer = Peer::of(&cluster).await;
     let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
     let mut session = peer.session(hello()).await.unwrap();
     let shard = assignment(&mut session.1).await.shard.unwrap();
-    Stage { s3, cluster, peer, id, shard, session }
+    S3Stage { s3, cluster, peer, id, shard, session }
 }
 
-async fn grant(offer: &mut Offer) -> Option<v1::PresignedRequest> {
+async fn grant(offer: &mut UploadOffer) -> Option<v1::PresignedRequest> {
     match offer.answer().await.unwrap() {
         Message::Grant(grant) => grant.put,
         other => panic!("{other:?}"),
     }
 }
 
-async fn say(offer: &Offer, part: Part) {
+async fn say(offer: &UploadOffer, part: Part) {
     offer.says.send(v1::UploadPartialRequest { part: Some(part) }).await.unwrap();
 }
 
-async fn verdict(mut offer: Offer) -> Result<v1::Verdict, Status> {
+async fn verdict(mut offer: UploadOffer) -> Result<v1::Verdict, Status> {
     match offer.answer().await? {
         Message::Verdict(verdict) => Ok(verdict.try_into().unwrap()),
         other => panic!("{other:?}"),
@@ -211,7 +211,7 @@ async fn put(peer: &mut Peer, header: v1::PartialHeader, payload: &[u8]) -> Resu
 
 #[tokio::test]
 async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again() {
-    let Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
+    let S3Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
     let bytes = partial(4);
     let own = header(&shard, &bytes);
 
@@ -246,7 +246,7 @@ async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again()
 
 #[tokio::test]
 async fn two_workers_may_put_the_same_partial() {
-    let Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
+    let S3Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
     let bytes = partial(4);
     let mut others = header(&shard, &bytes);
     others.worker_id = "another".to_owned();
@@ -271,7 +271,7 @@ async fn an_object_that_is_not_what_was_reported_is_computed_again() {
 }
 
 async fn outcome_with(bytes: &[u8], damage: Option<Vec<u8>>) -> String {
-    let Stage { s3, cluster, mut peer, id, shard, mut session } = stage().await;
+    let S3Stage { s3, cluster, mut peer, id, shard, mut session } = stage().await;
     assert_eq!(put(&mut peer, header(&shard, bytes), bytes).await.unwrap(), v1::Verdict::Committed);
     let second = assignment(&mut session.1).await.shard.unwrap();
     let rows: Vec<f32> = (0..4 * 1024).map(|i| ((i * 53 % 97) as f32 - 40.0) / 1e3).collect();

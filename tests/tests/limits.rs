@@ -85,6 +85,11 @@ mod http2 {
         frame(HEADERS, 0x4, stream, &block)
     }
 
+    /// Bytes of a request that goes on.
+    pub(crate) fn part(stream: u32, bytes: &[u8]) -> Vec<u8> {
+        frame(DATA, 0, stream, bytes)
+    }
+
     /// Bytes of a request, and its end.
     pub(crate) fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
         frame(DATA, 0x1, stream, bytes)
@@ -134,6 +139,26 @@ fn ten_thousand_streams_on_one_connection() {
         drop((open, resetting));
     }
     assert_bounded(&mut cluster);
+}
+
+/// Calls that are begun and whose message never comes, more than one caller may have under way: they keep nobody waiting.
+#[test]
+fn calls_without_their_message_hold_no_place() {
+    let cluster = Cluster::start(&[]);
+    let begun = [raw(&cluster), raw(&cluster)];
+    for (connection, method) in begun.iter().zip(["List", "Submit"]) {
+        let calls = (0..200).map(|n| {
+            let stream = 2 * n + 1;
+            let path = format!("/nadgrid.v1.SweepService/{method}");
+            [http2::call(stream, &path), http2::part(stream, b"\0\0\0\x01\0half")].concat()
+        });
+        assert_eq!(pour(connection, calls), 200);
+    }
+    let spec = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(spec.path(), SPEC).unwrap();
+    // Sooner than those calls end, or this would be refused as late as they are.
+    assert_served(&cluster, &[]);
+    cluster.nadgrid_ok(&["submit", spec.path().to_str().unwrap()]);
 }
 
 /// Numbers that look random and are the same each time (splitmix64).

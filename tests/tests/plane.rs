@@ -8,7 +8,7 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_tests::{Cluster, command};
-use peer::{Offer, Peer, assignment, header, hello, partial};
+use peer::{Peer, UploadOffer, assignment, header, hello, partial};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -66,30 +66,30 @@ async fn a_worker_on_twenty_kilobytes_a_second_hands_in() {
 }
 
 /// A coordinator with one place, and a peer that holds a shard.
-async fn one_place(flags: &[&str]) -> (Cluster, Peer, Lease) {
+async fn one_place(flags: &[&str]) -> (Cluster, Peer, PeerLease) {
     let cluster = Cluster::start(&[&["--uploads", "1", "--most-shard-blocks", "1"][..], flags].concat());
     let mut peer = Peer::of(&cluster).await;
     let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
     let (messages, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
     let shard = assignment(&mut responses).await.shard.unwrap();
-    let lease = Lease { id, shard, _session: (messages, responses) };
+    let lease = PeerLease { id, shard, _session: (messages, responses) };
     (cluster, peer, lease)
 }
 
-struct Lease {
+struct PeerLease {
     id: String,
     shard: v1::Shard,
     _session: (tokio::sync::mpsc::Sender<v1::SessionRequest>, tonic::Streaming<v1::SessionResponse>),
 }
 
-impl Lease {
+impl PeerLease {
     fn header(&self, worker: &str, bytes: &[u8]) -> v1::PartialHeader {
         v1::PartialHeader { worker_id: worker.into(), ..header(&self.shard, bytes) }
     }
 }
 
 /// How an upload ends.
-async fn end(mut offer: Offer) -> Status {
+async fn end(mut offer: UploadOffer) -> Status {
     loop {
         if let Err(status) = offer.answer().await {
             return status;

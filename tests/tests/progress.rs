@@ -14,12 +14,12 @@ const LONG_BLOCKS: [&str; 2] = ["nads.networks=65536", "nads.block_size=1024"];
 const LONG_LEASES: [&str; 4] = ["--most-shard-blocks", "1", "--lease-ttl", "60"];
 
 /// `nadgrid watch --json` and its last line.
-struct Watching {
+struct WatchProcess {
     child: Child,
     last: Arc<Mutex<Value>>,
 }
 
-impl Watching {
+impl WatchProcess {
     fn start(cluster: &Cluster, id: &str) -> Self {
         let mut command = command("nadgrid");
         command.args(["--coordinator", &cluster.url, "watch", id, "--json"]).stdout(Stdio::piped());
@@ -40,7 +40,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for WatchProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -85,7 +85,7 @@ fn json(text: &str) -> Value {
 fn every_client_shows_the_same_progress_and_time_left() {
     let mut cluster = Cluster::start(&LONG_LEASES);
     let id = cluster.submit("lenet.toml", &LONG_BLOCKS);
-    let watching = Watching::start(&cluster, &id);
+    let watching = WatchProcess::start(&cluster, &id);
     cluster.add_worker(&["--lanes", "1"]);
     cluster.wait(&id, |status| members_done(status) > 0);
     let started = Instant::now();

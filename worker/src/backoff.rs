@@ -20,7 +20,7 @@ impl Backoff {
         Self { since: Instant::now(), limit, next: FIRST }
     }
 
-    /// Of attempts that never end.
+    /// Without a limit of time.
     pub(crate) fn endless() -> Self {
         Self::new(Duration::MAX)
     }
@@ -29,6 +29,11 @@ impl Backoff {
     pub(crate) fn wait(&mut self) -> Option<Duration> {
         let left = self.limit.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())?;
         Some(self.next().min(left))
+    }
+
+    /// The limit counts from now on: the last attempt got somewhere. The waits stay as long as they have become.
+    pub(crate) fn renew(&mut self) {
+        self.since = Instant::now();
     }
 
     /// How long to wait before another attempt, whatever the limit.
@@ -60,5 +65,11 @@ mod tests {
         assert!(waits[0] >= FIRST / 2 && waits[0] <= FIRST);
         assert!(waits[19] >= LONGEST / 2 && waits.iter().all(|wait| *wait <= LONGEST));
         assert_eq!(Backoff::new(Duration::ZERO).wait(), None);
+        let mut renewed = Backoff::new(Duration::from_millis(20));
+        renewed.next();
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(renewed.wait(), None);
+        renewed.renew();
+        assert!(renewed.wait().is_some() && renewed.next == FIRST * 4, "the limit begins anew, the waits do not");
     }
 }

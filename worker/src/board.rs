@@ -17,192 +17,21 @@
 //! A worker that drains begins nothing more and ends its running shards; one that is closed drops these too. Deliberately
 //! absent: sockets and arithmetic.
 
-use crate::compute::{Snapshot, Watcher};
-use crate::steps::Steps;
+mod task;
+
+use crate::compute::Snapshot;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
-use nadgrid_telemetry::TraceContext;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+pub use task::Task;
+use task::{CheckpointPace, TaskStanding};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-/// How often a shard's progress within a block is told at most.
+/// Shortest time between two reports of progress within one block.
 const WITHIN_A_BLOCK: Duration = Duration::from_secs(2);
-
-/// A shard to compute.
-#[derive(Debug)]
-pub struct Task {
-    /// Which.
-    pub shard: v1::Shard,
-    /// The sweep's spec, TOML; tasks of a job share it.
-    pub spec: Arc<str>,
-    /// The job's name, for example `nads/lenet`.
-    pub job: String,
-    /// The files that it needs.
-    pub inputs: Vec<v1::ShardInput>,
-    cancelled: AtomicBool,
-    standing: Mutex<Standing>,
-    /// Cancelled when its lease is gone.
-    unleased: CancellationToken,
-    /// The board's; none before it is assigned.
-    pace: Option<Arc<Pace>>,
-    checkpoints: Mutex<Checkpoints>,
-    /// The lease's span.
-    pub(crate) lease: Option<TraceContext>,
-    pub(crate) steps: Steps,
-}
-
-/// How far a lane is with a task.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    /// When the lane took it.
-    taken: Instant,
-    /// Seconds until its first block began, once it has.
-    begin_seconds: Option<f64>,
-    blocks_done: u64,
-    /// The part of the next block that is computed.
-    fraction: f64,
-    /// Seconds that the lane had computed when it was so far.
-    seconds: f64,
-}
-
-impl Standing {
-    fn new() -> Self {
-        Self { taken: Instant::now(), begin_seconds: None, blocks_done: 0, fraction: 0.0, seconds: 0.0 }
-    }
-
-    fn begin(&mut self) -> f64 {
-        let elapsed = self.taken.elapsed().as_secs_f64();
-        *self.begin_seconds.get_or_insert(elapsed)
-    }
-
-    fn advance(&mut self, blocks_done: u64, fraction: f64) {
-        let begin = self.begin();
-        (self.blocks_done, self.fraction) = (blocks_done, fraction);
-        self.seconds = self.taken.elapsed().as_secs_f64() - begin;
-    }
-}
-
-/// How often running shards hand out checkpoints, and that one has.
-#[derive(Debug)]
-struct Pace {
-    interval: Duration,
-    /// The worker drains: after every epoch.
-    hurried: AtomicBool,
-    handed_out: Notify,
-}
-
-/// Of one task.
-#[derive(Debug)]
-struct Checkpoints {
-    /// When the last was handed out, or the task was begun.
-    last: Instant,
-    newest: Option<Snapshot>,
-}
-
-impl Task {
-    /// A task nobody has begun.
-    pub fn new(shard: v1::Shard, spec: impl Into<Arc<str>>, job: String, inputs: Vec<v1::ShardInput>) -> Self {
-        Self {
-            shard,
-            spec: spec.into(),
-            job,
-            inputs,
-            cancelled: AtomicBool::new(false),
-            standing: Mutex::new(Standing::new()),
-            unleased: CancellationToken::new(),
-            pace: None,
-            checkpoints: Mutex::new(Checkpoints { last: Instant::now(), newest: None }),
-            lease: None,
-            steps: Steps::new(),
-        }
-    }
-
-    /// Says of which span it is a part, as the coordinator wrote it.
-    #[must_use]
-    pub fn traced(mut self, traceparent: &str) -> Self {
-        self.lease = TraceContext::parse(traceparent);
-        self
-    }
-
-    /// A lane takes it now.
-    pub(crate) fn begin(&self) {
-        self.steps.begin();
-        *self.standing() = Standing::new();
-    }
-
-    /// Seconds from a lane's taking it to its first block.
-    pub(crate) fn begin_seconds(&self) -> f64 {
-        self.standing().begin_seconds.unwrap_or(0.0)
-    }
-
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
-        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether its result is not wanted any more; lanes ask between blocks, and between batches of training, uploads between attempts.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// The lease is gone: whatever is handed in of it is not wanted.
-    fn lose_lease(&self) {
-        self.cancel();
-        self.unleased.cancel();
-    }
-
-    /// Returns when the lease is gone.
-    pub(crate) async fn lease_lost(&self) {
-        self.unleased.cancelled().await;
-    }
-}
-
-impl Watcher for Task {
-    fn wants(&self) -> bool {
-        !self.is_cancelled()
-    }
-
-    fn begun(&self) {
-        self.steps.end("inputs");
-        self.standing().begin();
-    }
-
-    fn advance(&self, fraction: f64) {
-        let mut standing = self.standing();
-        let blocks_done = standing.blocks_done;
-        standing.advance(blocks_done, fraction);
-    }
-
-    fn block_done(&self) {
-        self.steps.block();
-        let mut standing = self.standing();
-        let blocks_done = standing.blocks_done + 1;
-        standing.advance(blocks_done, 0.0);
-    }
-
-    fn wants_checkpoint(&self) -> bool {
-        let Some(pace) = &self.pace else { return false };
-        pace.hurried.load(Ordering::Relaxed) || self.checkpoints().last.elapsed() >= pace.interval
-    }
-
-    fn take_checkpoint(&self, snapshot: Snapshot) {
-        *self.checkpoints() = Checkpoints { last: Instant::now(), newest: Some(snapshot) };
-        if let Some(pace) = &self.pace {
-            pace.handed_out.notify_one();
-        }
-    }
-}
 
 /// What is behind a fault, where the worker itself has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +75,7 @@ struct Held {
     task: Arc<Task>,
     stage: Stage,
     /// What the coordinator knows of how far it is, and since when.
-    told: Option<Told>,
+    told: Option<ToldProgress>,
     /// Whether it knows the stage `Computed`.
     told_computed: bool,
     /// What it yielded, where that is told in the session.
@@ -257,7 +86,7 @@ struct Held {
 
 /// How far the coordinator knows a shard to be.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct ToldProgress {
     at: Instant,
     blocks_done: u64,
     fraction: f64,
@@ -287,7 +116,7 @@ pub struct Board {
     /// A shard is done with in some way, or a checkpoint is.
     settled: Notify,
     lost: Notify,
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<CheckpointPace>>,
     /// Results that may wait for their upload before lanes pause: memory is bounded.
     most_waiting: usize,
 }
@@ -308,7 +137,8 @@ impl Board {
 
     /// Shards hand out checkpoints, at most so often while the worker does not drain.
     pub fn checkpointing(mut self, interval: Duration) -> Self {
-        self.pace = Some(Arc::new(Pace { interval, hurried: AtomicBool::new(false), handed_out: Notify::new() }));
+        self.pace =
+            Some(Arc::new(CheckpointPace { interval, hurried: AtomicBool::new(false), handed_out: Notify::new() }));
         self
     }
 
@@ -597,7 +427,7 @@ impl Held {
 
     /// How far it is, when that is news: it has begun, more blocks are done, or a good deal of a long one is.
     fn headway(&mut self) -> Option<v1::Progress> {
-        let Standing { begin_seconds, blocks_done, fraction, seconds, .. } = *self.task.standing();
+        let TaskStanding { begin_seconds, blocks_done, fraction, seconds, .. } = *self.task.standing();
         let begin_seconds = begin_seconds?;
         let is_news = self.told.is_none_or(|told| {
             let further = fraction > told.fraction && told.at.elapsed() >= WITHIN_A_BLOCK;
@@ -606,7 +436,7 @@ impl Held {
         if !is_news {
             return None;
         }
-        self.told = Some(Told { at: Instant::now(), blocks_done, fraction });
+        self.told = Some(ToldProgress { at: Instant::now(), blocks_done, fraction });
         Some(v1::Progress { shard: Some(self.task.shard.clone()), blocks_done, seconds, begin_seconds, fraction })
     }
 }

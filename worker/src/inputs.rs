@@ -1,5 +1,5 @@
 //! The files that shards need: fetched by digest, once, and kept for the shards to come. They come from the coordinator, or from a
-//! shared store where the coordinator says so and that can be reached.
+//! shared store where the coordinator names one that can be reached.
 //!
 //! Lanes call it and wait: without its NADs or images a shard cannot begin. Deliberately absent: files on disk.
 
@@ -30,7 +30,7 @@ const MOST_BYTES: u64 = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long no byte may come of a file that is on its way.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often it is told that a file is waited for.
+/// Between two warnings that a file is waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(20);
 
 /// Files by digest, the one used last at the end.
@@ -47,10 +47,18 @@ pub struct Inputs {
 /// How fetching a file goes.
 #[derive(Debug, Default)]
 struct InputFetch {
-    /// Whether any of it came.
+    /// Whether the latest attempt brought any bytes.
     moved: bool,
     /// Whether the store did not give it.
     through_coordinator: bool,
+}
+
+impl InputFetch {
+    /// Whether the attempt that ended so is a reason for more patience: the line carries bytes, however slowly. Bytes that are
+    /// damaged would be asked for without end.
+    fn got_on(&self, status: &Status) -> bool {
+        self.moved && !Reason::PayloadDamaged.is_of(status)
+    }
 }
 
 impl Inputs {
@@ -119,9 +127,8 @@ impl Inputs {
             if Reason::InputMissing.is_of(&status) || endpoint::is_final(&status) {
                 return Err(Fault::new(FailureKind::Task, format!("the file {:?}: {reason}", input.name)));
             }
-            if fetch.moved {
-                // It takes as long as it takes: the line carries something.
-                backoff = Backoff::new(PATIENCE);
+            if fetch.got_on(&status) {
+                backoff.renew();
             }
             let Some(wait) = backoff.wait() else { return Err(transient(reason)) };
             std::thread::sleep(wait);
@@ -156,7 +163,7 @@ impl Inputs {
     }
 }
 
-/// Waits for the coordinator to begin sending, as long as that takes, and tells that it does.
+/// Waits for the coordinator to begin sending, as long as that takes, and warns while it does.
 async fn told_while<T>(call: impl Future<Output = T>, name: &str) -> T {
     let mut call = pin!(call);
     let began = Instant::now();
@@ -166,7 +173,21 @@ async fn told_while<T>(call: impl Future<Output = T>, name: &str) -> T {
         }
         let waited = text::duration(began.elapsed().as_secs_f64());
         tracing::warn!(
-            "the file {name:?} is waited for since {waited}: the coordinator has no place for its readers yet"
+            "the file {name:?} has been waited for {waited}: the coordinator has no place for its readers yet"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file whose stored bytes are damaged comes damaged each time: without this it would be fetched for ever.
+    #[test]
+    fn a_slow_line_is_waited_for_and_damage_is_not() {
+        let (broken, damaged) = (Status::unavailable("the connection broke"), Reason::PayloadDamaged.status("damaged"));
+        let fetch = |moved| InputFetch { moved, through_coordinator: false };
+        assert!(fetch(true).got_on(&broken));
+        assert!(!fetch(false).got_on(&broken) && !fetch(true).got_on(&damaged));
     }
 }

@@ -30,9 +30,9 @@ const MOST_STARVED: u32 = 3;
 /// A shard's result, as it is uploaded.
 #[derive(Clone, Debug)]
 pub struct Computed {
-    /// Of what.
+    /// The shard.
     pub task: Arc<Task>,
-    /// The partial.
+    /// The partial, as it is stored.
     pub bytes: Bytes,
     /// Its digest.
     pub digest: Digest,

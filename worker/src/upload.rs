@@ -3,9 +3,9 @@
 //! On a thread with a runtime of its own and a connection of its own, so that neither a busy lane nor the session waits for it.
 //! Nothing of a payload is sent before its grant ([`conversation`]), and there is no limit to waiting for one: what was computed
 //! is kept as long as its lease lives, and is given up only when it is refused for what it is. Whatever takes long is told
-//! ([`waits`]). Where the coordinator names a place in a shared store, results are put there by the worker itself. Checkpoints of running shards go out one at a time, the newest of each, and one that does not arrive is no
-//! failure: the next will. Deliberately absent: results on disk. A worker that dies has its shards computed again, from their
-//! last checkpoint.
+//! ([`waits`]). Where the coordinator names a place in a shared store, the worker puts results there itself. Checkpoints of running
+//! shards go out one at a time, the newest of each, and one that does not arrive is no failure: the next will. Deliberately absent:
+//! results on disk. A worker that dies has its shards computed again, from their last checkpoint.
 
 mod conversation;
 mod waits;
@@ -17,7 +17,7 @@ use crate::endpoint::{self, Coordinator, Link};
 use crate::error::WorkerError;
 use crate::lane::{Computed, Name};
 use crate::session::Identity;
-use conversation::{CheckpointUpload, HandInBy, PartialUpload, hand_in};
+use conversation::{OutgoingCheckpoint, OutgoingPartial, UploadContext, hand_in};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::numerics::Precision;
 use nadgrid_presigned::DirectStore;
@@ -30,7 +30,7 @@ use std::thread::{Builder, JoinHandle};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
-use waits::{Wait, WaitPhase, Waits};
+use waits::{UploadWait, UploadWaits, WaitPhase};
 
 /// Times that a payload may arrive damaged.
 const MOST_DAMAGED: u32 = 3;
@@ -46,12 +46,12 @@ pub(crate) struct Uploads {
     pub(crate) store: Arc<DirectStore>,
 }
 
-/// The sender of one connection.
+/// Uploads over one connection.
 #[derive(Clone)]
-struct Sender {
+struct UploadSender {
     uploads: Uploads,
     link: Link,
-    waits: Arc<Waits>,
+    waits: Arc<UploadWaits>,
 }
 
 impl Uploads {
@@ -67,7 +67,7 @@ impl Uploads {
             runtime.block_on(async {
                 // What is wrong with the credentials, the session tells.
                 let Ok(link) = self.coordinator.link() else { return };
-                let sender = Sender { uploads: self, link, waits: Arc::default() };
+                let sender = UploadSender { uploads: self, link, waits: Arc::default() };
                 tokio::spawn(waits::tell(sender.waits.clone()));
                 tokio::spawn(sender.clone().bring_checkpoints());
                 while let Some(Some(computed)) = stop.run_until_cancelled(results.recv()).await {
@@ -112,7 +112,7 @@ impl Uploads {
     }
 }
 
-impl Sender {
+impl UploadSender {
     /// Brings one result home, however often and however long it takes, while it is wanted.
     async fn bring(self, computed: Computed) {
         tokio::select! {
@@ -148,7 +148,7 @@ impl Sender {
     }
 
     /// Offers a result once. One that arrived damaged goes through the coordinator, which looks at its bytes at once.
-    async fn attempt(&self, computed: &Computed, was_damaged: bool, wait: &Wait) -> Result<v1::Verdict, Status> {
+    async fn attempt(&self, computed: &Computed, was_damaged: bool, wait: &UploadWait) -> Result<v1::Verdict, Status> {
         let mut client = WorkerServiceClient::new(self.link.clone());
         // A shard without a lease's span is none of a trace.
         let tracer = &self.uploads.tracer;
@@ -166,7 +166,8 @@ impl Sender {
         };
         let store = &*self.uploads.store;
         let header = self.uploads.header(computed, was_damaged || store.is_avoided());
-        let answer = hand_in::<PartialUpload, _>(header, computed.bytes.clone(), call, HandInBy { store, wait }).await;
+        let answer =
+            hand_in::<OutgoingPartial, _>(header, computed.bytes.clone(), call, UploadContext { store, wait }).await;
         if let (Some(span), Err(status)) = (&mut span, &answer) {
             span.fail(status.message());
         }
@@ -205,11 +206,11 @@ impl Sender {
         let wait = self.waits.begin(format!("a checkpoint of {}", Name(task)));
         let mut client = WorkerServiceClient::new(self.link.clone());
         let call = async move |messages| client.upload_checkpoint(messages).await;
-        hand_in::<CheckpointUpload, _>(
+        hand_in::<OutgoingCheckpoint, _>(
             header,
             snapshot.bytes.into(),
             call,
-            HandInBy { store: &self.uploads.store, wait: &wait },
+            UploadContext { store: &self.uploads.store, wait: &wait },
         )
         .await
     }

@@ -27,6 +27,19 @@ pub(crate) fn build_release(root: &Path) -> Result<Option<ExitCode>> {
     step("build", &mut command)
 }
 
+/// The programs of `tests/examples` that put a load on a cluster.
+const LOADS: [&str; 3] = ["cluster_load", "coordinator_rate", "worker_load"];
+
+/// Builds those programs, and the loads that benchmarks put on them. Always all of them: another selection has other features,
+/// and most of what they depend on would be compiled again for each.
+pub(crate) fn build_loads(root: &Path) -> Result<Option<ExitCode>> {
+    let mut command = cargo(root);
+    command.args(["build", "--release", "--bins", "--package", "nadgrid-tests"]);
+    command.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
+    command.args(LOADS.iter().flat_map(|load| ["--example", load]));
+    step("build", &mut command)
+}
+
 /// Where cargo puts a released program: beside the profile that this program was built in.
 pub(crate) fn released(program: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where this program lies")?;

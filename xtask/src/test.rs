@@ -32,7 +32,8 @@ pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
     for (name, arguments) in [
         ("format", "fmt --all --check"),
         ("lints", "clippy --workspace --all-targets -- -D warnings"),
-        ("build", "build --workspace --bins"),
+        // With the tests, whose dependencies widen features of others: programs and tests are to share one build.
+        ("build", "build --workspace --bins --tests"),
     ] {
         let mut command = cargo(root);
         command.args(arguments.split(' '));

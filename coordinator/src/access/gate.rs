@@ -9,6 +9,8 @@
 //! | the page's files | anybody |
 //! | the page's API, metrics | a user's token; without tokens anybody reads, and the page's own token writes |
 
+use super::shares::Account;
+use super::whole::whole;
 use super::{Admitted, Caller, Peer, Refusals, Right, Shares, Tokens};
 use crate::desk::JournalWait;
 use crate::limits::Limits;
@@ -24,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -93,8 +95,14 @@ impl Door {
 /// A request that may go on.
 struct Pass {
     open: OwnedSemaphorePermit,
-    /// A call that is answered at once, with its account.
-    call: Option<Arc<tokio::sync::Semaphore>>,
+    /// What a call that is answered at once needs.
+    call: Option<Call>,
+}
+
+/// What a call needs before it is under way.
+struct Call {
+    account: Arc<Account>,
+    places: Arc<Semaphore>,
 }
 
 impl Gate {
@@ -158,7 +166,8 @@ impl Gate {
                 format!("{} requests are open, the most that one caller may have", self.limits.requests_per_caller);
             return Err(("requests_per_caller", Reason::Full.status(message)));
         };
-        let call = (!is_stream && door != Door::AnyToken).then(|| account.calls(changes));
+        let call = (!is_stream && door != Door::AnyToken)
+            .then(|| Call { places: account.calls(changes), account: account.clone() });
         Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), may_write, account }))
     }
 }
@@ -228,16 +237,23 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let within = Duration::from_secs_f64(self.gate.limits.request_seconds);
-        let journal = self.gate.journal.clone();
+        let (journal, message_bytes) = (self.gate.journal.clone(), self.gate.limits.message_bytes);
         Box::pin(async move {
+            let refusal = |status: Status| match of_page {
+                true => page::refusal(&status).map(Body::new),
+                false => status.into_http(),
+            };
             let answer = async {
-                // Closed by nobody; a call that waits here has not been read yet.
-                let _place = call.acquire_owned().await;
+                let (request, _memory) = match whole(request, call.account.memory(), message_bytes).await {
+                    Ok(whole) => whole,
+                    Err(status) => return Ok(refusal(status)),
+                };
+                // Closed by nobody.
+                let _place = call.places.acquire_owned().await;
                 inner.call(request).await
             };
-            let late = || late(within, journal.borrow().as_ref());
-            let late = || if of_page { page::refusal(&late()).map(Body::new) } else { late().into_http() };
-            let answer = tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Ok(late()));
+            let answer = tokio::time::timeout(within, answer).await;
+            let answer = answer.unwrap_or_else(|_| Ok(refusal(late(within, journal.borrow().as_ref()))));
             drop(watched);
             Ok(answer?.map(|body| Body::new(Held { body, _place: open, _watched: None })))
         })

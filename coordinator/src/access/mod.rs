@@ -5,6 +5,7 @@
 //! tls        certificates, taken up again when their files change
 //! tokens     the file of tokens, taken up again when it changes
 //! gate       every request: token, role, rate, and how many at once
+//! whole      a call's request, before the call takes a place
 //! shares     what a caller has open, counted
 //! refusals   each cause of refusal is logged once a minute and peer
 //! ```
@@ -17,6 +18,7 @@ mod refusals;
 mod shares;
 mod tls;
 mod tokens;
+mod whole;
 
 pub(crate) use gate::Gate;
 pub(crate) use incoming::{Peer, accept};

@@ -29,6 +29,8 @@ pub(super) struct Account {
     calls: Arc<Semaphore>,
     /// Of calls that change something.
     changes: Arc<Semaphore>,
+    /// Bytes of calls' requests: of those that are on their way, wait for a place, or are under way.
+    memory: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
@@ -109,6 +111,7 @@ impl Account {
             open: places(limits.requests_per_caller),
             calls: places(limits.calls_per_caller),
             changes: places(limits.calls_per_caller),
+            memory: places(limits.calls_per_caller.saturating_mul(limits.message_bytes).min(Semaphore::MAX_PERMITS)),
             sessions: places(limits.sessions_per_token),
             watchers: places(limits.watchers_per_user),
             bucket: Mutex::new(Bucket { left: burst, at: Instant::now() }),
@@ -128,6 +131,11 @@ impl Account {
     /// A place for a call; others wait for one. Calls that change something wait for the journal, and questions not for them.
     pub(super) fn calls(&self, changing: bool) -> Arc<Semaphore> {
         if changing { self.changes.clone() } else { self.calls.clone() }
+    }
+
+    /// The memory that calls' requests may hold, one permit a byte.
+    pub(super) fn memory(&self) -> &Arc<Semaphore> {
+        &self.memory
     }
 }
 

@@ -34,23 +34,23 @@ pub enum StoreError {
     /// The URL names no store.
     #[error("the artifacts' URL: {why}; accepted: {ACCEPTED}")]
     Url {
-        /// Why.
+        /// What is wrong with the URL.
         why: String,
     },
     /// The store's own error.
     #[error("the artifact store {store} failed: {source}")]
     Store {
-        /// Which.
+        /// The store's URL or folder.
         store: String,
-        /// What it says.
+        /// The store's error.
         source: object_store::Error,
     },
     /// The folder cannot be made.
     #[error("the artifact folder {path} cannot be made: {source}")]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: String,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// There is no such blob.
@@ -59,9 +59,9 @@ pub enum StoreError {
     /// The bytes are not those that were stored.
     #[error("the artifact {expected} is damaged: its bytes have the digest {actual}")]
     Damaged {
-        /// The blob asked for.
+        /// Digest of the blob that was asked for.
         expected: Digest,
-        /// What its bytes give.
+        /// Digest of the bytes that were read.
         actual: Digest,
     },
 }
@@ -126,7 +126,7 @@ impl Store {
     /// The same of bytes whose digest the caller has taken.
     ///
     /// # Errors
-    /// As of [`Store::put`].
+    /// [`StoreError::Store`]; nothing is stored then, or all of it.
     pub(crate) async fn put_checked(&self, bytes: Vec<u8>, digest: Digest) -> Result<Held, StoreError> {
         let held = self.guard.hold(digest);
         let _place = self.guard.enter(digest).await;

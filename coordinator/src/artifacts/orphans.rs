@@ -74,7 +74,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Which.
+    /// The blob that is held.
     pub fn digest(&self) -> Digest {
         self.digest
     }

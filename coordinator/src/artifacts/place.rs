@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// What is accepted.
+/// The URLs that are accepted, in words.
 pub(crate) const ACCEPTED: &str = "nothing (a folder in the data folder), file:///PATH or s3://BUCKET/PREFIX";
 /// The folder in the data folder.
 const FOLDER: &str = "artifacts";

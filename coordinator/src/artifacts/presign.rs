@@ -1,7 +1,7 @@
 //! Presigned requests: for one blob of a bucket and a while, good for whoever has them, so that workers and clients need no keys.
 //!
 //! One that puts is good for a blob that is not there yet: what is stored cannot be overwritten with it. It does not bound the
-//! number of bytes, so that is checked once they are there. Deliberately absent: sending requests.
+//! number of bytes (the library signs no `content-length`), so that is checked once they are there. Deliberately absent: sending requests.
 
 use super::{Store, StoreError, path};
 use http::header::IF_NONE_MATCH;
@@ -11,6 +11,7 @@ use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path as BlobPath;
 use object_store::signer::{SignedUrlOptions, Signer};
+use std::fmt;
 use std::time::Duration;
 use url::Url;
 
@@ -24,16 +25,24 @@ pub struct PresignSettings {
 }
 
 /// A request that the store accepts from whoever has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PresignedCall {
     /// `PUT` or `GET`.
     pub method: Method,
-    /// With the signature: secret.
+    /// The address with its signature, which is secret.
     pub url: Url,
     /// To be sent as they are.
     pub headers: Vec<(String, String)>,
-    /// From now on.
+    /// How long the store accepts it, from now on.
     pub valid: Duration,
+}
+
+/// Without the query of the address, which holds the signature.
+impl fmt::Debug for PresignedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, url, headers, valid } = self;
+        write!(f, "{method} {}, {} headers, valid for {valid:?}", url.path(), headers.len())
+    }
 }
 
 /// Signs requests with the coordinator's keys.
@@ -61,7 +70,7 @@ impl StoreSigner {
 }
 
 impl Store {
-    /// Whether it makes presigned requests.
+    /// Whether the store makes presigned requests.
     pub fn presigns(&self) -> bool {
         self.signer.is_some()
     }

@@ -22,9 +22,9 @@ pub struct BlobReader {
 }
 
 enum BlobPieces {
-    /// In a folder.
+    /// The blob is a file in a folder.
     File(File),
-    /// In a bucket.
+    /// The blob is an object in a bucket.
     Stream(BoxStream<'static, object_store::Result<Bytes>>),
     /// All have been read.
     End,

@@ -195,6 +195,8 @@ async fn a_bucket_signs_requests_for_single_blobs_and_a_folder_none() {
     assert_eq!(put.headers, [("if-none-match".to_owned(), "*".to_owned())]);
     let query = put.url.query().unwrap();
     assert!(query.contains("X-Amz-Expires=60") && query.contains("if-none-match"), "{query}");
+    let shown = format!("{put:?}");
+    assert!(shown.contains(put.url.path()) && !shown.contains("X-Amz"), "the signature is in no log: {shown}");
     let get = blobs.presign_get(digest, valid).await.unwrap().unwrap();
     assert_eq!((get.method.as_str(), get.headers.len()), ("GET", 0));
     assert_eq!(blobs.head(digest).await.unwrap(), None);

@@ -2,7 +2,6 @@
 
 use super::{Asker, DeskTask};
 use crate::journal::Journal;
-use metrics::counter;
 use nadgrid_core::ids::Digest;
 use nadgrid_core::scheduler::{Action, Answer, RequestId};
 use nadgrid_proto::v1::{self, session_response::Message};
@@ -14,7 +13,7 @@ impl<J: Journal> DeskTask<J> {
         match action {
             Action::Answer { request, answer } => self.answer(request, answer),
             Action::Lease { worker, shard } => {
-                counter!("nadgrid_shards_leased_total").increment(1);
+                self.meters.leased();
                 self.send_assignment(&worker, &shard);
             }
             Action::Revoke { worker, shard, reason } => {

@@ -3,13 +3,14 @@
 //! Between two writes all of the scheduler's state is durable, and answers come from it. While a write is under way the
 //! scheduler is ahead of the journal by the records of that write. Should it take long, a sweep that one of them touches is shown
 //! as it was last looked at ([`Views`]), and every other sweep as it is. What is in no journal (workers, leases, progress) is
-//! shown as it is: a crash takes it whatever was told. Deliberately absent: a second state machine that lags behind the first.
+//! shown as it is: a crash takes it whatever was told. Deliberately absent: a second state machine that lags behind the first; and
+//! views of ended sweeps, so that one that is being forgotten is unknown a moment too early, and after a crash forgotten again.
 
 use super::stall::JournalWait;
 use nadgrid_core::ids::{JobIndex, SweepId, Time};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::{
-    ArtifactRef, Committed, Explanation, Record, Scheduler, Subject, SweepState, SweepView, WorkerView, Workforce,
+    ArtifactRef, Committed, Explanation, Record, Scheduler, Subject, SweepView, WorkerView, Workforce,
 };
 use nadgrid_proto::v1;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 
 /// Views of sweeps that nobody watches are this old at most.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// Where a block stands that a record is about which is being written.
+const UNWRITTEN: &str = "waiting for the journal";
 
 /// Open sweeps as they were last looked at, all of it durable, and who watches them.
 pub(super) struct Views {
@@ -61,7 +64,10 @@ impl Views {
             Record::Submitted { .. } | Record::Started { .. } | Record::Paused { .. } | Record::Ended { .. } => {
                 drop(self.look(id, scheduler));
             }
-            Record::Forgotten { .. } => drop(self.shown.remove(id)),
+            Record::Forgotten { .. } => {
+                self.shown.remove(id);
+                self.changed(id);
+            }
             _ => self.mark(id),
         }
     }
@@ -94,16 +100,13 @@ impl Views {
         let due: Vec<SweepId> = due.cloned().collect();
         for id in due {
             self.changed.remove(&id);
-            let Some(view) = self.look(&id, scheduler) else { continue };
+            let Some(view) = self.look(&id, scheduler) else {
+                // It is forgotten: who follows it is let go.
+                self.watchers.remove(&id);
+                continue;
+            };
             let Some(sender) = self.watchers.get(&id) else { continue };
-            let told = v1::Sweep::from(&*view);
-            sender.send_if_modified(|last| {
-                let is_new = **last != told;
-                if is_new {
-                    *last = Arc::new(told);
-                }
-                is_new
-            });
+            tell(sender, v1::Sweep::from(&*view));
             if sender.receiver_count() == 0 || view.state.has_ended() {
                 self.watchers.remove(&id);
             }
@@ -138,6 +141,21 @@ impl<'a> Pending<'a> {
         let records = if self.sweeps.contains(id) { self.records } else { &[] };
         let id = id.clone();
         records.iter().filter(move |record| *record.sweep() == id)
+    }
+
+    /// Whether one of the records is about where a block of a job of `total` blocks stands.
+    fn are_about(&self, id: &SweepId, job: JobIndex, block: u64, total: u64) -> bool {
+        self.of_sweep(id).any(|record| match record {
+            Record::Committed { shard, .. } | Record::Withdrawn { shard } => {
+                shard.job == job && shard.node.blocks(total).contains(&block)
+            }
+            Record::Quarantined { failure, .. } => failure.job == job && failure.blocks.contains(&block),
+            Record::Started { .. } | Record::Checkpointed { .. } | Record::Merged { .. } | Record::Audited { .. } => {
+                false
+            }
+            // The whole sweep, or a job that others may need.
+            _ => true,
+        })
     }
 
     /// Sweeps that nobody may hear of yet.
@@ -261,21 +279,37 @@ impl Durable<'_> {
     }
 
     /// Where something stands, and why; `None` when there is no such thing.
-    pub(crate) fn explain(&mut self, id: &SweepId, subject: Subject) -> Option<Explanation> {
+    pub(crate) fn explain(&self, id: &SweepId, subject: Subject) -> Option<Explanation> {
         if !self.is_known(id) {
             return None;
         }
         let mut told = self.scheduler.explain(id, subject, self.now)?;
-        if self.is_pending(id) {
-            let state = self.view(id).map(|view| word(&view.state)).filter(|_| subject == Subject::Sweep);
-            state.unwrap_or("unknown").clone_into(&mut told.state);
-            told.reasons = vec!["what happened last is told once it is in the journal".to_owned()];
+        if let Some(state) = self.unwritten_state(id, subject) {
+            state.clone_into(&mut told.state);
+            told.reasons = vec!["what happened last is reported once it is in the journal".to_owned()];
             told.workers.clear();
         }
         if let Some(wait) = &self.wait {
             told.reasons.insert(0, wait.to_string());
         }
         Some(told)
+    }
+
+    /// Where something stands as far as the journal has it; `None` when no record that is being written is about it.
+    fn unwritten_state(&self, id: &SweepId, subject: Subject) -> Option<&'static str> {
+        if !self.is_pending(id) {
+            return None;
+        }
+        let view = self.views.shown.get(id)?;
+        let job = |index: JobIndex| view.jobs.get(index.0 as usize);
+        match subject {
+            Subject::Sweep => Some(view.state.name(view.paused)),
+            Subject::Job(index) => Some(job(index)?.state.name()),
+            Subject::Block(index, block) => {
+                let total = job(index)?.shape.grid.blocks();
+                self.pending.are_about(id, index, block, total).then_some(UNWRITTEN)
+            }
+        }
     }
 
     /// All workers that are known.
@@ -291,13 +325,14 @@ impl Durable<'_> {
     /// Follows a sweep from now on; `None` when there is no such sweep.
     pub(super) fn follow(&mut self, id: &SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
         let told = self.sweep(id)?;
-        let wire = Arc::new(told.to_wire());
+        let wire = told.to_wire();
         if told.view.state.has_ended() {
             // Nothing will change: nothing is kept.
-            return Some(watch::Sender::new(wire).subscribe());
+            return Some(watch::Sender::new(Arc::new(wire)).subscribe());
         }
-        let sender = self.views.watchers.entry(id.clone()).or_insert_with(|| watch::Sender::new(wire.clone()));
-        sender.send_replace(wire);
+        let watchers = self.views.watchers.entry(id.clone());
+        let sender = watchers.or_insert_with(|| watch::Sender::new(Arc::default()));
+        tell(sender, wire);
         Some(sender.subscribe())
     }
 
@@ -313,13 +348,13 @@ impl Durable<'_> {
     }
 }
 
-fn word(state: &SweepState) -> &'static str {
-    match state {
-        SweepState::Queued => "queued",
-        SweepState::Running => "running",
-        SweepState::Complete { .. } => "complete",
-        SweepState::Incomplete { .. } => "incomplete",
-        SweepState::Failed { .. } => "failed",
-        SweepState::Cancelled => "cancelled",
-    }
+/// Tells watchers what is news to them.
+fn tell(watchers: &watch::Sender<Arc<v1::Sweep>>, sweep: v1::Sweep) {
+    watchers.send_if_modified(|last| {
+        let is_new = **last != sweep;
+        if is_new {
+            *last = Arc::new(sweep);
+        }
+        is_new
+    });
 }

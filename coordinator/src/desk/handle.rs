@@ -16,9 +16,9 @@ type Query = Box<dyn FnOnce(&Scheduler, Time) + Send>;
 
 /// Something is asked that changes nothing, and that is answered even while the journal cannot write.
 pub(super) enum Read {
-    /// Of what is durable.
+    /// Asks about the durable state.
     State(Box<dyn FnOnce(&mut Durable<'_>) + Send>),
-    /// What became of shards.
+    /// Asks what became of shards.
     Timelines(Box<dyn FnOnce(&Timelines) + Send>),
     /// Somebody wants to follow a sweep.
     Follow(SweepId, oneshot::Sender<Option<watch::Receiver<Arc<v1::Sweep>>>>),

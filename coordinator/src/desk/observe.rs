@@ -3,8 +3,7 @@
 use super::DeskTask;
 use super::timeline::{Fate, sweep_context};
 use crate::journal::Journal;
-use crate::metrics;
-use ::metrics::counter;
+use metrics::counter;
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Outcome, Record, ShardRef};
 use nadgrid_telemetry::{KeyValue, SpanKind, SpanRecord};
@@ -17,7 +16,7 @@ impl<J: Journal> DeskTask<J> {
             Record::Committed { shard, seconds, worker, .. } => {
                 self.timelines.committed(shard, worker);
                 if let Some((_, job, members)) = self.scheduler.shard(shard) {
-                    metrics::committed(job.experiment.as_str(), &job.architecture, members, *seconds);
+                    self.meters.committed(job.experiment.as_str(), &job.architecture, members, *seconds);
                 }
             }
             Record::Quarantined { .. } => counter!("nadgrid_shards_quarantined_total").increment(1),

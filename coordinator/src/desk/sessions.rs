@@ -24,7 +24,7 @@ const MAX_WORDS: usize = 2_000;
 /// An open session.
 pub(super) struct Session {
     number: u64,
-    /// For people.
+    /// The worker's display name.
     name: Arc<str>,
     outbox: Outbox,
     /// The job of the last assignment: the next of the same job does not repeat its spec.
@@ -144,7 +144,7 @@ impl<J: Journal> DeskTask<J> {
     /// Answers a result that came in the session.
     pub(super) fn answer_result(&mut self, worker: &WorkerId, shard: &ShardRef, verdict: Verdict) {
         let message = match verdict {
-            Verdict::Invalid => "it is of another numerics class than its sweep, or of no shard of it".to_owned(),
+            Verdict::Invalid => partial::INVALID.to_owned(),
             _ => String::new(),
         };
         let verdict = v1::Verdict::of(verdict).unwrap_or(v1::Verdict::Refused).into();

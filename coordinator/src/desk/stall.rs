@@ -20,7 +20,7 @@ const UNNOTICED: Duration = Duration::from_millis(250);
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Watchers hear this often how long it has been.
 const WATCHERS_EVERY: Duration = Duration::from_secs(5);
-/// And the log.
+/// The log repeats this often that the journal is waited for.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// What the journal does that takes so long.

@@ -232,9 +232,11 @@ async fn what_was_seen_stays_and_nothing_is_added() {
     let committed_now = within(office.desk.read(move |durable| durable.committed(&id, JobIndex(0)))).await.unwrap();
     assert_eq!(committed_now.unwrap().len(), 1, "no picture shows it either");
     let id = SweepId::new("s");
-    let block = Subject::Block(JobIndex(0), next.first_block);
-    let told = within(office.desk.read(move |durable| durable.explain(&id, block))).await.unwrap().unwrap();
-    assert_ne!(told.state, "committed", "{told:?}");
+    let block = |shard: &v1::Shard| Subject::Block(JobIndex(0), shard.first_block);
+    let subjects = [block(&shard), block(&next), Subject::Job(JobIndex(0)), Subject::Sweep];
+    let explain = move |durable: &mut Durable<'_>| subjects.map(|subject| durable.explain(&id, subject).unwrap().state);
+    let states = within(office.desk.read(explain)).await.unwrap();
+    assert_eq!(states, ["committed", "waiting for the journal", "computing", "running"]);
     assert!(!report.is_finished());
     office.journal.release();
     assert_eq!(within(report).await.unwrap(), committed);
@@ -303,6 +305,19 @@ async fn a_worker_keeps_its_lease_while_the_journal_waits() {
     let told = std::iter::from_fn(|| inbox.try_recv().ok());
     let revoked = told.filter(|told| matches!(told.message, Some(Response::Revocation(_)))).count();
     assert_eq!(revoked, 0);
+}
+
+/// The oldest sweep may be forgotten as it ends: nobody follows it for ever.
+#[tokio::test]
+async fn who_follows_a_sweep_that_is_forgotten_is_let_go() {
+    let office = Office::open(Settings { most_ended_sweeps: 1, ..Settings::default() }).await;
+    within(office.submit("first")).await.unwrap();
+    within(office.submit("second")).await.unwrap();
+    let mut watched = within(office.desk.follow(SweepId::new("first"))).await.unwrap().unwrap();
+    within(office.cancel("second")).await.unwrap();
+    within(office.cancel("first")).await.unwrap();
+    assert_eq!(office.sweep("first").await, None);
+    within(async { while watched.changed().await.is_ok() {} }).await;
 }
 
 /// Who gave up waiting finds later that nothing was done.

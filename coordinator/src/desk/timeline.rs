@@ -44,7 +44,7 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    /// One word.
+    /// The fate in one word.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Leased => "leased",
@@ -65,13 +65,13 @@ impl Fate {
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTimeline {
     pub(crate) worker: WorkerId,
-    /// For people.
+    /// The worker's display name.
     pub(crate) name: Arc<str>,
     pub(crate) begun: SystemTime,
     pub(crate) computed: Option<SystemTime>,
     pub(crate) ended: Option<SystemTime>,
     pub(crate) fate: Fate,
-    /// What the worker told.
+    /// Steps that the worker reported.
     pub(crate) steps: Vec<Step>,
     context: TraceContext,
 }

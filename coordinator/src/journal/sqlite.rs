@@ -21,6 +21,13 @@ const TABLES: &str = "CREATE TABLE journal (version INTEGER NOT NULL, first INTE
     CREATE TABLE batches (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
     INSERT INTO journal (version, first, last) VALUES (2, 1, 0);";
 
+/// In one go, since every word with the connection's thread wakes it and us. Where it fails, [`Tables::recover`] ends the
+/// transaction.
+const APPEND: &str = "BEGIN IMMEDIATE;
+    INSERT INTO batches (number, body) VALUES (?, ?);
+    UPDATE journal SET last = ?;
+    COMMIT";
+
 pub(super) struct Sqlite {
     name: String,
     pub(super) connection: SqliteConnection,
@@ -163,13 +170,8 @@ impl Tables for Sqlite {
     }
 
     async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
-        let written = async {
-            self.execute("BEGIN IMMEDIATE").await?;
-            self.put(number, body).await?;
-            sqlx::query("UPDATE journal SET last = ?").bind(number).execute(&mut self.connection).await?;
-            self.execute("COMMIT").await
-        };
-        written.await.map_err(|source| self.failure(source))
+        let append = sqlx::query(APPEND).bind(number).bind(body).bind(number);
+        append.execute(&mut self.connection).await.map(drop).map_err(|source| self.failure(source))
     }
 
     async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, Failure> {

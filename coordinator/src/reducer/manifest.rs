@@ -10,11 +10,11 @@ use std::fmt::Write;
 /// What one shard yielded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its blocks.
+    /// The node whose blocks it holds.
     pub node: Node,
-    /// Digest of the content.
+    /// Digest of what it yielded.
     pub content: Digest,
-    /// Who computed it.
+    /// The worker that computed it.
     pub worker: WorkerId,
 }
 

@@ -31,9 +31,9 @@ pub enum ReduceError {
     /// A partial is gone, damaged or no partial: it must be computed again.
     #[error("the partial of blocks {node:?} cannot be used: {cause}")]
     Partial {
-        /// Which.
+        /// The node that the partial is of.
         node: Node,
-        /// Why.
+        /// What is wrong with its bytes.
         cause: String,
     },
     /// Partials that are sound each, and together are not.
@@ -41,7 +41,7 @@ pub enum ReduceError {
     Merged {
         /// Of which blocks they are.
         blocks: String,
-        /// Why.
+        /// What is wrong with the merged numbers.
         cause: String,
     },
     /// The store failed.

@@ -63,9 +63,9 @@ fn standard_errors(singular_values: &Array1<f64>, gradients: u64) -> Array1<f64>
 /// What a spectrum says in a few numbers.
 #[derive(Debug, Serialize)]
 struct Spectrum {
-    /// N.
+    /// Number of gradients N.
     gradients: u64,
-    /// D.
+    /// Input pixels D.
     dimension: usize,
     /// Σλ = E‖g − ḡ‖².
     total_variance: f64,

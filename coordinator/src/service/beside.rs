@@ -26,14 +26,14 @@ use tracing::warn;
 
 /// What the sender says of a payload that it was to put into the store.
 pub(super) enum BesideOutcome {
-    /// It is there.
+    /// The payload is in the store.
     Stored,
     /// It could not be put there, for this reason.
     Unreachable(String),
 }
 
-/// Words of a sender that are kept.
-const WORDS: usize = 300;
+/// Characters of a sender's message that are kept.
+const MAX_WORDS: usize = 300;
 
 /// Lets the sender put its payload into the store itself. `None` when it has to come in the stream: the store makes no presigned
 /// requests, or the sender cannot reach it.
@@ -56,7 +56,7 @@ pub(super) async fn receive<K: UploadKind>(
     match receiver.beside(put.into(), until(&workers.limits, announced.size)).await? {
         BesideOutcome::Stored => ticket.moved(announced.size as usize),
         BesideOutcome::Unreachable(why) => {
-            let why: String = why.chars().take(WORDS).collect();
+            let why: String = why.chars().take(MAX_WORDS).collect();
             warn!(%worker, why, "a worker cannot reach the store: its result comes through the coordinator");
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 //! What its bytes mean is the workers' affair: one that cannot read a checkpoint begins its shard again. So only their number
 //! and digest are checked here, and that there is a shard that they may be of.
 
+use super::invalid;
 use super::receive::{Announced, Receiver, UploadKind, UploadPart};
 use super::workers::Workers;
 use crate::access::Admitted;
@@ -22,11 +23,11 @@ use tracing::debug;
 /// No checkpoint is larger, whatever the job.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// A shard that is computed.
+/// A shard whose sweep is open.
 struct Open {
     shard: ShardRef,
     payload: Payload,
-    /// Of a block in training.
+    /// Bytes of the state of one block in training.
     state_bytes: u64,
     members: u64,
 }
@@ -81,10 +82,6 @@ pub(super) async fn receive(
     let shard = open.shard;
     let answer = workers.desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
     Ok(matches!(answer, Answer::Wanted(true)))
-}
-
-fn invalid(message: &str) -> Status {
-    Reason::RequestInvalid.status(message)
 }
 
 /// The shard; `None` when there is none such or its sweep has ended.

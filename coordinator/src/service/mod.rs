@@ -26,6 +26,11 @@ impl From<Closed> for Status {
     }
 }
 
+/// A request that breaks the protocol.
+fn invalid(message: &str) -> Status {
+    Reason::RequestInvalid.status(message)
+}
+
 /// The store's own fault, not the sender's: nothing was acknowledged, and the same request may succeed later.
 fn store_failed(error: &StoreError) -> Status {
     warn!(%error, "a request could not be served");

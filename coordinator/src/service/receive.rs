@@ -4,7 +4,7 @@
 //!  header ──▶ (its handler checks it) ──▶ waits for a place ──▶ Grant ──▶ exactly its bytes ──▶ end ──▶ the answer
 //! ```
 //!
-//! No byte is taken before the grant, so what waits fills no connection. The place is a [`TransferTicket`] in the future that
+//! No byte is taken before the grant, so what waits fills no connection. The place is a [`TransferTicket`] in the task that
 //! receives: it is free again when the sender goes, is silent, or is refused. Deliberately absent: what the payload means.
 
 use super::beside::BesideOutcome;
@@ -25,7 +25,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
+
+/// Grants of one upload at most: one beside its stream and, where that place cannot be reached, one for the stream. There is
+/// room for both, so that granting never waits for a peer that does not read.
+const MAX_GRANTS: usize = 2;
+
+/// Bytes of a header at most: headers are in memory while their payloads wait, however many that are.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// One kind of upload: its messages.
 pub(super) trait UploadKind: 'static {
@@ -64,7 +72,7 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// With a digest that is one.
+    /// Refuses a digest that is none.
     pub(super) fn new(size: u64, digest: &str) -> Result<Self, Status> {
         let known = Digest::from_hex(digest).ok_or_else(|| damaged(ChunkError::Digest(digest.to_owned())))?;
         Ok(Self { size, digest: known })
@@ -79,7 +87,7 @@ pub(super) struct Received {
     ticket: TransferTicket,
 }
 
-/// Answers an upload with what `receive` yields, and with its grant before that. When the sender goes, `receive` is dropped.
+/// Answers an upload with its grant and then with what `receive` yields. When the sender goes, `receive` is dropped.
 pub(super) fn converse<K: UploadKind, F>(
     request: Request<Streaming<K::Request>>,
     limits: &Limits,
@@ -91,7 +99,7 @@ where
 {
     let admitted = Admitted::of(&request)?;
     let revoked = admitted.caller.revoked.clone();
-    let (grants, granted) = mpsc::channel(1);
+    let (grants, granted) = mpsc::channel(MAX_GRANTS);
     let (limits, stop) = (limits.clone(), stop.clone());
     let receiving = receive(admitted, Receiver { parts: request.into_inner(), grants, limits, stop });
     let ended = async move {
@@ -101,10 +109,16 @@ where
     Ok(Response::new(answers(granted, ended).boxed()))
 }
 
+/// The answers of an upload whose receiving is `ended`: a task of its own, since a stream is only polled while its peer's window
+/// has room, and a peer that leaves none would otherwise keep its place beyond every deadline.
 fn answers<T: Send + 'static>(
     granted: mpsc::Receiver<T>,
     ended: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<T, Status>> + Send {
+    let receiving = AbortOnDropHandle::new(tokio::spawn(ended));
+    let ended = async move {
+        receiving.await.unwrap_or_else(|panic| Err(Reason::Internal.status(format!("the upload failed: {panic}"))))
+    };
     stream::select(ReceiverStream::new(granted).map(Ok), stream::once(ended))
 }
 
@@ -112,7 +126,13 @@ impl<K: UploadKind> Receiver<K> {
     /// The header, which is the first that is said.
     pub(super) async fn header(&mut self) -> Result<K::Header, Status> {
         let mut pace = self.limits.pace(Instant::now());
-        match self.next(&mut pace).await? {
+        let message = self.next(&mut pace).await?;
+        let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
+        if bytes > MAX_HEADER_BYTES {
+            let message = format!("the upload's header has {bytes} bytes, at most {MAX_HEADER_BYTES} are accepted");
+            return Err(Reason::RequestInvalid.status(message));
+        }
+        match message.and_then(K::part) {
             Some(UploadPart::Header(header)) => Ok(header),
             _ => Err(Reason::RequestInvalid.status("an upload begins with its header")),
         }
@@ -146,8 +166,12 @@ impl<K: UploadKind> Receiver<K> {
         // A sender that is gone is found out below.
         drop(self.grants.send(K::grant(v1::Grant { put: None })).await);
         let mut pace = self.limits.pace(Instant::now());
-        while let Some(part) = self.next(&mut pace).await? {
+        while let Some(part) = self.next(&mut pace).await?.and_then(K::part) {
             match part {
+                // Parts without bytes would buy time for ever.
+                UploadPart::Data(data) if data.is_empty() => {
+                    return Err(Reason::RequestInvalid.status("a part of the payload has no bytes"));
+                }
                 UploadPart::Data(data) => {
                     ticket.moved(data.len());
                     assembler.push(&data).map_err(damaged)?;
@@ -184,13 +208,13 @@ impl<K: UploadKind> Receiver<K> {
         }
     }
 
-    /// The next part, at the pace that the sender must keep; `None` at its end.
-    async fn next(&mut self, pace: &mut Pace) -> Result<Option<UploadPart<K::Header>>, Status> {
+    /// The next message, at the pace that the sender must keep; `None` at its end.
+    async fn next(&mut self, pace: &mut Pace) -> Result<Option<K::Request>, Status> {
         let message = timeout_at(pace.deadline(Instant::now()), self.parts.message()).await;
         let message =
             message.map_err(|_| Status::deadline_exceeded("the upload was silent or slow for too long"))??;
         pace.moved(message.as_ref().map_or(0, prost::Message::encoded_len));
-        Ok(message.and_then(K::part))
+        Ok(message)
     }
 }
 
@@ -203,7 +227,7 @@ impl Received {
         stored
     }
 
-    /// Of its bytes.
+    /// The digest of its bytes.
     pub(super) fn digest(&self) -> Digest {
         self.digest
     }
@@ -215,4 +239,93 @@ fn second_header() -> Status {
 
 pub(super) fn damaged(error: ChunkError) -> Status {
     Reason::PayloadDamaged.status(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::inputs::InputUpload;
+    use crate::transfers::PlaceSettings;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use nadgrid_core::places::PlaceBounds;
+    use prost::Message;
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+    use tonic::codec::{DecodeBuf, Decoder};
+    use v1::upload_input_request::Part;
+
+    struct Messages;
+
+    impl Decoder for Messages {
+        type Item = v1::UploadInputRequest;
+        type Error = Status;
+
+        fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<v1::UploadInputRequest>, Status> {
+            v1::UploadInputRequest::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
+        }
+    }
+
+    /// Receives an upload that says these parts.
+    fn receiver(parts: Vec<Part>) -> Receiver<InputUpload> {
+        let mut body = Vec::new();
+        for part in parts {
+            let message = v1::UploadInputRequest { part: Some(part) }.encode_to_vec();
+            body.push(0);
+            body.extend((message.len() as u32).to_be_bytes());
+            body.extend(message);
+        }
+        let parts = Streaming::new_request(Messages, Full::new(Bytes::from(body)), None, None);
+        let (grants, _) = mpsc::channel(MAX_GRANTS);
+        Receiver { parts, grants, limits: Limits::default(), stop: CancellationToken::new() }
+    }
+
+    async fn payload(parts: &[&[u8]]) -> Result<Vec<u8>, Status> {
+        let all = parts.concat();
+        let announced = Announced { size: all.len() as u64, digest: Digest::of(&all) };
+        let places = TransferPlaces::new(PlaceBounds { places: 1, each: 1, bytes: 100 }, PlaceSettings::PARTIALS);
+        let mut ticket = places.offer(TransferOffer { caller: "c".into(), sweep: None, size: announced.size });
+        ticket.granted().await;
+        let parts = parts.iter().map(|part| Part::Data(part.to_vec())).collect();
+        receiver(parts).payload(&announced, ticket).await.map(|received| received.bytes)
+    }
+
+    #[tokio::test]
+    async fn a_header_is_small() {
+        let header = |digest: String| Part::Header(v1::InputHeader { size: 1, digest });
+        assert_eq!(receiver(vec![header("ab".to_owned())]).header().await.unwrap().digest, "ab");
+        let status = receiver(vec![header("a".repeat(MAX_HEADER_BYTES))]).header().await.unwrap_err();
+        assert!(status.message().contains("at most 65536"), "{status}");
+    }
+
+    #[tokio::test]
+    async fn a_payload_comes_in_parts_that_have_bytes() {
+        assert_eq!(payload(&[b"gra", b"dient"]).await.unwrap(), b"gradient");
+        assert_eq!(payload(&[]).await.unwrap(), b"");
+        let status = payload(&[b"gra", b"", b"dient"]).await.unwrap_err();
+        assert!(Reason::RequestInvalid.is_of(&status), "{status}");
+    }
+
+    #[tokio::test]
+    async fn an_upload_goes_on_although_its_answers_are_not_read_and_ends_when_they_are_dropped() {
+        let within = Duration::from_secs(60);
+        let (over, is_over) = oneshot::channel();
+        let (_grants, granted) = mpsc::channel::<u8>(MAX_GRANTS);
+        let unread = answers(granted, async move {
+            let _ = over.send(());
+            Ok(1)
+        });
+        tokio::time::timeout(within, is_over).await.unwrap().unwrap();
+        assert_eq!(unread.boxed().next().await.unwrap().unwrap(), 1);
+
+        let (place, is_left) = oneshot::channel::<()>();
+        let (_grants, granted) = mpsc::channel::<u8>(MAX_GRANTS);
+        let waiting = answers(granted, async move {
+            let _place = place;
+            std::future::pending().await
+        });
+        tokio::task::yield_now().await;
+        drop(waiting);
+        assert!(tokio::time::timeout(within, is_left).await.unwrap().is_err());
+    }
 }

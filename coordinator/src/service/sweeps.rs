@@ -34,7 +34,7 @@ const MAX_KEY: usize = 200;
 const PAGE: (u32, u32) = (100, 1000);
 /// Notices of a sweep at most.
 const MAX_NOTICES: usize = 8;
-/// How often what keeps a followed sweep is looked at.
+/// How often it is checked whether the payloads of a followed sweep wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -92,6 +92,20 @@ impl Sweeps {
             view.notices.truncate(MAX_NOTICES);
         }
         view
+    }
+
+    /// Items until they end, the coordinator does, or the caller's token is revoked.
+    fn until_over<T: Send + 'static>(
+        &self,
+        items: impl Stream<Item = T> + Send + 'static,
+        caller: &Caller,
+    ) -> BoxStream<'static, Result<T, Status>> {
+        let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
+        let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
+        let items = items.map(|item| Some(Ok(item))).chain(stream::iter([None]));
+        let merged = stream::select(items, stopped).take_while(|item| std::future::ready(item.is_some()));
+        let revoked = caller.revoked.clone().cancelled_owned();
+        merged.filter_map(std::future::ready).take_until(revoked).boxed()
     }
 
     async fn set_paused(&self, caller: &Caller, sweep_id: String, paused: bool) -> Result<Response<v1::Sweep>, Status> {
@@ -225,12 +239,7 @@ impl SweepService for Sweeps {
         let id = request.into_inner().sweep_id;
         self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
         let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
-        let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
-        let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
-        let views = self.clone().changes(receiver).map(|view| Some(Ok(view))).chain(stream::iter([None]));
-        let merged = stream::select(views, stopped).take_while(|item| std::future::ready(item.is_some()));
-        let revoked = admitted.caller.revoked.cancelled_owned();
-        let watched = merged.filter_map(std::future::ready).take_until(revoked);
+        let watched = self.until_over(self.clone().changes(receiver), &admitted.caller);
         let held = watched.map(move |item| {
             // The place is given back with the stream.
             let _held = &place;
@@ -294,13 +303,8 @@ impl SweepService for Sweeps {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         self.own(&caller, &SweepId::new(request.sweep_id.as_str())).await?;
-        let stream = verify::start(&self.desk, &self.store, request).await?;
-        let ended = Reason::ShuttingDown.status("the coordinator is shutting down");
-        let stopped = stream::once(self.stop.clone().cancelled_owned()).map(move |()| Some(Err(ended.clone())));
-        let checks = stream.map(|check| Some(Ok(check))).chain(stream::iter([None]));
-        let merged = stream::select(checks, stopped).take_while(|item| std::future::ready(item.is_some()));
-        let revoked = caller.revoked.cancelled_owned();
-        Ok(Response::new(merged.filter_map(std::future::ready).take_until(revoked).boxed()))
+        let checks = verify::start(&self.desk, &self.store, request).await?;
+        Ok(Response::new(self.until_over(checks, &caller)))
     }
 
     type ReadArtifactStream = BoxStream<'static, Result<v1::ReadArtifactResponse, Status>>;
@@ -433,5 +437,5 @@ impl Sweeps {
 }
 
 pub(super) fn unexpected(answer: &Answer) -> Status {
-    Reason::Internal.status(format!("an answer to another question: {answer:?}"))
+    Reason::Internal.status(format!("unexpected scheduler reply: {answer:?}"))
 }

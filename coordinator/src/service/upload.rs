@@ -1,12 +1,13 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
 use super::beside::{self, BesideOutcome};
+use super::invalid;
 use super::receive::{Announced, Received, Receiver, UploadKind, UploadPart};
 use super::workers::Workers;
 use crate::access::Admitted;
 use crate::partial;
 use crate::transfers::TransferOffer;
-use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{Answer, Event, Partial, PartialBytes, Scheduler, ShardRef, Verdict};
 use nadgrid_core::spec::Payload;
@@ -53,7 +54,7 @@ struct Report {
     worker: WorkerId,
     class: NumericsClass,
     seconds: f64,
-    /// Of these, the seconds before the first block.
+    /// The part of `seconds` before the first block.
     begin_seconds: f64,
 }
 
@@ -72,7 +73,10 @@ pub(super) async fn receive(
     let (caller, sweep) = (worker.as_str().into(), expected.shard.sweep.clone());
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
     let beside = match travels_beside(&header, &expected) {
-        true => beside::receive(workers, &mut receiver, &announced, offer.clone()).await?,
+        true => {
+            let received = beside::receive(workers, &mut receiver, &announced, offer.clone()).await;
+            received.inspect_err(|status| workers.note_refusal(&sweep, status))?
+        }
         false => None,
     };
     // Held until the report is in the journal.
@@ -98,11 +102,7 @@ fn travels_beside(header: &v1::PartialHeader, expected: &Expected) -> bool {
     matches!(expected.payload, Payload::Moments { .. }) && header.size >= LEAST_BESIDE && !header.through_coordinator
 }
 
-fn invalid(message: &str) -> Status {
-    Reason::RequestInvalid.status(message)
-}
-
-/// What to expect of this shard; `None` when its sweep is unknown or has ended.
+/// What a partial of this shard looks like; `None` when its sweep is unknown or has ended.
 async fn expected(workers: &Workers, wire: v1::Shard) -> Result<Option<Expected>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
         let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
@@ -140,11 +140,7 @@ fn announced(header: &v1::PartialHeader, expected: &Expected) -> Result<Announce
 }
 
 /// Whether the numbers could be what the shard yields; off the event threads, since it reads all of them.
-async fn validate(
-    received: Received,
-    payload: Payload,
-    members: u64,
-) -> Result<(Received, nadgrid_core::ids::Digest), Status> {
+async fn validate(received: Received, payload: Payload, members: u64) -> Result<(Received, Digest), Status> {
     let checked = tokio::task::spawn_blocking(move || {
         let content = partial::check(&received.bytes, received.digest(), payload, members);
         content.map(|content| (received, content))
@@ -160,7 +156,5 @@ async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Par
     let answer = workers.desk.ask(event).await?;
     debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");
     let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
-    v1::Verdict::of(verdict).ok_or_else(|| {
-        Reason::RequestInvalid.status("the report is of another numerics class than its sweep, or of no shard of it")
-    })
+    v1::Verdict::of(verdict).ok_or_else(|| Reason::RequestInvalid.status(partial::INVALID))
 }

@@ -4,7 +4,7 @@ use super::beside;
 use super::checkpoint::{self, CheckpointUpload};
 use super::receive::{Answers, converse};
 use super::upload::{self, PartialUpload};
-use super::{read, store_failed};
+use super::{invalid, read, store_failed};
 use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
 use crate::artifacts::{Held, Store};
 use crate::desk::Desk;
@@ -31,6 +31,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 const OUTBOX: usize = 4096;
 /// A session that does not begin with a hello within this time is closed.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Characters of a worker's name and version that are kept.
+const MAX_WORDS: usize = 2_000;
 /// Most lanes a worker may claim.
 const MAX_LANES: u32 = 1024;
 
@@ -165,9 +167,16 @@ impl Workers {
     pub(super) fn observed(&self, sweep: &SweepId, stored: Result<Held, Status>) -> Result<Held, Status> {
         match &stored {
             Ok(_) => self.uploads.stored(sweep),
-            Err(status) => self.uploads.refused(sweep, status.message().to_owned()),
+            Err(status) => self.note_refusal(sweep, status),
         }
         stored
+    }
+
+    /// Takes down, for users, that the store failed, if it did.
+    pub(super) fn note_refusal(&self, sweep: &SweepId, status: &Status) {
+        if Reason::StoreUnavailable.is_of(status) {
+            self.uploads.refused(sweep, status.message().to_owned());
+        }
     }
 
     /// Takes a session's messages until it ends.
@@ -205,13 +214,9 @@ fn cause(status: &Status) -> &'static str {
     }
 }
 
-fn invalid(message: &str) -> Status {
-    Reason::RequestInvalid.status(message)
-}
-
 /// A worker's own words are kept, but not at any length.
-fn shorten(message: String) -> String {
-    message.chars().take(2_000).collect()
+fn shorten(message: &str) -> String {
+    message.chars().take(MAX_WORDS).collect()
 }
 
 /// Whether this worker may work here, and what it is.
@@ -235,6 +240,6 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     }
     // A precision that this coordinator does not know cannot be asked for.
     let precisions = hello.precisions.iter().filter_map(|name| Precision::find(name)).collect();
-    let (name, version) = (shorten(hello.name.clone()), shorten(hello.version.clone()));
+    let (name, version) = (shorten(&hello.name), shorten(&hello.version));
     Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
 }

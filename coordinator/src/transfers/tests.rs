@@ -2,7 +2,7 @@ use super::*;
 use futures::FutureExt;
 
 fn places(places: usize) -> TransferPlaces {
-    TransferPlaces::new(PlaceBounds { places, each: 1, bytes: 1000 })
+    TransferPlaces::new(PlaceBounds { places, each: 1, bytes: 1000 }, PlaceSettings::PARTIALS)
 }
 
 fn offer(caller: &str) -> TransferOffer {
@@ -24,7 +24,7 @@ fn a_dropped_ticket_gives_its_place_to_the_next() {
     assert!(is_granted(&mut third));
     drop(third);
     assert_eq!(places.by_caller(), HashMap::new());
-    assert!(places.lock().meters.is_empty());
+    assert!(places.lock().callers.is_empty());
 }
 
 #[test]
@@ -34,14 +34,52 @@ fn what_waits_is_told_with_its_reason() {
     let _waits = [places.offer(offer("b")), places.offer(offer("b")), places.offer(offer("c"))];
     let sweep = SweepId::new("s");
     assert_eq!(places.notices(&sweep), Vec::<String>::new(), "it has only begun");
-    let long_ago = Instant::now() - Duration::from_secs(5);
-    places.lock().transfers.values_mut().for_each(|transfer| transfer.since = long_ago);
+    wait_long(&places);
     let told = "3 results wait for a place, the first for 5.0 s (2 workers): all 1 are taken; raise uploads";
     assert_eq!(places.notices(&sweep), [told]);
     assert_eq!(places.notices(&SweepId::new("other")), Vec::<String>::new());
     let of_b = places.by_caller()["b"];
     assert_eq!((of_b.waiting, of_b.moving), (2, 0));
     assert!(of_b.waited >= Duration::from_secs(5));
+}
+
+fn wait_long(places: &TransferPlaces) {
+    let long_ago = Instant::now() - Duration::from_secs(5);
+    places.lock().transfers.values_mut().for_each(|transfer| transfer.since = long_ago);
+}
+
+#[test]
+fn a_notice_names_the_setting_that_is_short() {
+    let kinds = [(PlaceSettings::PARTIALS, "raise uploads"), (PlaceSettings::DIRECT, "raise limits.direct_uploads")];
+    for (settings, words) in kinds {
+        let places = TransferPlaces::new(PlaceBounds { places: 1, each: 1, bytes: 1000 }, settings);
+        let _tickets = [places.offer(offer("a")), places.offer(offer("b"))];
+        wait_long(&places);
+        let notices = places.notices(&SweepId::new("s"));
+        assert!(notices.len() == 1 && notices[0].ends_with(words), "{notices:?}");
+    }
+}
+
+#[test]
+fn a_caller_is_known_until_its_last_ticket_is_dropped() {
+    let places = places(2);
+    let (first, second) = (places.offer(offer("a")), places.offer(offer("a")));
+    drop(second);
+    first.moved(1000);
+    assert!(places.by_caller()["a"].bytes_per_second > 0.0);
+    drop(first);
+    assert!(places.lock().callers.is_empty());
+}
+
+#[test]
+fn trouble_that_lasts_is_told_however_many_sweeps_have_some() {
+    let places = places(1);
+    let name = |number: usize| SweepId::new(format!("sweep {number}"));
+    (0..MAX_TROUBLES).for_each(|number| places.refused(&name(number), "no space left".to_owned()));
+    places.refused(&name(MAX_TROUBLES), "one too many".to_owned());
+    places.refused(&name(0), "still none".to_owned());
+    assert!(places.notices(&name(0))[0].contains("still none"));
+    assert!(places.notices(&name(MAX_TROUBLES)).is_empty());
 }
 
 #[test]

@@ -19,15 +19,15 @@ use crate::spec::JobShape;
 /// What an estimate rests on, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EstimateBasis {
-    /// Assumed speeds: nothing was measured.
+    /// Assumed speeds, because nothing was measured.
     Assumed,
-    /// Work of another experiment.
+    /// Measurements of another experiment.
     OtherExperiment,
-    /// Another architecture in the same experiment.
+    /// Measurements of another architecture in the same experiment.
     OtherArchitecture,
-    /// The same kind of work in other amounts, for example fewer points or epochs.
+    /// Measurements of the same kind of work in other amounts, for example fewer points or epochs.
     OtherSize,
-    /// Exactly this work.
+    /// Measurements of exactly this work.
     Measured,
 }
 
@@ -37,7 +37,7 @@ impl EstimateBasis {
         matches!(self, Self::OtherSize | Self::Measured)
     }
 
-    /// As plans name it.
+    /// The name that plans give it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Assumed => "assumed",
@@ -52,20 +52,20 @@ impl EstimateBasis {
 /// Seconds of one lane, and what they rest on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Positive and finite.
+    /// The seconds, positive and finite.
     pub seconds: f64,
-    /// What they rest on.
+    /// What the estimate rests on.
     pub basis: EstimateBasis,
 }
 
 impl Estimate {
-    /// The same for many members.
+    /// The estimate of so many members; parts of a member count.
     #[must_use]
     pub fn times(self, members: f64) -> Self {
         Self { seconds: self.seconds * members, ..self }
     }
 
-    /// The one that rests on more; this one where they are equal.
+    /// Whichever of the two rests on more, this one when they are equal.
     #[must_use]
     pub fn or_better(self, other: Self) -> Self {
         if other.basis > self.basis { other } else { self }

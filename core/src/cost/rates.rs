@@ -31,7 +31,7 @@ pub struct Rates {
     speed: SpeedClass,
     /// Share of what was known that is left when another member's worth of evidence comes.
     memory: f64,
-    /// The latest last.
+    /// What was measured, the latest kind of work last.
     kinds: Vec<LearntKind>,
 }
 
@@ -49,7 +49,7 @@ struct LearntKind {
     precision: Precision,
     /// Seconds from taking a shard to its first block.
     beginning: Option<f64>,
-    /// The latest last; never empty once something was computed.
+    /// The amounts that were measured, the latest last; never empty once something was computed.
     amounts: Vec<LearntAmount>,
 }
 
@@ -59,7 +59,7 @@ struct LearntAmount {
     block_size: u32,
     /// Seconds of a member by assumed speeds.
     assumed: f64,
-    /// Decayed sums.
+    /// Decayed sums of members and of their lane-seconds.
     members: f64,
     seconds: f64,
     observations: u32,
@@ -80,24 +80,24 @@ impl LearntKind {
         self.is_alike(job) && self.architecture == job.architecture
     }
 
-    /// The same but for the architecture.
+    /// Whether it differs in the architecture at most.
     fn is_alike(&self, job: &JobShape) -> bool {
         self.experiment == job.experiment && self.kind == job.work.kind && self.precision == job.precision
     }
 
-    /// The latest amount's.
+    /// How many times as long as assumed the latest amount took.
     fn slowness(&self) -> Option<f64> {
         self.amounts.last().map(LearntAmount::slowness)
     }
 }
 
 impl Rates {
-    /// Nothing is known of one machine. What it shows is soon half forgotten.
+    /// The rates of one machine of which nothing is known. What it shows is soon half forgotten.
     pub const fn new(speed: SpeedClass) -> Self {
         Self { speed, memory: 0.7, kinds: Vec::new() }
     }
 
-    /// Nothing is known of many machines alike: what one of them shows weighs less.
+    /// The rates of many machines alike of which nothing is known: what one of them shows weighs less.
     pub const fn of_many(speed: SpeedClass) -> Self {
         Self { speed, memory: 0.95, kinds: Vec::new() }
     }
@@ -177,16 +177,6 @@ impl Rates {
         let kind = self.kinds.iter().rev().find(|kind| !kind.amounts.is_empty())?;
         let amount = kind.amounts.last()?;
         Some((format!("{}/{}", kind.experiment, kind.architecture), amount.each()))
-    }
-
-    /// Kinds of work that were measured.
-    pub fn len(&self) -> usize {
-        self.kinds.len()
-    }
-
-    /// Whether nothing was measured.
-    pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
     }
 
     /// Seconds that one member of `job` takes one lane.

@@ -9,16 +9,16 @@ use crate::work::{Work, WorkKind};
 /// What computes a lane's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpeedClass {
-    /// nadgrid's own kernels on a CPU's core.
+    /// nadgrid's own kernels on one core of a CPU.
     #[default]
     Kernels,
-    /// libtorch on a CPU's core.
+    /// libtorch on one core of a CPU.
     DenseCpu,
     /// libtorch on a GPU.
     Gpu,
 }
 
-/// Seconds of each part.
+/// Seconds that one of each part takes.
 struct PartSeconds {
     multiply_add: f64,
     number: f64,
@@ -28,7 +28,7 @@ struct PartSeconds {
 }
 
 impl SpeedClass {
-    /// That of a numerics class.
+    /// The speed class of a numerics class.
     pub fn of(class: &NumericsClass) -> Self {
         match (class.device.as_str(), class.evaluation.as_str()) {
             ("cpu", "dense") => Self::DenseCpu,

@@ -4,7 +4,7 @@ use super::Scheduler;
 use super::effect::{Action, Effects, Record};
 use super::event::{ShardRef, WorkerProfile};
 use super::headway::Headway;
-use super::state::{Job, JobState, Kind, Purpose, Sweep, SweepState, Worker};
+use super::state::{Job, JobState, Purpose, Sweep, SweepState, Worker, WorkerKind};
 use crate::grid::Node;
 use crate::ids::{JobIndex, Time, WorkerId};
 
@@ -97,10 +97,10 @@ impl Scheduler {
         self.kinds.clear();
         for worker in self.workers.values().filter(|worker| worker.is_fit()) {
             let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
-            let alike = |kind: &&mut Kind| kind.profile.class == *class && kind.profile.precisions == *precisions;
+            let alike = |kind: &&mut WorkerKind| kind.profile.class == *class && kind.profile.precisions == *precisions;
             match self.kinds.iter_mut().find(alike) {
                 Some(kind) => kind.lanes += lanes,
-                None => self.kinds.push(Kind { profile: worker.profile.clone(), lanes: *lanes }),
+                None => self.kinds.push(WorkerKind { profile: worker.profile.clone(), lanes: *lanes }),
             }
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Taken {
 }
 
 impl Committed {
-    /// Nothing yet, of a job with `total` blocks.
+    /// The empty set of a job with `total` blocks.
     pub fn new(total: u64) -> Self {
         Self { total, shards: PackedShards::default(), stored: BTreeMap::new() }
     }
@@ -96,12 +96,12 @@ impl Committed {
         self.shards.len() == 0
     }
 
-    /// Shards.
+    /// How many shards are committed.
     pub fn len(&self) -> usize {
         self.shards.len()
     }
 
-    /// Partials in the store.
+    /// How many partials are in the store; small results are not.
     pub fn stored_len(&self) -> usize {
         self.stored.len()
     }
@@ -165,7 +165,7 @@ impl Committed {
         stored.filter(|node| node.blocks(self.total).end >= blocks.end).unwrap_or(shard)
     }
 
-    /// Blobs of all partials.
+    /// The blobs of all stored partials.
     pub(super) fn blobs(&self) -> impl Iterator<Item = Digest> + use<'_> {
         self.stored.values().map(|blob| blob.digest)
     }
@@ -180,7 +180,7 @@ impl Committed {
         Some(Partial { bytes, content: shard.content })
     }
 
-    /// Merged partials: those that are of no single shard.
+    /// The merged partials: those that are of more than one shard.
     pub(super) fn merged(&self) -> impl Iterator<Item = (Node, Digest)> + use<'_> {
         self.stored.values().filter(|blob| !self.has(blob.node)).map(|blob| (blob.node, blob.digest))
     }

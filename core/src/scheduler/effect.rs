@@ -62,7 +62,7 @@ pub struct Contribution {
 /// A partial whose bytes are there: of a shard, or merged from those of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPartial {
-    /// Of which blocks.
+    /// The blocks that it is of.
     pub node: Node,
     /// Where its bytes are.
     pub bytes: PartialBytes,
@@ -121,9 +121,9 @@ pub enum Action {
     },
     /// Say in the log whose partial was damaged.
     Damaged {
-        /// Who reported it.
+        /// The worker that reported it.
         worker: WorkerId,
-        /// Of which blocks it was.
+        /// The blocks that it was of, in words.
         reason: String,
     },
     /// Merge neighbouring partials while the job is computed, and store what comes out.
@@ -132,9 +132,9 @@ pub enum Action {
         sweep: SweepId,
         /// Its job.
         job: JobIndex,
-        /// Which merge of the job.
+        /// The number of the merge among those of the job.
         number: u64,
-        /// What the partials are all of.
+        /// The node that the partials cover together.
         node: Node,
         /// The partials, left to right.
         partials: Vec<StoredPartial>,
@@ -147,7 +147,7 @@ pub enum Action {
         job: JobIndex,
         /// Which reduction of the job: a later one makes this one's result worthless.
         generation: u64,
-        /// All its partials, and who contributed.
+        /// All partials of the job, and the workers that computed them.
         committed: Committed,
     },
     /// Tell who asked for a verification what became of one shard.
@@ -226,18 +226,18 @@ pub enum Record {
     },
     /// A shard was committed, and its partial merged into one that follows. Only a snapshot says so.
     Absorbed {
-        /// Which.
+        /// The shard.
         shard: ShardRef,
         /// Digest of what it yielded.
         content: Digest,
-        /// Who computed it.
+        /// The worker that computed it.
         worker: WorkerId,
     },
     /// All partials below a node were merged into one.
     Merged {
-        /// What it is of.
+        /// The node that the merged partial covers.
         shard: ShardRef,
-        /// Its bytes.
+        /// Digest of its bytes in the store.
         stored: Digest,
     },
     /// A second worker got the same bits.

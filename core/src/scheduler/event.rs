@@ -153,13 +153,13 @@ pub struct Checkpoint {
 /// How far a worker says it is with a shard. Nonsense is corrected where it is taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ShardStand {
-    /// Blocks that are computed.
+    /// How many blocks are computed.
     pub blocks_done: u64,
     /// The part of the next block that is done, from 0 to 1.
     pub fraction: f64,
     /// Seconds that the lane has computed.
     pub seconds: f64,
-    /// Seconds before its first block.
+    /// Seconds that passed before its first block.
     pub begin_seconds: f64,
 }
 
@@ -268,9 +268,9 @@ pub enum Event {
     },
     /// A worker gets on with a leased shard, or has begun it.
     Progress {
-        /// Who.
+        /// The worker.
         worker: WorkerId,
-        /// With what.
+        /// The shard that it computes.
         shard: ShardRef,
         /// How far it is.
         stand: ShardStand,
@@ -307,7 +307,7 @@ pub enum Event {
         partial: Partial,
         /// Seconds it took a lane.
         seconds: f64,
-        /// Of these, the seconds before its first block.
+        /// The part of these seconds that passed before its first block.
         begin_seconds: f64,
     },
     /// A shard could not be computed.
@@ -334,9 +334,9 @@ pub enum Event {
         sweep: SweepId,
         /// Its job.
         job: JobIndex,
-        /// Which merge of the job.
+        /// The number of the merge among those of the job.
         number: u64,
-        /// The merged partial.
+        /// Digest of the merged partial.
         stored: Digest,
     },
     /// Partials could not be merged; those that were missing or damaged are to be computed again.
@@ -345,9 +345,9 @@ pub enum Event {
         sweep: SweepId,
         /// Its job.
         job: JobIndex,
-        /// Which merge of the job.
+        /// The number of the merge among those of the job.
         number: u64,
-        /// Partials that can not be trusted. Empty when the cause is another.
+        /// Partials that cannot be trusted; empty when the cause is another.
         damaged: Vec<Node>,
         /// In words.
         message: String,
@@ -371,7 +371,7 @@ pub enum Event {
         job: JobIndex,
         /// Which reduction of the job.
         generation: u64,
-        /// Partials that can not be trusted. Empty when the cause is another.
+        /// Partials that cannot be trusted; empty when the cause is another.
         damaged: Vec<Node>,
         /// In words.
         message: String,
@@ -379,7 +379,7 @@ pub enum Event {
     /// The shell took no events for so long, because its journal could not write, say. Who was silent meanwhile may have
     /// spoken: no silence and no delay counts that falls into this time.
     Stalled {
-        /// Milliseconds, up to now.
+        /// How many milliseconds have passed without events, up to now.
         ms: u64,
     },
     /// Time has passed.

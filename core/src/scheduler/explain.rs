@@ -22,7 +22,7 @@ pub enum Subject {
 pub struct Explanation {
     /// What it is.
     pub subject: String,
-    /// One word.
+    /// Its state in one word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
@@ -46,8 +46,11 @@ impl Scheduler {
     }
 
     fn explain_sweep(&self, id: &SweepId, sweep: &Sweep, now: Time) -> Explanation {
-        let mut told =
-            Explanation { subject: format!("sweep {id}"), state: word(sweep).to_owned(), ..Explanation::default() };
+        let mut told = Explanation {
+            subject: format!("sweep {id}"),
+            state: sweep.state.name(sweep.paused).to_owned(),
+            ..Explanation::default()
+        };
         match &sweep.state {
             SweepState::Failed { message } | SweepState::Incomplete { message } => told.reasons.push(message.clone()),
             SweepState::Complete { digest } => told.reasons.push(format!("its digest is {digest}")),
@@ -136,7 +139,7 @@ impl Scheduler {
             return told("committed", vec!["its job is complete".to_owned()]);
         }
         if sweep.state.has_ended() {
-            return told("dropped", vec![format!("the sweep has ended: it is {}", word(sweep))]);
+            return told("dropped", vec![format!("the sweep has ended: it is {}", sweep.state.name(sweep.paused))]);
         }
         if let Some((_, lease)) = meeting(&job.leased, &one, job.total).next() {
             return told("leased", vec![self.who_computes(job, lease, now)]);
@@ -223,18 +226,6 @@ impl Scheduler {
     }
 }
 
-fn word(sweep: &Sweep) -> &'static str {
-    match sweep.state {
-        _ if sweep.paused && !sweep.state.has_ended() => "paused",
-        SweepState::Queued => "queued",
-        SweepState::Running => "running",
-        SweepState::Complete { .. } => "complete",
-        SweepState::Incomplete { .. } => "incomplete",
-        SweepState::Failed { .. } => "failed",
-        SweepState::Cancelled => "cancelled",
-    }
-}
-
 fn counts(job: &Job) -> String {
     let waiting: u64 = job.waiting.values().map(|retry| job.blocks(retry.node)).map(|b| b.end - b.start).sum();
     let leased: u64 = job.leased.values().map(|lease| job.blocks(lease.node)).map(|b| b.end - b.start).sum();
@@ -279,8 +270,13 @@ fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
     if let Some(own) = sweep.class.as_ref().filter(|own| !own.differs_in_precision_alone(class)) {
         return Some(format!("the sweep runs in class {own}, it computes in {class}"));
     }
-    (worker.busy >= *lanes).then(|| match lanes {
+    let hung = worker.hung.len();
+    if worker.has_free_lane() {
+        return None;
+    }
+    Some(match lanes {
         1 => "its lane is busy".to_owned(),
+        lanes if hung > 0 => format!("{hung} of its {lanes} lanes hang, the others are busy"),
         lanes => format!("its {lanes} lanes are busy"),
     })
 }

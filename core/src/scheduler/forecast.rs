@@ -219,7 +219,8 @@ impl Scheduler {
     fn work_of_others(&self, sweep: &Sweep, work: f64) -> f64 {
         let beside = |other: &&Sweep| {
             let (own, its) = (sweep.share.priority, other.share.priority);
-            let shared = |kind: &&super::state::Kind| sweep.accepts(&kind.profile) && other.accepts(&kind.profile);
+            let shared =
+                |kind: &&super::state::WorkerKind| sweep.accepts(&kind.profile) && other.accepts(&kind.profile);
             other.number != sweep.number && its >= own && self.kinds.iter().any(|kind| shared(&kind))
         };
         let others: Vec<&Sweep> =

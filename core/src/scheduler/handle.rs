@@ -2,6 +2,7 @@
 
 use super::effect::{Action, Effects, Outcome, Record};
 use super::event::{Answer, Event, RequestId, ShardRef, Share};
+use super::report::counted_seconds;
 use super::state::{JobState, Sweep, SweepState, submission_digest};
 use super::{JobResult, Scheduler};
 use crate::grid::Node;
@@ -59,6 +60,7 @@ impl Scheduler {
             Event::Computed { worker, shard } => self.computed(&worker, &shard, now),
             Event::Report { request, worker, shard, class, partial, seconds, begin_seconds } => {
                 self.seen(&worker, now);
+                let seconds = counted_seconds(seconds);
                 self.learn_from_report(&worker, &shard, (seconds, begin_seconds), now);
                 let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
@@ -193,13 +195,14 @@ impl Scheduler {
         self.open.remove(id);
         let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
         sweep.ended = Some(now);
+        let at = (now, sweep.number);
         sweep.state = match outcome {
             Outcome::Complete { digest } => SweepState::Complete { digest },
             Outcome::Incomplete { message } => SweepState::Incomplete { message },
             Outcome::Failed { message } => SweepState::Failed { message },
             Outcome::Cancelled => SweepState::Cancelled,
         };
-        self.ended.insert(sweep.number, id.clone());
+        self.ended.insert(at, id.clone());
         let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
         sweep.weigh();
         self.requeue(id);
@@ -220,7 +223,9 @@ impl Scheduler {
     /// Forgets an ended sweep; returns the blobs that it had.
     pub(super) fn forget(&mut self, id: &SweepId) -> Vec<Digest> {
         let Some(sweep) = self.sweeps.remove(id) else { return Vec::new() };
-        self.ended.remove(&sweep.number);
+        if let Some(at) = sweep.ended {
+            self.ended.remove(&(at, sweep.number));
+        }
         if let Some(key) = &sweep.key {
             self.keys.remove(&(sweep.owner.clone(), key.clone()));
         }
@@ -266,8 +271,8 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: id.clone() });
     }
 
-    /// When every block of a job is committed and no merge is under way, its reduction is due; when the rest is quarantined, the job is over. When all
-    /// jobs are over, so is the sweep.
+    /// When every block of a job is committed and no merge is under way, its reduction is due; when the rest is quarantined, the
+    /// job is over. When all jobs are over, so is the sweep.
     pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
         self.start_merges(id, index, effects);
         let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };

@@ -48,7 +48,7 @@ struct Lesson {
 }
 
 impl Headway {
-    /// Of a shard that was given now; `anew`: to be computed from its beginning.
+    /// The headway of a shard that is given now. `anew`: it is computed from its beginning.
     pub(super) fn new(now: Time, anew: bool) -> Self {
         let learnt = anew.then_some(Learnt { members: 0.0, seconds: 0.0, at: now });
         Self { moved: now, begun: false, stand: ShardStand::default(), given: now, anew, learnt }
@@ -93,14 +93,14 @@ impl ShardStand {
 }
 
 impl Job {
-    /// Members that are done when a shard stands so; parts of a member count.
-    pub(super) fn members_at(&self, blocks: &Range<u64>, stand: &ShardStand) -> f64 {
-        let next = blocks.start + stand.blocks_done;
+    /// Members of a shard that are computed when so many of its blocks are, and a fraction of the next; parts of a member count.
+    pub(super) fn members_at(&self, blocks: &Range<u64>, blocks_done: u64, fraction: f64) -> f64 {
+        let next = blocks.start + blocks_done;
         let whole = self.members(blocks.start..next) as f64;
-        if stand.fraction <= 0.0 || next >= blocks.end {
+        if fraction <= 0.0 || next >= blocks.end {
             return whole;
         }
-        whole + stand.fraction * self.members(next..next + 1) as f64
+        whole + fraction * self.members(next..next + 1) as f64
     }
 }
 
@@ -125,7 +125,8 @@ impl Scheduler {
             return;
         }
         worker.hangs = 0;
-        let lesson = held.headway.lesson(job.members_at(&blocks, &stand), stand.seconds, now);
+        let members = job.members_at(&blocks, stand.blocks_done, stand.fraction);
+        let lesson = held.headway.lesson(members, stand.seconds, now);
         if let Some(lesson) = lesson.filter(|_| !worker.distrusted) {
             worker.rates.observe(&job.shape, lesson.members, lesson.seconds);
             self.class_rates.of(&worker.profile.class).observe(&job.shape, lesson.members, lesson.seconds);
@@ -195,44 +196,6 @@ impl Scheduler {
         }
     }
 
-    /// Seconds that all members of a job take one lane, whoever has computed them already.
-    pub fn whole_lane_seconds(&self, sweep: &SweepId, job: JobIndex) -> Option<Estimate> {
-        let sweep = self.sweeps.get(sweep)?;
-        let job = sweep.job(job)?;
-        Some(self.member_of(sweep, job).times(job.shape.grid.networks as f64))
-    }
-
-    /// Seconds that one lane would still need for the members of a job that are not computed: what is committed or failed for
-    /// good is not counted, and of leased shards only what their holders have not computed.
-    pub fn remaining_lane_seconds(&self, sweep: &SweepId, index: JobIndex) -> Option<Estimate> {
-        let shard = |node| ShardRef { sweep: sweep.clone(), job: index, node };
-        let sweep = self.sweeps.get(sweep)?;
-        let job = sweep.job(index)?;
-        let all = job.shape.grid.networks as f64;
-        let size = f64::from(job.shape.grid.block_size);
-        let settled = (job.tally.blocks + job.blocks_quarantined) as f64 * size;
-        let in_flight: f64 = job.leased.values().map(|lease| self.members_in_flight(job, &shard(lease.node))).sum();
-        Some(self.member_of(sweep, job).times((all - settled - in_flight).max(0.0)))
-    }
-
-    /// Members of a leased shard that its furthest holder has computed; parts of a member count.
-    pub fn members_in_flight_of(&self, shard: &ShardRef) -> f64 {
-        self.job(shard).map_or(0.0, |job| self.members_in_flight(job, shard))
-    }
-
-    fn members_in_flight(&self, job: &Job, shard: &ShardRef) -> f64 {
-        let Some(lease) = job.lease(shard.node) else { return 0.0 };
-        let blocks = job.blocks(shard.node);
-        let done = |worker: &WorkerId| {
-            let held = self.workers.get(worker)?.held.get(shard)?;
-            match held.computed {
-                true => Some(job.members(blocks.clone()) as f64),
-                false => Some(job.members_at(&blocks, &held.headway.stand)),
-            }
-        };
-        lease.holders.iter().filter_map(|holder| done(&holder.worker)).fold(0.0, f64::max)
-    }
-
     /// The class that a sweep of a precision would run in, most likely: that of most lanes.
     fn likely_class(&self, precision: Precision) -> Option<&NumericsClass> {
         let offering = self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
@@ -241,18 +204,17 @@ impl Scheduler {
 
     /// What a new sweep of a precision can count on.
     pub fn workforce(&self, precision: Precision) -> Workforce {
-        let fit = || self.workers.values().filter(|worker| worker.is_fit());
-        let offering = || fit().filter(|worker| worker.profile.precisions.contains(&precision));
+        let offering = || self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
         let lanes_of = |class: &NumericsClass| -> u32 {
-            let own = offering().filter(|worker| worker.profile.class.differs_in_precision_alone(class));
-            own.map(|worker| worker.profile.lanes).sum()
+            offering().filter(|kind| kind.profile.class.differs_in_precision_alone(class)).map(|kind| kind.lanes).sum()
         };
-        let class = offering().map(|worker| &worker.profile.class).max_by_key(|class| lanes_of(class));
+        let class = offering().map(|kind| &kind.profile.class).max_by_key(|class| lanes_of(class));
         let rates = match class {
             Some(class) => self.class_rates.get(class).cloned().unwrap_or_else(|| Rates::new(SpeedClass::of(class))),
             None => self.class_rates.latest().cloned().unwrap_or_default(),
         };
-        Workforce { workers: fit().count() as u32, lanes: class.map_or(0, lanes_of), rates }
+        let workers = self.workers.values().filter(|worker| worker.is_fit()).count() as u32;
+        Workforce { workers, lanes: class.map_or(0, lanes_of), rates }
     }
 }
 
@@ -276,7 +238,7 @@ impl ClassRates {
         self.0.iter().find(|(own, _)| own.differs_in_precision_alone(class)).map(|(_, rates)| rates)
     }
 
-    /// Those of the class that was heard of last.
+    /// The rates of the class that was heard of last.
     fn latest(&self) -> Option<&Rates> {
         self.0.last().map(|(_, rates)| rates)
     }

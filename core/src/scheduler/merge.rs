@@ -35,11 +35,11 @@ const MOST_GROUPS: usize = 8;
 /// The merges of a job.
 #[derive(Debug, Default)]
 pub(super) struct Merges {
-    /// What those under way are of, by their numbers.
+    /// The nodes of those under way, by the numbers of the merges.
     under_way: BTreeMap<u64, Node>,
     /// First blocks of partials around which a merge may be due.
     unchecked: BTreeSet<u64>,
-    /// Merges so far.
+    /// How many merges of the job were begun.
     number: u64,
 }
 

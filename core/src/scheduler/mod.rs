@@ -70,7 +70,7 @@ pub use view::{JobView, SweepView, WorkerView};
 
 use crate::cost::Sizing;
 use crate::ids::{Digest, SweepId, Time, WorkerId};
-use state::Place;
+use state::QueuePlace;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The scheduler's parameters.
@@ -98,9 +98,9 @@ pub struct Settings {
     pub most_open_sweeps_each: usize,
     /// Ended sweeps that are kept, with their files; the oldest go first.
     pub most_ended_sweeps: usize,
-    /// Neighbouring partials that are merged while their job is computed, as soon as there are so many.
+    /// How many neighbouring partials are merged at once while their job is computed.
     pub merge_group: usize,
-    /// Merges of one job that are under way at once.
+    /// How many merges of one job may be under way at once.
     pub most_merges: usize,
 }
 
@@ -132,11 +132,11 @@ pub struct Scheduler {
     now: Time,
     sweeps: BTreeMap<SweepId, state::Sweep>,
     /// Open sweeps that have something to give out, the next to be served first.
-    queue: BTreeMap<Place, SweepId>,
+    queue: BTreeMap<QueuePlace, SweepId>,
     /// Open sweeps.
     open: BTreeSet<SweepId>,
-    /// Ended sweeps by their numbers.
-    ended: BTreeMap<u64, SweepId>,
+    /// Ended sweeps by when they ended, and by their numbers: the first are forgotten first.
+    ended: BTreeMap<(Time, u64), SweepId>,
     /// Sweeps by owner and key.
     keys: BTreeMap<(String, String), SweepId>,
     workers: BTreeMap<WorkerId, state::Worker>,
@@ -149,7 +149,7 @@ pub struct Scheduler {
     /// Lanes that compute.
     lanes_leased: u64,
     /// Fit workers by what they can compute; counted anew when somebody came or went.
-    kinds: Vec<state::Kind>,
+    kinds: Vec<state::WorkerKind>,
     kinds_are_stale: bool,
     /// No worker's lease ends before.
     next_expiry: Option<Time>,

@@ -15,13 +15,16 @@ use std::sync::Arc;
 const MOST_ENTRIES: usize = 64;
 /// Bytes of small results beyond which a chunk takes no more shards.
 const MOST_DATA: usize = 16 << 10;
+/// Shards that a chunk gets room for at once. Doubling would leave half of it empty: most chunks are split before they are full,
+/// and take no more shards once their neighbours are there.
+const ROOM: usize = 4;
 /// Bytes at the beginning of a small result that are kept once in a chunk: the header of training runs.
 const HEAD_BYTES: usize = 24;
 
 /// Committed shards by their first blocks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PackedShards {
-    /// By the first block of each one's first shard.
+    /// The chunks by the first block of each one's first shard.
     chunks: BTreeMap<u64, Arc<Chunk>>,
     len: usize,
     workers: WorkerTable,
@@ -36,9 +39,9 @@ struct WorkerTable {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Chunk {
-    /// How the small results begin, but those that do not.
+    /// The bytes that small results begin with; some may begin otherwise.
     head: Vec<u8>,
-    /// By first blocks.
+    /// The shards in the order of their first blocks.
     entries: Vec<Entry>,
     /// The small results, in the same order, without `head`.
     data: Vec<u8>,
@@ -49,7 +52,7 @@ struct Entry {
     start: u64,
     content: Digest,
     worker: u32,
-    /// Bytes in `data`.
+    /// How many bytes in `data` are its result.
     length: u32,
     level: u8,
     bytes: EntryBytes,
@@ -58,11 +61,11 @@ struct Entry {
 /// Where the bytes of a shard's result are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EntryBytes {
-    /// Not here: the partial is in the store, by itself or merged with others.
+    /// The partial is in the store, by itself or merged with others.
     Elsewhere,
-    /// In `data`, whole.
+    /// The whole result is in `data`.
     Whole,
-    /// In `data`, behind the chunk's head.
+    /// The result is the chunk's head and then what is in `data`.
     Headed,
 }
 
@@ -127,9 +130,20 @@ impl Chunk {
             }
         }
         entry.length = rest.len() as u32;
+        self.make_room(rest.len());
         self.entries.insert(place, entry);
         let at = self.range(place).start;
         self.data.splice(at..at, rest.iter().copied());
+    }
+
+    /// Makes room for one more shard whose result takes this many bytes.
+    fn make_room(&mut self, bytes: usize) {
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(ROOM);
+        }
+        if self.data.capacity() - self.data.len() < bytes {
+            self.data.reserve_exact(ROOM * bytes);
+        }
     }
 
     fn remove(&mut self, place: usize) {
@@ -321,26 +335,42 @@ mod tests {
         }
     }
 
+    /// Shards of one run each, of which `lanes` are computed at once and end in any order.
+    fn shards_of_one_run(shards: u64, lanes: u64) -> PackedShards {
+        let mut packed = PackedShards::default();
+        let mut held: Vec<u64> = (0..lanes).collect();
+        let mut pending = lanes..shards;
+        let mut turn = 1u64;
+        while !held.is_empty() {
+            turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let lane = (turn >> 33) as usize % held.len();
+            let start = held[lane];
+            match pending.next() {
+                Some(next) => held[lane] = next,
+                None => {
+                    held.swap_remove(lane);
+                }
+            }
+            let run = [vec![1; HEAD_BYTES], start.to_le_bytes().repeat(7)].concat();
+            let (content, worker) = (Digest::of(b"x"), WorkerId::new("worker"));
+            packed.insert(start, &Contribution { node: Node::block(start), content, worker }, Some(&run));
+        }
+        packed
+    }
+
     /// What a million shards take is what an array of them takes: bytes are counted here, the process in the benchmark.
     #[test]
     fn a_shard_of_one_run_takes_little_memory() {
-        let (mut packed, shards) = (PackedShards::default(), 20_000u64);
-        let run = |n: u64| [vec![1; HEAD_BYTES], n.to_le_bytes().repeat(7)].concat();
-        for n in 0..shards {
-            // Lanes do not end in the order in which they began.
-            let start = n ^ 5;
-            let contribution =
-                Contribution { node: Node::block(start), content: Digest::of(b"x"), worker: WorkerId::new("worker") };
-            packed.insert(start, &contribution, Some(&run(n)));
-        }
-        let bytes: usize = packed
-            .chunks
-            .values()
-            .map(|chunk| {
+        let shards = 20_000;
+        for lanes in [1, 2, 8, 64, 256, 1_024] {
+            let packed = shards_of_one_run(shards, lanes);
+            let bytes_of = |chunk: &Arc<Chunk>| {
                 let entries = chunk.entries.capacity() * size_of::<Entry>();
                 entries + chunk.data.capacity() + chunk.head.capacity() + size_of::<Chunk>() + 2 * 16 + 4 * 16
-            })
-            .sum();
-        assert!(bytes as u64 <= 125 * shards, "{} bytes a shard", bytes as u64 / shards);
+            };
+            let bytes: usize = packed.chunks.values().map(bytes_of).sum();
+            assert_eq!(packed.len() as u64, shards);
+            assert!(bytes as u64 <= 125 * shards, "{lanes} lanes: {} bytes a shard", bytes as u64 / shards);
+        }
     }
 }

@@ -93,11 +93,7 @@ impl Job {
     fn members_computed(&self) -> f64 {
         let of_lease = |lease: &Lease| {
             let blocks = self.blocks(lease.node);
-            let of_holder = |holder: &Holder| {
-                let next = blocks.start + holder.blocks_done;
-                let part = if next < blocks.end { holder.fraction * self.members(next..next + 1) as f64 } else { 0.0 };
-                self.members(blocks.start..next) as f64 + part
-            };
+            let of_holder = |holder: &Holder| self.members_at(&blocks, holder.blocks_done, holder.fraction);
             lease.holders.iter().map(of_holder).fold(0.0, f64::max)
         };
         self.leased.values().map(of_lease).sum()

@@ -10,6 +10,14 @@ use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// No shard takes a lane longer, in seconds (a hundred years).
+const MOST_SECONDS: f64 = 3.2e9;
+
+/// The seconds of a report as they count. A sum of them stays finite: the journal has no word for any other number.
+pub(super) fn counted_seconds(told: f64) -> f64 {
+    if told.is_finite() { told.clamp(0.0, MOST_SECONDS) } else { 0.0 }
+}
+
 impl Scheduler {
     pub(super) fn report(
         &mut self,

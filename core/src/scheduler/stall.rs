@@ -71,9 +71,10 @@ impl Scheduler {
         let mut stalled = Vec::new();
         for (id, worker) in &self.workers {
             for (shard, held) in worker.held.iter().filter(|(_, held)| !held.computed) {
-                let Some(end) = self.patience(worker, shard, held).map(|patience| held.headway.moved.plus(patience))
-                else {
-                    continue;
+                let end = match self.patience(worker, shard, held) {
+                    Some(patience) => held.headway.moved.plus(patience),
+                    // It has patience as long as results wait for their places: nothing says when they have gone.
+                    None => now.plus(self.settings.stall_after_ms.max(1)),
                 };
                 if end <= now {
                     stalled.push((id.clone(), shard.clone(), now.seconds_since(held.headway.moved)));

@@ -34,7 +34,7 @@ pub enum SweepState {
     Running,
     /// Ended with this digest.
     Complete {
-        /// Of the result.
+        /// The digest of the result.
         digest: Digest,
     },
     /// Ended with the results of some jobs.
@@ -55,6 +55,19 @@ impl SweepState {
     /// Whether nothing will change any more.
     pub fn has_ended(&self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The state in one word. A sweep that is paused and has not ended is `paused`, whatever else it is.
+    pub fn name(&self, paused: bool) -> &'static str {
+        match self {
+            Self::Queued | Self::Running if paused => "paused",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Complete { .. } => "complete",
+            Self::Incomplete { .. } => "incomplete",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+        }
     }
 }
 
@@ -80,9 +93,22 @@ pub enum JobState {
     Incomplete,
 }
 
+impl JobState {
+    /// The state in one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Computing => "computing",
+            Self::Reducing => "reducing",
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
 /// A sweep's place among those with something to give out: by priority, then by how little it has for its weight, then by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct QueuePlace {
     priority: Reverse<i32>,
     share: u64,
     number: u64,
@@ -97,7 +123,7 @@ pub(super) struct Sweep {
     /// The spec as TOML, as workers get it.
     pub(super) text: Arc<str>,
     pub(super) inputs: Inputs,
-    /// Of the spec and its inputs.
+    /// The digest of the spec and its inputs.
     pub(super) digest: Digest,
     pub(super) number: u64,
     pub(super) state: SweepState,
@@ -110,15 +136,15 @@ pub(super) struct Sweep {
     /// Lanes that compute for it.
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<QueuePlace>,
     /// Share of the sweep that one lane-second of what is left is.
     pub(super) share_per_second: f64,
 }
 
 /// Fit workers that are alike to the scheduler, and their lanes.
 #[derive(Debug)]
-pub(super) struct Kind {
-    /// Of one of them.
+pub(super) struct WorkerKind {
+    /// The profile of one of them.
     pub(super) profile: WorkerProfile,
     pub(super) lanes: u32,
 }
@@ -184,9 +210,9 @@ impl Sweep {
     }
 
     /// Where it belongs in the queue.
-    pub(super) fn due_place(&self) -> Option<Place> {
+    pub(super) fn due_place(&self) -> Option<QueuePlace> {
         let share = (self.leased as f64 / self.share.weight * 1_000.0) as u64;
-        self.has_work().then_some(Place { priority: Reverse(self.share.priority), share, number: self.number })
+        self.has_work().then_some(QueuePlace { priority: Reverse(self.share.priority), share, number: self.number })
     }
 
     pub(super) fn job(&self, index: JobIndex) -> Option<&Job> {
@@ -212,7 +238,7 @@ pub struct Tally {
     pub blocks: u64,
     /// Committed shards.
     pub shards: u64,
-    /// What they took.
+    /// Lane-seconds that the committed shards took.
     pub lane_seconds: f64,
     /// Shards given out again.
     pub retries: u64,
@@ -243,9 +269,9 @@ pub(super) struct Job {
     pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
     pub(super) blocks_quarantined: u64,
     pub(super) tally: Tally,
-    /// What its members weigh.
+    /// What a member weighs against those of other jobs.
     pub(super) scale: JobScale,
-    /// Reductions so far.
+    /// How many reductions were begun.
     pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
 }
@@ -429,7 +455,10 @@ impl Job {
         let audits: Vec<u64> = self.audits.range(blocks.clone()).map(|(&start, _)| start).collect();
         audits.iter().for_each(|start| drop(self.audits.remove(start)));
         self.end_merges_of(&blocks);
-        self.tally.blocks -= blocks.end - blocks.start;
+        // What each shard took is not kept: every block takes its share with it, or the seconds of a member would seem to grow.
+        let left = self.tally.blocks - (blocks.end - blocks.start);
+        self.tally.lane_seconds *= left as f64 / self.tally.blocks as f64;
+        self.tally.blocks = left;
         self.tally.shards -= shards;
         self.pending.insert(blocks);
         self.state = JobState::Computing;
@@ -503,9 +532,9 @@ pub(super) struct Worker {
     /// Shards that occupy a lane.
     pub(super) busy: u32,
     pub(super) rates: Rates,
-    /// Lanes that hang, by when each is tried again.
+    /// When each of the lanes that hang is tried again.
     pub(super) hung: Vec<Time>,
-    /// Shards that hung in a row.
+    /// How many shards hung in a row.
     pub(super) hangs: u32,
     /// Members of its shards that were committed.
     pub(super) members_done: u64,

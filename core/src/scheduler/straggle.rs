@@ -94,7 +94,8 @@ impl Scheduler {
             }
         };
         let expected = estimate.seconds + worker.rates.beginning(&job.shape);
-        let done = job.members_at(&blocks, &held.headway.stand);
+        let stand = &held.headway.stand;
+        let done = job.members_at(&blocks, stand.blocks_done, stand.fraction);
         let left = if done > 0.0 { elapsed * (members - done) / done } else { f64::INFINITY };
         (elapsed > least.max(times * expected) && left > expected).then_some(elapsed)
     }

@@ -59,7 +59,9 @@ impl Scheduler {
             // What was computed is told again.
             worker.busy += u32::from(held.computed);
             if std::mem::take(&mut held.computed) {
+                held.headway.moved = now;
                 self.count_lane(shard, 1);
+                self.watch_for_stalls(now);
             }
             return true;
         }

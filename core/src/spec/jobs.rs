@@ -141,7 +141,7 @@ pub struct JobShape {
     pub forward_passes: u64,
     /// What one member has to compute; of members that differ, the mean.
     pub work: Work,
-    /// In which precision.
+    /// The precision in which it is computed.
     pub precision: Precision,
     /// Parameters of one network.
     pub parameters: usize,

@@ -48,7 +48,7 @@ struct Incoming {
     unread: u64,
 }
 
-/// All that come in.
+/// All payloads that come in.
 pub(crate) struct Intake {
     queue: PlaceQueue<WorkerId>,
     turns: Turns<Stream>,
@@ -57,7 +57,7 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Nothing comes.
+    /// An intake to which nothing comes yet.
     pub(crate) fn new(plane: &Plane) -> Self {
         let (queue, turns) = (PlaceQueue::new(plane.bounds), Turns::new(plane.bounds));
         Self { queue, turns, tickets: HashMap::new(), incoming: BTreeMap::new() }

@@ -45,9 +45,9 @@ pub(crate) enum Mutation {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) coordinator_crash: f64,
-    /// Of each batch.
+    /// The chance of each batch that the coordinator dies in it.
     pub(crate) crash_in_batch: f64,
-    /// Of each compaction.
+    /// The chance of each compaction that the coordinator dies in it.
     pub(crate) crash_in_compaction: f64,
     pub(crate) worker_crash: f64,
     pub(crate) worker_stop: f64,
@@ -55,28 +55,28 @@ pub(crate) struct Rates {
     pub(crate) partition: f64,
     pub(crate) clock_jump: f64,
     pub(crate) blob: f64,
-    /// Of each block.
+    /// The chance of each block that it fails for once.
     pub(crate) transient: f64,
-    /// Of each block.
+    /// The chance of each block that its worker turns out to be unfit.
     pub(crate) unfit: f64,
-    /// Of each block.
+    /// The chance of each block that its lane hangs.
     pub(crate) hung: f64,
-    /// Of each message of a session.
+    /// The chance of each message of a session that the connection breaks with it.
     pub(crate) broken: f64,
-    /// Of each request.
+    /// The chance of each request that it, or its answer, is lost.
     pub(crate) lost: f64,
-    /// Of each request.
+    /// The chance of each request that it comes twice.
     pub(crate) duplicated: f64,
-    /// Of each request.
+    /// The chance of each request that it comes late.
     pub(crate) delayed: f64,
-    /// Of each write.
+    /// The chance of each write that it takes long.
     pub(crate) slow_write: f64,
-    /// Of each merge and reduction: the store fails, and it is tried again.
+    /// The chance of each merge and reduction that the store fails, and it is tried again.
     pub(crate) store_fails: f64,
-    /// Of each grant.
+    /// The chance of each grant that it is lost.
     pub(crate) grant_lost: f64,
     pub(crate) store_away: f64,
-    /// Of each payload.
+    /// The chance of each payload that the store takes long for it.
     pub(crate) store_slow: f64,
 }
 

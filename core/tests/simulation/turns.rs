@@ -37,7 +37,7 @@ pub(crate) struct Turns<T> {
 }
 
 impl<T: Copy + Ord + std::fmt::Debug> Turns<T> {
-    /// Nobody waits.
+    /// An account of places for which nobody waits.
     pub(crate) fn new(bounds: PlaceBounds) -> Self {
         Self { bounds, waiting: Vec::new(), holders: BTreeMap::new() }
     }

@@ -2,16 +2,17 @@
 //!
 //! A machine runs one worker after the other, each with an id of its own; timers of an earlier run are nothing to a later one.
 
+mod lanes;
+
 use crate::faults::{Fault, Sight};
 use crate::intake::SLOWEST_CHUNK;
 use crate::network::{Assignment, Down, Reply, Report, Up};
 use crate::scenario::{Machine, Mutation};
 use crate::transfer::{Frame, Payload};
-use crate::truth;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, Partial, PartialBytes, ShardRef, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, ShardRef, WorkerProfile};
 use nadgrid_core::spec::InputRef;
 
 /// How often a worker says that it is alive, and how far it is.
@@ -392,127 +393,6 @@ impl World {
         let blocks = assignment.shard.node.blocks(assignment.total);
         values.truncate((blocks.end - blocks.start - 1) as usize);
         values
-    }
-
-    /// Free lanes begin with what waits.
-    fn begin(&mut self, index: usize) {
-        loop {
-            let worker = &mut self.workers[index];
-            let running = worker.held.iter().filter(|held| matches!(held.stage, Stage::Running)).count();
-            let waiting = worker.held.iter_mut().find(|held| matches!(held.stage, Stage::Queued));
-            let busy = running + worker.hung;
-            let Some(held) = waiting.filter(|_| busy < worker.machine.lanes as usize) else { return };
-            held.stage = Stage::Running;
-            held.began = self.time;
-            let key = held.key;
-            let after = self.block_time(index);
-            self.worker_later(index, after, Timer::Block(key));
-        }
-    }
-
-    fn block_time(&mut self, index: usize) -> u64 {
-        let machine = &self.workers[index].machine;
-        let slow = if machine.slow && !self.calm { 20 } else { 1 };
-        let time = machine.block_ms * slow;
-        self.random.between(time / 2, time * 3 / 2)
-    }
-
-    fn compute_block(&mut self, index: usize, key: u64) {
-        let Some(held) = self.workers[index].find(key).filter(|held| matches!(held.stage, Stage::Running)) else {
-            return self.begin(index);
-        };
-        let blocks = held.assignment.shard.node.blocks(held.assignment.total);
-        let block = blocks.start + held.values.len() as u64;
-        let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.coordinates.clone());
-        self.oracle.computed += 1;
-        if self.strikes(self.scenario.rates.hung, Fault::LaneHung) {
-            return self.hang(index, key);
-        }
-        if let Some((kind, message)) = self.fails(&shard, &coordinates.spec, block) {
-            return self.fail(index, key, kind, message);
-        }
-        if self.kills(&shard, &coordinates.spec, block) {
-            self.counts.fault(Fault::KillerBlock);
-            return self.stop_worker(index);
-        }
-        let Some(held) = self.workers[index].find(key) else { return };
-        held.values.push(coordinates.block(block));
-        if block + 1 == blocks.end {
-            self.computed(index, key);
-        } else {
-            self.perhaps_checkpoint(index, key);
-            let after = self.block_time(index);
-            self.worker_later(index, after, Timer::Block(key));
-        }
-    }
-
-    /// The lane computes on for ever. What it has, and what waits for it, may fail for that.
-    fn hang(&mut self, index: usize, key: u64) {
-        self.workers[index].hung += 1;
-        if let Some(held) = self.workers[index].find(key) {
-            held.stage = Stage::Hung;
-        }
-        let shards: Vec<_> = self.workers[index].held.iter().map(|held| held.assignment.clone()).collect();
-        shards.iter().for_each(|assignment| self.may_fail(assignment));
-    }
-
-    /// A shard's blocks may be given up though they are good.
-    fn may_fail(&mut self, assignment: &Assignment) {
-        let ShardRef { sweep, job, node } = &assignment.shard;
-        let blocks = node.blocks(assignment.total);
-        self.oracle.failed_once.extend(blocks.map(|block| (sweep.clone(), *job, block)));
-    }
-
-    fn fails(&mut self, shard: &ShardRef, spec: &str, block: u64) -> Option<(FailureKind, &'static str)> {
-        if self.scenario.plan(spec)?.poison.contains(&(shard.job, block)) {
-            self.counts.fault(Fault::PoisonBlock);
-            return Some((FailureKind::Task, "it does not converge"));
-        }
-        if self.strikes(self.scenario.rates.unfit, Fault::WorkerUnfit) {
-            return Some((FailureKind::Unfit, "the device is gone"));
-        }
-        if self.strikes(self.scenario.rates.transient, Fault::TransientFailure) {
-            self.oracle.failed_once.insert((shard.sweep.clone(), shard.job, block));
-            return Some((FailureKind::Transient, "no memory"));
-        }
-        None
-    }
-
-    fn kills(&self, shard: &ShardRef, spec: &str, block: u64) -> bool {
-        self.scenario.plan(spec).is_some_and(|plan| plan.killers.contains(&(shard.job, block)))
-    }
-
-    fn fail(&mut self, index: usize, key: u64, kind: FailureKind, message: &'static str) {
-        if let Some(held) = self.workers[index].find(key) {
-            held.stage = Stage::Failed(kind, message);
-        }
-        self.tell_news(index, false);
-        self.begin(index);
-    }
-
-    fn computed(&mut self, index: usize, key: u64) {
-        let lies = self.random.chance(self.workers[index].machine.lies);
-        let nonce = self.random.next();
-        let (id, now) = (self.workers[index].id.clone(), self.time);
-        let Some(held) = self.workers[index].find(key) else { return };
-        let Assignment { shard, total, coordinates, .. } = &held.assignment;
-        let right = truth::fold(shard.node, *total, &held.values);
-        // No two lies are alike: two that agree are believed.
-        let content = if lies { truth::merge(right, Digest::of(&nonce.to_le_bytes())) } else { right };
-        let bytes = truth::partial_bytes(content, nonce);
-        let partial = Partial { bytes: PartialBytes::Stored(Digest::of(&bytes)), content };
-        let (shard, class) = (shard.clone(), coordinates.class.clone());
-        let seconds = (now - held.began) as f64 / 1e3;
-        held.stage = Stage::Computed(Box::new(Report { worker: id, shard, class, partial, bytes, seconds }));
-        if lies {
-            self.counts.fault(Fault::Lie);
-        }
-        self.tell_news(index, false);
-        match self.workers[index].machine.inline {
-            true => self.bring_inline(index, key),
-            false => self.upload(index, key),
-        }
-        self.begin(index);
     }
 
     fn bring_inline(&mut self, index: usize, key: u64) {

@@ -34,7 +34,7 @@ class Bars:
             bar.close()
 
     def show(self, sweep: pb.Sweep) -> None:
-        """Shows the shares of all jobs and, of several, the share of the whole; what keeps the sweep back is told once."""
+        """Shows the shares of all jobs, of several also the share of the whole, and what keeps the sweep back."""
         jobs = [Job.of(job) for job in sweep.jobs]
         for job in jobs:
             self._set(job.name, job.progress, _remarks(job))

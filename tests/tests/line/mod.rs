@@ -16,12 +16,12 @@ const BUFFER: u32 = 16 << 10;
 
 /// One direction: when it is free for the next piece.
 #[derive(Clone)]
-struct Direction {
+struct LineDirection {
     bytes_per_second: f64,
     free_at: Arc<Mutex<Instant>>,
 }
 
-impl Direction {
+impl LineDirection {
     fn new(bytes_per_second: f64) -> Self {
         Self { bytes_per_second, free_at: Arc::new(Mutex::new(Instant::now())) }
     }
@@ -57,7 +57,7 @@ pub(crate) fn slow(to: &str, bytes_per_second: f64) -> String {
     listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = listener.listen(64).unwrap();
     let here = listener.local_addr().unwrap();
-    let (out, back) = (Direction::new(bytes_per_second), Direction::new(bytes_per_second));
+    let (out, back) = (LineDirection::new(bytes_per_second), LineDirection::new(bytes_per_second));
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let Ok(far) = socket().connect(to).await else { continue };
@@ -67,7 +67,7 @@ pub(crate) fn slow(to: &str, bytes_per_second: f64) -> String {
     format!("http://{here}")
 }
 
-fn join(near: TcpStream, far: TcpStream, out: Direction, back: Direction) {
+fn join(near: TcpStream, far: TcpStream, out: LineDirection, back: LineDirection) {
     let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
     tokio::spawn(out.carry(near_read, far_write));
     tokio::spawn(back.carry(far_read, near_write));

@@ -81,22 +81,22 @@ impl Peer {
     }
 
     /// An upload that says what the test has it say.
-    pub(crate) async fn offer(&mut self, header: v1::PartialHeader) -> Offer {
+    pub(crate) async fn offer(&mut self, header: v1::PartialHeader) -> UploadOffer {
         let (says, messages) = mpsc::channel(4);
         let offer = v1::UploadPartialRequest { part: Some(Part::Header(header)) };
         says.send(offer).await.unwrap();
         let answers = self.workers.upload_partial(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Offer { says, answers }
+        UploadOffer { says, answers }
     }
 }
 
 /// An upload by hand.
-pub(crate) struct Offer {
+pub(crate) struct UploadOffer {
     pub(crate) says: mpsc::Sender<v1::UploadPartialRequest>,
     pub(crate) answers: Streaming<v1::UploadPartialResponse>,
 }
 
-impl Offer {
+impl UploadOffer {
     pub(crate) async fn data(&self, bytes: &[u8]) {
         let part = Some(Part::Data(bytes.to_vec()));
         self.says.send(v1::UploadPartialRequest { part }).await.unwrap();

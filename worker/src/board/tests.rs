@@ -1,4 +1,5 @@
 use super::*;
+use crate::compute::Watcher;
 use nadgrid_core::numerics::Precision;
 
 fn shard(first_block: u64) -> v1::Shard {
@@ -35,6 +36,28 @@ fn a_shard_passes_its_stages_and_each_is_told_once() {
     assert_eq!(names(&board.news(false)), ["computed"], "a new session hears it again");
     board.uploaded(&held);
     assert!(board.held().is_empty() && board.news(true).is_empty());
+}
+
+/// A block may take hours: how far it is gets told, but not with every network.
+#[test]
+fn progress_within_a_block_is_told_now_and_then() {
+    let board = Board::new(1);
+    board.assign(task(0));
+    let held = board.next().unwrap();
+    let told = || match board.news(true).pop() {
+        Some(Message::Progress(v1::Progress { blocks_done, fraction, .. })) => Some((blocks_done, fraction)),
+        None => None,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(), None, "no block has begun");
+    held.begun();
+    assert_eq!((told(), told()), (Some((0, 0.0)), None));
+    held.advance(0.25);
+    assert_eq!(told(), None);
+    board.lock().held[0].told.as_mut().unwrap().at -= WITHIN_A_BLOCK;
+    assert_eq!((told(), told()), (Some((0, 0.25)), None));
+    held.block_done();
+    assert_eq!(told(), Some((1, 0.0)), "a block is news at once");
 }
 
 #[test]

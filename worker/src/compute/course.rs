@@ -152,22 +152,39 @@ pub(super) struct OnCourse<'c, 'a> {
     stretch: Stretch,
 }
 
-/// The part of a block that some of its runs are.
+/// A part of a block's runs, as shares of the block from 0 to 1.
+#[derive(Clone, Copy)]
+pub(super) struct BlockPart {
+    /// The share that lies before it.
+    first: f64,
+    /// Its own share.
+    share: f64,
+}
+
+impl BlockPart {
+    /// These runs of a block of `all` runs, counted from its first.
+    pub(super) fn new(runs: Range<u64>, all: u64) -> Self {
+        let share = |runs: u64| runs as f64 / all as f64;
+        Self { first: share(runs.start), share: share(runs.end - runs.start) }
+    }
+}
+
+/// The training and measuring of some runs of a block: how far they bring the block.
 pub(super) struct Stretch {
-    /// Where they begin in it, and how much of it they are, from 0 to 1.
-    pub(super) first: f64,
-    pub(super) share: f64,
-    /// How their time is divided.
+    /// Which part it is.
+    pub(super) part: BlockPart,
+    /// How their time is divided between training, evaluation and margins.
     pub(super) parts: RunParts,
-    /// Batches of their training, done and in all.
+    /// Batches of their training that are done.
     pub(super) done: u64,
+    /// Batches of their training in all.
     pub(super) batches: u64,
 }
 
 impl Stretch {
     /// The part of the block that is done when this part of the runs is.
     fn at(&self, part: f64) -> f64 {
-        self.first + self.share * part
+        self.part.first + self.part.share * part
     }
 }
 

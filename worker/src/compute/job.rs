@@ -22,7 +22,7 @@ pub struct JobSpec {
     pub(super) spec: Spec,
     pub(super) shape: JobShape,
     pub(super) network: Network,
-    /// Of the spec with every default written out.
+    /// Digest of the spec with every default written out.
     pub(super) digest: Digest,
 }
 
@@ -47,18 +47,18 @@ impl JobSpec {
 /// The jobs of the latest shards.
 #[derive(Debug, Default)]
 pub struct JobSpecs {
-    state: Mutex<State>,
+    state: Mutex<KeptJobs>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// The one used last at the end.
-    kept: Vec<Kept>,
+struct KeptJobs {
+    /// Jobs in the order of their last use, the latest at the end.
+    kept: Vec<KeptJob>,
     reads: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptJob {
     sweep: String,
     place: u32,
     text: Arc<str>,
@@ -83,7 +83,7 @@ impl JobSpecs {
             None => {
                 state.reads += 1;
                 let job = Arc::new(JobSpec::read(spec, shard.job)?);
-                Kept { sweep: shard.sweep_id.clone(), place: shard.job, text: spec.clone(), job }
+                KeptJob { sweep: shard.sweep_id.clone(), place: shard.job, text: spec.clone(), job }
             }
         };
         let job = entry.job.clone();

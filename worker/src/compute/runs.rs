@@ -1,6 +1,6 @@
 //! A block of training runs: trained by nadgrid's own kernels one after the other, or together as a population on libtorch.
 
-use super::course::{Course, Stretch, kernels_shape};
+use super::course::{BlockPart, Course, Stretch, kernels_shape};
 use super::samples::{Samples, Source};
 use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
@@ -111,12 +111,13 @@ impl Runs {
             Some(trainer) => trainer,
             None => trainer.insert(Box::new(new_trainer(&job.plan.network, recipe)?)),
         };
-        let (left, all) = (course.left(&members), (members.end - members.start) as f64);
+        let left = course.left(&members);
         for (member, (variant, key)) in left.clone().zip(runs(job, left)?) {
             let state = course.take_state(1);
             let Samples { train, test } = source.samples(job, variant, &key)?;
-            let part = ((member - members.start) as f64 / all, 1.0 / all);
-            let stretch = stretch(job, recipe, (train.len(), test.len()), part, state.as_ref());
+            let place = member - members.start;
+            let part = BlockPart::new(place..place + 1, members.end - members.start);
+            let stretch = stretch(job, recipe, sample_counts(&train, &test), part, state.as_ref());
             let mut observer = course.observer(&kernels_shape(job, recipe, 1), stretch, seconds(state.as_ref()));
             let ending = match &state {
                 Some(state) => trainer.resume(state, &key, recipe, &train, &mut observer),
@@ -167,14 +168,14 @@ impl Runs {
             course.back_to(members.start);
             first = 0;
         }
-        let all = keys.len() as f64;
+        let all = keys.len() as u64;
         for first in (first..keys.len()).step_by(width) {
             let part = first..keys.len().min(first + width);
-            let share = (part.start as f64 / all, part.len() as f64 / all);
+            let of_block = BlockPart::new(part.start as u64..part.end as u64, all);
             let (keys, data) = (&keys[part.clone()], &train[part.clone()]);
             let training =
                 Training { network: &job.plan.network, device, precision: job.plan.spec.precision, recipe, keys, data };
-            let together = Together { job, source, training, test: &test[part], share };
+            let together = Together { job, source, training, test: &test[part], of_block };
             let state = course.take_state(keys.len());
             match together.outcomes(state.as_ref(), course).map_err(fault)? {
                 Some(outcomes) => course.push(outcomes),
@@ -191,8 +192,8 @@ struct Together<'a> {
     source: &'a Source,
     training: Training<'a>,
     test: &'a [&'a Dataset],
-    /// Where they begin in their block, and how much of it they are.
-    share: (f64, f64),
+    /// Which part of their block they are.
+    of_block: BlockPart,
 }
 
 impl Together<'_> {
@@ -202,9 +203,12 @@ impl Together<'_> {
         state: Option<&TrainingState<'_>>,
         course: &Course<'_>,
     ) -> Result<Option<Vec<Outcome>>, PopulationError> {
-        let Self { job, source, training, test, share } = self;
-        let samples = (training.data.first().map_or(0, |data| data.len()), test.first().map_or(0, |data| data.len()));
-        let stretch = stretch(job, training.recipe, samples, *share, state);
+        let Self { job, source, training, test, of_block } = self;
+        let samples = match (training.data.first(), test.first()) {
+            (Some(train), Some(test)) => sample_counts(train, test),
+            _ => SampleCounts { train: 0, test: 0, drawn: false },
+        };
+        let stretch = stretch(job, training.recipe, samples, *of_block, state);
         let mut observer = course.observer(&training.shape(), stretch, seconds(state));
         let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
         let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
@@ -252,20 +256,23 @@ fn runs(job: &Job, members: Range<u64>) -> Result<Vec<(Variant, RunKey)>, Fault>
     members.map(run).collect::<Option<_>>().ok_or_else(|| missing(job))
 }
 
-/// Of runs that train and test on so many samples, and whose part of their block begins there and is so large.
+/// The samples of a run, which were drawn before.
+fn sample_counts(train: &Dataset, test: &Dataset) -> SampleCounts {
+    SampleCounts { train: train.len() as u64, test: test.len() as u64, drawn: false }
+}
+
+/// The stretch of runs that train and test on so many samples, and begin at `state`.
 fn stretch(
     job: &Job,
     recipe: &Recipe,
-    (train, test): (usize, usize),
-    (first, share): (f64, f64),
+    samples: SampleCounts,
+    part: BlockPart,
     state: Option<&TrainingState<'_>>,
 ) -> Stretch {
-    let samples = SampleCounts { train: train as u64, test: test as u64, drawn: false };
     let margins = job.plan.spec.margin_counts().filter(|_| job.plan.shape.experiment == Experiment::Margins);
-    let batches = recipe.batches(train) as u64;
+    let batches = recipe.batches(samples.train as usize) as u64;
     Stretch {
-        first,
-        share,
+        part,
         parts: RunParts::new(&job.plan.network, recipe, samples, margins),
         done: u64::from(state.map_or(0, |state| state.epochs)) * batches,
         batches: u64::from(recipe.epochs) * batches,

@@ -39,8 +39,8 @@ pub struct Sampling<'a> {
     pub budget: u64,
 }
 
-/// The gradients `[members, D]` at `point`; `advance` is told which part of them is computed, from 0 to 1. The members are those of the patch kernels: weights are drawn on the CPU for
-/// every device.
+/// The gradients `[members, D]` at `point`; `advance` is told which part of them is computed, from 0 to 1. The members are those of
+/// the patch kernels: weights are drawn on the CPU for every device.
 ///
 /// # Errors
 /// [`PopulationError`] when one member does not fit the budget, libtorch fails or a gradient overflows.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often progress is told at most.
+/// Shortest time between two reports of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
 
 impl Session {
@@ -103,7 +103,7 @@ impl Session {
 struct LastJob {
     spec: Arc<str>,
     name: String,
-    /// Of every shard of the job.
+    /// The files of every shard of the job: all but checkpoints.
     inputs: Vec<v1::ShardInput>,
 }
 

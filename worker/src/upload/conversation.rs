@@ -4,7 +4,7 @@
 //! An attempt is given up when the connection breaks, the coordinator refuses, or no byte moves for a while after the grant.
 //! Until the grant, and once all bytes are through, it waits: pings find out when nobody is there. Deliberately absent: trying again.
 
-use super::waits::{Wait, WaitPhase};
+use super::waits::{UploadWait, WaitPhase};
 use crate::endpoint::warn_unreachable;
 use bytes::Bytes;
 use nadgrid_presigned::DirectStore;
@@ -14,17 +14,19 @@ use nadgrid_proto::v1::{
     upload_checkpoint_request as checkpoint_request, upload_checkpoint_response as checkpoint_response,
     upload_partial_request as partial_request, upload_partial_response as partial_response,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
-/// How long the connection may take nothing after the grant. The coordinator's own patience is shorter as a rule.
+/// How long the connection may take no byte after the grant. The coordinator's own patience is shorter as a rule.
 const STALLED: Duration = Duration::from_secs(90);
-/// Until the coordinator has let the call in.
+/// Between two looks at how many bytes the connection has taken.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the coordinator may take to accept the call.
 const LET_IN: Duration = Duration::from_secs(60);
 
-/// One kind of upload: its messages.
-pub(super) trait UploadKind {
+/// The messages of one kind of upload.
+pub(super) trait OutgoingUpload {
     type Header;
     type Request: Unpin;
     type Response;
@@ -32,22 +34,24 @@ pub(super) trait UploadKind {
 
     fn header(header: Self::Header) -> Self::Request;
     fn data(data: Vec<u8>) -> Self::Request;
-    fn said(response: Self::Response) -> Said<Self::Answer>;
-    /// What became of a payload that was to be put into the store; `None` where no grant asks for that.
+    fn said(response: Self::Response) -> UploadReply<Self::Answer>;
+    /// The message about a payload that was to be put into the store; `None` where no grant asks for that.
     fn beside(outcome: Result<(), String>) -> Option<Self::Request>;
 }
 
-/// What the coordinator says.
-pub(super) enum Said<A> {
-    /// There is a place.
+/// A message of the coordinator.
+pub(super) enum UploadReply<A> {
+    /// There is a place for the payload.
     Grant(v1::Grant),
+    /// The upload is over.
     Answer(A),
+    /// A message that this worker does not know.
     Nothing,
 }
 
-pub(super) struct PartialUpload;
+pub(super) struct OutgoingPartial;
 
-impl UploadKind for PartialUpload {
+impl OutgoingUpload for OutgoingPartial {
     type Header = v1::PartialHeader;
     type Request = v1::UploadPartialRequest;
     type Response = v1::UploadPartialResponse;
@@ -61,11 +65,13 @@ impl UploadKind for PartialUpload {
         v1::UploadPartialRequest { part: Some(partial_request::Part::Data(data)) }
     }
 
-    fn said(response: v1::UploadPartialResponse) -> Said<v1::Verdict> {
+    fn said(response: v1::UploadPartialResponse) -> UploadReply<v1::Verdict> {
         match response.message {
-            Some(partial_response::Message::Grant(grant)) => Said::Grant(grant),
-            Some(partial_response::Message::Verdict(verdict)) => Said::Answer(verdict.try_into().unwrap_or_default()),
-            None => Said::Nothing,
+            Some(partial_response::Message::Grant(grant)) => UploadReply::Grant(grant),
+            Some(partial_response::Message::Verdict(verdict)) => {
+                UploadReply::Answer(verdict.try_into().unwrap_or_default())
+            }
+            None => UploadReply::Nothing,
         }
     }
 
@@ -78,9 +84,9 @@ impl UploadKind for PartialUpload {
     }
 }
 
-pub(super) struct CheckpointUpload;
+pub(super) struct OutgoingCheckpoint;
 
-impl UploadKind for CheckpointUpload {
+impl OutgoingUpload for OutgoingCheckpoint {
     type Header = v1::CheckpointHeader;
     type Request = v1::UploadCheckpointRequest;
     type Response = v1::UploadCheckpointResponse;
@@ -94,11 +100,11 @@ impl UploadKind for CheckpointUpload {
         v1::UploadCheckpointRequest { part: Some(checkpoint_request::Part::Data(data)) }
     }
 
-    fn said(response: v1::UploadCheckpointResponse) -> Said<bool> {
+    fn said(response: v1::UploadCheckpointResponse) -> UploadReply<bool> {
         match response.message {
-            Some(checkpoint_response::Message::Grant(grant)) => Said::Grant(grant),
-            Some(checkpoint_response::Message::Wanted(wanted)) => Said::Answer(wanted),
-            None => Said::Nothing,
+            Some(checkpoint_response::Message::Grant(grant)) => UploadReply::Grant(grant),
+            Some(checkpoint_response::Message::Wanted(wanted)) => UploadReply::Answer(wanted),
+            None => UploadReply::Nothing,
         }
     }
 
@@ -108,26 +114,26 @@ impl UploadKind for CheckpointUpload {
 }
 
 /// The messages of an upload, as a call takes them.
-pub(super) type Messages<K> = UploadMessages<<K as UploadKind>::Request, Bytes>;
+pub(super) type GatedMessages<K> = UploadMessages<<K as OutgoingUpload>::Request, Bytes>;
 
-/// What handing in makes use of.
+/// What handing in makes use of besides the call.
 #[derive(Clone, Copy)]
-pub(super) struct HandInBy<'a> {
+pub(super) struct UploadContext<'a> {
     /// The shared store, where there is one.
     pub(super) store: &'a DirectStore,
-    /// What is told while it waits.
-    pub(super) wait: &'a Wait,
+    /// Where its progress is noted for the user.
+    pub(super) wait: &'a UploadWait,
 }
 
 /// Hands a payload in, once.
-pub(super) async fn hand_in<K: UploadKind, C>(
+pub(super) async fn hand_in<K: OutgoingUpload, C>(
     header: K::Header,
     bytes: Bytes,
     call: C,
-    HandInBy { store, wait }: HandInBy<'_>,
+    UploadContext { store, wait }: UploadContext<'_>,
 ) -> Result<K::Answer, Status>
 where
-    C: AsyncFnOnce(Messages<K>) -> Result<Response<Streaming<K::Response>>, Status>,
+    C: AsyncFnOnce(GatedMessages<K>) -> Result<Response<Streaming<K::Response>>, Status>,
 {
     let (mut gate, messages) = gated(K::header(header), bytes.clone(), K::data);
     let called = timeout(LET_IN, call(messages)).await;
@@ -136,12 +142,12 @@ where
     wait.enter(WaitPhase::Place);
     loop {
         match K::said(next(&mut answers, &gate, wait).await?) {
-            Said::Answer(answer) => return Ok(answer),
-            Said::Grant(v1::Grant { put: None }) => {
+            UploadReply::Answer(answer) => return Ok(answer),
+            UploadReply::Grant(v1::Grant { put: None }) => {
                 wait.enter(WaitPhase::Sending);
                 gate.open();
             }
-            Said::Grant(v1::Grant { put: Some(put) }) => {
+            UploadReply::Grant(v1::Grant { put: Some(put) }) => {
                 wait.enter(WaitPhase::Storing);
                 let outcome = tokio::select! {
                     outcome = put_beside(store, &put, bytes.clone()) => outcome,
@@ -151,12 +157,12 @@ where
                 let said = K::beside(outcome);
                 gate.say(said.ok_or_else(|| Status::internal("a grant of a place that such a payload has not"))?);
             }
-            Said::Nothing => {}
+            UploadReply::Nothing => {}
         }
     }
 }
 
-/// Puts a payload into the store; why it could not, for the coordinator.
+/// Puts a payload into the store. An error is the reason in words, for the coordinator.
 async fn put_beside(store: &DirectStore, put: &v1::PresignedRequest, bytes: Bytes) -> Result<(), String> {
     store.put(put, bytes).await.map_err(|failure| {
         warn_unreachable(&failure);
@@ -164,27 +170,56 @@ async fn put_beside(store: &DirectStore, put: &v1::PresignedRequest, bytes: Byte
     })
 }
 
-/// What the coordinator says while a payload is put into the store: the end, or a refusal.
-fn said_meanwhile<K: UploadKind>(said: Result<Option<K::Response>, Status>) -> Result<K::Answer, Status> {
+/// The result of an upload whose payload was being put into the store when the coordinator spoke: it can only end or refuse.
+fn said_meanwhile<K: OutgoingUpload>(said: Result<Option<K::Response>, Status>) -> Result<K::Answer, Status> {
     match said?.map(K::said) {
-        Some(Said::Answer(answer)) => Ok(answer),
+        Some(UploadReply::Answer(answer)) => Ok(answer),
         _ => Err(Status::unavailable("the coordinator ended the upload before the payload was in the store")),
     }
 }
 
-/// The next that the coordinator says, while bytes move or none are to.
-async fn next<T, M>(answers: &mut Streaming<T>, gate: &UploadGate<M>, wait: &Wait) -> Result<T, Status> {
-    let mut taken = gate.taken();
+/// The coordinator's next message. It is waited for as long as bytes move or none are due.
+async fn next<T, M>(answers: &mut Streaming<T>, gate: &UploadGate<M>, wait: &UploadWait) -> Result<T, Status> {
+    let mut pulse = UploadPulse { taken: gate.taken(), moved_at: Instant::now() };
     loop {
-        let said = timeout(STALLED / 2, answers.message()).await;
-        if let Ok(said) = said {
+        if let Ok(said) = timeout(LOOK_EVERY, answers.message()).await {
             return said?.ok_or_else(|| Status::unavailable("the coordinator ended the upload without an answer"));
         }
-        let before = std::mem::replace(&mut taken, gate.taken());
         if gate.is_through() {
             wait.enter(WaitPhase::Answer);
-        } else if wait.is_sending() && taken == before {
+        } else if wait.is_sending() && pulse.is_stalled(gate.taken(), Instant::now()) {
             return Err(Status::deadline_exceeded(format!("no byte was taken for {STALLED:.0?}")));
         }
+    }
+}
+
+/// The bytes that the connection has taken, and when it last took any.
+struct UploadPulse {
+    taken: u64,
+    moved_at: Instant,
+}
+
+impl UploadPulse {
+    /// Whether no byte has moved for [`STALLED`], now that `taken` are through.
+    fn is_stalled(&mut self, taken: u64, now: Instant) -> bool {
+        if taken != self.taken {
+            *self = Self { taken, moved_at: now };
+        }
+        now.duration_since(self.moved_at) >= STALLED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_stalls_after_the_whole_time_without_a_byte() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pulse = UploadPulse { taken: 0, moved_at: began };
+        assert!(!pulse.is_stalled(0, began + STALLED - second));
+        assert!(!pulse.is_stalled(10, began + STALLED), "bytes have moved");
+        assert!(!pulse.is_stalled(10, began + 2 * STALLED - second));
+        assert!(pulse.is_stalled(10, began + 2 * STALLED));
     }
 }

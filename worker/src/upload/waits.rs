@@ -1,36 +1,36 @@
-//! What waits to be handed in, and that it does: a warning for all of it together, now and again.
+//! Payloads that wait to be handed in: one warning for all of them together, now and again.
 
 use nadgrid_core::text;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long something waits before it is told.
+/// How long a payload waits before the user is told.
 const TOLD_AFTER: Duration = Duration::from_secs(8);
-/// How often it is told again.
+/// Between two warnings.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
-/// How often it is looked at.
+/// Between two looks at what waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a payload waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WaitPhase {
-    /// The connection.
+    /// The coordinator is to accept the call.
     Call,
-    /// A place at the coordinator.
+    /// The coordinator is to have a place for it.
     Place,
     /// Its bytes are on their way.
     Sending,
-    /// They are put into the shared store.
+    /// They are being put into the shared store.
     Storing,
-    /// All of them are through.
+    /// All of them are through; the coordinator is to answer.
     Answer,
     /// The last attempt failed for this reason; another will follow.
     Refused(String),
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingUpload {
     name: String,
     since: Instant,
     phase: WaitPhase,
@@ -38,26 +38,26 @@ struct Waiting {
 
 /// Everything that waits, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
-    waiting: Mutex<BTreeMap<u64, Waiting>>,
+pub(super) struct UploadWaits {
+    waiting: Mutex<BTreeMap<u64, WaitingUpload>>,
 }
 
 /// A payload that waits, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(super) struct UploadWait {
     number: u64,
-    waits: Arc<Waits>,
+    waits: Arc<UploadWaits>,
 }
 
-impl Waits {
-    pub(super) fn begin(self: &Arc<Self>, name: String) -> Wait {
+impl UploadWaits {
+    pub(super) fn begin(self: &Arc<Self>, name: String) -> UploadWait {
         let mut waiting = self.lock();
         let number = waiting.last_key_value().map_or(0, |(last, _)| last + 1);
-        waiting.insert(number, Waiting { name, since: Instant::now(), phase: WaitPhase::Call });
-        Wait { number, waits: self.clone() }
+        waiting.insert(number, WaitingUpload { name, since: Instant::now(), phase: WaitPhase::Call });
+        UploadWait { number, waits: self.clone() }
     }
 
-    /// What is told at this moment, if the first of all has waited for so long.
+    /// The warning that is due at this moment, if the first of all has waited for long.
     fn words(&self, now: Instant) -> Option<String> {
         let waiting = self.lock();
         let first = waiting.values().next()?;
@@ -78,15 +78,15 @@ impl Waits {
             WaitPhase::Answer => "its bytes are through, and the coordinator has not answered yet".to_owned(),
             WaitPhase::Refused(reason) => format!("it was not taken: {reason}"),
         };
-        Some(format!("{name}{others} is handed in since {waited}, and kept: {why}"))
+        Some(format!("{name}{others} has waited for {waited} to be handed in, and is kept: {why}"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, WaitingUpload>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wait {
+impl UploadWait {
     pub(super) fn enter(&self, phase: WaitPhase) {
         if let Some(waiting) = self.waits.lock().get_mut(&self.number) {
             waiting.phase = phase;
@@ -98,14 +98,14 @@ impl Wait {
     }
 }
 
-impl Drop for Wait {
+impl Drop for UploadWait {
     fn drop(&mut self) {
         self.waits.lock().remove(&self.number);
     }
 }
 
-/// Tells what waits, for ever.
-pub(super) async fn tell(waits: Arc<Waits>) {
+/// Warns of what waits, for ever.
+pub(super) async fn tell(waits: Arc<UploadWaits>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if let Some(words) = waits.words(Instant::now()) {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_long_is_told_with_its_reason() {
-        let waits = Arc::<Waits>::default();
+        let waits = Arc::<UploadWaits>::default();
         let first = waits.begin("s/nads/lenet/0..4".to_owned());
         let second = waits.begin("s/nads/lenet/4..8".to_owned());
         first.enter(WaitPhase::Place);
@@ -132,7 +132,7 @@ mod tests {
         first.enter(WaitPhase::Refused("the disk is full".to_owned()));
         assert!(waits.words(now + Duration::from_secs(42)).unwrap().contains("the disk is full"));
         drop(first);
-        assert!(waits.words(now + Duration::from_secs(42)).unwrap().starts_with("s/nads/lenet/4..8 is handed in"));
+        assert!(waits.words(now + Duration::from_secs(42)).unwrap().starts_with("s/nads/lenet/4..8 has waited for"));
         drop(second);
         assert_eq!(waits.words(now + Duration::from_secs(42)), None);
     }

@@ -115,7 +115,7 @@ fn a_busy_worker_drains_on_a_signal_and_ends_with_standard_input() {
 
 /// One network whose gradient is one call that takes minutes: 8,192 forward passes of ResNet18, on libtorch.
 const ONE_LONG_CALL: &str = "name = 'long'\narchitectures = ['resnet18']\ninput = { height = 64, width = 64 }\n\
-                             [nads]\nnetworks = 1\nblock_size = 1";
+                             [nads]\nnetworks = 2\nblock_size = 1";
 
 /// A worker whose lane is in that call.
 fn computing(extra: &[&str]) -> (Coordinator, Child) {
@@ -126,10 +126,12 @@ fn computing(extra: &[&str]) -> (Coordinator, Child) {
     (coordinator, child)
 }
 
-/// Reads the log up to these words; what follows is read and thrown away.
+/// Reads the log up to these words, which come before any failure; what follows is read and thrown away.
 fn read_until(child: &mut Child, words: &str) {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(words)), "it ended without saying {words:?}");
+    let told =
+        lines.find_map(|line| Some(line.unwrap()).filter(|line| line.contains(words) || line.contains("failed")));
+    assert!(told.as_ref().is_some_and(|line| line.contains(words)), "no {words:?}: {told:?}");
     std::thread::spawn(move || lines.for_each(drop));
 }
 

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::prerequisites;
-use crate::process::{cargo, released, step};
+use crate::process::{build_loads, released};
 use crate::test::moto;
 
 #[derive(Args)]
@@ -119,10 +119,7 @@ impl LoadRun {
 /// Builds the coordinator and its load, and prints the tables.
 pub(crate) fn run(root: &Path, options: &Cluster) -> Result<ExitCode> {
     let moto = if options.store.contains(&StoreKind::S3) { Some(moto_packages(root)?) } else { None };
-    let mut build = cargo(root);
-    build.args(["build", "--release", "--package", "nadgrid-coordinator", "--package", "nadgrid-tests"]);
-    build.args(["--bins", "--example", "cluster_load"]);
-    if let Some(failed) = step("build", &mut build)? {
+    if let Some(failed) = build_loads(root)? {
         return Ok(failed);
     }
     for &store in &options.store {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::process::{cargo, released, step};
+use crate::process::{build_loads, released};
 
 #[derive(Args)]
 pub(crate) struct Coordinator {
@@ -37,10 +37,7 @@ struct Measured {
 
 /// Builds the coordinator and its load, and prints a table.
 pub(crate) fn run(root: &Path, options: &Coordinator) -> Result<ExitCode> {
-    let mut build = cargo(root);
-    build.args(["build", "--release", "--package", "nadgrid-coordinator", "--package", "nadgrid-tests"]);
-    build.args(["--bins", "--example", "coordinator_rate"]);
-    if let Some(failed) = step("build", &mut build)? {
+    if let Some(failed) = build_loads(root)? {
         return Ok(failed);
     }
     let Coordinator { thousands, workers, lanes, journal } = options;

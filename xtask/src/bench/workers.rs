@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::process::{build_release, cargo, released, step};
+use crate::process::{build_loads, released};
 use crate::setup;
 
 #[derive(Args)]
@@ -39,12 +39,7 @@ struct SweepFigures {
 /// Builds the programs and the benchmark, and prints a table.
 pub(crate) fn run(root: &Path, options: &Workers) -> Result<ExitCode> {
     setup::run(root, false)?;
-    if let Some(failed) = build_release(root)? {
-        return Ok(failed);
-    }
-    let mut build = cargo(root);
-    build.args(["build", "--release", "--package", "nadgrid-tests", "--example", "worker_load"]);
-    if let Some(failed) = step("build", &mut build)? {
+    if let Some(failed) = build_loads(root)? {
         return Ok(failed);
     }
     println!(

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! totals   all jobs together, and the words for numbers    view   rows for a terminal of a given size
-//! live     rows that are drawn again in place
+//! live     rows that are drawn again in place              notices   when a notice is due for a line
 //! ```
 //! View and lines go to stderr, JSON to stdout. Absent: estimates, which are the coordinator's.
 
 mod live;
+mod notices;
 pub(crate) mod totals;
 pub(crate) mod view;
 
@@ -18,8 +19,8 @@ use live::Live;
 use nadgrid_client::v1::{Job, JobState, Sweep, Worker};
 use nadgrid_client::{Client, Patience, SweepView, WatchEvent, has_ended, members_word};
 use nadgrid_core::text::{duration, percent, thousands};
+use notices::NoticeLines;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,8 +30,6 @@ use view::{View, name, words};
 
 /// Between two lines of one job, where there is no live view.
 const LINE_SECONDS: f64 = 10.0;
-/// Different notices that are told where there is no view.
-const MOST_TOLD: usize = 1_000;
 /// Between two frames, when nothing has changed but the time.
 const FRAME: Duration = Duration::from_secs(1);
 /// Between two looks at the workers.
@@ -42,8 +41,7 @@ pub(crate) struct Progress {
     sweep: Option<Sweep>,
     lines: Vec<Option<Line>>,
     workers: Option<Vec<Worker>>,
-    /// Notices that were told, where there is no view.
-    told: BTreeSet<String>,
+    notices: NoticeLines,
     began: Instant,
     away: Option<String>,
 }
@@ -104,7 +102,7 @@ impl Progress {
             sweep: None,
             lines: Vec::new(),
             workers: None,
-            told: BTreeSet::new(),
+            notices: NoticeLines::default(),
             began: Instant::now(),
             away: None,
         }
@@ -147,12 +145,7 @@ impl Progress {
                 note(&line(job, &words(job, sweep.workers, members_word(&job.experiment))));
             }
         }
-        // Each is told once, however often it comes and goes.
-        for notice in &sweep.notices {
-            if self.told.len() < MOST_TOLD && self.told.insert(notice.clone()) {
-                note(&plain(notice));
-            }
-        }
+        self.notices.due(seconds, &sweep.notices).into_iter().for_each(|notice| note(&plain(notice)));
     }
 
     /// Takes in the workers.

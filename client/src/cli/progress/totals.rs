@@ -7,11 +7,11 @@ use nadgrid_client::v1::{Job, Sweep};
 /// All jobs of a sweep together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SweepTotals {
-    /// Networks and runs.
+    /// Networks and runs in all.
     pub(crate) members: u64,
-    /// Computed, committed or not.
+    /// Members computed, committed or not.
     pub(crate) computed: u64,
-    /// On the lanes that have shards now; nothing where none has.
+    /// Members a second on the lanes that have shards now; nothing where none has.
     pub(crate) members_per_second: Option<f64>,
 }
 

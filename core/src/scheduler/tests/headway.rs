@@ -1,7 +1,7 @@
 //! What is learned from workers, who is copied, and who hangs.
 
 use super::*;
-use crate::cost::{EstimateBasis, Sizing};
+use crate::cost::{Estimate, EstimateBasis, Sizing};
 use crate::plan::Plan;
 
 const MINUTE: u64 = 60_000;
@@ -65,6 +65,14 @@ impl World {
         let blocks = self.scheduler.blocks(shard).unwrap();
         blocks.end - blocks.start
     }
+
+    /// What one lane would need for the members of a sweep's first job that are not computed.
+    fn seconds_left(&self, sweep: &SweepId) -> Estimate {
+        let sweep = &self.scheduler.sweeps[sweep];
+        let job = &sweep.jobs[0];
+        let members = sweep.lane_work_left(job) / job.scale.member_seconds;
+        self.scheduler.member_of(sweep, job).times(members)
+    }
 }
 
 /// A trial of tiny runs, then long ones: 4 s each. A first shard held 16 of them.
@@ -89,11 +97,11 @@ fn first_shards_of_long_runs_are_not_sized_by_a_tiny_trial() {
     assert!(seconds <= 3.0 * Settings::default().sizing.target_seconds, "{seconds} s in the first shard");
     // The worker's own word of the first blocks corrects the rest.
     world.told("w", &first, (1, 0.0), truth);
-    let left = world.scheduler.remaining_lane_seconds(&sweep, JobIndex(0)).unwrap();
+    let left = world.seconds_left(&sweep);
     assert_eq!(left.basis, EstimateBasis::OtherSize, "what cannot have been computed yet is not believed");
     world.pass(4_000, &["w"]);
     world.told("w", &first, (1, 0.5), 1.5 * truth);
-    let left = world.scheduler.remaining_lane_seconds(&sweep, JobIndex(0)).unwrap();
+    let left = world.seconds_left(&sweep);
     assert_eq!(left.basis, EstimateBasis::Measured);
     assert!((left.seconds / (62.5 * truth) - 1.0).abs() < 0.1, "{left:?}, truth {truth}");
 }
@@ -164,6 +172,51 @@ fn hung_lanes_lose_their_shards() {
         due.extend(reductions(&world.report("idle", &shard).1));
     }
     assert_eq!(due.len(), 1, "the sweep is computed");
+}
+
+/// What has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
+#[test]
+fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
+    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    world.join("w", 2);
+    world.submit_spec(runs("s", 2, 1, 200));
+    let held = world.held_by("w");
+    world.handle(Event::Computed { worker: id("w"), shard: held[0].clone() });
+    world.pass(20 * MINUTE, &["w"]);
+    assert_eq!(world.held_by("w"), held);
+    world.report("w", &held[0]);
+    let actions = world.pass(20 * MINUTE, &["w"]);
+    let taken = |action: &Action| matches!(action, Action::Revoke { shard, .. } if *shard == held[1]);
+    assert!(actions.iter().any(taken), "nobody looks at it any more");
+}
+
+/// What was computed occupies a lane again when its worker comes back, until the worker says once more that it is computed.
+#[test]
+fn a_lane_that_hangs_after_its_worker_came_back_is_found() {
+    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    world.join("w", 1);
+    world.submit_spec(runs("s", 1, 1, 200));
+    let held = world.held_by("w");
+    world.handle(Event::Computed { worker: id("w"), shard: held[0].clone() });
+    world.pass(20 * MINUTE, &["w"]);
+    world.join_as("w", 1, "portable", held.clone());
+    let actions = world.pass(20 * MINUTE, &["w"]);
+    let taken = |action: &Action| matches!(action, Action::Revoke { shard, .. } if *shard == held[0]);
+    assert!(actions.iter().any(taken), "nobody looks at it any more");
+}
+
+#[test]
+fn a_worker_with_a_hung_and_a_busy_lane_is_not_said_to_be_free() {
+    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    world.join("w", 2);
+    let sweep = world.submit_spec(runs("s", 3, 1, 200));
+    let held = world.held_by("w");
+    for minute in 1..=7u32 {
+        world.pass(MINUTE, &["w"]);
+        world.told("w", &held[0], (0, f64::from(minute) / 10.0), 0.0);
+    }
+    let why = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 2), world.now).unwrap();
+    assert!(format!("{why:?}").contains("1 of its 2 lanes hang"), "{why:?}");
 }
 
 /// A lane that hung is tried again, later and later; one that works is left alone.
@@ -254,16 +307,35 @@ fn nonsense_of_a_worker_teaches_nothing() {
     world.join("w", 1);
     let sweep = world.submit_spec(runs("s", 4, 20, 10_000));
     let shard = world.held_by("w").remove(0);
-    let before = world.scheduler.remaining_lane_seconds(&sweep, JobIndex(0)).unwrap();
+    let before = world.seconds_left(&sweep);
     for (place, seconds) in
         [(f64::NAN, 1.0), (0.1, f64::NAN), (0.2, -1.0), (0.3, f64::INFINITY), (0.4, 1e9), (7.0, 1e300)]
     {
         world.told("w", &shard, (0, place), seconds);
     }
     world.told("w", &shard, (u64::MAX, 0.5), 1e9);
-    let after = world.scheduler.remaining_lane_seconds(&sweep, JobIndex(0)).unwrap();
+    let after = world.seconds_left(&sweep);
     assert_eq!(after.basis, EstimateBasis::Assumed);
     assert!(after.seconds <= before.seconds && after.seconds >= 0.75 * before.seconds - 1e-9, "{after:?} {before:?}");
+}
+
+/// JSON has no word for them: a journal that says one cannot be read again.
+#[test]
+fn a_reported_time_without_end_leaves_the_journal_readable() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(8);
+    world.join("w", 1);
+    for seconds in [f64::MAX, f64::MAX, f64::NAN] {
+        let (request, worker, shard) = (world.request(), id("w"), world.held_by("w").remove(0));
+        let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
+        let class = class("portable");
+        world.handle(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds: 0.0 });
+    }
+    let told =
+        |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs.into_iter().map(|job| job.tally.lane_seconds);
+    assert!(told(&world).all(f64::is_finite));
+    world.restart();
+    assert!(told(&world).all(f64::is_finite));
 }
 
 /// What a class showed outlives its workers, and the coordinator.

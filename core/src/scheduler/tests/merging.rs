@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tree::{Fold, root};
+use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Blocks of four networks; the last one is short.

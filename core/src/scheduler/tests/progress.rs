@@ -347,3 +347,29 @@ fn a_shard_that_failed_and_a_worker_that_is_set_aside_are_told() {
         ]
     );
 }
+
+/// Half of the blocks computed again do not make a member take twice as long.
+#[test]
+fn withdrawn_blocks_take_their_seconds_with_them() {
+    let mut world = World::new(Settings::default());
+    let sweep = world.submit(16);
+    world.join("w", 1);
+    let (_, (job, generation), committed) = loop {
+        let shard = world.held_by("w").remove(0);
+        let (_, actions) = world.report("w", &shard);
+        if let Some(reduction) = reductions(&actions).pop() {
+            break reduction;
+        }
+    };
+    let tally = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[job.0 as usize].tally;
+    let each = |tally: Tally| tally.lane_seconds / tally.blocks as f64;
+    let before = tally(&world);
+    let damaged: Vec<Node> = committed.partials().skip(1).map(|partial| partial.node).collect();
+    let message = "damaged".to_owned();
+    world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
+    let after = tally(&world);
+    assert!(0 < after.blocks && after.blocks < before.blocks, "{after:?}");
+    assert!((each(after) - each(before)).abs() < 1e-9, "{before:?} {after:?}");
+    world.restart();
+    assert_eq!(tally(&world).lane_seconds, after.lane_seconds);
+}
