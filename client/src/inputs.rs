@@ -56,7 +56,7 @@ impl LocalFiles {
             };
             violations.extend(read.err().into_iter().flat_map(|error| error.violations));
         }
-        if violations.is_empty() { Ok(found) } else { Err(SpecError { violations }.into()) }
+        if violations.is_empty() { Ok(found) } else { Err(SpecError::new(violations).into()) }
     }
 
     /// The files by their names.
@@ -128,7 +128,7 @@ impl LocalFiles {
                 Err(wrong) => violations.extend(refused(wrong).violations),
             }
         }
-        if violations.is_empty() { Ok(()) } else { Err(SpecError { violations }) }
+        if violations.is_empty() { Ok(()) } else { Err(SpecError::new(violations)) }
     }
 
     fn add(&mut self, name: String, path: PathBuf, bytes: &[u8]) {

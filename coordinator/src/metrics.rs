@@ -175,6 +175,9 @@ impl Metrics {
         {
             counter!(name).increment(0);
         }
+        for name in ["nadgrid_reduction_seconds", "nadgrid_merge_seconds", "nadgrid_journal_append_seconds"] {
+            drop(histogram!(name));
+        }
         let process = Collector::default();
         process.describe();
         for (name, kind, unit, what) in NAMES {

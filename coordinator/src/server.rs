@@ -17,7 +17,8 @@ use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
 use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
 use nadgrid_telemetry::Tracer;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -77,13 +78,18 @@ pub fn page_address(config: &Config, url: &str) -> Result<String, ServeError> {
     Ok(format!("{url}/{}", token.map_or(String::new(), |token| format!("#token={}", token.word()))))
 }
 
+/// Makes the data folder: what is in it is nobody else's. One that is there already is left as it is.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// The page's own token, where there are no others.
 fn page_token(config: &Config) -> Result<Option<PageToken>, ServeError> {
     if config.tokens.is_some() {
         return Ok(None);
     }
     let failed = |source| ServeError::Folder { path: config.data.clone(), source };
-    std::fs::create_dir_all(&config.data).map_err(failed)?;
+    make_private(&config.data).map_err(failed)?;
     PageToken::open(&config.data, config.insecure).map(Some).map_err(failed)
 }
 
@@ -100,7 +106,7 @@ pub async fn run(
     // What is wrong with these files is reported before anything is touched.
     let mut doors = Doors::open(&config)?;
     let folder = |source| ServeError::Folder { path: config.data.clone(), source };
-    std::fs::create_dir_all(&config.data).map_err(folder)?;
+    make_private(&config.data).map_err(folder)?;
     doors.page_token = page_token(&config)?;
     let metrics = Metrics::install();
     tokio::spawn(stop.clone().run_until_cancelled_owned(metrics.clone().keep()));
@@ -189,9 +195,10 @@ fn places_of_inputs(config: &Config) -> TransferPlaces {
     TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes }, PlaceSettings::INPUTS)
 }
 
-/// What is read is sent a piece at a time, so its size does not matter.
+/// What is read is sent a piece at a time, so its size does not matter. One slow reader shall not have all places.
 fn places_of_reads(limits: &Limits) -> TransferPlaces {
-    TransferPlaces::new(PlaceBounds { places: limits.reads, each: limits.reads, bytes: u64::MAX }, PlaceSettings::READS)
+    let (places, each) = (limits.reads, limits.reads.div_ceil(2));
+    TransferPlaces::new(PlaceBounds { places, each, bytes: u64::MAX }, PlaceSettings::READS)
 }
 
 /// Removes what nothing refers to any more, now and again.

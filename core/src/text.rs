@@ -26,6 +26,25 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// Somebody else's words, as they may be kept, logged and shown: at most so many characters, and none that a terminal or a line of a
+/// log would obey. Those become U+FFFD: control characters, and what changes the direction of writing.
+pub fn clean(text: &str, most: usize) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let is_long = text.chars().nth(most).is_some();
+    let kept = text
+        .chars()
+        .take(most.saturating_sub(usize::from(is_long)))
+        .map(|c| if obeyed(c) { char::REPLACEMENT_CHARACTER } else { c });
+    let mut kept: String = kept.collect();
+    if is_long {
+        kept.push('…');
+    }
+    kept
+}
+
 /// An integer with thousands separators: `2,097,152`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
@@ -93,5 +112,11 @@ mod tests {
         // The page has the same words for the same numbers: tests/page/test_words.py.
         assert_eq!([0.42, 12.4, 185.2, 7_320.0].map(duration), ["0.4 s", "12 s", "3 min 5 s", "2 h 2 min"]);
         assert_eq!([0.0, 0.29, 0.999, 1.0, 1.5].map(percent), ["0 %", "29 %", "99 %", "100 %", "100 %"]);
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(clean("é x\u{1b}[2J\r\n\u{9b}\u{202e}", 100), "é x\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!((clean("abcd", 4), clean("abcd", 3)), ("abcd".to_owned(), "ab…".to_owned()));
     }
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cluster import Cluster, clusters
 from conftest import MARKUP, SPECS, Library, View, page_token
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,68 @@ def test_each_sees_their_own_sweeps(guarded: Cluster, view: View) -> None:
     expect(page.get_by_role("heading", level=1)).not_to_have_text("of_ada")
     viewer.expect_errors("40[13]")
     other.expect_errors("40[13]")
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """A page of somebody else."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere(browser: Browser) -> Iterator[Page]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    yield page
+    context.close()
+    server.shutdown()
+    server.server_close()
+
+
+#: What a page may send to any address without asking first, and what it would have to ask for.
+SEND = """async ([url, body, type]) => {
+  const mode = type === "text/plain" ? "no-cors" : "cors";
+  try {
+    return (await fetch(url, {method: "POST", mode, headers: {"Content-Type": type}, body: Uint8Array.from(body)})).type;
+  } catch (error) {
+    return "refused";
+  }
+}"""
+
+
+def grpc_message(field: bytes) -> list[int]:
+    """A gRPC message whose first field is this text."""
+    assert len(field) < 128
+    message = b"\x0a" + bytes([len(field)]) + field
+    return list(b"\0" + len(message).to_bytes(4, "big") + message)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/grpc"])
+def test_another_page_submits_cancels_and_reads_nothing(kind: str, cluster: Cluster, elsewhere: Page) -> None:
+    sweep = cluster.submit(SPECS / "filling.toml", f'name="theirs_{kind[:4]}"')
+    spec = b"name = 'forged'\narchitectures = ['logreg']\n[nads]\nnetworks = 8"
+    service = f"{cluster.url}/nadgrid.v1.SweepService"
+    for method, field in (("Submit", spec), ("Cancel", sweep.encode())):
+        told = elsewhere.evaluate(SEND, [f"{service}/{method}", grpc_message(field), kind])
+        # A page is not even told the answer to what it may send.
+        assert told == ("opaque" if kind == "text/plain" else "refused")
+    assert elsewhere.evaluate(SEND, [f"{cluster.url}/api/sweeps/{sweep}/cancel", [], "text/plain"]) == "opaque"
+    listed = json.loads(cluster.nadgrid("list", "--json"))
+    assert "forged" not in json.dumps(listed)
+    assert cluster.status(sweep)["state"] in ("queued", "running")
+    reads = elsewhere.evaluate("(url) => fetch(url).then((answer) => answer.text(), () => 'refused')", f"{cluster.url}/api/sweeps")
+    assert reads == "refused"
+    cluster.nadgrid("cancel", sweep)
 
 
 def test_the_page_sends_a_content_security_policy(cluster: Cluster, view: View) -> None:

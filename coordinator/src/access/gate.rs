@@ -8,6 +8,9 @@
 //! | reflection, watching health | any token |
 //! | the page's files | anybody |
 //! | the page's API, metrics | a user's token; without tokens anybody reads, and the page's own token writes |
+//!
+//! A browser also speaks for every other page that is open in it. What is not the page's takes gRPC alone, which no page can
+//! send without being asked first whether it may (and it may not); what another site makes a browser ask is refused.
 
 use super::shares::Account;
 use super::whole::whole;
@@ -17,7 +20,8 @@ use crate::limits::Limits;
 use crate::metrics;
 use crate::page::{self, PageToken, Place};
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::Full;
 use nadgrid_proto::access::{BEARER, MAX_TOKEN};
 use nadgrid_proto::status::Reason;
 use nadgrid_telemetry::{Span, SpanKind, TRACEPARENT, TraceContext, Tracer};
@@ -135,6 +139,9 @@ impl Gate {
             true => !request.method().is_safe(),
             false => path.rsplit('/').next().is_some_and(|method| CHANGES.contains(&method)),
         };
+        if page::place(path) != Some(Place::Asset) {
+            from_here(request.headers()).map_err(|status| ("cross_site", status))?;
+        }
         // The token ends here: nothing behind the gate sees it.
         let value = request.headers_mut().remove(header::AUTHORIZATION);
         let token = value.as_ref().and_then(|value| bearer(value.as_bytes()));
@@ -170,6 +177,32 @@ impl Gate {
             .then(|| Call { places: account.calls(changes), account: account.clone() });
         Ok((Pass { open, call }, Admitted { caller, peer: peer.clone(), may_write, account }))
     }
+}
+
+/// Whether a request is gRPC's: over HTTP/2, and of a type that makes browsers ask first.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let further = kind.and_then(|kind| kind.strip_prefix(TYPE));
+    request.version() == Version::HTTP_2
+        && further.is_some_and(|further| matches!(further.first(), None | Some(b'+' | b';')))
+}
+
+/// What somebody is told who does not speak gRPC.
+fn not_grpc() -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::from("this path takes gRPC over HTTP/2\n")));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// Whether no other site made a browser send this; what is no browser says nothing of sites.
+fn from_here(headers: &HeaderMap) -> Result<(), Status> {
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    if matches!(site, None | Some(b"same-origin" | b"none")) {
+        return Ok(());
+    }
+    Err(Reason::RoleWrong.status("another page made the browser ask this"))
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -219,6 +252,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let of_page = page::place(request.uri().path()).is_some();
+        if !of_page && !is_grpc(&request) {
+            return Box::pin(async move { Ok(not_grpc()) });
+        }
         let Pass { open, call } = match self.gate.admit(&mut request) {
             Ok(pass) => pass,
             Err(status) if of_page => return Box::pin(async move { Ok(page::refusal(&status).map(Body::new)) }),
@@ -385,5 +421,33 @@ mod tests {
         assert_eq!(bearer(b"Basic abc"), None);
         assert_eq!(bearer(b"Bearer "), None);
         assert_eq!(bearer(&[b"Bearer ".as_slice(), &[b'x'; MAX_TOKEN + 1]].concat()), None);
+    }
+
+    #[test]
+    fn only_grpc_over_http_2_is_grpc() {
+        let request = |version, kind: Option<&str>| {
+            let mut request = Request::builder().version(version);
+            if let Some(kind) = kind {
+                request = request.header(header::CONTENT_TYPE, kind);
+            }
+            is_grpc(&request.body(()).unwrap())
+        };
+        for fine in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(request(Version::HTTP_2, Some(fine)), "{fine}");
+            assert!(!request(Version::HTTP_11, Some(fine)), "{fine}");
+        }
+        for other in [Some("text/plain"), Some("application/grpc-web"), Some("application/json"), None] {
+            assert!(!request(Version::HTTP_2, other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_site_makes_a_browser_ask_is_refused() {
+        let asks = |site: Option<&'static str>| {
+            let site = site.map(|site| ("sec-fetch-site".parse().unwrap(), HeaderValue::from_static(site)));
+            from_here(&HeaderMap::from_iter(site)).is_ok()
+        };
+        assert!(asks(None) && asks(Some("same-origin")) && asks(Some("none")));
+        assert!(!asks(Some("cross-site")) && !asks(Some("same-site")));
     }
 }

@@ -9,6 +9,7 @@ use metrics::counter;
 use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, ShardStand, Verdict, WorkerProfile};
+use nadgrid_core::text;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
@@ -88,8 +89,7 @@ impl<J: Journal> DeskTask<J> {
                 Some(Event::Computed { worker, shard })
             }
             Request::Failure(failure) => {
-                let (kind, message) =
-                    (failure.kind().to_core(), failure.message.chars().take(MAX_WORDS).collect::<String>());
+                let (kind, message) = (failure.kind().to_core(), text::clean(&failure.message, MAX_WORDS));
                 let shard = self.shard(&failure.shard?)?;
                 let trace_id = self.timelines.trace_id(&shard).map(display);
                 warn!(%worker, ?kind, reason = message, trace_id, "a shard failed");

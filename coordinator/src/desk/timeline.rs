@@ -10,6 +10,7 @@
 
 use nadgrid_core::ids::{SweepId, WorkerId};
 use nadgrid_core::scheduler::ShardRef;
+use nadgrid_core::text;
 use nadgrid_proto::v1::Step;
 use nadgrid_telemetry::{KeyValue, SpanKind, SpanRecord, TraceContext, Tracer};
 use std::collections::{HashMap, VecDeque};
@@ -246,7 +247,7 @@ impl Timelines {
     pub(super) fn told(&mut self, shard: &ShardRef, worker: &WorkerId, mut steps: Vec<Step>) {
         steps.truncate(MOST_STEPS);
         for step in &mut steps {
-            step.name = step.name.chars().take(32).collect();
+            step.name = text::clean(&step.name, 32);
             step.end_us = step.end_us.max(step.begin_us);
         }
         if let Some(lease) = self.lease(shard, worker) {
@@ -400,7 +401,7 @@ mod tests {
         let fates: Vec<_> = told[0].leases.iter().map(|lease| lease.fate.as_str()).collect();
         assert_eq!(fates, ["superseded", "committed"]);
         let steps = &told[0].leases[1].steps;
-        assert_eq!((steps.len(), steps[0].name.len(), steps[0].end_us), (MOST_STEPS, 32, 5));
+        assert_eq!((steps.len(), steps[0].name.chars().count(), steps[0].end_us), (MOST_STEPS, 32, 5));
     }
 
     /// An audit is a turn of its own: the shard stays as it was.

@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::metrics::{self, TransferWay};
 use crate::transfers::TransferOffer;
 use nadgrid_core::ids::Digest;
+use nadgrid_core::text;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use std::time::Duration;
@@ -56,7 +57,7 @@ pub(super) async fn receive<K: UploadKind>(
     match receiver.beside(put.into(), until(&workers.limits, announced.size)).await? {
         BesideOutcome::Stored => ticket.moved(announced.size as usize),
         BesideOutcome::Unreachable(why) => {
-            let why: String = why.chars().take(MAX_WORDS).collect();
+            let why = text::clean(&why, MAX_WORDS);
             warn!(%worker, why, "a worker cannot reach the store: its result comes through the coordinator");
             return Ok(None);
         }

@@ -58,8 +58,10 @@ pub(crate) struct Sweeps {
     pub(crate) tracer: Tracer,
 }
 
-fn parse(spec: &str) -> Result<Spec, Status> {
-    Spec::from_toml(spec).map_err(|error| refused_spec(&error))
+/// Reads and checks a spec, which takes a while when it is long.
+async fn parse(spec: String) -> Result<Spec, Status> {
+    let read = tokio::task::spawn_blocking(move || Spec::from_toml(&spec).map_err(|error| refused_spec(&error)));
+    read.await.unwrap_or_else(|panic| Err(Reason::Internal.status(format!("the spec could not be read: {panic}"))))
 }
 
 fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
@@ -136,7 +138,7 @@ fn share(priority: i32, weight: f64) -> Result<Share, Status> {
 impl SweepService for Sweeps {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
         let v1::PlanRequest { spec, inputs } = request.into_inner();
-        let (spec, inputs) = (parse(&spec)?, files(inputs)?);
+        let (spec, inputs) = (parse(spec).await?, files(inputs)?);
         let precision = spec.precision;
         let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
         let plan = Plan::new(&spec, &inputs, &found.rates, &self.sizing, found.lanes);
@@ -165,7 +167,7 @@ impl SweepService for Sweeps {
             return Err(Reason::RequestInvalid.status(message));
         }
         let share = share(priority, weight)?;
-        let spec = Box::new(parse(&spec)?);
+        let spec = Box::new(parse(spec).await?);
         let given = files(given)?;
         // What is found in the store is kept there until the journal names it.
         let digests: Vec<_> = given.values().map(|input| input.digest).collect();

@@ -15,6 +15,7 @@ use futures::stream::{self, BoxStream};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::WorkerProfile;
+use nadgrid_core::text;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
@@ -32,7 +33,7 @@ const OUTBOX: usize = 4096;
 /// A session that does not begin with a hello within this time is closed.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Characters of a worker's name and version that are kept.
-const MAX_WORDS: usize = 2_000;
+const MAX_NAME: usize = 200;
 /// Most lanes a worker may claim.
 const MAX_LANES: u32 = 1024;
 
@@ -214,9 +215,27 @@ fn cause(status: &Status) -> &'static str {
     }
 }
 
-/// A worker's own words are kept, but not at any length.
-fn shorten(message: &str) -> String {
-    message.chars().take(MAX_WORDS).collect()
+/// Characters of a part of a numerics class.
+const MAX_CLASS: usize = 64;
+
+/// Whether a numerics class is one: what it says is compared, logged and shown.
+fn check_class(class: &v1::NumericsClass) -> Result<(), Status> {
+    let v1::NumericsClass { device, arithmetic, evaluation, libtorch, precision, .. } = class;
+    let parts = [
+        ("device", device),
+        ("arithmetic", arithmetic),
+        ("evaluation", evaluation),
+        ("libtorch", libtorch),
+        ("precision", precision),
+    ];
+    let is_fine =
+        |part: &str| (1..=MAX_CLASS).contains(&part.len()) && part.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let Some((key, part)) = parts.into_iter().find(|(_, part)| !is_fine(part)) else { return Ok(()) };
+    let message = format!(
+        "hello.numerics_class.{key} = {:?}: 1 to {MAX_CLASS} printable ASCII characters",
+        text::clean(part, MAX_CLASS)
+    );
+    Err(invalid(&message))
 }
 
 /// Whether this worker may work here, and what it is.
@@ -227,6 +246,7 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
         return Err(Reason::ProtocolMismatch.status(message));
     }
     let class = hello.numerics_class.clone().ok_or_else(|| invalid("hello.numerics_class is missing"))?;
+    check_class(&class)?;
     if class.libtorch != LIBTORCH_VERSION {
         let message = format!("the worker runs libtorch {}, this coordinator needs {LIBTORCH_VERSION}", class.libtorch);
         return Err(Reason::LibtorchMismatch.status(message));
@@ -240,6 +260,44 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     }
     // A precision that this coordinator does not know cannot be asked for.
     let precisions = hello.precisions.iter().filter_map(|name| Precision::find(name)).collect();
-    let (name, version) = (shorten(&hello.name), shorten(&hello.version));
+    let (name, version) = (text::clean(&hello.name, MAX_NAME), text::clean(&hello.version, MAX_NAME));
     Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> v1::Hello {
+        let class = v1::NumericsClass {
+            device: "cpu".into(),
+            arithmetic: "portable".into(),
+            evaluation: "patch".into(),
+            libtorch: LIBTORCH_VERSION.into(),
+            precision: "fp32".into(),
+            kernels: 0,
+        };
+        v1::Hello {
+            worker_id: "w".into(),
+            protocol_version: PROTOCOL_VERSION,
+            numerics_class: Some(class),
+            lanes: 1,
+            ..v1::Hello::default()
+        }
+    }
+
+    #[test]
+    fn what_a_worker_says_of_itself_is_short_and_obeyed_by_no_terminal() {
+        let (name, version) = ("gpu\u{1b}[2J\nINFO forged".into(), "v".repeat(1 << 20));
+        let (_, profile) = check(&v1::Hello { name, version, ..hello() }).unwrap();
+        assert_eq!(profile.name, "gpu\u{fffd}[2J\u{fffd}INFO forged");
+        assert_eq!(profile.version.chars().count(), MAX_NAME);
+        for wrong in [String::new(), "sm_90\r".into(), "x".repeat(MAX_CLASS + 1)] {
+            let mut hello = hello();
+            hello.numerics_class.as_mut().unwrap().arithmetic = wrong;
+            let status = check(&hello).unwrap_err();
+            assert!(status.message().contains("hello.numerics_class.arithmetic = "), "{status}");
+            assert!(status.message().len() < 300 && !status.message().chars().any(char::is_control), "{status}");
+        }
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::{
     Basis, Directional, Directions, Estimator, Experiment, Indices, Input, MAX_BLOCK_SIZE, MAX_NAME, MAX_NETWORKS,
-    MAX_PIXELS, MAX_RUNS, Margins, Nads, Poisoning, Spec, Violation, Wave, registry, unknown_architecture,
+    MAX_PIXELS, MAX_RUNS, MOST_VIOLATIONS, Margins, Nads, Poisoning, Spec, Violation, Wave, registry,
+    unknown_architecture,
 };
 use crate::architecture;
 use crate::cifar10;
@@ -20,7 +21,8 @@ pub(super) struct Checks(pub(super) Vec<Violation>);
 
 impl Checks {
     fn require(&mut self, holds: bool, field: &str, value: impl ToString, accepted: impl FnOnce() -> String) {
-        if !holds {
+        // One more than is told of, which says that there is more.
+        if !holds && self.0.len() <= MOST_VIOLATIONS {
             let (field, value, accepted) = (field.to_owned(), value.to_string(), accepted());
             self.0.push(Violation { field, value, accepted, place: None });
         }
@@ -107,7 +109,11 @@ impl Spec {
         checks.require(!self.architectures.is_empty(), "architectures", "[]", || {
             format!("at least one of {}", registry())
         });
-        for (place, name) in self.architectures.iter().enumerate() {
+        let known = architecture::names().count();
+        checks.require(self.architectures.len() <= known, "architectures", self.architectures.len(), || {
+            format!("at most {known}: each of {} at most once", registry())
+        });
+        for (place, name) in self.architectures.iter().take(known).enumerate() {
             let field = format!("architectures[{place}]");
             let first = self.architectures.iter().position(|n| n == name) == Some(place);
             checks
@@ -160,9 +166,13 @@ impl Spec {
                 checks.require(chosen.is_none_or(|f| !f.is_empty()), &format!("{field}.frequencies"), "[]", || {
                     "at least one pair [k1, k2]; leave the key out for the published table's".into()
                 });
+                let count = chosen.map_or(0, <[_]>::len);
+                checks.require(count <= MAX_PIXELS, &format!("{field}.frequencies"), count, || {
+                    format!("at most {MAX_PIXELS} pairs")
+                });
                 let (height, width) = (self.input.height as i64, self.input.width as i64);
                 let own_conjugate = |k1: i64, k2: i64| (2 * k1) % height.max(1) == 0 && (2 * k2) % width.max(1) == 0;
-                for &[k1, k2] in chosen.unwrap_or_default() {
+                for &[k1, k2] in chosen.unwrap_or_default().iter().take(MAX_PIXELS) {
                     let sane = k1.unsigned_abs() <= 1 << 20 && k2.unsigned_abs() <= 1 << 20;
                     let vanishes = *wave == Wave::Sine && own_conjugate(k1, k2);
                     checks.require(sane && !vanishes, &format!("{field}.frequencies"), format!("[{k1}, {k2}]"), || {

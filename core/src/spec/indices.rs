@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Indices(Vec<Item>);
 
+/// Entries of a list: an index is below the number of pixels of an input.
+const MOST_ENTRIES: usize = super::MAX_PIXELS;
+
 /// One entry of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -80,6 +83,10 @@ impl Indices {
 
     /// What is wrong with the way it is written.
     pub(super) fn fault(&self) -> Option<String> {
+        if self.0.len() > MOST_ENTRIES {
+            let entries = self.0.len();
+            return Some(format!("{entries} entries; at most {MOST_ENTRIES}, of which each may be a range"));
+        }
         let empty = |item: &&Item| item.len() == 0 || matches!(item, Item::Run(Run { stride: 0, .. }));
         match (self.0.is_empty(), self.0.iter().find(empty)) {
             (true, _) => Some("at least one index".into()),
@@ -121,5 +128,8 @@ mod tests {
         assert!(parse("[{ start = 4, end = 4 }]").fault().unwrap().contains("4 to below 4"));
         assert!(parse("[{ start = 0, end = 4, stride = 0 }]").fault().unwrap().contains("stride"));
         assert!(parse("[0]").fault().is_none());
+        let many = |count: usize| parse(&format!("[{}]", vec!["7"; count].join(",")));
+        assert!(many(MOST_ENTRIES).fault().is_none());
+        assert!(many(MOST_ENTRIES + 1).fault().unwrap().contains("at most 4096"));
     }
 }

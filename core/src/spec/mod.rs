@@ -36,6 +36,9 @@ pub const MAX_RUNS: u64 = 1_000_000;
 pub const MAX_BLOCK_SIZE: u32 = 1024;
 /// Longest spec in bytes.
 pub const MAX_SPEC_BYTES: usize = 1 << 20;
+/// Violations that a refusal names at most, and characters of each of its texts.
+const MOST_VIOLATIONS: usize = 20;
+const MOST_WORDS: usize = 500;
 /// Longest name in characters.
 const MAX_NAME: usize = 100;
 
@@ -134,7 +137,23 @@ pub struct SpecError {
 impl SpecError {
     /// One violation.
     pub fn of(field: &str, value: &str, accepted: String) -> Self {
-        Self { violations: vec![Violation { field: field.into(), value: value.into(), accepted, place: None }] }
+        Self::new(vec![Violation { field: field.into(), value: value.into(), accepted, place: None }])
+    }
+
+    /// These violations, or the first of them and how many more there are: whatever was sent, what is said of it is short.
+    pub fn new(mut violations: Vec<Violation>) -> Self {
+        let more = violations.len().saturating_sub(MOST_VIOLATIONS);
+        violations.truncate(MOST_VIOLATIONS);
+        for Violation { field, value, accepted, .. } in &mut violations {
+            for text in [field, value, accepted] {
+                *text = words::clean(text, MOST_WORDS);
+            }
+        }
+        if more > 0 {
+            let accepted = "there is more that is wrong".to_owned();
+            violations.push(Violation { field: String::new(), value: String::new(), accepted, place: None });
+        }
+        Self { violations }
     }
 }
 
@@ -159,7 +178,7 @@ impl Spec {
         let spec: Self = serde_path_to_error::deserialize(deserializer)
             .map_err(|e| syntax_error(text, &e.path().to_string(), e.inner()))?;
         let violations = spec.violations();
-        if violations.is_empty() { Ok(spec) } else { Err(SpecError { violations }.placed(text, &[])) }
+        if violations.is_empty() { Ok(spec) } else { Err(SpecError::new(violations).placed(text, &[])) }
     }
 
     /// The spec as TOML with every default written out: equal specs have equal texts.
@@ -182,8 +201,7 @@ impl Spec {
     /// # Errors
     /// [`SpecError`] when the name is unknown or the input too small for it.
     pub fn network(&self, name: &str, experiment: Experiment) -> Result<Network, SpecError> {
-        let known =
-            architecture::find(name).ok_or_else(|| SpecError { violations: vec![unknown_architecture(name)] })?;
+        let known = architecture::find(name).ok_or_else(|| SpecError::new(vec![unknown_architecture(name)]))?;
         known
             .network(self.shape(), experiment.outputs())
             .map_err(|e| SpecError::of("input", &self.shape().to_string(), format!("{name}: {e}")))

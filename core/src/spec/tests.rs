@@ -224,3 +224,24 @@ fn what_an_experiment_cannot_do_is_refused() {
     let none = Spec::from_toml("name = 'x'\narchitectures = ['lenet']").unwrap_err().to_string();
     assert!(none.contains("at least one experiment") && none.contains("[nads]"), "{none}");
 }
+
+/// A spec of nearly a megabyte in which everything is wrong: what is said of it is short, and it does not take long, since nothing
+/// is compared with everything else.
+#[test]
+fn a_refusal_is_short_whatever_was_sent() {
+    let names = (0..100_000).map(|n| format!("'a{n}'")).collect::<Vec<_>>().join(",");
+    let pairs = vec!["[9999999,9]"; 80_000].join(",");
+    let many = format!("name = 'x'\narchitectures = [{names}]\n[nads]\nnetworks = 0");
+    let wrong = format!(
+        "name = 'x'\narchitectures = ['lenet']\n[directional]\ndirections = {{ kind = 'dft', frequencies = [{pairs}] }}"
+    );
+    let long =
+        format!("name = '{}'\narchitectures = ['{}']\n[nads]\nnetworks = 8", "n".repeat(400_000), "a".repeat(400_000));
+    for text in [&many, &wrong, &long] {
+        assert!(text.len() < MAX_SPEC_BYTES);
+        let error = Spec::from_toml(text).unwrap_err();
+        let said = error.to_string();
+        assert!(error.violations.len() <= 21 && said.len() < 20_000, "{} violations, {said}", error.violations.len());
+    }
+    assert!(Spec::from_toml(&many).unwrap_err().to_string().contains("architectures = 100000: at most"));
+}

@@ -51,5 +51,5 @@ pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> S
     let value =
         if field.is_empty() || value.contains('\n') || message.starts_with("unknown field") { "" } else { value };
     let accepted = format!("{message}{hint}");
-    SpecError { violations: vec![Violation { field: field.into(), value: value.into(), accepted, place }] }
+    SpecError::new(vec![Violation { field: field.into(), value: value.into(), accepted, place }])
 }
