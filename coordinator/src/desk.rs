@@ -12,7 +12,7 @@ mod pool;
 mod sessions;
 mod stall;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timeline;
 
 pub(crate) use durable::{Durable, ToldSweep};

@@ -2,8 +2,8 @@
 
 mod peer;
 
+use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::access::Secret;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1::session_request::Message;
@@ -415,20 +415,12 @@ async fn a_reader_that_does_not_read_gives_its_place_up() {
 }
 
 fn hello(worker: &str) -> v1::SessionRequest {
-    let class = v1::NumericsClass {
-        device: "cpu".into(),
-        arithmetic: "portable".into(),
-        evaluation: "patch".into(),
-        libtorch: LIBTORCH_VERSION.into(),
-        precision: "fp32".into(),
-        kernels: 1,
-    };
     let hello = v1::Hello {
         worker_id: worker.into(),
         name: worker.into(),
         protocol_version: PROTOCOL_VERSION,
         version: "0".into(),
-        numerics_class: Some(class),
+        numerics_class: Some(peer::class()),
         lanes: 1,
         precisions: vec!["fp32".into()],
         ..Default::default()

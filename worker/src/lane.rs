@@ -30,7 +30,7 @@ const MOST_STARVED: u32 = 3;
 /// A shard's result, as it is uploaded.
 #[derive(Clone, Debug)]
 pub struct Computed {
-    /// The shard.
+    /// The task that it is the result of.
     pub task: Arc<Task>,
     /// The partial, as it is stored.
     pub bytes: Bytes,

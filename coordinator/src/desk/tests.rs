@@ -98,12 +98,12 @@ struct Office {
 /// What a worker is told.
 type Inbox = mpsc::Receiver<v1::SessionResponse>;
 
-fn class() -> NumericsClass {
+pub(crate) fn class() -> NumericsClass {
     NumericsClass {
         device: "cpu".into(),
         arithmetic: "portable".into(),
         evaluation: "patch".into(),
-        libtorch: "2.11.0".into(),
+        libtorch: nadgrid_core::LIBTORCH_VERSION.into(),
         precision: "fp32".into(),
         kernels: 1,
     }

@@ -267,20 +267,13 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desk::tests::class;
 
     fn hello() -> v1::Hello {
-        let class = v1::NumericsClass {
-            device: "cpu".into(),
-            arithmetic: "portable".into(),
-            evaluation: "patch".into(),
-            libtorch: LIBTORCH_VERSION.into(),
-            precision: "fp32".into(),
-            kernels: 0,
-        };
         v1::Hello {
             worker_id: "w".into(),
             protocol_version: PROTOCOL_VERSION,
-            numerics_class: Some(class),
+            numerics_class: Some((&class()).into()),
             lanes: 1,
             ..v1::Hello::default()
         }

@@ -226,7 +226,7 @@ pub enum Record {
     },
     /// A shard was committed, and its partial merged into one that follows. Only a snapshot says so.
     Absorbed {
-        /// The shard.
+        /// The shard whose partial is in the merged one.
         shard: ShardRef,
         /// Digest of what it yielded.
         content: Digest,

@@ -268,7 +268,7 @@ pub enum Event {
     },
     /// A worker gets on with a leased shard, or has begun it.
     Progress {
-        /// The worker.
+        /// The worker that gets on with it.
         worker: WorkerId,
         /// The shard that it computes.
         shard: ShardRef,

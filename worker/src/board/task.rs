@@ -43,7 +43,7 @@ pub(super) struct TaskStanding {
     taken: Instant,
     /// Seconds until its first block began, once it has.
     pub(super) begin_seconds: Option<f64>,
-    /// Blocks computed.
+    /// How many of its blocks are computed.
     pub(super) blocks_done: u64,
     /// The part of the next block that is computed, from 0 to 1.
     pub(super) fraction: f64,
