@@ -2,7 +2,11 @@
 //!
 //! Absent: retries (only [`Client::watch`] tries again by itself), and any state besides the connection.
 
-use crate::error::{Error, root_cause};
+use crate::bounded::BoundedChannel;
+use crate::error::{Error, root_cause, said};
+use crate::paths::is_plain_id;
+use crate::untrusted::Untrusted;
+use futures::stream::{BoxStream, StreamExt};
 use nadgrid_core::scheduler::Share;
 use nadgrid_core::spec::Inputs;
 use nadgrid_presigned::DirectStore;
@@ -14,13 +18,13 @@ use nadgrid_proto::v1::{
     PlanRequest, ResumeRequest, SubmitRequest, Sweep, VerifyRequest, VerifyResponse, Worker,
 };
 use nadgrid_telemetry::{TRACEPARENT, TraceContext};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 /// The plan of a sweep, as a coordinator gives it.
 pub type Plan = nadgrid_proto::v1::PlanResponse;
@@ -30,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a call that is answered at once is given up: later than the coordinator gives it up (`request_seconds`), since the
 /// coordinator says what it waits for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+/// Until the whole of such an answer must be there: one that begins and never ends is no answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Between signs of life, and until a missing one means that the connection is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Bytes that may be on their way to this client before it has taken them: a slow line must not look like silence.
@@ -37,10 +43,10 @@ const WINDOW: u32 = 256 << 10;
 /// Largest message that is taken: a list of a thousand sweeps has a few MiB.
 pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Sweeps per page of a list.
-const PAGE: u32 = 200;
+const PAGE: u32 = 100;
 
 /// The generated client, over a connection that carries the token.
-pub(crate) type Service = SweepServiceClient<InterceptedService<Channel, Outgoing>>;
+pub(crate) type Service = SweepServiceClient<InterceptedService<BoundedChannel, Outgoing>>;
 
 /// Where a coordinator is, and what to show it.
 #[derive(Clone, Debug, Default)]
@@ -128,13 +134,13 @@ impl Client {
             .initial_connection_window_size(WINDOW)
             .tcp_nodelay(true);
         let unreachable = |e: tonic::transport::Error| {
-            let reason = explain(&root_cause(&e));
+            let reason = said(&explain(&root_cause(&e)));
             Error::Unreachable { url: url.clone(), reason }
         };
         let channel = endpoint.connect().await.map_err(unreachable)?;
         let traceparent = trace.and_then(|trace| trace.to_string().parse().ok());
         let outgoing = Outgoing { bearer: credentials.bearer(), traceparent };
-        let service = SweepServiceClient::with_interceptor(channel, outgoing);
+        let service = SweepServiceClient::with_interceptor(BoundedChannel(channel), outgoing);
         let service = service.max_decoding_message_size(MESSAGE_LIMIT);
         Ok(Self { url, service, store: Arc::default() })
     }
@@ -160,6 +166,34 @@ impl Client {
         Error::from_status(&self.url, &status)
     }
 
+    /// A message of this coordinator, made harmless, or its status as an error. Every word of a coordinator enters here.
+    pub(crate) fn received<T: Untrusted>(&self, message: Result<T, Status>) -> Result<T, Error> {
+        let mut message = message.map_err(|status| self.error(status))?;
+        message.clean();
+        Ok(message)
+    }
+
+    /// The same of a call that is answered at once or not at all.
+    async fn answer<T: Untrusted>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Error> {
+        let late = |_| Err(Status::unavailable(format!("no whole answer came within {ANSWER_TIMEOUT:.0?}")));
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, call).await.unwrap_or_else(late);
+        let mut response = answered.map_err(|status| self.error(status))?;
+        response.get_mut().clean();
+        Ok(response)
+    }
+
+    /// The sweep that a call about the sweep `id` is answered with.
+    async fn sweep(
+        &self,
+        id: &str,
+        call: impl Future<Output = Result<Response<Sweep>, Status>>,
+    ) -> Result<Sweep, Error> {
+        of_sweep(id, self.answer(call).await?.into_inner())
+    }
+
     /// What the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
     /// uploaded.
     ///
@@ -167,7 +201,7 @@ impl Client {
     /// [`Error::Refused`], [`Error::Unreachable`].
     pub async fn plan(&self, spec: &str, inputs: &Inputs) -> Result<Plan, Error> {
         let request = timed(PlanRequest { spec: spec.into(), inputs: inputs_to_wire(inputs) });
-        Ok(self.service().plan(request).await.map_err(|s| self.error(s))?.into_inner())
+        Ok(self.answer(self.service().plan(request)).await?.into_inner())
     }
 
     /// Submits a spec (TOML) with its files, which were uploaded before. The same key, spec and files give the sweep that was
@@ -180,8 +214,13 @@ impl Client {
         let inputs = inputs_to_wire(inputs);
         let Share { priority, weight } = share;
         let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs, priority, weight });
-        let response = self.service().submit(request).await.map_err(|s| self.error(s))?.into_inner();
+        let response = self.answer(self.service().submit(request)).await?.into_inner();
         let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;
+        // Scripts put it into commands.
+        if !is_plain_id(&sweep.id) {
+            let accepted = "1 to 64 letters, digits, `-`, `_` or `.`, the first of them a letter or a digit";
+            return Err(Error::Contract(format!("the new sweep's id is {:?}; an id is {accepted}", sweep.id)));
+        }
         Ok((sweep, response.created))
     }
 
@@ -191,7 +230,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Unreachable`].
     pub async fn get(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(GetRequest { sweep_id: id.into() });
-        Ok(self.service().get(request).await.map_err(|s| self.error(s))?.into_inner())
+        self.sweep(id, self.service().get(request)).await
     }
 
     /// Whether the coordinator answers this caller, how fast, and what it tells of itself.
@@ -201,7 +240,7 @@ impl Client {
     pub async fn probe(&self) -> Result<Probe, Error> {
         let request = timed(ListRequest { page_size: 1, page_token: String::new() });
         let asked = Instant::now();
-        let answer = self.service().list(request).await.map_err(|s| self.error(s))?;
+        let answer = self.answer(self.service().list(request)).await?;
         let round_trip = asked.elapsed();
         let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
         let clock = date.and_then(|date| httpdate::parse_http_date(date).ok());
@@ -227,12 +266,17 @@ impl Client {
         while sweeps.len() < most {
             let page_size = u32::try_from(most - sweeps.len()).unwrap_or(PAGE).min(PAGE);
             let request = timed(ListRequest { page_size, page_token });
-            let page = self.service().list(request).await.map_err(|s| self.error(s))?.into_inner();
-            sweeps.extend(page.sweeps);
+            let page = self.answer(self.service().list(request)).await?.into_inner();
+            let is_empty = page.sweeps.is_empty();
+            sweeps.extend(page.sweeps.into_iter().take(page_size as usize));
             notices = page.notices;
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;
+            }
+            // Each page brings the end nearer.
+            if is_empty {
+                return Err(Error::Contract("a page of the list has no sweep, and another is said to follow".into()));
             }
         }
         sweeps.truncate(most);
@@ -245,7 +289,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Unreachable`].
     pub async fn cancel(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(CancelRequest { sweep_id: id.into() });
-        Ok(self.service().cancel(request).await.map_err(|s| self.error(s))?.into_inner())
+        self.sweep(id, self.service().cancel(request)).await
     }
 
     /// Gives out no more shards of a sweep, and gives it as it then stands.
@@ -254,7 +298,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Unreachable`].
     pub async fn pause(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(PauseRequest { sweep_id: id.into() });
-        Ok(self.service().pause(request).await.map_err(|s| self.error(s))?.into_inner())
+        self.sweep(id, self.service().pause(request)).await
     }
 
     /// Goes on with a paused sweep, and gives it as it then stands.
@@ -263,7 +307,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Unreachable`].
     pub async fn resume(&self, id: &str) -> Result<Sweep, Error> {
         let request = timed(ResumeRequest { sweep_id: id.into() });
-        Ok(self.service().resume(request).await.map_err(|s| self.error(s))?.into_inner())
+        self.sweep(id, self.service().resume(request)).await
     }
 
     /// Where a sweep, a job of it or a block of that stands, and why it does not run.
@@ -272,7 +316,7 @@ impl Client {
     /// [`Error::NotFound`], [`Error::Coordinator`] for a job or block that the sweep does not have, [`Error::Unreachable`].
     pub async fn explain(&self, id: &str, job: Option<u32>, block: Option<u64>) -> Result<ExplainResponse, Error> {
         let request = timed(ExplainRequest { sweep_id: id.into(), job, block });
-        Ok(self.service().explain(request).await.map_err(|s| self.error(s))?.into_inner())
+        Ok(self.answer(self.service().explain(request)).await?.into_inner())
     }
 
     /// Has the shards computed again that hold `sample` random blocks of a complete sweep; a response before the first of
@@ -280,9 +324,16 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Coordinator`] for a sweep that is not complete, [`Error::Unreachable`].
-    pub async fn verify(&self, id: &str, sample: u32, seed: u64) -> Result<Streaming<VerifyResponse>, Error> {
+    pub async fn verify(
+        &self,
+        id: &str,
+        sample: u32,
+        seed: u64,
+    ) -> Result<BoxStream<'static, Result<VerifyResponse, Error>>, Error> {
         let request = Request::new(VerifyRequest { sweep_id: id.into(), sample, seed });
-        Ok(self.service().verify(request).await.map_err(|s| self.error(s))?.into_inner())
+        let responses = self.service().verify(request).await.map_err(|s| self.error(s))?.into_inner();
+        let client = self.clone();
+        Ok(responses.map(move |response| client.received(response)).boxed())
     }
 
     /// The workers the coordinator knows.
@@ -299,9 +350,17 @@ impl Client {
     /// [`Error::Unreachable`].
     pub async fn workers_with_notices(&self) -> Result<(Vec<Worker>, Vec<String>), Error> {
         let request = timed(ListWorkersRequest {});
-        let response = self.service().list_workers(request).await.map_err(|s| self.error(s))?.into_inner();
+        let response = self.answer(self.service().list_workers(request)).await?.into_inner();
         Ok((response.workers, response.notices))
     }
+}
+
+/// The sweep, if it is the one that was asked for.
+pub(crate) fn of_sweep(id: &str, sweep: Sweep) -> Result<Sweep, Error> {
+    if sweep.id == id {
+        return Ok(sweep);
+    }
+    Err(Error::Contract(format!("sweep {id} was asked for, and {:?} came", sweep.id)))
 }
 
 /// A request that is answered at once or not at all.
@@ -336,6 +395,14 @@ mod tests {
         {
             assert!(normalised(url).unwrap_err().to_string().contains(word), "{url}");
         }
+    }
+
+    #[test]
+    fn another_sweep_than_the_one_asked_for_is_refused() {
+        let sweep = |id: &str| Sweep { id: id.into(), ..Sweep::default() };
+        assert_eq!(of_sweep("s-1", sweep("s-1")).unwrap().id, "s-1");
+        let error = of_sweep("s-1", sweep("s-2")).unwrap_err().to_string();
+        assert!(error.contains("sweep s-1 was asked for, and \"s-2\" came"), "{error}");
     }
 
     #[tokio::test]

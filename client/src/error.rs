@@ -3,16 +3,21 @@
 //!
 //! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
 
+use crate::untrusted::SENTENCE;
 use nadgrid_core::spec::SpecError;
+use nadgrid_core::text::clean;
 use nadgrid_figures::sweep::SweepError;
 use nadgrid_proto::access::{AccessError, explain};
 use nadgrid_proto::chunks::ChunkError;
-use nadgrid_proto::status::{Reason, blamed_fields, describe};
+use nadgrid_proto::status::{Reason, blamed_fields, describe as in_words};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tonic::{Code, Status};
+
+/// Violations of a spec that are told; a coordinator has fewer.
+const MOST_VIOLATIONS: usize = 100;
 
 /// Why a call, a watch or a fetch did not succeed.
 #[derive(Debug, Error)]
@@ -179,15 +184,28 @@ pub(crate) fn is_away(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
+/// The coordinator's words or those of a transport, which repeats what it was sent: cleaned.
+pub(crate) fn said(words: &str) -> String {
+    clean(words, SENTENCE)
+}
+
+/// A status as one line, cleaned.
+fn describe(status: &Status) -> String {
+    said(&in_words(status))
+}
+
 fn refusal(status: &Status) -> Refusal {
-    let line = |(field, wrong): (String, String)| if field.is_empty() { wrong } else { format!("{field}: {wrong}") };
-    let violations: Vec<String> = blamed_fields(status).into_iter().map(line).collect();
+    let line = |(field, wrong): (String, String)| {
+        let (field, wrong) = (said(&field), said(&wrong));
+        if field.is_empty() { wrong } else { format!("{field}: {wrong}") }
+    };
+    let violations: Vec<String> = blamed_fields(status).into_iter().take(MOST_VIOLATIONS).map(line).collect();
     Refusal { violations: if violations.is_empty() { vec![describe(status)] } else { violations } }
 }
 
 fn away_reason(status: &Status) -> String {
     match std::error::Error::source(status) {
-        Some(source) => explain(&root_cause(source)),
+        Some(source) => said(&explain(&root_cause(source))),
         None => describe(status),
     }
 }
@@ -217,6 +235,28 @@ mod tests {
         assert_eq!(over_wire.violations.len(), here.violations.len());
         for word in ["nads.networks", "1", "from 2"] {
             assert!(over_wire.to_string().contains(word) && here.to_string().contains(word), "{over_wire}");
+        }
+    }
+
+    /// A status reaches the terminal of whoever asked.
+    #[test]
+    fn no_word_of_a_status_is_obeyed_by_a_terminal() {
+        let paint = "\u{1b}[2J\u{7}\r\nerror: forged\u{202e}";
+        let mut wrong = Spec::from_toml("name = 'x'\narchitectures = ['lennet']\n[nads]\nnetworks = 1").unwrap_err();
+        wrong.violations.iter_mut().for_each(|violation| paint.clone_into(&mut violation.value));
+        for status in [
+            refused_spec(&wrong),
+            Reason::KeyTaken.status(paint),
+            Reason::SweepUnknown.status(paint),
+            Reason::TokenMissing.status(paint),
+            Reason::ShuttingDown.status(paint),
+            Reason::StoreUnavailable.status(paint),
+            Status::unimplemented(paint),
+            Status::internal(paint.repeat(10_000)),
+        ] {
+            let told = Error::from_status("http://x", &status).to_string();
+            assert_eq!(told, clean(&told, 2 * SENTENCE));
+            assert!(told.contains("error: forged") && told.len() < 8 * SENTENCE, "{}", told.len());
         }
     }
 

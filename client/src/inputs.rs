@@ -199,7 +199,7 @@ impl Client {
             return Err(Refusal { violations: vec![wrong] }.into());
         }
         let header = InputHeader { size, digest: digest.to_string() };
-        let stored = self.hand_in(&header, bytes).await.map_err(|status| self.error(status))?;
+        let stored = self.hand_in(&header, bytes).await?;
         if stored == header {
             return Ok(());
         }
@@ -210,18 +210,19 @@ impl Client {
     }
 
     /// Waits for a place as long as there is none, then sends the bytes; a file that is there already is not sent.
-    async fn hand_in(&self, header: &InputHeader, bytes: Vec<u8>) -> Result<InputHeader, Status> {
+    async fn hand_in(&self, header: &InputHeader, bytes: Vec<u8>) -> Result<InputHeader, Error> {
         let header = UploadInputRequest { part: Some(Part::Header(header.clone())) };
         let (mut gate, messages) = gated(header, bytes, |data| UploadInputRequest { part: Some(Part::Data(data)) });
-        let mut answers = self.service().upload_input(messages).await?.into_inner();
-        while let Some(answer) = answers.message().await? {
+        let answers = self.service().upload_input(messages).await;
+        let mut answers = answers.map_err(|status| self.error(status))?.into_inner();
+        while let Some(answer) = self.received(answers.message().await)? {
             match answer.message {
                 Some(Message::Grant(_)) => gate.open(),
                 Some(Message::Stored(stored)) => return Ok(stored),
                 None => {}
             }
         }
-        Err(Status::unknown("the upload ended without an answer"))
+        Err(self.error(Status::unknown("the upload ended without an answer")))
     }
 }
 

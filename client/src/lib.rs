@@ -9,10 +9,14 @@
 //! ResultFolder   what fetch has filled, as a source of pictures
 //! fetch    a finished sweep's files, drawn and moved into place as a whole
 //! ```
+//! A coordinator is not trusted: its messages are bounded and cleaned where they enter (`bounded`,
+//! `untrusted`), and its names before they are paths (`paths`).
+//!
 //!
 //! Deliberately absent: terminals, exit codes, starting programs (the command does those), and any numerics.
 
 mod artifact;
+mod bounded;
 mod client;
 mod error;
 mod fetch;
@@ -21,6 +25,7 @@ mod paths;
 mod record;
 mod result_folder;
 mod staging;
+mod untrusted;
 mod watch;
 
 pub use client::{Address, Client, Plan, Probe};
@@ -34,6 +39,7 @@ pub use nadgrid_proto::views::{
     ArtifactView, CheckView, ExplanationView, FailureView, InputView, JobPlanView, JobView, PlanView, SweepView,
     WorkerView, members_word, sweep_state,
 };
+pub use paths::replace_file;
 pub use record::{RECORD_FILE, RECORD_FORMAT, Record};
 pub use result_folder::ResultFolder;
 pub use staging::Staging;

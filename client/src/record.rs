@@ -2,8 +2,8 @@
 //!
 //! Absent: host names, and paths but those of the spec; the same sweep fetched twice has the same record, but for the client's version.
 
-use crate::error::Error;
-use crate::paths::is_plain;
+use crate::error::{Error, said};
+use crate::paths::{is_own_file, is_plain};
 use nadgrid_core::PROTOCOL_VERSION;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::spec::Spec;
@@ -147,7 +147,7 @@ fn seconds_between(from: &Timestamp, to: &Timestamp) -> f64 {
 /// The sweep's spec.
 pub(crate) fn read_spec(sweep: &v1::Sweep) -> Result<Spec, Error> {
     Spec::from_toml(&sweep.spec)
-        .map_err(|e| Error::Contract(format!("the spec of sweep {} is of another version: {e}", sweep.id)))
+        .map_err(|e| Error::Contract(said(&format!("the spec of sweep {} is of another version: {e}", sweep.id))))
 }
 
 fn lacking(sweep: &v1::Sweep, what: &str) -> Error {
@@ -155,9 +155,10 @@ fn lacking(sweep: &v1::Sweep, what: &str) -> Error {
 }
 
 /// The files that the record of an earlier sweep lists, itself included. An unreadable record lists none: what it
-/// stood for is then left alone.
+/// stood for is then left alone. So it is with a symbolic link, which may lead to anything.
 pub(crate) fn recorded_files(record: &Path) -> BTreeSet<String> {
-    let Some(earlier) = std::fs::read(record).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
+    let read = is_own_file(record).then(|| std::fs::read(record).ok()).flatten();
+    let Some(earlier) = read.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
         return BTreeSet::new();
     };
     let list = |key: &str| earlier[key].as_array().cloned().unwrap_or_default();

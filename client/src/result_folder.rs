@@ -14,9 +14,13 @@ use std::path::{Path, PathBuf};
 /// A result folder that pictures can be drawn from.
 #[derive(Clone, Debug)]
 pub struct ResultFolder {
-    folder: PathBuf,
+    files: FolderFiles,
     spec: Spec,
 }
+
+/// The files of a folder, read when they are asked for: no more than one is in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct FolderFiles(pub(crate) PathBuf);
 
 impl ResultFolder {
     /// Opens the folder: reads its record.
@@ -30,7 +34,7 @@ impl ResultFolder {
             read => read.map_err(Error::io(&path, "read"))?,
         };
         let spec = read_spec(&bytes).map_err(|reason| Error::Draw { what: path.display().to_string(), reason })?;
-        Ok(Self { folder: folder.to_owned(), spec })
+        Ok(Self { files: FolderFiles(folder.to_owned()), spec })
     }
 
     /// The sweep's spec.
@@ -41,7 +45,13 @@ impl ResultFolder {
 
 impl Source for ResultFolder {
     fn artifact(&self, name: &str) -> Result<Cow<'_, [u8]>, SweepError> {
-        match std::fs::read(self.folder.join(name)) {
+        self.files.artifact(name)
+    }
+}
+
+impl Source for FolderFiles {
+    fn artifact(&self, name: &str) -> Result<Cow<'_, [u8]>, SweepError> {
+        match std::fs::read(self.0.join(name)) {
             Ok(bytes) => Ok(Cow::Owned(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(SweepError::Missing { name: name.to_owned() }),
             Err(source) => Err(SweepError::Read { name: name.to_owned(), source }),

@@ -3,19 +3,17 @@
 //! Files are written into a hidden folder inside the target, so that the moves at the end stay on one file system.
 //! [`Staging::publish`] takes away the files of an earlier sweep, moves the new ones in, and the sweep's record last:
 //! a folder that holds `sweep.json` is whole. When a move fails, those before it are undone. However a staging ends,
-//! its hidden folder goes, and with it every folder it had to make and left empty. Absent: any lock; two fetches into
-//! one folder at the same time may each win a part.
+//! its hidden folder goes, and with it every folder it had to make and left empty. Nothing is written or taken away through a
+//! symbolic link below the target. Absent: any lock; two fetches into one folder at the same time may each win a part.
 
 use crate::error::Error;
-use crate::paths::is_plain;
+use crate::paths::{HIDDEN, ensure_plain, refuse_links};
 use crate::record::{RECORD_FILE, recorded_files};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-const HIDDEN: &str = ".nadgrid-";
 
 /// Files on their way into a folder.
 #[derive(Debug)]
@@ -61,11 +59,11 @@ impl Staging {
     /// Writes one file, for example `nads/lenet/nads.npy`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Contract`] for a name that leads out of the folder.
+    /// [`Error::Io`], for a folder of the target that is a symbolic link too; [`Error::Contract`] for a name that leads out of the
+    /// folder.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        if !is_plain(name) {
-            return Err(Error::Contract(format!("{name:?} is no name of a file below a folder")));
-        }
+        ensure_plain(name)?;
+        refuse_links(&self.target, name)?;
         let path = self.staged(name);
         // The user knows the place where the file will be, not the hidden one.
         let shown = self.target.join(name);
@@ -84,6 +82,8 @@ impl Staging {
     pub fn publish(mut self) -> Result<(), Error> {
         let mut earlier: BTreeSet<String> = recorded_files(&self.target.join(RECORD_FILE));
         earlier.extend(self.names.iter().cloned());
+        // A record is a file that anybody may have written.
+        earlier.iter().try_for_each(|name| refuse_links(&self.target, name))?;
         let mut moves = Moves::default();
         match self.move_all(&earlier, &mut moves) {
             Ok(()) => {
@@ -124,7 +124,12 @@ impl Staging {
     }
 
     fn staged(&self, name: &str) -> PathBuf {
-        self.folder.as_ref().map_or_else(|| self.target.clone(), |folder| folder.path().to_owned()).join(name)
+        self.hidden().join(name)
+    }
+
+    /// Where files are until they are moved into place.
+    pub(crate) fn hidden(&self) -> &Path {
+        self.folder.as_ref().map_or(self.target.as_path(), TempDir::path)
     }
 }
 

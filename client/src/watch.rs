@@ -7,10 +7,10 @@
 //!    ▼                                 patience is over
 //!   away ─► Away ─► pause ─► again   ───────────────────► Err(Unreachable)
 //! ```
-//! Each pause is twice the last one; patience begins anew with every message. Absent: jitter (a person watches, not a
-//! herd), and deltas: every message is the whole sweep, so a lost one is no loss.
+//! Each pause is twice the last one, until a stream has lived as long as the longest pause; patience begins anew with every message.
+//! Absent: jitter (a person watches, not a herd), and deltas: every message is the whole sweep, so a lost one is no loss.
 
-use crate::client::Client;
+use crate::client::{Client, of_sweep};
 use crate::error::{Error, is_away};
 use futures::stream::{self, BoxStream, StreamExt};
 use nadgrid_proto::v1::{Sweep, SweepState, WatchRequest};
@@ -67,6 +67,7 @@ impl Client {
             id: id.into(),
             patience,
             messages: None,
+            opened: Instant::now(),
             last: None,
             attempts: 0,
             away_since: None,
@@ -81,6 +82,8 @@ struct Watcher {
     id: String,
     patience: Patience,
     messages: Option<Streaming<Sweep>>,
+    /// When the stream was opened.
+    opened: Instant,
     last: Option<Sweep>,
     attempts: u32,
     away_since: Option<Instant>,
@@ -95,6 +98,13 @@ impl Watcher {
             }
             match self.message().await {
                 Ok(Some(sweep)) => {
+                    let sweep = match self.client.received(Ok(sweep)).and_then(|sweep| of_sweep(&self.id, sweep)) {
+                        Ok(sweep) => sweep,
+                        Err(error) => {
+                            self.ended = true;
+                            return Some(Err(error));
+                        }
+                    };
                     if let Some(event) = self.told(sweep) {
                         return Some(Ok(event));
                     }
@@ -121,6 +131,7 @@ impl Watcher {
             Some(messages) => messages,
             None => {
                 let request = WatchRequest { sweep_id: self.id.clone() };
+                self.opened = Instant::now();
                 let messages = self.client.service().watch(request).await?.into_inner();
                 self.messages.insert(messages)
             }
@@ -130,7 +141,10 @@ impl Watcher {
 
     /// The event of a message, if it is news; that the coordinator is back is news too.
     fn told(&mut self, sweep: Sweep) -> Option<WatchEvent> {
-        self.attempts = 0;
+        // A stream that says a word and closes, again and again, is asked for ever less often.
+        if self.opened.elapsed() >= self.patience.longest {
+            self.attempts = 0;
+        }
         let is_back = self.away_since.take().is_some();
         self.ended = has_ended(&sweep);
         let news = is_back || self.last.as_ref() != Some(&sweep);

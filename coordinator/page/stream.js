@@ -73,8 +73,10 @@ export class Stream {
         continue;
       }
       this.eager = false;
+      let isOver = false;
       try {
         await this.read();
+        isOver = true;
       } catch (error) {
         if (this.closed) return;
         if (error instanceof ApiError && (error.wantsToken || error.status === 404)) {
@@ -85,7 +87,8 @@ export class Stream {
         }
       }
       if (this.closed || this.resting || this.eager) continue;
-      this.enter("away");
+      // A stream that came to its end is asked for again; only if that fails nobody is there.
+      if (!isOver) this.enter("away");
       await this.pause(this.backoff);
       this.backoff = Math.min(BACKOFF_LAST_MS, 2 * this.backoff);
     }

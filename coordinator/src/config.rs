@@ -40,9 +40,12 @@ pub struct Flags {
     /// Address of the S3 server as workers and clients know it. [default: that of AWS_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub artifacts_public_endpoint: Option<String>,
-    /// Seconds after which an artifact that nothing refers to is removed. [default: 3600]
+    /// Seconds after which an artifact that nothing refers to is set aside, and after as many more removed. [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     pub orphan_age: Option<f64>,
+    /// Take artifacts that belong to another journal, or to an older copy of this one.
+    #[arg(long)]
+    pub adopt_artifacts: bool,
     /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -71,6 +74,9 @@ pub struct Flags {
     /// takes long; 0 for never. [default: 300]
     #[arg(long, value_name = "SECONDS")]
     pub stall_after: Option<f64>,
+    /// Numerics classes of workers that are let in, with commas; `*` stands for anything. [default: all]
+    #[arg(long, value_name = "PATTERNS")]
+    pub classes: Option<String>,
     /// Uploads that are received at once; others wait. [default: 16]
     #[arg(long, value_name = "N")]
     pub uploads: Option<usize>,
@@ -125,8 +131,10 @@ pub struct Config {
     pub artifacts_presign: bool,
     /// The bucket's server as workers and clients know it.
     pub artifacts_public_endpoint: Option<String>,
-    /// Seconds after which an artifact that nothing refers to is removed.
+    /// Seconds after which an artifact that nothing refers to is set aside, and after as many more removed.
     pub orphan_age: f64,
+    /// Whether to take artifacts that belong to another journal.
+    pub adopt_artifacts: bool,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Seconds after which a silent worker loses its leases.
@@ -145,6 +153,8 @@ pub struct Config {
     pub copy_after: f64,
     /// Seconds without progress after which a lane is taken to hang.
     pub stall_after: f64,
+    /// Numerics classes of workers that are let in: patterns with commas.
+    pub classes: String,
     /// Uploads that are received at once.
     pub uploads: usize,
     /// Certificate to serve TLS with.
@@ -179,6 +189,7 @@ impl Default for Config {
             artifacts_presign: true,
             artifacts_public_endpoint: None,
             orphan_age: 3600.0,
+            adopt_artifacts: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             lease_ttl: 15.0,
             heartbeat_interval: None,
@@ -188,6 +199,7 @@ impl Default for Config {
             attempts: Settings::default().most_attempts,
             copy_after: Settings::default().copy_after,
             stall_after: Settings::default().stall_after_ms as f64 / 1e3,
+            classes: String::new(),
             uploads: 16,
             tls_certificate: None,
             tls_key: None,
@@ -211,6 +223,7 @@ const KEYS: &[&str] = &[
     "artifacts_presign",
     "artifacts_public_endpoint",
     "orphan_age",
+    "adopt_artifacts",
     "listen",
     "lease_ttl",
     "heartbeat_interval",
@@ -220,6 +233,7 @@ const KEYS: &[&str] = &[
     "attempts",
     "copy_after",
     "stall_after",
+    "classes",
     "uploads",
     "tls_certificate",
     "tls_key",
@@ -444,6 +458,7 @@ impl Flags {
             .set_override_option("artifacts_presign", self.artifacts_presign)?
             .set_override_option("artifacts_public_endpoint", self.artifacts_public_endpoint.clone())?
             .set_override_option("orphan_age", self.orphan_age)?
+            .set_override_option("adopt_artifacts", self.adopt_artifacts.then_some(true))?
             .set_override_option("listen", self.listen.clone())?
             .set_override_option("lease_ttl", self.lease_ttl)?
             .set_override_option("heartbeat_interval", self.heartbeat_interval)?
@@ -453,6 +468,7 @@ impl Flags {
             .set_override_option("attempts", self.attempts)?
             .set_override_option("copy_after", self.copy_after)?
             .set_override_option("stall_after", self.stall_after)?
+            .set_override_option("classes", self.classes.clone())?
             .set_override_option("uploads", self.uploads.map(|n| n as u64))?
             .set_override_option("tls_certificate", text(&self.tls_certificate))?
             .set_override_option("tls_key", text(&self.tls_key))?

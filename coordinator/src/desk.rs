@@ -21,7 +21,7 @@ pub(crate) use stall::JournalWait;
 pub(crate) use timeline::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_context};
 
 use crate::artifacts::Store;
-use crate::journal::{Journal, JournalError, Replayed};
+use crate::journal::{Journal, JournalError, JournalIdentity, Replayed};
 use crate::metrics::ShardMeters;
 use durable::{Pending, Views};
 use handle::{Command, Read};
@@ -33,6 +33,8 @@ use pool::Pool;
 use sessions::Session;
 use stall::{Answering, JournalWatch, JournalWork};
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +85,8 @@ pub(crate) struct DeskTask<J> {
     /// Records in the journal, and how many of them are to be there before compacting is thought of again.
     journalled: u64,
     compact_at: u64,
+    /// How many batches were ever appended.
+    batches: Arc<AtomicU64>,
     store: Store,
     clock: Clock,
     commands: mpsc::Receiver<Command>,
@@ -117,6 +121,8 @@ impl<J: Journal> DeskTask<J> {
         if replayed.records > 0 {
             info!(records = replayed.records, batches = replayed.batches, "journal replayed");
         }
+        let JournalIdentity { id, batches } = journal.identity().await?;
+        let (id, batches) = (Arc::from(id), Arc::new(AtomicU64::new(batches)));
         let (sender, commands) = mpsc::channel(QUEUE);
         let (asking, reads) = mpsc::channel(READS);
         let (told, wait) = watch::channel(None);
@@ -127,6 +133,7 @@ impl<J: Journal> DeskTask<J> {
             journal,
             journalled: replayed.records,
             compact_at: 0,
+            batches: batches.clone(),
             store,
             clock: Clock::new(),
             commands,
@@ -145,7 +152,17 @@ impl<J: Journal> DeskTask<J> {
             meters: ShardMeters::default(),
             tracer,
         };
-        Ok((task, Desk { commands: sender, reads: asking, wait }))
+        Ok((task, Desk { commands: sender, reads: asking, wait, journal: (id, batches) }))
+    }
+
+    /// What to call the journal in messages.
+    pub(crate) fn journal_name(&self) -> &str {
+        self.journal.name()
+    }
+
+    /// Whether nothing was ever journalled.
+    pub(crate) fn is_new(&self) -> bool {
+        self.journalled == 0
     }
 
     /// Runs until `stop` or until all handles are gone.
@@ -312,6 +329,7 @@ impl<J: Journal> DeskTask<J> {
         let (appended, deaf) = answering.until(JournalWork::Append, records, journal.append(records)).await;
         self.has_been_deaf(deaf);
         appended?;
+        self.batches.fetch_add(1, Ordering::Relaxed);
         histogram!("nadgrid_journal_append_seconds").record(began.elapsed().as_secs_f64());
         counter!("nadgrid_journal_records_total").increment(records.len() as u64);
         Ok(())
@@ -335,6 +353,7 @@ impl<J: Journal> DeskTask<J> {
         match compacted {
             Ok(kept) => {
                 self.journalled = kept.records;
+                self.batches.fetch_add(kept.batches, Ordering::Relaxed);
                 let (records, seconds) = (kept.records, began.elapsed().as_secs_f64());
                 info!(before, records, seconds, "journal compacted");
             }
@@ -351,6 +370,7 @@ impl<J: Journal> DeskTask<J> {
         let scheduler = &*scheduler;
         let mut snapshot = scheduler.snapshot();
         let answering = Answering { reads, scheduler, views, timelines, clock, watch };
-        answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot)).await
+        let replica = Box::new(scheduler.replica());
+        answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot, replica)).await
     }
 }

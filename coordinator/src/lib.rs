@@ -10,6 +10,7 @@ pub mod config;
 mod desk;
 pub mod journal;
 pub mod limits;
+mod memory;
 mod metrics;
 mod page;
 mod partial;
@@ -19,4 +20,5 @@ mod service;
 mod transfers;
 
 pub use access::{TlsError, TokensError};
+pub use memory::give_memory_back;
 pub use server::{ServeError, page_address, run};

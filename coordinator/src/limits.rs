@@ -53,9 +53,12 @@ macro_rules! limits {
 limits! {
     /// Connections at once; more are closed as they come.
     connections: usize = 4096, 1, 1_000_000;
-    /// Connections of one address.
+    /// Connections of one address, or of one network of IPv6 (/64).
     connections_per_peer: usize = 2048, 1, 1_000_000;
-    /// Seconds within which a new connection must have done its handshake, and then asked something that it may ask.
+    /// Connections that have shown no token yet, or asked nothing acceptable where there are none; a new one ends the oldest.
+    anonymous_connections: usize = 1024, 1, 1_000_000;
+    /// Seconds within which a new connection must have done its handshake, and then shown a token, or asked something
+    /// acceptable where there are none.
     first_request_seconds: f64 = 20.0, 0.1, 3600.0;
     /// Seconds between signs of life that are asked for, and for which an answer is waited for.
     keepalive_seconds: f64 = 20.0, 1.0, 3600.0;
@@ -102,6 +105,8 @@ limits! {
     inputs_per_user: usize = 4, 1, 1024;
     /// Bytes that one user has uploaded and no sweep uses.
     unused_input_bytes: u64 = 2 << 30, 1 << 20, 1 << 50;
+    /// Files that one user has uploaded and no sweep uses.
+    unused_inputs: usize = 4096, 1, 1_000_000;
     /// Artifacts, and files for workers, that are sent at once; others wait.
     reads: usize = 8, 1, 1024;
     /// Seconds of silence after which an upload is given up, or a connection that does not take what is sent.

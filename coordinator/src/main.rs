@@ -3,14 +3,16 @@
 use clap::Parser;
 use nadgrid_coordinator::config::{Config, Flags};
 use nadgrid_telemetry::Tracer;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Connections that the kernel holds until they are taken.
+const BACKLOG: u32 = 4096;
 /// What still runs when everything has ended (a reduction, say) is left to the journal's next reader.
 const LEFT_BEHIND: Duration = Duration::from_millis(200);
 
@@ -41,7 +43,7 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn start(flags: &Flags, config: Config, tracer: Tracer) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = TcpListener::bind(config.listen).await.map_err(|e| cannot_listen(config.listen, &e))?;
+    let listener = listen(config.listen).map_err(|e| cannot_listen(config.listen, &e))?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
@@ -52,17 +54,30 @@ async fn start(flags: &Flags, config: Config, tracer: Tracer) -> Result<(), Box<
         tracing::warn!(%address, "listening beyond this machine {}", config.exposed());
     }
     raise_open_files();
+    nadgrid_coordinator::give_memory_back();
     let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
     // Whoever started this program on port 0 reads the port from this line.
     let mut out = std::io::stdout();
     writeln!(out, "listening on {scheme}://{address}")?;
     out.flush()?;
     let page = nadgrid_coordinator::page_address(&config, &format!("{scheme}://{address}"))?;
+    let somebody_looks = flags.until_stdin_closes || out.is_terminal();
     // Whoever has read the first line may have gone.
-    drop(writeln!(out, "page at {page}"));
+    drop(writeln!(out, "page at {}", shown(&page, &config, somebody_looks)));
     drop(out.flush());
     nadgrid_coordinator::run(config, listener, stop, tracer).await?;
     Ok(())
+}
+
+/// The page's address as it is printed. A person and a program that started this one see its token; where the output may be a
+/// log, it says where the token is.
+fn shown(page: &str, config: &Config, somebody_looks: bool) -> String {
+    match page.split_once('#') {
+        Some((address, _)) if !somebody_looks => {
+            format!("{address} (its token is in {})", config.data.join("page-token").display())
+        }
+        _ => page.to_owned(),
+    }
 }
 
 /// Every connection is an open file; most systems allow more of them than they grant at first.
@@ -72,6 +87,14 @@ fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum }) {
         tracing::warn!(%error, "the limit of open files stays at {:?}", limits.current);
     }
+}
+
+/// With room for many who connect at once: whoever finds none is not refused but tries again a second later.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {

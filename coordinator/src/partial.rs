@@ -2,7 +2,7 @@
 
 use nadgrid_core::ids::Digest;
 use nadgrid_core::moments::Moments;
-use nadgrid_core::runs;
+use nadgrid_core::runs::{self, Outcome};
 use nadgrid_core::spec::Payload;
 
 /// Why the scheduler does not take a report.
@@ -19,8 +19,16 @@ pub(crate) fn check(bytes: &[u8], digest: Digest, payload: Payload, members: u64
             Moments::check_bytes(bytes, dimension, members * points).map_err(|e| e.to_string())?;
             Ok(digest)
         }
-        Payload::Runs { extra } => {
+        Payload::Runs { extra, epochs, steps } => {
             let runs = runs::from_bytes(bytes, members, extra).map_err(|e| e.to_string())?;
+            let beyond = |run: &Outcome| run.epochs > epochs || run.diverged_at.is_some_and(|step| step > steps);
+            if let Some(place) = runs.iter().position(beyond) {
+                let Outcome { epochs: had, diverged_at, .. } = &runs[place];
+                let at = diverged_at.map_or(String::new(), |step| format!(" and diverged at step {step}"));
+                return Err(format!(
+                    "run {place} had {had} epochs{at}; its recipe has {epochs} epochs of {steps} steps in all"
+                ));
+            }
             Ok(runs::digest(&runs, extra))
         }
     }

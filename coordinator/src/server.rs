@@ -1,7 +1,7 @@
 //! Puts the parts together: `run(config, listener, stop)`.
 
 use crate::access::{self, Acceptor, Bindings, Gate, Quota, Refusals, Shares, TlsError, Tokens, TokensError};
-use crate::artifacts::{Store, StoreError};
+use crate::artifacts::{OwnerError, Store, StoreError};
 use crate::config::{Config, ConfigError};
 use crate::desk::{Desk, DeskTask, JournalWait};
 use crate::journal::{self, JournalError};
@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::page::{Page, PageToken};
 use crate::service::{FoundBlobs, Sweeps, WorkerTransfers, Workers};
 use crate::transfers::{PlaceSettings, TransferPlaces};
+use nadgrid_core::numerics::ClassPatterns;
 use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The artifact store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The artifact store is another journal's.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -90,7 +94,9 @@ fn page_token(config: &Config) -> Result<Option<PageToken>, ServeError> {
     }
     let failed = |source| ServeError::Folder { path: config.data.clone(), source };
     make_private(&config.data).map_err(failed)?;
-    PageToken::open(&config.data, config.insecure).map(Some).map_err(failed)
+    // With TLS a browser has compared the name with the certificate's: nobody else can have made it mean this machine.
+    let any_name = config.insecure || config.tls_certificate.is_some();
+    PageToken::open(&config.data, any_name).map(Some).map_err(failed)
 }
 
 /// Serves on `listener` until `stop`; then ends the streams, lets requests finish and returns.
@@ -115,6 +121,8 @@ pub async fn run(
     let store = Store::open(&config.artifacts, &config.data, &config.presign()?).await?;
     let scheduler = Scheduler::new(config.settings());
     let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
+    // Before anything is written to either: beside a wrong journal every artifact would be an orphan.
+    store.claim(&desk.journal(), task.journal_name(), task.is_new(), config.adopt_artifacts).await?;
     // The desk outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
     let desk_task = tokio::spawn({
@@ -150,7 +158,7 @@ pub async fn run(
         limits: limits.clone(),
         reads: places_of_reads(limits),
         shares: doors.shares.clone(),
-        quota: Arc::new(Quota::new(limits.unused_input_bytes)),
+        quota: Arc::new(Quota::new(limits)),
         tracer: tracer.clone(),
     };
     let sweeps = Arc::new(sweeps);
@@ -167,6 +175,7 @@ pub async fn run(
         shares: doors.shares.clone(),
         bindings: Arc::new(Bindings::default()),
         refusals: doors.refusals.clone(),
+        classes: ClassPatterns::parse(&config.classes),
     };
     doors.tracer = tracer;
     let served = serve(sweeps, workers, page, doors, limits, listener, stop).await;
@@ -201,20 +210,24 @@ fn places_of_reads(limits: &Limits) -> TransferPlaces {
     TransferPlaces::new(PlaceBounds { places, each, bytes: u64::MAX }, PlaceSettings::READS)
 }
 
-/// Removes what nothing refers to any more, now and again.
+/// Sets aside what nothing refers to any more, now and again.
 async fn collect_orphans(desk: Desk, store: Store, found: Arc<FoundBlobs>, age: Duration) {
     loop {
+        // Nothing is removed before somebody could have noticed that something is wrong.
+        tokio::time::sleep(age).await;
         found.forget_old();
         let removal = store.removal();
         let needed = desk.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
         let Ok(needed) = needed else { return };
+        if let Err(error) = store.note_owner(&desk.journal()).await {
+            warn!(%error, "the artifact store does not take down whose it is");
+            continue;
+        }
         match removal.collect(&needed, age).await {
             Ok(0) => {}
-            Ok(orphans) => info!(orphans, "artifacts that nothing refers to were removed"),
-            Err(error) => warn!(%error, "artifacts that nothing refers to could not all be removed"),
+            Ok(orphans) => info!(orphans, "artifacts that nothing refers to were set aside"),
+            Err(error) => warn!(%error, "artifacts that nothing refers to could not all be set aside"),
         }
-        drop(removal);
-        tokio::time::sleep(age).await;
     }
 }
 

@@ -11,6 +11,7 @@ pub const PREFIX: &str = "NADGRID_";
 
 /// Every key that some nadgrid program reads from its environment.
 const KNOWN: &[&str] = &[
+    "adopt_artifacts",
     "architecture",
     "artifacts",
     "artifacts_presign",
@@ -21,6 +22,7 @@ const KNOWN: &[&str] = &[
     "checkpoint_interval",
     // The tests'.
     "chromium",
+    "classes",
     "config",
     "connect_timeout",
     "coordinator",

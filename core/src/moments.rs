@@ -50,8 +50,8 @@ pub enum PartialError {
         /// What came.
         actual: u64,
     },
-    /// A number that no sum of real gradients gives.
-    #[error("{field}[{index}] is {value}")]
+    /// A number that no sum of gradients in float32 gives.
+    #[error("{field}[{index}] is {value}; with gradients in float32 it is from {least} to {most}")]
     Value {
         /// `mean` or `scatter`.
         field: &'static str,
@@ -59,6 +59,10 @@ pub enum PartialError {
         index: usize,
         /// The number, as text.
         value: String,
+        /// The least that can be there, as text.
+        least: String,
+        /// The most.
+        most: String,
     },
 }
 
@@ -152,8 +156,7 @@ impl Moments {
     /// Reads a partial that must have this dimension and count.
     ///
     /// # Errors
-    /// [`PartialError`] when the bytes are something else, another shape, or hold a number that is not
-    /// finite or a negative diagonal element.
+    /// [`PartialError`] when the bytes are something else, another shape, or hold a number that no gradients give.
     pub fn from_bytes(bytes: &[u8], dimension: usize, count: u64) -> Result<Self, PartialError> {
         // Each array is made once: a partial may have a hundred million bytes.
         let (mean, scatter) = numbers_of(bytes, dimension, count)?;
@@ -162,21 +165,22 @@ impl Moments {
         Ok(moments)
     }
 
-    /// Whether bytes are a partial of this dimension and count; they are read where they lie.
+    /// Whether bytes can be a partial that a worker computed, of this dimension and count; they are read where they lie. Whatever
+    /// is merged of such partials, [`Moments::check`] finds nothing wrong with it.
     ///
     /// # Errors
     /// The errors of [`Moments::from_bytes`].
     pub fn check_bytes(bytes: &[u8], dimension: usize, count: u64) -> Result<(), PartialError> {
         let (mean, scatter) = numbers_of(bytes, dimension, count)?;
-        check_numbers(dimension, read_numbers(mean), read_numbers(scatter))
+        check_numbers(dimension, Bounds::computed(count), read_numbers(mean), read_numbers(scatter))
     }
 
-    /// Whether every number is finite, and every variance at least zero.
+    /// Whether every number is one that merges of float32 gradients can give, and every variance at least zero.
     ///
     /// # Errors
     /// [`PartialError::Value`]: the first number that is not.
     pub fn check(&self) -> Result<(), PartialError> {
-        check_numbers(self.dimension(), self.mean.iter().copied(), self.scatter.iter().copied())
+        check_numbers(self.dimension(), Bounds::MERGED, self.mean.iter().copied(), self.scatter.iter().copied())
     }
 }
 
@@ -203,32 +207,59 @@ fn read_numbers(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
     bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i])))
 }
 
+/// What mean and scatter can be at most, in magnitude.
+struct Bounds {
+    mean: f64,
+    scatter: f64,
+}
+
+impl Bounds {
+    /// Of whatever is merged of partials within [`Bounds::computed`], however many: with N ≤ 2⁶⁴ gradients the scatters add up to
+    /// 2NM², and the merges of each of at most 64 levels add at most (4M)²·N/4. That is below 10⁹⁹, and no sum of such overflows.
+    const MERGED: Self = Self { mean: 4.0 * f32::MAX as f64, scatter: 1e120 };
+
+    /// Of N gradients in float32: |g| ≤ M = `f32::MAX`, and with it the mean. By the Cauchy-Schwarz inequality no element of the
+    /// scatter matrix is beyond the largest variance, Σ(g−ḡ)² ≤ Σg² ≤ N·M². Twice that, for sums are rounded.
+    fn computed(count: u64) -> Self {
+        const LARGEST: f64 = f32::MAX as f64;
+        Self { mean: 2.0 * LARGEST, scatter: 2.0 * count as f64 * LARGEST * LARGEST }
+    }
+}
+
 fn check_numbers(
     dimension: usize,
+    bounds: Bounds,
     mean: impl Iterator<Item = f64>,
     scatter: impl Iterator<Item = f64>,
 ) -> Result<(), PartialError> {
-    check_values("mean", mean, |_, value| value.is_finite())?;
+    check_values("mean", mean, bounds.mean, |_| false)?;
     // The diagonal: a row of the triangle is shorter by one than the row before.
     let (mut variance, mut row) = (0, dimension);
-    check_values("scatter", scatter, |index, value| {
+    check_values("scatter", scatter, bounds.scatter, |index| {
         let is_variance = index == variance;
         if is_variance {
             (variance, row) = (variance + row, row.saturating_sub(1));
         }
-        value.is_finite() && (!is_variance || value >= 0.0)
+        is_variance
     })
 }
 
+/// Whether values are from −`most` to `most`, those that are variances from 0.
 fn check_values(
     field: &'static str,
     values: impl Iterator<Item = f64>,
-    mut accepted: impl FnMut(usize, f64) -> bool,
+    most: f64,
+    mut is_variance: impl FnMut(usize) -> bool,
 ) -> Result<(), PartialError> {
-    match values.enumerate().find(|&(index, value)| !accepted(index, value)) {
-        Some((index, value)) => Err(PartialError::Value { field, index, value: value.to_string() }),
-        None => Ok(()),
+    for (index, value) in values.enumerate() {
+        let least = if is_variance(index) { 0.0 } else { -most };
+        // What is not a number is in no range.
+        if !(least..=most).contains(&value) {
+            let [value, least, most] = [value, least, most].map(|number| format!("{number:e}"));
+            return Err(PartialError::Value { field, index, value, least, most });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -317,5 +348,48 @@ mod tests {
         let mut lie = moments;
         lie.scatter[2] = -1.0;
         assert!(matches!(Moments::from_bytes(&lie.to_bytes(), 2, 3), Err(PartialError::Value { index: 2, .. })));
+    }
+
+    #[test]
+    fn what_no_gradients_in_float32_give_is_named_with_its_range() {
+        let honest = Moments::of_rows(&[1.0, 2.0, 3.0, 5.0], 2);
+        for (place, value) in [(0, 1e39), (1, -1e39), (2, 1e300), (3, -1e79), (4, f64::INFINITY)] {
+            let mut lie = honest.clone();
+            match place {
+                0 | 1 => lie.mean[place] = value,
+                _ => lie.scatter[place - 2] = value,
+            }
+            let error = Moments::check_bytes(&lie.to_bytes(), 2, 2).unwrap_err();
+            assert!(matches!(error, PartialError::Value { .. }), "{error}");
+        }
+        let mut lie = honest;
+        lie.scatter[0] = 1e300;
+        let said = Moments::check_bytes(&lie.to_bytes(), 2, 2).unwrap_err().to_string();
+        assert!(said.starts_with("scatter[0] is 1e300; with gradients in float32 it is from 0e0 to 4.6"), "{said}");
+    }
+
+    #[test]
+    fn the_largest_gradients_pass() {
+        let rows: Vec<f32> = (0..30).map(|i| if i % 3 == 0 { -f32::MAX } else { f32::MAX }).collect();
+        let moments = Moments::of_rows(&rows, 2);
+        Moments::check_bytes(&moments.to_bytes(), 2, 15).unwrap();
+        moments.check().unwrap();
+    }
+
+    /// The most that a worker can say, with means as far apart as can be, in a chain and in a tree.
+    #[test]
+    fn nothing_that_is_merged_of_what_passes_is_refused() {
+        let count = 1 << 58;
+        let Bounds { mean, scatter } = Bounds::computed(count);
+        let lie = |sign: f64| Moments { count, mean: vec![sign * mean], scatter: vec![scatter] };
+        Moments::check_bytes(&lie(1.0).to_bytes(), 1, count).unwrap();
+        let mut chain = lie(1.0);
+        for place in 1..63 {
+            chain = chain.merge(&lie(if place % 2 == 0 { 1.0 } else { -1.0 }));
+            chain.check().unwrap();
+        }
+        let pair = lie(1.0).merge(&lie(-1.0));
+        let four = pair.clone().merge(&lie(-1.0).merge(&lie(-1.0)));
+        four.merge(&pair).check().unwrap();
     }
 }

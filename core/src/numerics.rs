@@ -84,9 +84,62 @@ impl fmt::Display for NumericsClass {
     }
 }
 
+/// Which classes may work here: patterns of classes as they are written, in which `*` stands for anything. Without any, all may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassPatterns(Vec<String>);
+
+impl ClassPatterns {
+    /// The patterns of a list with commas.
+    pub fn parse(list: &str) -> Self {
+        Self(list.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Whether workers of this class may work.
+    pub fn admit(&self, class: &NumericsClass) -> bool {
+        let class = class.to_string();
+        self.0.is_empty() || self.0.iter().any(|pattern| fits(pattern, &class))
+    }
+}
+
+impl fmt::Display for ClassPatterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+/// Whether a text is what a pattern says: its pieces between stars, in order.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some(at) = left.find(piece) else { return false };
+        left = &left[at + piece.len()..];
+    }
+    left.ends_with(last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_is_its_pieces_in_order() {
+        let class = |arithmetic: &str| NumericsClass {
+            device: "cpu".into(),
+            arithmetic: arithmetic.into(),
+            evaluation: "patch".into(),
+            libtorch: "2.11.0".into(),
+            precision: "fp32".into(),
+            kernels: 2,
+        };
+        let admits = |patterns: &str, arithmetic: &str| ClassPatterns::parse(patterns).admit(&class(arithmetic));
+        assert!(admits("", "made-up") && admits("cpu-portable/*", "portable") && admits("cuda-*, cpu-*", "portable"));
+        assert!(!admits("cpu-portable/*", "made-up") && !admits("cpu-portable", "portable"));
+        assert!(admits("*/fp32/*kernels-2*", "portable") && !admits("*/kernels-2/fp32*", "portable"));
+        assert!(fits("*", "") && fits("a*a", "aa") && !fits("a*a", "a") && !fits("", "a") && fits("a**b", "ab"));
+    }
 
     #[test]
     fn a_precision_is_written_and_read_by_one_name() {

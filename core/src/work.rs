@@ -166,7 +166,7 @@ impl RunParts {
 }
 
 /// Numbers of an input and of the maps that layers without products make of it.
-fn activations(network: &Network) -> u64 {
+pub(crate) fn activations(network: &Network) -> u64 {
     let products = |layer: &Layer| matches!(layer, Layer::Conv2d(_) | Layer::Linear { .. });
     let maps = network.steps().iter().filter(|step| !products(&step.layer)).map(|step| step.output.len() as u64);
     network.input().len() as u64 + maps.sum::<u64>()

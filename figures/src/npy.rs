@@ -194,7 +194,7 @@ fn checked_header<'a>(
     if let Some(expected) = dimensions.filter(|&expected| expected != shape.len()) {
         return Err(NpyError::Dimensions { file: file(), shape, expected });
     }
-    let needed = shape.iter().map(|&extent| u128::from(extent)).product::<u128>() * element_bytes;
+    let needed = shape.iter().fold(element_bytes, |bytes, &extent| bytes.saturating_mul(u128::from(extent)));
     if needed > data.len() as u128 {
         return Err(NpyError::Truncated { file: file(), shape, needed, found: data.len() });
     }

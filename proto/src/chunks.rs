@@ -1,11 +1,23 @@
 //! Large payloads travel in chunks, and are whole only when their length and BLAKE3 digest agree.
 
 use nadgrid_core::ids::Digest;
+use nadgrid_core::text;
 use thiserror::Error;
 
 /// Bytes per chunk. The pace of a transfer is taken by whole chunks: at 16,384 bytes a second, the slowest that is promised to
 /// work, one comes every 4 s.
 pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// Characters that are repeated of what should be a digest.
+const MAX_DIGEST: usize = 80;
+
+/// The digest that was announced for a payload.
+///
+/// # Errors
+/// [`ChunkError::Digest`].
+pub fn announced_digest(digest: &str) -> Result<Digest, ChunkError> {
+    Digest::from_hex(digest).ok_or_else(|| ChunkError::Digest(text::clean(digest, MAX_DIGEST)))
+}
 
 /// A payload's chunks in order; each is copied only when its turn has come.
 pub fn chunks(bytes: impl AsRef<[u8]>) -> impl Iterator<Item = Vec<u8>> {
@@ -71,8 +83,7 @@ impl Assembler {
         if size > limit {
             return Err(ChunkError::TooLarge { size, limit });
         }
-        let digest = Digest::from_hex(digest).ok_or_else(|| ChunkError::Digest(digest.to_owned()))?;
-        Ok(Self::of(size, digest))
+        Ok(Self::of(size, announced_digest(digest)?))
     }
 
     /// For a payload whose size is known to be acceptable. Memory is taken as bytes come.
@@ -154,5 +165,6 @@ mod tests {
         assert!(matches!(assemble(&[b"anisotrOpy"], 10, digest), Err(ChunkError::Damaged { .. })));
         assert_eq!(assemble(&[], 101, digest), Err(ChunkError::TooLarge { size: 101, limit: 100 }));
         assert_eq!(Assembler::new(1, 1, "xyz").unwrap_err(), ChunkError::Digest("xyz".into()));
+        assert!(Assembler::new(1, 1, &"f".repeat(60_000)).unwrap_err().to_string().len() < 200);
     }
 }

@@ -66,7 +66,7 @@ impl v1::Verdict {
             Verdict::Superseded => Some(Self::Superseded),
             Verdict::NotNeeded => Some(Self::NotNeeded),
             Verdict::Checked => Some(Self::Checked),
-            Verdict::Invalid => None,
+            Verdict::Invalid | Verdict::NoSession => None,
         }
     }
 }
@@ -134,7 +134,7 @@ impl From<&SweepView> for v1::Sweep {
             id: view.id.to_string(),
             name: view.spec.name.clone(),
             state: state.into(),
-            spec: view.spec.to_toml(),
+            spec: view.text.to_string(),
             digest,
             numerics_class: view.class.as_ref().map(Into::into),
             jobs: view.jobs.iter().map(Into::into).collect(),

@@ -40,10 +40,14 @@ pub enum Reason {
     ProtocolMismatch,
     /// Another libtorch release.
     LibtorchMismatch,
+    /// The operator does not let workers of this numerics class in.
+    ClassRefused,
     /// A payload was truncated or changed on its way.
     PayloadDamaged,
     /// A payload holds what no right computation yields.
     PayloadInvalid,
+    /// The worker has no session here: it opens one, and says in it what it holds, before it hands anything in.
+    SessionMissing,
     /// The artifact store does not take or give at present (its disk is full, say).
     StoreUnavailable,
     /// The journal cannot be written to at present (its disk is full, say): nothing new is accepted until it can.
@@ -72,8 +76,10 @@ impl Reason {
             Self::NotYours => "NOT_YOURS",
             Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
             Self::LibtorchMismatch => "LIBTORCH_MISMATCH",
+            Self::ClassRefused => "CLASS_REFUSED",
             Self::PayloadDamaged => "PAYLOAD_DAMAGED",
             Self::PayloadInvalid => "PAYLOAD_INVALID",
+            Self::SessionMissing => "SESSION_MISSING",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::JournalWaits => "JOURNAL_WAITS",
             Self::ShuttingDown => "SHUTTING_DOWN",
@@ -88,10 +94,11 @@ impl Reason {
             Self::KeyTaken => Code::AlreadyExists,
             Self::Full => Code::ResourceExhausted,
             Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => Code::Unauthenticated,
-            Self::RoleWrong | Self::NotYours => Code::PermissionDenied,
+            Self::RoleWrong | Self::NotYours | Self::ClassRefused => Code::PermissionDenied,
             Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
-            Self::ShuttingDown | Self::StoreUnavailable => Code::Unavailable,
+            // It passes: a worker whose session has broken is about to open another.
+            Self::ShuttingDown | Self::StoreUnavailable | Self::SessionMissing => Code::Unavailable,
             Self::JournalWaits => Code::DeadlineExceeded,
             Self::Internal => Code::Internal,
         }

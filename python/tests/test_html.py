@@ -26,6 +26,7 @@ def test_everything_that_is_shown_is_escaped() -> None:
             name=EVIL,
             message=EVIL,
             digest=EVIL,
+            spec=EVIL,
             state=pb.SWEEP_STATE_INCOMPLETE,
             jobs=[pb.Job(experiment=EVIL, architecture=EVIL)],
             failures=[pb.ShardFailure(workers=[EVIL], message=EVIL)],

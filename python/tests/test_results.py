@@ -17,7 +17,7 @@ from blake3 import blake3
 from cluster import Cluster
 
 import nadgrid
-from nadgrid._folder import _plain
+from nadgrid._untrusted import plain_path
 from nadgrid.v1 import nadgrid_pb2 as pb
 from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceServicer, add_SweepServiceServicer_to_server
 
@@ -320,7 +320,7 @@ def test_artifacts_come_from_a_shared_store_or_else_from_the_coordinator(
 
 
 def test_names_do_not_lead_out_of_a_folder() -> None:
-    assert _plain("nads/lenet/nads.npy") == "nads/lenet/nads.npy"
+    assert plain_path("nads/lenet/nads.npy") == "nads/lenet/nads.npy"
     for name in ("", "/etc/passwd", "../x", "nads/../../x", ".nadgrid-1/x", "nads/.x", "a\\b", "a\nb"):
         with pytest.raises(nadgrid.CoordinatorError):
-            _plain(name)
+            plain_path(name)

@@ -1,9 +1,25 @@
 //! Logs, to standard error.
+//!
+//! A line of a library (that of HTTP, of TLS, of the store) is written once a minute at most, wherever in its source it comes
+//! from: whoever sends what it does not like would fill the log otherwise. Whoever asks for `debug` gets all lines of that level.
 
 use serde::Deserialize;
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// How long a library's line is not written again.
+const QUIET: Duration = Duration::from_secs(60);
+/// What the targets of our own lines begin with; those are written as often as our programs mean them to be.
+const OURS: &str = "nadgrid";
 
 /// What log lines look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,8 +56,85 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), LogsError> {
     let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_ansi(colour).with_writer(std::io::stderr);
     // Fails only where logs were begun before, as a second test of one program does.
     let _ = match format {
-        LogFormat::Text => lines.compact().with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Text => lines.compact().with_target(false).finish().with(OnceAMinute::default()).try_init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false).finish();
+            lines.with(OnceAMinute::default()).try_init()
+        }
     };
     Ok(())
+}
+
+/// Lets a library's line through once a minute.
+#[derive(Default)]
+struct OnceAMinute(Lately<Identifier>);
+
+impl<S: Subscriber> Layer<S> for OnceAMinute {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let line = event.metadata();
+        // Levels that are written more often are greater.
+        line.target().starts_with(OURS)
+            || *line.level() > Level::INFO
+            || self.0.is_news(line.callsite(), Instant::now())
+    }
+}
+
+/// What was let through within the last minute. There are as many keys as places in the source, so nothing is forgotten.
+struct Lately<K>(Mutex<HashMap<K, Instant>>);
+
+impl<K> Default for Lately<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Lately<K> {
+    fn is_news(&self, key: K, now: Instant) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&key).is_some_and(|at| now.duration_since(*at) < QUIET) {
+            return false;
+        }
+        told.insert(key, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Counts what is let through.
+    struct Written(Arc<AtomicU32>);
+
+    impl<S: Subscriber> Layer<S> for Written {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_librarys_line_is_written_once() {
+        let written = Arc::new(AtomicU32::new(0));
+        let lines = tracing_subscriber::registry().with(Written(written.clone())).with(OnceAMinute::default());
+        let lines_of = |say: fn()| {
+            (0..5).for_each(|_| say());
+            written.swap(0, Ordering::Relaxed)
+        };
+        tracing::subscriber::with_default(lines, || {
+            assert_eq!(lines_of(|| tracing::warn!(target: "h2::proto", "a ping that was never sent")), 1);
+            assert_eq!(lines_of(|| tracing::error!(target: "hyper", "something else")), 1);
+            assert_eq!(lines_of(|| tracing::debug!(target: "h2::proto", "asked for")), 5);
+            assert_eq!(lines_of(|| tracing::warn!(target: "nadgrid_coordinator", "ours")), 5);
+        });
+    }
+
+    #[test]
+    fn and_again_after_a_minute() {
+        let (lately, start) = (Lately::default(), Instant::now());
+        assert!(lately.is_news("one", start) && lately.is_news("other", start));
+        assert!(!lately.is_news("one", start + QUIET / 2));
+        assert!(lately.is_news("one", start + QUIET));
+    }
 }

@@ -9,8 +9,10 @@ use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
 use nadgrid_proto::v1::{self, upload_partial_request::Part};
 use nadgrid_tests::{Cluster, command, text};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -255,7 +257,7 @@ fn it_listens_beyond_the_machine_only_with_tokens_and_tls_or_when_told() {
     let data = tempfile::tempdir().unwrap();
     let start = |flags: &[&str]| {
         let always = ["--listen", "0.0.0.0:0", "--data", data.path().to_str().unwrap(), "--until-stdin-closes"];
-        command("nadgrid-coordinator").args(always).args(flags).stdin(std::process::Stdio::null()).output().unwrap()
+        command("nadgrid-coordinator").args(always).args(flags).stdin(Stdio::null()).output().unwrap()
     };
     refused(&start(&[]), &["without tokens", "without TLS", "tls_certificate", "insecure"]);
     let told = start(&["--insecure"]);
@@ -395,6 +397,54 @@ async fn every_service_asks_for_its_own_kind_of_token() {
     let out = worker(&cluster.url, &["--token-file", &token_file(&files, "ada")]);
     self::refused(&out, &["refuses this worker", "worker's"]);
     assert_eq!(out.status.code(), Some(4));
+}
+
+/// A name that another page may have made to mean this machine leads nowhere, neither by HTTP/1.1 nor by gRPC.
+#[tokio::test]
+async fn without_tokens_a_foreign_host_is_refused_on_all_paths() {
+    let listed = async |cluster: &Cluster, host: &str| {
+        let endpoint =
+            Channel::from_shared(cluster.url.clone()).unwrap().origin(format!("http://{host}").parse().unwrap());
+        SweepServiceClient::new(endpoint.connect().await.unwrap()).list(v1::ListRequest::default()).await
+    };
+    let cluster = Cluster::start(&[]);
+    for path in ["/", "/page/app.js", "/api/sweeps", "/metrics"] {
+        for (host, code) in [("evil.example", "403"), ("localhost:7400", "200"), ("127.0.0.1", "200")] {
+            let mut stream = TcpStream::connect(cluster.address()).unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer.starts_with(format!("HTTP/1.1 {code}").as_bytes()), "{path} at {host}: {}", text(&answer));
+        }
+    }
+    for host in ["localhost:7400", "127.0.0.1", "[::1]:7400"] {
+        listed(&cluster, host).await.unwrap();
+    }
+    let refused = listed(&cluster, "evil.example").await.unwrap_err();
+    assert!(refused.code() == Code::PermissionDenied && refused.message().contains("evil.example"), "{refused}");
+    // Where any network may reach it, any name may lead there; and where there are tokens, no page has one.
+    listed(&Cluster::start(&["--insecure"]), "grid.example").await.unwrap();
+    let files = Files::new();
+    let refused = listed(&with_tokens(&files, &[]), "grid.example").await.unwrap_err();
+    assert!(Reason::TokenMissing.is_of(&refused), "{refused}");
+}
+
+/// What a service manager keeps of a program's output holds no token.
+#[test]
+fn the_pages_token_is_in_no_log() {
+    let data = tempfile::tempdir().unwrap();
+    let mut coordinator = command("nadgrid-coordinator");
+    coordinator.args(["--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
+    coordinator.env("NADGRID_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = coordinator.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (listening, page) = (lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
+    child.kill().unwrap();
+    let logged = text(&child.wait_with_output().unwrap().stderr);
+    let token = std::fs::read_to_string(data.path().join("page-token")).unwrap();
+    assert!(listening.starts_with("listening on") && page.starts_with("page at"), "{listening}\n{page}");
+    assert!(page.contains("page-token") && !page.contains(&token) && !logged.contains(&token), "{page}\n{logged}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use nadgrid_core::moments::Moments;
 use nadgrid_presigned::PresignedStore;
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
+use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_tests::s3::S3;
@@ -244,20 +245,25 @@ async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again()
     assert_eq!(offer.finish(&bytes).await.unwrap(), v1::Verdict::Committed);
 }
 
+/// One ends its session with its place granted, and the shard goes to another, who is faster.
 #[tokio::test]
 async fn two_workers_may_put_the_same_partial() {
-    let S3Stage { mut peer, shard, cluster: _cluster, s3: _s3, session: _session, .. } = stage().await;
+    let S3Stage { mut peer, shard, cluster: _cluster, s3: _s3, session, .. } = stage().await;
     let bytes = partial(4);
-    let mut others = header(&shard, &bytes);
-    others.worker_id = "another".to_owned();
-    let mut early = peer.offer(others).await;
+    let mut early = peer.offer(header(&shard, &bytes)).await;
     let place = grant(&mut early).await.unwrap();
-    assert_eq!(put(&mut peer, header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+    session.0.send(v1::SessionRequest { message: Some(Request::Goodbye(v1::Goodbye {})) }).await.unwrap();
+    // It is given both shards, in whatever order.
+    let mut another = peer.open("another", 2, Vec::new()).await;
+    while another.shard().await != shard {}
+    let faster = another.header(&shard, &bytes);
+    assert_eq!(put(&mut peer, faster.clone(), &bytes).await.unwrap(), v1::Verdict::Committed);
+    assert_eq!(put(&mut peer, faster, &bytes).await.unwrap(), v1::Verdict::Duplicate);
     // What is there cannot be overwritten, with whatever bytes, and counts as put.
+    let _again = peer.open("peer", 1, Vec::new()).await;
     PresignedStore::new().unwrap().put(&place, vec![7; bytes.len()].into()).await.unwrap();
     say(&early, Part::Stored(v1::Stored {})).await;
     assert_eq!(verdict(early).await.unwrap(), v1::Verdict::Duplicate);
-    assert_eq!(put(&mut peer, header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::Duplicate);
 }
 
 /// Truncated or swapped behind everybody's back: found out when it is merged, computed again, with the same digest.

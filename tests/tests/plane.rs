@@ -8,13 +8,13 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::upload_partial_request::Part;
 use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_tests::{Cluster, command};
-use peer::{Peer, UploadOffer, assignment, header, hello, partial};
+use peer::{OpenSession, Peer, UploadOffer, header, partial};
 use std::time::Duration;
 use tonic::{Code, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Two shards of one block each, with partials of more than 4 MiB.
-const SPEC: &str = "name = 'plane'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
+/// Eight shards of one block each, with partials of more than 4 MiB.
+const SPEC: &str = "name = 'plane'\narchitectures = ['logreg']\n[nads]\nnetworks = 32\nblock_size = 4";
 
 /// Twelve workers of two lanes with partials of 4 MiB, and default settings. When payloads were sent before there was a place for
 /// them, those that waited filled the windows that those with a place needed, and this never ended.
@@ -69,22 +69,26 @@ async fn a_worker_on_twenty_kilobytes_a_second_hands_in() {
 async fn one_place(flags: &[&str]) -> (Cluster, Peer, PeerLease) {
     let cluster = Cluster::start(&[&["--uploads", "1", "--most-shard-blocks", "1"][..], flags].concat());
     let mut peer = Peer::of(&cluster).await;
-    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
-    let (messages, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
-    let shard = assignment(&mut responses).await.shard.unwrap();
-    let lease = PeerLease { id, shard, _session: (messages, responses) };
+    peer.submit(SPEC, "").await.unwrap();
+    let lease = PeerLease::of(&mut peer, "peer").await;
     (cluster, peer, lease)
 }
 
+/// A worker with a session and a shard of its own: what others hold is not taken from it.
 struct PeerLease {
-    id: String,
+    session: OpenSession,
     shard: v1::Shard,
-    _session: (tokio::sync::mpsc::Sender<v1::SessionRequest>, tonic::Streaming<v1::SessionResponse>),
 }
 
 impl PeerLease {
-    fn header(&self, worker: &str, bytes: &[u8]) -> v1::PartialHeader {
-        v1::PartialHeader { worker_id: worker.into(), ..header(&self.shard, bytes) }
+    async fn of(peer: &mut Peer, worker: &str) -> Self {
+        let mut session = peer.open(worker, 1, Vec::new()).await;
+        let shard = session.shard().await;
+        Self { session, shard }
+    }
+
+    fn header(&self, bytes: &[u8]) -> v1::PartialHeader {
+        self.session.header(&self.shard, bytes)
     }
 }
 
@@ -101,20 +105,23 @@ async fn end(mut offer: UploadOffer) -> Status {
 async fn who_does_not_keep_to_a_grant_is_refused_and_the_place_is_free_again() {
     let (_cluster, mut peer, lease) = one_place(&[]).await;
     let bytes = partial(4);
-    let own = lease.header("peer", &bytes);
+    let own = lease.header(&bytes);
 
     // Bytes that came before there was a place.
     let mut holder = peer.offer(own.clone()).await;
     holder.granted().await;
-    let early = peer.offer(lease.header("early", &bytes)).await;
+    let of_early = PeerLease::of(&mut peer, "early").await;
+    let early = peer.offer(of_early.header(&bytes)).await;
     early.data(&bytes[..10]).await;
     let refused = end(early).await;
     assert!(Reason::RequestInvalid.is_of(&refused) && refused.message().contains("before their grant"), "{refused}");
     // An end, and a second header, instead of waiting.
-    let mut ended = peer.offer(lease.header("ended", &bytes)).await;
+    let of_ended = PeerLease::of(&mut peer, "ended").await;
+    let mut ended = peer.offer(of_ended.header(&bytes)).await;
     ended.says = tokio::sync::mpsc::channel(1).0;
     assert!(Reason::RequestInvalid.is_of(&end(ended).await));
-    let twice = peer.offer(lease.header("twice", &bytes)).await;
+    let of_twice = PeerLease::of(&mut peer, "twice").await;
+    let twice = peer.offer(of_twice.header(&bytes)).await;
     twice.says.send(v1::UploadPartialRequest { part: Some(Part::Header(own.clone())) }).await.unwrap();
     assert!(end(twice).await.message().contains("one header"));
 
@@ -136,13 +143,14 @@ async fn who_does_not_keep_to_a_grant_is_refused_and_the_place_is_free_again() {
 async fn silence_after_a_grant_gives_the_place_to_the_next() {
     let (_cluster, mut peer, lease) = one_place(&["--limit", "silence_seconds=1"]).await;
     let bytes = partial(4);
-    let own = lease.header("peer", &bytes);
+    let own = lease.header(&bytes);
     let mut endless = peer.offer(own.clone()).await;
     endless.granted().await;
     for chunk in bytes.chunks(1 << 20) {
         endless.data(chunk).await;
     }
-    let mut silent = peer.offer(lease.header("silent", &bytes)).await;
+    let of_silent = PeerLease::of(&mut peer, "silent").await;
+    let mut silent = peer.offer(of_silent.header(&bytes)).await;
     assert_eq!(end(endless).await.code(), Code::DeadlineExceeded);
     silent.granted().await;
     let next = peer.upload(own, &bytes);
@@ -156,15 +164,18 @@ async fn a_place_comes_back_when_its_holder_dies() {
     let (cluster, mut peer, lease) = one_place(&[]).await;
     let bytes = partial(4);
     let mut dying = Peer::of(&cluster).await;
-    let mut holder = dying.offer(lease.header("dying", &bytes)).await;
+    let of_holder = PeerLease::of(&mut dying, "dying").await;
+    let mut holder = dying.offer(of_holder.header(&bytes)).await;
     holder.granted().await;
     holder.data(&bytes[..1 << 20]).await;
-    let waits = dying.offer(lease.header("dying too", &bytes)).await;
+    let nameless = v1::PartialHeader { worker_id: "dying too".into(), ..of_holder.header(&bytes) };
+    let waits = dying.offer(nameless).await;
     assert_eq!(end(waits).await.code(), Code::InvalidArgument, "no name of a worker");
-    let waits = dying.offer(lease.header("dying-too", &bytes)).await;
+    let of_waiting = PeerLease::of(&mut dying, "dying-too").await;
+    let waits = dying.offer(of_waiting.header(&bytes)).await;
     // With its connection.
-    drop((holder, waits, dying));
-    let next = peer.upload(lease.header("peer", &bytes), &bytes);
+    drop((holder, waits, of_holder, of_waiting, dying));
+    let next = peer.upload(lease.header(&bytes), &bytes);
     assert_eq!(tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap(), v1::Verdict::Committed);
 }
 
@@ -172,14 +183,17 @@ async fn a_place_comes_back_when_its_holder_dies() {
 async fn one_worker_with_many_offers_does_not_keep_another_waiting() {
     let (cluster, mut peer, lease) = one_place(&[]).await;
     let bytes = partial(4);
-    let mut holder = peer.offer(lease.header("peer", &bytes)).await;
+    let mut holder = peer.offer(lease.header(&bytes)).await;
     holder.granted().await;
+    let of_many = PeerLease::of(&mut peer, "many").await;
     let mut many = Vec::new();
     for _ in 0..64 {
-        many.push(peer.offer(lease.header("many", &bytes)).await);
+        many.push(peer.offer(of_many.header(&bytes)).await);
     }
     waiting(&cluster, 64).await;
-    let mut other = Peer::of(&cluster).await.offer(lease.header("other", &bytes)).await;
+    let mut another = Peer::of(&cluster).await;
+    let of_other = PeerLease::of(&mut another, "other").await;
+    let mut other = another.offer(of_other.header(&bytes)).await;
     waiting(&cluster, 65).await;
     drop(holder);
     // The first of the many; then it is the other's turn.
@@ -210,11 +224,14 @@ async fn waiting(cluster: &Cluster, results: usize) {
 async fn what_waits_is_told() {
     let (cluster, mut peer, lease) = one_place(&[]).await;
     let bytes = partial(4);
-    let mut holder = Peer::of(&cluster).await.offer(lease.header("other", &bytes)).await;
+    let id = lease.shard.sweep_id.clone();
+    let mut other = Peer::of(&cluster).await;
+    let of_other = PeerLease::of(&mut other, "other").await;
+    let mut holder = other.offer(of_other.header(&bytes)).await;
     holder.granted().await;
-    let request = v1::WatchRequest { sweep_id: lease.id.clone() };
+    let request = v1::WatchRequest { sweep_id: id.clone() };
     let mut watched = peer.sweeps.watch(request).await.unwrap().into_inner();
-    let mut offer = peer.offer(lease.header("peer", &bytes)).await;
+    let mut offer = peer.offer(lease.header(&bytes)).await;
     let told = async {
         loop {
             let sweep = watched.message().await.unwrap().unwrap();
@@ -230,11 +247,11 @@ async fn what_waits_is_told() {
     assert_eq!((worker.transfers_waiting, worker.transfers), (1, 0));
     assert!(worker.transfers_waiting_ms >= 2000, "{worker:?}");
     assert!(cluster.nadgrid_ok(&["workers"]).contains("1 waiting for"));
-    assert!(cluster.nadgrid_ok(&["explain", &lease.id]).contains("raise uploads"));
+    assert!(cluster.nadgrid_ok(&["explain", &id]).contains("raise uploads"));
     drop(holder);
     offer.granted().await;
     assert_eq!(offer.finish(&bytes).await.unwrap(), v1::Verdict::Committed);
-    let sweep = peer.sweeps.get(v1::GetRequest { sweep_id: lease.id.clone() }).await.unwrap().into_inner();
+    let sweep = peer.sweeps.get(v1::GetRequest { sweep_id: id }).await.unwrap().into_inner();
     assert!(sweep.notices.is_empty(), "{:?}", sweep.notices);
 }
 

@@ -3,11 +3,13 @@
 mod peer;
 
 use nadgrid_core::ids::Digest;
+use nadgrid_core::runs::{Outcome, to_bytes};
 use nadgrid_proto::status::{Reason, blamed_fields};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use nadgrid_tests::Cluster;
 use peer::{Peer, assignment, class, header, hello, partial};
+use std::time::Duration;
 use tonic::Code;
 
 const SPEC: &str = "name = 'wire'\narchitectures = ['logreg']\n[nads]\nnetworks = 8\nblock_size = 4";
@@ -109,7 +111,7 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     let cluster = Cluster::start(&[]);
     let mut peer = Peer::of(&cluster).await;
     peer.submit(RUNS, "").await.unwrap();
-    let (session, mut responses) = peer.session(hello()).await.unwrap();
+    let (session, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
     let shard = assignment(&mut responses).await.shard.unwrap();
     let bytes = vec![7u8; 20_000];
     for _ in 0..2 {
@@ -117,8 +119,14 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     }
     // One that is behind changes nothing.
     assert!(peer.checkpoint(checkpoint(&shard, b"behind", 2), b"behind").await.unwrap());
-    let foreign = v1::CheckpointHeader { worker_id: "other".into(), ..checkpoint(&shard, &bytes, 4) };
-    assert!(!peer.checkpoint(foreign, &bytes).await.unwrap());
+    // Whoever does not hold the shard is told so, with a session or without.
+    let idle = peer.open("idle", 1, Vec::new()).await;
+    for worker in ["idle", "other"] {
+        let foreign = v1::CheckpointHeader { worker_id: worker.into(), ..checkpoint(&shard, &bytes, 4) };
+        assert!(!peer.checkpoint(foreign, &bytes).await.unwrap(), "{worker}");
+    }
+    idle.say(Message::Goodbye(v1::Goodbye {})).await;
+    gone(&mut peer, "idle").await;
     let unknown = v1::Shard { sweep_id: "none".into(), ..shard.clone() };
     assert!(!peer.checkpoint(checkpoint(&unknown, &bytes, 4), &bytes).await.unwrap());
 
@@ -131,12 +139,12 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     let ahead = v1::CheckpointHeader { members_done: 3, ..checkpoint(&shard, &bytes, 4) };
     assert_eq!(peer.checkpoint(ahead, &bytes).await.unwrap_err().code(), Code::InvalidArgument);
     let nads = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
-    let of = nads.clone();
-    let nads = v1::Shard { sweep_id: nads, job: 0, first_block: 0, blocks: 1 };
-    let none = peer.checkpoint(checkpoint(&nads, &bytes, 4), &bytes).await.unwrap_err();
+    let of_nads = assignment(&mut responses).await.shard.unwrap();
+    assert_eq!(of_nads.sweep_id, nads);
+    let none = peer.checkpoint(checkpoint(&of_nads, &bytes, 4), &bytes).await.unwrap_err();
     assert!(none.code() == Code::InvalidArgument && none.message().contains("training runs"), "{none}");
     // So that what is given out next is this shard.
-    peer.sweeps.cancel(v1::CancelRequest { sweep_id: of }).await.unwrap();
+    peer.sweeps.cancel(v1::CancelRequest { sweep_id: nads }).await.unwrap();
 
     session.send(v1::SessionRequest { message: Some(Message::Goodbye(v1::Goodbye {})) }).await.unwrap();
     let mut other = Peer::of(&cluster).await;
@@ -153,6 +161,87 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     assert_eq!(read, bytes);
 }
 
+/// Waits until a worker is known no more.
+async fn gone(peer: &mut Peer, worker: &str) {
+    let left = async {
+        loop {
+            let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+            if workers.iter().all(|known| known.id != worker) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), left).await.expect("the worker leaves");
+}
+
+async fn members_done(peer: &mut Peer, id: &str) -> u64 {
+    peer.sweeps.get(v1::GetRequest { sweep_id: id.into() }).await.unwrap().into_inner().jobs[0].members_done
+}
+
+/// A report of another's lease is not needed. One without a session is refused before a byte is sent, and what was computed counts
+/// once there is a session that names it.
+#[tokio::test]
+async fn a_report_belongs_to_a_lease_of_a_session() {
+    let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let mut peer = Peer::of(&cluster).await;
+    let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
+    let mut holder = peer.open("peer", 1, Vec::new()).await;
+    let shard = holder.shard().await;
+    let mut other = peer.open("other", 1, Vec::new()).await;
+    let of_other = other.shard().await;
+    assert_ne!(of_other, shard);
+    let bytes = partial(4);
+
+    let answer = peer.offer(other.header(&shard, &bytes)).await.answer().await.unwrap();
+    assert_eq!(answer, v1::upload_partial_response::Message::Verdict(v1::Verdict::NotNeeded.into()));
+    assert_eq!(members_done(&mut peer, &id).await, 0);
+    let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert_eq!(workers.iter().map(|worker| worker.leases).collect::<Vec<_>>(), [1, 1], "{workers:?}");
+    assert_eq!(peer.upload(holder.header(&shard, &bytes), &bytes).await.unwrap(), v1::Verdict::Committed);
+    assert_eq!(members_done(&mut peer, &id).await, 4);
+
+    // After a crash nobody has a session.
+    let late = other.header(&of_other, &bytes);
+    drop((holder, other));
+    cluster.crash_coordinator();
+    let mut peer = Peer::of(&cluster).await;
+    let refused = peer.offer(late.clone()).await.answer().await.unwrap_err();
+    assert_eq!((refused.code(), Reason::SessionMissing.is_of(&refused)), (Code::Unavailable, true), "{refused}");
+    assert_eq!(members_done(&mut peer, &id).await, 4);
+    let _session = peer.open("other", 1, vec![of_other]).await;
+    assert_eq!(peer.upload(late, &bytes).await.unwrap(), v1::Verdict::Committed);
+    assert_eq!(members_done(&mut peer, &id).await, 8);
+}
+
+/// The same of a result that comes in a session.
+#[tokio::test]
+async fn a_result_of_anothers_lease_is_not_needed() {
+    let cluster = Cluster::start(&["--most-shard-blocks", "1"]);
+    let mut peer = Peer::of(&cluster).await;
+    let spec = RUNS.replace("block_size = 2", "block_size = 1");
+    let id = peer.submit(&spec, "").await.unwrap().sweep.unwrap().id;
+    let mut holder = peer.open("peer", 1, Vec::new()).await;
+    let shard = holder.shard().await;
+    let mut other = peer.open("other", 1, Vec::new()).await;
+    assert_ne!(other.shard().await, shard);
+    let data = to_bytes(&[Outcome::default()], 0);
+    let result = v1::ShardResult {
+        shard: Some(shard),
+        numerics_class: Some(class()),
+        digest: Digest::of(&data).to_string(),
+        data,
+        seconds: 0.1,
+        ..v1::ShardResult::default()
+    };
+    other.say(Message::Result(result.clone())).await;
+    assert_eq!(other.verdict().await, v1::Verdict::NotNeeded);
+    assert_eq!(members_done(&mut peer, &id).await, 0);
+    holder.say(Message::Result(result)).await;
+    assert_eq!(holder.verdict().await, v1::Verdict::Committed);
+    assert_eq!(members_done(&mut peer, &id).await, 1);
+}
+
 /// Heartbeats keep a lease; silence loses it, and the shard goes to whoever is there.
 #[tokio::test]
 async fn a_silent_worker_loses_its_shard() {
@@ -162,9 +251,9 @@ async fn a_silent_worker_loses_its_shard() {
     let (silent, mut responses) = peer.session(hello()).await.unwrap();
     let lost = assignment(&mut responses).await.shard.unwrap();
     let started = std::time::Instant::now();
-    while started.elapsed() < std::time::Duration::from_millis(1500) {
+    while started.elapsed() < Duration::from_millis(1500) {
         silent.send(v1::SessionRequest { message: Some(Message::Heartbeat(v1::Heartbeat {})) }).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut other = Peer::of(&cluster).await;
     let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
@@ -174,7 +263,7 @@ async fn a_silent_worker_loses_its_shard() {
     tokio::spawn(async move {
         let alive = || v1::SessionRequest { message: Some(Message::Heartbeat(v1::Heartbeat {})) };
         while messages.send(alive()).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
     let mut seen = vec![assignment(&mut responses).await.shard.unwrap()];

@@ -36,6 +36,11 @@ impl Backoff {
         self.since = Instant::now();
     }
 
+    /// A limit counts from now on. The waits stay as long as they have become.
+    pub(crate) fn begin_again(&mut self, limit: Duration) {
+        (self.since, self.limit) = (Instant::now(), limit);
+    }
+
     /// How long to wait before another attempt, whatever the limit.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next.mul_f64(0.5 + 0.5 * unit());
@@ -71,5 +76,9 @@ mod tests {
         assert_eq!(renewed.wait(), None);
         renewed.renew();
         assert!(renewed.wait().is_some() && renewed.next == FIRST * 4, "the limit begins anew, the waits do not");
+        renewed.begin_again(Duration::ZERO);
+        assert_eq!(renewed.wait(), None);
+        renewed.begin_again(Duration::from_secs(3600));
+        assert!(renewed.wait().is_some_and(|wait| wait >= FIRST * 2));
     }
 }

@@ -20,6 +20,7 @@
 mod task;
 
 use crate::compute::Snapshot;
+use nadgrid_core::text::clean;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use std::collections::VecDeque;
@@ -32,6 +33,9 @@ use tokio::sync::Notify;
 
 /// Shortest time between two reports of progress within one block.
 const WITHIN_A_BLOCK: Duration = Duration::from_secs(2);
+
+/// Characters of a fault's message.
+const MAX_MESSAGE: usize = 4_096;
 
 /// What is behind a fault, where the worker itself has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +60,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of this kind.
+    /// A fault of this kind. Its message may repeat what a spec has: it is cleaned.
     pub fn new(kind: v1::FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), cause: Cause::Other }
+        Self { kind, message: clean(&message.into(), MAX_MESSAGE), cause: Cause::Other }
     }
 }
 
@@ -119,6 +123,8 @@ pub struct Board {
     pace: Option<Arc<CheckpointPace>>,
     /// Results that may wait for their upload before lanes pause: memory is bounded.
     most_waiting: usize,
+    /// Shards that are held, at whatever stage. A coordinator gives out far fewer.
+    most_held: usize,
 }
 
 impl Board {
@@ -132,6 +138,7 @@ impl Board {
             lost: Notify::new(),
             pace: None,
             most_waiting: lanes as usize + 2,
+            most_held: 8 * lanes as usize + 16,
         }
     }
 
@@ -156,6 +163,11 @@ impl Board {
             task.pace.clone_from(&self.pace);
             self.queue(&mut state, task);
         }
+    }
+
+    /// Whether it holds as many shards as it takes.
+    pub fn is_full(&self) -> bool {
+        self.lock().held.len() >= self.most_held
     }
 
     fn queue(&self, state: &mut State, task: Task) {

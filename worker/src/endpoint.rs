@@ -1,9 +1,9 @@
 //! Connections to the coordinator, and what its answers mean.
 
 use nadgrid_core::text;
-use nadgrid_presigned::DirectError;
+use nadgrid_presigned::{DirectError, PresignedError};
 use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
-use nadgrid_proto::status::describe;
+use nadgrid_proto::status::{Reason, describe};
 use std::error::Error;
 use std::time::Duration;
 use tonic::service::interceptor::InterceptedService;
@@ -49,12 +49,12 @@ impl Coordinator {
     }
 }
 
-/// Whether trying again cannot help.
+/// Whether trying again cannot help. A session that is missing is opened again, by its own thread.
 pub(crate) fn is_final(status: &Status) -> bool {
     use Code::{
         FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied, Unauthenticated, Unimplemented,
     };
-    matches!(
+    let is_refusal = matches!(
         status.code(),
         FailedPrecondition
             | InvalidArgument
@@ -63,25 +63,41 @@ pub(crate) fn is_final(status: &Status) -> bool {
             | PermissionDenied
             | Unauthenticated
             | Unimplemented
-    )
+    );
+    is_refusal && !Reason::SessionMissing.is_of(status)
 }
 
-/// One line: the innermost cause of a broken connection, else what the coordinator said.
+/// Characters of somebody else's words.
+const MAX_WORDS: usize = 4_096;
+
+/// One line, cleaned: the innermost cause of a broken connection, else what the coordinator said.
 pub(crate) fn reason(status: &Status) -> String {
     let mut innermost: Option<&dyn Error> = status.source();
     while let Some(next) = innermost.and_then(Error::source) {
         innermost = Some(next);
     }
-    innermost.map_or_else(|| describe(status), |cause| explain(&cause.to_string()))
+    let reason = innermost.map_or_else(|| describe(status), |cause| explain(&cause.to_string()));
+    text::clean(&reason, MAX_WORDS)
+}
+
+/// What the coordinator is told of a payload that did not go past it. The store's own words stay here: the address was the coordinator's,
+/// and may be of something else on this worker's network.
+pub(crate) fn told(failure: &DirectError) -> String {
+    match &failure.error {
+        PresignedError::Refused { host, status, .. } => format!("the store at {host} answered {status}"),
+        PresignedError::Payload { host, .. } => format!("the store at {host} gave other bytes"),
+        error => text::clean(&error.to_string(), MAX_WORDS),
+    }
 }
 
 /// A payload that does not go past the coordinator is no failure, but the user should know.
 pub(crate) fn warn_unreachable(failure: &DirectError) {
+    let words = text::clean(&failure.to_string(), MAX_WORDS);
     match failure.avoided {
         Some(avoided) => {
             let lasts = text::duration(avoided.as_secs_f64());
-            tracing::warn!("for {lasts} all payloads go through the coordinator: {failure}");
+            tracing::warn!("for {lasts} all payloads go through the coordinator: {words}");
         }
-        None => tracing::warn!("a payload goes through the coordinator: {failure}"),
+        None => tracing::warn!("a payload goes through the coordinator: {words}"),
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::backoff::Backoff;
 use crate::board::Fault;
-use crate::endpoint::{self, Coordinator, warn_unreachable};
+use crate::endpoint::{self, Coordinator, told, warn_unreachable};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::text;
 use nadgrid_presigned::{DirectStore, PresignedPayload};
@@ -153,11 +153,15 @@ impl Inputs {
                 return read.map_err(|failure| {
                     warn_unreachable(&failure);
                     fetch.through_coordinator = true;
-                    Status::unavailable(failure.to_string())
+                    Status::unavailable(told(&failure))
                 });
             }
+            // They would never end.
+            if part.data.is_empty() {
+                return Err(Reason::PayloadDamaged.status("a chunk without a byte came"));
+            }
             assembler.push(&part.data).map_err(damaged)?;
-            fetch.moved |= !part.data.is_empty();
+            fetch.moved = true;
         }
         assembler.finish().map(|(bytes, _)| bytes).map_err(damaged)
     }

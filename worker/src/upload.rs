@@ -169,7 +169,7 @@ impl UploadSender {
         let answer =
             hand_in::<OutgoingPartial, _>(header, computed.bytes.clone(), call, UploadContext { store, wait }).await;
         if let (Some(span), Err(status)) = (&mut span, &answer) {
-            span.fail(status.message());
+            span.fail(endpoint::reason(status));
         }
         answer
     }

@@ -19,6 +19,8 @@ enum Fault {
     Flipped,
     /// Another payload, sound in itself, than the sweep announced.
     Exchanged,
+    /// More bytes than the sweep announced, and never an end of them.
+    Endless,
     Nameless,
 }
 
@@ -60,6 +62,7 @@ impl SweepService for Coordinator {
         let mut announced = artifact(&bytes);
         match self.0 {
             Fault::None | Fault::Nameless => {}
+            Fault::Endless => announced.size = 1 << 29,
             Fault::Truncated => bytes.truncate(600),
             Fault::Flipped => bytes[700] ^= 1,
             Fault::Exchanged => {
@@ -70,6 +73,10 @@ impl SweepService for Coordinator {
         let first = (!matches!(self.0, Fault::Nameless)).then_some(announced);
         let mut messages = vec![Ok(ReadArtifactResponse { artifact: first, ..ReadArtifactResponse::default() })];
         let part = |data: &[u8]| Ok(ReadArtifactResponse { data: data.to_vec(), ..ReadArtifactResponse::default() });
+        if matches!(self.0, Fault::Endless) {
+            let endless = stream::iter(messages).chain(stream::repeat_with(move || part(&bytes)));
+            return Ok(Response::new(endless.boxed()));
+        }
         messages.extend(bytes.chunks(256).map(part));
         Ok(Response::new(stream::iter(messages).boxed()))
     }
@@ -161,6 +168,14 @@ async fn a_fetch_that_fails_leaves_nothing_behind() {
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     }
+    // No more is taken than the sweep has announced.
+    let home = tempfile::tempdir().unwrap();
+    let error = fetch(&client(Fault::Endless).await, "s-1", home.path()).await.unwrap_err().to_string();
+    assert!(error.contains("536870912 bytes was announced, at most 1000 are accepted"), "{error}");
+    // Nor than fits on the disk.
+    let huge = Artifact { name: "nads/lenet/nads.npy".into(), size: u64::MAX, digest: String::new() };
+    let error = ensure_room(home.path(), &[huge.clone(), huge]).unwrap_err().to_string();
+    assert!(error.contains("cannot write into it: the sweep's files have"), "{error}");
     // The payload is sound, but no array.
     let home = tempfile::tempdir().unwrap();
     let error = fetch(&client(Fault::None).await, "s-1", home.path()).await.unwrap_err();

@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 /// Every file and folder below `folder`, hidden ones included.
 fn tree(folder: &Path) -> Vec<String> {
@@ -98,10 +98,47 @@ fn a_target_that_cannot_be_written_is_refused_with_its_path() {
     }
 }
 
+/// A link stands where an earlier fetch, or somebody else, may have left it.
+#[test]
+fn nothing_is_written_or_taken_away_through_a_link() {
+    let home = tempfile::tempdir().unwrap();
+    let (target, outside) = (home.path().join("out"), home.path().join("outside"));
+    fs::create_dir(&target).unwrap();
+    fs::create_dir_all(outside.join("lenet")).unwrap();
+    fs::write(outside.join("lenet/nads.npy"), "mine").unwrap();
+    // Of a folder: refused, before anything has changed.
+    symlink(&outside, target.join("nads")).unwrap();
+    fs::write(target.join(RECORD_FILE), record(&["nads/lenet/nads.npy"])).unwrap();
+    let files = [("margins/lenet.csv", "2"), ("nads/lenet/nads.npy", "2")];
+    for files in [&files[..1], &files[1..]] {
+        let error = publish(&target, files).unwrap_err().to_string();
+        assert!(error.contains("out/nads: cannot write into it: it is a symbolic link"), "{error}");
+        assert_eq!(tree(&outside), ["lenet", "lenet/nads.npy"]);
+        assert!(!target.join("margins").exists() && target.join(RECORD_FILE).exists());
+    }
+    assert_eq!(fs::read_to_string(outside.join("lenet/nads.npy")).unwrap(), "mine");
+    // Of a file: replaced, as is the record, which is not read through a link.
+    fs::remove_file(target.join("nads")).unwrap();
+    fs::remove_file(target.join(RECORD_FILE)).unwrap();
+    fs::create_dir_all(target.join("nads/lenet")).unwrap();
+    fs::write(outside.join("record"), record(&["notes.txt"])).unwrap();
+    fs::write(target.join("notes.txt"), "mine").unwrap();
+    symlink(outside.join("record"), target.join(RECORD_FILE)).unwrap();
+    symlink(outside.join("lenet/nads.npy"), target.join("nads/lenet/nads.npy")).unwrap();
+    publish(&target, &[("nads/lenet/nads.npy", "2"), (RECORD_FILE, "{}")]).unwrap();
+    assert_eq!(fs::read_to_string(outside.join("lenet/nads.npy")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(outside.join("record")).unwrap(), record(&["notes.txt"]));
+    assert!(target.join("notes.txt").exists());
+    assert!(fs::symlink_metadata(target.join("nads/lenet/nads.npy")).unwrap().is_file());
+    assert_eq!(fs::read_to_string(target.join("nads/lenet/nads.npy")).unwrap(), "2");
+}
+
 #[test]
 fn names_that_lead_out_of_the_folder_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut staging = Staging::new(&home.path().join("out")).unwrap();
     assert!(matches!(staging.write("../escaped", b""), Err(Error::Contract(_))));
     assert!(matches!(staging.write("/tmp/escaped", b""), Err(Error::Contract(_))));
+    let error = staging.write("nads/\u{1b}[2J.npy", b"").unwrap_err().to_string();
+    assert!(error.contains("accepted is a relative path of letters") && !error.contains('\u{1b}'), "{error}");
 }

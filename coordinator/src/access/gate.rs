@@ -10,7 +10,9 @@
 //! | the page's API, metrics | a user's token; without tokens anybody reads, and the page's own token writes |
 //!
 //! A browser also speaks for every other page that is open in it. What is not the page's takes gRPC alone, which no page can
-//! send without being asked first whether it may (and it may not); what another site makes a browser ask is refused.
+//! send without being asked first whether it may (and it may not); what another site makes a browser ask is refused. Without
+//! tokens, so is every path under a host name that another page may have made to mean this machine. No browser reaches gRPC that
+//! way today, since it speaks HTTP/2 only where the certificate has that name; the rule holds without relying on that.
 
 use super::shares::Account;
 use super::whole::whole;
@@ -116,7 +118,6 @@ impl Gate {
         let passed = self.check(request, &peer);
         match passed {
             Ok((pass, admitted)) => {
-                peer.prove();
                 request.extensions_mut().insert(admitted);
                 Ok(pass)
             }
@@ -139,6 +140,9 @@ impl Gate {
             true => !request.method().is_safe(),
             false => path.rsplit('/').next().is_some_and(|method| CHANGES.contains(&method)),
         };
+        if let Some(own) = &self.page_token {
+            own.admits_host(request.uri(), request.headers()).map_err(|status| ("host", status))?;
+        }
         if page::place(path) != Some(Place::Asset) {
             from_here(request.headers()).map_err(|status| ("cross_site", status))?;
         }
@@ -147,7 +151,6 @@ impl Gate {
         let token = value.as_ref().and_then(|value| bearer(value.as_bytes()));
         let may_write = match &self.page_token {
             Some(own) if of_page => {
-                own.admits_host(request.uri(), request.headers()).map_err(|status| ("host", status))?;
                 if !request.method().is_safe() {
                     own.admits_write(token).map_err(|status| ("page_token", status))?;
                 }
@@ -160,9 +163,14 @@ impl Gate {
             Err(_) if door == Door::Anybody => None,
             Err((reason, message)) => return Err((reason.as_str(), reason.status(message))),
         };
-        let account = self.shares.account(caller.as_ref(), peer.address);
+        let account = self.shares.account(caller.as_ref(), peer.network());
+        // Where there are tokens, what anybody may ask leaves the connection anonymous.
+        let is_known = caller.is_some();
         let caller = caller.unwrap_or_else(Caller::anybody);
         door.admits(caller.right).map_err(|status| (Reason::RoleWrong.as_str(), status))?;
+        if is_known {
+            peer.prove();
+        }
         // Workers report as fast as they compute: their places are their limit.
         if door != Door::Workers && !account.paced(self.limits.requests_per_second, Instant::now()) {
             let message = format!("more than {} requests a second", self.limits.requests_per_second);

@@ -1,23 +1,24 @@
 //! Connections: as many as are allowed at once, altogether and per peer; each does its handshake on a task of its own.
 //!
-//! A connection that has asked nothing acceptable after some seconds is closed, so that silence holds no place. One that
-//! does not take what it asked for is cut by whoever waits for it ([`Peer::cut`]): HTTP/2 itself would wait for ever.
+//! A connection that stays anonymous for some seconds is closed, and so is one that takes nothing of what is written to it: it
+//! looks at the time itself, so that nothing is left of it when it is over. One that does not take what it asked for is cut by
+//! whoever waits for it ([`Peer::cut`], [`Peer::stuck`]): HTTP/2 itself would wait for ever.
 
+use super::connections::{Connections, Entered, Place, Seat};
 use super::{Acceptor, Refusals};
 use crate::limits::Limits;
 use futures::Stream;
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -33,26 +34,33 @@ const PARTING_BYTES: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The other end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    cut: CancellationToken,
-    proven: Arc<AtomicBool>,
+    seat: Arc<Seat>,
+    refusals: Arc<Refusals>,
 }
 
 impl Peer {
-    fn new(address: IpAddr) -> Self {
-        Self { address, cut: CancellationToken::new(), proven: Arc::default() }
-    }
-
     /// Ends the connection at once, with all its streams.
     pub(crate) fn cut(&self) {
-        self.cut.cancel();
+        self.seat.cut.cancel();
     }
 
-    /// The peer has asked something that it may ask: the connection may stay.
+    /// The peer does not take what is sent: ends the connection, and logs it.
+    pub(crate) fn stuck(&self) {
+        self.refusals.log(self.address, "silence", "it does not take what it asked for: its connection is cut");
+        self.cut();
+    }
+
+    /// The peer has shown a valid token, or asked something that it may ask where there are none: the connection may stay.
     pub(super) fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
+        self.seat.prove();
+    }
+
+    /// What is counted as one peer: the address, of IPv6 its network.
+    pub(super) fn network(&self) -> IpAddr {
+        self.seat.network
     }
 }
 
@@ -61,6 +69,11 @@ pub(crate) struct Connection {
     stream: Transport,
     peer: Peer,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until when it may stay anonymous; none once it is not.
+    anonymous: Option<Pin<Box<Sleep>>>,
+    /// Until when the peer must take something, while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    silence: Duration,
     _place: Place,
 }
 
@@ -74,27 +87,7 @@ struct Gatehouse {
     tls: Option<Arc<Acceptor>>,
     limits: Limits,
     refusals: Arc<Refusals>,
-    places: Arc<Semaphore>,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// A place among all connections and among the peer's; free again when dropped.
-struct Place {
-    _of_all: OwnedSemaphorePermit,
-    address: IpAddr,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = peers.get(&self.address).map_or(0, |count| count.saturating_sub(1));
-        if left == 0 {
-            peers.remove(&self.address)
-        } else {
-            peers.insert(self.address, left)
-        };
-    }
+    connections: Arc<Connections>,
 }
 
 /// Connections as they come, handshakes done, until `stop`.
@@ -105,8 +98,7 @@ pub(crate) fn accept(
     refusals: Arc<Refusals>,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let gatehouse = Gatehouse { tls, limits: limits.clone(), refusals, places, peers: Arc::default() };
+    let gatehouse = Gatehouse { tls, limits: limits.clone(), refusals, connections: Connections::new(limits) };
     let (sender, receiver) = mpsc::channel(READY);
     tokio::spawn(Arc::new(gatehouse).keep(listener, sender, stop));
     ReceiverStream::new(receiver)
@@ -124,7 +116,7 @@ impl Gatehouse {
                 Ok((stream, from)) => self.clone().take(stream, from, &ready, &stop),
                 Err(problem) => {
                     self.refusals.log(IpAddr::from([0; 4]), "accept", &problem);
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }
@@ -148,20 +140,14 @@ impl Gatehouse {
     }
 
     fn place(&self, address: IpAddr) -> Option<Place> {
-        let Ok(of_all) = self.places.clone().try_acquire_owned() else {
-            let what = format!("all {} connections are taken", self.limits.connections);
-            self.refusals.log(address, "connections", what);
-            return None;
+        let (place, refused) = match self.connections.enter(address, Instant::now()) {
+            Ok(Entered { place, instead_of }) => (Some(place), instead_of),
+            Err(full) => (None, Some((address, full))),
         };
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = peers.entry(address).or_default();
-        if *count >= self.limits.connections_per_peer {
-            let what = format!("it has {count} connections, the most that one peer may have");
-            self.refusals.log(address, "connections_per_peer", what);
-            return None;
+        if let Some((whose, full)) = refused {
+            self.refusals.log(whose, full.limit(), full.message(&self.limits));
         }
-        *count += 1;
-        Some(Place { _of_all: of_all, address, peers: self.peers.clone() })
+        place
     }
 
     async fn connect(
@@ -172,30 +158,34 @@ impl Gatehouse {
         ready: mpsc::Sender<io::Result<Connection>>,
     ) {
         let within = Duration::from_secs_f64(self.limits.first_request_seconds);
+        let peer = Peer { address, seat: place.0.clone(), refusals: self.refusals.clone() };
         drop(stream.set_nodelay(true));
         let stream = match &self.tls {
             None => Transport::Plain(stream),
-            Some(tls) => match tokio::time::timeout(within, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                Ok(Err((problem, stream))) => {
-                    self.refusals.log(address, cause(&problem), problem);
-                    return part(stream).await;
+            Some(tls) => {
+                let handshake = peer.seat.cut.run_until_cancelled(timeout(within, tls.accept(stream)));
+                match handshake.await {
+                    Some(Ok(Ok(stream))) => Transport::Tls(Box::new(stream)),
+                    Some(Ok(Err((problem, stream)))) => {
+                        self.refusals.log(address, cause(&problem), problem);
+                        return part(stream).await;
+                    }
+                    Some(Err(_)) => return debug!(%address, "no TLS handshake in time"),
+                    None => return debug!(%address, "the connection gives way to another"),
                 }
-                Err(_) => return debug!(%address, "no TLS handshake in time"),
-            },
+            }
         };
-        let peer = Peer::new(address);
-        let ended = Box::pin(peer.cut.clone().cancelled_owned());
-        let connection = Connection { stream, peer: peer.clone(), ended, _place: place };
-        if ready.send(Ok(connection)).await.is_err() {
-            return;
-        }
-        // A cut connection is no longer waited for.
-        let silent = peer.cut.run_until_cancelled(tokio::time::sleep(within)).await.is_some();
-        if silent && !peer.proven.load(Ordering::Relaxed) {
-            debug!(%address, "no acceptable request in time: the connection is closed");
-            peer.cut();
-        }
+        let connection = Connection {
+            stream,
+            ended: Box::pin(peer.seat.cut.clone().cancelled_owned()),
+            peer,
+            anonymous: Some(Box::pin(sleep(within))),
+            stalled: None,
+            silence: Duration::from_secs_f64(self.limits.silence_seconds),
+            _place: place,
+        };
+        // Nothing of it stays here: a task that waited on would outlive many connections that were soon over.
+        drop(ready.send(Ok(connection)).await);
     }
 }
 
@@ -203,7 +193,7 @@ impl Gatehouse {
 async fn part(mut stream: TcpStream) {
     drop(stream.shutdown().await);
     let mut unread = stream.take(PARTING_BYTES);
-    drop(tokio::time::timeout(PARTING, tokio::io::copy(&mut unread, &mut tokio::io::sink())).await);
+    drop(timeout(PARTING, tokio::io::copy(&mut unread, &mut tokio::io::sink())).await);
 }
 
 /// What the log calls a handshake that failed.
@@ -222,12 +212,42 @@ fn cause(problem: &io::Error) -> &'static str {
     }
 }
 
+fn aborted(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, what)
+}
+
 impl Connection {
-    fn is_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.ended.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was cut")),
-            Poll::Pending => Ok(()),
+    /// Fails when the connection was cut, or was anonymous for too long.
+    fn is_over(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.as_mut().poll(context).is_ready() {
+            return Err(aborted("the connection was cut"));
         }
+        if self.peer.seat.is_proven() {
+            self.anonymous = None;
+        }
+        if let Some(anonymous) = &mut self.anonymous
+            && anonymous.as_mut().poll(context).is_ready()
+        {
+            debug!(peer = %self.peer.address, "it has shown no token in time: the connection is closed");
+            self.peer.cut();
+            return Err(aborted("the connection has shown no token in time"));
+        }
+        Ok(())
+    }
+
+    /// What came of writing; fails when the peer has taken nothing for too long.
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let silence = self.silence;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(silence)));
+        if stalled.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.peer.stuck();
+        Poll::Ready(Err(aborted("the peer takes nothing")))
     }
 }
 
@@ -241,7 +261,7 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.is_cut(cx)?;
+        self.is_over(cx)?;
         match &mut self.stream {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -251,27 +271,30 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.is_cut(cx)?;
-        match &mut self.stream {
+        self.is_over(cx)?;
+        let written = match &mut self.stream {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.written(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_cut(cx)?;
-        match &mut self.stream {
+        self.is_over(cx)?;
+        let written = match &mut self.stream {
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        self.written(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_cut(cx)?;
-        match &mut self.stream {
+        self.is_over(cx)?;
+        let written = match &mut self.stream {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        };
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -279,11 +302,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.is_cut(cx)?;
-        match &mut self.stream {
+        self.is_over(cx)?;
+        let written = match &mut self.stream {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

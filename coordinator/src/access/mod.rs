@@ -1,17 +1,19 @@
 //! Who may ask what: TLS, tokens with roles, and the shares that each caller has.
 //!
 //! ```text
-//! incoming   connections: how many, TLS, and an end to those that say nothing
-//! tls        certificates, taken up again when their files change
-//! tokens     the file of tokens, taken up again when it changes
-//! gate       every request: token, role, rate, and how many at once
-//! whole      a call's request, before the call takes a place
-//! shares     what a caller has open, counted
-//! refusals   each cause of refusal is logged once a minute and peer
+//! incoming     connections: TLS, and an end to those that stay anonymous or take nothing
+//! connections  how many there are, and who gives way to a new one
+//! tls          certificates, taken up again when their files change
+//! tokens       the file of tokens, taken up again when it changes
+//! gate         every request: token, role, rate, and how many at once
+//! whole        a call's request, before the call takes a place
+//! shares       what a caller has open, counted
+//! refusals     each cause of refusal is logged once a minute and peer
 //! ```
 //! A handler finds out who asks with [`Admitted::of`], and whether a sweep is theirs with [`authorise`]. Deliberately
 //! absent: passwords and users of its own; a name is whatever the file of tokens says.
 
+mod connections;
 mod gate;
 mod incoming;
 mod refusals;

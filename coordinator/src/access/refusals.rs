@@ -1,5 +1,6 @@
 //! Refusals in the log: each cause once a minute and peer, however often it happens.
 
+use super::connections::network;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ impl Refusals {
 
     /// How often it happened since it was last told, when it is to be told again.
     fn is_news(&self, peer: IpAddr, cause: &'static str, now: Instant) -> Option<u64> {
+        let peer = network(peer);
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= REMEMBERED && !told.contains_key(&(peer, cause)) {
             told.clear();
@@ -62,5 +64,8 @@ mod tests {
         assert_eq!(refusals.is_news(one, "ROLE_WRONG", start), Some(0));
         assert_eq!(refusals.is_news(other, "TOKEN_MISSING", start), Some(0));
         assert_eq!(refusals.is_news(one, "TOKEN_MISSING", start + QUIET), Some(2));
+        // Whoever has one address of IPv6 has 2^64 of them.
+        let of = |address: &str| refusals.is_news(address.parse().unwrap(), "TOKEN_MISSING", start);
+        assert_eq!([of("2001:db8::1"), of("2001:db8::2"), of("2001:db8:0:1::1")], [Some(0), None, Some(0)]);
     }
 }

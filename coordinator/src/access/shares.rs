@@ -75,9 +75,9 @@ impl Shares {
         }
     }
 
-    /// A caller's account; of somebody without a token, that of the address.
-    pub(super) fn account(&self, caller: Option<&Caller>, address: IpAddr) -> Arc<Account> {
-        let name = caller.map_or_else(|| format!("from {address}"), |caller| caller.name.to_string());
+    /// A caller's account; of somebody without a token, that of their network.
+    pub(super) fn account(&self, caller: Option<&Caller>, network: IpAddr) -> Arc<Account> {
+        let name = caller.map_or_else(|| format!("from {network}"), |caller| caller.name.to_string());
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if accounts.len() >= ACCOUNTS {
             accounts.retain(|_, account| Arc::strong_count(account) > 1);
@@ -140,10 +140,10 @@ impl Account {
 }
 
 impl super::Admitted {
-    /// Whose turn it is when this caller transfers files: the token's, or without tokens the address's.
+    /// Whose turn it is when this caller transfers files: the token's, or without tokens the network's.
     pub(crate) fn turn(&self) -> Arc<str> {
         match &*self.caller.name {
-            "" => self.peer.address.to_string().into(),
+            "" => self.peer.network().to_string().into(),
             _ => self.caller.name.clone(),
         }
     }
@@ -182,13 +182,14 @@ type Uploaded = HashMap<Digest, (u64, Instant)>;
 
 /// Files that users have uploaded and no sweep uses yet.
 pub(crate) struct Quota {
-    most: u64,
+    most_bytes: u64,
+    most_files: usize,
     held: Mutex<HashMap<Arc<str>, Uploaded>>,
 }
 
 impl Quota {
-    pub(crate) fn new(most: u64) -> Self {
-        Self { most, held: Mutex::default() }
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { most_bytes: limits.unused_input_bytes, most_files: limits.unused_inputs, held: Mutex::default() }
     }
 
     /// Counts a file of the caller before it is received; tells whether it was counted already.
@@ -199,14 +200,18 @@ impl Quota {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.entry(caller.name.clone()).or_default();
         own.retain(|_, (_, at)| at.elapsed() < COUNTED);
-        let unused: u64 = own.iter().filter(|(other, _)| **other != digest).map(|(_, (size, _))| size).sum();
-        if unused + size > self.most {
-            let message = format!(
-                "{unused} bytes were uploaded that no sweep uses yet, and {size} more would exceed the {} allowed; \
-                 submit the sweeps they are for",
-                self.most
-            );
-            return Err(Reason::Full.status(message));
+        let others = own.iter().filter(|(other, _)| **other != digest);
+        let (files, unused) = others.fold((0, 0_u64), |(files, bytes), (_, (size, _))| (files + 1, bytes + size));
+        let too_much = match (files < self.most_files, unused.saturating_add(size) <= self.most_bytes) {
+            (true, true) => None,
+            (false, _) => Some(format!("{files} files were uploaded that no sweep uses yet, as many as are allowed")),
+            (true, false) => Some(format!(
+                "{unused} bytes were uploaded that no sweep uses yet, and {size} more would exceed the {} allowed",
+                self.most_bytes
+            )),
+        };
+        if let Some(message) = too_much {
+            return Err(Reason::Full.status(format!("{message}; submit the sweeps they are for")));
         }
         Ok(own.insert(digest, (size, Instant::now())).is_some())
     }
@@ -260,7 +265,8 @@ mod tests {
 
     #[test]
     fn unused_uploads_are_counted_once_per_file_and_user() {
-        let (quota, ada, bob) = (Quota::new(100), named("ada"), named("bob"));
+        let limits = Limits { unused_input_bytes: 100, ..Limits::default() };
+        let (quota, ada, bob) = (Quota::new(&limits), named("ada"), named("bob"));
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
         quota.reserve(&ada, a, 60).unwrap();
         quota.reserve(&ada, a, 60).unwrap();
@@ -270,5 +276,17 @@ mod tests {
         quota.reserve(&ada, b, 60).unwrap();
         quota.release(&ada, b);
         quota.reserve(&ada, a, 100).unwrap();
+    }
+
+    #[test]
+    fn unused_uploads_are_only_so_many_however_small() {
+        let quota = Quota::new(&Limits { unused_inputs: 2, ..Limits::default() });
+        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(bytes));
+        quota.reserve(&named("ada"), a, 1).unwrap();
+        quota.reserve(&named("ada"), b, 1).unwrap();
+        let refused = quota.reserve(&named("ada"), c, 0).unwrap_err();
+        assert!(Reason::Full.is_of(&refused) && refused.message().starts_with("2 files"), "{refused}");
+        quota.reserve(&named("ada"), b, 1).unwrap();
+        quota.reserve(&named("bob"), c, 1).unwrap();
     }
 }

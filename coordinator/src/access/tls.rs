@@ -38,14 +38,23 @@ pub(crate) struct TlsFiles {
 /// Accepts handshakes with the certificates in force.
 pub(crate) struct Acceptor {
     files: TlsFiles,
+    /// What the files looked like before they were read first.
+    stamps: [Option<Stamp>; 3],
     config: RwLock<Arc<ServerConfig>>,
+}
+
+impl TlsFiles {
+    fn stamps(&self) -> [Option<Stamp>; 3] {
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].map(|file| file.map(|file| Stamp::of(file)))
+    }
 }
 
 impl Acceptor {
     /// Reads the files.
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let stamps = files.stamps();
         let config = read(&files)?;
-        Ok(Self { files, config: RwLock::new(Arc::new(config)) })
+        Ok(Self { files, stamps, config: RwLock::new(Arc::new(config)) })
     }
 
     /// One handshake. Failures come as rustls words them, with the connection: the alert is on its way.
@@ -57,11 +66,9 @@ impl Acceptor {
     /// Looks at the files every few seconds, until `stop`.
     pub(crate) async fn refresh(self: Arc<Self>, stop: CancellationToken) {
         let files = &self.files;
-        let stamps =
-            || [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()].map(|f| f.map(|f| Stamp::of(f)));
-        let mut seen = stamps();
+        let mut seen = self.stamps.clone();
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let now = stamps();
+            let now = files.stamps();
             if now == seen {
                 continue;
             }

@@ -79,14 +79,17 @@ impl Granted {
 /// All tokens that are in force, or the absence of any file of them.
 pub(crate) struct Tokens {
     path: Option<PathBuf>,
+    /// What the file looked like before it was read first.
+    stamp: Option<Stamp>,
     granted: RwLock<Arc<Vec<Granted>>>,
 }
 
 impl Tokens {
     /// Reads the file; without one, whoever connects may do everything.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, TokensError> {
+        let stamp = path.map(Stamp::of);
         let granted = path.map(read).transpose()?.unwrap_or_default();
-        Ok(Self { path: path.map(Path::to_owned), granted: RwLock::new(Arc::new(granted)) })
+        Ok(Self { path: path.map(Path::to_owned), stamp, granted: RwLock::new(Arc::new(granted)) })
     }
 
     /// Whose token this is.
@@ -120,16 +123,19 @@ impl Tokens {
     /// Puts new entries in force; those that stay keep their streams, others lose them.
     fn replace(&self, mut new: Vec<Granted>) {
         let old = self.granted();
+        let mut revoked = Vec::new();
         for granted in old.iter() {
             match new.iter_mut().find(|other| other.is_same(granted)) {
                 Some(same) => same.caller.revoked = granted.caller.revoked.clone(),
-                None => {
-                    info!(name = %granted.caller.name, "token revoked");
-                    granted.caller.revoked.cancel();
-                }
+                None => revoked.push(&granted.caller),
             }
         }
+        // Before any stream ends: whoever sees one end must find its token unknown.
         *self.granted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        for caller in revoked {
+            info!(name = %caller.name, "token revoked");
+            caller.revoked.cancel();
+        }
     }
 
     fn end_expired(&self, now: SystemTime) {
@@ -141,10 +147,11 @@ impl Tokens {
 /// Looks at the file every few seconds, until `stop`.
 pub(crate) async fn refresh(tokens: Arc<Tokens>, stop: CancellationToken) {
     let Some(path) = tokens.path.clone() else { return };
-    let mut seen = Stamp::of(&path);
+    // Taken before the file was read: a change since then is one.
+    let mut seen = tokens.stamp.clone();
     while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
         tokens.end_expired(SystemTime::now());
-        let now = Stamp::of(&path);
+        let now = Some(Stamp::of(&path));
         if now == seen {
             continue;
         }
@@ -160,7 +167,7 @@ pub(crate) async fn refresh(tokens: Arc<Tokens>, stop: CancellationToken) {
 }
 
 /// What tells that a file has changed.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Stamp(Option<(SystemTime, u64, u64)>);
 
 impl Stamp {
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn tokens(text: &str) -> Tokens {
-        Tokens { path: Some("tokens.toml".into()), granted: RwLock::new(Arc::new(parse(text).unwrap())) }
+        Tokens { path: Some("tokens.toml".into()), stamp: None, granted: RwLock::new(Arc::new(parse(text).unwrap())) }
     }
 
     #[test]

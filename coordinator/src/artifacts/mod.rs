@@ -5,6 +5,7 @@
 //! there already, and removing anything under a name that is not a blob's.
 
 mod orphans;
+mod owner;
 mod place;
 mod presign;
 mod reader;
@@ -12,6 +13,7 @@ mod reader;
 mod tests;
 
 pub use orphans::{Held, Removal};
+pub use owner::OwnerError;
 pub(crate) use place::ACCEPTED;
 pub use place::ArtifactsUrl;
 pub use presign::{PresignSettings, PresignedCall};
@@ -52,6 +54,19 @@ pub enum StoreError {
         path: String,
         /// The system's error.
         source: std::io::Error,
+    },
+    /// What the store says of its owner cannot be read.
+    #[error(
+        "the artifact store {store}: its file {file} does not say whose it is: {why}; restore it, or remove it and start once \
+         with --adopt-artifacts"
+    )]
+    Owner {
+        /// The store's URL or folder.
+        store: String,
+        /// The file's name.
+        file: &'static str,
+        /// What is wrong with it.
+        why: String,
     },
     /// There is no such blob.
     #[error("the artifact {0} is missing")]

@@ -7,8 +7,11 @@
 //! 2. A [`Removal`] begins before its caller looks at what is referred to. What was let go of before that is in what the
 //!    caller sees, if it was ever journalled; what is let go of later is spared by this removal. So a record that the caller
 //!    has not seen cannot lose its blob.
-//! 3. The collection spares young blobs. An uploaded file is not held between its upload and the submission, and a sender
+//! 3. The collection spares young blobs, and begins a while after the start. An uploaded file is not held between its upload and the submission, and a sender
 //!    whose coordinator died sends again: both have the age for it, and storing a blob again makes it young.
+//!
+//! What is collected is not gone: it is moved to `collected/TIME`, from where it can be taken back until it has been there for a
+//! while, too. Whoever finds out late that a journal was the wrong one has lost nothing.
 //!
 //! Storing and removing the same blob exclude one another. So one that is stored while it is being removed is there
 //! afterwards, and one that is held is not being removed. A crash forgets who holds what, and needs not remember: what was
@@ -17,11 +20,15 @@
 use super::{Store, StoreError, path};
 use futures::TryStreamExt;
 use nadgrid_core::ids::Digest;
+use object_store::ObjectStoreExt;
+use object_store::path::Path as BlobPath;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+/// The folder of what was collected; in it there is one for each collection, called by its time in seconds.
+const COLLECTED: &str = "collected";
 /// Blobs with the same first byte take turns.
 const PLACES: usize = 256;
 
@@ -141,25 +148,61 @@ impl Removal {
         self.store.delete(digest).await.map(|()| true)
     }
 
-    /// Removes every blob that is not in `needed` and was last stored longer than `age` ago, and what a crash left of blobs
-    /// that were being written. Returns how many.
+    /// Moves every blob that is not in `needed` and was last stored longer than `age` ago to the folder of what was collected, and
+    /// removes what a crash left of blobs that were being written, and what was collected longer than `age` ago. Returns how many
+    /// were moved.
     ///
     /// # Errors
     /// [`StoreError::Store`].
     pub async fn collect(&self, needed: &BTreeSet<Digest>, age: Duration) -> Result<usize, StoreError> {
-        let young = SystemTime::now() - age;
-        let mut removed = self.sweep_unfinished(young).await;
+        let now = SystemTime::now();
+        let young = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.sweep_unfinished(young).await;
+        self.forget_collected(seconds(young)).await?;
+        let folder = BlobPath::from(COLLECTED).join(seconds(now).to_string());
+        let mut moved = 0;
         let mut blobs = self.store.objects.list(None);
         while let Some(blob) = blobs.try_next().await.map_err(|source| self.store.failed(source))? {
             // Other files are somebody else's.
             let digest = blob.location.filename().and_then(Digest::from_hex);
             let Some(digest) = digest.filter(|digest| path(*digest) == blob.location) else { continue };
             let old = SystemTime::from(blob.last_modified) <= young;
-            if old && !needed.contains(&digest) && self.remove(digest).await? {
-                removed += 1;
+            if old && !needed.contains(&digest) && self.set_aside(digest, &folder).await? {
+                moved += 1;
             }
         }
-        Ok(removed)
+        Ok(moved)
+    }
+
+    /// Moves a blob that nothing refers to, unless it is or was held since this removal began. Says whether it is gone.
+    async fn set_aside(&self, digest: Digest, folder: &BlobPath) -> Result<bool, StoreError> {
+        let _place = self.store.guard.enter(digest).await;
+        if self.store.guard.spares(digest) {
+            return Ok(false);
+        }
+        let from = path(digest);
+        let to = from.parts().fold(folder.clone(), |folder, part| folder.join(part));
+        match self.store.objects.rename(&from, &to).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(source) => Err(self.store.failed(source)),
+        }
+    }
+
+    /// Removes what was collected before this time, in seconds.
+    async fn forget_collected(&self, before: u64) -> Result<(), StoreError> {
+        let failed = |source| self.store.failed(source);
+        let mut files = self.store.objects.list(Some(&BlobPath::from(COLLECTED)));
+        while let Some(file) = files.try_next().await.map_err(failed)? {
+            let time = file.location.parts().nth(1).and_then(|part| part.as_ref().parse::<u64>().ok());
+            let is_blob = file.location.filename().and_then(Digest::from_hex).is_some();
+            if is_blob && time.is_some_and(|time| time < before) {
+                match self.store.objects.delete(&file.location).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(source) => return Err(failed(source)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// In a folder, a blob is written beside its place and renamed. `object_store` does not list what was not.
@@ -167,6 +210,11 @@ impl Removal {
         let Some(folder) = self.store.folder.clone() else { return 0 };
         tokio::task::spawn_blocking(move || unfinished(&folder, young)).await.unwrap_or(0)
     }
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Removes old files called `ab/ab...#1`; one that cannot be read or removed waits for the next time.

@@ -1,6 +1,7 @@
 //! The same of a store in a folder and of one in a bucket.
 
 use super::*;
+use crate::journal::JournalIdentity;
 use nadgrid_tests::s3::S3;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,6 +28,12 @@ impl Place {
             Self::S3(server) => (server.url("a/prefix"), Path::new("/nowhere"), server.variables()),
         };
         Store::open_with(&url.as_str().into(), data, &signing(), variables.into_iter()).await.unwrap()
+    }
+
+    /// What was collected and is still there.
+    async fn collected(&self, blobs: &Store) -> Vec<Digest> {
+        let files: Vec<_> = blobs.objects.list(Some(&"collected".into())).try_collect().await.unwrap();
+        files.iter().map(|file| file.location.filename().and_then(Digest::from_hex).unwrap()).collect()
     }
 
     fn overwrite(&self, digest: Digest, bytes: &[u8]) {
@@ -82,6 +89,7 @@ async fn orphans_are_collected_and_nothing_else(place: Place) {
     drop(blobs.put(vec![4]).await.unwrap());
     assert_eq!(removal.collect(&references, Duration::ZERO).await.unwrap(), 1);
     assert!(matches!(blobs.get(orphan).await, Err(StoreError::Missing(_))));
+    assert_eq!(place.collected(&blobs).await, [orphan], "it can be taken back");
     for kept in [needed, held.digest(), Digest::of(&[4])] {
         blobs.get(kept).await.unwrap();
         assert!(kept == needed || !removal.remove(kept).await.unwrap());
@@ -94,6 +102,70 @@ async fn orphans_are_collected_and_nothing_else(place: Place) {
     drop(held);
     drop(removal);
     assert!(blobs.removal().remove(Digest::of(&[3])).await.unwrap());
+}
+
+async fn what_was_collected_is_kept_for_a_while(place: Place) {
+    let blobs = place.open().await;
+    let orphan = store(&blobs, &[1]).await;
+    let collect = async |age: u64| blobs.removal().collect(&BTreeSet::new(), Duration::from_secs(age)).await.unwrap();
+    assert_eq!(collect(0).await, 1);
+    assert_eq!((collect(3600).await, place.collected(&blobs).await), (0, vec![orphan]));
+    // Their time is in seconds.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!((collect(1).await, place.collected(&blobs).await), (0, vec![]));
+}
+
+#[tokio::test]
+async fn a_folder_keeps_what_was_collected() {
+    what_was_collected_is_kept_for_a_while(Place::folder()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_what_was_collected() {
+    what_was_collected_is_kept_for_a_while(Place::s3()).await;
+}
+
+async fn a_store_is_one_journals(place: Place) {
+    let blobs = place.open().await;
+    let journal = |id: &str, batches| JournalIdentity { id: id.into(), batches };
+    let claim = async |id: &str, batches, is_new, adopts| {
+        blobs.claim(&journal(id, batches), "j.sqlite", is_new, adopts).await.map_err(|error| error.to_string())
+    };
+    // Files that nobody has claimed are a journal's that knows them, and not a new one's.
+    store(&blobs, b"gradient").await;
+    let said = claim("new", 0, true, false).await.unwrap_err();
+    assert!(said.contains("j.sqlite is new") && said.contains("--adopt-artifacts"), "{said}");
+    claim("first", 5, false, false).await.unwrap();
+    claim("first", 7, false, false).await.unwrap();
+    let said = claim("other", 9, false, false).await.unwrap_err();
+    assert!(said.contains("another journal than j.sqlite"), "{said}");
+    let said = claim("first", 6, false, false).await.unwrap_err();
+    assert!(said.contains("has 6 batches and had 7"), "{said}");
+    claim("other", 1, true, true).await.unwrap();
+    claim("other", 1, true, false).await.unwrap();
+    assert!(claim("first", 7, false, false).await.is_err());
+    // What says whose it is must say it.
+    blobs.objects.put(&"owner.json".into(), PutPayload::from_static(b"{")).await.unwrap();
+    let said = claim("other", 1, false, false).await.unwrap_err();
+    assert!(said.contains("owner.json does not say whose it is"), "{said}");
+    assert_eq!(blobs.get(Digest::of(b"gradient")).await.unwrap(), b"gradient");
+}
+
+#[tokio::test]
+async fn a_folder_is_one_journals() {
+    a_store_is_one_journals(Place::folder()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_is_one_journals() {
+    a_store_is_one_journals(Place::s3()).await;
+}
+
+#[tokio::test]
+async fn an_empty_store_is_anybodys() {
+    let place = Place::folder();
+    let blobs = place.open().await;
+    blobs.claim(&JournalIdentity { id: "new".into(), batches: 0 }, "j", true, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -156,7 +228,7 @@ async fn a_half_written_blob_is_not_there_and_foreign_files_are_left_alone() {
     let removal = blobs.removal();
     assert_eq!(removal.collect(&BTreeSet::new(), Duration::from_secs(60)).await.unwrap(), 0);
     assert!(unfinished.exists());
-    assert_eq!(removal.collect(&BTreeSet::new(), Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(removal.collect(&BTreeSet::new(), Duration::ZERO).await.unwrap(), 0, "it was no blob");
     assert!(!unfinished.exists() && foreign.iter().all(|path| path.exists()));
 }
 

@@ -3,10 +3,12 @@
 use super::durable::Durable;
 use super::stall::JournalWait;
 use super::timeline::Timelines;
+use crate::journal::JournalIdentity;
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Claim, Event, RequestId, Scheduler, WorkerProfile};
 use nadgrid_proto::v1;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The way to a worker: messages of its session.
@@ -73,6 +75,8 @@ pub(crate) struct Desk {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) reads: mpsc::Sender<Read>,
     pub(super) wait: watch::Receiver<Option<JournalWait>>,
+    /// The journal's id, and how many batches were ever appended to it.
+    pub(super) journal: (Arc<str>, Arc<AtomicU64>),
 }
 
 impl Desk {
@@ -88,6 +92,12 @@ impl Desk {
         let (sender, receiver) = oneshot::channel();
         self.reads.send(read(sender)).await.map_err(|_| Closed)?;
         receiver.await.map_err(|_| Closed)
+    }
+
+    /// Which journal it is, and how long.
+    pub(crate) fn journal(&self) -> JournalIdentity {
+        let (id, batches) = &self.journal;
+        JournalIdentity { id: id.to_string(), batches: batches.load(Ordering::Relaxed) }
     }
 
     /// Whether the journal is waited for, to be looked at whenever somebody loses patience.

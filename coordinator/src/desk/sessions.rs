@@ -15,12 +15,19 @@ use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_telemetry::TraceContext;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::field::display;
 use tracing::{debug, info, warn};
 
 /// A worker's own words are kept, but not at any length: characters.
 const MAX_WORDS: usize = 2_000;
+
+/// How long a session's refused results stay told.
+const QUIET: Duration = Duration::from_secs(60);
+/// Characters that are repeated of what should be a digest, and bytes of a sweep's id.
+const MAX_DIGEST: usize = 80;
+const MAX_SWEEP_ID: usize = 100;
 
 /// An open session.
 pub(super) struct Session {
@@ -30,6 +37,25 @@ pub(super) struct Session {
     outbox: Outbox,
     /// The job of the last assignment: the next of the same job does not repeat its spec.
     last: Option<(SweepId, JobIndex)>,
+    /// When a refused result was logged last, and how many were not since.
+    refused: Option<(Instant, u64)>,
+}
+
+impl Session {
+    /// Counts a refused result. Each session has one logged a minute, with how many were not.
+    fn refused(&mut self) -> Option<u64> {
+        match &mut self.refused {
+            Some((at, unsaid)) if at.elapsed() < QUIET => {
+                *unsaid += 1;
+                None
+            }
+            other => {
+                let unsaid = other.map_or(0, |(_, unsaid)| unsaid);
+                *other = Some((Instant::now(), 0));
+                Some(unsaid)
+            }
+        }
+    }
 }
 
 impl<J: Journal> DeskTask<J> {
@@ -44,7 +70,7 @@ impl<J: Journal> DeskTask<J> {
         self.session_count += 1;
         let number = self.session_count;
         let name: Arc<str> = profile.name.as_str().into();
-        self.sessions.insert(worker.clone(), Session { number, name, outbox, last: None });
+        self.sessions.insert(worker.clone(), Session { number, name, outbox, last: None, refused: None });
         reply.send(number).ok();
         info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
         // Shards that do not exist are none of the scheduler's business.
@@ -84,13 +110,13 @@ impl<J: Journal> DeskTask<J> {
                 Some(Event::Progress { worker, shard: self.shard(&shard?)?, stand })
             }
             Request::Computed(v1::Computed { shard }) => {
-                let shard = self.shard(&shard?)?;
+                let shard = self.shard(&shard?).filter(|shard| self.scheduler.holds(&worker, shard))?;
                 self.timelines.computed(&shard, &worker);
                 Some(Event::Computed { worker, shard })
             }
             Request::Failure(failure) => {
                 let (kind, message) = (failure.kind().to_core(), text::clean(&failure.message, MAX_WORDS));
-                let shard = self.shard(&failure.shard?)?;
+                let shard = self.shard(&failure.shard?).filter(|shard| self.scheduler.holds(&worker, shard))?;
                 let trace_id = self.timelines.trace_id(&shard).map(display);
                 warn!(%worker, ?kind, reason = message, trace_id, "a shard failed");
                 counter!("nadgrid_shards_failed_total", "kind" => kind.as_str()).increment(1);
@@ -105,11 +131,16 @@ impl<J: Journal> DeskTask<J> {
 
     /// A result that came in the session: looked at here, since it is small.
     fn result(&mut self, worker: WorkerId, mut result: v1::ShardResult) -> Option<Event> {
-        let wire = result.shard?;
+        let mut wire = result.shard?;
+        if wire.sweep_id.len() > MAX_SWEEP_ID {
+            // Of no sweep, and nothing to repeat.
+            wire.sweep_id = text::clean(&wire.sweep_id, MAX_SWEEP_ID);
+        }
         let refused =
             |message: String| v1::Answer { shard: Some(wire.clone()), verdict: v1::Verdict::Refused.into(), message };
         let known = self.shard(&wire).filter(|shard| self.scheduler.expects(shard));
-        let Some(shard) = known else {
+        let taken = known.filter(|shard| self.scheduler.takes_report(&worker, shard) == Some(true));
+        let Some(shard) = taken else {
             let verdict = v1::Verdict::NotNeeded.into();
             let answer = v1::Answer { shard: Some(wire), verdict, message: String::new() };
             self.send(&worker, Response::Answer(answer));
@@ -122,7 +153,7 @@ impl<J: Journal> DeskTask<J> {
                 Err(format!("data has {} bytes; more than {MAX_INLINE_BYTES} are uploaded", result.data.len()))
             }
             digest if digest.to_string() != result.digest => {
-                Err(format!("digest = {:?}: the data's digest is {digest}", result.digest))
+                Err(format!("digest = {:?}: the data's digest is {digest}", text::clean(&result.digest, MAX_DIGEST)))
             }
             digest => partial::check(&result.data, digest, job.payload, members),
         };
@@ -130,7 +161,9 @@ impl<J: Journal> DeskTask<J> {
             (Ok(content), Some(class)) => (content, class.into()),
             (refusal, _) => {
                 let message = refusal.err().unwrap_or_else(|| "numerics_class is missing".to_owned());
-                warn!(%worker, sweep = %shard.sweep, job = job.name(), reason = message, "a result was refused");
+                if let Some(unsaid) = self.sessions.get_mut(&worker).and_then(Session::refused) {
+                    warn!(%worker, sweep = %shard.sweep, job = job.name(), reason = message, unsaid, "a result was refused");
+                }
                 self.send(&worker, Response::Answer(refused(message)));
                 return None;
             }

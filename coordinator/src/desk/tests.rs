@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::artifacts::{ArtifactsUrl, PresignSettings, Store};
+use crate::journal::SnapshotReader;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::scheduler::{Partial, Settings, Share, Subject, SweepState, Verdict, WorkerProfile};
@@ -58,6 +59,10 @@ impl Journal for HeldJournal {
         "/data/held.sqlite"
     }
 
+    async fn identity(&mut self) -> Result<JournalIdentity, JournalError> {
+        Ok(JournalIdentity { id: "held".into(), batches: 0 })
+    }
+
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.fault.subscribe()
     }
@@ -76,8 +81,14 @@ impl Journal for HeldJournal {
         Ok(replayed)
     }
 
-    async fn compact(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, JournalError> {
+    async fn compact(
+        &mut self,
+        records: &mut (dyn Iterator<Item = Record> + Send),
+        mut reader: Box<dyn SnapshotReader>,
+    ) -> Result<Replayed, JournalError> {
         let records: Vec<Record> = records.collect();
+        records.iter().for_each(|record| reader.record(record.clone()).unwrap());
+        reader.end().unwrap();
         let kept = Replayed { records: records.len() as u64, batches: 1 };
         *self.records.lock().unwrap() = records;
         Ok(kept)
@@ -362,5 +373,7 @@ async fn a_crash_while_the_journal_waits_loses_nothing_that_was_told() {
     let after = v1::Sweep::from(&scheduler.sweep(&SweepId::new("s")).unwrap());
     assert_eq!((told.state(), told.jobs[0].members_done), (after.state(), after.jobs[0].members_done));
     assert_eq!(listed.len(), scheduler.sweeps_before(None, 10, |_| true).len());
-    assert_eq!(scheduler.sweep(&SweepId::new("s")).unwrap().state, SweepState::Running);
+    // Its lease is gone with the crash, and nothing of it is kept yet: no class is decided either.
+    let sweep = scheduler.sweep(&SweepId::new("s")).unwrap();
+    assert_eq!((sweep.state, sweep.class), (SweepState::Queued, None));
 }

@@ -3,9 +3,13 @@
 //! Batches are numbered without a gap, and a head row says which numbers are there. So an append whose outcome is unknown
 //! (the connection broke, the disk was full) is settled by looking at the head: it is there, or it is not and goes again
 //! under the same number. Nothing is written twice and nothing is lost.
+//!
+//! What replaces other batches is read back first, in the same transaction: what cannot be read must not take the place of
+//! what can.
 
-use super::codec::{Encoder, decode};
-use super::{Journal, JournalError, Replayed};
+use super::codec::{Encoder, Unwritable, decode};
+use super::{Journal, JournalError, JournalIdentity, Replayed, SnapshotReader};
+use nadgrid_core::ids::Digest;
 use nadgrid_core::scheduler::Record;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +43,9 @@ pub(super) struct Failure {
 pub(super) trait Tables: Send {
     /// What to call it in messages.
     fn name(&self) -> &str;
+
+    /// The journal's id; a journal that has none yet takes `new`.
+    fn id(&mut self, new: &str) -> impl Future<Output = Result<String, Failure>> + Send;
 
     /// Ready again after a failure, still this coordinator's own; says what is there.
     fn recover(&mut self) -> impl Future<Output = Result<Span, Failure>> + Send;
@@ -75,7 +82,7 @@ impl<T: Tables> Ledger<T> {
         Self { tables, span: None, doubt: None, patience, fault: watch::Sender::new(None) }
     }
 
-    fn encoding(&self, source: serde_json::Error) -> JournalError {
+    fn encoding(&self, source: Unwritable) -> JournalError {
         JournalError::Encode { journal: self.tables.name().to_owned(), source }
     }
 
@@ -106,41 +113,111 @@ impl<T: Tables> Ledger<T> {
         Ok(())
     }
 
+    /// Writes the batches of a compaction; also returns a digest of each.
     async fn write_all(
         &mut self,
         from: i64,
         records: &mut (dyn Iterator<Item = Record> + Send),
-    ) -> Result<Replayed, Failure> {
-        let mut written = Replayed::default();
+    ) -> Result<(Replayed, Vec<Digest>), Failure> {
+        let (mut written, mut batches) = (Replayed::default(), Vec::new());
         let mut encoder = Encoder::default();
         loop {
             let record = records.next();
             let ended = record.is_none();
             if let Some(record) = record {
-                encoder.push(&record).map_err(|e| Failure { error: self.encoding(e), passing: false })?;
+                encoder.push_proven(&record).map_err(|e| Failure { error: self.encoding(e), passing: false })?;
             }
             if encoder.records() > 0 && (ended || encoder.bytes() >= BATCH_BYTES) {
                 written.records += encoder.records();
-                self.tables.insert(from + written.batches as i64, &encoder.finish()).await?;
+                let body = encoder.finish();
+                batches.push(Digest::of(&body));
+                self.tables.insert(from + written.batches as i64, &body).await?;
                 written.batches += 1;
             }
             if ended {
-                return Ok(written);
+                return Ok((written, batches));
             }
         }
     }
 
-    async fn rewrite(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, Failure> {
+    /// Reads what was written of a compaction, as a coordinator that starts would.
+    async fn read_back(
+        &mut self,
+        span: Span,
+        batches: Vec<Digest>,
+        reader: Box<dyn SnapshotReader>,
+    ) -> Result<(), Failure> {
+        let mut reading = ReadBack { first: span.first, next: span.first, batches, reader };
+        loop {
+            let page = self.tables.read(reading.next).await?;
+            let ended = page.is_empty();
+            // Decoding and replaying are no work for an async thread.
+            let read = tokio::task::spawn_blocking(move || match ended {
+                true => reading.end().map(|()| reading),
+                false => reading.page(page).map(|()| reading),
+            });
+            // One that panicked has not shown that the records can be read.
+            let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+            let journal = self.tables.name();
+            let unread =
+                |why| Failure { error: JournalError::ReadBack { journal: journal.to_owned(), why }, passing: false };
+            reading = read.map_err(unread)?;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rewrite(
+        &mut self,
+        records: &mut (dyn Iterator<Item = Record> + Send),
+        reader: Box<dyn SnapshotReader>,
+    ) -> Result<Replayed, Failure> {
         let old = self.span().await?;
         self.doubt = Some(old);
         self.tables.begin().await?;
         let first = old.last + 1;
-        let written = self.write_all(first, records).await?;
+        let (written, batches) = self.write_all(first, records).await?;
         let new = Span { first, last: old.last + written.batches as i64 };
+        self.read_back(new, batches, reader).await?;
         self.doubt = Some(new);
         self.tables.replace(new).await?;
         (self.span, self.doubt) = (Some(new), None);
         Ok(written)
+    }
+}
+
+/// A compaction that is read back.
+struct ReadBack {
+    first: i64,
+    /// The batch that comes next.
+    next: i64,
+    /// Digests of the batches that were written.
+    batches: Vec<Digest>,
+    reader: Box<dyn SnapshotReader>,
+}
+
+impl ReadBack {
+    fn page(&mut self, page: Vec<(i64, Vec<u8>)>) -> Result<(), String> {
+        for (number, body) in page {
+            let written = self.batches.get((self.next - self.first) as usize);
+            if number != self.next || written != Some(&Digest::of(&body)) {
+                return Err(format!("batch {} of it is not there, or another", self.next));
+            }
+            for record in decode(&body).map_err(|damage| format!("batch {number} of it is damaged: {damage}"))? {
+                self.reader.record(record)?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let read = (self.next - self.first) as usize;
+        if read < self.batches.len() {
+            return Err(format!("batch {} of it is missing", self.next));
+        }
+        self.reader.end()
     }
 }
 
@@ -159,6 +236,12 @@ impl<T: Tables> Ledger<T> {
 impl<T: Tables> Journal for Ledger<T> {
     fn name(&self) -> &str {
         self.tables.name()
+    }
+
+    async fn identity(&mut self) -> Result<JournalIdentity, JournalError> {
+        let span = self.span().await.map_err(|failure| failure.error)?;
+        let id = self.tables.id(&uuid::Uuid::new_v4().to_string()).await.map_err(|failure| failure.error)?;
+        Ok(JournalIdentity { id, batches: span.last.max(0).cast_unsigned() })
     }
 
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
@@ -200,30 +283,45 @@ impl<T: Tables> Journal for Ledger<T> {
 
     async fn replay(&mut self, apply: &mut (dyn FnMut(Record) + Send)) -> Result<Replayed, JournalError> {
         let span = self.span().await.map_err(|failure| failure.error)?;
-        let (mut replayed, mut next) = (Replayed::default(), span.first);
-        while next <= span.last {
-            let page = self.tables.read(next).await.map_err(|failure| failure.error)?;
-            let missing = |number| JournalError::Missing { journal: self.tables.name().to_owned(), number };
+        let journal = self.tables.name().to_owned();
+        let missing = |number| JournalError::Missing { journal: journal.clone(), number };
+        let surplus = |number| JournalError::Surplus { journal: journal.clone(), number, last: span.last };
+        // All that is there is read, not what the head names alone: a head that is damaged must not hide a batch.
+        let (mut replayed, mut next, mut from) = (Replayed::default(), span.first, i64::MIN);
+        loop {
+            let page = self.tables.read(from).await.map_err(|failure| failure.error)?;
             if page.is_empty() {
-                return Err(missing(next));
+                return if next > span.last { Ok(replayed) } else { Err(missing(next)) };
             }
             for (number, body) in page {
-                if number != next {
+                if number < next || next > span.last {
+                    return Err(surplus(number));
+                }
+                if number > next {
                     return Err(missing(next));
                 }
-                let damaged = |damage| JournalError::Damaged { journal: self.tables.name().to_owned(), number, damage };
+                let damaged = |damage| JournalError::Damaged { journal: journal.clone(), number, damage };
                 let records = decode(&body).map_err(damaged)?;
                 replayed.records += records.len() as u64;
                 replayed.batches += 1;
                 records.into_iter().for_each(&mut *apply);
                 next += 1;
             }
+            from = next;
         }
-        Ok(replayed)
     }
 
-    async fn compact(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, JournalError> {
-        self.rewrite(records).await.map_err(|failure| failure.error)
+    async fn compact(
+        &mut self,
+        records: &mut (dyn Iterator<Item = Record> + Send),
+        reader: Box<dyn SnapshotReader>,
+    ) -> Result<Replayed, JournalError> {
+        let rewritten = self.rewrite(records, reader).await;
+        if rewritten.is_err() {
+            // What was written of it is let go now, if that is possible, and else before the next append.
+            drop(self.span().await);
+        }
+        rewritten.map_err(|failure| failure.error)
     }
 }
 

@@ -6,20 +6,24 @@
 
 pub mod codec;
 mod ledger;
+mod mark;
 mod place;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 pub(crate) use place::ACCEPTED;
 pub use place::JournalUrl;
+pub use wal::WalDamage;
 
-use codec::Damage;
+use codec::{Damage, Unwritable};
 use ledger::Ledger;
-use nadgrid_core::scheduler::Record;
+use nadgrid_core::scheduler::{Record, Replica};
 use place::Place;
 use postgres::Postgres;
+use serde::{Deserialize, Serialize};
 use sqlite::Sqlite;
 use std::future::Future;
 use std::path::Path;
@@ -36,6 +40,9 @@ pub trait Journal: Send {
     /// What to call it in messages, without its password.
     fn name(&self) -> &str;
 
+    /// Which journal it is, and how long.
+    fn identity(&mut self) -> impl Future<Output = Result<JournalIdentity, JournalError>> + Send;
+
     /// Why it cannot write at present, while it tries again; nothing when it has not failed.
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>>;
 
@@ -50,11 +57,48 @@ pub trait Journal: Send {
     ) -> impl Future<Output = Result<Replayed, JournalError>> + Send;
 
     /// Replaces all that was appended by these records, at once: whatever happens, either the old ones or the new ones are
-    /// there. After an error the journal can still be appended to.
+    /// there. Before they replace anything they are read back, byte for byte what was written, and given to `reader`, off the
+    /// async threads. After an error the old ones are there, or a coordinator that starts would settle it, and the journal can
+    /// still be appended to.
     fn compact(
         &mut self,
         records: &mut (dyn Iterator<Item = Record> + Send),
+        reader: Box<dyn SnapshotReader>,
     ) -> impl Future<Output = Result<Replayed, JournalError>> + Send;
+}
+
+/// Who looks at a compacted journal before it replaces the old one.
+pub trait SnapshotReader: Send + 'static {
+    /// Takes the next record, as it was read back.
+    ///
+    /// # Errors
+    /// What is wrong with those that came so far.
+    fn record(&mut self, record: Record) -> Result<(), String>;
+
+    /// There are no more.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn end(&mut self) -> Result<(), String>;
+}
+
+impl SnapshotReader for Replica {
+    fn record(&mut self, record: Record) -> Result<(), String> {
+        self.replay(record).map_err(|difference| difference.to_string())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Self::end(self).map_err(|difference| difference.to_string())
+    }
+}
+
+/// Which journal it is, wherever it is moved to, and how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalIdentity {
+    /// Made with the journal, and no other's.
+    pub id: String,
+    /// How many batches were ever appended; it never falls.
+    pub batches: u64,
 }
 
 /// How much a journal holds.
@@ -135,6 +179,65 @@ pub enum JournalError {
         /// Which batch.
         number: i64,
     },
+    /// A batch that the journal does not name.
+    #[error(
+        "the journal {journal} has a batch {number}, and its head says that it ends at {last} or begins later: the head is damaged"
+    )]
+    Surplus {
+        /// Which.
+        journal: String,
+        /// Which batch.
+        number: i64,
+        /// Where it ends, by its head.
+        last: i64,
+    },
+    /// SQLite's log is damaged: SQLite would leave out what was acknowledged, and say nothing.
+    #[error(
+        "the log {file} of the journal {journal} is damaged: {damage}. Restore the journal from a backup; or move {file} and \
+         {journal}-mark away, and the coordinator starts with what is in {journal}, without all that the log holds"
+    )]
+    Log {
+        /// Which.
+        journal: String,
+        /// The log.
+        file: String,
+        /// What is wrong with it.
+        damage: WalDamage,
+    },
+    /// The journal ends sooner than it did.
+    #[error(
+        "the journal {journal} ends with batch {last}, and batch {marked} was acknowledged, says {mark}: the last batches are lost, \
+         or these are not the files that were here. Restore the journal's files; or remove {mark}, and the coordinator starts \
+         with what is there"
+    )]
+    Shorter {
+        /// Which.
+        journal: String,
+        /// Its last batch.
+        last: i64,
+        /// The last batch that was acknowledged.
+        marked: i64,
+        /// The file that says so.
+        mark: String,
+    },
+    /// A file beside the journal cannot be read.
+    #[error("{file}, beside the journal {journal}, cannot be read: {source}")]
+    File {
+        /// Which.
+        journal: String,
+        /// The file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A compacted journal that is not what was written, or does not lead to the same state. The old one stays.
+    #[error("the compacted journal {journal} would not be read as it was written, and the old one is kept: {why}")]
+    ReadBack {
+        /// Which.
+        journal: String,
+        /// Why.
+        why: String,
+    },
     /// A record of a journal of version 1 that cannot be read.
     #[error("record {number} of the journal {journal} cannot be read: {source}")]
     Record {
@@ -145,13 +248,13 @@ pub enum JournalError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A record that cannot be written.
-    #[error("a record for the journal {journal} cannot be written as JSON: {source}")]
+    /// A record that cannot be written. Appending it ends the coordinator: the state in memory has it, and cannot be kept.
+    #[error("the journal {journal} cannot hold a record: {source}")]
     Encode {
         /// Which.
         journal: String,
         /// Why.
-        source: serde_json::Error,
+        source: Unwritable,
     },
 }
 
@@ -199,6 +302,13 @@ impl Journal for AnyJournal {
         }
     }
 
+    async fn identity(&mut self) -> Result<JournalIdentity, JournalError> {
+        match &mut self.0 {
+            Inner::Sqlite(journal) => journal.identity().await,
+            Inner::Postgres(journal) => journal.identity().await,
+        }
+    }
+
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
         match &self.0 {
             Inner::Sqlite(journal) => journal.faults(),
@@ -220,10 +330,14 @@ impl Journal for AnyJournal {
         }
     }
 
-    async fn compact(&mut self, records: &mut (dyn Iterator<Item = Record> + Send)) -> Result<Replayed, JournalError> {
+    async fn compact(
+        &mut self,
+        records: &mut (dyn Iterator<Item = Record> + Send),
+        reader: Box<dyn SnapshotReader>,
+    ) -> Result<Replayed, JournalError> {
         match &mut self.0 {
-            Inner::Sqlite(journal) => journal.compact(records).await,
-            Inner::Postgres(journal) => journal.compact(records).await,
+            Inner::Sqlite(journal) => journal.compact(records, reader).await,
+            Inner::Postgres(journal) => journal.compact(records, reader).await,
         }
     }
 }

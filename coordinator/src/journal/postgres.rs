@@ -151,6 +151,18 @@ async fn create(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT version FROM nadgrid_journal").fetch_one(connection).await
 }
 
+/// The journal's id; one that has none yet takes `new`. Whoever asks holds the lock.
+async fn identity(connection: &mut PgConnection, new: &str) -> Result<String, sqlx::Error> {
+    // Asked first: the server says aloud when a table is there already.
+    let there = "SELECT to_regclass('nadgrid_identity') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(there).fetch_one(&mut *connection).await? {
+        sqlx::raw_sql("CREATE TABLE nadgrid_identity (id TEXT NOT NULL)").execute(&mut *connection).await?;
+    }
+    let take = "INSERT INTO nadgrid_identity (id) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM nadgrid_identity)";
+    sqlx::query(take).bind(new).execute(&mut *connection).await?;
+    sqlx::query_scalar("SELECT id FROM nadgrid_identity LIMIT 1").fetch_one(connection).await
+}
+
 async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(LOCK).fetch_one(connection).await
 }
@@ -169,6 +181,13 @@ fn is_passing(error: &sqlx::Error) -> bool {
 impl Tables for Postgres {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    async fn id(&mut self, new: &str) -> Result<String, Failure> {
+        let mut connection = self.take()?;
+        let id = self.answer(identity(&mut connection, new)).await?;
+        self.connection = Some(connection);
+        Ok(id)
     }
 
     async fn recover(&mut self) -> Result<Span, Failure> {

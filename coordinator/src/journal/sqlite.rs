@@ -1,17 +1,23 @@
 //! The journal in one SQLite file, on one connection that holds the file's lock.
+//!
+//! SQLite itself does not notice a damaged log ([`wal`]), nor that a file is older than it was ([`mark`]).
 
 use super::codec::Encoder;
 use super::ledger::{BATCH_BYTES, Failure, PAGE, Span, Tables};
-use super::{JournalError, VERSION};
+use super::mark::{self, Mark};
+use super::{JournalError, VERSION, wal};
 use nadgrid_core::scheduler::Record;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// How long a lock is waited for: a coordinator that was killed a moment ago may still hold it.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// How often a log that seems damaged is looked at, and after what time again: another coordinator may be writing to it.
+const LOOKS: (u32, Duration) = (3, Duration::from_millis(20));
 /// Records of a version 1 journal that are read at once.
 const MIGRATED_AT_ONCE: i64 = 1000;
 /// SQLite's primary result codes of a full disk and of a disk that fails.
@@ -31,12 +37,15 @@ const APPEND: &str = "BEGIN IMMEDIATE;
 pub(super) struct Sqlite {
     name: String,
     pub(super) connection: SqliteConnection,
+    /// `None` where it cannot be written.
+    mark: Option<Mark>,
 }
 
 impl Sqlite {
     /// Opens or creates the file, and migrates it if need be.
     pub(super) async fn open(path: &Path) -> Result<Self, JournalError> {
         let name = path.display().to_string();
+        check_log(path, &name).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -47,14 +56,44 @@ impl Sqlite {
             .disable_statement_logging();
         let connection = options.connect().await;
         let connection = connection.map_err(|source| JournalError::Database { journal: name.clone(), source })?;
-        let mut tables = Self { name, connection };
+        let mut tables = Self { name, connection, mark: None };
         match tables.version().await? {
             None => tables.create().await?,
             Some(1) => tables.migrate().await?,
             Some(VERSION) => {}
             Some(found) => return Err(JournalError::Version { journal: tables.name, found }),
         }
+        tables.compare_with_mark(path).await?;
         Ok(tables)
+    }
+
+    /// Fails when the journal ends sooner than it did; else sets its mark.
+    async fn compare_with_mark(&mut self, path: &Path) -> Result<(), JournalError> {
+        let last = sqlx::query_scalar("SELECT last FROM journal").fetch_one(&mut self.connection).await;
+        let last: i64 = last.map_err(|source| self.failed(source))?;
+        let path = mark::path(path);
+        let marked = mark::read(&path).map_err(|source| self.unmarked(&path, source))?;
+        if let Some(marked) = marked.filter(|&marked| marked > last) {
+            let (journal, mark) = (self.name.clone(), path.display().to_string());
+            return Err(JournalError::Shorter { journal, last, marked, mark });
+        }
+        match Mark::start(&path, last) {
+            Ok(mark) => self.mark = Some(mark),
+            Err(error) => {
+                warn!(journal = self.name, %error, "the journal has no mark: its mark's file cannot be written")
+            }
+        }
+        Ok(())
+    }
+
+    fn unmarked(&self, path: &Path, source: io::Error) -> JournalError {
+        JournalError::File { journal: self.name.clone(), file: path.display().to_string(), source }
+    }
+
+    fn set_mark(&self, last: i64) {
+        if let Some(mark) = &self.mark {
+            mark.set(last);
+        }
     }
 
     fn failed(&self, source: sqlx::Error) -> JournalError {
@@ -129,7 +168,8 @@ impl Sqlite {
                 let body: String = row.try_get(1).map_err(|source| self.failed(source))?;
                 let unreadable = |source| JournalError::Record { journal: self.name.clone(), number, source };
                 let record: Record = serde_json::from_str(&body).map_err(unreadable)?;
-                encoder.push(&record).map_err(unreadable)?;
+                let unwritable = |source| JournalError::Encode { journal: self.name.clone(), source };
+                encoder.push_proven(&record).map_err(unwritable)?;
                 after = number;
             }
             if encoder.records() > 0 && (rows.is_empty() || encoder.bytes() >= BATCH_BYTES) {
@@ -156,9 +196,35 @@ impl Sqlite {
     }
 }
 
+/// Fails when SQLite would not read all of the log.
+async fn check_log(path: &Path, journal: &str) -> Result<(), JournalError> {
+    let path = mark::beside(path, "-wal");
+    let (looks, wait) = LOOKS;
+    for look in 1.. {
+        let (journal, file) = (journal.to_owned(), path.display().to_string());
+        match wal::look(&path) {
+            Ok(None) => break,
+            Ok(Some(damage)) if look >= looks => return Err(JournalError::Log { journal, file, damage }),
+            Ok(Some(_)) => tokio::time::sleep(wait).await,
+            Err(source) => return Err(JournalError::File { journal, file, source }),
+        }
+    }
+    Ok(())
+}
+
 impl Tables for Sqlite {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    async fn id(&mut self, new: &str) -> Result<String, Failure> {
+        let found = async {
+            self.execute("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)").await?;
+            let take = sqlx::query("INSERT INTO identity (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)");
+            take.bind(new).execute(&mut self.connection).await?;
+            sqlx::query_scalar("SELECT id FROM identity LIMIT 1").fetch_one(&mut self.connection).await
+        };
+        found.await.map_err(|source| self.failure(source))
     }
 
     async fn recover(&mut self) -> Result<Span, Failure> {
@@ -171,7 +237,9 @@ impl Tables for Sqlite {
 
     async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
         let append = sqlx::query(APPEND).bind(number).bind(body).bind(number);
-        append.execute(&mut self.connection).await.map(drop).map_err(|source| self.failure(source))
+        append.execute(&mut self.connection).await.map_err(|source| self.failure(source))?;
+        self.set_mark(number);
+        Ok(())
     }
 
     async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
@@ -199,6 +267,7 @@ impl Tables for Sqlite {
             self.execute("COMMIT").await
         };
         replaced.await.map_err(|source| self.failure(source))?;
+        self.set_mark(span.last);
         self.shrink().await;
         Ok(())
     }

@@ -9,15 +9,19 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use futures::Stream;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, StreamExt};
+use http::Version;
 use nadgrid_core::ids::SweepId;
 use nadgrid_proto::v1;
 use nadgrid_proto::views::{SweepView, WorkerView};
 use serde::Serialize;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// How often it is looked at what has changed.
@@ -25,6 +29,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A sweep is told of at most this often.
 const PACE: Duration = Duration::from_millis(250);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Events that wait to be taken.
+const READY: usize = 1;
+/// How many times as long as silence a stream over HTTP/1 lasts. Nothing tells a reader there that has stopped from one that is
+/// told nothing: its system takes the events for it. Whoever is still there asks again.
+const SILENCES: f64 = 10.0;
 
 /// Sweeps that are looked at for all who watch; each is shown the newest of theirs.
 const LOOKED_AT: usize = 500;
@@ -90,23 +99,60 @@ impl Look {
     }
 }
 
-/// Ends with the coordinator, with its token, and when nobody listens; holds its place among those who watch.
+/// Ends with the coordinator, with its token, and when nobody listens; holds its place among those who watch. Whoever does not
+/// take an event in time loses the connection, and with it the place.
 fn send(
     page: &Page,
     admitted: &Admitted,
+    version: Version,
     place: Places,
     events: impl Stream<Item = Event> + Send + 'static,
-) -> Sse<KeepAliveStream<BoxStream<'static, Result<Event, Infallible>>>> {
-    let (stop, revoked) =
-        (page.sweeps.stop.clone().cancelled_owned(), admitted.caller.revoked.clone().cancelled_owned());
-    let ended = async move {
-        tokio::select! { () = stop => {}, () = revoked => {} }
+) -> Sse<KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>> {
+    let (stop, revoked) = (page.sweeps.stop.clone(), admitted.caller.revoked.clone());
+    let silence = Duration::from_secs_f64(page.sweeps.limits.silence_seconds);
+    let over = async move {
+        match version {
+            Version::HTTP_2 => std::future::pending().await,
+            _ => tokio::time::sleep(silence.mul_f64(SILENCES)).await,
+        }
     };
-    let held = events.take_until(Box::pin(ended)).map(move |event| {
-        let _held = &place;
-        Ok(event)
+    let peer = admitted.peer.clone();
+    let (sender, receiver) = mpsc::channel(READY);
+    tokio::spawn(async move {
+        let _held = place;
+        let sent = tokio::select! {
+            sent = offer(events, &sender, silence) => sent,
+            () = stop.cancelled() => Ok(()),
+            () = revoked.cancelled() => Ok(()),
+            () = sender.closed() => Ok(()),
+            () = over => Ok(()),
+        };
+        if let Err(Stuck) = sent {
+            peer.stuck();
+        }
     });
-    Sse::new(held.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// An event was not taken in time.
+#[derive(Debug)]
+struct Stuck;
+
+/// Sends events as they are taken, until there are no more or nobody listens.
+async fn offer(
+    events: impl Stream<Item = Event>,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+    silence: Duration,
+) -> Result<(), Stuck> {
+    let mut events = pin!(events);
+    while let Some(event) = events.next().await {
+        match timeout(silence, sender.send(Ok(event))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(Stuck),
+        }
+    }
+    Ok(())
 }
 
 fn event(name: &str, data: &impl Serialize) -> Event {
@@ -118,6 +164,7 @@ fn event(name: &str, data: &impl Serialize) -> Event {
 pub(super) async fn overview(
     State(page): State<Arc<Page>>,
     Extension(admitted): Asked,
+    version: Version,
 ) -> Result<impl axum::response::IntoResponse, Refused> {
     let place = page.sweeps.shares.watcher(&admitted)?;
     let asker = admitted.clone();
@@ -137,7 +184,7 @@ pub(super) async fn overview(
             }
         }
     });
-    Ok(send(&page, &admitted, place, events))
+    Ok(send(&page, &admitted, version, place, events))
 }
 
 /// One sweep, whenever it has changed.
@@ -145,6 +192,7 @@ pub(super) async fn sweep(
     State(page): State<Arc<Page>>,
     Extension(admitted): Asked,
     Path(id): Path<String>,
+    version: Version,
 ) -> Result<impl axum::response::IntoResponse, Refused> {
     let place = page.sweeps.shares.watcher(&admitted)?;
     let receiver = follow(&page.sweeps, &admitted, id).await?;
@@ -159,11 +207,33 @@ pub(super) async fn sweep(
         let view = receiver.borrow_and_update().clone();
         Some((event("sweep", &SweepView::from(&*view)), (receiver, false)))
     });
-    Ok(send(&page, &admitted, place, events))
+    Ok(send(&page, &admitted, version, place, events))
 }
 
 async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<v1::Sweep>>, Status> {
     let sweep = SweepId::new(id.clone());
     sweeps.own(&admitted.caller, &sweep).await?;
     sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown(&id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_does_not_take_an_event_in_time_is_stuck() {
+        let endless = || stream::repeat_with(Event::default);
+        let (sender, _unread) = mpsc::channel::<Result<Event, Infallible>>(READY);
+        assert!(offer(endless(), &sender, Duration::from_millis(50)).await.is_err());
+        // Whoever takes them may go at any time.
+        let (sender, mut receiver) = mpsc::channel::<Result<Event, Infallible>>(READY);
+        let reading = async {
+            for _ in 0..10 {
+                drop(receiver.recv().await.unwrap().unwrap());
+            }
+            drop(receiver);
+        };
+        let (sent, ()) = tokio::join!(offer(endless(), &sender, Duration::from_secs(60)), reading);
+        assert!(sent.is_ok());
+    }
 }

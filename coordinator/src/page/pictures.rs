@@ -123,7 +123,7 @@ struct Job {
 
 /// A sweep, and the jobs that a choice picks.
 struct Found {
-    spec: Spec,
+    spec: Arc<Spec>,
     artifacts: Vec<ArtifactRef>,
     jobs: Vec<Job>,
 }
@@ -189,7 +189,7 @@ async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Number
         if job.complete {
             continue;
         }
-        let Payload::Runs { extra } = job.shape.payload else { continue };
+        let Payload::Runs { extra, .. } = job.shape.payload else { continue };
         let (grid, mut outcomes): (_, Vec<(u64, Outcome)>) = (job.shape.grid, Vec::new());
         let partials: Vec<StoredPartial> = job.committed.iter().flat_map(Committed::partials).collect();
         for StoredPartial { node, bytes } in partials {

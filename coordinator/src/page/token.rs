@@ -1,8 +1,8 @@
 //! The page's own token, where the coordinator has none.
 //!
 //! Without access control whoever reaches the port may do everything, but a browser also acts for every page that is open in
-//! it: writes then want this token, which another page cannot know, and requests a host name that another page cannot have
-//! made to mean this machine. It is kept with the data, so that a page goes on after a restart.
+//! it: writes then want this token, which another page cannot know, and requests, gRPC's as well, a host name that another page
+//! cannot have made to mean this machine. It is kept with the data, so that a page goes on after a restart.
 
 use http::{HeaderMap, Uri, header};
 use nadgrid_proto::status::Reason;
@@ -45,7 +45,8 @@ impl PageToken {
         &self.word
     }
 
-    /// Whether these are a browser's that may read.
+    /// Whether a request names a host that it may: an address, or `localhost`. A coordinator without tokens listens beyond
+    /// the machine only when it is told so (`insecure`), and then any name may lead to it.
     ///
     /// # Errors
     /// `ROLE_WRONG` for a host name that may be another page's doing.
@@ -57,10 +58,12 @@ impl PageToken {
         });
         let host = host.unwrap_or_default();
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        if self.any_host || address || host == "localhost" || host.is_empty() {
+        if self.any_host || address || host.eq_ignore_ascii_case("localhost") || host.is_empty() {
             return Ok(());
         }
-        let message = format!("host = {host:?}: without tokens the page is at an address or at localhost");
+        let message = format!(
+            "host = {host:?}: without tokens a coordinator is reached by an address or as localhost; give it tokens, or `insecure`"
+        );
         Err(Reason::RoleWrong.status(message))
     }
 
@@ -69,7 +72,8 @@ impl PageToken {
     /// # Errors
     /// `TOKEN_MISSING`, `TOKEN_UNKNOWN`.
     pub(crate) fn admits_write(&self, token: Option<&[u8]>) -> Result<(), Status> {
-        let hint = "open the page by the address that the coordinator printed at its start";
+        let hint = "open the page by the address that the coordinator printed at its start, or with what `page-token` in its \
+                    data folder holds";
         match token {
             None => Err(Reason::TokenMissing.status(format!("a token is needed to change anything: {hint}"))),
             // Equality of hashes takes the same time wherever words differ.
@@ -106,12 +110,15 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
             token.admits_host(&Uri::from_static("/api/sweeps"), &headers).is_ok()
         };
-        for fine in ["127.0.0.1:7400", "localhost:7400", "[::1]:7400", "192.0.2.7"] {
+        for fine in ["127.0.0.1:7400", "localhost:7400", "LocalHost", "[::1]:7400", "192.0.2.7"] {
             assert!(admits(&token, fine), "{fine}");
         }
         for other in ["evil.example:7400", "localhost.evil.example", "127.0.0.1.evil.example"] {
             assert!(!admits(&token, other), "{other}");
         }
+        // HTTP/2 has the name in the address.
+        let of_http2 = Uri::from_static("http://evil.example:7400/nadgrid.v1.SweepService/List");
+        assert!(token.admits_host(&of_http2, &HeaderMap::new()).is_err());
         assert!(admits(&PageToken { any_host: true, ..token }, "grid.example"));
     }
 }

@@ -36,7 +36,7 @@ pub enum ReduceError {
         /// What is wrong with its bytes.
         cause: String,
     },
-    /// Partials that are sound each, and together are not.
+    /// Partials of which each could have been computed, and that together are none.
     #[error("the partials of blocks {blocks} merge to what is no partial: {cause}")]
     Merged {
         /// Of which blocks they are.
@@ -70,7 +70,7 @@ pub fn reduce(
         Partials { job, node: root(job.grid.blocks()), sources: &|| Box::new(committed.partials()), store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
-        Payload::Runs { extra } => runs::reduce(spec, &partials, extra)?,
+        Payload::Runs { extra, .. } => runs::reduce(spec, &partials, extra)?,
     };
     let (mut artifacts, mut stored) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
@@ -134,19 +134,42 @@ impl Partials<'_> {
         let grid = self.job.grid;
         let total = grid.blocks();
         let mut fold = Fold::below(self.node, total, merge);
-        for StoredPartial { node, bytes } in (self.sources)() {
-            let lost = |cause: String| ReduceError::Partial { node, cause };
-            let bytes = match &bytes {
-                PartialBytes::Inline(bytes) => Cow::Borrowed(&**bytes),
-                PartialBytes::Stored(digest) => {
-                    let bytes = self.io.block_on(self.store.get(*digest));
-                    Cow::Owned(bytes.map_err(|e| if e.is_loss() { lost(e.to_string()) } else { e.into() })?)
-                }
-            };
+        for partial in (self.sources)() {
+            let node = partial.node;
+            let bytes = self.bytes(&partial)?;
             let members = grid.members(node.blocks(total));
-            fold.push(node, read(&bytes, members.end - members.start).map_err(|e| lost(e.to_string()))?)?;
+            let read = read(&bytes, members.end - members.start);
+            fold.push(node, read.map_err(|e| ReduceError::Partial { node, cause: e.to_string() })?)?;
         }
         Ok(fold.finish(self.node)?)
+    }
+
+    fn bytes<'b>(&self, partial: &'b StoredPartial) -> Result<Cow<'b, [u8]>, ReduceError> {
+        let node = partial.node;
+        match &partial.bytes {
+            PartialBytes::Inline(bytes) => Ok(Cow::Borrowed(&**bytes)),
+            PartialBytes::Stored(digest) => match self.io.block_on(self.store.get(*digest)) {
+                Err(error) if error.is_loss() => Err(ReduceError::Partial { node, cause: error.to_string() }),
+                other => Ok(Cow::Owned(other?)),
+            },
+        }
+    }
+
+    /// What spoilt a merge: the first partial that no worker can have computed, by `check`, which takes the bytes and the number of
+    /// members.
+    fn spoilt<E: fmt::Display>(
+        &self,
+        cause: &impl fmt::Display,
+        check: impl Fn(&[u8], u64) -> Result<(), E>,
+    ) -> Result<ReduceError, ReduceError> {
+        let grid = self.job.grid;
+        for partial in (self.sources)() {
+            let members = grid.members(partial.node.blocks(grid.blocks()));
+            if let Err(cause) = check(&self.bytes(&partial)?, members.end - members.start) {
+                return Ok(ReduceError::Partial { node: partial.node, cause: cause.to_string() });
+            }
+        }
+        Ok(ReduceError::Merged { blocks: self.blocks(), cause: cause.to_string() })
     }
 
     /// Which blocks the partials are of, in words; of many, the first.

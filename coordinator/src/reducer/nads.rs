@@ -44,13 +44,17 @@ pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> 
     Ok((digest, files.into_iter().map(|(file, bytes)| (format!("{folder}/{file}"), bytes)).collect()))
 }
 
-/// The moments of all partials together, checked as each of them is: numbers that are finite may have a sum that is not.
+/// The moments of all partials together. What is put into a shared store is looked at here for the first time: where the merge
+/// is no partial, the one that spoilt it is named.
 pub(super) fn merge(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<Moments, ReduceError> {
     let read = |bytes: &[u8], members: u64| Moments::from_bytes(bytes, dimension, members * points);
     let moments = partials.fold(read, |left: Moments, right| left.merge(&right))?;
     match moments.check() {
         Ok(()) => Ok(moments),
-        Err(error) => Err(ReduceError::Merged { blocks: partials.blocks(), cause: error.to_string() }),
+        Err(error) => {
+            let check = |bytes: &[u8], members: u64| Moments::check_bytes(bytes, dimension, members * points);
+            Err(partials.spoilt(&error, check)?)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::access::Admitted;
 use crate::desk::Desk;
 use crate::transfers::TransferOffer;
 use nadgrid_core::checkpoint::most_bytes;
-use nadgrid_core::ids::{JobIndex, SweepId};
+use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
 use nadgrid_core::scheduler::{Answer, Checkpoint, Event, Scheduler, ShardRef};
 use nadgrid_core::spec::{InputRef, Payload};
 use nadgrid_proto::chunks::ChunkError;
@@ -62,7 +62,7 @@ pub(super) async fn receive(
     let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is no worker's id"))?;
     workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
-    let Some(open) = open(&workers.desk, wire).await? else { return Ok(false) };
+    let Some(open) = open(&workers.desk, worker.clone(), wire).await? else { return Ok(false) };
     if header.members_done > open.members {
         let message = format!("header.members_done = {}: the shard has {}", header.members_done, open.members);
         return Err(invalid(&message));
@@ -84,13 +84,13 @@ pub(super) async fn receive(
     Ok(matches!(answer, Answer::Wanted(true)))
 }
 
-/// The shard; `None` when there is none such or its sweep has ended.
-async fn open(desk: &Desk, wire: v1::Shard) -> Result<Option<Open>, Status> {
+/// The shard; `None` when there is none such, its sweep has ended, or it is not the worker's to compute.
+async fn open(desk: &Desk, worker: WorkerId, wire: v1::Shard) -> Result<Option<Open>, Status> {
     let find = move |scheduler: &Scheduler| {
         let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
         let node = scheduler.node(&sweep, job, wire.range()).filter(|_| scheduler.is_open(&sweep))?;
         let shard = ShardRef { sweep, job, node };
-        let (_, job, members) = scheduler.shard(&shard)?;
+        let (_, job, members) = scheduler.shard(&shard).filter(|_| scheduler.holds(&worker, &shard))?;
         let (payload, state_bytes) = (job.payload, job.state_bytes);
         Some(Open { shard, payload, state_bytes, members })
     };
@@ -99,7 +99,7 @@ async fn open(desk: &Desk, wire: v1::Shard) -> Result<Option<Open>, Status> {
 
 /// Bytes that a checkpoint of the shard can have.
 fn limit(open: &Open) -> Result<u64, Status> {
-    let Payload::Runs { extra } = open.payload else {
+    let Payload::Runs { extra, .. } = open.payload else {
         return Err(invalid("header.shard: only training runs have checkpoints"));
     };
     Ok(most_bytes(open.state_bytes, open.members, extra).min(MOST_BYTES))

@@ -13,6 +13,7 @@ use nadgrid_core::cifar10;
 use nadgrid_core::ids::{Digest, SweepId};
 use nadgrid_core::scheduler::SweepState;
 use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
+use nadgrid_core::text;
 use nadgrid_figures::npy;
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::status::{Reason, refused_spec};
@@ -173,7 +174,10 @@ pub(super) async fn resolve(
         }
     }
     match given.keys().find(|name| !resolved.contains_key(*name)) {
-        Some(name) => Err(Reason::RequestInvalid.status(format!("{FIELD}[{name:?}]: the spec names no such file"))),
+        Some(name) => Err(Reason::RequestInvalid.status(format!(
+            "{FIELD}[{:?}]: the spec names no such file",
+            text::clean(name, super::sweeps::MAX_REPEATED)
+        ))),
         None => Ok(resolved),
     }
 }

@@ -101,9 +101,7 @@ impl<T> Outgoing<T> {
             }
             Ok(Err(_)) => Err(Unread),
             Err(_) => {
-                let peer = &self.reader.peer;
-                tracing::warn!(peer = %peer.address, "it does not take what it asked for: its connection is cut");
-                peer.cut();
+                self.reader.peer.stuck();
                 Err(Unread)
             }
         }

@@ -17,7 +17,7 @@ use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use nadgrid_core::ids::Digest;
-use nadgrid_proto::chunks::{Assembler, ChunkError};
+use nadgrid_proto::chunks::{Assembler, ChunkError, announced_digest};
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use std::future::Future;
@@ -74,7 +74,7 @@ pub(super) struct Announced {
 impl Announced {
     /// Refuses a digest that is none.
     pub(super) fn new(size: u64, digest: &str) -> Result<Self, Status> {
-        let known = Digest::from_hex(digest).ok_or_else(|| damaged(ChunkError::Digest(digest.to_owned())))?;
+        let known = announced_digest(digest).map_err(damaged)?;
         Ok(Self { size, digest: known })
     }
 }

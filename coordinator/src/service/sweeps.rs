@@ -15,13 +15,15 @@ use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{Answer, Event, Share, Subject};
 use nadgrid_core::spec::{Inputs, Spec};
+use nadgrid_core::text;
 use nadgrid_proto::convert::inputs_to_core;
 use nadgrid_proto::status::{Reason, refused_spec};
 use nadgrid_proto::v1::{self, sweep_service_server::SweepService};
 use nadgrid_telemetry::{SpanKind, TraceContext, Tracer};
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -32,8 +34,14 @@ use tracing::info;
 const MAX_KEY: usize = 200;
 /// Sweeps on a page unless asked otherwise, and at most.
 const PAGE: (u32, u32) = (100, 1000);
+/// Bytes of the sweeps on a page: a client takes messages of 4 MiB.
+const PAGE_BYTES: usize = 2 << 20;
 /// Notices of a sweep at most.
 const MAX_NOTICES: usize = 8;
+/// Characters of a caller's own words that an error repeats.
+pub(super) const MAX_REPEATED: usize = 200;
+/// Specs that are read, and plans that are made, at once; others wait. Each takes a thread and many times its bytes.
+static PARSING: Semaphore = Semaphore::const_new(2);
 /// How often it is checked whether the payloads of a followed sweep wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -60,6 +68,8 @@ pub(crate) struct Sweeps {
 
 /// Reads and checks a spec, which takes a while when it is long.
 async fn parse(spec: String) -> Result<Spec, Status> {
+    // Closed by nobody.
+    let _place = PARSING.acquire().await;
     let read = tokio::task::spawn_blocking(move || Spec::from_toml(&spec).map_err(|error| refused_spec(&error)));
     read.await.unwrap_or_else(|panic| Err(Reason::Internal.status(format!("the spec could not be read: {panic}"))))
 }
@@ -69,7 +79,7 @@ fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
 }
 
 pub(crate) fn unknown(sweep: &str) -> Status {
-    Reason::SweepUnknown.status(format!("there is no sweep {sweep:?}"))
+    Reason::SweepUnknown.status(format!("there is no sweep {:?}", text::clean(sweep, MAX_REPEATED)))
 }
 
 impl Sweeps {
@@ -141,8 +151,16 @@ impl SweepService for Sweeps {
         let (spec, inputs) = (parse(spec).await?, files(inputs)?);
         let precision = spec.precision;
         let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
-        let plan = Plan::new(&spec, &inputs, &found.rates, &self.sizing, found.lanes);
-        Ok(Response::new(v1::PlanResponse::of(&plan, found.workers)))
+        let sizing = self.sizing;
+        let _place = PARSING.acquire().await;
+        let planned = tokio::task::spawn_blocking(move || {
+            let plan = Plan::new(&spec, &inputs, &found.rates, &sizing, found.lanes);
+            v1::PlanResponse::of(&plan, found.workers)
+        });
+        let planned = planned.await;
+        planned
+            .map(Response::new)
+            .map_err(|panic| Reason::Internal.status(format!("the plan could not be made: {panic}")))
     }
 
     type UploadInputStream = Answers<v1::UploadInputResponse>;
@@ -219,6 +237,7 @@ impl SweepService for Sweeps {
         let before = match page_token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
+                let token = text::clean(token, MAX_REPEATED);
                 Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
             })?),
         };
@@ -226,9 +245,19 @@ impl SweepService for Sweeps {
             (durable.sweeps_before(before, limit + 1, |owner| caller.sees(owner)), durable.wait())
         };
         let (found, wait) = self.desk.read(ask).await?;
-        let more = found.len() > limit;
-        let next_page_token = if more { found[limit - 1].0.to_string() } else { String::new() };
-        let sweeps = found.iter().take(limit).map(|(_, told)| self.noticed(told.to_wire())).collect();
+        let (mut sweeps, mut bytes, mut last) = (Vec::new(), 0, None);
+        for (number, told) in found.iter().take(limit) {
+            // A spec is long, and of a list nobody wants it.
+            let view = v1::Sweep { spec: String::new(), ..self.noticed(told.to_wire()) };
+            bytes += view.encoded_len();
+            if bytes > PAGE_BYTES && !sweeps.is_empty() {
+                break;
+            }
+            sweeps.push(view);
+            last = Some(number);
+        }
+        let more = sweeps.len() < found.len();
+        let next_page_token = last.filter(|_| more).map_or(String::new(), u64::to_string);
         let notices = wait.iter().map(ToString::to_string).collect();
         Ok(Response::new(v1::ListResponse { sweeps, next_page_token, notices }))
     }
@@ -327,6 +356,7 @@ impl SweepService for Sweeps {
         let artifact = match found {
             (false, _) => return Err(unknown(&sweep_id)),
             (true, None) => {
+                let name = text::clean(&name, MAX_REPEATED);
                 let message = format!("sweep {sweep_id} has no artifact {name:?}, or not yet");
                 return Err(Reason::ArtifactUnknown.status(message));
             }

@@ -68,7 +68,9 @@ pub(super) async fn receive(
     workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
     let class = header.numerics_class.take().ok_or_else(|| invalid("header.numerics_class is missing"))?;
-    let Some(expected) = expected(workers, wire.clone()).await? else { return Ok(v1::Verdict::NotNeeded) };
+    let Some(expected) = expected(workers, worker.clone(), wire.clone()).await? else {
+        return Ok(v1::Verdict::NotNeeded);
+    };
     let announced = announced(&header, &expected)?;
     let (caller, sweep) = (worker.as_str().into(), expected.shard.sweep.clone());
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
@@ -102,8 +104,9 @@ fn travels_beside(header: &v1::PartialHeader, expected: &Expected) -> bool {
     matches!(expected.payload, Payload::Moments { .. }) && header.size >= LEAST_BESIDE && !header.through_coordinator
 }
 
-/// What a partial of this shard looks like; `None` when its sweep is unknown or has ended.
-async fn expected(workers: &Workers, wire: v1::Shard) -> Result<Option<Expected>, Status> {
+/// What a partial of this shard looks like; `None` when its sweep is unknown or has ended, or when it is others' to compute: before
+/// a byte of it is sent.
+async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Result<Option<Expected>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
         let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
         let open = scheduler.is_open(&sweep);
@@ -114,7 +117,11 @@ async fn expected(workers: &Workers, wire: v1::Shard) -> Result<Option<Expected>
         }
         let found = shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.payload, n)));
         match found {
-            Some((shard, payload, members)) => Ok(Some(Expected { shard, payload, members })),
+            Some((shard, payload, members)) => match scheduler.takes_report(&worker, &shard) {
+                Some(true) => Ok(Some(Expected { shard, payload, members })),
+                Some(false) => Ok(None),
+                None => Err(no_session(&worker)),
+            },
             None => {
                 let message = format!(
                     "header.shard: sweep {} has no shard {:?} in job {}",
@@ -127,6 +134,12 @@ async fn expected(workers: &Workers, wire: v1::Shard) -> Result<Option<Expected>
         }
     };
     workers.desk.query(move |scheduler, _| find(scheduler)).await?
+}
+
+/// What somebody is told who hands something in without having been given anything.
+pub(super) fn no_session(worker: &WorkerId) -> Status {
+    let message = format!("worker {worker} has no session here: what it holds, it says when it opens one");
+    Reason::SessionMissing.status(message)
 }
 
 /// What the header announces: exactly as many bytes as such a partial has.
@@ -156,5 +169,8 @@ async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Par
     let answer = workers.desk.ask(event).await?;
     debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");
     let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
+    if verdict == Verdict::NoSession {
+        return Err(no_session(&reporter));
+    }
     v1::Verdict::of(verdict).ok_or_else(|| Reason::RequestInvalid.status(partial::INVALID))
 }

@@ -13,7 +13,7 @@ use crate::transfers::{TransferOffer, TransferPlaces};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
-use nadgrid_core::numerics::Precision;
+use nadgrid_core::numerics::{ClassPatterns, Precision};
 use nadgrid_core::scheduler::WorkerProfile;
 use nadgrid_core::text;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
@@ -34,6 +34,8 @@ const OUTBOX: usize = 4096;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Characters of a worker's name and version that are kept.
 const MAX_NAME: usize = 200;
+/// Most shards that a worker may say it holds: each of its lanes' and what it has computed and not handed in.
+const MAX_HELD: usize = 8192;
 /// Most lanes a worker may claim.
 const MAX_LANES: u32 = 1024;
 
@@ -53,6 +55,8 @@ pub(crate) struct Workers {
     pub(crate) shares: Arc<Shares>,
     pub(crate) bindings: Arc<Bindings>,
     pub(crate) refusals: Arc<Refusals>,
+    /// The numerics classes that are let in.
+    pub(crate) classes: ClassPatterns,
 }
 
 #[tonic::async_trait]
@@ -72,6 +76,10 @@ impl WorkerService for Workers {
             _ => return Err(invalid("a session begins with a hello")),
         };
         let (worker, profile) = check(&hello)?;
+        if !self.classes.admit(&profile.class) {
+            let message = format!("the worker's class is {}; this coordinator takes {}", profile.class, self.classes);
+            return Err(Reason::ClassRefused.status(message));
+        }
         self.bindings.bind(worker.as_str(), &admitted.caller)?;
         let (outbox, inbox) = mpsc::channel(OUTBOX);
         let welcome = v1::Welcome {
@@ -258,8 +266,13 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
         let message = format!("hello.lanes = {}: from 1 to {MAX_LANES}", hello.lanes);
         return Err(invalid(&message));
     }
+    if hello.held.len() > MAX_HELD {
+        let message = format!("hello.held has {} shards: at most {MAX_HELD}", hello.held.len());
+        return Err(invalid(&message));
+    }
     // A precision that this coordinator does not know cannot be asked for.
-    let precisions = hello.precisions.iter().filter_map(|name| Precision::find(name)).collect();
+    let precisions = Precision::ALL.into_iter().filter(|known| hello.precisions.iter().any(|p| p == known.as_str()));
+    let precisions = precisions.collect();
     let (name, version) = (text::clean(&hello.name, MAX_NAME), text::clean(&hello.version, MAX_NAME));
     Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
 }

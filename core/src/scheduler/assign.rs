@@ -3,10 +3,12 @@
 use super::Scheduler;
 use super::effect::{Action, Effects, Record};
 use super::event::{ShardRef, WorkerProfile};
+use super::failures::Gone;
 use super::headway::Headway;
 use super::state::{Job, JobState, Purpose, Sweep, SweepState, Worker, WorkerKind};
 use crate::grid::Node;
-use crate::ids::{JobIndex, Time, WorkerId};
+use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::numerics::NumericsClass;
 
 impl Scheduler {
     /// Gives every free lane a shard, one lane per worker and turn, so that a small sweep spreads out.
@@ -72,10 +74,36 @@ impl Scheduler {
     fn choose_retry(&self, job: &Job, id: &WorkerId, shard: &dyn Fn(Node) -> ShardRef, now: Time) -> Option<ShardRef> {
         let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| shard(retry.node));
         let mut fitting = due.filter(|shard| {
-            let attempts = job.attempts.get(&shard.node).filter(|attempts| attempts.workers.contains_key(id));
-            attempts.is_none_or(|attempts| !self.has_others(shard, attempts))
+            let Some(attempts) = job.attempts.get(&shard.node) else { return true };
+            match attempts.had(id) {
+                true => !self.has_others(shard, attempts),
+                // Once it has gone wrong often, whoever has shown that it can compute is asked first.
+                false => {
+                    !attempts.are_exhausted(&self.settings)
+                        || self.has_proven(id)
+                        || !self.has_proven_others(shard, attempts)
+                }
+            }
         });
         fitting.next()
+    }
+
+    /// Decides the class of a sweep: that of the first result, or of the first piece of one, that is kept. What workers of other
+    /// classes compute of it is not wanted any more. A class that only takes shards decides nothing.
+    pub(super) fn bind_class(&mut self, id: &SweepId, class: &NumericsClass, now: Time, effects: &mut Effects) {
+        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| sweep.class.is_none()) else { return };
+        let at = *sweep.started.get_or_insert(now);
+        (sweep.class, sweep.state) = (Some(class.clone()), SweepState::Running);
+        effects.records.push(Record::Started { sweep: id.clone(), class: class.clone(), at });
+        for (worker, shard) in self.holders_of(id) {
+            let fits = self.workers.get(&worker).zip(self.sweeps.get(id)).is_some_and(|(w, s)| s.accepts(&w.profile));
+            if !fits {
+                self.give_up(&worker, &shard, Gone::Released, now, effects);
+                let reason = "the sweep is computed in another numerics class";
+                effects.actions.push(Action::Revoke { worker, shard, reason });
+            }
+        }
+        self.kinds_are_stale = true;
     }
 
     /// The first blocks that nobody has had, as many as suit the worker.
@@ -113,14 +141,9 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) {
-        let (Some(worker), Some(sweep)) = (self.workers.get(id), self.sweeps.get_mut(&shard.sweep)) else { return };
-        if sweep.class.is_none()
-            && let Some(class) = worker.profile.class_for(sweep.spec.precision)
-        {
-            effects.records.push(Record::Started { sweep: shard.sweep.clone(), class: class.clone(), at: now });
-            sweep.class = Some(class);
-            sweep.started = Some(now);
-            sweep.state = SweepState::Running;
+        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return };
+        if sweep.class.is_none() && sweep.state == SweepState::Queued {
+            (sweep.state, sweep.started) = (SweepState::Running, Some(now));
         }
         let anew = purpose != Purpose::Compute || self.checkpoint_of(shard).is_none();
         self.hold(id, shard, purpose, Headway::new(now, anew), now);

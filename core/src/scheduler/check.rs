@@ -37,7 +37,7 @@ impl Scheduler {
     fn check_sweep(&self, id: &SweepId, sweep: &Sweep) -> Result<(), String> {
         let ended = sweep.state.has_ended();
         if ended == self.open.contains(id)
-            || sweep.ended.is_some_and(|at| self.ended.contains_key(&(at, sweep.number))) != ended
+            || sweep.ended.is_some_and(|at| self.ended.has(&sweep.owner, at, sweep.number)) != ended
         {
             return Err(format!("{id} is {:?} and its place among the open or ended sweeps is wrong", sweep.state));
         }

@@ -395,8 +395,10 @@ pub enum Verdict {
     Duplicate,
     /// Some of its blocks were committed before, in another cut.
     Superseded,
-    /// The sweep has ended or is unknown, or the worker is not trusted any more.
+    /// The sweep has ended or is unknown, the shard is not this worker's, or it is not trusted any more.
     NotNeeded,
+    /// The worker has no session here, or has not spoken in it for too long: it opens one, says what it holds, and reports again.
+    NoSession,
     /// The shard does not exist in that sweep, or the class is not the sweep's.
     Invalid,
     /// It was computed to check another's.

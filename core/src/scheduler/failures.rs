@@ -38,7 +38,9 @@ impl Scheduler {
         }
         match kind {
             FailureKind::Spec if self.is_open(&shard.sweep) => {
-                let outcome = Outcome::Failed { message: message.to_owned() };
+                // Nobody tries it again, so whoever reads it is to know whose word it is.
+                let name = self.workers.get(id).map_or(id.as_str(), |worker| worker.profile.name.as_str());
+                let outcome = Outcome::Failed { message: format!("worker {name} says of the spec: {message}") };
                 self.end(&shard.sweep, outcome, now, effects);
             }
             FailureKind::Unfit => {
@@ -103,6 +105,7 @@ impl Scheduler {
             }
             Gone::Lost | Gone::Released => {
                 attempts.losses += 1;
+                attempts.lost.insert(id.clone());
                 "the worker was lost".clone_into(&mut attempts.message);
             }
         }
@@ -158,11 +161,13 @@ impl Scheduler {
     fn retry(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
         let settings = self.settings;
         let attempts = self.count_attempt(id, shard, how);
+        // Workers that have never yielded anything can fail as often as they like: that says nothing of the shard.
+        let last_hope = self.has_proven_others(shard, &attempts);
         let Some(job) = self.job_mut(shard) else { return };
         job.tally.retries += 1;
         let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);
         let not_before = now.plus(settings.retry_wait_ms << rounds);
-        if !attempts.are_exhausted(&settings) {
+        if !attempts.are_exhausted(&settings) || last_hope {
             job.attempts.insert(shard.node, attempts);
             self.wait(shard, not_before);
         } else if job.blocks(shard.node).end - job.blocks(shard.node).start > 1 {
@@ -177,9 +182,23 @@ impl Scheduler {
     pub(super) fn has_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
         let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
         let fresh = |(id, worker): (&WorkerId, &super::state::Worker)| {
-            worker.is_fit() && !attempts.workers.contains_key(id) && sweep.accepts(&worker.profile)
+            worker.is_fit() && !attempts.had(id) && sweep.accepts(&worker.profile)
         };
         self.workers.iter().any(fresh)
+    }
+
+    /// Whether a worker has yielded anything.
+    pub(super) fn has_proven(&self, id: &WorkerId) -> bool {
+        self.workers.get(id).is_some_and(|worker| worker.members_done > 0)
+    }
+
+    /// Whether somebody who has yielded something could take a shard and has not had it.
+    pub(super) fn has_proven_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
+        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
+        let proven = |(id, worker): (&WorkerId, &super::state::Worker)| {
+            worker.members_done > 0 && worker.is_fit() && !attempts.had(id) && sweep.accepts(&worker.profile)
+        };
+        self.workers.iter().any(proven)
     }
 
     /// Tries the halves one by one: only blocks that fail are to be lost. Each has fewer attempts left than a fresh shard.
@@ -216,6 +235,11 @@ impl Scheduler {
 }
 
 impl Attempts {
+    /// Whether a worker has failed on a shard, or was lost with it.
+    pub(super) fn had(&self, id: &WorkerId) -> bool {
+        self.workers.contains_key(id) || self.lost.contains(id)
+    }
+
     /// Whether a shard has had as many as it gets.
     pub(super) fn are_exhausted(&self, settings: &Settings) -> bool {
         self.failures >= settings.most_attempts || self.losses >= settings.most_losses

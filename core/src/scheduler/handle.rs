@@ -1,10 +1,10 @@
 //! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
 
 use super::effect::{Action, Effects, Outcome, Record};
+use super::ended::EndedPlace;
 use super::event::{Answer, Event, RequestId, ShardRef, Share};
-use super::report::counted_seconds;
 use super::state::{JobState, Sweep, SweepState, submission_digest};
-use super::{JobResult, Scheduler};
+use super::{JobResult, Scheduler, Settings};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 use crate::spec::{Inputs, Spec};
@@ -60,7 +60,7 @@ impl Scheduler {
             Event::Computed { worker, shard } => self.computed(&worker, &shard, now),
             Event::Report { request, worker, shard, class, partial, seconds, begin_seconds } => {
                 self.seen(&worker, now);
-                let seconds = counted_seconds(seconds);
+                let seconds = self.counted_seconds(&worker, &shard, seconds, now);
                 self.learn_from_report(&worker, &shard, (seconds, begin_seconds), now);
                 let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
@@ -97,26 +97,22 @@ impl Scheduler {
                 false => Answer::KeyTaken { sweep: sweep.clone() },
             };
         }
-        if self.open.len() >= self.settings.most_open_sweeps {
-            return Answer::TooManySweeps { limit: self.settings.most_open_sweeps, each: false };
-        }
-        let own = self.open.iter().filter_map(|id| self.sweeps.get(id)).filter(|sweep| sweep.owner == new.owner);
-        if own.count() >= self.settings.most_open_sweeps_each {
-            return Answer::TooManySweeps { limit: self.settings.most_open_sweeps_each, each: true };
-        }
         let Submission { id, owner, key, share, spec, inputs } = new;
         let number = self.submissions + 1;
-        effects.records.push(Record::Submitted {
-            sweep: id.clone(),
-            number,
-            owner: owner.clone(),
-            key: key.clone(),
-            share,
-            spec: spec.clone(),
-            inputs: inputs.clone(),
-            at: now,
-        });
-        self.insert_sweep(id.clone(), Sweep::new((owner, key, share), (spec, inputs), number, now));
+        let sweep = Sweep::new((owner.clone(), key.clone(), share), (spec.clone(), inputs.clone()), number, now);
+        let (mut all, mut own) = (sweep.size(), sweep.size());
+        for open in self.open.iter().filter_map(|id| self.sweeps.get(id)) {
+            all += open.size();
+            own += if open.owner == owner { open.size() } else { 0 };
+        }
+        let Settings { most_open_sweeps, most_open_sweeps_each, .. } = self.settings;
+        for (count, limit, each) in [(all, most_open_sweeps, false), (own, most_open_sweeps_each, true)] {
+            if count > limit {
+                return Answer::TooManySweeps { limit, each };
+            }
+        }
+        effects.records.push(Record::Submitted { sweep: id.clone(), number, owner, key, share, spec, inputs, at: now });
+        self.insert_sweep(id.clone(), sweep);
         effects.actions.push(Action::Changed { sweep: id.clone() });
         Answer::Submitted { sweep: id, created: true }
     }
@@ -195,14 +191,14 @@ impl Scheduler {
         self.open.remove(id);
         let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
         sweep.ended = Some(now);
-        let at = (now, sweep.number);
+        let place = EndedPlace { at: now, number: sweep.number, size: sweep.size() };
         sweep.state = match outcome {
             Outcome::Complete { digest } => SweepState::Complete { digest },
             Outcome::Incomplete { message } => SweepState::Incomplete { message },
             Outcome::Failed { message } => SweepState::Failed { message },
             Outcome::Cancelled => SweepState::Cancelled,
         };
-        self.ended.insert(at, id.clone());
+        self.ended.insert(sweep.owner.clone(), place, id.clone());
         let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
         sweep.weigh();
         self.requeue(id);
@@ -211,8 +207,8 @@ impl Scheduler {
 
     /// Forgets ended sweeps beyond the number that is kept.
     pub(super) fn forget_oldest(&mut self, effects: &mut Effects) {
-        while self.ended.len() > self.settings.most_ended_sweeps {
-            let Some((_, id)) = self.ended.pop_first() else { return };
+        while self.ended.size() > self.settings.most_ended_sweeps {
+            let Some(id) = self.ended.next_to_forget().cloned() else { return };
             effects.records.push(Record::Forgotten { sweep: id.clone() });
             self.end_verifications_of(&id, effects);
             let blobs = self.forget(&id);
@@ -224,7 +220,7 @@ impl Scheduler {
     pub(super) fn forget(&mut self, id: &SweepId) -> Vec<Digest> {
         let Some(sweep) = self.sweeps.remove(id) else { return Vec::new() };
         if let Some(at) = sweep.ended {
-            self.ended.remove(&(at, sweep.number));
+            self.ended.remove(&sweep.owner, &EndedPlace { at, number: sweep.number, size: sweep.size() });
         }
         if let Some(key) = &sweep.key {
             self.keys.remove(&(sweep.owner.clone(), key.clone()));

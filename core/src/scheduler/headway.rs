@@ -13,7 +13,7 @@ use crate::numerics::{NumericsClass, Precision};
 use std::ops::Range;
 
 /// Seconds that a worker's clock and its messages may be off.
-const SLACK_SECONDS: f64 = 2.0;
+pub(super) const SLACK_SECONDS: f64 = 2.0;
 /// Classes whose rates are kept; a worker names its class itself.
 const MOST_CLASSES: usize = 64;
 
@@ -52,6 +52,11 @@ impl Headway {
     pub(super) fn new(now: Time, anew: bool) -> Self {
         let learnt = anew.then_some(Learnt { members: 0.0, seconds: 0.0, at: now });
         Self { moved: now, begun: false, stand: ShardStand::default(), given: now, anew, learnt }
+    }
+
+    /// Since when all of it is computed; unknown where some of it was before.
+    pub(super) fn given_anew(&self) -> Option<Time> {
+        self.anew.then_some(self.given)
     }
 
     /// Takes in how far it is; returns whether it has got on.

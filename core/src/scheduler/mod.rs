@@ -32,6 +32,7 @@ mod audit;
 mod check;
 mod committed;
 mod effect;
+mod ended;
 mod event;
 mod explain;
 mod failures;
@@ -44,6 +45,7 @@ mod packed;
 mod progress;
 mod ranges;
 mod replay;
+mod replica;
 mod report;
 mod stall;
 mod state;
@@ -65,11 +67,13 @@ pub use event::{
 pub use explain::{Explanation, Subject};
 pub use headway::Workforce;
 pub use notices::MOST_NOTICES;
+pub use replica::{Replica, SnapshotDifference};
 pub use state::{JobState, SweepState, Tally};
 pub use view::{JobView, SweepView, WorkerView};
 
 use crate::cost::Sizing;
 use crate::ids::{Digest, SweepId, Time, WorkerId};
+use ended::Ended;
 use state::QueuePlace;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,11 +96,11 @@ pub struct Settings {
     pub copy_least_ms: u64,
     /// A shard whose holder has not got on for this long is given to another, in milliseconds; longer where a block takes long.
     pub stall_after_ms: u64,
-    /// Sweeps that may be open at once.
+    /// Sweeps that may be open at once. One with a long spec counts as several, here and below.
     pub most_open_sweeps: usize,
     /// Sweeps that one owner may have open at once.
     pub most_open_sweeps_each: usize,
-    /// Ended sweeps that are kept, with their files; the oldest go first.
+    /// Ended sweeps that are kept, with their files; beyond them goes the oldest of the owner who has most.
     pub most_ended_sweeps: usize,
     /// How many neighbouring partials are merged at once while their job is computed.
     pub merge_group: usize,
@@ -135,8 +139,7 @@ pub struct Scheduler {
     queue: BTreeMap<QueuePlace, SweepId>,
     /// Open sweeps.
     open: BTreeSet<SweepId>,
-    /// Ended sweeps by when they ended, and by their numbers: the first are forgotten first.
-    ended: BTreeMap<(Time, u64), SweepId>,
+    ended: Ended,
     /// Sweeps by owner and key.
     keys: BTreeMap<(String, String), SweepId>,
     workers: BTreeMap<WorkerId, state::Worker>,

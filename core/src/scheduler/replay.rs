@@ -152,7 +152,7 @@ fn head(id: &SweepId, sweep: &Sweep) -> Vec<Record> {
         owner: sweep.owner.clone(),
         key: sweep.key.clone(),
         share: sweep.share,
-        spec: sweep.spec.clone(),
+        spec: Box::new((*sweep.spec).clone()),
         inputs: sweep.inputs.clone(),
         at: sweep.submitted,
     }];

@@ -4,21 +4,43 @@ use super::Scheduler;
 use super::effect::{Action, Effects, Record};
 use super::event::{Partial, ShardRef, Verdict};
 use super::failures::Gone;
-use super::state::{Job, JobState, OverBlocks, Purpose, meeting};
+use super::headway::SLACK_SECONDS;
+use super::state::{Job, JobState, OverBlocks, Purpose, Sweep, meeting};
 use crate::ids::{Time, WorkerId};
 use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// No shard takes a lane longer, in seconds (a hundred years).
-const MOST_SECONDS: f64 = 3.2e9;
-
-/// The seconds of a report as they count. A sum of them stays finite: the journal has no word for any other number.
-pub(super) fn counted_seconds(told: f64) -> f64 {
-    if told.is_finite() { told.clamp(0.0, MOST_SECONDS) } else { 0.0 }
-}
-
 impl Scheduler {
+    /// The seconds that a worker says it took for a shard, as they count: no more than it has had the shard, and of one that it
+    /// came back with, than there has been a sweep. So a sum of them stays finite: the journal has no word for any other number.
+    pub(super) fn counted_seconds(&self, id: &WorkerId, shard: &ShardRef, told: f64, now: Time) -> f64 {
+        let held = self.workers.get(id).and_then(|worker| worker.held.get(shard));
+        let submitted = self.sweeps.get(&shard.sweep).map(|sweep| sweep.submitted);
+        let Some(since) = held.and_then(|held| held.headway.given_anew()).or(submitted) else { return 0.0 };
+        let most = now.seconds_since(since) + SLACK_SECONDS;
+        if told.is_finite() { told.clamp(0.0, most) } else { 0.0 }
+    }
+
+    /// Whether a shard is in this worker's hands.
+    pub fn holds(&self, id: &WorkerId, shard: &ShardRef) -> bool {
+        self.workers.get(id).is_some_and(|worker| worker.held.contains_key(shard))
+    }
+
+    /// Whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others reported says
+    /// what becomes of it. `None` when it has no session, or was silent in it for so long that what it held is others'.
+    pub fn takes_report(&self, id: &WorkerId, shard: &ShardRef) -> Option<bool> {
+        let worker = self.workers.get(id)?;
+        let comes_back = || self.has_held(id, shard) && self.may_adopt(&worker.profile, shard);
+        Some(worker.held.contains_key(shard) || self.judge(shard) != Verdict::Committed || comes_back())
+    }
+
+    /// Whether a worker has held a shard and lost it.
+    fn has_held(&self, id: &WorkerId, shard: &ShardRef) -> bool {
+        let attempts = self.job(shard).and_then(|job| job.attempts.get(&shard.node));
+        attempts.is_some_and(|attempts| attempts.had(id))
+    }
+
     pub(super) fn report(
         &mut self,
         id: &WorkerId,
@@ -28,16 +50,24 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) -> Verdict {
-        let worker = self.workers.get(id);
-        if worker.is_some_and(|worker| worker.distrusted) {
+        let Some(worker) = self.workers.get(id) else { return Verdict::NoSession };
+        if worker.distrusted {
             self.give_up(id, shard, Gone::Released, now, effects);
             return Verdict::NotNeeded;
         }
-        if self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.class.as_ref() != Some(class)) {
+        let is_own = |sweep: &Sweep| match &sweep.class {
+            Some(own) => own == class,
+            None => worker.profile.class_for(sweep.spec.precision).as_ref() == Some(class),
+        };
+        if !self.sweeps.get(&shard.sweep).is_none_or(is_own) {
             // Who sent it hears why, and says what becomes of the shard.
             return Verdict::Invalid;
         }
-        match worker.and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
+        // What it held before, and lost while it was silent, is its own again while nobody else has it.
+        let comes_back = self.has_held(id, shard) && self.judge(shard) == Verdict::Committed;
+        let is_held = worker.held.contains_key(shard) || comes_back && self.adopt(id, shard, now);
+        let held = self.workers.get(id).filter(|_| is_held).and_then(|worker| worker.held.get(shard));
+        match held.map(|held| held.purpose) {
             Some(Purpose::Verify(request)) => {
                 self.unhold(id, shard);
                 self.verified(id, (request, shard), &partial, effects);
@@ -49,9 +79,14 @@ impl Scheduler {
                 self.audited(id, shard, (partial, seconds), now, effects);
                 Verdict::Checked
             }
+            None if self.judge(shard) == Verdict::Committed => {
+                // It is others' to compute.
+                Verdict::NotNeeded
+            }
             Some(Purpose::Compute) | None => {
                 let verdict = self.judge(shard);
                 if verdict == Verdict::Committed {
+                    self.bind_class(&shard.sweep, class, now, effects);
                     self.commit(id, shard, (partial, seconds), now, effects);
                 } else {
                     // A refused report ends the lease all the same.

@@ -14,9 +14,12 @@ use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Bytes of a spec, as TOML, that one sweep may have; what has more counts as several where sweeps are counted.
+const SPEC_BYTES_OF_ONE: usize = 16 << 10;
 
 /// The life of a sweep.
 ///
@@ -119,7 +122,7 @@ pub(super) struct Sweep {
     pub(super) owner: String,
     pub(super) key: Option<String>,
     pub(super) share: Share,
-    pub(super) spec: Box<Spec>,
+    pub(super) spec: Arc<Spec>,
     /// The spec as TOML, as workers get it.
     pub(super) text: Arc<str>,
     pub(super) inputs: Inputs,
@@ -156,6 +159,7 @@ impl Sweep {
         number: u64,
         submitted: Time,
     ) -> Self {
+        let spec: Arc<Spec> = Arc::from(spec);
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
         let mut sweep = Self {
             owner,
@@ -179,6 +183,11 @@ impl Sweep {
         };
         sweep.weigh();
         sweep
+    }
+
+    /// How many sweeps it counts as where sweeps are counted: what is kept of one grows with its spec.
+    pub(super) fn size(&self) -> usize {
+        1 + self.text.len() / SPEC_BYTES_OF_ONE
     }
 
     /// Whether a worker may take its shards.
@@ -293,10 +302,12 @@ pub(super) struct Retry {
 pub(super) struct Attempts {
     /// Failures, a worker's own counted once unless nobody else could take the shard.
     pub(super) failures: u32,
-    /// Workers that were lost with it.
+    /// How often a worker was lost with it.
     pub(super) losses: u32,
     /// Who failed, with names; not those that were lost.
     pub(super) workers: BTreeMap<WorkerId, String>,
+    /// Who was lost with it.
+    pub(super) lost: BTreeSet<WorkerId>,
     /// What the last one said.
     pub(super) message: String,
 }

@@ -68,7 +68,7 @@ impl Scheduler {
         let held = self.workers.get(&holder.worker)?.held.get(shard)?;
         // One more failure decides what becomes of a shard that has had its attempts; whoever failed on it is no help.
         let attempts = job.attempts.get(&shard.node);
-        let hopeless = attempts.is_some_and(|a| a.are_exhausted(&self.settings) || a.workers.contains_key(id));
+        let hopeless = attempts.is_some_and(|a| a.are_exhausted(&self.settings) || a.had(id));
         if worker.held.contains_key(shard) || hopeless {
             return None;
         }

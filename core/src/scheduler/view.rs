@@ -10,6 +10,7 @@ use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, InputRef, Inputs, JobShape, Part, Spec, nads_file};
+use std::sync::Arc;
 
 /// Failures that a view of a sweep shows at most.
 const MOST_FAILURES: usize = 100;
@@ -26,7 +27,9 @@ pub struct SweepView {
     /// Whether nothing of it is given out for now.
     pub paused: bool,
     /// What is computed.
-    pub spec: Spec,
+    pub spec: Arc<Spec>,
+    /// The same as TOML, with every default written out.
+    pub text: Arc<str>,
     /// The files it was submitted with.
     pub inputs: Inputs,
     /// Where it stands.
@@ -259,7 +262,8 @@ impl Scheduler {
             owner: sweep.owner.clone(),
             share: sweep.share,
             paused: sweep.paused,
-            spec: (*sweep.spec).clone(),
+            spec: sweep.spec.clone(),
+            text: sweep.text.clone(),
             inputs: sweep.inputs.clone(),
             state: sweep.state.clone(),
             class: sweep.class.clone(),

@@ -53,7 +53,7 @@ impl Scheduler {
     }
 
     /// Lets a worker keep a shard that it holds from an earlier session, if nobody else has any of it.
-    fn adopt(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) -> bool {
+    pub(super) fn adopt(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) -> bool {
         let Some(worker) = self.workers.get_mut(id) else { return false };
         if let Some(held) = worker.held.get_mut(shard) {
             // What was computed is told again.
@@ -65,18 +65,23 @@ impl Scheduler {
             }
             return true;
         }
-        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return false };
-        if sweep.state.has_ended() || sweep.class.is_none() || !sweep.accepts(&worker.profile) {
+        let may = self.workers.get(id).is_some_and(|worker| self.may_adopt(&worker.profile, shard));
+        if may {
+            self.hold(id, shard, Purpose::Compute, Headway::new(now, false), now);
+        }
+        may
+    }
+
+    /// Whether a shard is nobody's, and a worker of this profile could have it from before a restart.
+    pub(super) fn may_adopt(&self, profile: &WorkerProfile, shard: &ShardRef) -> bool {
+        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
+        if sweep.state.has_ended() || !sweep.accepts(profile) {
             return false;
         }
-        let Some(job) = sweep.jobs.get_mut(shard.job.0 as usize) else { return false };
+        let Some(job) = sweep.job(shard.job) else { return false };
         let blocks = job.blocks(shard.node);
         let waits = job.waiting.get(&blocks.start).is_some_and(|retry| retry.node == shard.node);
-        if blocks.is_empty() || !(waits || job.pending.contains_all(&blocks)) {
-            return false;
-        }
-        self.hold(id, shard, Purpose::Compute, Headway::new(now, false), now);
-        true
+        !blocks.is_empty() && (waits || job.pending.contains_all(&blocks))
     }
 
     /// Puts a shard into a worker's hands, from wherever it is.
@@ -237,10 +242,16 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) -> bool {
-        let Some(held) = self.workers.get(id).and_then(|worker| worker.held.get(shard)) else { return false };
+        let Some(worker) = self.workers.get(id) else { return false };
+        let Some(held) = worker.held.get(shard) else { return false };
         if held.purpose != Purpose::Compute {
             // What is computed to be compared is computed from the beginning.
             return true;
+        }
+        let precision = self.sweeps.get(&shard.sweep).map(|sweep| sweep.spec.precision);
+        if let Some(class) = precision.and_then(|precision| worker.profile.class_for(precision)) {
+            // Whoever goes on from there must be of the class.
+            self.bind_class(&shard.sweep, &class, now, effects);
         }
         let Some(job) = self.job_mut(shard) else { return false };
         let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);

@@ -1,19 +1,29 @@
 //! What is wrong with a spec: everything at once, each thing with its key, its value and what would be accepted.
 
+use super::jobs::Training;
 use super::{
-    Basis, Directional, Directions, Estimator, Experiment, Indices, Input, MAX_BLOCK_SIZE, MAX_NAME, MAX_NETWORKS,
-    MAX_PIXELS, MAX_RUNS, MOST_VIOLATIONS, Margins, Nads, Poisoning, Spec, Violation, Wave, registry,
+    Basis, Directional, Directions, Estimator, Experiment, Indices, Input, Inputs, MAX_BLOCK_SIZE, MAX_NAME,
+    MAX_NETWORKS, MAX_PIXELS, MAX_RUNS, MOST_VIOLATIONS, Margins, Nads, Poisoning, Spec, Violation, Wave, registry,
     unknown_architecture,
 };
 use crate::architecture;
 use crate::cifar10;
 use crate::text;
 use crate::training::Recipe;
+use crate::work;
 
 /// Most evaluation points.
 const MAX_POINTS: u32 = 1024;
 /// Most samples of a directional set, and most images whose margins are measured.
 const MAX_SAMPLES: u32 = 1_000_000;
+/// Bytes of the samples of a run, which each lane of a worker holds.
+const MAX_SAMPLE_BYTES: u64 = 4 << 30;
+/// Bytes of the maps of a batch.
+const MAX_BATCH_BYTES: u64 = 64 << 30;
+/// Bytes of a path, which Linux has as well.
+const MAX_PATH: usize = 4096;
+/// Margins of a run, each of one image in one subspace.
+const MAX_MARGINS: u64 = 1 << 25;
 /// Most epochs, and most samples of a batch.
 const MAX_EPOCHS: u32 = 100_000;
 
@@ -43,6 +53,12 @@ impl Checks {
     fn number(&mut self, field: &str, value: f64, least: f64, most: f64) {
         let accepted = || format!("a finite number from {least} to {most}");
         self.require(value.is_finite() && (least..=most).contains(&value), field, value, accepted);
+    }
+
+    /// A path, or the name of something else, that files are known by.
+    fn path(&mut self, field: &str, path: Option<&str>) {
+        let length = path.map_or(0, str::len);
+        self.require(length <= MAX_PATH, field, format!("{length} bytes"), || format!("at most {MAX_PATH} bytes"));
     }
 
     fn indices(&mut self, field: &str, indices: &Indices, below: Option<(u64, &str)>) {
@@ -89,6 +105,9 @@ impl Spec {
         self.check_directional(&mut checks);
         self.check_images(&mut checks);
         self.check_runs(&mut checks);
+        if pixels {
+            self.check_memory(&mut checks);
+        }
         checks.0
     }
 
@@ -200,6 +219,7 @@ impl Spec {
             }
             Directions::File { path, indices } => {
                 checks.require(!path.is_empty(), &format!("{field}.path"), "\"\"", || "a .npy file".into());
+                checks.path(&format!("{field}.path"), Some(path));
                 checks.indices(&format!("{field}.indices"), indices, None);
             }
             Directions::Pixels { indices } => {
@@ -216,6 +236,8 @@ impl Spec {
     fn check_basis(&self, checks: &mut Checks, field: &str, basis: &Basis) {
         let both = basis.path.is_some() && basis.sweep.is_some();
         checks.require(!both, field, "path and sweep", || "one of path and sweep, or neither".into());
+        checks.path(&format!("{field}.path"), basis.path.as_deref());
+        checks.path(&format!("{field}.sweep"), basis.sweep.as_deref());
         let own = basis.path.is_none() && basis.sweep.is_none();
         checks.require(!own || self.nads.is_some(), field, "", || {
             "NADs of the same sweep need the experiment [nads]; or name a path or an earlier sweep".into()
@@ -250,6 +272,7 @@ impl Spec {
             "poisoning, flipping and margins train on CIFAR-10: name the folder of its data_batch_*.bin".into()
         });
         checks.require(path != Some(""), "cifar10.path", "\"\"", || "a folder".into());
+        checks.path("cifar10.path", path);
         checks.require(!any || self.shape() == cifar10::SHAPE, "input", self.shape(), || {
             format!("experiments on CIFAR-10 need {}", cifar10::SHAPE)
         });
@@ -273,6 +296,44 @@ impl Spec {
         checks.count(&format!("{experiment}.seeds"), seeds, MAX_RUNS as u32);
         checks.block_size(&format!("{experiment}.block_size"), block_size);
         checks.recipe(experiment.as_str(), recipe);
+    }
+
+    /// A run is to fit into the memory of a worker's lane: its samples, and the maps of a batch with their gradients.
+    fn check_memory(&self, checks: &mut Checks) {
+        let pixels = self.shape().len() as u64;
+        if let Some(&Directional { train_samples, test_samples, .. }) = self.directional.as_ref() {
+            let samples = u64::from(train_samples) + u64::from(test_samples);
+            let size = samples.saturating_mul(pixels).saturating_mul(4);
+            checks.require(size <= MAX_SAMPLE_BYTES, "directional.train_samples", train_samples, || {
+                let most = MAX_SAMPLE_BYTES / (4 * pixels);
+                format!("with the test samples at most {} of {pixels} pixels", text::thousands(most))
+            });
+        }
+        if let Some(margins) = &self.margins {
+            let subspaces = self.subspaces();
+            let numbers = subspaces.saturating_mul(u64::from(margins.images));
+            checks.require(numbers <= MAX_MARGINS, "margins.images", margins.images, || {
+                format!("with {subspaces} subspaces at most {}", text::thousands(MAX_MARGINS / subspaces.max(1)))
+            });
+        }
+        for experiment in self.experiments() {
+            let Some(Training { recipe, samples, .. }) = self.training(experiment, &Inputs::new()) else { continue };
+            for name in self.architectures.iter().take(architecture::names().count()) {
+                let network = architecture::find(name).and_then(|known| known.network(self.shape(), 1).ok());
+                let Some(network) = network else { continue };
+                // Forward, the gradient by it, and what a layer needs meanwhile.
+                let each = 3 * 4 * work::activations(&network);
+                let most = (MAX_BATCH_BYTES / each.max(1)).max(1);
+                let batch = u64::from(recipe.batch_size).min(samples.0);
+                checks.require(batch <= most, &format!("{experiment}.training.batch_size"), batch, || {
+                    format!(
+                        "at most {} for {name}, whose maps of a sample take {}",
+                        text::thousands(most),
+                        text::bytes(each)
+                    )
+                });
+            }
+        }
     }
 
     fn check_runs(&self, checks: &mut Checks) {

@@ -98,6 +98,10 @@ pub enum Payload {
     Runs {
         /// Further numbers.
         extra: usize,
+        /// Epochs that a run has at most.
+        epochs: u32,
+        /// Steps in all of them.
+        steps: u64,
     },
 }
 
@@ -106,7 +110,7 @@ impl Payload {
     pub fn bytes(self, members: u64) -> u64 {
         match self {
             Self::Moments { dimension, .. } => partial_bytes(dimension) as u64,
-            Self::Runs { extra } => runs_bytes(members, extra) as u64,
+            Self::Runs { extra, .. } => runs_bytes(members, extra) as u64,
         }
     }
 }

@@ -35,7 +35,7 @@ pub const MAX_RUNS: u64 = 1_000_000;
 /// Largest block.
 pub const MAX_BLOCK_SIZE: u32 = 1024;
 /// Longest spec in bytes.
-pub const MAX_SPEC_BYTES: usize = 1 << 20;
+pub const MAX_SPEC_BYTES: usize = 512 << 10;
 /// Violations that a refusal names at most, and characters of each of its texts.
 const MOST_VIOLATIONS: usize = 20;
 const MOST_WORDS: usize = 500;
@@ -140,6 +140,11 @@ impl SpecError {
         Self::new(vec![Violation { field: field.into(), value: value.into(), accepted, place: None }])
     }
 
+    fn too_long(bytes: usize) -> Self {
+        let accepted = format!("the spec has {bytes} bytes, defaults included; at most {MAX_SPEC_BYTES} are accepted");
+        Self::of("", "", accepted)
+    }
+
     /// These violations, or the first of them and how many more there are: whatever was sent, what is said of it is short.
     pub fn new(mut violations: Vec<Violation>) -> Self {
         let more = violations.len().saturating_sub(MOST_VIOLATIONS);
@@ -171,14 +176,18 @@ impl Spec {
     /// [`SpecError`] with every violation.
     pub fn from_toml(text: &str) -> Result<Self, SpecError> {
         if text.len() > MAX_SPEC_BYTES {
-            let accepted = format!("the spec has {} bytes, at most {MAX_SPEC_BYTES} are accepted", text.len());
-            return Err(SpecError::of("", "", accepted));
+            return Err(SpecError::too_long(text.len()));
         }
         let deserializer = toml::Deserializer::parse(text).map_err(|e| syntax_error(text, "", &e))?;
         let spec: Self = serde_path_to_error::deserialize(deserializer)
             .map_err(|e| syntax_error(text, &e.path().to_string(), e.inner()))?;
         let violations = spec.violations();
-        if violations.is_empty() { Ok(spec) } else { Err(SpecError::new(violations).placed(text, &[])) }
+        if !violations.is_empty() {
+            return Err(SpecError::new(violations).placed(text, &[]));
+        }
+        // Workers are sent it with every default written out, and read it as anybody else does.
+        let whole = spec.to_toml().len();
+        if whole > MAX_SPEC_BYTES { Err(SpecError::too_long(whole)) } else { Ok(spec) }
     }
 
     /// The spec as TOML with every default written out: equal specs have equal texts.

@@ -73,7 +73,12 @@ impl Spec {
             architecture: architecture.to_owned(),
             grid: Grid { networks: training.variants * u64::from(training.seeds), block_size: training.block_size },
             dimension: self.shape().len(),
-            payload: Payload::Runs { extra: training.extra },
+            payload: Payload::Runs {
+                extra: training.extra,
+                epochs: training.recipe.epochs,
+                steps: u64::from(training.recipe.epochs)
+                    * training.samples.0.div_ceil(u64::from(training.recipe.batch_size.max(1))),
+            },
             basis: training.basis.map_or(BasisSource::None, |basis| self.basis_source(&basis, architecture)),
             forward_passes: u64::from(training.recipe.epochs) * train + train + test,
             work,

@@ -252,7 +252,7 @@ impl World {
     }
 
     /// Ends a transfer without an answer.
-    fn refuse(&mut self, stream: Stream, refusal: Refusal) {
+    pub(crate) fn refuse(&mut self, stream: Stream, refusal: Refusal) {
         self.end_transfer(stream);
         self.send_frame(stream.0, 1, Frame::Refused(stream.1, refusal));
     }

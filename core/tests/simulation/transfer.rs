@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     TooSlow,
     /// The store takes nothing now.
     StoreUnavailable,
+    /// The worker is to open a session first.
+    NoSession,
 }
 
 /// What is too large for a message.
@@ -94,7 +96,7 @@ impl World {
         Some(connection)
     }
 
-    fn offer_later(&mut self, index: usize, key: u64) {
+    pub(crate) fn offer_later(&mut self, index: usize, key: u64) {
         let after = self.random.between(100, 5_000);
         self.worker_later(index, after, Timer::Upload(key));
     }

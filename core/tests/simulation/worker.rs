@@ -12,7 +12,7 @@ use crate::transfer::{Frame, Payload};
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, ShardRef, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, ShardRef, Verdict, WorkerProfile};
 use nadgrid_core::spec::InputRef;
 
 /// How often a worker says that it is alive, and how far it is.
@@ -440,6 +440,7 @@ impl World {
         let Reply::Answer(answer) = reply else { return };
         let Some(held) = self.workers[index].find(key) else { return };
         match answer {
+            Answer::Reported(Verdict::NoSession) => self.offer_later(index, key),
             Answer::Reported(_) => self.answered(index, key),
             Answer::Wanted(false) if held.call == call && !matches!(held.stage, Stage::Computed(_)) => {
                 self.workers[index].held.retain(|held| held.key != key);

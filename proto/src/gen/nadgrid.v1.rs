@@ -325,7 +325,7 @@ pub struct Sweep {
     pub name: ::prost::alloc::string::String,
     #[prost(enumeration = "SweepState", tag = "3")]
     pub state: i32,
-    /// The spec with every default filled in, TOML.
+    /// The spec with every default filled in, TOML. Empty in lists.
     #[prost(string, tag = "4")]
     pub spec: ::prost::alloc::string::String,
     /// BLAKE3 of the result: a function of the spec and the numerics class alone. Empty until complete.

@@ -1,6 +1,7 @@
 """A connection to a coordinator: address, credentials, and calls whose errors are nadgrid's own.
 
-Deliberately absent: retries. Only following a sweep tries again by itself.
+Every message of a coordinator enters here, and is cleaned here. Deliberately absent: retries. Only following a sweep tries again
+by itself.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
 
+from nadgrid._untrusted import bounded, clean_message
 from nadgrid.errors import NadgridError, RequestError, SettingsError, from_status
 from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceStub
 
@@ -49,7 +51,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 if TYPE_CHECKING:
     File = Union[str, PathLike[str]]
 Request = TypeVar("Request")
-Response = TypeVar("Response")
+Response = TypeVar("Response", bound="Message")
 
 
 class Settings:
@@ -184,6 +186,29 @@ def assign(request: Message, **arguments: object) -> None:
             raise RequestError(f"{name} = {value!r}: {error}", field=name) from None
 
 
+class _BoundedChannel:
+    """A channel whose answers are looked at before they are decoded, as a generated stub makes use of it."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        make = getattr(self._channel, kind)
+
+        def method(path: str, *, response_deserializer: Callable[[bytes], Any], **options: Any) -> Any:
+            return make(path, response_deserializer=bounded(response_deserializer), **options)
+
+        return method
+
+
+def _received(answer: Response) -> Response:
+    """An answer made harmless, or the error that stands for it."""
+    if isinstance(answer, NadgridError):
+        raise answer
+    clean_message(answer)
+    return answer
+
+
 class Connection:
     """A channel that carries the token with every call, and comes back by itself after a break."""
 
@@ -200,14 +225,15 @@ class Connection:
             self._channel = grpc.secure_channel(settings.target, settings.credentials, options)
         # A token as call credentials would be refused on plain connections to this machine.
         self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
-        self.stub = SweepServiceStub(self._channel)
+        self.stub = SweepServiceStub(cast("grpc.Channel", _BoundedChannel(self._channel)))
 
     def call(self, method: Callable[..., Response], request: object, timeout: float | None = CALL_TIMEOUT) -> Response:
         """The answer to one request, or to a stream of them."""
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            answer = method(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self.error(error) from None
+        return _received(answer)
 
     def stream(
         self,
@@ -220,7 +246,8 @@ class Connection:
         asked: Any = request
         answers = method(asked, timeout=timeout, metadata=self._metadata)
         try:
-            yield from answers
+            for answer in answers:
+                yield _received(answer)
         except grpc.RpcError as error:
             raise self.error(error) from None
         finally:

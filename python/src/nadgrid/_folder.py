@@ -1,19 +1,22 @@
 """A sweep as a folder of files, as ``nadgrid fetch`` writes it, without its pictures.
 
 A folder that holds ``sweep.json`` is whole: the record of an earlier sweep goes first, the new one comes last. Until every file is
-there and undamaged, nothing of the folder is touched.
+there and undamaged, nothing of the folder is touched. Nothing is written or taken away through a symbolic link in it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Callable
 
+from nadgrid._text import clean
+from nadgrid._untrusted import plain_path, refuse_links
 from nadgrid.errors import CoordinatorError
 from nadgrid.results import RECORD_FILE
 from nadgrid.v1 import nadgrid_pb2 as pb
@@ -45,16 +48,23 @@ def write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, vers
 
 def _write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, version: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    artifacts = [Artifact(a.name, a.size, a.digest) for a in sweep.artifacts]
+    artifacts = [Artifact(plain_path(a.name), a.size, a.digest) for a in sweep.artifacts]
+    size, free = sum(artifact.size for artifact in artifacts), shutil.disk_usage(folder).free
+    if size > free:
+        raise CoordinatorError(f"the sweep's files have {size:,} bytes, and {free:,} are free in {folder}")
+    for artifact in artifacts:
+        refuse_links(folder, artifact.name)
+    told = json.dumps(record(sweep, version), indent=2)
     with tempfile.TemporaryDirectory(prefix=".nadgrid-", dir=folder) as hidden:
         staged = Path(hidden)
         for artifact in artifacts:
-            path = staged / _plain(artifact.name)
+            path = staged / artifact.name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(read(artifact))
-        (staged / RECORD_FILE).write_text(json.dumps(record(sweep, version), indent=2) + "\n", encoding="utf-8")
+        (staged / RECORD_FILE).write_text(told + "\n", encoding="utf-8")
         _remove_earlier(folder)
         for artifact in artifacts:
+            refuse_links(folder, artifact.name)
             target = folder / artifact.name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(staged / artifact.name, target)
@@ -70,7 +80,7 @@ def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
         "name": sweep.name,
         "id": sweep.id,
         "digest": sweep.digest,
-        "spec": tomllib.loads(sweep.spec),
+        "spec": _read(sweep),
         "spec_toml": sweep.spec,
         "inputs": [{"name": i.name, "size": i.size, "digest": i.digest} for i in sweep.inputs],
         "numerics_class": {field.name: getattr(numerics, field.name) for field in numerics.DESCRIPTOR.fields},
@@ -85,6 +95,13 @@ def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
         "artifacts": [{"name": a.name, "size": a.size, "digest": a.digest} for a in sweep.artifacts],
         "figures": [],
     }
+
+
+def _read(sweep: pb.Sweep) -> dict[str, Any]:
+    try:
+        return tomllib.loads(sweep.spec)
+    except (ValueError, RecursionError) as error:
+        raise CoordinatorError(clean(f"the spec of sweep {sweep.id} is of another version: {error}")) from None
 
 
 def _job(job: pb.Job) -> dict[str, Any]:
@@ -110,25 +127,21 @@ def _timings(sweep: pb.Sweep) -> dict[str, Any]:
     }
 
 
-def _plain(name: str) -> str:
-    """The name, unless it leads out of the folder: names come over the wire."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or any(c in name for c in "\\\0\n") or any(p.startswith(".") for p in parts):
-        raise CoordinatorError(f"{name!r} is no name of a file below a folder")
-    return name
-
-
 def _remove_earlier(folder: Path) -> None:
-    """Takes away what an earlier sweep left here; a record that is not understood stands for no file but itself."""
+    """Takes away what an earlier sweep left here; a record that is not understood, or a link, stands for no file but itself."""
     path = folder / RECORD_FILE
     try:
+        if path.is_symlink():
+            raise ValueError("it may lead anywhere")
         earlier = json.loads(path.read_bytes())
         names = [*(artifact["name"] for artifact in earlier["artifacts"]), *earlier["figures"]]
-        files = [folder / _plain(name) for name in names]
+        files = [plain_path(name) for name in names]
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError, AttributeError, CoordinatorError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CoordinatorError):
         files = []
+    for file in files:
+        refuse_links(folder, file)
     path.unlink()
     for file in files:
-        file.unlink(missing_ok=True)
+        (folder / file).unlink(missing_ok=True)

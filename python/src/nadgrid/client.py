@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from nadgrid import _html
 from nadgrid._connection import Connection, Settings, assign
 from nadgrid._spec import LocalFile, SpecText
+from nadgrid._untrusted import is_plain_id
 from nadgrid.errors import CoordinatorError, NadgridError
-from nadgrid.sweep import Sweep, Sweeps
+from nadgrid.sweep import Sweep, Sweeps, about
 from nadgrid.v1 import nadgrid_pb2 as pb
 from nadgrid.views import Check, Explanation, Plan, Rows, Worker
 
@@ -123,6 +124,9 @@ class Client:
         response = self._connection.call(self._connection.stub.Submit, request)
         if not response.HasField("sweep"):
             raise CoordinatorError("the coordinator answered a submission without its sweep")
+        if not is_plain_id(response.sweep.id):
+            accepted = "1 to 64 letters, digits, `-`, `_` or `.`, the first of them a letter or a digit"
+            raise CoordinatorError(f"the new sweep's id is {response.sweep.id!r}; an id is {accepted}")
         return Sweep(self._connection, response.sweep, response.created)
 
     def _upload(self, file: LocalFile) -> None:
@@ -153,7 +157,8 @@ class Client:
 
     def sweep(self, id: str) -> Sweep:
         """The sweep with this id."""
-        return Sweep(self._connection, self._connection.call(self._connection.stub.Get, pb.GetRequest(sweep_id=id)))
+        message = self._connection.call(self._connection.stub.Get, pb.GetRequest(sweep_id=id))
+        return Sweep(self._connection, about(id, message))
 
     def sweeps(self, limit: int = 100) -> Sweeps:
         """The newest sweeps, newest first; with access control, one's own."""
@@ -162,6 +167,9 @@ class Client:
         while len(found) < limit:
             request = pb.ListRequest(page_size=min(_PAGE, limit - len(found)), page_token=page)
             response = self._connection.call(self._connection.stub.List, request)
+            if response.next_page_token and not response.sweeps:
+                # Each page brings the end nearer.
+                raise CoordinatorError("a page of the list has no sweep, and another is said to follow")
             found += [Sweep(self._connection, message) for message in response.sweeps]
             page = response.next_page_token
             if not page:

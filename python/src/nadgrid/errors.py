@@ -35,9 +35,13 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from nadgrid._text import clean
+
 if TYPE_CHECKING:
     from nadgrid.sweep import Sweep
 
+#: Violations of a spec that are told; a coordinator has fewer.
+_MOST_VIOLATIONS = 100
 #: The domain of nadgrid's reasons.
 DOMAIN = "nadgrid"
 
@@ -201,7 +205,8 @@ _BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CA
 
 def from_status(url: str, error: grpc.RpcError) -> NadgridError:
     """The error that a status of the coordinator at ``url`` means."""
-    code, details = _code(error), str(_of(error, "details") or "")
+    # Whatever a coordinator says may be shown on a terminal.
+    code, details = _code(error), clean(str(_of(error, "details") or ""))
     reason, violations = _details(error)
     if violations or reason == "SPEC_INVALID":
         return SpecError(violations or [Violation("", details)], reason=reason)
@@ -236,9 +241,10 @@ def _details(error: grpc.RpcError) -> tuple[str, list[Violation]]:
             for detail in status.details:
                 info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
                 if detail.Unpack(info) and info.domain == DOMAIN:
-                    reason = info.reason
+                    reason = clean(info.reason)
                 elif detail.Unpack(request):
-                    violations += [Violation(v.field, v.description) for v in request.field_violations]
+                    found = request.field_violations[:_MOST_VIOLATIONS]
+                    violations += [Violation(clean(v.field), clean(v.description)) for v in found]
         except DecodeError:
             # Somebody else's; the code and the text remain.
             continue

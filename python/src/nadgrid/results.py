@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import pandas as pd
 
 from nadgrid import _html
 from nadgrid._digest import check
+from nadgrid._untrusted import plain_path
 from nadgrid.errors import CoordinatorError, NotFound, SettingsError
 from nadgrid.views import Artifact
 
@@ -105,6 +107,8 @@ class Nads:
     @property
     def nad_images(self) -> NDArray[np.float32]:
         """The same as k x C x H x W."""
+        if self.nads.ndim != 2 or self.nads.shape[1] != math.prod(self.shape):
+            raise CoordinatorError(f"the NADs of {self.architecture} have the shape {self.nads.shape}")
         return self.nads.reshape(-1, *self.shape)
 
     @cached_property
@@ -130,7 +134,11 @@ class Nads:
     @cached_property
     def spectrum(self) -> Spectrum:
         """Total variance, effective rank and anisotropy."""
-        return Spectrum(**json.loads(self._read(f"nads/{self.architecture}/spectrum.json")))
+        name = f"nads/{self.architecture}/spectrum.json"
+        try:
+            return Spectrum(**json.loads(self._read(name)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CoordinatorError(f"{name} is not understood: {error}") from error
 
     def __repr__(self) -> str:
         return f"<NADs of {self.architecture}, {' x '.join(map(str, self.shape))}>"
@@ -152,8 +160,11 @@ class Results:
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the networks' input."""
-        shape = tomllib.loads(self.spec)["input"]
-        return int(shape["channels"]), int(shape["height"]), int(shape["width"])
+        try:
+            shape = tomllib.loads(self.spec)["input"]
+            return int(shape["channels"]), int(shape["height"]), int(shape["width"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CoordinatorError(f"the spec is not understood: {error}") from error
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -210,12 +221,12 @@ def load(folder: str | PathLike[str]) -> Results:
         spec, title = str(record["spec_toml"]), f"sweep {record['name']}"
     except FileNotFoundError:
         raise NotFound(f"{root} holds no {RECORD_FILE}: it is no result folder") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{root / RECORD_FILE} is not understood: {error}", field="folder") from error
 
     def read(artifact: Artifact) -> bytes:
         try:
-            return check(artifact, (root / artifact.name).read_bytes())
+            return check(artifact, (root / plain_path(artifact.name)).read_bytes())
         except FileNotFoundError:
             raise NotFound(f"{root / artifact.name} is not there", field=artifact.name) from None
 
@@ -258,7 +269,16 @@ def _job_of(artifact: str) -> str:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    """An array of numbers, whose header has been held against its bytes: numpy takes the memory that a header asks for."""
+    file = io.BytesIO(content)
+    try:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, kind = read[np.lib.format.read_magic(file)](file)
+        if math.prod(shape) * kind.itemsize > len(content) - file.tell():
+            raise ValueError(f"there are fewer bytes than the shape {shape} needs")
+        array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, KeyError, TypeError, RecursionError, MemoryError, EOFError, OverflowError) as error:
+        raise CoordinatorError(f"an array is not understood: {error}") from error
     return array
 
 
@@ -271,7 +291,7 @@ def _frame(content: bytes, types: Mapping[str, str]) -> pd.DataFrame:
         cells = list(zip(*rows)) if rows else [()] * len(names)
         columns = {name: _column(types.get(name, "string"), cells[place]) for place, name in enumerate(names)}
         return pd.DataFrame(columns)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise CoordinatorError(f"a table is not understood: {error}") from error
 
 

@@ -14,8 +14,11 @@ from nadgrid import _folder, _html, _presigned
 from nadgrid._connection import assign
 from nadgrid._digest import check
 from nadgrid._progress import Bars
+from nadgrid._untrusted import MOST_BYTES
 from nadgrid._version import VERSION
 from nadgrid.errors import (
+    CoordinatorError,
+    DamagedPayload,
     NadgridError,
     NotFound,
     RequestError,
@@ -48,6 +51,13 @@ _ENDED: dict[State, tuple[type[SweepEnded], str]] = {
 }
 
 
+def about(id: str, message: pb.Sweep) -> pb.Sweep:
+    """The message, if it is about the sweep that was asked for."""
+    if message.id != id:
+        raise CoordinatorError(f"sweep {id} was asked for, and {message.id!r} came")
+    return message
+
+
 class Sweep:
     """A sweep at its coordinator. What is asked of it is asked of the coordinator, until the sweep has ended."""
 
@@ -72,6 +82,9 @@ class Sweep:
     @property
     def spec(self) -> str:
         """The spec with every default filled in, TOML."""
+        if not self._message.spec:
+            # Lists leave it out.
+            self._take(self._connection.call(self._connection.stub.Get, pb.GetRequest(sweep_id=self.id)))
         return self._message.spec
 
     @property
@@ -189,15 +202,15 @@ class Sweep:
 
     def cancel(self) -> None:
         """Cancels it; cancelling an ended sweep changes nothing."""
-        self._message = self._connection.call(self._connection.stub.Cancel, pb.CancelRequest(sweep_id=self.id))
+        self._take(self._connection.call(self._connection.stub.Cancel, pb.CancelRequest(sweep_id=self.id)))
 
     def pause(self) -> None:
         """Gives out no more shards; those given out are still computed."""
-        self._message = self._connection.call(self._connection.stub.Pause, pb.PauseRequest(sweep_id=self.id))
+        self._take(self._connection.call(self._connection.stub.Pause, pb.PauseRequest(sweep_id=self.id)))
 
     def resume(self) -> None:
         """Goes on after a pause."""
-        self._message = self._connection.call(self._connection.stub.Resume, pb.ResumeRequest(sweep_id=self.id))
+        self._take(self._connection.call(self._connection.stub.Resume, pb.ResumeRequest(sweep_id=self.id)))
 
     # Following
 
@@ -244,9 +257,13 @@ class Sweep:
                 raise self._timed_out(timeout)
             try:
                 request = pb.WatchRequest(sweep_id=self.id)
+                opened = time.monotonic()
                 for message in self._connection.stream(self._connection.stub.Watch, request, remaining):
                     changed = message != self._message or not told
-                    self._message, told, pause, away_since = message, True, _PAUSES[0], None
+                    self._take(message)
+                    told, away_since = True, None
+                    # A stream that says a word and closes, again and again, is asked for ever less often.
+                    pause = _PAUSES[0] if time.monotonic() - opened >= _PAUSES[1] else pause
                     if changed:
                         yield None
                     if state_of(message).has_ended:
@@ -318,11 +335,18 @@ class Sweep:
 
     def _read(self, artifact: Artifact, presigned: bool) -> bytes | None:
         """What comes for an artifact; nothing when it was to be read from a shared store and that does not give it."""
-        request = pb.ReadArtifactRequest(sweep_id=self.id, name=artifact.name, presigned=presigned)
+        name = artifact.name
+        if artifact.size > MOST_BYTES:
+            wrong = f"{name}: a payload of {artifact.size} bytes was announced, at most {MOST_BYTES} are accepted"
+            raise DamagedPayload(wrong, field=name)
+        request = pb.ReadArtifactRequest(sweep_id=self.id, name=name, presigned=presigned)
         content = bytearray()
-        for part in self._connection.stream(self._connection.stub.ReadArtifact, request):
+        for place, part in enumerate(self._connection.stream(self._connection.stub.ReadArtifact, request)):
             if part.HasField("get"):
                 return _presigned.read(part.get, artifact)
+            if place > 0 and not part.data:
+                # They would never end.
+                raise CoordinatorError(f"{name} comes in chunks without a byte")
             content += part.data
             if len(content) > artifact.size:
                 break
@@ -330,8 +354,12 @@ class Sweep:
 
     def _now(self) -> pb.Sweep:
         if not state_of(self._message).has_ended:
-            self._message = self._connection.call(self._connection.stub.Get, pb.GetRequest(sweep_id=self.id))
+            self._take(self._connection.call(self._connection.stub.Get, pb.GetRequest(sweep_id=self.id)))
         return self._message
+
+    def _take(self, message: pb.Sweep) -> None:
+        """Takes in how it stands now, if that is said of it."""
+        self._message = about(self.id, message)
 
     def _ensure_complete(self, partial: bool = False) -> None:
         state = self.state

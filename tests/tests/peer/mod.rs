@@ -14,7 +14,9 @@ use nadgrid_proto::v1::upload_partial_response::Message;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
 use nadgrid_proto::v1::{self, session_response};
 use nadgrid_tests::Cluster;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -45,6 +47,20 @@ impl Peer {
         sender.send(v1::SessionRequest { message: Some(SessionMessage::Hello(hello)) }).await.unwrap();
         let responses = self.workers.session(ReceiverStream::new(receiver)).await?.into_inner();
         Ok((sender, responses))
+    }
+
+    /// A session of this worker, with these lanes and with what it says it holds.
+    pub(crate) async fn open(&mut self, worker: &str, lanes: u32, held: Vec<v1::Shard>) -> OpenSession {
+        let hello = v1::Hello { worker_id: worker.into(), name: worker.into(), lanes, held, ..hello() };
+        let (says, responses) = self.session(hello).await.unwrap();
+        let sender = says.clone();
+        let heart = tokio::spawn(async move {
+            let alive = || v1::SessionRequest { message: Some(SessionMessage::Heartbeat(v1::Heartbeat {})) };
+            while sender.send(alive()).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        OpenSession { worker: worker.into(), says, responses, heart }
     }
 
     pub(crate) async fn checkpoint(&mut self, header: v1::CheckpointHeader, bytes: &[u8]) -> Result<bool, Status> {
@@ -87,6 +103,48 @@ impl Peer {
         says.send(offer).await.unwrap();
         let answers = self.workers.upload_partial(ReceiverStream::new(messages)).await.unwrap().into_inner();
         UploadOffer { says, answers }
+    }
+}
+
+/// A worker's session, which is heard every second until it is dropped.
+pub(crate) struct OpenSession {
+    worker: String,
+    says: mpsc::Sender<v1::SessionRequest>,
+    responses: Streaming<v1::SessionResponse>,
+    heart: JoinHandle<()>,
+}
+
+impl OpenSession {
+    pub(crate) async fn say(&self, message: SessionMessage) {
+        self.says.send(v1::SessionRequest { message: Some(message) }).await.unwrap();
+    }
+
+    /// The next shard that it is given.
+    pub(crate) async fn shard(&mut self) -> v1::Shard {
+        assignment(&mut self.responses).await.shard.unwrap()
+    }
+
+    /// What its next result is answered, whatever it is given meanwhile.
+    pub(crate) async fn verdict(&mut self) -> v1::Verdict {
+        use session_response::Message;
+        loop {
+            match self.responses.message().await.unwrap().unwrap().message.unwrap() {
+                Message::Answer(answer) => return answer.verdict(),
+                other => assert!(matches!(other, Message::Welcome(_) | Message::Assignment(_)), "{other:?}"),
+            }
+        }
+    }
+
+    /// How it begins to upload a partial of this shard.
+    pub(crate) fn header(&self, shard: &v1::Shard, bytes: &[u8]) -> v1::PartialHeader {
+        v1::PartialHeader { worker_id: self.worker.clone(), ..header(shard, bytes) }
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        // While anybody can speak in it, the session keeps its connection open.
+        self.heart.abort();
     }
 }
 

@@ -38,6 +38,19 @@ fn a_shard_passes_its_stages_and_each_is_told_once() {
     assert!(board.held().is_empty() && board.news(true).is_empty());
 }
 
+/// A coordinator that gives out shards without end fills no memory, and names in them reach no log as they are.
+#[test]
+fn what_is_held_has_an_end() {
+    let board = Board::new(1);
+    (0..23).for_each(|block| board.assign(task(block)));
+    assert!(!board.is_full());
+    board.assign(task(23));
+    assert!(board.is_full());
+    board.revoke(&shard(0));
+    assert!(!board.is_full());
+    assert_eq!(Fault::new(v1::FailureKind::Spec, "a\u{1b}[2J\nb").message, "a\u{fffd}[2J\u{fffd}b");
+}
+
 /// A block may take hours: how far it is gets told, but not with every network.
 #[test]
 fn progress_within_a_block_is_told_now_and_then() {

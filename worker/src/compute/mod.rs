@@ -122,7 +122,7 @@ impl Evaluator {
                 let moments = self.moments(job, watcher)?;
                 Ok(moments.map(|moments| Evaluated { yielded: Yield::Moments(moments), earlier: 0.0 }))
             }
-            Payload::Runs { extra } => {
+            Payload::Runs { extra, .. } => {
                 let class = self.class.with(job.precision());
                 let runs = self.runs.shard(job, (&class, extra), from, watcher)?;
                 Ok(runs.map(|(runs, earlier)| Evaluated { yielded: Yield::Runs(runs, extra), earlier }))

@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: results, which travel by [`crate::upload`].
 
+mod received;
 mod serve;
 
 use crate::backoff::Backoff;
@@ -24,10 +25,11 @@ use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::worker_service_client::WorkerServiceClient;
+use received::cleaned;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -40,6 +42,10 @@ const LAST_UPLOADS: Duration = Duration::from_secs(5);
 const UPLOADS_OF_GRACE: u32 = 5;
 /// What a stopping worker grants a handshake, and a goodbye.
 const MOMENT: Duration = Duration::from_secs(1);
+/// A session that lived so long was one: the waits before the next begin anew.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Largest message of a session: one with a spec of the greatest length.
+const MESSAGE_LIMIT: usize = 2 << 20;
 /// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
 const OUTBOX: usize = 256;
 
@@ -125,14 +131,22 @@ impl Session {
         loop {
             let Some(opened) = self.open_unless_stopped(link.clone()).await else { return Ok(()) };
             let reason = match opened {
-                Ok(open) => match self.serve(open).await {
-                    End::Left => return Ok(()),
-                    End::Lost(reason) => {
-                        tracing::warn!("lost the coordinator at {url}: {reason}");
-                        backoff = Backoff::new(self.reconnect_timeout);
-                        reason
+                Ok(open) => {
+                    let began = Instant::now();
+                    match self.serve(open).await {
+                        End::Left => return Ok(()),
+                        End::Lost(reason) => {
+                            tracing::warn!("lost the coordinator at {url}: {reason}");
+                            if began.elapsed() >= SETTLED {
+                                backoff = Backoff::new(self.reconnect_timeout);
+                            } else {
+                                // One that welcomes and closes, again and again, is asked for ever less often.
+                                backoff.begin_again(self.reconnect_timeout);
+                            }
+                            reason
+                        }
                     }
-                },
+                }
                 Err(status) if endpoint::is_final(&status) => {
                     return Err(WorkerError::Refused { url: url.clone(), reason: endpoint::reason(&status) });
                 }
@@ -188,9 +202,9 @@ impl Session {
         let hello = Request::Hello(self.identity.hello(self.board.held()));
         requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
         let handshake = async {
-            let mut client = WorkerServiceClient::new(link);
+            let mut client = WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT);
             let mut responses = client.session(ReceiverStream::new(outbox)).await?.into_inner();
-            let first = responses.message().await?.and_then(|response| response.message);
+            let first = responses.message().await?.and_then(cleaned);
             match first {
                 Some(Response::Welcome(welcome)) => Ok((responses, welcome)),
                 Some(_) => Err(Status::unknown("the first message was no welcome")),

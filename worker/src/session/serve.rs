@@ -1,5 +1,6 @@
 //! Serving one connection: heartbeats, news and goodbye one way, assignments and revocations the other.
 
+use super::received::cleaned;
 use super::{End, MOMENT, Open, Session, request};
 use crate::board::Task;
 use crate::compute;
@@ -33,10 +34,7 @@ impl Session {
                     send(&open.requests, Request::Draining(v1::Draining {}))
                 }
                 response = open.responses.message() => match response {
-                    Ok(Some(response)) => {
-                        self.receive(response, &mut last);
-                        Ok(())
-                    }
+                    Ok(Some(response)) => self.receive(response, &mut last),
                     Ok(None) => return End::Lost("it ended the session".to_owned()),
                     Err(status) => return End::Lost(crate::endpoint::reason(&status)),
                 },
@@ -52,10 +50,14 @@ impl Session {
         self.board.news(progress).into_iter().try_for_each(|news| send(requests, news))
     }
 
-    fn receive(&self, response: v1::SessionResponse, last: &mut LastJob) {
-        match response.message {
+    /// Does what a message says; an error is the reason to end the session.
+    fn receive(&self, response: v1::SessionResponse, last: &mut LastJob) -> Result<(), String> {
+        match cleaned(response) {
+            Some(Response::Assignment(_)) if self.board.is_full() => {
+                return Err(format!("it assigns more shards than a worker of {} lanes holds", self.identity.lanes));
+            }
             Some(Response::Assignment(assignment)) => {
-                let Some(task) = last.task(assignment) else { return };
+                let Some(task) = last.task(assignment) else { return Ok(()) };
                 let (shard, job) = (&task.shard, &task.job);
                 tracing::debug!(sweep = shard.sweep_id, job, blocks = ?shard.range(), "assigned");
                 self.board.assign(task);
@@ -68,6 +70,7 @@ impl Session {
             // A second welcome changes nothing; what a newer coordinator says besides is not for us.
             other => tracing::debug!("ignored {other:?}"),
         }
+        Ok(())
     }
 
     /// Gives back what is not computed, lets results go out, and says goodbye.
@@ -79,7 +82,9 @@ impl Session {
         let answers = async {
             let mut last = LastJob::default();
             while let Ok(Some(response)) = responses.message().await {
-                self.receive(response, &mut last);
+                if self.receive(response, &mut last).is_err() {
+                    break;
+                }
             }
             std::future::pending::<()>().await;
         };

@@ -5,7 +5,7 @@
 //! Until the grant, and once all bytes are through, it waits: pings find out when nobody is there. Deliberately absent: trying again.
 
 use super::waits::{UploadWait, WaitPhase};
-use crate::endpoint::warn_unreachable;
+use crate::endpoint::{told, warn_unreachable};
 use bytes::Bytes;
 use nadgrid_presigned::DirectStore;
 use nadgrid_proto::upload::{UploadGate, UploadMessages, gated};
@@ -166,7 +166,7 @@ where
 async fn put_beside(store: &DirectStore, put: &v1::PresignedRequest, bytes: Bytes) -> Result<(), String> {
     store.put(put, bytes).await.map_err(|failure| {
         warn_unreachable(&failure);
-        failure.to_string()
+        told(&failure)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::{Failure, output, tables};
+use futures::StreamExt;
 use nadgrid_client::{Address, CheckView, Client, Error};
 
 /// Has blocks computed again; fails when one of them has other bits.
@@ -10,8 +11,14 @@ pub(crate) async fn verify(at: Address, args: VerifyArgs) -> Result<(), Failure>
     let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let mut responses = client.verify(&args.id, args.sample, seed).await?;
     let (mut total, mut wrong, mut failed, mut done) = (0, 0, 0, 0);
-    while let Some(response) = responses.message().await.map_err(|s| Error::from_status(client.url(), &s))? {
+    let mut is_first = true;
+    while let Some(response) = responses.next().await {
+        let response = response?;
+        let (was_first, expected) = (std::mem::replace(&mut is_first, false), total);
         total = response.total;
+        if !was_first && (total != expected || done >= total || response.shard.is_none()) {
+            return Err(Error::Contract(format!("more is told than the {expected} shards announced")).into());
+        }
         let Some(check) = CheckView::of(&response) else {
             output::note(&format!(
                 "{} hold {} random blocks (seed {seed})",

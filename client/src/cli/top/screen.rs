@@ -73,11 +73,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: SystemTime) {
 
 /// Sweeps, jobs and workers one below the other, each as high as it needs to be while there is room.
 fn middle_areas(model: &Model, middle: Rect) -> [Rect; 3] {
-    let rows = |count: usize| u16::try_from(count.max(1)).unwrap_or(u16::MAX).saturating_add(FRAME);
+    let rows = |count: usize| cells(count.max(1)).saturating_add(FRAME);
     let room = middle.height;
     let workers = rows(model.workers.len()).min((room * 2 / 5).max(3)).min(room);
     let rest = room - workers;
-    let wanted = model.selected().map_or(0, |sweep| sweep.jobs.len() as u16 + 1 + notes(sweep).len() as u16);
+    let wanted = model.selected().map_or(0, |sweep| cells(sweep.jobs.len() + 1 + notes(sweep).len()));
     // The sweeps keep half of what is left.
     let jobs = if rest >= 10 { wanted.min(rest / 2) } else { 0 };
     let sweeps = rows(model.sweeps.len()).min(rest - jobs);
@@ -286,15 +286,23 @@ fn help() -> Vec<Line<'static>> {
 /// A box in the middle, as large as what it says.
 fn popup(frame: &mut Frame<'_>, title: &'static str, lines: Vec<Line<'static>>) {
     let area = frame.area();
-    let columns = lines.iter().map(Line::width).max().unwrap_or(0) as u16 + 4;
-    let [_, middle, _] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len() as u16 + 2), Constraint::Fill(1)])
-            .areas(area);
+    let columns = cells(lines.iter().map(Line::width).max().unwrap_or(0)).saturating_add(4);
+    let [_, middle, _] = Layout::vertical([
+        Constraint::Fill(1),
+        Constraint::Length(cells(lines.len()).saturating_add(2)),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
     let [_, middle, _] =
         Layout::horizontal([Constraint::Fill(1), Constraint::Length(columns), Constraint::Fill(1)]).areas(middle);
     frame.render_widget(Clear, middle);
     let block = Block::bordered().title(title).padding(ratatui::widgets::Padding::horizontal(1));
     frame.render_widget(Paragraph::new(lines).block(block), middle);
+}
+
+/// Rows or columns of a terminal, of which there are never more.
+fn cells(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 fn capital(word: &str) -> String {

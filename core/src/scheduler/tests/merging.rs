@@ -281,6 +281,8 @@ fn late_reports_of_merged_shards_change_nothing() {
     (0..8).for_each(|_| bench.report(0));
     bench.merge();
     assert_eq!(bench.stored(), 1);
+    // It has a session, and holds none of them.
+    bench.join("late", 1);
     let shard = |level, index| ShardRef { sweep: bench.sweep.clone(), job: JobIndex(0), node: Node { level, index } };
     let shards = [shard(0, 3), shard(2, 1), shard(3, 0), shard(4, 0)];
     let verdicts = shards.map(|shard| bench.world.report("late", &shard).0);

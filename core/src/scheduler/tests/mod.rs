@@ -246,6 +246,8 @@ fn a_silent_worker_loses_its_leases_and_a_late_report_still_counts_once() {
     world.report("quick", &other[0]);
     world.now = world.now.plus(1_000);
     world.handle(Event::Alive { worker: id("quick") });
+    assert_eq!(world.report("slow", &shard).0, Verdict::NoSession);
+    world.join_as("slow", 1, "portable", vec![shard.clone()]);
     assert_eq!(world.report("slow", &shard).0, Verdict::Committed);
     assert_eq!(world.report("quick", &shard).0, Verdict::Duplicate);
     assert_eq!(world.report("slow", &shard).0, Verdict::Duplicate);
@@ -257,13 +259,13 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
     let sweep = world.submit(64);
     world.join("w", 1);
     let shard = |level, index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node { level, index } };
+    // It comes with what it had computed before anybody knew of it.
+    world.join_as("x", 1, "portable", vec![shard(1, 1)]);
     assert_eq!(world.report("x", &shard(1, 1)).0, Verdict::Committed);
     assert_eq!(world.report("x", &shard(2, 0)).0, Verdict::Superseded);
     assert_eq!(world.report("x", &shard(0, 3)).0, Verdict::Duplicate);
-    // The lease of block 0 is inside of what is now reported.
-    let (verdict, actions) = world.report("x", &shard(1, 0));
-    assert_eq!(verdict, Verdict::Committed);
-    assert!(actions.iter().any(|a| matches!(a, Action::Revoke { .. })));
+    // The lease of block 0 is inside of what is now reported: it is another's.
+    assert_eq!(world.report("x", &shard(1, 0)).0, Verdict::NotNeeded);
     assert_eq!(world.report("x", &shard(5, 7)).0, Verdict::Invalid);
     let gone = ShardRef { sweep: SweepId::new("gone"), ..shard(0, 0) };
     assert_eq!(world.report("x", &gone).0, Verdict::NotNeeded);
@@ -279,18 +281,61 @@ fn an_unfit_worker_is_set_aside_and_a_wrong_spec_ends_its_sweep() {
     assert_eq!(world.scheduler.workers(world.now)[0].unfit.as_deref(), Some("no libtorch"));
     assert_eq!(world.join("b", 1), vec![shard.clone()]);
     world.handle(Event::Failed { worker: id("b"), shard, kind: FailureKind::Spec, message: "bad".into() });
-    assert_eq!(world.state(&sweep), SweepState::Failed { message: "bad".into() });
+    assert_eq!(world.state(&sweep), SweepState::Failed { message: "worker b says of the spec: bad".into() });
 }
 
+/// The first result decides the class: a worker that only takes shards, in whatever class, keeps nobody else away.
 #[test]
 fn one_sweep_runs_in_one_class() {
     let mut world = World::new(Settings::default());
-    world.submit(64);
-    assert_eq!(world.join("cpu", 1).len(), 1);
+    let sweep = world.submit(64);
+    assert_eq!(world.join_as("made-up", 1, "made-up", Vec::new()).len(), 1);
+    let held = world.join("cpu", 1).remove(0);
+    assert_eq!(world.scheduler.sweep(&sweep).unwrap().class, None);
+    let of_other = world.held_by("made-up").remove(0);
+    let (verdict, actions) = world.report("cpu", &held);
+    assert_eq!(verdict, Verdict::Committed);
+    let revoked = actions.iter().any(|action| matches!(action, Action::Revoke { shard, .. } if *shard == of_other));
+    assert!(revoked && world.held_by("made-up").is_empty(), "{actions:?}");
+    assert_eq!(world.scheduler.sweep(&sweep).unwrap().class, Some(class("portable")));
     assert!(world.join_as("gpu", 1, "sm_90", Vec::new()).is_empty());
+    // The class is in the journal with the result, and nothing else is.
+    world.restart();
+    assert_eq!(world.scheduler.sweep(&sweep).unwrap().class, Some(class("portable")));
+    assert!(world.join_as("gpu", 1, "sm_90", Vec::new()).is_empty());
+}
+
+/// A worker that has never yielded anything says nothing of a shard by failing on it, nor by being lost with it.
+#[test]
+fn whoever_comes_and_goes_does_not_keep_a_shard_from_others() {
+    let mut world = World::new(Settings { most_attempts: 2, most_losses: 2, ..Settings::default() });
     world.submit(8);
-    assert_eq!(leases(&world.handle(Event::Tick)).len(), 0, "the other class already has the second sweep");
-    assert_eq!(world.held().len(), 2);
+    let first = world.join("honest", 1).remove(0);
+    world.report("honest", &first);
+    let second = world.held_by("honest").remove(0);
+    world.handle(Event::Failed {
+        worker: id("honest"),
+        shard: second.clone(),
+        kind: FailureKind::Transient,
+        message: "x".into(),
+    });
+    for round in 0..40 {
+        let liar = format!("!{round}");
+        world.join(&liar, 1);
+        for shard in world.held_by(&liar) {
+            let (worker, message) = (id(&liar), "no".to_owned());
+            world.handle(Event::Failed { worker, shard, kind: FailureKind::Task, message });
+        }
+        world.handle(Event::Leave { worker: id(&liar), drained: true });
+        world.now = world.now.plus(1_000);
+        world.handle(Event::Alive { worker: id("honest") });
+        for shard in world.held_by("honest") {
+            world.report("honest", &shard);
+        }
+    }
+    let view = world.scheduler.sweeps_before(None, 1, |_| true).remove(0).1;
+    assert_eq!(view.failures, [], "{view:?}");
+    assert!(view.jobs.iter().all(|job| job.members_done == 8), "{view:?}");
 }
 
 #[test]
@@ -450,7 +495,21 @@ fn a_precision_that_nobody_offers_waits() {
     let profile =
         WorkerProfile { name: "gpu".into(), class: class("sm_90"), precisions, lanes: 1, version: "0".into() };
     let actions = world.handle(Event::Join { worker: super::tests::id("gpu"), profile, held: Vec::new() });
-    assert_eq!(leases(&actions).len(), 1);
+    let held = leases(&actions);
+    assert_eq!(held.len(), 1);
+    let (request, partial) = (world.request(), Partial::stored(Digest::of(b"x")));
+    let report = |precision| Event::Report {
+        request,
+        worker: super::tests::id("gpu"),
+        shard: held[0].clone(),
+        class: class("sm_90").with(precision),
+        partial: partial.clone(),
+        seconds: 0.5,
+        begin_seconds: 0.0,
+    };
+    let refused = world.handle(report(Precision::Fp32));
+    assert!(refused.contains(&Action::Answer { request, answer: Answer::Reported(Verdict::Invalid) }), "{refused:?}");
+    world.handle(report(Precision::Bf16));
     assert_eq!(world.scheduler.sweep(&id).unwrap().class.unwrap().precision, "bf16");
 }
 

@@ -142,5 +142,26 @@ fn a_snapshot_stands_for_the_journal() {
     world.restart();
     assert!(views(&world) == of_journal, "{of_journal}\nbecame {}", views(&world));
     assert_eq!(referenced(&world), blobs);
-    assert!(world.scheduler.snapshot().eq(snapshot), "a snapshot of it is the same");
+    assert!(world.scheduler.snapshot().eq(snapshot.clone()), "a snapshot of it is the same");
+    replicate(&world.scheduler, snapshot.clone()).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<Record>)| {
+        let mut changed = snapshot.clone();
+        change(&mut changed);
+        replicate(&world.scheduler, changed)
+    };
+    // A record without which the others have no meaning is noticed, and so is one that comes at the wrong time, or twice.
+    let head = snapshot.iter().rposition(|record| matches!(record, Record::Submitted { .. })).unwrap();
+    let tally = snapshot.iter().position(|record| matches!(record, Record::Tally { .. })).unwrap();
+    let headless = with(&|records| drop(records.remove(head))).unwrap_err();
+    assert!(headless.number == head as u64 + 1 && headless.again == "no record", "{headless}");
+    assert_eq!(with(&|records| drop(records.remove(tally))).unwrap_err().number, tally as u64 + 1);
+    assert!(with(&|records| records.swap(tally, tally + 1)).is_err());
+    let twice = with(&|records| records.insert(tally, records[tally].clone())).unwrap_err();
+    assert!(twice.number == tally as u64 + 2 && twice.sweep == *snapshot[tally].sweep(), "{twice}");
+}
+
+fn replicate(scheduler: &Scheduler, records: Vec<Record>) -> Result<(), SnapshotDifference> {
+    let mut replica = scheduler.replica();
+    records.into_iter().try_for_each(|record| replica.replay(record))?;
+    replica.end()
 }

@@ -5,7 +5,7 @@ use crate::faults::Sight;
 use crate::network::{Assignment, Down, Reply};
 use crate::pool::Merge;
 use crate::scenario::Mutation;
-use crate::transfer::Payload;
+use crate::transfer::{Payload, Refusal};
 use crate::truth::Coordinates;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::WorkerId;
@@ -17,8 +17,13 @@ impl World {
         match question {
             Command::Upload(stream, report) => {
                 let known = scheduler.blocks(&report.shard).is_some_and(|blocks| !blocks.is_empty());
+                let taken = scheduler.takes_report(&report.worker, &report.shard);
                 if known && scheduler.expects(&report.shard) {
-                    self.wait_for_place(stream, Payload::Partial(report));
+                    match taken {
+                        Some(true) => self.wait_for_place(stream, Payload::Partial(report)),
+                        Some(false) => self.conclude(stream, Reply::Answer(Answer::Reported(Verdict::NotNeeded))),
+                        None => self.refuse(stream, Refusal::NoSession),
+                    }
                 } else {
                     self.counts.sight(Sight::NotNeeded);
                     assert!(!self.oracle.model.lacks(&report.shard), "a result is turned away: {:?}", report.shard);
@@ -85,7 +90,7 @@ impl World {
             Verdict::NotNeeded => Sight::NotNeeded,
             Verdict::Checked => Sight::Checked,
             // Leases are given when the class is durable: no worker computes in another.
-            Verdict::Invalid => return,
+            Verdict::Invalid | Verdict::NoSession => return,
         };
         self.counts.sight(sight);
     }
@@ -118,9 +123,9 @@ impl World {
         let Some((spec, shape, _)) = scheduler.shard(&shard) else { return };
         let inputs = scheduler.shard_inputs(&shard);
         let input = |role: &str| inputs.iter().find(|input| input.role == role).map(|input| input.stored.digest);
-        let Some(class) = self.oracle.model.sweeps.get(&shard.sweep).and_then(|sweep| sweep.class.clone()) else {
-            return;
-        };
+        // The sweep has none before its first result.
+        let machine = self.workers.iter().find(|known| known.id == *worker);
+        let Some(class) = machine.map(|known| known.machine.class.clone()) else { return };
         let coordinates = Coordinates { spec: spec.name.clone(), class, job: shard.job, basis: input("basis") };
         let (total, block_size) = (shape.grid.blocks(), u64::from(shape.grid.block_size));
         let checkpoint = input("checkpoint");

@@ -227,7 +227,7 @@ impl World {
             (sweep.outcome.is_some(), "has ended"),
             (sweep.paused, "is paused"),
             (job.meets(shard.node) && !(sweep.audited && job.has(shard.node)), "is committed"),
-            (machine.is_some_and(|class| Some(class) != sweep.class.as_ref()), "is of another class"),
+            (machine.zip(sweep.class.as_ref()).is_some_and(|(class, own)| class != own), "is of another class"),
             (!needed, "waits for another job"),
         ];
         match wrong.into_iter().find(|(is, _)| *is) {

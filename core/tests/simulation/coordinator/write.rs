@@ -113,6 +113,9 @@ impl World {
         let Some(scheduler) = self.coordinator.scheduler() else { return Ok(()) };
         self.oracle.agrees(scheduler)?;
         let mut records: Vec<Record> = scheduler.snapshot().collect();
+        let mut replica = scheduler.replica();
+        let replayed = records.iter().try_for_each(|record| replica.replay(record.clone()));
+        replayed.and_then(|()| replica.end()).map_err(|difference| difference.to_string())?;
         if self.scenario.mutation == Mutation::CompactionLosesACommit
             && let Some(place) = records.iter().position(|record| matches!(record, Record::Committed { .. }))
         {

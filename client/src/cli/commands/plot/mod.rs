@@ -4,11 +4,10 @@
 
 use crate::cli::args::{Paper, PictureFormat, PlotArgs};
 use crate::cli::{Failure, output, tables};
-use nadgrid_client::{Error, ResultFolder};
+use nadgrid_client::{ResultFolder, replace_file};
 use nadgrid_figures::sweep::{self, Pattern, Picture, SweepError, patterns, pictures};
 use nadgrid_figures::{Figure, Theme};
 use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,21 +112,15 @@ fn write(
     format: PictureFormat,
 ) -> Result<Vec<PathBuf>, Failure> {
     let suffix = if theme == Theme::Dark { "_dark" } else { "" };
-    let path = |ending: &str| out.join(format!("{}{suffix}.{ending}", picture.name));
+    let name = |ending: &str| format!("{}{suffix}.{ending}", picture.name);
     let mut files = Vec::new();
     if format != PictureFormat::Png {
-        files.push((path("svg"), figure.svg().as_bytes().to_vec()));
+        files.push((name("svg"), figure.svg().as_bytes().to_vec()));
     }
     if format != PictureFormat::Svg {
-        files.push((path("png"), figure.png().map_err(Failure::other)?));
+        files.push((name("png"), figure.png().map_err(Failure::other)?));
     }
-    let write = |(path, bytes): (PathBuf, Vec<u8>)| {
-        let folder = path.parent().unwrap_or(out);
-        fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
-        fs::write(&path, bytes).map_err(Error::io(&path, "write"))?;
-        Ok(path)
-    };
-    files.into_iter().map(write).collect()
+    files.into_iter().map(|(name, bytes)| Ok(replace_file(out, &name, &bytes)?)).collect()
 }
 
 fn theme(paper: Paper) -> Theme {

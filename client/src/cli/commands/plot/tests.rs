@@ -8,6 +8,7 @@ use nadgrid_client::{RECORD_FILE, RECORD_FORMAT};
 use nadgrid_core::spec::Spec;
 use nadgrid_figures::npy::to_bytes;
 use std::f32::consts::TAU;
+use std::fs;
 
 const SPEC: &str = "name = 'x'\narchitectures = ['lenet', 'logreg']\n\
                     [nads]\nnetworks = 6\n[directional]\ndirections = { kind = 'dft', frequencies = [[0, 0], [2, 1]] }";
