@@ -1,5 +1,5 @@
-//! The tests in Python: of the package, of the page in a browser, of metrics and traces in other people's stores, and of the
-//! documentation's commands. Their packages are in an environment of their own in the cache folder.
+//! The tests in Python: of the package, of the page in a browser, of metrics and traces in other people's stores, of the
+//! documentation's commands, and of attacks. Their packages are in an environment of their own in the cache folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::process::step_reading;
 const VIRTUALENV: &str = "virtualenv==20.39.1";
 const REQUIREMENTS: &str = "tests/requirements.txt";
 /// The folders from which pytest is run, one after the other.
-const SUITES: [&str; 4] = ["python", "tests/watch", "tests/page", "tests/docs"];
+const SUITES: [&str; 5] = ["python", "tests/watch", "tests/page", "tests/docs", "tests/hostile"];
 
 /// The Python of an environment that has what the tests need, made if need be.
 pub(super) fn ensure(root: &Path, pip: Pip) -> Result<PathBuf> {
