@@ -80,6 +80,7 @@ impl Scheduler {
                 // Once it has gone wrong often, whoever has shown that it can compute is asked first.
                 false => {
                     !attempts.are_exhausted(&self.settings)
+                        || attempts.proven
                         || self.has_proven(id)
                         || !self.has_proven_others(shard, attempts)
                 }

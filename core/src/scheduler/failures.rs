@@ -97,6 +97,7 @@ impl Scheduler {
     fn count_attempt(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>) -> Attempts {
         let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
         let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
+        attempts.proven |= self.has_proven(id);
         match how {
             Gone::Failed(message) => {
                 let known = attempts.workers.insert(id.clone(), name).is_some();
@@ -161,8 +162,9 @@ impl Scheduler {
     fn retry(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
         let settings = self.settings;
         let attempts = self.count_attempt(id, shard, how);
-        // Workers that have never yielded anything can fail as often as they like: that says nothing of the shard.
-        let last_hope = self.has_proven_others(shard, &attempts);
+        // Workers that have never yielded anything can fail as often as they like: that says nothing of the shard. But one that
+        // takes down whoever has it is not to take down all.
+        let last_hope = !attempts.proven && self.has_proven_others(shard, &attempts);
         let Some(job) = self.job_mut(shard) else { return };
         job.tally.retries += 1;
         let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);

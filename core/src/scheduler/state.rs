@@ -308,6 +308,8 @@ pub(super) struct Attempts {
     pub(super) workers: BTreeMap<WorkerId, String>,
     /// Who was lost with it.
     pub(super) lost: BTreeSet<WorkerId>,
+    /// Whether any of them had yielded something before: then the shard itself may be at fault.
+    pub(super) proven: bool,
     /// What the last one said.
     pub(super) message: String,
 }

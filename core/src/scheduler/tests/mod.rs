@@ -305,6 +305,35 @@ fn one_sweep_runs_in_one_class() {
     assert!(world.join_as("gpu", 1, "sm_90", Vec::new()).is_empty());
 }
 
+/// A shard that takes down whoever has it is given up after as many as before, however many workers there are.
+#[test]
+fn a_shard_that_fails_on_proven_workers_is_given_up() {
+    let mut world = World::new(Settings { most_attempts: 2, ..Settings::default() });
+    world.submit(64);
+    for worker in ["a", "b", "c", "d", "e"] {
+        let own = world.join(worker, 1).remove(0);
+        world.report(worker, &own);
+    }
+    let poison = world.held_by("a").remove(0);
+    let mut failed = 0;
+    for _ in 0..20 {
+        for (shard, worker) in world.held() {
+            if shard == poison {
+                failed += 1;
+                world.handle(Event::Failed { worker, shard, kind: FailureKind::Task, message: "no".into() });
+            } else {
+                world.report(worker.as_str(), &shard);
+            }
+        }
+        world.now = world.now.plus(1_000);
+        for worker in ["a", "b", "c", "d", "e"] {
+            world.handle(Event::Alive { worker: id(worker) });
+        }
+    }
+    let view = world.scheduler.sweeps_before(None, 1, |_| true).remove(0).1;
+    assert_eq!((failed, view.failures.len()), (2, 1), "{view:?}");
+}
+
 /// A worker that has never yielded anything says nothing of a shard by failing on it, nor by being lost with it.
 #[test]
 fn whoever_comes_and_goes_does_not_keep_a_shard_from_others() {
