@@ -24,7 +24,7 @@ mod whole;
 
 pub(crate) use gate::Gate;
 pub(crate) use incoming::{Peer, accept};
-pub(crate) use refusals::Refusals;
+pub(crate) use refusals::{OnceAMinute, Refusals};
 pub(crate) use shares::{Bindings, Places, Quota, Shares};
 pub use tls::TlsError;
 pub(crate) use tls::{Acceptor, TlsFiles};

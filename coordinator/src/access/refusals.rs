@@ -13,12 +13,26 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Causes that are remembered at once; when more come, all are forgotten.
 const REMEMBERED: usize = 4096;
 
-/// When a cause was told last, and how often since it was not.
-type Told = HashMap<(IpAddr, &'static str), (Instant, u64)>;
+/// Something that is told once a minute, however often it happens: when it was told last, and how often since it was not.
+#[derive(Default)]
+pub(crate) struct OnceAMinute(Option<(Instant, u64)>);
+
+impl OnceAMinute {
+    /// It happens; says how often it did since it was last told, when it is to be told again.
+    pub(crate) fn is_news(&mut self, now: Instant) -> Option<u64> {
+        match &mut self.0 {
+            Some((at, unsaid)) if now.duration_since(*at) < QUIET => {
+                *unsaid += 1;
+                None
+            }
+            last => Some(last.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid)),
+        }
+    }
+}
 
 /// What was told lately.
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<Told>);
+pub(crate) struct Refusals(Mutex<HashMap<(IpAddr, &'static str), OnceAMinute>>);
 
 impl Refusals {
     /// Logs a refusal, unless the same was logged within the last minute. `what` must hold no secret.
@@ -36,17 +50,7 @@ impl Refusals {
         if told.len() >= REMEMBERED && !told.contains_key(&(peer, cause)) {
             told.clear();
         }
-        match told.get_mut(&(peer, cause)) {
-            Some((at, unsaid)) if now.duration_since(*at) < QUIET => {
-                *unsaid += 1;
-                None
-            }
-            other => {
-                let unsaid = other.map_or(0, |(_, unsaid)| *unsaid);
-                told.insert((peer, cause), (now, 0));
-                Some(unsaid)
-            }
-        }
+        told.entry((peer, cause)).or_default().is_news(now)
     }
 }
 

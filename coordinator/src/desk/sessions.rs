@@ -3,6 +3,7 @@
 use super::handle::Outbox;
 use super::timeline::Leased;
 use super::{Asker, DeskTask};
+use crate::access::OnceAMinute;
 use crate::journal::Journal;
 use crate::partial;
 use metrics::counter;
@@ -15,7 +16,7 @@ use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_telemetry::TraceContext;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::field::display;
 use tracing::{debug, info, warn};
@@ -23,8 +24,6 @@ use tracing::{debug, info, warn};
 /// A worker's own words are kept, but not at any length: characters.
 const MAX_WORDS: usize = 2_000;
 
-/// How long a session's refused results stay told.
-const QUIET: Duration = Duration::from_secs(60);
 /// Characters that are repeated of what should be a digest, and bytes of a sweep's id.
 const MAX_DIGEST: usize = 80;
 const MAX_SWEEP_ID: usize = 100;
@@ -37,25 +36,8 @@ pub(super) struct Session {
     outbox: Outbox,
     /// The job of the last assignment: the next of the same job does not repeat its spec.
     last: Option<(SweepId, JobIndex)>,
-    /// When a refused result was logged last, and how many were not since.
-    refused: Option<(Instant, u64)>,
-}
-
-impl Session {
-    /// Counts a refused result. Each session has one logged a minute, with how many were not.
-    fn refused(&mut self) -> Option<u64> {
-        match &mut self.refused {
-            Some((at, unsaid)) if at.elapsed() < QUIET => {
-                *unsaid += 1;
-                None
-            }
-            other => {
-                let unsaid = other.map_or(0, |(_, unsaid)| unsaid);
-                *other = Some((Instant::now(), 0));
-                Some(unsaid)
-            }
-        }
-    }
+    /// Its refused results in the log.
+    refused: OnceAMinute,
 }
 
 impl<J: Journal> DeskTask<J> {
@@ -70,7 +52,8 @@ impl<J: Journal> DeskTask<J> {
         self.session_count += 1;
         let number = self.session_count;
         let name: Arc<str> = profile.name.as_str().into();
-        self.sessions.insert(worker.clone(), Session { number, name, outbox, last: None, refused: None });
+        self.sessions
+            .insert(worker.clone(), Session { number, name, outbox, last: None, refused: OnceAMinute::default() });
         reply.send(number).ok();
         info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
         // Shards that do not exist are none of the scheduler's business.
@@ -161,7 +144,9 @@ impl<J: Journal> DeskTask<J> {
             (Ok(content), Some(class)) => (content, class.into()),
             (refusal, _) => {
                 let message = refusal.err().unwrap_or_else(|| "numerics_class is missing".to_owned());
-                if let Some(unsaid) = self.sessions.get_mut(&worker).and_then(Session::refused) {
+                if let Some(unsaid) =
+                    self.sessions.get_mut(&worker).and_then(|session| session.refused.is_news(Instant::now()))
+                {
                     warn!(%worker, sweep = %shard.sweep, job = job.name(), reason = message, unsaid, "a result was refused");
                 }
                 self.send(&worker, Response::Answer(refused(message)));

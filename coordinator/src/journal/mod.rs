@@ -82,6 +82,17 @@ pub trait SnapshotReader: Send + 'static {
     fn end(&mut self) -> Result<(), String>;
 }
 
+/// Looks at nothing: what is read back is compared with what was written all the same.
+impl SnapshotReader for () {
+    fn record(&mut self, _: Record) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 impl SnapshotReader for Replica {
     fn record(&mut self, record: Record) -> Result<(), String> {
         self.replay(record).map_err(|difference| difference.to_string())
@@ -116,13 +127,13 @@ pub enum JournalError {
     /// The URL names no journal.
     #[error("the journal's URL: {why}; accepted: {ACCEPTED}")]
     Url {
-        /// Why.
+        /// What went wrong.
         why: String,
     },
     /// The database's own error; a second coordinator on the same SQLite file is one ("database is locked").
     #[error("the journal {journal} cannot be used: {source}")]
     Database {
-        /// Which.
+        /// The journal's name.
         journal: String,
         /// What the database says.
         source: sqlx::Error,
@@ -130,19 +141,19 @@ pub enum JournalError {
     /// It did not answer in time.
     #[error("the journal {journal} does not answer")]
     Silent {
-        /// Which.
+        /// The journal's name.
         journal: String,
     },
     /// Another coordinator has it.
     #[error("the journal {journal} is in use by another coordinator; one at a time may run on it")]
     Held {
-        /// Which.
+        /// The journal's name.
         journal: String,
     },
     /// Another coordinator has had it since.
     #[error("the journal {journal} was taken over by another coordinator: this one may not write to it any more")]
     TakenOver {
-        /// Which.
+        /// The journal's name.
         journal: String,
     },
     /// The fault did not pass in time.
@@ -156,7 +167,7 @@ pub enum JournalError {
     /// Written by another release.
     #[error("the journal {journal} has version {found}, this coordinator reads versions up to {VERSION}")]
     Version {
-        /// Which.
+        /// The journal's name.
         journal: String,
         /// Its version.
         found: i64,
@@ -164,9 +175,9 @@ pub enum JournalError {
     /// A batch that is not what was written.
     #[error("batch {number} of the journal {journal} is damaged: {damage}")]
     Damaged {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Which batch.
+        /// The number of the batch.
         number: i64,
         /// What is wrong with it.
         damage: Damage,
@@ -174,9 +185,9 @@ pub enum JournalError {
     /// A batch that is not there.
     #[error("batch {number} of the journal {journal} is missing")]
     Missing {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Which batch.
+        /// The number of the batch.
         number: i64,
     },
     /// A batch that the journal does not name.
@@ -184,9 +195,9 @@ pub enum JournalError {
         "the journal {journal} has a batch {number}, and its head says that it ends at {last} or begins later: the head is damaged"
     )]
     Surplus {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Which batch.
+        /// The number of the batch.
         number: i64,
         /// Where it ends, by its head.
         last: i64,
@@ -197,9 +208,9 @@ pub enum JournalError {
          {journal}-mark away, and the coordinator starts with what is in {journal}, without all that the log holds"
     )]
     Log {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// The log.
+        /// The path of the log.
         file: String,
         /// What is wrong with it.
         damage: WalDamage,
@@ -211,7 +222,7 @@ pub enum JournalError {
          with what is there"
     )]
     Shorter {
-        /// Which.
+        /// The journal's name.
         journal: String,
         /// Its last batch.
         last: i64,
@@ -223,27 +234,27 @@ pub enum JournalError {
     /// A file beside the journal cannot be read.
     #[error("{file}, beside the journal {journal}, cannot be read: {source}")]
     File {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// The file.
+        /// The path of that file.
         file: String,
-        /// Why.
+        /// What went wrong.
         source: std::io::Error,
     },
     /// A compacted journal that is not what was written, or does not lead to the same state. The old one stays.
     #[error("the compacted journal {journal} would not be read as it was written, and the old one is kept: {why}")]
     ReadBack {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Why.
+        /// What went wrong.
         why: String,
     },
     /// A record of a journal of version 1 that cannot be read.
     #[error("record {number} of the journal {journal} cannot be read: {source}")]
     Record {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Which record.
+        /// The number of the record.
         number: i64,
         /// What is wrong with it.
         source: serde_json::Error,
@@ -251,9 +262,9 @@ pub enum JournalError {
     /// A record that cannot be written. Appending it ends the coordinator: the state in memory has it, and cannot be kept.
     #[error("the journal {journal} cannot hold a record: {source}")]
     Encode {
-        /// Which.
+        /// The journal's name.
         journal: String,
-        /// Why.
+        /// What went wrong.
         source: Unwritable,
     },
 }

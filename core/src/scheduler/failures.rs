@@ -2,7 +2,7 @@
 
 use super::effect::{Action, Effects, Outcome, Record, ShardFailure};
 use super::event::{FailureKind, ShardRef};
-use super::state::{Attempts, Purpose, Retry};
+use super::state::{Attempts, Purpose, Retry, Worker};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
@@ -182,11 +182,14 @@ impl Scheduler {
 
     /// Whether somebody could take a shard who has not failed on it.
     pub(super) fn has_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
-        let fresh = |(id, worker): (&WorkerId, &super::state::Worker)| {
-            worker.is_fit() && !attempts.had(id) && sweep.accepts(&worker.profile)
-        };
-        self.workers.iter().any(fresh)
+        self.others(shard, attempts).next().is_some()
+    }
+
+    /// Workers that could take a shard and have neither failed on it nor been lost with it.
+    fn others<'a>(&'a self, shard: &ShardRef, attempts: &'a Attempts) -> impl Iterator<Item = &'a Worker> {
+        let sweep = self.sweeps.get(&shard.sweep);
+        let fits = move |worker: &Worker| worker.is_fit() && sweep.is_some_and(|sweep| sweep.accepts(&worker.profile));
+        self.workers.iter().filter(move |(id, worker)| fits(worker) && !attempts.had(id)).map(|(_, worker)| worker)
     }
 
     /// Whether a worker has yielded anything.
@@ -196,11 +199,7 @@ impl Scheduler {
 
     /// Whether somebody who has yielded something could take a shard and has not had it.
     pub(super) fn has_proven_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
-        let proven = |(id, worker): (&WorkerId, &super::state::Worker)| {
-            worker.members_done > 0 && worker.is_fit() && !attempts.had(id) && sweep.accepts(&worker.profile)
-        };
-        self.workers.iter().any(proven)
+        self.others(shard, attempts).any(|worker| worker.members_done > 0)
     }
 
     /// Tries the halves one by one: only blocks that fail are to be lost. Each has fewer attempts left than a fresh shard.

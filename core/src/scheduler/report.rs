@@ -27,8 +27,8 @@ impl Scheduler {
         self.workers.get(id).is_some_and(|worker| worker.held.contains_key(shard))
     }
 
-    /// Whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others reported says
-    /// what becomes of it. `None` when it has no session, or was silent in it for so long that what it held is others'.
+    /// Whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others
+    /// reported says what becomes of it. `None` when it has no session, or was silent in it for so long that what it held is others'.
     pub fn takes_report(&self, id: &WorkerId, shard: &ShardRef) -> Option<bool> {
         let worker = self.workers.get(id)?;
         let comes_back = || self.has_held(id, shard) && self.may_adopt(&worker.profile, shard);
@@ -63,11 +63,13 @@ impl Scheduler {
             // Who sent it hears why, and says what becomes of the shard.
             return Verdict::Invalid;
         }
+        let verdict = self.judge(shard);
+        let is_wanted = verdict == Verdict::Committed;
         // What it held before, and lost while it was silent, is its own again while nobody else has it.
-        let comes_back = self.has_held(id, shard) && self.judge(shard) == Verdict::Committed;
-        let is_held = worker.held.contains_key(shard) || comes_back && self.adopt(id, shard, now);
-        let held = self.workers.get(id).filter(|_| is_held).and_then(|worker| worker.held.get(shard));
-        match held.map(|held| held.purpose) {
+        if is_wanted && !worker.held.contains_key(shard) && self.has_held(id, shard) {
+            self.adopt(id, shard, now);
+        }
+        match self.workers.get(id).and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
             Some(Purpose::Verify(request)) => {
                 self.unhold(id, shard);
                 self.verified(id, (request, shard), &partial, effects);
@@ -79,19 +81,16 @@ impl Scheduler {
                 self.audited(id, shard, (partial, seconds), now, effects);
                 Verdict::Checked
             }
-            None if self.judge(shard) == Verdict::Committed => {
-                // It is others' to compute.
-                Verdict::NotNeeded
+            Some(Purpose::Compute) if is_wanted => {
+                self.bind_class(&shard.sweep, class, now, effects);
+                self.commit(id, shard, (partial, seconds), now, effects);
+                verdict
             }
+            // It is others' to compute.
+            None if is_wanted => Verdict::NotNeeded,
             Some(Purpose::Compute) | None => {
-                let verdict = self.judge(shard);
-                if verdict == Verdict::Committed {
-                    self.bind_class(&shard.sweep, class, now, effects);
-                    self.commit(id, shard, (partial, seconds), now, effects);
-                } else {
-                    // A refused report ends the lease all the same.
-                    self.give_up(id, shard, Gone::Released, now, effects);
-                }
+                // A refused report ends the lease all the same.
+                self.give_up(id, shard, Gone::Released, now, effects);
                 verdict
             }
         }
