@@ -20,6 +20,8 @@ NADS = {
     "input": {"height": 16, "width": 16},
     "nads": {"networks": 64, "block_size": 8},
 }
+#: Stays queued: CPUs compute fp32 alone.
+QUEUED = {**NADS, "name": "queued", "precision": "bf16"}
 
 
 @pytest.fixture(autouse=True)

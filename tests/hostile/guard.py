@@ -43,6 +43,7 @@ name = "{name}"
 seed = 1
 input = { height = 16, width = 16 }
 architectures = ["lenet"]
+precision = "{precision}"
 
 [nads]
 networks = 16
@@ -72,8 +73,8 @@ class Guard:
         with ExitStack() as stack:
             channel = grpc.insecure_channel(cluster.address, options=[("grpc.enable_http_proxy", 0)])
             self._stub = SweepServiceStub(stack.enter_context(channel))
-            #: A sweep of the bystander's. It is paused, so that no worker changes its state.
-            self.acknowledged = self._submit("acknowledged")
+            #: A sweep of the bystander's. No worker changes its state: CPUs do not compute its precision, and it is paused.
+            self.acknowledged = self._submit("acknowledged", "bf16")
             self._stub.Pause(PauseRequest(sweep_id=self.acknowledged), metadata=self._metadata, timeout=30)
             self._bystander = stack.enter_context(closing(Bystander(cluster.address, token)))
             self._stack = stack.pop_all()
@@ -86,8 +87,8 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _submit(self, name: str) -> str:
-        request = SubmitRequest(spec=SPEC.replace("{name}", name))
+    def _submit(self, name: str, precision: str = "fp32") -> str:
+        request = SubmitRequest(spec=SPEC.replace("{name}", name).replace("{precision}", precision))
         return str(self._stub.Submit(request, metadata=self._metadata, timeout=30).sweep.id)
 
     def _listed(self) -> Sweep | None:

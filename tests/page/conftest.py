@@ -16,6 +16,9 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 
 SPECS = Path(__file__).parent / "specs"
 
+#: Changes filling.toml so that it runs for as long as a test may look at it.
+WITHOUT_END = "directional.seeds=1000"
+
 #: A worker's name is free text, and this one would be code if it were read as markup.
 MARKUP = '<img src=x onerror="document.body.remove()">'
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cluster import Cluster, clusters
-from conftest import MARKUP, SPECS, Library, View, page_token
+from conftest import MARKUP, SPECS, WITHOUT_END, Library, View, page_token
 from playwright.sync_api import Browser, Page, expect
 
 
@@ -31,7 +31,7 @@ def give_token(page: Page, token: str) -> None:
 
 
 def test_writes_need_the_token(cluster: Cluster, view: View) -> None:
-    sweep = cluster.submit(SPECS / "filling.toml")
+    sweep = cluster.submit(SPECS / "filling.toml", WITHOUT_END)
     viewer = view(cluster)
     page = viewer.open(f"#/sweeps/{sweep}")
     badge(page, "running")
@@ -87,7 +87,7 @@ def test_a_wrong_token_is_told_and_can_be_mended(guarded: Cluster, view: View) -
 
 
 def test_a_wrong_token_steers_nothing(cluster: Cluster, view: View) -> None:
-    sweep = cluster.submit(SPECS / "filling.toml")
+    sweep = cluster.submit(SPECS / "filling.toml", WITHOUT_END)
     viewer = view(cluster)
     viewer.open("#token=0123456789")
     page = viewer.open(f"#/sweeps/{sweep}")
@@ -173,7 +173,7 @@ def grpc_message(field: bytes) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/grpc"])
 def test_another_page_submits_cancels_and_reads_nothing(kind: str, cluster: Cluster, elsewhere: Page) -> None:
-    sweep = cluster.submit(SPECS / "filling.toml", f'name="theirs_{kind[:4]}"')
+    sweep = cluster.submit(SPECS / "filling.toml", WITHOUT_END, f'name="theirs_{kind[:4]}"')
     spec = b"name = 'forged'\narchitectures = ['logreg']\n[nads]\nnetworks = 8"
     service = f"{cluster.url}/nadgrid.v1.SweepService"
     for method, field in (("Submit", spec), ("Cancel", sweep.encode())):

@@ -6,7 +6,7 @@ import json
 import re
 
 from cluster import Cluster, clusters
-from conftest import PATIENCE, SPECS, Library, View, Viewer, picture
+from conftest import PATIENCE, SPECS, WITHOUT_END, Library, View, Viewer, picture
 from playwright.sync_api import Page, expect
 
 MAP = "directional/lenet_map"
@@ -85,7 +85,7 @@ def test_a_running_sweep_fills_in_without_a_reload(cluster: Cluster, view: View)
 
 
 def test_what_is_complete_is_drawn_while_the_rest_runs(cluster: Cluster, view: View) -> None:
-    sweep = cluster.submit(SPECS / "filling.toml", "nads={networks=64}")
+    sweep = cluster.submit(SPECS / "filling.toml", "nads={networks=64}", WITHOUT_END)
     viewer = view(cluster)
     page = viewer.open(f"#/sweeps/{sweep}")
     expect(picture(page, "nads/lenet/figure")).to_be_visible()
