@@ -92,8 +92,11 @@ def test_entries_without_bytes_are_not_decoded_by_the_million() -> None:
     jobs = b"\x3a\x00" * (1 << 18)
     for bomb in (jobs, pb.SubmitResponse().SerializeToString() + jobs, jobs + b"\xa3\x06\xa4\x06", b"\x07" * (1 << 17)):
         assert isinstance(decode(bomb), nadgrid.CoordinatorError)
-    within = pb.ReadArtifactResponse(data=jobs + b"\xa3\x06\xa4\x06").SerializeToString()
-    assert isinstance(bounded(pb.ReadArtifactResponse.FromString)(within), nadgrid.CoordinatorError)
-    for data in (bytes(1 << 17), b"\n" * (1 << 20), bytes(range(256)) * 1_000):
+    # Within a message of its own, which is longer than one byte can say.
+    within = b"\x0a\x80\x80\x20" + jobs
+    assert len(jobs) == 1 << 19
+    assert isinstance(bounded(pb.SubmitResponse.FromString)(within), nadgrid.CoordinatorError)
+    # Bytes take no more than their length, whatever they look like.
+    for data in (bytes(1 << 17), b"\n" * (1 << 20), bytes(range(256)) * 1_000, jobs + b"\xa3\x06\xa4\x06"):
         chunk = pb.ReadArtifactResponse(data=data)
         assert bounded(pb.ReadArtifactResponse.FromString)(chunk.SerializeToString()) == chunk

@@ -907,23 +907,31 @@ def test_half_an_answer_is_waited_for_later() -> None:
 # On a terminal
 
 
+#: Seconds for which a live view is looked at, once it has begun.
+LOOK = 1.0
+
+
 def on_a_terminal(
-    coordinator: LyingCoordinator, *arguments: str, seconds: float, keys: bytes = b"", lines: int = 40
+    coordinator: LyingCoordinator, *arguments: str, keys: bytes = b"\x03", lines: int = 40
 ) -> tuple[int, str]:
-    """Exit code and output of ``nadgrid`` on a terminal of its own; after so many seconds it gets the keys, or Ctrl-C."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.clear()
-        os.environ.update({**clean_environment(), "TERM": "xterm-256color"})
-        path = str(program("nadgrid"))
-        os.execv(path, [path, "--coordinator", coordinator.url, *arguments])
+    """Exit code and output of ``nadgrid`` on a terminal of its own; when it has been looked at it gets the keys, Ctrl-C by default."""
+    terminal, within = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 120, 0, 0))
-    shown, began, sent = b"", time.monotonic(), False
-    while time.monotonic() < began + seconds + 10:
-        if not sent and time.monotonic() > began + seconds:
-            os.write(terminal, keys or b"\x03")
-            sent = True
-        if not select.select([terminal], [], [], 0.1)[0]:
+    # No Python runs between fork and exec, which the threads of gRPC would not bear.
+    child = subprocess.Popen(
+        ["setsid", "--ctty", program("nadgrid"), "--coordinator", coordinator.url, *arguments],
+        stdin=within,
+        stdout=within,
+        stderr=within,
+        env={**clean_environment(), "TERM": "xterm-256color"},
+    )
+    os.close(within)
+    shown, until, looked_at = b"", time.monotonic() + BOUND, math.inf
+    while time.monotonic() < until:
+        if time.monotonic() > looked_at:
+            os.write(terminal, keys)
+            looked_at = math.inf
+        if not select.select([terminal], [], [], 0.05)[0]:
             continue
         try:
             read = os.read(terminal, 1 << 16)
@@ -931,11 +939,13 @@ def on_a_terminal(
             read = b""
         if not read:
             break
+        if not shown:
+            looked_at = time.monotonic() + LOOK
         shown += read
     else:
-        os.kill(child, signal.SIGKILL)
+        child.kill()
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode(errors="replace")
+    return child.wait(), shown.decode(errors="replace")
 
 
 @pytest.mark.parametrize("sweep", [painted, wild_numbers(NAN), long_names], ids=["words", "numbers", "long names"])
@@ -952,10 +962,10 @@ def test_a_live_view_paints_what_is_its_own(command: str, sweep: Callable[[], v1
     lies = {**every(lambda: v1.Sweep.FromString(running.SerializeToString())), "Watch": watch}
     with LyingCoordinator(**lies) as coordinator:
         if command == "watch":
-            code, shown = on_a_terminal(coordinator, "watch", SWEEP, seconds=3.0)
+            code, shown = on_a_terminal(coordinator, "watch", SWEEP)
         else:
             # A question that shows the sweep's name, and its answer.
-            code, shown = on_a_terminal(coordinator, "top", seconds=3.0, keys=b"cnq")
+            code, shown = on_a_terminal(coordinator, "top", keys=b"cnq")
     assert code == (130 if command == "watch" else 0), shown[-2000:]
     assert "panicked" not in shown, shown[-2000:]
     assert len(shown) > 200
@@ -966,7 +976,7 @@ def test_a_live_view_paints_what_is_its_own(command: str, sweep: Callable[[], v1
 def test_ten_thousand_jobs_fit_on_a_screen() -> None:
     jobs = sweep_of({}, state=v1.SWEEP_STATE_RUNNING, jobs=[job()] * 70_000, notices=["n"] * 70_000)
     with LyingCoordinator(List=always(v1.ListResponse(sweeps=[jobs]))) as coordinator:
-        code, shown = on_a_terminal(coordinator, "top", seconds=3.0, keys=b"q")
+        code, shown = on_a_terminal(coordinator, "top", keys=b"q")
     assert "panicked" not in shown
     assert code in (0, 1)
 

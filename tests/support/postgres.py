@@ -124,7 +124,8 @@ class Postgres:
         command = [str(self._programs / name), *arguments]
         done = subprocess.run(command, input=text, capture_output=True, text=True, **self._as_user())
         assert done.returncode == 0, f"{name} failed: {done.stderr}"
-        return done.stdout
+        said: str = done.stdout
+        return said
 
     def _as_user(self) -> dict[str, Any]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}

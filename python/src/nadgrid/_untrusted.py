@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Callable
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,8 +25,6 @@ MOST_ENTRIES = 1 << 14
 MOST_PRICE = 1 << 21
 _DELIMITED = 16
 _SMALL = 1 << 16
-#: Messages within messages that are looked into.
-_DEPTH = 8
 #: Bytes of the fields of a fixed size, and the kinds of the begin and the end of a group.
 _FIXED = {1: 8, 5: 4}
 _GROUPS = (3, 4)
@@ -44,14 +42,16 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def bounded(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Decodes a message, unless that would take far more memory than it has bytes; then the error takes its place.
+    """Decodes a message with its class's ``FromString``, unless that would take far more memory than it has bytes; then the
+    error takes its place.
 
     An entry of a list is two bytes on the wire and hundreds in memory.
     """
+    kind: Descriptor = deserialize.__self__.DESCRIPTOR  # type: ignore[attr-defined]
 
     def decoded(content: bytes) -> Any:
         if len(content) > _SMALL:
-            price = _price(content, 0, len(content), MOST_PRICE, _DEPTH)
+            price = _price(content, 0, len(content), MOST_PRICE, kind)
             if price is None or price > MOST_PRICE:
                 words = f"a message of {len(content)} bytes that is none, or whose fields take far more memory"
                 return CoordinatorError(f"the coordinator's answer is not understood: {words}")
@@ -60,10 +60,10 @@ def bounded(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return decoded
 
 
-def _price(content: bytes, start: int, end: int, most: int, depth: int) -> int | None:
+def _price(content: bytes, start: int, end: int, most: int, message: Descriptor) -> int | None:
     """What the fields of a message cost, those of messages within it too; ``None`` for what no decoder takes for a message.
 
-    A text may look like a message and is counted as one. The price is known to be too high as soon as it is more than ``most``.
+    The price is known to be too high as soon as it is more than ``most``.
     """
     price = 0
     while start < end and price <= most:
@@ -80,8 +80,9 @@ def _price(content: bytes, start: int, end: int, most: int, depth: int) -> int |
             size, start = _varint(content, start, end)
             if start < 0 or start + size > end:
                 return None
-            if depth > 0:
-                price += _price(content, start, start + size, max(0, most - price), depth - 1) or 0
+            field = message.fields_by_number.get(tag >> 3)
+            if field is not None and field.message_type is not None:
+                price += _price(content, start, start + size, max(0, most - price), field.message_type) or 0
             start += size
         elif kind in _FIXED:
             start += _FIXED[kind]
