@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ MOST_LOG = 256 << 10
 MOST_WORDS = 4096
 #: Seconds until the honest worker must have done the rest, beyond leases and patience.
 WITHIN = 15.0
+#: Seconds of a session after which a worker that loses it asks for another at once, and not ever less often.
+SETTLED = 2.0
 
 
 @dataclass
@@ -94,12 +97,41 @@ class Truth:
 
 
 @dataclass
+class Honest:
+    """The honest worker of a cluster, or the one that takes its place."""
+
+    cluster: Cluster
+    #: When it was last seen to have come.
+    since: float = 0.0
+
+    def come(self) -> None:
+        """Starts it."""
+        self.cluster.add_worker("--lanes", "1", "--name", "honest")
+
+    def wait(self) -> None:
+        """Until it is there."""
+        self.cluster.wait_for_workers(1)
+        self.since = time.monotonic()
+
+    def restart(self) -> None:
+        """Kills the coordinator, and starts it again. A worker that would take its time to come back is replaced."""
+        is_settled = time.monotonic() > self.since + SETTLED
+        self.cluster.crash_coordinator(restart=False)
+        if not is_settled:
+            self.cluster.workers.pop().kill()
+        self.cluster.start_coordinator()
+        if not is_settled:
+            self.come()
+
+
+@dataclass
 class Scene:
     """A coordinator, an honest worker, and liars that come and go."""
 
     cluster: Cluster
     truth: Truth
     guard: Guard
+    honest: Honest
     #: Sweeps that the honest worker must complete, and their specs.
     sweeps: dict[str, str] = field(default_factory=dict)
     #: Whether the coordinator is as a test found it.
@@ -206,15 +238,15 @@ class Scene:
                 assert_harmless("watch", watched.stdout, watched.stderr)
 
     def check_restart(self) -> None:
-        """After a kill all sweeps are as they were, and the honest worker is back."""
+        """After a kill all sweeps are as they were, and an honest worker is there."""
         before = self.acknowledged()
-        self.cluster.crash_coordinator()
+        self.honest.restart()
         assert self.acknowledged() == before
         self.settle()
 
     def settle(self) -> None:
-        """After a restart: the honest worker is back, and the guard asks on a new connection."""
-        self.cluster.wait_for_workers(1)
+        """After a restart: the honest worker is there, and the guard asks on a new connection."""
+        self.honest.wait()
         with suppress(grpc.RpcError):
             self.guard._listed()
 
@@ -231,7 +263,7 @@ class Scene:
             return
         for sweep in self.sweeps:
             self.cluster.nadgrid("cancel", sweep)
-        self.cluster.crash_coordinator()
+        self.honest.restart()
         self.settle()
 
 

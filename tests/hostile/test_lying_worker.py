@@ -39,6 +39,7 @@ from scene import (
     SHARDS,
     TRAINING,
     WITHIN,
+    Honest,
     Scene,
     Truth,
     assert_harmless,
@@ -60,21 +61,26 @@ DENIED, DAMAGED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.DATA_LOSS
 
 
 @pytest.fixture(scope="module")
-def truth(coordinator: Cluster) -> Truth:
-    """What an honest worker gets, who stays."""
+def honest(coordinator: Cluster) -> Honest:
     for name in ("mallory", "trudy"):
         coordinator.token(name, role="worker")
     # A coordinator that starts knows all tokens at once.
     coordinator.crash_coordinator()
-    coordinator.add_worker("--lanes", "1", "--name", "honest")
-    return Truth.of(coordinator)
+    honest = Honest(coordinator)
+    honest.come()
+    return honest
+
+
+@pytest.fixture(scope="module")
+def truth(honest: Honest) -> Truth:
+    return Truth.of(honest.cluster)
 
 
 @pytest.fixture
-def scene(coordinator: Cluster, truth: Truth, guard: Guard) -> Iterator[Scene]:
+def scene(coordinator: Cluster, honest: Honest, truth: Truth, guard: Guard) -> Iterator[Scene]:
     assert coordinator.coordinator.is_running(), "an earlier lie has ended the coordinator"
     coordinator.wait_for_workers(1)
-    scene = Scene(coordinator, truth, guard)
+    scene = Scene(coordinator, truth, guard, honest)
     yield scene
     scene.tidy_up()
 
