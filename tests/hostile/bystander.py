@@ -12,9 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import grpc
 
 #: Seconds between questions.
 PAUSE = 0.05
@@ -25,11 +28,11 @@ PATIENCE = 30.0
 class Bystander:
     """The process, seen from the test."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, authority: Path | None = None) -> None:
         # Whatever pytest found on its path is found there, too.
-        script = "import sys; sys.path[:] = sys.argv[3].split(':'); import bystander; bystander.main()"
+        script = "import sys; sys.path[:] = sys.argv[4].split(':'); import bystander; bystander.main()"
         self._child = subprocess.Popen(
-            [sys.executable, "-c", script, address, token, ":".join(sys.path)],
+            [sys.executable, "-c", script, address, token, str(authority or ""), ":".join(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -110,19 +113,19 @@ class _Asking:
 
 
 def main() -> None:
-    """The program: address and token of a coordinator as arguments."""
+    """The program: address, token and, for TLS, authority of a coordinator as arguments."""
     # Here, so that a test that imports this module does not load all of it.
     import grpc
     from nadgrid.v1.nadgrid_pb2 import ListRequest
     from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceStub
 
-    address, token = sys.argv[1:3]
+    address, token, authority = sys.argv[1:4]
     asking = _Asking(address, token)
 
     def channel() -> grpc.Channel:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        options = [("grpc.use_local_subchannel_pool", 1)]
         options += [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
-        return grpc.insecure_channel(address, options=options)
+        return open_channel(address, Path(authority) if authority else None, options)
 
     def list_on(open_channel: grpc.Channel) -> None:
         SweepServiceStub(open_channel).List(ListRequest(page_size=10), metadata=asking.metadata, timeout=PATIENCE)
@@ -154,6 +157,16 @@ def main() -> None:
             print("begun", flush=True)
         else:
             print(json.dumps(asking.told()), flush=True)
+
+
+def open_channel(address: str, authority: Path | None, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+    """A channel to a coordinator; with TLS where there is an authority that has signed its certificate."""
+    import grpc
+
+    options = [("grpc.enable_http_proxy", 0), *options]
+    if authority is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()), options=options)
 
 
 def token_of(path: Path) -> str:

@@ -29,7 +29,7 @@ from wire import (
 from target import Target, attack
 
 #: Seconds for which a flood lasts where it takes longer to send all.
-FLOOD = 2.0
+FLOOD = 1.0
 #: Frames that are sent in one piece.
 AT_ONCE = 200
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import grpc
-from bystander import PAUSE, Bystander, token_of
+from bystander import PAUSE, Bystander, open_channel, token_of
 from cluster import Cluster
 from measure import MIB, Cost, Row, memory, record
 from nadgrid.v1.nadgrid_pb2 import (
@@ -50,6 +50,12 @@ networks = 16
 """
 
 
+def authority_of(cluster: Cluster) -> Path | None:
+    """The authority that a cluster with TLS gives to its command line."""
+    access = cluster.access
+    return Path(access[access.index("--tls-ca") + 1]) if "--tls-ca" in access else None
+
+
 @dataclass
 class Attack:
     """An attack under way, and in the end what came of it."""
@@ -71,12 +77,12 @@ class Guard:
         token = token_of(cluster.token(BYSTANDER))
         self._metadata = (("authorization", f"Bearer {token}"),)
         with ExitStack() as stack:
-            channel = grpc.insecure_channel(cluster.address, options=[("grpc.enable_http_proxy", 0)])
+            channel = open_channel(cluster.address, authority := authority_of(cluster))
             self._stub = SweepServiceStub(stack.enter_context(channel))
             #: A sweep of the bystander's. No worker changes its state: CPUs do not compute its precision, and it is paused.
             self.acknowledged = self._submit("acknowledged", "bf16")
             self._stub.Pause(PauseRequest(sweep_id=self.acknowledged), metadata=self._metadata, timeout=30)
-            self._bystander = stack.enter_context(closing(Bystander(cluster.address, token)))
+            self._bystander = stack.enter_context(closing(Bystander(cluster.address, token, authority)))
             self._stack = stack.pop_all()
         #: Bytes of memory before all attacks.
         self.began = memory(cluster.coordinator.pid)
