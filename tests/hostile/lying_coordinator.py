@@ -11,7 +11,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from types import TracebackType
 from typing import Any, Union
@@ -309,5 +309,20 @@ def session(*messages: v1.SessionResponse, closes: bool = False) -> Lie:
         if not closes:
             for _message in asked:
                 pass
+
+    return serve
+
+
+def one_by_one(messages: Sequence[v1.SessionResponse]) -> Lie:
+    """A session that says each of these messages when the one before has been answered with a failure."""
+
+    def serve(asked: Iterator[v1.SessionRequest], _: grpc.ServicerContext) -> Iterator[v1.SessionResponse]:
+        next(asked)
+        yield welcome()
+        for said in messages:
+            yield said
+            next((message for message in asked if message.HasField("failure")), None)
+        for _message in asked:
+            pass
 
     return serve
