@@ -16,6 +16,7 @@ from cluster import Cluster, clusters
 from cluster import pytest_runtest_makereport as pytest_runtest_makereport
 from guard import BYSTANDER, Attack, Guard
 from measure import write_table
+from scene import Honest, Scene, Truth
 
 from target import ATTACKERS, Target
 
@@ -45,6 +46,36 @@ def guarded(guard: Guard) -> Callable[..., AbstractContextManager[Attack]]:
 def target(coordinator: Cluster) -> Target:
     """The module's coordinator as an attacker sees it, who has sweeps and a file there."""
     return Target.furnished(coordinator)
+
+
+@pytest.fixture(scope="module")
+def honest(coordinator: Cluster) -> Honest:
+    for name in ("mallory", "trudy"):
+        coordinator.token(name, role="worker")
+    # A coordinator that starts knows all tokens at once.
+    coordinator.crash_coordinator()
+    honest = Honest(coordinator)
+    honest.come()
+    return honest
+
+
+@pytest.fixture(scope="module")
+def truth(honest: Honest) -> Truth:
+    return Truth.of(honest.cluster)
+
+
+@pytest.fixture
+def scene(coordinator: Cluster, honest: Honest, truth: Truth, guard: Guard) -> Iterator[Scene]:
+    assert coordinator.coordinator.is_running(), "an earlier lie has ended the coordinator"
+    coordinator.wait_for_workers(1)
+    scene = Scene(coordinator, truth, guard, honest)
+    yield scene
+    scene.tidy_up()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A hook of pytest: what has been waiting since the beginning is looked at last."""
+    items.sort(key=lambda item: item.name == "test_half_an_answer_is_no_answer")
 
 
 def pytest_sessionfinish() -> None:

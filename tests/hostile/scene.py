@@ -58,6 +58,15 @@ PAINT = "x\x1b[2J\x1b]0;owned\x07\r\n2026-01-01T00:00:00Z  INFO forged\x9b31m\u2
 #: What it would have written.
 FORGED = "\n2026-01-01"
 
+#: Shards of one block; leases, and patience with lanes that hang, of a few seconds.
+SHORT_LIVED = ("--most-shard-blocks", "1", "--lease-ttl", "2", "--stall-after", "2")
+#: As much as may be said in one message, about.
+LARGE = "x" * 3_900_000
+U32, U64 = 2**32 - 1, 2**64 - 1
+
+INVALID, UNFIT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+DENIED, DAMAGED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.DATA_LOSS
+
 #: Bytes that a lie may add to the coordinator's log.
 MOST_LOG = 256 << 10
 #: Characters of an answer or a refusal.
@@ -66,6 +75,16 @@ MOST_WORDS = 4096
 WITHIN = 15.0
 #: Seconds of a session after which a worker that loses it asks for another at once, and not ever less often.
 SETTLED = 2.0
+
+
+def wrong_runs() -> bytes:
+    """A training run that never was."""
+    return runs([1.0, 1.0, 0.5, 0.5, 2.0, 0.0, 0.0])
+
+
+def block(sweep: str, first: int) -> v1.Shard:
+    """The shard of one block of a sweep's only job."""
+    return v1.Shard(sweep_id=sweep, job=0, first_block=first, blocks=1)
 
 
 @dataclass
