@@ -152,7 +152,7 @@ def test_a_worker_holds_no_more_shards_than_it_can(log: Path) -> None:
         next(asked)
         yield welcome()
         for block in range(1 << 40):
-            spec = SPEC.replace("networks = 64", "networks = 99_999_999") + "#" * (1 << 18)
+            spec = SPEC.replace("networks = 64", "networks = 99_999_999") + "#" * (1 << 16)
             yield assignment(f"{spec}{block}", shard=v1.Shard(sweep_id=f"s{block}", first_block=block, blocks=1))
 
     with LyingCoordinator(Session=flood) as coordinator, Worker(coordinator, log) as worker:
