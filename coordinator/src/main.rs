@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Ok(started) => started,
         Err(error) => return failed(&*error),
     };
+    nadgrid_coordinator::give_memory_back();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -54,7 +55,6 @@ async fn start(flags: &Flags, config: Config, tracer: Tracer) -> Result<(), Box<
         tracing::warn!(%address, "listening beyond this machine {}", config.exposed());
     }
     raise_open_files();
-    nadgrid_coordinator::give_memory_back();
     let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
     // Whoever started this program on port 0 reads the port from this line.
     let mut out = std::io::stdout();
