@@ -23,8 +23,9 @@ use nadgrid_proto::status::Reason;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 /// Pictures that are drawn at once; others wait.
@@ -121,6 +122,13 @@ struct Job {
     committed: Option<Committed>,
 }
 
+impl Job {
+    /// Whether a picture shows its runs as far as there are any.
+    fn is_shown(&self, picture: &Picture) -> bool {
+        !self.complete && is_of(picture, &self.shape) && matches!(self.shape.payload, Payload::Runs { .. })
+    }
+}
+
 /// A sweep, and the jobs that a choice picks.
 struct Found {
     spec: Arc<Spec>,
@@ -182,15 +190,18 @@ impl Source for Numbers {
     }
 }
 
+/// What a picture is drawn from, as it is stored.
+#[derive(Default)]
+struct Stored {
+    artifacts: Files,
+    /// Of jobs that are not complete: the job's place among those that were found, members, and their outcomes' bytes.
+    partials: Vec<(usize, Range<u64>, Vec<u8>)>,
+}
+
 /// Reads what a picture is drawn from. What an artifact or partial lacks is missing from the picture, or the picture is.
-async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Numbers, Status> {
-    let mut numbers = Numbers::default();
-    for job in found.jobs.iter().filter(|job| is_of(picture, &job.shape)) {
-        if job.complete {
-            continue;
-        }
-        let Payload::Runs { extra, .. } = job.shape.payload else { continue };
-        let (grid, mut outcomes): (_, Vec<(u64, Outcome)>) = (job.shape.grid, Vec::new());
+async fn read(page: &Page, found: &Found, picture: &Picture) -> Result<Stored, Status> {
+    let mut stored = Stored::default();
+    for (place, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
         let partials: Vec<StoredPartial> = job.committed.iter().flat_map(Committed::partials).collect();
         for StoredPartial { node, bytes } in partials {
             let bytes = match &bytes {
@@ -198,26 +209,42 @@ async fn numbers(page: &Page, found: &Found, picture: &Picture) -> Result<Number
                 // It is computed again, if need be; until then the picture has fewer runs.
                 PartialBytes::Stored(digest) => page.sweeps.store.get(*digest).await.unwrap_or_default(),
             };
-            let members = grid.members(node.blocks(grid.blocks()));
-            let runs = from_bytes(&bytes, members.end - members.start, extra).unwrap_or_default();
-            outcomes.extend(members.zip(runs));
+            let grid = &job.shape.grid;
+            stored.partials.push((place, grid.members(node.blocks(grid.blocks())), bytes));
         }
-        let (experiment, architecture) = (job.shape.experiment, &job.shape.architecture);
-        let pairs = outcomes.iter().map(|(place, outcome)| (*place, outcome));
-        let runs = Runs::new(&found.spec, experiment, architecture, pairs, grid.networks);
-        if experiment == Experiment::Margins {
-            let rows = MarginRow::of_runs(&found.spec, outcomes.iter().map(|(_, outcome)| outcome));
-            numbers.margins.insert(architecture.clone(), rows);
-        }
-        numbers.runs.insert(job.shape.name(), runs);
     }
     for name in picture.artifacts() {
         if let Some(artifact) = found.artifacts.iter().find(|artifact| artifact.name == name) {
             let bytes = page.sweeps.store.get(artifact.digest).await;
-            numbers.artifacts.insert(name, bytes.map_err(|error| Reason::StoreUnavailable.status(error.to_string()))?);
+            stored.artifacts.insert(name, bytes.map_err(|error| Reason::StoreUnavailable.status(error.to_string()))?);
         }
     }
-    Ok(numbers)
+    Ok(stored)
+}
+
+impl Numbers {
+    /// Computes them, which may take a while where there are many runs.
+    fn of(found: &Found, picture: &Picture, stored: Stored) -> Self {
+        let mut outcomes: BTreeMap<usize, Vec<(u64, Outcome)>> = BTreeMap::new();
+        for (place, members, bytes) in stored.partials {
+            let Payload::Runs { extra, .. } = found.jobs[place].shape.payload else { continue };
+            let runs = from_bytes(&bytes, members.end - members.start, extra).unwrap_or_default();
+            outcomes.entry(place).or_default().extend(members.zip(runs));
+        }
+        let mut numbers = Self { artifacts: stored.artifacts, ..Self::default() };
+        for (place, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
+            let outcomes = outcomes.remove(&place).unwrap_or_default();
+            let JobShape { experiment, architecture, grid, .. } = &job.shape;
+            let pairs = outcomes.iter().map(|(place, outcome)| (*place, outcome));
+            let runs = Runs::new(&found.spec, *experiment, architecture, pairs, grid.networks);
+            if *experiment == Experiment::Margins {
+                let rows = MarginRow::of_runs(&found.spec, outcomes.iter().map(|(_, outcome)| outcome));
+                numbers.margins.insert(architecture.clone(), rows);
+            }
+            numbers.runs.insert(job.shape.name(), runs);
+        }
+        numbers
+    }
 }
 
 fn is_of(picture: &Picture, shape: &JobShape) -> bool {
@@ -288,20 +315,22 @@ async fn named(
     if let Some(bytes) = page.pictures.find(&key) {
         return Ok(send(format, bytes));
     }
-    let numbers = numbers(page, &found, &picture).await?;
-    let bytes = draw(page, format, move || sweep::draw(&found.spec, &picture, &numbers, theme)).await?;
+    // What is read for a picture takes memory: whoever waits for a place has read nothing.
+    let place = page.pictures.places.clone().acquire_owned().await;
+    let place = place.map_err(|_| Reason::ShuttingDown.status("nothing is drawn any more"))?;
+    let stored = read(page, &found, &picture).await?;
+    let draw = move || sweep::draw(&found.spec, &picture, &Numbers::of(&found, &picture, stored), theme);
+    let bytes = drawn(place, format, draw).await?;
     page.pictures.keep(key, bytes.clone());
     Ok(send(format, bytes))
 }
 
-/// Draws off the threads that serve, a few at once.
-async fn draw(
-    page: &Page,
+/// Draws off the threads that serve.
+async fn drawn(
+    place: OwnedSemaphorePermit,
     format: Format,
     draw: impl FnOnce() -> Result<nadgrid_figures::Figure, SweepError> + Send + 'static,
 ) -> Result<Bytes, Status> {
-    let place = page.pictures.places.clone().acquire_owned().await;
-    let place = place.map_err(|_| Reason::ShuttingDown.status("nothing is drawn any more"))?;
     let drawn = tokio::task::spawn_blocking(move || {
         let _place = place;
         let figure = draw().map_err(unknown)?;
@@ -374,7 +403,8 @@ pub(super) async fn nads(
     for job in found.jobs.iter().filter(|job| job.complete && job.shape.experiment == Experiment::Nads) {
         let of_job = Picture::find(&found.spec, "nads/spectra").map_err(unknown)?;
         let architecture = job.shape.architecture.clone();
-        let numbers = numbers(&page, &found, &Picture { architectures: vec![architecture.clone()], ..of_job }).await?;
+        let numbers =
+            read(&page, &found, &Picture { architectures: vec![architecture.clone()], ..of_job }).await?.artifacts;
         let vector = |file: &str| {
             let name = format!("{}/{file}", job.shape.name());
             let bytes = numbers.artifact(&name).map_err(unknown)?;
