@@ -105,7 +105,8 @@ struct Broken {
     ended: bool,
 }
 
-fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
+/// The same of what is read from it.
+pub(super) fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
     let mut header = [0; HEADER];
     // SQLite makes the file before it writes the header, and waits for the header before it writes a frame.
     if !fill(&mut log, &mut header)? {
