@@ -4,15 +4,18 @@
 # source: nadgrid/v1/nadgrid.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "nadgrid/v1/nadgrid.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'nadgrid/v1/nadgrid.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -22,149 +25,147 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x18nadgrid/v1/nadgrid.proto\x12\nnadgrid.v1\x1a\x1fgoogle/protobuf/timestamp.proto">\n\x0bPlanRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\x12!\n\x06inputs\x18\x02 \x03(\x0b\x32\x11.nadgrid.v1.Input"3\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t"b\n\x0cPlanResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.nadgrid.v1.JobPlan\x12\r\n\x05lanes\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01"\xec\x01\n\x07JobPlan\x12\x14\n\x0c\x61rchitecture\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x04\x12\x0e\n\x06shards\x18\x04 \x01(\x04\x12\x16\n\x0e\x66orward_passes\x18\x05 \x01(\x04\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x15\n\rpartial_bytes\x18\x08 \x01(\x04\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12\x10\n\x08measured\x18\n \x01(\x08\x12\x12\n\nexperiment\x18\x0b \x01(\t\x12\r\n\x05\x62\x61sis\x18\x0c \x01(\t"W\n\x12UploadInputRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.nadgrid.v1.InputHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part"+\n\x0bInputHeader\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t"o\n\x13UploadInputResponse\x12"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12)\n\x06stored\x18\x02 \x01(\x0b\x32\x17.nadgrid.v1.InputHeaderH\x00\x42\t\n\x07message"2\n\x05Grant\x12)\n\x03put\x18\x01 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest"\xb2\x01\n\x10PresignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).nadgrid.v1.PresignedRequest.HeadersEntry\x12\x15\n\rexpires_in_ms\x18\x04 \x01(\x04\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"{\n\rSubmitRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.nadgrid.v1.Input\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x0e\n\x06weight\x18\x05 \x01(\x01"C\n\x0eSubmitResponse\x12 \n\x05sweep\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Sweep\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08"\x1e\n\nGetRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t"[\n\x0cListResponse\x12!\n\x06sweeps\x18\x01 \x03(\x0b\x32\x11.nadgrid.v1.Sweep\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07notices\x18\x03 \x03(\t" \n\x0cWatchRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t"!\n\rCancelRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t" \n\x0cPauseRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t"!\n\rResumeRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t"Z\n\x0e\x45xplainRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x10\n\x03job\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x62lock\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04_jobB\x08\n\x06_block"m\n\x0f\x45xplainResponse\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12)\n\x07workers\x18\x04 \x03(\x0b\x32\x18.nadgrid.v1.WorkerReason"?\n\x0cWorkerReason\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t"?\n\rVerifyRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0e\n\x06sample\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x04"\xd1\x01\n\x0eVerifyResponse\x12\r\n\x05total\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\r\x12 \n\x05shard\x18\x03 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0b\n\x03job\x18\x04 \x01(\t\x12\x0e\n\x06\x61grees\x18\x05 \x01(\x08\x12\x11\n\tcommitted\x18\x06 \x01(\t\x12\x12\n\nrecomputed\x18\x07 \x01(\t\x12\x14\n\x0c\x63ommitted_by\x18\x08 \x01(\t\x12\x15\n\rrecomputed_by\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t"H\n\x13ReadArtifactRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpresigned\x18\x03 \x01(\x08"w\n\x14ReadArtifactResponse\x12&\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x14.nadgrid.v1.Artifact\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12)\n\x03get\x18\x03 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest"\x14\n\x12ListWorkersRequest"K\n\x13ListWorkersResponse\x12#\n\x07workers\x18\x01 \x03(\x0b\x32\x12.nadgrid.v1.Worker\x12\x0f\n\x07notices\x18\x02 \x03(\t"\x8f\x05\n\x05Sweep\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.nadgrid.v1.SweepState\x12\x0c\n\x04spec\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x31\n\x0enumerics_class\x18\x06 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x1d\n\x04jobs\x18\x07 \x03(\x0b\x32\x0f.nadgrid.v1.Job\x12\'\n\tartifacts\x18\x08 \x03(\x0b\x32\x14.nadgrid.v1.Artifact\x12\x0f\n\x07message\x18\t \x01(\t\x12\x30\n\x0csubmitted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\r \x01(\r\x12\x1b\n\x13\x63oordinator_version\x18\x0e \x01(\t\x12!\n\x06inputs\x18\x0f \x03(\x0b\x32\x11.nadgrid.v1.Input\x12\x0e\n\x06paused\x18\x10 \x01(\x08\x12\x10\n\x08priority\x18\x11 \x01(\x11\x12\x0e\n\x06weight\x18\x12 \x01(\x01\x12\r\n\x05owner\x18\x13 \x01(\t\x12*\n\x08\x66\x61ilures\x18\x14 \x03(\x0b\x32\x18.nadgrid.v1.ShardFailure\x12\x10\n\x08progress\x18\x15 \x01(\x01\x12\x19\n\x0cseconds_left\x18\x16 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07notices\x18\x17 \x03(\tB\x0f\n\r_seconds_left"t\n\x0cShardFailure\x12\x0b\n\x03job\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_block\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0f\n\x07workers\x18\x05 \x03(\t\x12\x0f\n\x07message\x18\x06 \x01(\t"\xaf\x03\n\x03Job\x12\x14\n\x0c\x61rchitecture\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.nadgrid.v1.JobState\x12\x0f\n\x07members\x18\x03 \x01(\x04\x12\x14\n\x0cmembers_done\x18\x04 \x01(\x04\x12\x19\n\x11members_in_flight\x18\x05 \x01(\x04\x12\x11\n\tdimension\x18\x06 \x01(\r\x12\x14\n\x0clane_seconds\x18\x07 \x01(\x01\x12\x0e\n\x06shards\x18\x08 \x01(\x04\x12\x0e\n\x06\x64igest\x18\t \x01(\t\x12\x0f\n\x07retries\x18\n \x01(\x04\x12\x12\n\nexperiment\x18\x0b \x01(\t\x12\x16\n\x0emembers_failed\x18\x0c \x01(\x04\x12\x0e\n\x06\x63opies\x18\r \x01(\x04\x12\x12\n\naudits_due\x18\x0e \x01(\x04\x12\x15\n\raudits_passed\x18\x0f \x01(\x04\x12\x10\n\x08progress\x18\x10 \x01(\x01\x12\x19\n\x0cseconds_left\x18\x11 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08partials\x18\x12 \x01(\x04\x12\x1a\n\x12members_per_second\x18\x13 \x01(\x01\x42\x0f\n\r_seconds_left"6\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t"}\n\rNumericsClass\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x12\n\narithmetic\x18\x02 \x01(\t\x12\x12\n\nevaluation\x18\x03 \x01(\t\x12\x10\n\x08libtorch\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x0f\n\x07kernels\x18\x06 \x01(\r"\x92\x03\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\r\n\x05lanes\x18\x04 \x01(\r\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0e\n\x06leases\x18\x06 \x01(\r\x12\x11\n\tsilent_ms\x18\x07 \x01(\x04\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\r\n\x05unfit\x18\t \x01(\t\x12\x10\n\x08\x64raining\x18\n \x01(\x08\x12\x14\n\x0cmembers_done\x18\x0b \x01(\x04\x12\x1a\n\x12members_per_second\x18\x0c \x01(\x01\x12\x0f\n\x07rate_of\x18\r \x01(\t\x12\x12\n\nlast_error\x18\x0e \x01(\t\x12\x19\n\x11transfers_waiting\x18\x0f \x01(\r\x12\x1c\n\x14transfers_waiting_ms\x18\x10 \x01(\x04\x12\x11\n\ttransfers\x18\x11 \x01(\r\x12!\n\x19transfer_bytes_per_second\x18\x12 \x01(\x01"K\n\x05Shard\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\r\x12\x13\n\x0b\x66irst_block\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04"\xe4\x02\n\x0eSessionRequest\x12"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.nadgrid.v1.HeartbeatH\x00\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x14.nadgrid.v1.ProgressH\x00\x12(\n\x08\x63omputed\x18\x04 \x01(\x0b\x32\x14.nadgrid.v1.ComputedH\x00\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x13.nadgrid.v1.FailureH\x00\x12&\n\x07goodbye\x18\x06 \x01(\x0b\x32\x13.nadgrid.v1.GoodbyeH\x00\x12(\n\x08\x64raining\x18\x07 \x01(\x0b\x32\x14.nadgrid.v1.DrainingH\x00\x12)\n\x06result\x18\x08 \x01(\x0b\x32\x17.nadgrid.v1.ShardResultH\x00\x42\t\n\x07message"\xca\x01\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x31\n\x0enumerics_class\x18\x05 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x1f\n\x04held\x18\x07 \x03(\x0b\x32\x11.nadgrid.v1.Shard\x12\x12\n\nprecisions\x18\x08 \x03(\t"\x0b\n\tHeartbeat"{\n\x08Progress\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x13\n\x0b\x62locks_done\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x15\n\rbegin_seconds\x18\x04 \x01(\x01\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01",\n\x08\x43omputed\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard"c\n\x07\x46\x61ilure\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.nadgrid.v1.FailureKind\x12\x0f\n\x07message\x18\x03 \x01(\t"\t\n\x07Goodbye"\n\n\x08\x44raining"\xc9\x01\n\x0bShardResult\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x02 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\x1f\n\x05steps\x18\x06 \x03(\x0b\x32\x10.nadgrid.v1.Step\x12\x15\n\rbegin_seconds\x18\x07 \x01(\x01"6\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x62\x65gin_us\x18\x02 \x01(\x04\x12\x0e\n\x06\x65nd_us\x18\x03 \x01(\x04"\xc6\x01\n\x0fSessionResponse\x12&\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.nadgrid.v1.WelcomeH\x00\x12,\n\nassignment\x18\x02 \x01(\x0b\x32\x16.nadgrid.v1.AssignmentH\x00\x12,\n\nrevocation\x18\x03 \x01(\x0b\x32\x16.nadgrid.v1.RevocationH\x00\x12$\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x12.nadgrid.v1.AnswerH\x00\x42\t\n\x07message"a\n\x06\x41nswer\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.nadgrid.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t"E\n\x07Welcome\x12\x1b\n\x13\x63oordinator_version\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r"\xa3\x01\n\nAssignment\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0c\n\x04spec\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x12\n\nexperiment\x18\x04 \x01(\t\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.nadgrid.v1.ShardInput\x12\x13\n\x0btraceparent\x18\x06 \x01(\t"F\n\nShardInput\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t"R\n\x10ReadInputRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x1b\n\x13through_coordinator\x18\x02 \x01(\x08\x12\x11\n\tworker_id\x18\x03 \x01(\t"L\n\x11ReadInputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x03get\x18\x02 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest">\n\nRevocation\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0e\n\x06reason\x18\x02 \x01(\t"\xbc\x01\n\x14UploadPartialRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.nadgrid.v1.PartialHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12$\n\x06stored\x18\x03 \x01(\x0b\x32\x12.nadgrid.v1.StoredH\x00\x12\x39\n\x11store_unreachable\x18\x04 \x01(\x0b\x32\x1c.nadgrid.v1.StoreUnreachableH\x00\x42\x06\n\x04part"\x08\n\x06Stored"#\n\x10StoreUnreachable\x12\x0f\n\x07message\x18\x01 \x01(\t"\xfb\x01\n\rPartialHeader\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12 \n\x05shard\x18\x02 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x1f\n\x05steps\x18\x07 \x03(\x0b\x32\x10.nadgrid.v1.Step\x12\x15\n\rbegin_seconds\x18\x08 \x01(\x01\x12\x1b\n\x13through_coordinator\x18\t \x01(\x08"n\n\x15UploadPartialResponse\x12"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.nadgrid.v1.VerdictH\x00\x42\t\n\x07message"a\n\x17UploadCheckpointRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.nadgrid.v1.CheckpointHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part"\xbe\x01\n\x10\x43heckpointHeader\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12 \n\x05shard\x18\x02 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x14\n\x0cmembers_done\x18\x06 \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\r"[\n\x18UploadCheckpointResponse\x12"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12\x10\n\x06wanted\x18\x02 \x01(\x08H\x00\x42\t\n\x07message*\xc3\x01\n\nSweepState\x12\x1b\n\x17SWEEP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SWEEP_STATE_QUEUED\x10\x01\x12\x17\n\x13SWEEP_STATE_RUNNING\x10\x02\x12\x18\n\x14SWEEP_STATE_COMPLETE\x10\x03\x12\x16\n\x12SWEEP_STATE_FAILED\x10\x04\x12\x19\n\x15SWEEP_STATE_CANCELLED\x10\x05\x12\x1a\n\x16SWEEP_STATE_INCOMPLETE\x10\x06*\x9f\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_COMPUTING\x10\x01\x12\x16\n\x12JOB_STATE_REDUCING\x10\x02\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x03\x12\x15\n\x11JOB_STATE_WAITING\x10\x04\x12\x18\n\x14JOB_STATE_INCOMPLETE\x10\x05*\x8d\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x41ILURE_KIND_SPEC\x10\x01\x12\x16\n\x12\x46\x41ILURE_KIND_UNFIT\x10\x02\x12\x15\n\x11\x46\x41ILURE_KIND_TASK\x10\x03\x12\x1a\n\x16\x46\x41ILURE_KIND_TRANSIENT\x10\x04*\xaa\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMMITTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x16\n\x12VERDICT_SUPERSEDED\x10\x03\x12\x16\n\x12VERDICT_NOT_NEEDED\x10\x04\x12\x13\n\x0fVERDICT_REFUSED\x10\x05\x12\x13\n\x0fVERDICT_CHECKED\x10\x06\x32\xd5\x06\n\x0cSweepService\x12\x39\n\x04Plan\x12\x17.nadgrid.v1.PlanRequest\x1a\x18.nadgrid.v1.PlanResponse\x12R\n\x0bUploadInput\x12\x1e.nadgrid.v1.UploadInputRequest\x1a\x1f.nadgrid.v1.UploadInputResponse(\x01\x30\x01\x12?\n\x06Submit\x12\x19.nadgrid.v1.SubmitRequest\x1a\x1a.nadgrid.v1.SubmitResponse\x12\x30\n\x03Get\x12\x16.nadgrid.v1.GetRequest\x1a\x11.nadgrid.v1.Sweep\x12\x39\n\x04List\x12\x17.nadgrid.v1.ListRequest\x1a\x18.nadgrid.v1.ListResponse\x12\x36\n\x05Watch\x12\x18.nadgrid.v1.WatchRequest\x1a\x11.nadgrid.v1.Sweep0\x01\x12\x36\n\x06\x43\x61ncel\x12\x19.nadgrid.v1.CancelRequest\x1a\x11.nadgrid.v1.Sweep\x12\x34\n\x05Pause\x12\x18.nadgrid.v1.PauseRequest\x1a\x11.nadgrid.v1.Sweep\x12\x36\n\x06Resume\x12\x19.nadgrid.v1.ResumeRequest\x1a\x11.nadgrid.v1.Sweep\x12\x42\n\x07\x45xplain\x12\x1a.nadgrid.v1.ExplainRequest\x1a\x1b.nadgrid.v1.ExplainResponse\x12\x41\n\x06Verify\x12\x19.nadgrid.v1.VerifyRequest\x1a\x1a.nadgrid.v1.VerifyResponse0\x01\x12S\n\x0cReadArtifact\x12\x1f.nadgrid.v1.ReadArtifactRequest\x1a .nadgrid.v1.ReadArtifactResponse0\x01\x12N\n\x0bListWorkers\x12\x1e.nadgrid.v1.ListWorkersRequest\x1a\x1f.nadgrid.v1.ListWorkersResponse2\xe0\x02\n\rWorkerService\x12\x46\n\x07Session\x12\x1a.nadgrid.v1.SessionRequest\x1a\x1b.nadgrid.v1.SessionResponse(\x01\x30\x01\x12J\n\tReadInput\x12\x1c.nadgrid.v1.ReadInputRequest\x1a\x1d.nadgrid.v1.ReadInputResponse0\x01\x12X\n\rUploadPartial\x12 .nadgrid.v1.UploadPartialRequest\x1a!.nadgrid.v1.UploadPartialResponse(\x01\x30\x01\x12\x61\n\x10UploadCheckpoint\x12#.nadgrid.v1.UploadCheckpointRequest\x1a$.nadgrid.v1.UploadCheckpointResponse(\x01\x30\x01\x62\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nadgrid/v1/nadgrid.proto\x12\nnadgrid.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0bPlanRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\x12!\n\x06inputs\x18\x02 \x03(\x0b\x32\x11.nadgrid.v1.Input\"3\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"b\n\x0cPlanResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.nadgrid.v1.JobPlan\x12\r\n\x05lanes\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"\xec\x01\n\x07JobPlan\x12\x14\n\x0c\x61rchitecture\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x04\x12\x0e\n\x06shards\x18\x04 \x01(\x04\x12\x16\n\x0e\x66orward_passes\x18\x05 \x01(\x04\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x15\n\rpartial_bytes\x18\x08 \x01(\x04\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12\x10\n\x08measured\x18\n \x01(\x08\x12\x12\n\nexperiment\x18\x0b \x01(\t\x12\r\n\x05\x62\x61sis\x18\x0c \x01(\t\"W\n\x12UploadInputRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.nadgrid.v1.InputHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"+\n\x0bInputHeader\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"o\n\x13UploadInputResponse\x12\"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12)\n\x06stored\x18\x02 \x01(\x0b\x32\x17.nadgrid.v1.InputHeaderH\x00\x42\t\n\x07message\"2\n\x05Grant\x12)\n\x03put\x18\x01 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest\"\xb2\x01\n\x10PresignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).nadgrid.v1.PresignedRequest.HeadersEntry\x12\x15\n\rexpires_in_ms\x18\x04 \x01(\x04\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"{\n\rSubmitRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.nadgrid.v1.Input\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x0e\n\x06weight\x18\x05 \x01(\x01\"C\n\x0eSubmitResponse\x12 \n\x05sweep\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Sweep\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1e\n\nGetRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x0cListResponse\x12!\n\x06sweeps\x18\x01 \x03(\x0b\x32\x11.nadgrid.v1.Sweep\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07notices\x18\x03 \x03(\t\" \n\x0cWatchRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\"!\n\rCancelRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\" \n\x0cPauseRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\"!\n\rResumeRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\"Z\n\x0e\x45xplainRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x10\n\x03job\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x62lock\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04_jobB\x08\n\x06_block\"m\n\x0f\x45xplainResponse\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12)\n\x07workers\x18\x04 \x03(\x0b\x32\x18.nadgrid.v1.WorkerReason\"?\n\x0cWorkerReason\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"?\n\rVerifyRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0e\n\x06sample\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x04\"\xd1\x01\n\x0eVerifyResponse\x12\r\n\x05total\x18\x01 \x01(\r\x12\x0c\n\x04\x64one\x18\x02 \x01(\r\x12 \n\x05shard\x18\x03 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0b\n\x03job\x18\x04 \x01(\t\x12\x0e\n\x06\x61grees\x18\x05 \x01(\x08\x12\x11\n\tcommitted\x18\x06 \x01(\t\x12\x12\n\nrecomputed\x18\x07 \x01(\t\x12\x14\n\x0c\x63ommitted_by\x18\x08 \x01(\t\x12\x15\n\rrecomputed_by\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\"H\n\x13ReadArtifactRequest\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpresigned\x18\x03 \x01(\x08\"w\n\x14ReadArtifactResponse\x12&\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x14.nadgrid.v1.Artifact\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12)\n\x03get\x18\x03 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest\"\x14\n\x12ListWorkersRequest\"K\n\x13ListWorkersResponse\x12#\n\x07workers\x18\x01 \x03(\x0b\x32\x12.nadgrid.v1.Worker\x12\x0f\n\x07notices\x18\x02 \x03(\t\"\x8f\x05\n\x05Sweep\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.nadgrid.v1.SweepState\x12\x0c\n\x04spec\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x31\n\x0enumerics_class\x18\x06 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x1d\n\x04jobs\x18\x07 \x03(\x0b\x32\x0f.nadgrid.v1.Job\x12\'\n\tartifacts\x18\x08 \x03(\x0b\x32\x14.nadgrid.v1.Artifact\x12\x0f\n\x07message\x18\t \x01(\t\x12\x30\n\x0csubmitted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\r \x01(\r\x12\x1b\n\x13\x63oordinator_version\x18\x0e \x01(\t\x12!\n\x06inputs\x18\x0f \x03(\x0b\x32\x11.nadgrid.v1.Input\x12\x0e\n\x06paused\x18\x10 \x01(\x08\x12\x10\n\x08priority\x18\x11 \x01(\x11\x12\x0e\n\x06weight\x18\x12 \x01(\x01\x12\r\n\x05owner\x18\x13 \x01(\t\x12*\n\x08\x66\x61ilures\x18\x14 \x03(\x0b\x32\x18.nadgrid.v1.ShardFailure\x12\x10\n\x08progress\x18\x15 \x01(\x01\x12\x19\n\x0cseconds_left\x18\x16 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07notices\x18\x17 \x03(\tB\x0f\n\r_seconds_left\"t\n\x0cShardFailure\x12\x0b\n\x03job\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_block\x18\x02 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0f\n\x07workers\x18\x05 \x03(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"\xaf\x03\n\x03Job\x12\x14\n\x0c\x61rchitecture\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.nadgrid.v1.JobState\x12\x0f\n\x07members\x18\x03 \x01(\x04\x12\x14\n\x0cmembers_done\x18\x04 \x01(\x04\x12\x19\n\x11members_in_flight\x18\x05 \x01(\x04\x12\x11\n\tdimension\x18\x06 \x01(\r\x12\x14\n\x0clane_seconds\x18\x07 \x01(\x01\x12\x0e\n\x06shards\x18\x08 \x01(\x04\x12\x0e\n\x06\x64igest\x18\t \x01(\t\x12\x0f\n\x07retries\x18\n \x01(\x04\x12\x12\n\nexperiment\x18\x0b \x01(\t\x12\x16\n\x0emembers_failed\x18\x0c \x01(\x04\x12\x0e\n\x06\x63opies\x18\r \x01(\x04\x12\x12\n\naudits_due\x18\x0e \x01(\x04\x12\x15\n\raudits_passed\x18\x0f \x01(\x04\x12\x10\n\x08progress\x18\x10 \x01(\x01\x12\x19\n\x0cseconds_left\x18\x11 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08partials\x18\x12 \x01(\x04\x12\x1a\n\x12members_per_second\x18\x13 \x01(\x01\x42\x0f\n\r_seconds_left\"6\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"}\n\rNumericsClass\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x12\n\narithmetic\x18\x02 \x01(\t\x12\x12\n\nevaluation\x18\x03 \x01(\t\x12\x10\n\x08libtorch\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x0f\n\x07kernels\x18\x06 \x01(\r\"\x92\x03\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\r\n\x05lanes\x18\x04 \x01(\r\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0e\n\x06leases\x18\x06 \x01(\r\x12\x11\n\tsilent_ms\x18\x07 \x01(\x04\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\r\n\x05unfit\x18\t \x01(\t\x12\x10\n\x08\x64raining\x18\n \x01(\x08\x12\x14\n\x0cmembers_done\x18\x0b \x01(\x04\x12\x1a\n\x12members_per_second\x18\x0c \x01(\x01\x12\x0f\n\x07rate_of\x18\r \x01(\t\x12\x12\n\nlast_error\x18\x0e \x01(\t\x12\x19\n\x11transfers_waiting\x18\x0f \x01(\r\x12\x1c\n\x14transfers_waiting_ms\x18\x10 \x01(\x04\x12\x11\n\ttransfers\x18\x11 \x01(\r\x12!\n\x19transfer_bytes_per_second\x18\x12 \x01(\x01\"K\n\x05Shard\x12\x10\n\x08sweep_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\r\x12\x13\n\x0b\x66irst_block\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04\"\xe4\x02\n\x0eSessionRequest\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.nadgrid.v1.HeartbeatH\x00\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x14.nadgrid.v1.ProgressH\x00\x12(\n\x08\x63omputed\x18\x04 \x01(\x0b\x32\x14.nadgrid.v1.ComputedH\x00\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x13.nadgrid.v1.FailureH\x00\x12&\n\x07goodbye\x18\x06 \x01(\x0b\x32\x13.nadgrid.v1.GoodbyeH\x00\x12(\n\x08\x64raining\x18\x07 \x01(\x0b\x32\x14.nadgrid.v1.DrainingH\x00\x12)\n\x06result\x18\x08 \x01(\x0b\x32\x17.nadgrid.v1.ShardResultH\x00\x42\t\n\x07message\"\xca\x01\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x31\n\x0enumerics_class\x18\x05 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x1f\n\x04held\x18\x07 \x03(\x0b\x32\x11.nadgrid.v1.Shard\x12\x12\n\nprecisions\x18\x08 \x03(\t\"\x0b\n\tHeartbeat\"{\n\x08Progress\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x13\n\x0b\x62locks_done\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x15\n\rbegin_seconds\x18\x04 \x01(\x01\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\",\n\x08\x43omputed\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\"c\n\x07\x46\x61ilure\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.nadgrid.v1.FailureKind\x12\x0f\n\x07message\x18\x03 \x01(\t\"\t\n\x07Goodbye\"\n\n\x08\x44raining\"\xc9\x01\n\x0bShardResult\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x02 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\x1f\n\x05steps\x18\x06 \x03(\x0b\x32\x10.nadgrid.v1.Step\x12\x15\n\rbegin_seconds\x18\x07 \x01(\x01\"6\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x62\x65gin_us\x18\x02 \x01(\x04\x12\x0e\n\x06\x65nd_us\x18\x03 \x01(\x04\"\xc6\x01\n\x0fSessionResponse\x12&\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.nadgrid.v1.WelcomeH\x00\x12,\n\nassignment\x18\x02 \x01(\x0b\x32\x16.nadgrid.v1.AssignmentH\x00\x12,\n\nrevocation\x18\x03 \x01(\x0b\x32\x16.nadgrid.v1.RevocationH\x00\x12$\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x12.nadgrid.v1.AnswerH\x00\x42\t\n\x07message\"a\n\x06\x41nswer\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.nadgrid.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\"E\n\x07Welcome\x12\x1b\n\x13\x63oordinator_version\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r\"\xa3\x01\n\nAssignment\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0c\n\x04spec\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x12\n\nexperiment\x18\x04 \x01(\t\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.nadgrid.v1.ShardInput\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\"F\n\nShardInput\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"R\n\x10ReadInputRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x1b\n\x13through_coordinator\x18\x02 \x01(\x08\x12\x11\n\tworker_id\x18\x03 \x01(\t\"L\n\x11ReadInputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x03get\x18\x02 \x01(\x0b\x32\x1c.nadgrid.v1.PresignedRequest\">\n\nRevocation\x12 \n\x05shard\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xbc\x01\n\x14UploadPartialRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.nadgrid.v1.PartialHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12$\n\x06stored\x18\x03 \x01(\x0b\x32\x12.nadgrid.v1.StoredH\x00\x12\x39\n\x11store_unreachable\x18\x04 \x01(\x0b\x32\x1c.nadgrid.v1.StoreUnreachableH\x00\x42\x06\n\x04part\"\x08\n\x06Stored\"#\n\x10StoreUnreachable\x12\x0f\n\x07message\x18\x01 \x01(\t\"\xfb\x01\n\rPartialHeader\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12 \n\x05shard\x18\x02 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x1f\n\x05steps\x18\x07 \x03(\x0b\x32\x10.nadgrid.v1.Step\x12\x15\n\rbegin_seconds\x18\x08 \x01(\x01\x12\x1b\n\x13through_coordinator\x18\t \x01(\x08\"n\n\x15UploadPartialResponse\x12\"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.nadgrid.v1.VerdictH\x00\x42\t\n\x07message\"a\n\x17UploadCheckpointRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.nadgrid.v1.CheckpointHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xbe\x01\n\x10\x43heckpointHeader\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12 \n\x05shard\x18\x02 \x01(\x0b\x32\x11.nadgrid.v1.Shard\x12\x31\n\x0enumerics_class\x18\x03 \x01(\x0b\x32\x19.nadgrid.v1.NumericsClass\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x14\n\x0cmembers_done\x18\x06 \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\r\"[\n\x18UploadCheckpointResponse\x12\"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.nadgrid.v1.GrantH\x00\x12\x10\n\x06wanted\x18\x02 \x01(\x08H\x00\x42\t\n\x07message*\xc3\x01\n\nSweepState\x12\x1b\n\x17SWEEP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SWEEP_STATE_QUEUED\x10\x01\x12\x17\n\x13SWEEP_STATE_RUNNING\x10\x02\x12\x18\n\x14SWEEP_STATE_COMPLETE\x10\x03\x12\x16\n\x12SWEEP_STATE_FAILED\x10\x04\x12\x19\n\x15SWEEP_STATE_CANCELLED\x10\x05\x12\x1a\n\x16SWEEP_STATE_INCOMPLETE\x10\x06*\x9f\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_COMPUTING\x10\x01\x12\x16\n\x12JOB_STATE_REDUCING\x10\x02\x12\x16\n\x12JOB_STATE_COMPLETE\x10\x03\x12\x15\n\x11JOB_STATE_WAITING\x10\x04\x12\x18\n\x14JOB_STATE_INCOMPLETE\x10\x05*\x8d\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x41ILURE_KIND_SPEC\x10\x01\x12\x16\n\x12\x46\x41ILURE_KIND_UNFIT\x10\x02\x12\x15\n\x11\x46\x41ILURE_KIND_TASK\x10\x03\x12\x1a\n\x16\x46\x41ILURE_KIND_TRANSIENT\x10\x04*\xaa\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMMITTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x16\n\x12VERDICT_SUPERSEDED\x10\x03\x12\x16\n\x12VERDICT_NOT_NEEDED\x10\x04\x12\x13\n\x0fVERDICT_REFUSED\x10\x05\x12\x13\n\x0fVERDICT_CHECKED\x10\x06\x32\xd5\x06\n\x0cSweepService\x12\x39\n\x04Plan\x12\x17.nadgrid.v1.PlanRequest\x1a\x18.nadgrid.v1.PlanResponse\x12R\n\x0bUploadInput\x12\x1e.nadgrid.v1.UploadInputRequest\x1a\x1f.nadgrid.v1.UploadInputResponse(\x01\x30\x01\x12?\n\x06Submit\x12\x19.nadgrid.v1.SubmitRequest\x1a\x1a.nadgrid.v1.SubmitResponse\x12\x30\n\x03Get\x12\x16.nadgrid.v1.GetRequest\x1a\x11.nadgrid.v1.Sweep\x12\x39\n\x04List\x12\x17.nadgrid.v1.ListRequest\x1a\x18.nadgrid.v1.ListResponse\x12\x36\n\x05Watch\x12\x18.nadgrid.v1.WatchRequest\x1a\x11.nadgrid.v1.Sweep0\x01\x12\x36\n\x06\x43\x61ncel\x12\x19.nadgrid.v1.CancelRequest\x1a\x11.nadgrid.v1.Sweep\x12\x34\n\x05Pause\x12\x18.nadgrid.v1.PauseRequest\x1a\x11.nadgrid.v1.Sweep\x12\x36\n\x06Resume\x12\x19.nadgrid.v1.ResumeRequest\x1a\x11.nadgrid.v1.Sweep\x12\x42\n\x07\x45xplain\x12\x1a.nadgrid.v1.ExplainRequest\x1a\x1b.nadgrid.v1.ExplainResponse\x12\x41\n\x06Verify\x12\x19.nadgrid.v1.VerifyRequest\x1a\x1a.nadgrid.v1.VerifyResponse0\x01\x12S\n\x0cReadArtifact\x12\x1f.nadgrid.v1.ReadArtifactRequest\x1a .nadgrid.v1.ReadArtifactResponse0\x01\x12N\n\x0bListWorkers\x12\x1e.nadgrid.v1.ListWorkersRequest\x1a\x1f.nadgrid.v1.ListWorkersResponse2\xe0\x02\n\rWorkerService\x12\x46\n\x07Session\x12\x1a.nadgrid.v1.SessionRequest\x1a\x1b.nadgrid.v1.SessionResponse(\x01\x30\x01\x12J\n\tReadInput\x12\x1c.nadgrid.v1.ReadInputRequest\x1a\x1d.nadgrid.v1.ReadInputResponse0\x01\x12X\n\rUploadPartial\x12 .nadgrid.v1.UploadPartialRequest\x1a!.nadgrid.v1.UploadPartialResponse(\x01\x30\x01\x12\x61\n\x10UploadCheckpoint\x12#.nadgrid.v1.UploadCheckpointRequest\x1a$.nadgrid.v1.UploadCheckpointResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "nadgrid.v1.nadgrid_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nadgrid.v1.nadgrid_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_PRESIGNEDREQUEST_HEADERSENTRY"]._loaded_options = None
-    _globals["_PRESIGNEDREQUEST_HEADERSENTRY"]._serialized_options = b"8\001"
-    _globals["_SWEEPSTATE"]._serialized_start = 7191
-    _globals["_SWEEPSTATE"]._serialized_end = 7386
-    _globals["_JOBSTATE"]._serialized_start = 7389
-    _globals["_JOBSTATE"]._serialized_end = 7548
-    _globals["_FAILUREKIND"]._serialized_start = 7551
-    _globals["_FAILUREKIND"]._serialized_end = 7692
-    _globals["_VERDICT"]._serialized_start = 7695
-    _globals["_VERDICT"]._serialized_end = 7865
-    _globals["_PLANREQUEST"]._serialized_start = 73
-    _globals["_PLANREQUEST"]._serialized_end = 135
-    _globals["_INPUT"]._serialized_start = 137
-    _globals["_INPUT"]._serialized_end = 188
-    _globals["_PLANRESPONSE"]._serialized_start = 190
-    _globals["_PLANRESPONSE"]._serialized_end = 288
-    _globals["_JOBPLAN"]._serialized_start = 291
-    _globals["_JOBPLAN"]._serialized_end = 527
-    _globals["_UPLOADINPUTREQUEST"]._serialized_start = 529
-    _globals["_UPLOADINPUTREQUEST"]._serialized_end = 616
-    _globals["_INPUTHEADER"]._serialized_start = 618
-    _globals["_INPUTHEADER"]._serialized_end = 661
-    _globals["_UPLOADINPUTRESPONSE"]._serialized_start = 663
-    _globals["_UPLOADINPUTRESPONSE"]._serialized_end = 774
-    _globals["_GRANT"]._serialized_start = 776
-    _globals["_GRANT"]._serialized_end = 826
-    _globals["_PRESIGNEDREQUEST"]._serialized_start = 829
-    _globals["_PRESIGNEDREQUEST"]._serialized_end = 1007
-    _globals["_PRESIGNEDREQUEST_HEADERSENTRY"]._serialized_start = 961
-    _globals["_PRESIGNEDREQUEST_HEADERSENTRY"]._serialized_end = 1007
-    _globals["_SUBMITREQUEST"]._serialized_start = 1009
-    _globals["_SUBMITREQUEST"]._serialized_end = 1132
-    _globals["_SUBMITRESPONSE"]._serialized_start = 1134
-    _globals["_SUBMITRESPONSE"]._serialized_end = 1201
-    _globals["_GETREQUEST"]._serialized_start = 1203
-    _globals["_GETREQUEST"]._serialized_end = 1233
-    _globals["_LISTREQUEST"]._serialized_start = 1235
-    _globals["_LISTREQUEST"]._serialized_end = 1287
-    _globals["_LISTRESPONSE"]._serialized_start = 1289
-    _globals["_LISTRESPONSE"]._serialized_end = 1380
-    _globals["_WATCHREQUEST"]._serialized_start = 1382
-    _globals["_WATCHREQUEST"]._serialized_end = 1414
-    _globals["_CANCELREQUEST"]._serialized_start = 1416
-    _globals["_CANCELREQUEST"]._serialized_end = 1449
-    _globals["_PAUSEREQUEST"]._serialized_start = 1451
-    _globals["_PAUSEREQUEST"]._serialized_end = 1483
-    _globals["_RESUMEREQUEST"]._serialized_start = 1485
-    _globals["_RESUMEREQUEST"]._serialized_end = 1518
-    _globals["_EXPLAINREQUEST"]._serialized_start = 1520
-    _globals["_EXPLAINREQUEST"]._serialized_end = 1610
-    _globals["_EXPLAINRESPONSE"]._serialized_start = 1612
-    _globals["_EXPLAINRESPONSE"]._serialized_end = 1721
-    _globals["_WORKERREASON"]._serialized_start = 1723
-    _globals["_WORKERREASON"]._serialized_end = 1786
-    _globals["_VERIFYREQUEST"]._serialized_start = 1788
-    _globals["_VERIFYREQUEST"]._serialized_end = 1851
-    _globals["_VERIFYRESPONSE"]._serialized_start = 1854
-    _globals["_VERIFYRESPONSE"]._serialized_end = 2063
-    _globals["_READARTIFACTREQUEST"]._serialized_start = 2065
-    _globals["_READARTIFACTREQUEST"]._serialized_end = 2137
-    _globals["_READARTIFACTRESPONSE"]._serialized_start = 2139
-    _globals["_READARTIFACTRESPONSE"]._serialized_end = 2258
-    _globals["_LISTWORKERSREQUEST"]._serialized_start = 2260
-    _globals["_LISTWORKERSREQUEST"]._serialized_end = 2280
-    _globals["_LISTWORKERSRESPONSE"]._serialized_start = 2282
-    _globals["_LISTWORKERSRESPONSE"]._serialized_end = 2357
-    _globals["_SWEEP"]._serialized_start = 2360
-    _globals["_SWEEP"]._serialized_end = 3015
-    _globals["_SHARDFAILURE"]._serialized_start = 3017
-    _globals["_SHARDFAILURE"]._serialized_end = 3133
-    _globals["_JOB"]._serialized_start = 3136
-    _globals["_JOB"]._serialized_end = 3567
-    _globals["_ARTIFACT"]._serialized_start = 3569
-    _globals["_ARTIFACT"]._serialized_end = 3623
-    _globals["_NUMERICSCLASS"]._serialized_start = 3625
-    _globals["_NUMERICSCLASS"]._serialized_end = 3750
-    _globals["_WORKER"]._serialized_start = 3753
-    _globals["_WORKER"]._serialized_end = 4155
-    _globals["_SHARD"]._serialized_start = 4157
-    _globals["_SHARD"]._serialized_end = 4232
-    _globals["_SESSIONREQUEST"]._serialized_start = 4235
-    _globals["_SESSIONREQUEST"]._serialized_end = 4591
-    _globals["_HELLO"]._serialized_start = 4594
-    _globals["_HELLO"]._serialized_end = 4796
-    _globals["_HEARTBEAT"]._serialized_start = 4798
-    _globals["_HEARTBEAT"]._serialized_end = 4809
-    _globals["_PROGRESS"]._serialized_start = 4811
-    _globals["_PROGRESS"]._serialized_end = 4934
-    _globals["_COMPUTED"]._serialized_start = 4936
-    _globals["_COMPUTED"]._serialized_end = 4980
-    _globals["_FAILURE"]._serialized_start = 4982
-    _globals["_FAILURE"]._serialized_end = 5081
-    _globals["_GOODBYE"]._serialized_start = 5083
-    _globals["_GOODBYE"]._serialized_end = 5092
-    _globals["_DRAINING"]._serialized_start = 5094
-    _globals["_DRAINING"]._serialized_end = 5104
-    _globals["_SHARDRESULT"]._serialized_start = 5107
-    _globals["_SHARDRESULT"]._serialized_end = 5308
-    _globals["_STEP"]._serialized_start = 5310
-    _globals["_STEP"]._serialized_end = 5364
-    _globals["_SESSIONRESPONSE"]._serialized_start = 5367
-    _globals["_SESSIONRESPONSE"]._serialized_end = 5565
-    _globals["_ANSWER"]._serialized_start = 5567
-    _globals["_ANSWER"]._serialized_end = 5664
-    _globals["_WELCOME"]._serialized_start = 5666
-    _globals["_WELCOME"]._serialized_end = 5735
-    _globals["_ASSIGNMENT"]._serialized_start = 5738
-    _globals["_ASSIGNMENT"]._serialized_end = 5901
-    _globals["_SHARDINPUT"]._serialized_start = 5903
-    _globals["_SHARDINPUT"]._serialized_end = 5973
-    _globals["_READINPUTREQUEST"]._serialized_start = 5975
-    _globals["_READINPUTREQUEST"]._serialized_end = 6057
-    _globals["_READINPUTRESPONSE"]._serialized_start = 6059
-    _globals["_READINPUTRESPONSE"]._serialized_end = 6135
-    _globals["_REVOCATION"]._serialized_start = 6137
-    _globals["_REVOCATION"]._serialized_end = 6199
-    _globals["_UPLOADPARTIALREQUEST"]._serialized_start = 6202
-    _globals["_UPLOADPARTIALREQUEST"]._serialized_end = 6390
-    _globals["_STORED"]._serialized_start = 6392
-    _globals["_STORED"]._serialized_end = 6400
-    _globals["_STOREUNREACHABLE"]._serialized_start = 6402
-    _globals["_STOREUNREACHABLE"]._serialized_end = 6437
-    _globals["_PARTIALHEADER"]._serialized_start = 6440
-    _globals["_PARTIALHEADER"]._serialized_end = 6691
-    _globals["_UPLOADPARTIALRESPONSE"]._serialized_start = 6693
-    _globals["_UPLOADPARTIALRESPONSE"]._serialized_end = 6803
-    _globals["_UPLOADCHECKPOINTREQUEST"]._serialized_start = 6805
-    _globals["_UPLOADCHECKPOINTREQUEST"]._serialized_end = 6902
-    _globals["_CHECKPOINTHEADER"]._serialized_start = 6905
-    _globals["_CHECKPOINTHEADER"]._serialized_end = 7095
-    _globals["_UPLOADCHECKPOINTRESPONSE"]._serialized_start = 7097
-    _globals["_UPLOADCHECKPOINTRESPONSE"]._serialized_end = 7188
-    _globals["_SWEEPSERVICE"]._serialized_start = 7868
-    _globals["_SWEEPSERVICE"]._serialized_end = 8721
-    _globals["_WORKERSERVICE"]._serialized_start = 8724
-    _globals["_WORKERSERVICE"]._serialized_end = 9076
+  DESCRIPTOR._loaded_options = None
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._loaded_options = None
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_SWEEPSTATE']._serialized_start=7191
+  _globals['_SWEEPSTATE']._serialized_end=7386
+  _globals['_JOBSTATE']._serialized_start=7389
+  _globals['_JOBSTATE']._serialized_end=7548
+  _globals['_FAILUREKIND']._serialized_start=7551
+  _globals['_FAILUREKIND']._serialized_end=7692
+  _globals['_VERDICT']._serialized_start=7695
+  _globals['_VERDICT']._serialized_end=7865
+  _globals['_PLANREQUEST']._serialized_start=73
+  _globals['_PLANREQUEST']._serialized_end=135
+  _globals['_INPUT']._serialized_start=137
+  _globals['_INPUT']._serialized_end=188
+  _globals['_PLANRESPONSE']._serialized_start=190
+  _globals['_PLANRESPONSE']._serialized_end=288
+  _globals['_JOBPLAN']._serialized_start=291
+  _globals['_JOBPLAN']._serialized_end=527
+  _globals['_UPLOADINPUTREQUEST']._serialized_start=529
+  _globals['_UPLOADINPUTREQUEST']._serialized_end=616
+  _globals['_INPUTHEADER']._serialized_start=618
+  _globals['_INPUTHEADER']._serialized_end=661
+  _globals['_UPLOADINPUTRESPONSE']._serialized_start=663
+  _globals['_UPLOADINPUTRESPONSE']._serialized_end=774
+  _globals['_GRANT']._serialized_start=776
+  _globals['_GRANT']._serialized_end=826
+  _globals['_PRESIGNEDREQUEST']._serialized_start=829
+  _globals['_PRESIGNEDREQUEST']._serialized_end=1007
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_start=961
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_end=1007
+  _globals['_SUBMITREQUEST']._serialized_start=1009
+  _globals['_SUBMITREQUEST']._serialized_end=1132
+  _globals['_SUBMITRESPONSE']._serialized_start=1134
+  _globals['_SUBMITRESPONSE']._serialized_end=1201
+  _globals['_GETREQUEST']._serialized_start=1203
+  _globals['_GETREQUEST']._serialized_end=1233
+  _globals['_LISTREQUEST']._serialized_start=1235
+  _globals['_LISTREQUEST']._serialized_end=1287
+  _globals['_LISTRESPONSE']._serialized_start=1289
+  _globals['_LISTRESPONSE']._serialized_end=1380
+  _globals['_WATCHREQUEST']._serialized_start=1382
+  _globals['_WATCHREQUEST']._serialized_end=1414
+  _globals['_CANCELREQUEST']._serialized_start=1416
+  _globals['_CANCELREQUEST']._serialized_end=1449
+  _globals['_PAUSEREQUEST']._serialized_start=1451
+  _globals['_PAUSEREQUEST']._serialized_end=1483
+  _globals['_RESUMEREQUEST']._serialized_start=1485
+  _globals['_RESUMEREQUEST']._serialized_end=1518
+  _globals['_EXPLAINREQUEST']._serialized_start=1520
+  _globals['_EXPLAINREQUEST']._serialized_end=1610
+  _globals['_EXPLAINRESPONSE']._serialized_start=1612
+  _globals['_EXPLAINRESPONSE']._serialized_end=1721
+  _globals['_WORKERREASON']._serialized_start=1723
+  _globals['_WORKERREASON']._serialized_end=1786
+  _globals['_VERIFYREQUEST']._serialized_start=1788
+  _globals['_VERIFYREQUEST']._serialized_end=1851
+  _globals['_VERIFYRESPONSE']._serialized_start=1854
+  _globals['_VERIFYRESPONSE']._serialized_end=2063
+  _globals['_READARTIFACTREQUEST']._serialized_start=2065
+  _globals['_READARTIFACTREQUEST']._serialized_end=2137
+  _globals['_READARTIFACTRESPONSE']._serialized_start=2139
+  _globals['_READARTIFACTRESPONSE']._serialized_end=2258
+  _globals['_LISTWORKERSREQUEST']._serialized_start=2260
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2280
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2282
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2357
+  _globals['_SWEEP']._serialized_start=2360
+  _globals['_SWEEP']._serialized_end=3015
+  _globals['_SHARDFAILURE']._serialized_start=3017
+  _globals['_SHARDFAILURE']._serialized_end=3133
+  _globals['_JOB']._serialized_start=3136
+  _globals['_JOB']._serialized_end=3567
+  _globals['_ARTIFACT']._serialized_start=3569
+  _globals['_ARTIFACT']._serialized_end=3623
+  _globals['_NUMERICSCLASS']._serialized_start=3625
+  _globals['_NUMERICSCLASS']._serialized_end=3750
+  _globals['_WORKER']._serialized_start=3753
+  _globals['_WORKER']._serialized_end=4155
+  _globals['_SHARD']._serialized_start=4157
+  _globals['_SHARD']._serialized_end=4232
+  _globals['_SESSIONREQUEST']._serialized_start=4235
+  _globals['_SESSIONREQUEST']._serialized_end=4591
+  _globals['_HELLO']._serialized_start=4594
+  _globals['_HELLO']._serialized_end=4796
+  _globals['_HEARTBEAT']._serialized_start=4798
+  _globals['_HEARTBEAT']._serialized_end=4809
+  _globals['_PROGRESS']._serialized_start=4811
+  _globals['_PROGRESS']._serialized_end=4934
+  _globals['_COMPUTED']._serialized_start=4936
+  _globals['_COMPUTED']._serialized_end=4980
+  _globals['_FAILURE']._serialized_start=4982
+  _globals['_FAILURE']._serialized_end=5081
+  _globals['_GOODBYE']._serialized_start=5083
+  _globals['_GOODBYE']._serialized_end=5092
+  _globals['_DRAINING']._serialized_start=5094
+  _globals['_DRAINING']._serialized_end=5104
+  _globals['_SHARDRESULT']._serialized_start=5107
+  _globals['_SHARDRESULT']._serialized_end=5308
+  _globals['_STEP']._serialized_start=5310
+  _globals['_STEP']._serialized_end=5364
+  _globals['_SESSIONRESPONSE']._serialized_start=5367
+  _globals['_SESSIONRESPONSE']._serialized_end=5565
+  _globals['_ANSWER']._serialized_start=5567
+  _globals['_ANSWER']._serialized_end=5664
+  _globals['_WELCOME']._serialized_start=5666
+  _globals['_WELCOME']._serialized_end=5735
+  _globals['_ASSIGNMENT']._serialized_start=5738
+  _globals['_ASSIGNMENT']._serialized_end=5901
+  _globals['_SHARDINPUT']._serialized_start=5903
+  _globals['_SHARDINPUT']._serialized_end=5973
+  _globals['_READINPUTREQUEST']._serialized_start=5975
+  _globals['_READINPUTREQUEST']._serialized_end=6057
+  _globals['_READINPUTRESPONSE']._serialized_start=6059
+  _globals['_READINPUTRESPONSE']._serialized_end=6135
+  _globals['_REVOCATION']._serialized_start=6137
+  _globals['_REVOCATION']._serialized_end=6199
+  _globals['_UPLOADPARTIALREQUEST']._serialized_start=6202
+  _globals['_UPLOADPARTIALREQUEST']._serialized_end=6390
+  _globals['_STORED']._serialized_start=6392
+  _globals['_STORED']._serialized_end=6400
+  _globals['_STOREUNREACHABLE']._serialized_start=6402
+  _globals['_STOREUNREACHABLE']._serialized_end=6437
+  _globals['_PARTIALHEADER']._serialized_start=6440
+  _globals['_PARTIALHEADER']._serialized_end=6691
+  _globals['_UPLOADPARTIALRESPONSE']._serialized_start=6693
+  _globals['_UPLOADPARTIALRESPONSE']._serialized_end=6803
+  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_start=6805
+  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_end=6902
+  _globals['_CHECKPOINTHEADER']._serialized_start=6905
+  _globals['_CHECKPOINTHEADER']._serialized_end=7095
+  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_start=7097
+  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_end=7188
+  _globals['_SWEEPSERVICE']._serialized_start=7868
+  _globals['_SWEEPSERVICE']._serialized_end=8721
+  _globals['_WORKERSERVICE']._serialized_start=8724
+  _globals['_WORKERSERVICE']._serialized_end=9076
 # @@protoc_insertion_point(module_scope)

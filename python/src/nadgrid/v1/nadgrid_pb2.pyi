@@ -46,7 +46,6 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_NOT_NEEDED: _ClassVar[Verdict]
     VERDICT_REFUSED: _ClassVar[Verdict]
     VERDICT_CHECKED: _ClassVar[Verdict]
-
 SWEEP_STATE_UNSPECIFIED: SweepState
 SWEEP_STATE_QUEUED: SweepState
 SWEEP_STATE_RUNNING: SweepState
@@ -79,9 +78,7 @@ class PlanRequest(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     spec: str
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
-    def __init__(
-        self, spec: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...
-    ) -> None: ...
+    def __init__(self, spec: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
 
 class Input(_message.Message):
     __slots__ = ("name", "size", "digest")
@@ -91,9 +88,7 @@ class Input(_message.Message):
     name: str
     size: int
     digest: str
-    def __init__(
-        self, name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
     __slots__ = ("jobs", "lanes", "workers", "seconds")
@@ -105,29 +100,10 @@ class PlanResponse(_message.Message):
     lanes: int
     workers: int
     seconds: float
-    def __init__(
-        self,
-        jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ...,
-        lanes: _Optional[int] = ...,
-        workers: _Optional[int] = ...,
-        seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ..., lanes: _Optional[int] = ..., workers: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class JobPlan(_message.Message):
-    __slots__ = (
-        "architecture",
-        "members",
-        "blocks",
-        "shards",
-        "forward_passes",
-        "parameters",
-        "dimension",
-        "partial_bytes",
-        "seconds",
-        "measured",
-        "experiment",
-        "basis",
-    )
+    __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment", "basis")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -152,21 +128,7 @@ class JobPlan(_message.Message):
     measured: bool
     experiment: str
     basis: str
-    def __init__(
-        self,
-        architecture: _Optional[str] = ...,
-        members: _Optional[int] = ...,
-        blocks: _Optional[int] = ...,
-        shards: _Optional[int] = ...,
-        forward_passes: _Optional[int] = ...,
-        parameters: _Optional[int] = ...,
-        dimension: _Optional[int] = ...,
-        partial_bytes: _Optional[int] = ...,
-        seconds: _Optional[float] = ...,
-        measured: bool = ...,
-        experiment: _Optional[str] = ...,
-        basis: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, architecture: _Optional[str] = ..., members: _Optional[int] = ..., blocks: _Optional[int] = ..., shards: _Optional[int] = ..., forward_passes: _Optional[int] = ..., parameters: _Optional[int] = ..., dimension: _Optional[int] = ..., partial_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., measured: bool = ..., experiment: _Optional[str] = ..., basis: _Optional[str] = ...) -> None: ...
 
 class UploadInputRequest(_message.Message):
     __slots__ = ("header", "data")
@@ -174,9 +136,7 @@ class UploadInputRequest(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     header: InputHeader
     data: bytes
-    def __init__(
-        self, header: _Optional[_Union[InputHeader, _Mapping]] = ..., data: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, header: _Optional[_Union[InputHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class InputHeader(_message.Message):
     __slots__ = ("size", "digest")
@@ -192,9 +152,7 @@ class UploadInputResponse(_message.Message):
     STORED_FIELD_NUMBER: _ClassVar[int]
     grant: Grant
     stored: InputHeader
-    def __init__(
-        self, grant: _Optional[_Union[Grant, _Mapping]] = ..., stored: _Optional[_Union[InputHeader, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., stored: _Optional[_Union[InputHeader, _Mapping]] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("put",)
@@ -211,7 +169,6 @@ class PresignedRequest(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     METHOD_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
@@ -220,13 +177,7 @@ class PresignedRequest(_message.Message):
     url: str
     headers: _containers.ScalarMap[str, str]
     expires_in_ms: int
-    def __init__(
-        self,
-        method: _Optional[str] = ...,
-        url: _Optional[str] = ...,
-        headers: _Optional[_Mapping[str, str]] = ...,
-        expires_in_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, method: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., expires_in_ms: _Optional[int] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "inputs", "priority", "weight")
@@ -240,14 +191,7 @@ class SubmitRequest(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
     priority: int
     weight: float
-    def __init__(
-        self,
-        spec: _Optional[str] = ...,
-        idempotency_key: _Optional[str] = ...,
-        inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...,
-        priority: _Optional[int] = ...,
-        weight: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, spec: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
     __slots__ = ("sweep", "created")
@@ -279,12 +223,7 @@ class ListResponse(_message.Message):
     sweeps: _containers.RepeatedCompositeFieldContainer[Sweep]
     next_page_token: str
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        sweeps: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ...,
-        next_page_token: _Optional[str] = ...,
-        notices: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, sweeps: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("sweep_id",)
@@ -318,9 +257,7 @@ class ExplainRequest(_message.Message):
     sweep_id: str
     job: int
     block: int
-    def __init__(
-        self, sweep_id: _Optional[str] = ..., job: _Optional[int] = ..., block: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, sweep_id: _Optional[str] = ..., job: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("subject", "state", "reasons", "workers")
@@ -332,13 +269,7 @@ class ExplainResponse(_message.Message):
     state: str
     reasons: _containers.RepeatedScalarFieldContainer[str]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerReason]
-    def __init__(
-        self,
-        subject: _Optional[str] = ...,
-        state: _Optional[str] = ...,
-        reasons: _Optional[_Iterable[str]] = ...,
-        workers: _Optional[_Iterable[_Union[WorkerReason, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, subject: _Optional[str] = ..., state: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., workers: _Optional[_Iterable[_Union[WorkerReason, _Mapping]]] = ...) -> None: ...
 
 class WorkerReason(_message.Message):
     __slots__ = ("worker_id", "name", "reason")
@@ -348,9 +279,7 @@ class WorkerReason(_message.Message):
     worker_id: str
     name: str
     reason: str
-    def __init__(
-        self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("sweep_id", "sample", "seed")
@@ -360,23 +289,10 @@ class VerifyRequest(_message.Message):
     sweep_id: str
     sample: int
     seed: int
-    def __init__(
-        self, sweep_id: _Optional[str] = ..., sample: _Optional[int] = ..., seed: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, sweep_id: _Optional[str] = ..., sample: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class VerifyResponse(_message.Message):
-    __slots__ = (
-        "total",
-        "done",
-        "shard",
-        "job",
-        "agrees",
-        "committed",
-        "recomputed",
-        "committed_by",
-        "recomputed_by",
-        "message",
-    )
+    __slots__ = ("total", "done", "shard", "job", "agrees", "committed", "recomputed", "committed_by", "recomputed_by", "message")
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -397,19 +313,7 @@ class VerifyResponse(_message.Message):
     committed_by: str
     recomputed_by: str
     message: str
-    def __init__(
-        self,
-        total: _Optional[int] = ...,
-        done: _Optional[int] = ...,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        job: _Optional[str] = ...,
-        agrees: bool = ...,
-        committed: _Optional[str] = ...,
-        recomputed: _Optional[str] = ...,
-        committed_by: _Optional[str] = ...,
-        recomputed_by: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, total: _Optional[int] = ..., done: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., job: _Optional[str] = ..., agrees: bool = ..., committed: _Optional[str] = ..., recomputed: _Optional[str] = ..., committed_by: _Optional[str] = ..., recomputed_by: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ReadArtifactRequest(_message.Message):
     __slots__ = ("sweep_id", "name", "presigned")
@@ -429,12 +333,7 @@ class ReadArtifactResponse(_message.Message):
     artifact: Artifact
     data: bytes
     get: PresignedRequest
-    def __init__(
-        self,
-        artifact: _Optional[_Union[Artifact, _Mapping]] = ...,
-        data: _Optional[bytes] = ...,
-        get: _Optional[_Union[PresignedRequest, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, artifact: _Optional[_Union[Artifact, _Mapping]] = ..., data: _Optional[bytes] = ..., get: _Optional[_Union[PresignedRequest, _Mapping]] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ()
@@ -446,36 +345,10 @@ class ListWorkersResponse(_message.Message):
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ...
-    ) -> None: ...
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Sweep(_message.Message):
-    __slots__ = (
-        "id",
-        "name",
-        "state",
-        "spec",
-        "digest",
-        "numerics_class",
-        "jobs",
-        "artifacts",
-        "message",
-        "submitted_at",
-        "started_at",
-        "ended_at",
-        "workers",
-        "coordinator_version",
-        "inputs",
-        "paused",
-        "priority",
-        "weight",
-        "owner",
-        "failures",
-        "progress",
-        "seconds_left",
-        "notices",
-    )
+    __slots__ = ("id", "name", "state", "spec", "digest", "numerics_class", "jobs", "artifacts", "message", "submitted_at", "started_at", "ended_at", "workers", "coordinator_version", "inputs", "paused", "priority", "weight", "owner", "failures", "progress", "seconds_left", "notices")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -522,32 +395,7 @@ class Sweep(_message.Message):
     progress: float
     seconds_left: float
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        state: _Optional[_Union[SweepState, str]] = ...,
-        spec: _Optional[str] = ...,
-        digest: _Optional[str] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ...,
-        artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...,
-        message: _Optional[str] = ...,
-        submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...,
-        workers: _Optional[int] = ...,
-        coordinator_version: _Optional[str] = ...,
-        inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...,
-        paused: bool = ...,
-        priority: _Optional[int] = ...,
-        weight: _Optional[float] = ...,
-        owner: _Optional[str] = ...,
-        failures: _Optional[_Iterable[_Union[ShardFailure, _Mapping]]] = ...,
-        progress: _Optional[float] = ...,
-        seconds_left: _Optional[float] = ...,
-        notices: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[SweepState, str]] = ..., spec: _Optional[str] = ..., digest: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., message: _Optional[str] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[int] = ..., coordinator_version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., paused: bool = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ..., owner: _Optional[str] = ..., failures: _Optional[_Iterable[_Union[ShardFailure, _Mapping]]] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShardFailure(_message.Message):
     __slots__ = ("job", "first_block", "blocks", "attempts", "workers", "message")
@@ -563,38 +411,10 @@ class ShardFailure(_message.Message):
     attempts: int
     workers: _containers.RepeatedScalarFieldContainer[str]
     message: str
-    def __init__(
-        self,
-        job: _Optional[int] = ...,
-        first_block: _Optional[int] = ...,
-        blocks: _Optional[int] = ...,
-        attempts: _Optional[int] = ...,
-        workers: _Optional[_Iterable[str]] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, job: _Optional[int] = ..., first_block: _Optional[int] = ..., blocks: _Optional[int] = ..., attempts: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = (
-        "architecture",
-        "state",
-        "members",
-        "members_done",
-        "members_in_flight",
-        "dimension",
-        "lane_seconds",
-        "shards",
-        "digest",
-        "retries",
-        "experiment",
-        "members_failed",
-        "copies",
-        "audits_due",
-        "audits_passed",
-        "progress",
-        "seconds_left",
-        "partials",
-        "members_per_second",
-    )
+    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed", "progress", "seconds_left", "partials", "members_per_second")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -633,28 +453,7 @@ class Job(_message.Message):
     seconds_left: float
     partials: int
     members_per_second: float
-    def __init__(
-        self,
-        architecture: _Optional[str] = ...,
-        state: _Optional[_Union[JobState, str]] = ...,
-        members: _Optional[int] = ...,
-        members_done: _Optional[int] = ...,
-        members_in_flight: _Optional[int] = ...,
-        dimension: _Optional[int] = ...,
-        lane_seconds: _Optional[float] = ...,
-        shards: _Optional[int] = ...,
-        digest: _Optional[str] = ...,
-        retries: _Optional[int] = ...,
-        experiment: _Optional[str] = ...,
-        members_failed: _Optional[int] = ...,
-        copies: _Optional[int] = ...,
-        audits_due: _Optional[int] = ...,
-        audits_passed: _Optional[int] = ...,
-        progress: _Optional[float] = ...,
-        seconds_left: _Optional[float] = ...,
-        partials: _Optional[int] = ...,
-        members_per_second: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ..., members_per_second: _Optional[float] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("name", "size", "digest")
@@ -664,9 +463,7 @@ class Artifact(_message.Message):
     name: str
     size: int
     digest: str
-    def __init__(
-        self, name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class NumericsClass(_message.Message):
     __slots__ = ("device", "arithmetic", "evaluation", "libtorch", "precision", "kernels")
@@ -682,37 +479,10 @@ class NumericsClass(_message.Message):
     libtorch: str
     precision: str
     kernels: int
-    def __init__(
-        self,
-        device: _Optional[str] = ...,
-        arithmetic: _Optional[str] = ...,
-        evaluation: _Optional[str] = ...,
-        libtorch: _Optional[str] = ...,
-        precision: _Optional[str] = ...,
-        kernels: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, device: _Optional[str] = ..., arithmetic: _Optional[str] = ..., evaluation: _Optional[str] = ..., libtorch: _Optional[str] = ..., precision: _Optional[str] = ..., kernels: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = (
-        "id",
-        "name",
-        "numerics_class",
-        "lanes",
-        "version",
-        "leases",
-        "silent_ms",
-        "connected",
-        "unfit",
-        "draining",
-        "members_done",
-        "members_per_second",
-        "rate_of",
-        "last_error",
-        "transfers_waiting",
-        "transfers_waiting_ms",
-        "transfers",
-        "transfer_bytes_per_second",
-    )
+    __slots__ = ("id", "name", "numerics_class", "lanes", "version", "leases", "silent_ms", "connected", "unfit", "draining", "members_done", "members_per_second", "rate_of", "last_error", "transfers_waiting", "transfers_waiting_ms", "transfers", "transfer_bytes_per_second")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -749,27 +519,7 @@ class Worker(_message.Message):
     transfers_waiting_ms: int
     transfers: int
     transfer_bytes_per_second: float
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        lanes: _Optional[int] = ...,
-        version: _Optional[str] = ...,
-        leases: _Optional[int] = ...,
-        silent_ms: _Optional[int] = ...,
-        connected: bool = ...,
-        unfit: _Optional[str] = ...,
-        draining: bool = ...,
-        members_done: _Optional[int] = ...,
-        members_per_second: _Optional[float] = ...,
-        rate_of: _Optional[str] = ...,
-        last_error: _Optional[str] = ...,
-        transfers_waiting: _Optional[int] = ...,
-        transfers_waiting_ms: _Optional[int] = ...,
-        transfers: _Optional[int] = ...,
-        transfer_bytes_per_second: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., version: _Optional[str] = ..., leases: _Optional[int] = ..., silent_ms: _Optional[int] = ..., connected: bool = ..., unfit: _Optional[str] = ..., draining: bool = ..., members_done: _Optional[int] = ..., members_per_second: _Optional[float] = ..., rate_of: _Optional[str] = ..., last_error: _Optional[str] = ..., transfers_waiting: _Optional[int] = ..., transfers_waiting_ms: _Optional[int] = ..., transfers: _Optional[int] = ..., transfer_bytes_per_second: _Optional[float] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("sweep_id", "job", "first_block", "blocks")
@@ -781,13 +531,7 @@ class Shard(_message.Message):
     job: int
     first_block: int
     blocks: int
-    def __init__(
-        self,
-        sweep_id: _Optional[str] = ...,
-        job: _Optional[int] = ...,
-        first_block: _Optional[int] = ...,
-        blocks: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, sweep_id: _Optional[str] = ..., job: _Optional[int] = ..., first_block: _Optional[int] = ..., blocks: _Optional[int] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
     __slots__ = ("hello", "heartbeat", "progress", "computed", "failure", "goodbye", "draining", "result")
@@ -807,17 +551,7 @@ class SessionRequest(_message.Message):
     goodbye: Goodbye
     draining: Draining
     result: ShardResult
-    def __init__(
-        self,
-        hello: _Optional[_Union[Hello, _Mapping]] = ...,
-        heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...,
-        progress: _Optional[_Union[Progress, _Mapping]] = ...,
-        computed: _Optional[_Union[Computed, _Mapping]] = ...,
-        failure: _Optional[_Union[Failure, _Mapping]] = ...,
-        goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...,
-        draining: _Optional[_Union[Draining, _Mapping]] = ...,
-        result: _Optional[_Union[ShardResult, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., computed: _Optional[_Union[Computed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., result: _Optional[_Union[ShardResult, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("worker_id", "name", "protocol_version", "version", "numerics_class", "lanes", "held", "precisions")
@@ -837,17 +571,7 @@ class Hello(_message.Message):
     lanes: int
     held: _containers.RepeatedCompositeFieldContainer[Shard]
     precisions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        worker_id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        protocol_version: _Optional[int] = ...,
-        version: _Optional[str] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        lanes: _Optional[int] = ...,
-        held: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ...,
-        precisions: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., protocol_version: _Optional[int] = ..., version: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., precisions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()
@@ -865,14 +589,7 @@ class Progress(_message.Message):
     seconds: float
     begin_seconds: float
     fraction: float
-    def __init__(
-        self,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        blocks_done: _Optional[int] = ...,
-        seconds: _Optional[float] = ...,
-        begin_seconds: _Optional[float] = ...,
-        fraction: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., blocks_done: _Optional[int] = ..., seconds: _Optional[float] = ..., begin_seconds: _Optional[float] = ..., fraction: _Optional[float] = ...) -> None: ...
 
 class Computed(_message.Message):
     __slots__ = ("shard",)
@@ -888,12 +605,7 @@ class Failure(_message.Message):
     shard: Shard
     kind: FailureKind
     message: str
-    def __init__(
-        self,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        kind: _Optional[_Union[FailureKind, str]] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ()
@@ -919,16 +631,7 @@ class ShardResult(_message.Message):
     seconds: float
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     begin_seconds: float
-    def __init__(
-        self,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        data: _Optional[bytes] = ...,
-        digest: _Optional[str] = ...,
-        seconds: _Optional[float] = ...,
-        steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...,
-        begin_seconds: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., data: _Optional[bytes] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., begin_seconds: _Optional[float] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "begin_us", "end_us")
@@ -938,9 +641,7 @@ class Step(_message.Message):
     name: str
     begin_us: int
     end_us: int
-    def __init__(
-        self, name: _Optional[str] = ..., begin_us: _Optional[int] = ..., end_us: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., begin_us: _Optional[int] = ..., end_us: _Optional[int] = ...) -> None: ...
 
 class SessionResponse(_message.Message):
     __slots__ = ("welcome", "assignment", "revocation", "answer")
@@ -952,13 +653,7 @@ class SessionResponse(_message.Message):
     assignment: Assignment
     revocation: Revocation
     answer: Answer
-    def __init__(
-        self,
-        welcome: _Optional[_Union[Welcome, _Mapping]] = ...,
-        assignment: _Optional[_Union[Assignment, _Mapping]] = ...,
-        revocation: _Optional[_Union[Revocation, _Mapping]] = ...,
-        answer: _Optional[_Union[Answer, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("shard", "verdict", "message")
@@ -968,12 +663,7 @@ class Answer(_message.Message):
     shard: Shard
     verdict: Verdict
     message: str
-    def __init__(
-        self,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        verdict: _Optional[_Union[Verdict, str]] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("coordinator_version", "heartbeat_interval_ms")
@@ -981,9 +671,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     coordinator_version: str
     heartbeat_interval_ms: int
-    def __init__(
-        self, coordinator_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, coordinator_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("shard", "spec", "architecture", "experiment", "inputs", "traceparent")
@@ -999,15 +687,7 @@ class Assignment(_message.Message):
     experiment: str
     inputs: _containers.RepeatedCompositeFieldContainer[ShardInput]
     traceparent: str
-    def __init__(
-        self,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        spec: _Optional[str] = ...,
-        architecture: _Optional[str] = ...,
-        experiment: _Optional[str] = ...,
-        inputs: _Optional[_Iterable[_Union[ShardInput, _Mapping]]] = ...,
-        traceparent: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., spec: _Optional[str] = ..., architecture: _Optional[str] = ..., experiment: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ShardInput, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class ShardInput(_message.Message):
     __slots__ = ("role", "name", "size", "digest")
@@ -1019,13 +699,7 @@ class ShardInput(_message.Message):
     name: str
     size: int
     digest: str
-    def __init__(
-        self,
-        role: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        size: _Optional[int] = ...,
-        digest: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, role: _Optional[str] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ReadInputRequest(_message.Message):
     __slots__ = ("digest", "through_coordinator", "worker_id")
@@ -1035,9 +709,7 @@ class ReadInputRequest(_message.Message):
     digest: str
     through_coordinator: bool
     worker_id: str
-    def __init__(
-        self, digest: _Optional[str] = ..., through_coordinator: bool = ..., worker_id: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., through_coordinator: bool = ..., worker_id: _Optional[str] = ...) -> None: ...
 
 class ReadInputResponse(_message.Message):
     __slots__ = ("data", "get")
@@ -1045,9 +717,7 @@ class ReadInputResponse(_message.Message):
     GET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     get: PresignedRequest
-    def __init__(
-        self, data: _Optional[bytes] = ..., get: _Optional[_Union[PresignedRequest, _Mapping]] = ...
-    ) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., get: _Optional[_Union[PresignedRequest, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
     __slots__ = ("shard", "reason")
@@ -1067,13 +737,7 @@ class UploadPartialRequest(_message.Message):
     data: bytes
     stored: Stored
     store_unreachable: StoreUnreachable
-    def __init__(
-        self,
-        header: _Optional[_Union[PartialHeader, _Mapping]] = ...,
-        data: _Optional[bytes] = ...,
-        stored: _Optional[_Union[Stored, _Mapping]] = ...,
-        store_unreachable: _Optional[_Union[StoreUnreachable, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, header: _Optional[_Union[PartialHeader, _Mapping]] = ..., data: _Optional[bytes] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., store_unreachable: _Optional[_Union[StoreUnreachable, _Mapping]] = ...) -> None: ...
 
 class Stored(_message.Message):
     __slots__ = ()
@@ -1086,17 +750,7 @@ class StoreUnreachable(_message.Message):
     def __init__(self, message: _Optional[str] = ...) -> None: ...
 
 class PartialHeader(_message.Message):
-    __slots__ = (
-        "worker_id",
-        "shard",
-        "numerics_class",
-        "size",
-        "digest",
-        "seconds",
-        "steps",
-        "begin_seconds",
-        "through_coordinator",
-    )
+    __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "seconds", "steps", "begin_seconds", "through_coordinator")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -1115,18 +769,7 @@ class PartialHeader(_message.Message):
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     begin_seconds: float
     through_coordinator: bool
-    def __init__(
-        self,
-        worker_id: _Optional[str] = ...,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        size: _Optional[int] = ...,
-        digest: _Optional[str] = ...,
-        seconds: _Optional[float] = ...,
-        steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...,
-        begin_seconds: _Optional[float] = ...,
-        through_coordinator: bool = ...,
-    ) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., seconds: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., begin_seconds: _Optional[float] = ..., through_coordinator: bool = ...) -> None: ...
 
 class UploadPartialResponse(_message.Message):
     __slots__ = ("grant", "verdict")
@@ -1134,9 +777,7 @@ class UploadPartialResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     grant: Grant
     verdict: Verdict
-    def __init__(
-        self, grant: _Optional[_Union[Grant, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ...
-    ) -> None: ...
+    def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
 
 class UploadCheckpointRequest(_message.Message):
     __slots__ = ("header", "data")
@@ -1144,9 +785,7 @@ class UploadCheckpointRequest(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     header: CheckpointHeader
     data: bytes
-    def __init__(
-        self, header: _Optional[_Union[CheckpointHeader, _Mapping]] = ..., data: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, header: _Optional[_Union[CheckpointHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class CheckpointHeader(_message.Message):
     __slots__ = ("worker_id", "shard", "numerics_class", "size", "digest", "members_done", "epochs")
@@ -1164,16 +803,7 @@ class CheckpointHeader(_message.Message):
     digest: str
     members_done: int
     epochs: int
-    def __init__(
-        self,
-        worker_id: _Optional[str] = ...,
-        shard: _Optional[_Union[Shard, _Mapping]] = ...,
-        numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ...,
-        size: _Optional[int] = ...,
-        digest: _Optional[str] = ...,
-        members_done: _Optional[int] = ...,
-        epochs: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., members_done: _Optional[int] = ..., epochs: _Optional[int] = ...) -> None: ...
 
 class UploadCheckpointResponse(_message.Message):
     __slots__ = ("grant", "wanted")

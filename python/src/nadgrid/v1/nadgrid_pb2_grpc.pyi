@@ -23,6 +23,7 @@ else:
 _T = _typing.TypeVar("_T")
 
 class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
 class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
@@ -117,9 +118,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadInputRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _abc.Iterator[_nadgrid_pb2.UploadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadInputResponse]
-    ]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadInputResponse]]:
         """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
         A file that no sweep was submitted with may be removed when the coordinator restarts.
         Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
@@ -202,9 +201,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _nadgrid_pb2.ReadArtifactRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _abc.Iterator[_nadgrid_pb2.ReadArtifactResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadArtifactResponse]
-    ]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.ReadArtifactResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadArtifactResponse]]:
         """The bytes of one artifact, in order."""
 
     @_abc_1.abstractmethod
@@ -215,9 +212,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_nadgrid_pb2.ListWorkersResponse, _abc.Awaitable[_nadgrid_pb2.ListWorkersResponse]]:
         """The workers that are connected."""
 
-def add_SweepServiceServicer_to_server(
-    servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]
-) -> None: ...
+def add_SweepServiceServicer_to_server(servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class WorkerServiceStub:
     """For workers: one session each, and an upload per shard."""
@@ -230,15 +225,11 @@ class WorkerServiceStub:
     """A worker's session: hello first, then heartbeats, progress and results of leases."""
     ReadInput: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.ReadInputRequest, _nadgrid_pb2.ReadInputResponse]
     """The bytes of a file that an assignment names, in order."""
-    UploadPartial: _grpc.StreamStreamMultiCallable[
-        _nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse
-    ]
+    UploadPartial: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]
     """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
     in the session, as ShardResult.
     """
-    UploadCheckpoint: _grpc.StreamStreamMultiCallable[
-        _nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse
-    ]
+    UploadCheckpoint: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]
     """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
 @_typing.type_check_only
@@ -254,9 +245,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
     in the session, as ShardResult.
     """
-    UploadCheckpoint: _aio.StreamStreamMultiCallable[
-        _nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse
-    ]  # type: ignore[assignment]
+    UploadCheckpoint: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]  # type: ignore[assignment]
     """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -275,9 +264,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _nadgrid_pb2.ReadInputRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _abc.Iterator[_nadgrid_pb2.ReadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadInputResponse]
-    ]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.ReadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadInputResponse]]:
         """The bytes of a file that an assignment names, in order."""
 
     @_abc_1.abstractmethod
@@ -285,9 +272,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadPartialRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _abc.Iterator[_nadgrid_pb2.UploadPartialResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadPartialResponse]
-    ]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadPartialResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadPartialResponse]]:
         """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
         in the session, as ShardResult.
         """
@@ -297,11 +282,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadCheckpointRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _abc.Iterator[_nadgrid_pb2.UploadCheckpointResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadCheckpointResponse]
-    ]:
+    ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadCheckpointResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadCheckpointResponse]]:
         """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
 
-def add_WorkerServiceServicer_to_server(
-    servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]
-) -> None: ...
+def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
