@@ -19,7 +19,7 @@ from target import Target, attack
 
 MESSAGE = 4 << 20
 #: Calls with swollen messages, at once.
-TIMES = 8
+TIMES = 4
 #: Bytes with which a call is refused, at most.
 REFUSAL = 16_000
 

@@ -28,7 +28,7 @@ from wire import (
 from target import Target, attack
 
 #: Seconds for which something slow goes on.
-LONG = 1.2
+LONG = 0.8
 
 
 @contextmanager

@@ -20,12 +20,12 @@ _ENDS = (b"Q", b"S")
 class StumblingLine:
     """Passes on what is said on each of its connections, and kills the victim after a statement; for a ``with`` block.
 
-    The statements of a compaction are counted from its BEGIN, which is number 0. The server has answered the one at which the
-    victim is killed, who hears of no answer.
+    The statements of a compaction are counted from its BEGIN, which is number 0 and the first to be stumbled at. The server has
+    answered the one at which the victim is killed, who hears of no answer.
     """
 
-    def __init__(self, port: int, step: int) -> None:
-        self._to, self._step = port, step
+    def __init__(self, port: int) -> None:
+        self._to, self._step = port, 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._victim: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -40,6 +40,11 @@ class StumblingLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.close()
+
+    def stumble_at(self, step: int) -> None:
+        """Chooses the next statement."""
+        self._step = step
+        self.stumbled.clear()
 
     def kill_when_it_comes(self, victim: int) -> None:
         """Names the process; the line waits for its name at that statement."""

@@ -288,22 +288,28 @@ def test_six_names_that_fail_everything(scene: Scene) -> None:
         "six sessions of one token that fail every shard that they are given, before anybody has computed one",
     ):
         names = [f"!{n}" for n in range(6)]
-        with scene.honest_stopped():
-            sessions = [scene.liar(name).session(lanes=SHARDS) for name in names]
-            scene.submit(GRADIENTS)
+        over = threading.Event()
 
-            def fail_all(session: Session) -> None:
-                with suppress(grpc.RpcError, EOFError, TimeoutError):
-                    while True:
-                        shard = session.hear("assignment", 3.0).shard
+        def fail_all(session: Session) -> None:
+            with suppress(grpc.RpcError, EOFError):
+                while not over.is_set():
+                    with suppress(TimeoutError):
+                        shard = session.hear("assignment", 0.2).shard
                         session.say(failure=v1.Failure(shard=shard, kind=v1.FAILURE_KIND_TASK, message="no"))
 
+        with scene.honest_stopped():
+            sessions = [scene.liar(name).session(lanes=SHARDS) for name in names]
+            sweep = scene.submit(GRADIENTS)
             threads = [threading.Thread(target=fail_all, args=(session,), daemon=True) for session in sessions]
             for thread in threads:
                 thread.start()
             time.sleep(1.0)
-        for thread in threads:
-            thread.join(WITHIN)
+        try:
+            eventually(lambda: scene.has_ended(sweep), "the sweep ends", WITHIN)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
         for session in sessions:
             session.break_off()
 
