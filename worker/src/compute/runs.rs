@@ -209,6 +209,7 @@ impl Together<'_> {
             _ => SampleCounts { train: 0, test: 0, drawn: false },
         };
         let stretch = stretch(job, training.recipe, samples, *of_block, state);
+        let watch = memory::OomWatch::new(training.device)?;
         let mut observer = course.observer(&training.shape(), stretch, seconds(state));
         let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
         let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
@@ -229,6 +230,7 @@ impl Together<'_> {
             outcome.extra = extra;
             outcomes.push(outcome);
         }
+        watch.check("training and evaluating runs")?;
         // Runs of a population share its time.
         let each = observer.seconds() / outcomes.len().max(1) as f64;
         outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);

@@ -1,7 +1,7 @@
 //! Shards of every experiment: the same bits whatever was computed before, and faults say whose they are.
 
 use super::*;
-use crate::device::{DeviceChoice, prepare};
+use crate::device::{DeviceChoice, of_tests, prepare};
 use nadgrid_core::ids::Digest;
 use nadgrid_proto::v1::{Shard, ShardInput};
 use std::cell::{Cell, RefCell};
@@ -42,7 +42,8 @@ fn shard(job: u32, first_block: u64, blocks: u64) -> Shard {
 }
 
 fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
-    let machine = prepare(DeviceChoice::Cpu, evaluation).unwrap();
+    let device = if evaluation == Some(Evaluation::Dense) { of_tests().0 } else { DeviceChoice::Cpu };
+    let machine = prepare(device, evaluation).unwrap();
     Evaluator::new(&machine, Arc::new(Inputs::of("http://127.0.0.1:1")))
 }
 

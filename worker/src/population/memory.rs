@@ -1,12 +1,15 @@
 //! How many members fit: estimates from shapes alone, and a budget that only the kind of device decides.
 //!
-//! So a population's width, and with it the bits of its results, does not depend on what else runs. Deliberately absent: asking
-//! for free memory.
+//! So a population's width, and with it the bits of its results, does not depend on what else runs. What does not fit after all
+//! fails: on a GPU libtorch may go on with less memory and other bits, which an [`OomWatch`] notices. Deliberately absent: widths
+//! that ask for free memory.
 
 use super::PopulationError;
 use super::graph::live_numbers;
+use crate::libtorch;
 use nadgrid_core::architecture::Network;
 use nadgrid_core::text;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
@@ -82,5 +85,113 @@ fn warn_once(task: &'static str, from: usize, to: usize, each: u64, budget: u64)
     if last.replace((task, from, each)) != Some((task, from, each)) {
         let (each, budget) = (text::bytes(each), text::bytes(budget));
         tracing::warn!(from, to, "{task}: a population is narrowed, a member needs {each} of {budget}");
+    }
+}
+
+/// Notices whether a GPU's allocator has refused memory since this was made.
+///
+/// cuDNN's plans are tried one after the other, and one whose workspace finds no memory is passed over in silence: the next has
+/// other bits. So what was computed meanwhile is thrown away. The count is the whole process's: what another lane was refused
+/// spoils this lane's result too, which is safe, and cannot go on for ever, see `lane`.
+#[derive(Clone, Copy, Debug)]
+pub struct OomWatch {
+    gpu: Option<usize>,
+    before: i64,
+}
+
+impl OomWatch {
+    /// From now on. A CPU has nothing to notice: there libtorch fails where memory does.
+    ///
+    /// # Errors
+    /// [`PopulationError::Setting`] when libtorch does not say.
+    pub fn new(device: Device) -> Result<Self, PopulationError> {
+        let gpu = match device {
+            Device::Cuda(number) => Some(number),
+            _ => None,
+        };
+        Ok(Self { gpu, before: refused(gpu)? })
+    }
+
+    /// Fails if memory has been refused.
+    ///
+    /// # Errors
+    /// [`PopulationError::Refused`] at this task; [`PopulationError::Setting`] when libtorch does not say.
+    pub fn check(&self, task: &'static str) -> Result<(), PopulationError> {
+        self.compare(task, refused(self.gpu)?)
+    }
+
+    fn compare(&self, task: &'static str, now: i64) -> Result<(), PopulationError> {
+        if now == self.before { Ok(()) } else { Err(PopulationError::Refused { task }) }
+    }
+}
+
+fn refused(gpu: Option<usize>) -> Result<i64, PopulationError> {
+    Ok(gpu.map_or(Ok(0), libtorch::cuda_ooms)?)
+}
+
+/// Fails where the machine, or the container that this runs in, could not hold so many bytes if it held nothing else.
+///
+/// # Errors
+/// [`PopulationError::HostMemory`] with what there is.
+pub fn check_host(task: &'static str, needed: u64) -> Result<(), PopulationError> {
+    match host_bytes(Path::new("/")) {
+        Some(present) if needed > present => Err(PopulationError::HostMemory { task, needed, present }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory of the machine, or of the container where that has fewer; `None` where Linux does not say.
+fn host_bytes(root: &Path) -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
+    let limit = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let kib = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    let machine = read("proc/meminfo").and_then(kib).map(|kib| kib << 10);
+    // Of control groups of version 2 and 1, as a container sees its own; the first says `max` where there is no limit.
+    let container = limit("sys/fs/cgroup/memory.max").or_else(|| limit("sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    machine.into_iter().chain(container).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nadgrid_proto::v1::FailureKind;
+
+    #[test]
+    fn what_was_computed_while_memory_was_refused_is_thrown_away() {
+        let watch = OomWatch { gpu: Some(0), before: 3 };
+        assert!(watch.compare("a block", 3).is_ok());
+        let error = watch.compare("a block", 4).unwrap_err();
+        assert_eq!(error.fault().kind, FailureKind::Transient);
+        assert!(error.to_string().starts_with("a block: out of memory"), "{error}");
+        OomWatch::new(Device::Cpu).unwrap().check("a block").unwrap();
+    }
+
+    #[test]
+    fn a_container_s_limit_counts_where_it_is_the_smaller_one() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(host_bytes(root.path()), None);
+        write("proc/meminfo", "MemTotal:       4 kB\nMemFree:        1 kB\n");
+        write("sys/fs/cgroup/memory.max", "max\n");
+        assert_eq!(host_bytes(root.path()), Some(4096));
+        write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(host_bytes(root.path()), Some(4096));
+        write("sys/fs/cgroup/memory.max", "4095\n");
+        assert_eq!(host_bytes(root.path()), Some(4095));
+    }
+
+    #[test]
+    fn a_block_larger_than_the_machine_is_refused_with_both_sizes() {
+        check_host("samples", 1).unwrap();
+        let error = check_host("samples of a block", 1 << 60).unwrap_err();
+        assert!(error.to_string().starts_with("samples of a block: 1024.0 PiB of memory are needed, "), "{error}");
+        assert_eq!(error.fault().kind, FailureKind::Unfit);
     }
 }

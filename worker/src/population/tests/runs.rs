@@ -11,7 +11,7 @@ const RECIPE: Recipe =
     Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
 fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], data: &'a [&'a Dataset]) -> Training<'a> {
-    Training { network, device: Device::Cpu, precision: Precision::Fp32, recipe, keys, data }
+    Training { network, device: here(), precision: Precision::Fp32, recipe, keys, data }
 }
 
 #[test]
@@ -58,6 +58,19 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         assert!((scores[run].1 - loss / 100.0).abs() < 1e-6, "{scores:?} {loss}");
     }
     assert!(trained.member(2).is_err() && trained.evaluate(&[&a]).is_err());
+}
+
+/// LeNet has 62,006 parameters for two classes: every second row of them begins between two vectors of 16 bytes.
+#[test]
+fn a_member_s_parameters_begin_where_vectors_do() {
+    let network = network("lenet", 1, 2);
+    let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let recipe = Recipe { epochs: 1, ..RECIPE };
+    let trained = train(&training(&network, &recipe, &keys, &[&data; 2]), None, &mut || true).unwrap().unwrap();
+    let row = trained.run.parameters.narrow(0, 1, 1);
+    let own = trained::parameters_of(&trained.run.parameters, 1).unwrap();
+    let past = |tensor: &Tensor| tensor.data_ptr() as usize % 16;
+    assert_eq!((past(&row) > 0, past(&own), row == own), (true, 0, true));
 }
 
 /// Σ c_k · logit_k of logistic regression has the gradient Σ c_k · w_k, at any input.
