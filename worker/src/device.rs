@@ -106,6 +106,7 @@ pub struct Machine {
     pub evaluation: Evaluation,
     /// What its results are labelled with.
     pub class: NumericsClass,
+    precisions: Vec<Precision>,
 }
 
 impl Machine {
@@ -119,11 +120,7 @@ impl Machine {
 
     /// The precisions in which it can compute: nadgrid's own kernels are float32, TF32 is a GPU's.
     pub fn precisions(&self) -> Vec<Precision> {
-        match (self.evaluation, self.device.is_cuda()) {
-            (Evaluation::Patch, _) => vec![Precision::Fp32],
-            (Evaluation::Dense, false) => vec![Precision::Fp32, Precision::Bf16],
-            (Evaluation::Dense, true) => Precision::ALL.to_vec(),
-        }
+        self.precisions.clone()
     }
 
     /// What the arithmetic runs on, for people.
@@ -157,15 +154,19 @@ pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<M
     };
     be_exact()?;
     let device = gpu.as_ref().map_or(Device::Cpu, |gpu| Device::Cuda(gpu.number));
-    Ok(Machine { device, evaluation, class: class(gpu, evaluation)? })
+    let precisions = match (evaluation, &gpu) {
+        (Evaluation::Patch, _) => vec![Precision::Fp32],
+        (Evaluation::Dense, None) => vec![Precision::Fp32, Precision::Bf16],
+        (Evaluation::Dense, Some(gpu)) => gpu.arithmetic.precisions(),
+    };
+    Ok(Machine { device, evaluation, class: class(gpu, evaluation)?, precisions })
 }
 
 /// A GPU that libtorch can use.
 #[derive(Debug)]
 struct Gpu {
     number: usize,
-    /// See [`cuda::arithmetic`].
-    arithmetic: String,
+    arithmetic: cuda::Arithmetic,
 }
 
 /// The GPU that is chosen, if one is.
@@ -212,14 +213,16 @@ fn be_exact() -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Keeps libtorch's operations on the thread that calls them. Each lane says so for itself: OpenMP's setting is a thread's.
+/// Keeps libtorch's operations, backward too, on the thread that calls them. Each lane says so for itself: both settings are a
+/// thread's.
 pub(crate) fn be_one_thread() {
     tch::set_num_threads(1);
+    libtorch::keep_backward_here();
 }
 
 fn class(gpu: Option<Gpu>, evaluation: Evaluation) -> Result<NumericsClass, DeviceError> {
     let (device, arithmetic) = match (gpu, evaluation) {
-        (Some(gpu), _) => ("cuda", gpu.arithmetic),
+        (Some(gpu), _) => ("cuda", gpu.arithmetic.to_string()),
         (None, Evaluation::Patch) => ("cpu", "portable".to_owned()),
         (None, Evaluation::Dense) => ("cpu", libtorch::cpu_capability()?.to_ascii_lowercase()),
     };

@@ -22,6 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
+use tch::Device;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::field::display;
 
@@ -95,6 +96,15 @@ struct Lane {
     latest: String,
 }
 
+/// Why a lane's thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextStep {
+    /// The board is closed.
+    End,
+    /// The lane goes on in another.
+    NewThread,
+}
+
 /// Shards in a row, of each job and of all lanes, that the device had no memory for.
 ///
 /// Where one lane is refused memory, what all others compute is thrown away (see [`crate::population::memory::OomWatch`]). So
@@ -131,9 +141,34 @@ impl Starved {
 }
 
 impl Lane {
+    /// Computes shards until the board is closed. libtorch keeps, for each thread, which of cuDNN's engines it computed a convolution
+    /// with; after memory was refused that may be another than the first, for good. So the lane goes on in a new thread then.
     fn work(&mut self) {
+        if !self.machine.device.is_cuda() {
+            self.compute();
+            return;
+        }
+        let name = std::thread::current().name().unwrap_or("lane").to_owned();
+        while self.compute_on_a_new_thread(&name) == NextStep::NewThread {
+            tracing::warn!("memory of the device was refused: {name} forgets how it computed convolutions");
+        }
+    }
+
+    fn compute_on_a_new_thread(&mut self, name: &str) -> NextStep {
+        std::thread::scope(|scope| match Builder::new().name(name.to_owned()).spawn_scoped(scope, || self.compute()) {
+            // A panic has been reported where it happened.
+            Ok(thread) => thread.join().unwrap_or(NextStep::End),
+            Err(error) => {
+                tracing::error!("{name} ends: the system gives no thread: {error}");
+                NextStep::End
+            }
+        })
+    }
+
+    fn compute(&mut self) -> NextStep {
         device::be_one_thread();
         while let Some(task) = self.board.next() {
+            let refused = self.refused();
             let began = Instant::now();
             task.begin();
             let (job, starved) = self.begin(&task);
@@ -154,6 +189,20 @@ impl Lane {
                     self.fail(&task, (&job, starved), fault);
                 }
             }
+            // Also where the shard was dropped meanwhile.
+            if self.refused() != refused {
+                self.empty_cache();
+                return NextStep::NewThread;
+            }
+        }
+        NextStep::End
+    }
+
+    /// How often the device has refused memory.
+    fn refused(&self) -> i64 {
+        match self.machine.device {
+            Device::Cuda(number) => libtorch::cuda_ooms(number).unwrap_or(0),
+            _ => 0,
         }
     }
 
@@ -228,12 +277,9 @@ impl Lane {
     }
 
     fn fail(&self, task: &Arc<Task>, (job, starved): (&str, u32), mut fault: Fault) {
-        if fault.cause == Cause::OutOfMemory {
-            self.empty_cache();
-            if self.starved.fail(job, starved) >= MOST_STARVED {
-                fault.kind = FailureKind::Unfit;
-                fault.message += &format!("; so it was for {MOST_STARVED} shards in a row on this device");
-            }
+        if fault.cause == Cause::OutOfMemory && self.starved.fail(job, starved) >= MOST_STARVED {
+            fault.kind = FailureKind::Unfit;
+            fault.message += &format!("; so it was for {MOST_STARVED} shards in a row on this device");
         }
         if fault.cause == Cause::DeviceLost {
             self.board.lose(&fault.message);

@@ -25,18 +25,19 @@ mod upload;
 
 use board::{Board, Cause};
 use config::Config;
-use device::Machine;
+use device::{DeviceError, Machine};
 use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
 use nadgrid_core::text;
 use nadgrid_presigned::DirectStore;
 use nadgrid_telemetry::Tracer;
-use population::ProofError;
+use population::{ProofError, memory};
 use session::{Identity, Session};
 use shutdown::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tch::Device;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
@@ -47,8 +48,14 @@ const LAST_STEP: Duration = Duration::from_secs(2);
 /// The device that is configured, once it has shown that it computes.
 fn prepare(config: &Config) -> Result<Machine, WorkerError> {
     let machine = device::prepare(config.device, config.evaluation)?;
-    if !machine.device.is_cuda() {
-        return Ok(machine);
+    let Device::Cuda(number) = machine.device else { return Ok(machine) };
+    let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
+    let (free, budget) = (u64::try_from(free).unwrap_or(0), memory::CUDA_BUDGET);
+    if free < budget {
+        let (free, budget) = (text::bytes(free), text::bytes(budget));
+        tracing::warn!(
+            "{free} of the GPU are free, a population takes up to {budget}: what does not fit goes to others"
+        );
     }
     if config.skip_device_proof {
         tracing::warn!(

@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AutogradState.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <c10/util/env.h>
@@ -95,6 +96,10 @@ bool nadgrid_libtorch_be_deterministic(bool warn_only, char* error, std::size_t 
   });
 }
 
+// From now on backward of this thread runs on it. Else a GPU has one thread for the backward of all, which keeps its own choices
+// of cuDNN's engines.
+void nadgrid_libtorch_backward_here() { c10::AutogradState::get_tls_state().set_multithreading_enabled(false); }
+
 // How often the allocator of a GPU had to refuse memory, also where libtorch went on without it.
 bool nadgrid_libtorch_cuda_ooms(std::int8_t device, std::int64_t* ooms, char* error, std::size_t capacity) {
   return guarded(error, capacity, [device, ooms] {
@@ -109,6 +114,13 @@ bool nadgrid_libtorch_cuda_peak(std::int8_t device, std::int64_t* bytes, char* e
     constexpr auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     c10::DeviceAllocator* const allocator = cuda_allocator();
     *bytes = allocator == nullptr ? 0 : allocator->getDeviceStats(device).reserved_bytes[all].peak;
+  });
+}
+
+// The bytes of a GPU that nobody holds, whichever process.
+bool nadgrid_libtorch_cuda_free(std::int8_t device, std::int64_t* bytes, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [device, bytes] {
+    *bytes = static_cast<std::int64_t>(c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device).first);
   });
 }
 

@@ -43,8 +43,10 @@ unsafe extern "C" {
     fn nadgrid_libtorch_cpu_capability(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
     fn nadgrid_libtorch_set_tf32(allowed: bool, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
+    safe fn nadgrid_libtorch_backward_here();
     fn nadgrid_libtorch_cuda_ooms(device: i8, ooms: *mut i64, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_cuda_peak(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_free(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_cuda_empty_cache(error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_cuda_build(
         cuda: *mut i64,
@@ -194,6 +196,12 @@ pub fn cuda_build() -> Result<CudaBuild, Error> {
     Ok(build(cuda.try_into().unwrap_or(0), cudnn.try_into().unwrap_or(0)))
 }
 
+/// From now on backward of the thread that calls this runs on it, as on a CPU it always does. A GPU would else have one thread for
+/// the backward of all, and which of cuDNN's engines it computes with would depend on who came first.
+pub fn keep_backward_here() {
+    nadgrid_libtorch_backward_here();
+}
+
 /// How often a GPU's allocator had to refuse memory since the process began, also where libtorch went on without it: cuDNN then
 /// takes an engine that needs less, and its results have other bits. 0 before the first tensor.
 pub fn cuda_ooms(device: usize) -> Result<i64, Error> {
@@ -203,6 +211,11 @@ pub fn cuda_ooms(device: usize) -> Result<i64, Error> {
 /// The most bytes that a GPU's allocator ever held: tensors, workspaces, and what it kept for later ones. 0 before the first tensor.
 pub fn cuda_peak_bytes(device: usize) -> Result<i64, Error> {
     ask_allocator(device, "tell the peak of a GPU's memory", nadgrid_libtorch_cuda_peak)
+}
+
+/// The bytes of a GPU that no process holds.
+pub fn cuda_free_bytes(device: usize) -> Result<i64, Error> {
+    ask_allocator(device, "tell what is free of a GPU's memory", nadgrid_libtorch_cuda_free)
 }
 
 fn ask_allocator(
@@ -301,6 +314,18 @@ mod tests {
         assert!(open_cuda().expect("absent, or it loads") || !tch::Cuda::is_available());
         let two = tch::Tensor::from_slice(&[1f32, 2., 3., 4.]).reshape([2, 2]);
         assert_eq!(f64::try_from(two.matmul(&two).sum(tch::Kind::Float)).expect("a number"), 54.0);
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error() {
+        if open_cuda().is_ok_and(|opened| opened) {
+            return;
+        }
+        for asked in [cuda_ooms(0), cuda_peak_bytes(0), cuda_free_bytes(0)] {
+            let error = asked.expect_err("no allocator answers").to_string();
+            assert!(error.starts_with("libtorch cannot "), "{error}");
+        }
+        empty_cuda_cache().expect_err("no allocator answers");
     }
 
     #[test]

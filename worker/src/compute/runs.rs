@@ -154,13 +154,15 @@ impl Runs {
     ) -> Result<bool, Fault> {
         let device = self.engine.device;
         let source = &self.prepared(job)?.source;
-        let planned = shared(runs(job, members.clone())?, |variant, key| source.samples(job, variant, key))?;
+        let runs = runs(job, members.clone())?;
+        memory::check_host("the samples of a block", source.bytes(job, &runs)).map_err(|e| e.fault())?;
+        let planned = shared(runs, |variant, key| source.samples(job, variant, key))?;
         let keys: Vec<RunKey> = planned.iter().map(|run| run.key.clone()).collect();
         let data = |part: fn(&Samples) -> &Dataset| planned.iter().map(|run| part(&run.samples)).collect::<Vec<_>>();
         let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
         let fault = |e: population::PopulationError| e.fault();
         let samples = train.first().map_or(0, |data| data.len());
-        let width = population::width(&job.plan.network, recipe, samples, keys.len(), memory::budget(device));
+        let width = population::width(device, &job.plan.network, recipe, samples, keys.len(), memory::budget(device));
         let width = width.map_err(fault)?;
         let mut first = (course.left(&members).start - members.start) as usize;
         if !first.is_multiple_of(width) {

@@ -6,6 +6,7 @@
 
 use crate::libtorch::{self, CudaBuild};
 use libloading::os::unix::{Library, Symbol};
+use nadgrid_core::numerics::Precision;
 use std::ffi::{CStr, c_char, c_int};
 use thiserror::Error;
 
@@ -156,12 +157,11 @@ fn cards() -> usize {
     std::fs::read_dir(CARDS).map_or(0, Iterator::count)
 }
 
-/// Which bits a GPU's results have: its compute capability, number of multiprocessors and size of its second cache, by which
-/// libtorch shapes its sums and libraries choose their kernels; and these libraries. A slice of a card has its own numbers.
+/// What the bits of this GPU's results depend on.
 ///
 /// # Errors
 /// [`CudaError`] when libtorch has no kernels for the GPU, or CUDA does not answer.
-pub(super) fn arithmetic(device: usize) -> Result<String, CudaError> {
+pub(super) fn arithmetic(device: usize) -> Result<Arithmetic, CudaError> {
     let device = c_int::try_from(device).unwrap_or(c_int::MAX);
     let ask = function::<GetAttribute>(c"cudaDeviceGetAttribute")?;
     let attribute = |which| {
@@ -181,8 +181,7 @@ pub(super) fn arithmetic(device: usize) -> Result<String, CudaError> {
         cuda: version(c"cudaRuntimeGetVersion")?,
         cudnn: library_version(c"cudnnGetVersion")?,
         cublas: library_version(c"cublasLtGetVersion")?,
-    }
-    .to_string())
+    })
 }
 
 /// The compute capabilities that libtorch was compiled for, from the compiler's flags: `code=sm_90` is 9.0.
@@ -205,14 +204,24 @@ fn check_capability((major, minor): (c_int, c_int), kernels: &[(c_int, c_int)]) 
     Err(CudaError::Capability { found: format!("{major}.{minor}"), kernels })
 }
 
-/// What bits depend on besides the precision, the evaluation and libtorch's release.
-struct Arithmetic {
+/// What bits depend on besides the precision, the evaluation and libtorch's release: the GPU's compute capability, its number of
+/// multiprocessors and the size of its second cache, by which libtorch shapes sums and libraries choose kernels; and these
+/// libraries. A slice of a card has its own numbers. cuBLAS is known by its larger half, which answers without a handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Arithmetic {
     capability: (c_int, c_int),
     multiprocessors: c_int,
     l2_mib: c_int,
     cuda: c_int,
     cudnn: usize,
     cublas: usize,
+}
+
+impl Arithmetic {
+    /// Those of its products: tensor cores take TF32 and bfloat16 from compute capability 8 on.
+    pub(super) fn precisions(&self) -> Vec<Precision> {
+        if self.capability.0 >= 8 { Precision::ALL.to_vec() } else { vec![Precision::Fp32] }
+    }
 }
 
 impl std::fmt::Display for Arithmetic {
@@ -324,9 +333,19 @@ mod tests {
     /// A coordinator takes 64 characters. What is not among these is no GPU and no library of this decade.
     #[test]
     fn the_longest_class_is_one() {
-        let arithmetic = |capability, multiprocessors, l2_mib, cuda, library| {
-            Arithmetic { capability, multiprocessors, l2_mib, cuda, cudnn: library, cublas: library }.to_string()
+        let of = |capability, multiprocessors, l2_mib, cuda, library| Arithmetic {
+            capability,
+            multiprocessors,
+            l2_mib,
+            cuda,
+            cudnn: library,
+            cublas: library,
         };
+        let arithmetic = |capability, multiprocessors, l2_mib, cuda, library| {
+            of(capability, multiprocessors, l2_mib, cuda, library).to_string()
+        };
+        assert_eq!(of((7, 5), 40, 4, 13_000, 91_900).precisions(), [Precision::Fp32]);
+        assert_eq!(of((8, 0), 108, 40, 13_000, 91_900).precisions(), Precision::ALL);
         assert_eq!(arithmetic((9, 0), 132, 50, 13_000, 91_900), "sm_90-132sm-l2_50m-cuda13.0-cudnn9.19.0-cublas9.19.0");
         assert!(arithmetic((99, 9), 9999, 9999, 99_120, 999_999).len() <= 64);
     }

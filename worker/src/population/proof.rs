@@ -61,17 +61,17 @@ pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError>
             let what = format!("{} in {precision}", operation.name());
             let got = operation.on(device, precision).map_err(failed(&what))?;
             let want = operation.exact().map_err(failed(&what))?;
-            compare(what, &got, &want, limits(precision).0)?;
+            compare(what, &got, &want, Limits::of(precision).operation)?;
         }
-        for (derivative, want) in [
-            (Derivative::Difference { step: STEP }, &reference.differences),
-            (Derivative::Autograd, &reference.gradients),
+        let Limits { difference, autograd, .. } = Limits::of(precision);
+        for (derivative, name, want, limit) in [
+            (Derivative::Difference { step: STEP }, "differences", &reference.differences, difference),
+            (Derivative::Autograd, "autograd", &reference.gradients, autograd),
         ] {
-            let by = if derivative == Derivative::Autograd { "autograd" } else { "differences" };
-            let what = format!("gradients of {MEMBERS} networks by {by} in {precision}");
+            let what = format!("gradients of {MEMBERS} networks by {name} in {precision}");
             let got = reference.on(device, precision, derivative).map_err(failed(&what))?;
             for (got, want) in got.chunks(reference.point.len()).zip(want.chunks(reference.point.len())) {
-                compare(what.clone(), &wide(got), &wide(want), limits(precision).1)?;
+                compare(what.clone(), &wide(got), &wide(want), limit)?;
             }
         }
     }
@@ -83,14 +83,26 @@ fn failed(what: &str) -> impl FnOnce(PopulationError) -> ProofError {
     |source| ProofError::Failed { what, source }
 }
 
-/// How far a convolution or a product, and a gradient, may be from exact arithmetic, as a part of its norm. Float32 has 24 bits,
-/// and Winograd's convolutions lose some; TF32 has 11 and bfloat16 8, of two factors and, in bfloat16, of the result; a gradient
-/// passes through five layers. A convolution in TF32 that should be float32 is found out.
-fn limits(precision: Precision) -> (f64, f64) {
-    match precision {
-        Precision::Fp32 => (1e-4, 1e-3),
-        Precision::Tf32 => (3e-3, 2e-2),
-        Precision::Bf16 => (2e-2, 1e-1),
+/// How far numbers may be from those of exact arithmetic, as a part of their norm.
+struct Limits {
+    /// Of a convolution or a product. Float32 has 24 bits, and Winograd's convolutions lose some; TF32 has 11 and bfloat16 8, of two
+    /// factors and, in bfloat16, of the result. A convolution in TF32 that should be float32 is found out.
+    operation: f64,
+    /// Of central differences, which come through five layers and are continuous in every weight.
+    difference: f64,
+    /// Of autograd. A number near zero before a ReLU, or two near each other before a maximum, may fall to either side by rounding,
+    /// and with each goes a part of the gradient: one of some thousands in float32, more the fewer bits there are.
+    autograd: f64,
+}
+
+impl Limits {
+    fn of(precision: Precision) -> Self {
+        let (operation, difference, autograd) = match precision {
+            Precision::Fp32 => (1e-4, 1e-3, 2e-2),
+            Precision::Tf32 => (3e-3, 2e-2, 1e-1),
+            Precision::Bf16 => (2e-2, 1e-1, 3e-1),
+        };
+        Self { operation, difference, autograd }
     }
 }
 
@@ -98,12 +110,17 @@ fn compare(what: String, got: &[f64], want: &[f64], limit: f64) -> Result<(), Pr
     if got.iter().all(|&number| number == 0.0) {
         return Err(ProofError::Zeros { what });
     }
-    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
-    let apart = norm(&mut got.iter().zip(want).map(|(got, want)| got - want));
-    let relative = apart / norm(&mut want.iter().copied());
-    // Also where it is not a number.
+    let relative = distance(got, want);
+    tracing::debug!("{what}: {relative:.1e} away from a CPU's");
+    // Not so where it is not a number.
     let is_close = got.len() == want.len() && relative <= limit;
     if is_close { Ok(()) } else { Err(ProofError::Wrong { what, relative, limit }) }
+}
+
+/// As a part of the norm of what is wanted.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
 }
 
 fn wide(numbers: &[f32]) -> Vec<f64> {
@@ -223,6 +240,25 @@ mod tests {
         prove(Device::Cpu, &[Precision::Fp32, Precision::Bf16]).unwrap();
     }
 
+    /// How much of the limits bfloat16 uses up, the precision that rounds most: not more than half, and not next to nothing.
+    #[test]
+    fn limits_are_no_wider_than_rounding_explains() {
+        crate::device::be_one_thread();
+        let (reference, limits) = (Reference::new().unwrap(), Limits::of(Precision::Bf16));
+        let far = |derivative, want: &[f32], limit: f64| {
+            let got = reference.on(Device::Cpu, Precision::Bf16, derivative).unwrap();
+            distance(&wide(&got), &wide(want)) / limit
+        };
+        let product = Operation::Product.on(Device::Cpu, Precision::Bf16).unwrap();
+        let used = [
+            distance(&product, &Operation::Product.exact().unwrap()) / limits.operation,
+            far(Derivative::Difference { step: STEP }, &reference.differences, limits.difference),
+            far(Derivative::Autograd, &reference.gradients, limits.autograd),
+        ];
+        println!("{used:.3?}");
+        assert!(used.iter().all(|used| (0.01..0.5).contains(used)), "{used:?}");
+    }
+
     /// What a card that computes nothing, half of it, or nonsense would return.
     #[test]
     fn wrong_numbers_are_found_out() {
@@ -251,7 +287,7 @@ mod tests {
         };
         let product = operation.apply(&rounded(&a), &rounded(&b)).unwrap().to_kind(Kind::Double);
         let (got, want) = (difference::numbers(&product).unwrap(), operation.exact().unwrap());
-        assert!(compare("fp32".to_owned(), &got, &want, limits(Precision::Fp32).0).is_err());
-        compare("tf32".to_owned(), &got, &want, limits(Precision::Tf32).0).unwrap();
+        assert!(compare("fp32".to_owned(), &got, &want, Limits::of(Precision::Fp32).operation).is_err());
+        compare("tf32".to_owned(), &got, &want, Limits::of(Precision::Tf32).operation).unwrap();
     }
 }

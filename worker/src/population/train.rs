@@ -44,13 +44,14 @@ pub struct Training<'a> {
 /// # Errors
 /// [`PopulationError::Memory`] when not even one run fits.
 pub fn width(
+    device: Device,
     network: &Network,
     recipe: &Recipe,
     samples: usize,
     members: usize,
     budget: u64,
 ) -> Result<usize, PopulationError> {
-    let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+    let each = memory::bytes_per_member(device, network, (recipe.batch_size as usize).min(samples), samples);
     memory::narrowed("training runs", members, each, budget)
 }
 

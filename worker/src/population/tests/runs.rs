@@ -218,8 +218,8 @@ fn a_population_that_does_not_fit_is_narrowed() {
     let (keys, data) = (keys("lenet", 5), noise(&network, 12, 1.0, 0));
     let data = [&data; 5];
     let whole = training(&network, &RECIPE, &keys, &data);
-    let each = memory::bytes_per_member(&network, 8, 12);
-    let of = |budget| width(&network, &RECIPE, 12, 5, budget);
+    let each = memory::bytes_per_member(Device::Cpu, &network, 8, 12);
+    let of = |budget| width(Device::Cpu, &network, &RECIPE, 12, 5, budget);
     assert_eq!((of(5 * each).unwrap(), of(3 * each).unwrap()), (5, 2));
     let together = train(&whole, None, &mut || true).unwrap().unwrap();
     let scores = together.evaluate(&data).unwrap();
@@ -246,8 +246,11 @@ fn widths_are_all_or_the_largest_power_of_two() {
     assert_eq!(width(3, 10, 10), Some(1));
     assert_eq!(width(3, 10, 9), None);
     let lenet = network("lenet", 1, 2);
-    assert!(memory::bytes_per_member(&lenet, 128, 10_000) > memory::bytes_per_member(&lenet, 64, 10_000));
+    assert!(
+        memory::bytes_per_member(Device::Cpu, &lenet, 128, 10_000)
+            > memory::bytes_per_member(Device::Cpu, &lenet, 64, 10_000)
+    );
     // What a GPU is for: ResNet18 at batch 128 on CIFAR-10.
-    let resnet = memory::bytes_per_member(&network("resnet18", 3, 10), 128, 5_000);
+    let resnet = memory::bytes_per_member(Device::Cpu, &network("resnet18", 3, 10), 128, 5_000);
     assert!((1 << 30..8 << 30).contains(&resnet), "{resnet}");
 }
