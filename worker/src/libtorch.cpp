@@ -133,15 +133,18 @@ bool nadgrid_libtorch_cuda_empty_cache(char* error, std::size_t capacity) {
   });
 }
 
-// What libtorch_cuda.so was built with and for, as lines of text; CUDA and cuDNN as they number themselves.
-bool nadgrid_libtorch_cuda_build(std::int64_t* cuda, std::int64_t* cudnn, char* text, std::size_t text_capacity,
-                                 char* error, std::size_t capacity) {
-  return guarded(error, capacity, [&] {
+// The CUDA and the cuDNN that libtorch_cuda.so was built with, as they number themselves.
+bool nadgrid_libtorch_cuda_build(std::int64_t* cuda, std::int64_t* cudnn, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [cuda, cudnn] {
     const at::CUDAHooksInterface& hooks = at::detail::getCUDAHooks();
     *cuda = hooks.versionCUDART();
     *cudnn = hooks.versionCuDNN();
-    give(hooks.showConfig(), text, text_capacity);
   });
+}
+
+// How libtorch_cuda.so was built, as lines of text. It throws where there is no GPU.
+bool nadgrid_libtorch_cuda_config(char* text, std::size_t text_capacity, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [&] { give(at::detail::getCUDAHooks().showConfig(), text, text_capacity); });
 }
 
 }  // extern "C"

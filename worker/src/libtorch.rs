@@ -48,14 +48,8 @@ unsafe extern "C" {
     fn nadgrid_libtorch_cuda_peak(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_cuda_free(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
     fn nadgrid_libtorch_cuda_empty_cache(error: *mut c_char, size: usize) -> bool;
-    fn nadgrid_libtorch_cuda_build(
-        cuda: *mut i64,
-        cudnn: *mut i64,
-        text: *mut c_char,
-        text_size: usize,
-        error: *mut c_char,
-        size: usize,
-    ) -> bool;
+    fn nadgrid_libtorch_cuda_build(cuda: *mut i64, cudnn: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_config(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
 }
 
 /// The release of the libtorch that is loaded, such as `2.11.0`; not the one whose headers were compiled against.
@@ -164,36 +158,33 @@ pub(crate) unsafe fn cuda_function<F>(name: &CStr) -> Result<Symbol<F>, String> 
     unsafe { library.get(name.to_bytes_with_nul()) }.map_err(|e| e.to_string())
 }
 
-/// What the CUDA half was built with and for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the CUDA half was built with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CudaBuild {
     /// CUDA, as it numbers itself: 13000 is 13.0.
     pub cuda: c_int,
     /// cuDNN, as it numbers itself: 91900 is 9.19.0.
     pub cudnn: usize,
-    /// Lines for people, with the architectures among the compiler's flags.
-    pub text: String,
 }
 
-/// What the CUDA half was built with and for; it must be loaded.
+/// What the CUDA half was built with; it must be loaded.
 pub fn cuda_build() -> Result<CudaBuild, Error> {
     let (mut cuda, mut cudnn) = (0i64, 0i64);
+    let mut error = Text::default();
+    // Safety: the numbers and the buffer are writable for the length given.
+    let done =
+        unsafe { nadgrid_libtorch_cuda_build(&raw mut cuda, &raw mut cudnn, error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, "name the CUDA that it was built with")?;
+    Ok(CudaBuild { cuda: cuda.try_into().unwrap_or(0), cudnn: cudnn.try_into().unwrap_or(0) })
+}
+
+/// How the CUDA half was built, in lines for people, with the architectures among the compiler's flags. There must be a GPU.
+pub fn cuda_config() -> Result<String, Error> {
     let (mut text, mut error) = (Text::default(), Text::default());
     let (to, reason) = (&mut text.0, &mut error.0);
-    // Safety: numbers and buffers are writable for the lengths given, and the function closes what it writes with a zero.
-    let done = unsafe {
-        nadgrid_libtorch_cuda_build(
-            &raw mut cuda,
-            &raw mut cudnn,
-            to.as_mut_ptr(),
-            to.len(),
-            reason.as_mut_ptr(),
-            reason.len(),
-        )
-    };
-    error.or(done, "name the CUDA that it was built with")?;
-    let build = |cuda, cudnn| CudaBuild { cuda, cudnn, text: text.to_string() };
-    Ok(build(cuda.try_into().unwrap_or(0), cudnn.try_into().unwrap_or(0)))
+    // Safety: both buffers are writable for the lengths given, and the function closes what it writes with a zero.
+    let done = unsafe { nadgrid_libtorch_cuda_config(to.as_mut_ptr(), to.len(), reason.as_mut_ptr(), reason.len()) };
+    error.or(done, "tell how it was built").map(|()| text.to_string())
 }
 
 /// From now on backward of the thread that calls this runs on it, as on a CPU it always does. A GPU would else have one thread for
@@ -270,9 +261,10 @@ impl Default for Text {
 }
 
 impl Text {
-    /// The text as the reason of a failure, unless all was done.
+    /// The text as the reason of a failure, unless all was done. CUDA's go on with advice for programmers.
     fn or(self, done: bool, task: &'static str) -> Result<(), Error> {
-        if done { Ok(()) } else { Err(Error::Thrown { task, reason: self.to_string() }) }
+        let reason = || self.to_string().lines().next().unwrap_or_default().to_owned();
+        if done { Ok(()) } else { Err(Error::Thrown { task, reason: reason() }) }
     }
 }
 

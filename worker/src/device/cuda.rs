@@ -91,7 +91,7 @@ pub enum CudaError {
 /// # Errors
 /// [`CudaError`] when the libraries do not fit each other, or CUDA sees no GPU.
 pub(super) fn count() -> Result<usize, CudaError> {
-    let build = build()?;
+    let build = libtorch::cuda_build().map_err(library)?;
     let half = version(c"cudaRuntimeGetVersion")?;
     check_libraries(&build, half, version_of_the_whole(), library_version(c"cudnnGetVersion")?)?;
     let mut count = 0;
@@ -102,8 +102,8 @@ pub(super) fn count() -> Result<usize, CudaError> {
     }
 }
 
-fn build() -> Result<CudaBuild, CudaError> {
-    libtorch::cuda_build().map_err(|error| CudaError::Library(error.to_string()))
+fn library(error: libtorch::Error) -> CudaError {
+    CudaError::Library(error.to_string())
 }
 
 /// Two CUDAs in one process have two notions of the device. cuDNN promises that later ones of the same kind serve.
@@ -134,7 +134,7 @@ fn version_of_the_whole() -> Option<c_int> {
 fn no_gpu(code: c_int, driver: c_int, runtime: c_int) -> CudaError {
     match code {
         INSUFFICIENT_DRIVER if driver == 0 => CudaError::NoDriver,
-        INSUFFICIENT_DRIVER => CudaError::OldDriver { driver, needed: runtime },
+        INSUFFICIENT_DRIVER if driver < runtime => CudaError::OldDriver { driver, needed: runtime },
         0 | NO_DEVICE => CudaError::NoGpu(hidden(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(), cards())),
         code => said(code),
     }
@@ -173,7 +173,7 @@ pub(super) fn arithmetic(device: usize) -> Result<Arithmetic, CudaError> {
         }
     };
     let capability = (attribute(COMPUTE_CAPABILITY_MAJOR)?, attribute(COMPUTE_CAPABILITY_MINOR)?);
-    check_capability(capability, &kernels(&build()?.text))?;
+    check_capability(capability, &kernels(&libtorch::cuda_config().map_err(library)?))?;
     Ok(Arithmetic {
         capability,
         multiprocessors: attribute(MULTIPROCESSORS)?,
@@ -273,7 +273,7 @@ fn triple(version: usize) -> String {
 mod tests {
     use super::*;
 
-    const BUILD: CudaBuild = CudaBuild { cuda: 13_000, cudnn: 91_900, text: String::new() };
+    const BUILD: CudaBuild = CudaBuild { cuda: 13_000, cudnn: 91_900 };
 
     #[test]
     fn without_the_cuda_half_nothing_is_asked() {

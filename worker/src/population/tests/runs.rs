@@ -60,7 +60,8 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
     assert!(trained.member(2).is_err() && trained.evaluate(&[&a]).is_err());
 }
 
-/// LeNet has 62,006 parameters for two classes: every second row of them begins between two vectors of 16 bytes.
+/// This LeNet has 61,026 parameters, which is even and no multiple of four: every second row of them begins 8 bytes after a vector
+/// of 16.
 #[test]
 fn a_member_s_parameters_begin_where_vectors_do() {
     let network = network("lenet", 1, 2);
