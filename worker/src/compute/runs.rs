@@ -154,13 +154,15 @@ impl Runs {
     ) -> Result<bool, Fault> {
         let device = self.engine.device;
         let source = &self.prepared(job)?.source;
-        let planned = shared(runs(job, members.clone())?, |variant, key| source.samples(job, variant, key))?;
+        let runs = runs(job, members.clone())?;
+        memory::check_host("the samples of a block", source.bytes(job, &runs)).map_err(|e| e.fault())?;
+        let planned = shared(runs, |variant, key| source.samples(job, variant, key))?;
         let keys: Vec<RunKey> = planned.iter().map(|run| run.key.clone()).collect();
         let data = |part: fn(&Samples) -> &Dataset| planned.iter().map(|run| part(&run.samples)).collect::<Vec<_>>();
         let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
         let fault = |e: population::PopulationError| e.fault();
         let samples = train.first().map_or(0, |data| data.len());
-        let width = population::width(&job.plan.network, recipe, samples, keys.len(), memory::budget(device));
+        let width = population::width(device, &job.plan.network, recipe, samples, keys.len(), memory::budget(device));
         let width = width.map_err(fault)?;
         let mut first = (course.left(&members).start - members.start) as usize;
         if !first.is_multiple_of(width) {
@@ -209,6 +211,7 @@ impl Together<'_> {
             _ => SampleCounts { train: 0, test: 0, drawn: false },
         };
         let stretch = stretch(job, training.recipe, samples, *of_block, state);
+        let watch = memory::OomWatch::new(training.device)?;
         let mut observer = course.observer(&training.shape(), stretch, seconds(state));
         let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
         let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
@@ -229,6 +232,7 @@ impl Together<'_> {
             outcome.extra = extra;
             outcomes.push(outcome);
         }
+        watch.check("training and evaluating runs")?;
         // Runs of a population share its time.
         let each = observer.seconds() / outcomes.len().max(1) as f64;
         outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);

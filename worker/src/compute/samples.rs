@@ -6,6 +6,7 @@ use super::Job;
 use super::basis::Matrix;
 use crate::board::Fault;
 use crate::inputs::Inputs;
+use crate::population::memory;
 use nadgrid_core::cifar10::{self, Images};
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::directions::{self, on_each_channel};
@@ -100,6 +101,19 @@ impl Source {
     /// The test images as they are, for margins.
     pub(super) fn test_images(&self) -> Option<&Dataset> {
         self.images.as_ref().map(|images| &*images.test)
+    }
+
+    /// Bytes that the samples of runs take of the host together: runs of one variant on images share them.
+    pub(super) fn bytes(&self, job: &Job, runs: &[(Variant, RunKey)]) -> u64 {
+        let (samples, held) = match (&self.images, &job.plan.spec.directional) {
+            (Some(images), _) => {
+                let is_first = |&place: &usize| runs[..place].iter().all(|(known, _)| *known != runs[place].0);
+                (images.train.len() + images.test.len(), (0..runs.len()).filter(is_first).count())
+            }
+            (None, Some(experiment)) => ((experiment.train_samples + experiment.test_samples) as usize, runs.len()),
+            (None, None) => (0, 0),
+        };
+        memory::bytes_of_samples(&job.plan.network, samples as u64, held as u64)
     }
 
     /// A run's samples.

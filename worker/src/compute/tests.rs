@@ -1,7 +1,7 @@
 //! Shards of every experiment: the same bits whatever was computed before, and faults say whose they are.
 
 use super::*;
-use crate::device::{DeviceChoice, prepare};
+use crate::device::{DeviceChoice, of_tests, prepare};
 use nadgrid_core::ids::Digest;
 use nadgrid_proto::v1::{Shard, ShardInput};
 use std::cell::{Cell, RefCell};
@@ -42,7 +42,8 @@ fn shard(job: u32, first_block: u64, blocks: u64) -> Shard {
 }
 
 fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
-    let machine = prepare(DeviceChoice::Cpu, evaluation).unwrap();
+    let device = if evaluation == Some(Evaluation::Dense) { of_tests().0 } else { DeviceChoice::Cpu };
+    let machine = prepare(device, evaluation).unwrap();
     Evaluator::new(&machine, Arc::new(Inputs::of("http://127.0.0.1:1")))
 }
 
@@ -313,6 +314,18 @@ fn a_run_that_does_not_fit_names_the_bytes() {
         "{}",
         fault.message
     );
+}
+
+/// A thousand runs on a million numbers each: no machine here has as much memory, and it is told before any is drawn.
+#[test]
+fn a_block_larger_than_the_host_is_refused_before_it_is_drawn() {
+    let text = "name = 'x'\narchitectures = ['lenet']\ninput = { height = 64, width = 64 }\n[directional]\n\
+                directions = { kind = 'random', count = 1024 }\nblock_size = 1024\n\
+                train_samples = 131072\ntest_samples = 131072";
+    let job = read(text, &shard(0, 0, 1), &[]).unwrap();
+    let fault = evaluator(Some(Evaluation::Dense)).shard(&job, None, &Blocks::all()).unwrap_err();
+    assert_eq!(fault.kind, FailureKind::Unfit);
+    assert!(fault.message.starts_with("the samples of a block: 4.0 TiB of memory are needed, "), "{}", fault.message);
 }
 
 /// Images and NADs come as files: poisoned, flipped and measured on a small network.

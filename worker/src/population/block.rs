@@ -53,6 +53,7 @@ pub fn block_gradients(
     let count = (members.end - members.start) as usize;
     let each = memory::bytes_in_evaluation(sampling.network, 2);
     let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
+    let watch = memory::OomWatch::new(sampling.device)?;
     let mut gradients = Vec::with_capacity(count * point.len());
     for first in members.clone().step_by(width) {
         let own = first..members.end.min(first + width as u64);
@@ -64,6 +65,7 @@ pub fn block_gradients(
             Derivative::Autograd => autograd(&population, point)?,
         });
     }
+    watch.check("differentiating networks")?;
     match gradients.iter().position(|g| !g.is_finite()) {
         Some(place) => {
             let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());

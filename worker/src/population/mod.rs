@@ -17,6 +17,7 @@ mod graph;
 mod layer;
 pub mod memory;
 mod policy;
+mod proof;
 mod sgd;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use autograd::autograd;
 pub use block::{Derivative, Sampling, block_gradients};
 pub use difference::{central_difference, central_difference_at};
 pub use error::PopulationError;
+pub use proof::{ProofError, prove};
 pub use train::{Training, state_shape, train, width};
 pub use trained::{Member, Trained};
 

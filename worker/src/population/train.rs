@@ -44,13 +44,14 @@ pub struct Training<'a> {
 /// # Errors
 /// [`PopulationError::Memory`] when not even one run fits.
 pub fn width(
+    device: Device,
     network: &Network,
     recipe: &Recipe,
     samples: usize,
     members: usize,
     budget: u64,
 ) -> Result<usize, PopulationError> {
-    let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+    let each = memory::bytes_per_member(device, network, (recipe.batch_size as usize).min(samples), samples);
     memory::narrowed("training runs", members, each, budget)
 }
 
@@ -92,6 +93,7 @@ pub(super) fn train_as(
     }
     let policy = Policy::new(precision, kind, device)?;
     let _held = policy.hold()?;
+    let watch = memory::OomWatch::new(device)?;
     let mut dropout = Dropout::new(network, keys);
     let (mut run, mut sgd) = match from {
         None => {
@@ -108,7 +110,7 @@ pub(super) fn train_as(
         }
     };
     let first = from.map_or(0, |state| state.epochs);
-    let endings = run.train(&mut sgd, &mut dropout, training, first, observer)?;
+    let endings = run.train(&mut sgd, &mut dropout, training, first, observer, &watch)?;
     Ok(endings.map(|endings| Trained::new(run, endings, recipe.batch_size as usize)))
 }
 
@@ -179,6 +181,7 @@ impl Run {
         training: &Training<'_>,
         first: u32,
         observer: &mut dyn Observer,
+        watch: &memory::OomWatch,
     ) -> Result<Option<Vec<Ending>>, PopulationError> {
         let Training { recipe, keys, data, .. } = *training;
         let (kind, device) = (self.graph.policy.kind, self.parameters.device());
@@ -203,6 +206,8 @@ impl Run {
             if bad_since.iter().all(|&step| step > 0) {
                 break;
             }
+            // At every epoch: what is spoilt need not be trained to its end, and must not get into a checkpoint.
+            watch.check("training")?;
             if observer.wants_state() {
                 observer.take_state(self.state(sgd, dropout, epoch + 1, &bad_since)?);
             }

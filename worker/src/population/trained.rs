@@ -92,9 +92,15 @@ impl Run {
     fn member(&self, member: i64) -> Result<Population, PopulationError> {
         let Self { graph, parameters, statistics } = self;
         let statistics = statistics.of_member(member, graph.members).map_err(at("cutting running statistics"))?;
-        let parameters = parameters.f_narrow(0, member, 1).map_err(at("cutting parameters"))?;
+        let parameters = parameters_of(parameters, member).map_err(at("cutting parameters"))?;
         Population::assemble(Graph::new(&graph.network, 1, graph.policy), &parameters, statistics)
     }
+}
+
+/// One row of `[K, P]` as `[1, P]`, copied: a copy begins where a GPU's kernels can read vectors, a row only sometimes does, and
+/// cuDNN would compute some members by other kernels than the rest.
+pub(super) fn parameters_of(all: &Tensor, member: i64) -> Result<Tensor, TchError> {
+    all.f_narrow_copy(0, member, 1)
 }
 
 /// The network of one run.

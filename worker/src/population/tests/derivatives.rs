@@ -86,7 +86,7 @@ fn plain_evaluation_and_patches_agree_to_rounding() {
 }
 
 fn sampling(network: &Network, derivative: Derivative, budget: u64) -> Sampling<'_> {
-    let (device, precision) = (Device::Cpu, Precision::Fp32);
+    let (device, precision) = (here(), Precision::Fp32);
     Sampling { network, device, precision, seed: 0, architecture: "logreg", derivative, budget }
 }
 

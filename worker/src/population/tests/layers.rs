@@ -35,15 +35,15 @@ fn dropout_multiplies_by_the_streams_of_each_run() {
     let identity: Vec<f32> = (0..144).map(|i| f32::from(i / 12 == i % 12)).chain([0.0; 12]).collect();
     let keys = keys("test", 2);
     for network in [vectors, maps] {
-        let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]);
-        let policy = Policy::new(Precision::Fp32, Kind::Float, Device::Cpu).unwrap();
+        let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]).to_device(here());
+        let policy = Policy::new(Precision::Fp32, Kind::Float, here()).unwrap();
         let weights = Weights::cut(&network, &flat, &policy).unwrap();
         let statistics = Statistics::new(&network, &flat).unwrap();
         let graph = Graph::new(&network, 2, policy);
         let mut dropout = Dropout::new(&network, &keys);
         let mut streams: Vec<Stream> = keys.iter().map(|key| key.dropout(1)).collect();
         for _ in 0..2 {
-            let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, Device::Cpu));
+            let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, here()));
             let mode = &mut Mode::Training(&mut dropout);
             let outputs = graph.forward(&weights, &statistics, Activations::Maps(inputs), mode).unwrap();
             let expected: Vec<f32> = streams
@@ -65,13 +65,13 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
     let input = Shape { channels: 1, height: 2, width: 2 };
     let layers = vec![Layer::BatchNorm2d { name: "bn".into() }, Layer::Relu];
     let network = Network::chain(layers, input).unwrap();
-    let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]);
-    let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+    let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]).to_device(here());
+    let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
     let weights = Weights::cut(&network, &flat, &policy).unwrap();
     let statistics = Statistics::new(&network, &flat).unwrap();
     let values: Vec<f64> = (0..16).map(|i| f64::from(i * i)).collect();
     let mut dropout = Dropout::off(&network);
-    let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]));
+    let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]).to_device(here()));
     let _ = Graph::new(&network, 2, policy)
         .forward(&weights, &statistics, inputs, &mut Mode::Training(&mut dropout))
         .unwrap();

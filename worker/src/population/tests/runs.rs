@@ -11,7 +11,7 @@ const RECIPE: Recipe =
     Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
 fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], data: &'a [&'a Dataset]) -> Training<'a> {
-    Training { network, device: Device::Cpu, precision: Precision::Fp32, recipe, keys, data }
+    Training { network, device: here(), precision: Precision::Fp32, recipe, keys, data }
 }
 
 #[test]
@@ -58,6 +58,20 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         assert!((scores[run].1 - loss / 100.0).abs() < 1e-6, "{scores:?} {loss}");
     }
     assert!(trained.member(2).is_err() && trained.evaluate(&[&a]).is_err());
+}
+
+/// This LeNet has 61,026 parameters, which is even and no multiple of four: every second row of them begins 8 bytes after a vector
+/// of 16.
+#[test]
+fn a_member_s_parameters_begin_where_vectors_do() {
+    let network = network("lenet", 1, 2);
+    let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let recipe = Recipe { epochs: 1, ..RECIPE };
+    let trained = train(&training(&network, &recipe, &keys, &[&data; 2]), None, &mut || true).unwrap().unwrap();
+    let row = trained.run.parameters.narrow(0, 1, 1);
+    let own = trained::parameters_of(&trained.run.parameters, 1).unwrap();
+    let past = |tensor: &Tensor| tensor.data_ptr() as usize % 16;
+    assert_eq!((past(&row) > 0, past(&own), row == own), (true, 0, true));
 }
 
 /// Σ c_k · logit_k of logistic regression has the gradient Σ c_k · w_k, at any input.
@@ -205,8 +219,8 @@ fn a_population_that_does_not_fit_is_narrowed() {
     let (keys, data) = (keys("lenet", 5), noise(&network, 12, 1.0, 0));
     let data = [&data; 5];
     let whole = training(&network, &RECIPE, &keys, &data);
-    let each = memory::bytes_per_member(&network, 8, 12);
-    let of = |budget| width(&network, &RECIPE, 12, 5, budget);
+    let each = memory::bytes_per_member(Device::Cpu, &network, 8, 12);
+    let of = |budget| width(Device::Cpu, &network, &RECIPE, 12, 5, budget);
     assert_eq!((of(5 * each).unwrap(), of(3 * each).unwrap()), (5, 2));
     let together = train(&whole, None, &mut || true).unwrap().unwrap();
     let scores = together.evaluate(&data).unwrap();
@@ -233,8 +247,11 @@ fn widths_are_all_or_the_largest_power_of_two() {
     assert_eq!(width(3, 10, 10), Some(1));
     assert_eq!(width(3, 10, 9), None);
     let lenet = network("lenet", 1, 2);
-    assert!(memory::bytes_per_member(&lenet, 128, 10_000) > memory::bytes_per_member(&lenet, 64, 10_000));
+    assert!(
+        memory::bytes_per_member(Device::Cpu, &lenet, 128, 10_000)
+            > memory::bytes_per_member(Device::Cpu, &lenet, 64, 10_000)
+    );
     // What a GPU is for: ResNet18 at batch 128 on CIFAR-10.
-    let resnet = memory::bytes_per_member(&network("resnet18", 3, 10), 128, 5_000);
+    let resnet = memory::bytes_per_member(Device::Cpu, &network("resnet18", 3, 10), 128, 5_000);
     assert!((1 << 30..8 << 30).contains(&resnet), "{resnet}");
 }

@@ -31,7 +31,7 @@ pub(super) fn mixture() -> Network {
 
 fn trained(network: &Network, recipe: &Recipe, keys: &[RunKey], data: &[Dataset], kind: Kind) -> Trained {
     let data: Vec<&Dataset> = data.iter().collect();
-    let (device, precision) = (Device::Cpu, Precision::Fp32);
+    let (device, precision) = (here(), Precision::Fp32);
     let training = Training { network, device, precision, recipe, keys, data: &data };
     train_as(&training, kind, None, &mut || true).unwrap().unwrap()
 }
