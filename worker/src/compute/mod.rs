@@ -136,10 +136,11 @@ impl Evaluator {
         let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
         self.gradients.prepare(job)?;
+        let mut drawn = self.gradients.drawn(job, job.members_of(job.node.blocks(total)))?;
         watcher.begun();
         for block in job.node.blocks(total) {
             let members = job.members_of(block..block + 1);
-            let Some(moments) = self.gradients.block(job, members, watcher)? else { return Ok(None) };
+            let Some(moments) = self.gradients.block(job, members, &mut drawn, watcher)? else { return Ok(None) };
             fold.push(Node::block(block), moments).map_err(disorder)?;
             watcher.block_done();
         }

@@ -6,7 +6,6 @@ use super::difference::numbers;
 use super::graph::Graph;
 use super::train::{Run, losses};
 use super::{Population, PopulationError, at};
-use nadgrid_core::dataset::Dataset;
 use nadgrid_core::training::{Classifier, Ending};
 use tch::{Kind, TchError, Tensor};
 
@@ -29,15 +28,16 @@ impl Trained {
     }
 
     /// Every run's accuracy in percent and mean cross-entropy on its samples, in evaluation mode; both are no numbers for runs
-    /// that diverged. `data` holds a dataset for each run, as many samples for all.
+    /// that diverged. The samples are on the device of the runs.
     ///
     /// # Errors
-    /// [`PopulationError`] when data and network do not fit each other, or libtorch fails.
-    pub fn evaluate(&self, data: &[&Dataset]) -> Result<Vec<(f64, f64)>, PopulationError> {
-        if data.len() != self.endings.len() {
-            return Err(PopulationError::Length { what: "datasets", expected: self.endings.len(), actual: data.len() });
+    /// [`PopulationError`] when there are not samples of each run, or libtorch fails.
+    pub fn evaluate(&self, samples: &Samples) -> Result<Vec<(f64, f64)>, PopulationError> {
+        if samples.members() != self.endings.len() {
+            let (expected, actual) = (self.endings.len(), samples.members());
+            return Err(PopulationError::Length { what: "datasets", expected, actual });
         }
-        let mut scores = self.run.evaluate(data, self.batch)?;
+        let mut scores = self.run.evaluate(samples, self.batch)?;
         for (score, _) in scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != Ending::Finished) {
             *score = (f64::NAN, f64::NAN);
         }
@@ -57,13 +57,12 @@ impl Trained {
 }
 
 impl Run {
-    fn evaluate(&self, data: &[&Dataset], size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
+    fn evaluate(&self, samples: &Samples, size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
         let _no_grad = tch::no_grad_guard();
         let (policy, device) = (self.graph.policy, self.parameters.device());
         let _held = policy.hold()?;
         let network = &self.graph.network;
-        let samples = Samples::new(data, network.input().len(), network.output().len(), policy.kind, device)?;
-        let order = samples.order(|_| (0..samples.count() as u32).collect())?;
+        let order = samples.in_order()?;
         let weights = super::Weights::cut(network, &self.parameters, &policy).map_err(at("cutting parameters"))?;
         let zeros = |kind| Tensor::f_zeros([self.graph.members], (kind, device)).map_err(at("making room for sums"));
         let (mut right, mut loss) = (zeros(Kind::Int64)?, zeros(Kind::Double)?);

@@ -25,7 +25,7 @@ fn a_clipped_step_is_pytorchs() {
         let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 0, 1, 0, 1]).repeat([members, 1]);
         let inputs = Tensor::from_slice(&images(&network, 8)).view([8, 1, -1]).repeat([1, members, 1]);
         let batch = Batch { inputs: inputs.view([8 * members, -1]), labels };
-        let mut dropout = Dropout::off(&network);
+        let mut dropout = Dropout::off();
         let mut sgd = Sgd::new(&RECIPE, &run.parameters).unwrap();
         let schedule = Schedule::new(&RECIPE, 0, 1, Kind::Double, Device::Cpu).unwrap();
         let (before, gradient) = run.gradient(&batch, &mut dropout).unwrap();
