@@ -1,6 +1,7 @@
 //! Random numbers keyed by coordinates: the same (seed, purpose, member) gives the same numbers on every
 //! machine, in any order. ChaCha8 keyed by a BLAKE3 derivation; nothing is drawn from shared state.
 
+mod normal;
 mod wide;
 
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +12,7 @@ use wide::Convert;
 const CONTEXT: &str = "nadgrid 2026-11 keyed random numbers v1";
 
 /// Words that a pair of normal numbers takes.
-pub(crate) const NORMAL_PAIR_WORDS: u64 = 4;
+pub(crate) const NORMAL_PAIR_WORDS: usize = 4;
 
 /// A stream of random numbers for one purpose, for example `("weights", "lenet")`, and one index.
 pub struct Stream {
@@ -51,14 +52,16 @@ impl Stream {
     }
 
     /// Fills `out` from N(0, 1) by Box and Muller's transform in f64. The logarithm and cosine are `libm`'s
-    /// own, not the platform's, so that the bits do not depend on it.
+    /// own, not the platform's, so that the bits do not depend on it. Two numbers take four words.
     pub fn fill_normal(&mut self, out: &mut [f32]) {
-        for pair in out.chunks_mut(2) {
-            let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.unit()));
-            let angle = std::f64::consts::TAU * self.unit();
-            let (sin, cos) = libm::sincos(angle);
-            for (value, part) in pair.iter_mut().zip([cos, sin]) {
-                *value = (radius * part) as f32;
+        let mut words = [[0; NORMAL_PAIR_WORDS]; 256];
+        for chunk in out.chunks_mut(2 * words.len()) {
+            let words = &mut words[..chunk.len().div_ceil(2)];
+            self.fill_words(words.as_flattened_mut());
+            let (pairs, last) = chunk.as_chunks_mut();
+            normal::fill(&words[..pairs.len()], pairs);
+            if let ([last], Some(words)) = (last, words.last()) {
+                *last = normal::pair(*words)[0];
             }
         }
     }
@@ -128,11 +131,6 @@ impl Stream {
                 return (product >> 32) as u32;
             }
         }
-    }
-
-    /// A 53-bit number in [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 }
 

@@ -31,6 +31,13 @@ pub(crate) fn numbers(count: usize, device: Device) -> Result<Tensor, TchError> 
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
+/// A copy of these numbers on the device. Nobody waits for it: libtorch keeps the page-locked memory until the GPU has read it.
+pub(crate) fn uploaded(values: &[f32], device: Device) -> Result<Tensor, TchError> {
+    let mut host = numbers(values.len(), device)?;
+    to_write(&mut host)?.copy_from_slice(values);
+    host.f_to_device_(device, Kind::Float, true, false)
+}
+
 /// Makes this thread one that copies: what it asks of the GPU from now on runs beside the lanes' work, after what was asked
 /// before. On a CPU nothing changes.
 pub(crate) fn copy_beside(device: Device) -> Result<(), TchError> {

@@ -72,7 +72,7 @@ impl Init {
     fn words(self, numbers: usize) -> u64 {
         match self {
             Self::Uniform { .. } => numbers as u64,
-            Self::Normal { .. } => NORMAL_PAIR_WORDS * numbers.div_ceil(2) as u64,
+            Self::Normal { .. } => (NORMAL_PAIR_WORDS * numbers.div_ceil(2)) as u64,
             Self::Constant { .. } => 0,
         }
     }

@@ -375,6 +375,15 @@ impl<C: Classifier> OnPixels<'_, C> {
         cifar10::normalise(&mut data);
         data.inputs
     }
+
+    /// Gradients by normalised numbers become those by pixels.
+    fn by_pixels(gradients: &mut [f32]) {
+        let plane = cifar10::SHAPE.height * cifar10::SHAPE.width;
+        for (place, values) in gradients.chunks_exact_mut(plane).enumerate() {
+            let deviation = cifar10::STD[place % cifar10::STD.len()];
+            values.iter_mut().for_each(|value| *value /= deviation);
+        }
+    }
 }
 
 impl<C: Classifier> Classifier for OnPixels<'_, C> {
@@ -386,12 +395,21 @@ impl<C: Classifier> Classifier for OnPixels<'_, C> {
 
     fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, C::Error> {
         let mut gradients = self.0.input_gradients(&Self::normalised(inputs), cotangents)?;
-        let plane = cifar10::SHAPE.height * cifar10::SHAPE.width;
-        for (place, values) in gradients.chunks_exact_mut(plane).enumerate() {
-            let deviation = cifar10::STD[place % cifar10::STD.len()];
-            values.iter_mut().for_each(|value| *value /= deviation);
-        }
+        Self::by_pixels(&mut gradients);
         Ok(gradients)
+    }
+
+    fn each_input_gradients(
+        &mut self,
+        inputs: &[f32],
+        cotangents: &[Vec<f32>],
+        take: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<(), C::Error> {
+        self.0.each_input_gradients(&Self::normalised(inputs), cotangents, &mut |set, first, gradients| {
+            let mut gradients = gradients.to_vec();
+            Self::by_pixels(&mut gradients);
+            take(set, first, &gradients);
+        })
     }
 }
 

@@ -85,6 +85,33 @@ fn input_gradients_are_those_of_the_cotangents() {
     }
 }
 
+/// Several sets of cotangents share a forward pass: to the bit what each gives by itself, also over several batches.
+#[test]
+fn gradients_of_several_cotangents_are_those_of_each() {
+    device::be_one_thread();
+    let network = network("lenet", 3, 10);
+    let data = noise(&network, 20, 1.0, 0);
+    let (keys, samples) = (keys("lenet", 1), samples(&network, &[&data]));
+    let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || true).unwrap().unwrap();
+    let set = |set: usize| (0..200).map(|i| ((i + 7 * set) as f32).sin()).collect::<Vec<f32>>();
+    let sets: Vec<Vec<f32>> = (0..3).map(set).collect();
+    let mut member = trained.member(0).unwrap();
+    let mut together = vec![vec![f32::NAN; data.inputs.len()]; sets.len()];
+    let mut order = Vec::new();
+    let mut take = |set: usize, first: usize, gradients: &[f32]| {
+        order.push((first, set));
+        together[set][first * data.dimension..][..gradients.len()].copy_from_slice(gradients);
+    };
+    member.each_input_gradients(&data.inputs, &sets, &mut take).unwrap();
+    // Twenty inputs by batches of eight.
+    assert_eq!(order, [0, 8, 16].map(|first| [(first, 0), (first, 1), (first, 2)]).concat());
+    for (together, set) in together.iter().zip(&sets) {
+        let alone = member.input_gradients(&data.inputs, set).unwrap();
+        assert!(together.iter().map(|x| x.to_bits()).eq(alone.iter().map(|x| x.to_bits())));
+    }
+    assert!(member.each_input_gradients(&data.inputs, &[vec![0.0; 200], vec![0.0; 199]], &mut |_, _, _| {}).is_err());
+}
+
 #[test]
 fn a_run_stops_after_the_batch_in_which_it_is_told_to() {
     let network = network("logreg", 1, 2);
