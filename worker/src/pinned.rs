@@ -2,7 +2,8 @@
 //!
 //! A copy from ordinary memory makes its thread wait, and stops the GPU's one queue of work meanwhile. So helper threads draw
 //! into page-locked memory and copy by a CUDA stream of their own, beside what the GPU computes; they wait for the copy, and then
-//! their buffer is free for the next numbers. A lane gets tensors that lie on the GPU. Deliberately absent: what is drawn.
+//! their buffer is free for the next numbers. A lane gets tensors that lie on the GPU. What is small goes between the GPU's other
+//! work instead, and libtorch looks after its memory. Deliberately absent: what is drawn.
 
 use std::ffi::{CStr, c_char};
 use tch::{Device, Kind, TchError, Tensor};
@@ -31,11 +32,22 @@ pub(crate) fn numbers(count: usize, device: Device) -> Result<Tensor, TchError> 
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
-/// A copy of these numbers on the device. Nobody waits for it: libtorch keeps the page-locked memory until the GPU has read it.
-pub(crate) fn uploaded(values: &[f32], device: Device) -> Result<Tensor, TchError> {
-    let mut host = numbers(values.len(), device)?;
-    to_write(&mut host)?.copy_from_slice(values);
-    host.f_to_device_(device, Kind::Float, true, false)
+/// A copy on the device, between its other work. Nobody waits for it: libtorch gives page-locked memory to nobody else before the
+/// GPU has read it. On a CPU it is the tensor itself.
+pub(crate) fn sent(host: &Tensor, device: Device) -> Result<Tensor, TchError> {
+    host.f_to_device_(device, host.f_kind()?, true, false)
+}
+
+/// A copy on the device of a tensor in ordinary memory, of numbers of 4 or 8 bytes, as [`sent`].
+pub(crate) fn moved(tensor: &Tensor, device: Device) -> Result<Tensor, TchError> {
+    if !device.is_cuda() {
+        return Ok(tensor.shallow_clone());
+    }
+    let kind = tensor.f_kind()?;
+    let halves = tensor.numel() * kind.elt_size_in_bytes() / Kind::Float.elt_size_in_bytes();
+    let mut host = numbers(halves, device)?.f_view_dtype(kind)?.f_view_as(tensor)?;
+    host.f_copy_(tensor)?;
+    sent(&host, device)
 }
 
 /// Makes this thread one that copies: what it asks of the GPU from now on runs beside the lanes' work, after what was asked

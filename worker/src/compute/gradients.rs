@@ -11,6 +11,9 @@ use nadgrid_core::spec::{Estimator, Nads};
 use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::{Builder, JoinHandle};
+use tch::Device;
 
 /// Blocks of gradients on one device.
 pub(super) struct Gradients {
@@ -32,6 +35,35 @@ enum Kernel {
 
 /// The members of a shard, where they are drawn ahead of their evaluation; nadgrid's own kernels draw one after the other.
 pub(super) struct Drawn(Option<Members>);
+
+/// The moments of a block.
+pub(super) enum Summed {
+    /// They are there.
+    Here(Moments),
+    /// A helper thread sums them up, while the lane has the GPU compute the next block.
+    Beside(JoinHandle<Moments>),
+}
+
+impl Summed {
+    /// Waits until they are there.
+    pub(super) fn wait(self) -> Moments {
+        match self {
+            Self::Here(moments) => moments,
+            // A panic is the lane's own, which knows what to do with it.
+            Self::Beside(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        }
+    }
+
+    /// Of gradients that lie in rows.
+    fn of(rows: Vec<f32>, dimension: usize, device: Device) -> Result<Self, Fault> {
+        if !device.is_cuda() {
+            return Ok(Self::Here(moments(&rows, dimension)));
+        }
+        let helper = Builder::new().name("moments".to_owned()).spawn(move || moments(&rows, dimension));
+        let none = |error| Fault::new(FailureKind::Transient, format!("no thread for moments: {error}"));
+        helper.map(Self::Beside).map_err(none)
+    }
+}
 
 impl Gradients {
     pub(super) fn new(engine: Engine) -> Self {
@@ -63,14 +95,17 @@ impl Gradients {
         members: Range<u64>,
         drawn: &mut Drawn,
         watcher: &dyn Watcher,
-    ) -> Result<Option<Moments>, Fault> {
+    ) -> Result<Option<Summed>, Fault> {
         let nads = nads(job)?;
         let dimension = job.plan.shape.dimension;
         let points: Vec<Vec<f32>> =
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
         match &mut drawn.0 {
             // Of a block that is not wanted, gradients are left out.
-            None => Ok(Some(self.by_kernels(job, nads, members, &points, watcher)?).filter(|_| watcher.wants())),
+            None => {
+                let moments = self.by_kernels(job, nads, members, &points, watcher)?;
+                Ok(Some(Summed::Here(moments)).filter(|_| watcher.wants()))
+            }
             Some(drawn) => {
                 self.by_populations(job, nads, drawn, (members.end - members.start) as usize, &points, watcher)
             }
@@ -139,14 +174,14 @@ impl Gradients {
         count: usize,
         points: &[Vec<f32>],
         watcher: &dyn Watcher,
-    ) -> Result<Option<Moments>, Fault> {
+    ) -> Result<Option<Summed>, Fault> {
         let goes_on = |part: f64| {
             watcher.advance(part);
             watcher.wants()
         };
         let block = population::block_gradients(&self.sampling(job, nads), members, count, points, &goes_on);
         let rows = block.map_err(|e| e.fault())?.filter(|_| watcher.wants());
-        Ok(rows.map(|rows| moments(&rows, job.plan.shape.dimension)))
+        rows.map(|rows| Summed::of(rows, job.plan.shape.dimension, self.engine.device)).transpose()
     }
 
     fn sampling<'a>(&self, job: &'a Job, nads: &Nads) -> Sampling<'a> {

@@ -156,17 +156,13 @@ impl Samples {
             return Ok(Orders::Lane { of_epoch: Box::new(of_epoch), count });
         }
         let make = move |made: &Made<Tensor>| {
-            let failed = at("moving an order to the device");
-            let all = || -> Result<(), TchError> {
-                pinned::copy_beside(device)?;
-                for epoch in epochs {
-                    if !made.give(pinned::to_lanes(upload(&of_epoch(epoch), count, device)?)?) {
-                        break;
-                    }
+            for epoch in epochs {
+                let order = upload(&of_epoch(epoch), count, device).map_err(at("moving an order to the device"))?;
+                if !made.give(order) {
+                    break;
                 }
-                Ok(())
-            };
-            all().map_err(failed)
+            }
+            Ok(())
         };
         Ahead::start(0, make).map(Orders::Helper)
     }
@@ -213,7 +209,7 @@ fn order(starts: &[i64], count: usize, places: impl Fn(usize) -> Vec<u32>) -> Ve
 }
 
 fn upload(order: &[i64], count: usize, device: Device) -> Result<Tensor, TchError> {
-    Tensor::f_from_slice(order)?.f_to(device)?.f_view([count as i64, -1])
+    pinned::moved(&Tensor::f_from_slice(order)?, device)?.f_view([count as i64, -1])
 }
 
 /// Samples on their way to a device.

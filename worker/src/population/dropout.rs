@@ -8,7 +8,7 @@ use crate::pinned;
 use nadgrid_core::architecture::{Layer, Network, Step};
 use nadgrid_core::random::Stream;
 use nadgrid_core::training::RunKey;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 /// Masks that lie on a GPU before they are needed, beside the one that is offered.
 const WAITING: usize = 4;
@@ -132,29 +132,21 @@ impl Dropout {
     }
 }
 
-/// Draws every layer's masks, batch after batch, by way of one buffer.
+/// Draws every layer's masks, batch after batch. They are small: their copies go between the GPU's other work, and nobody waits.
 fn draw(
     layers: &mut [DropoutLayer],
     batches: impl Iterator<Item = usize>,
     device: Device,
     made: &Made<MaskAhead>,
 ) -> Result<(), TchError> {
-    pinned::copy_beside(device)?;
-    let mut buffer = pinned::numbers(0, device)?;
     for batch in batches {
         for place in 0..layers.len() {
             let layer = &mut layers[place];
             let shape = layer.shape(batch);
-            let count = shape.iter().product::<i64>();
-            if (buffer.numel() as i64) < count {
-                buffer = pinned::numbers(count as usize, device)?;
-            }
-            layer.fill(&mut pinned::to_write(&mut buffer)?[..count as usize]);
-            let mut mask = Tensor::f_empty(shape, (Kind::Float, device))?;
-            // Waits until all is there: the buffer may be drawn into again.
-            mask.f_copy_(&buffer.f_narrow(0, 0, count)?.f_view(shape)?)?;
-            let layer = layer.index;
-            if !made.give(MaskAhead { layer, mask: pinned::to_lanes(mask)?, positions: positions(layers) }) {
+            let mut mask = pinned::numbers(shape.iter().product::<i64>() as usize, device)?;
+            layer.fill(pinned::to_write(&mut mask)?);
+            let (layer, mask) = (layer.index, pinned::sent(&mask.f_view(shape)?, device)?);
+            if !made.give(MaskAhead { layer, mask, positions: positions(layers) }) {
                 return Ok(());
             }
         }

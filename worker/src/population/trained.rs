@@ -107,7 +107,8 @@ impl Member {
     /// `n` rows of `width` numbers, on the device.
     fn rows(&self, values: &[f32], width: usize) -> Result<Tensor, PopulationError> {
         let kind = self.population.graph.policy.kind;
-        let moved = pinned::uploaded(values, self.population.device).and_then(|t| t.f_to_kind(kind));
+        let moved =
+            Tensor::f_from_slice(values).and_then(|t| pinned::moved(&t, self.population.device)?.f_to_kind(kind));
         moved.and_then(|t| t.f_view([-1, width as i64])).map_err(at("moving rows to the device"))
     }
 
