@@ -8,6 +8,7 @@ use std::{env, fs, process};
 
 fn main() {
     println!("cargo::rerun-if-changed=src/libtorch.cpp");
+    println!("cargo::rerun-if-changed=src/pinned.cpp");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let libtorch = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
     let release = libtorch.join("build-version");
@@ -24,6 +25,7 @@ fn main() {
         // libtorch's own headers are not ours to keep free of warnings.
         .warnings(false)
         .file("src/libtorch.cpp")
+        .file("src/pinned.cpp")
         .compile("nadgrid_libtorch");
     link(&libtorch.join("lib"));
 }

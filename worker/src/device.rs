@@ -110,7 +110,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// One lane per core on a CPU, one on a GPU.
+    /// One lane per core on a CPU. One on a GPU: helper threads make ready what it needs, and a second would take as much memory
+    /// again to hide what little is left.
     pub fn default_lanes(&self) -> u32 {
         if self.device.is_cuda() {
             return 1;

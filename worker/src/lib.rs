@@ -20,6 +20,7 @@ pub mod shutdown;
 
 mod backoff;
 mod endpoint;
+mod pinned;
 mod steps;
 mod upload;
 

@@ -1,12 +1,16 @@
-//! A block of members on libtorch: drawn on the CPU, differentiated on the device.
+//! A block of members on libtorch: differentiated at every point as they are drawn.
 
 use super::difference::central_difference_told;
-use super::{Population, PopulationError, autograd, memory};
+use super::draw::{Drawing, Members};
+use super::graph::Graph;
+use super::layer::Statistics;
+use super::policy::Policy;
+use super::{Population, PopulationError, at, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::KernelError;
 use std::ops::Range;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// How gradients are estimated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,48 +43,64 @@ pub struct Sampling<'a> {
     pub budget: u64,
 }
 
-/// The gradients `[members, D]` at `point`; `advance` is told which part of them is computed, from 0 to 1. The members are those of
-/// the patch kernels: weights are drawn on the CPU for every device.
+impl Sampling<'_> {
+    /// Begins to draw these members, those of several blocks as well: weights are the same on every device.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when there is no thread to draw.
+    pub fn members(&self, members: Range<u64>) -> Result<Members, PopulationError> {
+        Members::new(Drawing::at_random(self.network, self.seed, self.architecture), members, self.device)
+    }
+}
+
+/// The gradients `[count, points, D]` of the next `count` members at each of the points; `None` when they are not wanted any more,
+/// as `goes_on` says, which is told which part of them is computed, from 0 to 1. Each member is drawn once.
 ///
 /// # Errors
 /// [`PopulationError`] when one member does not fit the budget, libtorch fails or a gradient overflows.
 pub fn block_gradients(
     sampling: &Sampling<'_>,
-    members: Range<u64>,
-    point: &[f32],
-    advance: &dyn Fn(f64),
-) -> Result<Vec<f32>, PopulationError> {
-    let count = (members.end - members.start) as usize;
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let dimension = sampling.network.input().len();
     let each = memory::bytes_in_evaluation(sampling.network, 2);
     let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
     let watch = memory::OomWatch::new(sampling.device)?;
-    let mut gradients = Vec::with_capacity(count * point.len());
-    for first in members.clone().step_by(width) {
-        let own = first..members.end.min(first + width as u64);
-        let (before, share) = ((first - members.start) as f64, (own.end - own.start) as f64);
-        let advance = |part: f64| advance((before + part * share) / count as f64);
-        let population = drawn(sampling, own)?;
-        gradients.extend(match sampling.derivative {
-            Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
-            Derivative::Autograd => autograd(&population, point)?,
-        });
+    let policy = Policy::new(sampling.precision, Kind::Float, sampling.device)?;
+    let start = members.left().start;
+    let mut gradients = vec![0.0; count * points.len() * dimension];
+    for first in (0..count).step_by(width) {
+        let of_population = width.min(count - first);
+        let parameters = members.take(of_population)?;
+        let statistics = Statistics::new(sampling.network, &parameters).map_err(at("making running statistics"))?;
+        let graph = Graph::new(sampling.network, of_population, policy);
+        let population = Population::assemble(graph, &parameters, statistics)?;
+        for (place, point) in points.iter().enumerate() {
+            let before = (first * points.len() + place * of_population) as f64;
+            let part = |part: f64| (before + part * of_population as f64) / (count * points.len()) as f64;
+            if !goes_on(part(0.0)) {
+                return Ok(None);
+            }
+            let advance = |of_point: f64| {
+                goes_on(part(of_point));
+            };
+            let found = match sampling.derivative {
+                Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
+                Derivative::Autograd => autograd(&population, point)?,
+            };
+            let rows = gradients.chunks_exact_mut(dimension).skip(first * points.len() + place).step_by(points.len());
+            rows.zip(found.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
+        }
     }
     watch.check("differentiating networks")?;
     match gradients.iter().position(|g| !g.is_finite()) {
         Some(place) => {
-            let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());
+            let (member, pixel) = (start + (place / (points.len() * dimension)) as u64, place % dimension);
             Err(KernelError::NotFinite { member, pixel }.into())
         }
-        None => Ok(gradients),
+        None => Ok(Some(gradients)),
     }
-}
-
-fn drawn(sampling: &Sampling<'_>, members: Range<u64>) -> Result<Population, PopulationError> {
-    let network = sampling.network;
-    let each = network.parameter_count();
-    let mut parameters = vec![0.0; each * (members.end - members.start) as usize];
-    for (member, own) in members.zip(parameters.chunks_exact_mut(each)) {
-        network.initialise(sampling.seed, sampling.architecture, member, own);
-    }
-    Population::new(network, &parameters, sampling.device, sampling.precision)
 }

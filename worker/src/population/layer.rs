@@ -153,11 +153,10 @@ impl Place<'_> {
                 self.normalise(self.weights.ok_or_else(missing)?, statistics, first, matches!(mode, Mode::Training(_)))
             }
             Layer::Relu => first.map(|t| t.f_relu()),
-            Layer::Dropout { probability } => match mode {
+            Layer::Dropout { .. } => match mode {
                 Mode::Evaluation => Ok(first),
                 Mode::Training(dropout) => {
-                    let batch = self.batch(&first);
-                    let mask = dropout.mask(self.index, *probability, batch, self.step.input.len())?;
+                    let mask = dropout.mask(self.index, self.batch(&first))?;
                     self.drop(first, mask)
                 }
             },

@@ -7,10 +7,12 @@
 //! widths that depend on the memory that happens to be free.
 
 mod activations;
+mod ahead;
 mod autograd;
 mod block;
 mod data;
 mod difference;
+mod draw;
 mod dropout;
 mod error;
 mod graph;
@@ -26,7 +28,9 @@ mod trained;
 
 pub use autograd::autograd;
 pub use block::{Derivative, Sampling, block_gradients};
+pub use data::{RunSamples, Samples, SamplesAhead};
 pub use difference::{central_difference, central_difference_at};
+pub use draw::{Drawing, Members};
 pub use error::PopulationError;
 pub use proof::{ProofError, prove};
 pub use train::{Training, state_shape, train, width};

@@ -37,7 +37,7 @@ fn forward_passes_in_training_are_pytorchs() {
         let statistics = Statistics::new(&network, &flat).unwrap();
         let inputs = Activations::Maps(batch(&network, &images(&network, 4)).repeat([1, members as i64, 1, 1]));
         let _no_grad = tch::no_grad_guard();
-        let mut dropout = Dropout::off(&network);
+        let mut dropout = Dropout::off();
         let mode = &mut Mode::Training(&mut dropout);
         let outputs = Graph::new(&network, members, policy).forward(&weights, &statistics, inputs, mode).unwrap();
         let outputs: Vec<f64> = difference::numbers(&outputs).unwrap();

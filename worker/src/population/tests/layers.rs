@@ -40,7 +40,7 @@ fn dropout_multiplies_by_the_streams_of_each_run() {
         let weights = Weights::cut(&network, &flat, &policy).unwrap();
         let statistics = Statistics::new(&network, &flat).unwrap();
         let graph = Graph::new(&network, 2, policy);
-        let mut dropout = Dropout::new(&network, &keys);
+        let mut dropout = Dropout::new(&network, &keys, here());
         let mut streams: Vec<Stream> = keys.iter().map(|key| key.dropout(1)).collect();
         for _ in 0..2 {
             let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, here()));
@@ -70,7 +70,7 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
     let weights = Weights::cut(&network, &flat, &policy).unwrap();
     let statistics = Statistics::new(&network, &flat).unwrap();
     let values: Vec<f64> = (0..16).map(|i| f64::from(i * i)).collect();
-    let mut dropout = Dropout::off(&network);
+    let mut dropout = Dropout::off();
     let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]).to_device(here()));
     let _ = Graph::new(&network, 2, policy)
         .forward(&weights, &statistics, inputs, &mut Mode::Training(&mut dropout))

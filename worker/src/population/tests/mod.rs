@@ -167,6 +167,11 @@ fn noise(network: &Network, samples: usize, scale: f32, index: u64) -> Dataset {
     Dataset { dimension, inputs, labels: (0..samples).map(|i| (i % classes) as u8).collect() }
 }
 
+/// Samples of each run, on the CPU.
+fn samples(network: &Network, data: &[&Dataset]) -> Samples {
+    Samples::of(network, data, tch::Kind::Float, here()).unwrap()
+}
+
 /// One member's parameters after training.
 fn parameters_of(trained: &Trained, member: usize) -> Vec<f64> {
     let row = trained.run.parameters.select(0, member as i64).to_kind(tch::Kind::Double);

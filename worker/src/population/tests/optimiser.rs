@@ -26,7 +26,7 @@ fn a_clipped_step_is_pytorchs() {
         let inputs =
             Tensor::from_slice(&images(&network, 8)).view([8, 1, -1]).repeat([1, members, 1]).to_device(here());
         let batch = Batch { inputs: inputs.view([8 * members, -1]), labels };
-        let mut dropout = Dropout::off(&network);
+        let mut dropout = Dropout::off();
         let mut sgd = Sgd::new(&RECIPE, &run.parameters).unwrap();
         let schedule = Schedule::new(&RECIPE, 0, 1, Kind::Double, here()).unwrap();
         let (before, gradient) = run.gradient(&batch, &mut dropout).unwrap();

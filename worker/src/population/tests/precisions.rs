@@ -41,9 +41,10 @@ fn training_in_bf16_keeps_weights_in_fp32_and_follows_fp32() {
     let recipe =
         Recipe { epochs: 3, batch_size: 4, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
     let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let samples = samples(&network, &[&data, &data]);
     let trained = |precision| {
-        let (recipe, data) = (&recipe, &[&data, &data][..]);
-        let training = Training { network: &network, device: here(), precision, recipe, keys: &keys, data };
+        let (network, recipe, keys, samples) = (&network, &recipe, &keys, &samples);
+        let training = Training { network, device: here(), precision, recipe, keys, samples };
         parameters_of(&train(&training, None, &mut || true).unwrap().unwrap(), 1)
     };
     let (exact, rounded) = (trained(Precision::Fp32), trained(Precision::Bf16));
