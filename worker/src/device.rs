@@ -48,6 +48,8 @@ pub enum Evaluation {
     Patch,
     /// Every forward pass whole, as one tensor program on libtorch.
     Dense,
+    /// Every forward pass whole, of one network at a time, by operations that are fused; other work as in [`Evaluation::Dense`].
+    Fused,
 }
 
 impl Evaluation {
@@ -56,7 +58,13 @@ impl Evaluation {
         match self {
             Self::Patch => "patch",
             Self::Dense => "dense",
+            Self::Fused => "fused",
         }
+    }
+
+    /// The evaluation of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Patch, Self::Dense, Self::Fused].into_iter().find(|evaluation| evaluation.as_str() == name)
     }
 }
 
@@ -84,7 +92,7 @@ pub enum DeviceError {
     #[error("cannot ask the GPU for its architecture: {0}")]
     Unnamed(String),
     /// The patch kernels run on CPUs.
-    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto or dense")]
+    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto, fused or dense")]
     PatchOnGpu,
 }
 
@@ -112,8 +120,8 @@ impl Machine {
     pub fn precisions(&self) -> Vec<Precision> {
         match (self.evaluation, self.device.is_cuda()) {
             (Evaluation::Patch, _) => vec![Precision::Fp32],
-            (Evaluation::Dense, false) => vec![Precision::Fp32, Precision::Bf16],
-            (Evaluation::Dense, true) => Precision::ALL.to_vec(),
+            (Evaluation::Dense | Evaluation::Fused, false) => vec![Precision::Fp32, Precision::Bf16],
+            (Evaluation::Dense | Evaluation::Fused, true) => Precision::ALL.to_vec(),
         }
     }
 
@@ -121,7 +129,7 @@ impl Machine {
     pub fn instruction_set(&self) -> &str {
         match self.evaluation {
             Evaluation::Patch => nadgrid_kernels::instruction_set(),
-            Evaluation::Dense => &self.class.arithmetic,
+            Evaluation::Dense | Evaluation::Fused => &self.class.arithmetic,
         }
     }
 }
@@ -139,7 +147,7 @@ pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<M
     let device = find(choice)?;
     let evaluation = match (device, evaluation) {
         (Device::Cuda(_), Some(Evaluation::Patch)) => return Err(DeviceError::PatchOnGpu),
-        (Device::Cuda(_), _) => Evaluation::Dense,
+        (Device::Cuda(_), chosen) => chosen.unwrap_or(Evaluation::Fused),
         (_, chosen) => chosen.unwrap_or(Evaluation::Patch),
     };
     be_exact()?;
@@ -216,6 +224,10 @@ mod tests {
         let dense = prepare(DeviceChoice::Cpu, Some(Evaluation::Dense)).unwrap();
         assert_ne!(dense.class.arithmetic, "portable");
         assert_ne!(patch.class, dense.class);
+        // Other bits, so another class; on a CPU only for who asks.
+        let fused = prepare(DeviceChoice::Cpu, Some(Evaluation::Fused)).unwrap();
+        assert_eq!(fused.class.evaluation, "fused");
+        assert_eq!(fused.precisions(), dense.precisions());
         assert!(patch.default_lanes() >= 1);
     }
 

@@ -57,7 +57,7 @@ impl Gradients {
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
         let moments = match self.engine.evaluation {
             Evaluation::Patch => self.by_kernels(job, nads, members, &points, watcher),
-            Evaluation::Dense => self.by_populations(job, nads, members, &points, watcher),
+            Evaluation::Dense | Evaluation::Fused => self.by_populations(job, nads, members, &points, watcher),
         };
         // Of a block that is not wanted, gradients are left out.
         Ok(Some(moments?).filter(|_| watcher.wants()))
@@ -127,6 +127,9 @@ impl Gradients {
     ) -> Result<Moments, Fault> {
         let device = self.engine.device;
         let derivative = match nads.estimator {
+            Estimator::CentralDifference if self.engine.evaluation == Evaluation::Fused => {
+                Derivative::Fused { step: nads.step as f32 }
+            }
             Estimator::CentralDifference => Derivative::Difference { step: nads.step as f32 },
             Estimator::Autograd => Derivative::Autograd,
         };

@@ -87,7 +87,7 @@ impl Runs {
     ) -> Result<bool, Fault> {
         match self.engine.evaluation {
             Evaluation::Patch => self.by_kernels(job, recipe, members, course),
-            Evaluation::Dense => self.by_population(job, recipe, members, course),
+            Evaluation::Dense | Evaluation::Fused => self.by_population(job, recipe, members, course),
         }
     }
 
@@ -241,7 +241,7 @@ impl Engine {
     fn shape(self, job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
         match self.evaluation {
             Evaluation::Patch => kernels_shape(job, recipe, members),
-            Evaluation::Dense => population::state_shape(&job.plan.network, members, recipe),
+            Evaluation::Dense | Evaluation::Fused => population::state_shape(&job.plan.network, members, recipe),
         }
     }
 }

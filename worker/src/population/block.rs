@@ -1,18 +1,23 @@
 //! A block of members on libtorch: drawn on the CPU, differentiated on the device.
 
-use super::difference::central_difference_told;
-use super::{Population, PopulationError, autograd, memory};
+use super::difference::{central_difference_told, numbers};
+use super::{FusedNetwork, Population, PopulationError, at, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::KernelError;
 use std::ops::Range;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// How gradients are estimated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Derivative {
     /// By central differences of this step.
     Difference {
+        /// The step h.
+        step: f32,
+    },
+    /// The same by the fused evaluation, of one network after the other.
+    Fused {
         /// The step h.
         step: f32,
     },
@@ -50,6 +55,50 @@ pub fn block_gradients(
     point: &[f32],
     advance: &dyn Fn(f64),
 ) -> Result<Vec<f32>, PopulationError> {
+    let gradients = match sampling.derivative {
+        Derivative::Fused { step } => fused(sampling, members.clone(), point, step, advance)?,
+        _ => together(sampling, members.clone(), point, advance)?,
+    };
+    match gradients.iter().position(|g| !g.is_finite()) {
+        Some(place) => {
+            let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());
+            Err(KernelError::NotFinite { member, pixel }.into())
+        }
+        None => Ok(gradients),
+    }
+}
+
+/// One network after the other.
+fn fused(
+    sampling: &Sampling<'_>,
+    members: Range<u64>,
+    point: &[f32],
+    step: f32,
+    advance: &dyn Fn(f64),
+) -> Result<Vec<f32>, PopulationError> {
+    let Sampling { network, device, precision, seed, architecture, .. } = *sampling;
+    let count = (members.end - members.start) as f64;
+    let mut fused = FusedNetwork::new(network, precision, device)?;
+    let moved = |values: &[f32]| Tensor::f_from_slice(values).and_then(|t| t.f_to(device));
+    let points = moved(point).and_then(|t| t.f_unsqueeze(0)).map_err(at("moving the point to the device"))?;
+    let mut parameters = vec![0.0; network.parameter_count()];
+    let mut gradients = Vec::with_capacity(count as usize * point.len());
+    for (done, member) in members.enumerate() {
+        network.initialise(seed, architecture, member, &mut parameters);
+        let parameters = moved(&parameters).map_err(at("moving parameters to the device"))?;
+        let advance = |part: f64| advance((done as f64 + part) / count);
+        gradients.extend(numbers::<f32>(&fused.gradients(&parameters, &points, f64::from(step), &advance)?)?);
+    }
+    Ok(gradients)
+}
+
+/// As populations, as wide as fits.
+fn together(
+    sampling: &Sampling<'_>,
+    members: Range<u64>,
+    point: &[f32],
+    advance: &dyn Fn(f64),
+) -> Result<Vec<f32>, PopulationError> {
     let count = (members.end - members.start) as usize;
     let each = memory::bytes_in_evaluation(sampling.network, 2);
     let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
@@ -60,17 +109,13 @@ pub fn block_gradients(
         let advance = |part: f64| advance((before + part * share) / count as f64);
         let population = drawn(sampling, own)?;
         gradients.extend(match sampling.derivative {
-            Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
+            Derivative::Difference { step } | Derivative::Fused { step } => {
+                central_difference_told(&population, point, step, &advance)?
+            }
             Derivative::Autograd => autograd(&population, point)?,
         });
     }
-    match gradients.iter().position(|g| !g.is_finite()) {
-        Some(place) => {
-            let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());
-            Err(KernelError::NotFinite { member, pixel }.into())
-        }
-        None => Ok(gradients),
-    }
+    Ok(gradients)
 }
 
 fn drawn(sampling: &Sampling<'_>, members: Range<u64>) -> Result<Population, PopulationError> {

@@ -13,6 +13,7 @@ mod data;
 mod difference;
 mod dropout;
 mod error;
+mod fused;
 mod graph;
 mod layer;
 pub mod memory;
@@ -27,6 +28,7 @@ pub use autograd::autograd;
 pub use block::{Derivative, Sampling, block_gradients};
 pub use difference::{central_difference, central_difference_at};
 pub use error::PopulationError;
+pub use fused::FusedNetwork;
 pub use train::{Training, state_shape, train, width};
 pub use trained::{Member, Trained};
 

@@ -95,9 +95,11 @@ fn an_overflow_names_member_and_pixel() {
     let network = network("logreg", 1, 1);
     let mut point = vec![0.0f32; 1024];
     point[7] = f32::MAX;
-    let sampling = sampling(&network, Derivative::Difference { step: f32::MAX }, memory::CPU_BUDGET);
-    let error = block_gradients(&sampling, 3..5, &point, &|_| {}).unwrap_err();
-    assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    for derivative in [Derivative::Difference { step: f32::MAX }, Derivative::Fused { step: f32::MAX }] {
+        let sampling = sampling(&network, derivative, memory::CPU_BUDGET);
+        let error = block_gradients(&sampling, 3..5, &point, &|_| {}).unwrap_err();
+        assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    }
 }
 
 /// Logistic regression's gradient is its weights, whatever the estimator: 1e-6 is what outputs of size 1 lose over steps of 1.
@@ -108,7 +110,8 @@ fn a_blocks_gradients_are_its_members_in_order_however_narrow() {
     let point = vec![0.5f32; 1024];
     let each = memory::bytes_in_evaluation(&network, 2);
     let mut weights = vec![0.0; network.parameter_count()];
-    for derivative in [Derivative::Difference { step: 1.0 }, Derivative::Autograd] {
+    let derivatives = [Derivative::Difference { step: 1.0 }, Derivative::Fused { step: 1.0 }, Derivative::Autograd];
+    for derivative in derivatives {
         for budget in [memory::CPU_BUDGET, 2 * each] {
             let gradients = block_gradients(&sampling(&network, derivative, budget), 4..9, &point, &|_| {}).unwrap();
             for (member, gradient) in (4..9).zip(gradients.chunks(1024)) {
