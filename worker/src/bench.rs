@@ -35,7 +35,7 @@ pub struct Measurement {
     pub seconds: f64,
     /// Threads that computed.
     pub lanes: u32,
-    /// `patch` or `dense`.
+    /// `patch`, `dense` or `fused`.
     pub evaluation: &'static str,
     /// Precision policy.
     pub precision: Precision,

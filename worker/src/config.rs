@@ -242,9 +242,10 @@ impl Raw {
         let device = self.device.parse().map_err(|accepted| refuse("device", &self.device, accepted))?;
         let evaluation = match self.evaluation.as_str() {
             "auto" => None,
-            "patch" => Some(Evaluation::Patch),
-            "dense" => Some(Evaluation::Dense),
-            other => return Err(refuse("evaluation", &other, "one of auto, patch, dense".into())),
+            name => match Evaluation::find(name) {
+                None => return Err(refuse("evaluation", &name, "one of auto, patch, dense, fused".into())),
+                chosen => chosen,
+            },
         };
         if let Some(lanes) = self.lanes.filter(|lanes| !(1..=MAX_LANES).contains(lanes)) {
             return Err(refuse("lanes", &lanes, format!("from 1 to {MAX_LANES}")));

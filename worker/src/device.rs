@@ -52,6 +52,8 @@ pub enum Evaluation {
     Patch,
     /// Every forward pass whole, as one tensor program on libtorch.
     Dense,
+    /// Every forward pass whole, of one network at a time, by operations that are fused; other work as in [`Evaluation::Dense`].
+    Fused,
 }
 
 impl Evaluation {
@@ -60,7 +62,13 @@ impl Evaluation {
         match self {
             Self::Patch => "patch",
             Self::Dense => "dense",
+            Self::Fused => "fused",
         }
+    }
+
+    /// The evaluation of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Patch, Self::Dense, Self::Fused].into_iter().find(|evaluation| evaluation.as_str() == name)
     }
 }
 
@@ -93,7 +101,7 @@ pub enum DeviceError {
         source: CudaError,
     },
     /// The patch kernels run on CPUs.
-    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto or dense")]
+    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto, fused or dense")]
     PatchOnGpu,
 }
 
@@ -128,7 +136,7 @@ impl Machine {
     pub fn instruction_set(&self) -> &str {
         match self.evaluation {
             Evaluation::Patch => nadgrid_kernels::instruction_set(),
-            Evaluation::Dense => &self.class.arithmetic,
+            Evaluation::Dense | Evaluation::Fused => &self.class.arithmetic,
         }
     }
 }
@@ -150,15 +158,15 @@ pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<M
     }
     let evaluation = match (&gpu, evaluation) {
         (Some(_), Some(Evaluation::Patch)) => return Err(DeviceError::PatchOnGpu),
-        (Some(_), _) => Evaluation::Dense,
+        (Some(_), chosen) => chosen.unwrap_or(Evaluation::Fused),
         (None, chosen) => chosen.unwrap_or(Evaluation::Patch),
     };
     be_exact()?;
     let device = gpu.as_ref().map_or(Device::Cpu, |gpu| Device::Cuda(gpu.number));
     let precisions = match (evaluation, &gpu) {
         (Evaluation::Patch, _) => vec![Precision::Fp32],
-        (Evaluation::Dense, None) => vec![Precision::Fp32, Precision::Bf16],
-        (Evaluation::Dense, Some(gpu)) => gpu.arithmetic.precisions(),
+        (Evaluation::Dense | Evaluation::Fused, None) => vec![Precision::Fp32, Precision::Bf16],
+        (Evaluation::Dense | Evaluation::Fused, Some(gpu)) => gpu.arithmetic.precisions(),
     };
     Ok(Machine { device, evaluation, class: class(gpu, evaluation)?, precisions })
 }
@@ -262,6 +270,10 @@ mod tests {
         let dense = prepare(DeviceChoice::Cpu, Some(Evaluation::Dense)).unwrap();
         assert_ne!(dense.class.arithmetic, "portable");
         assert_ne!(patch.class, dense.class);
+        // Other bits, so another class; on a CPU only for who asks.
+        let fused = prepare(DeviceChoice::Cpu, Some(Evaluation::Fused)).unwrap();
+        assert_eq!(fused.class.evaluation, "fused");
+        assert_eq!(fused.precisions(), dense.precisions());
         assert!(patch.default_lanes() >= 1);
     }
 

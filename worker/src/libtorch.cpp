@@ -4,6 +4,8 @@
 // whose headers stand here.
 
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cudnn_convolution_add_relu.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AutogradState.h>
@@ -77,6 +79,18 @@ bool nadgrid_libtorch_set_tf32(bool allowed, char* error, std::size_t capacity) 
     TORCH_CHECK(context.allowTF32CuBLAS() == allowed && context.allowTF32CuDNN() == allowed &&
                     !context.allowTF32OneDNN(),
                 "libtorch does not obey");
+  });
+}
+
+// max(convolution(input, weight) + residual + bias, 0) of maps on a GPU, as one operation of cuDNN. `result` takes a new tensor.
+bool nadgrid_libtorch_cudnn_convolution_add_relu(const at::Tensor* input, const at::Tensor* weight,
+                                                 const at::Tensor* residual, const at::Tensor* bias,
+                                                 std::int64_t stride, std::int64_t padding, at::Tensor** result,
+                                                 char* error, std::size_t capacity) {
+  return guarded(error, capacity, [=] {
+    const at::Scalar one = 1.0;
+    *result = new at::Tensor(at::cudnn_convolution_add_relu(*input, *weight, *residual, one, *bias, {stride, stride},
+                                                            {padding, padding}, {1, 1}, 1));
   });
 }
 

@@ -2,13 +2,14 @@
 //! opened at run time.
 //!
 //! One worker program serves CPU and GPU machines: it links libtorch's CPU libraries, and [`open_cuda`] loads the CUDA half
-//! where there is one. Deliberately absent: tensors, which are tch's, and the choice of a device, which is the caller's.
+//! where there is one. Deliberately absent: operations on tensors that tch has, and the choice of a device, which is the caller's.
 
 use std::error::Error as _;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use tch::{TchError, Tensor};
 use thiserror::Error;
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
@@ -42,6 +43,17 @@ unsafe extern "C" {
     safe fn nadgrid_libtorch_version() -> u64;
     fn nadgrid_libtorch_cpu_capability(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
     fn nadgrid_libtorch_set_tf32(allowed: bool, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cudnn_convolution_add_relu(
+        input: *const c_void,
+        weight: *const c_void,
+        residual: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: i64,
+        result: *mut *mut c_void,
+        error: *mut c_char,
+        size: usize,
+    ) -> bool;
     fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
     safe fn nadgrid_libtorch_backward_here();
     fn nadgrid_libtorch_cuda_ooms(device: i8, ooms: *mut i64, error: *mut c_char, size: usize) -> bool;
@@ -120,6 +132,43 @@ pub fn be_deterministic(otherwise: Nondeterminism) -> Result<(), Error> {
 
 /// The CUDA half, once it is loaded. Its tables are registered with libtorch for as long as the process lives.
 static CUDA: OnceLock<Library> = OnceLock::new();
+/// max(convolution + residual + bias, 0) of maps on a GPU, as one operation of cuDNN, with this stride and this many zeros around
+/// the input. tch offers it with a scalar, and panics where libtorch fails.
+///
+/// # Errors
+/// libtorch's words when shapes do not fit, there is no memory or the tensors are not on a GPU.
+pub fn cudnn_convolution_add_relu(
+    input: &Tensor,
+    weight: &Tensor,
+    residual: &Tensor,
+    bias: &Tensor,
+    stride: i64,
+    padding: i64,
+) -> Result<Tensor, TchError> {
+    let mut error = Text::default();
+    let mut result = std::ptr::null_mut();
+    let [input, weight, residual, bias] = [input, weight, residual, bias].map(|t| t.as_ptr().cast::<c_void>());
+    let (reason, size) = (error.0.as_mut_ptr(), error.0.len());
+    // Safety: tch's pointers are those of libtorch's tensors, which live for the call; the others are writable.
+    let done = unsafe {
+        nadgrid_libtorch_cudnn_convolution_add_relu(
+            input,
+            weight,
+            residual,
+            bias,
+            stride,
+            padding,
+            &mut result,
+            reason,
+            size,
+        )
+    };
+    match done {
+        // Safety: it was made by `new`, as tch's own are, and nobody else has it.
+        true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
+        false => Err(TchError::Torch(error.to_string())),
+    }
+}
 
 /// Loads the CUDA half of libtorch; false where there is none.
 ///
@@ -306,6 +355,15 @@ mod tests {
         assert!(open_cuda().expect("absent, or it loads") || !tch::Cuda::is_available());
         let two = tch::Tensor::from_slice(&[1f32, 2., 3., 4.]).reshape([2, 2]);
         assert_eq!(f64::try_from(two.matmul(&two).sum(tch::Kind::Float)).expect("a number"), 54.0);
+    }
+
+    /// On a CPU there is no cuDNN: the failure is told, and nothing panics.
+    #[test]
+    fn a_convolution_of_cudnn_needs_a_gpu() {
+        let of = |shape: [i64; 4]| tch::Tensor::ones(shape, (tch::Kind::Float, tch::Device::Cpu));
+        let (maps, bias) = (of([2, 8, 4, 4]), of([8, 1, 1, 1]).flatten(0, -1));
+        let error = cudnn_convolution_add_relu(&maps, &of([8, 8, 3, 3]), &maps, &bias, 1, 1).expect_err("no GPU");
+        assert!(error.to_string().contains("cudnn_convolution_add_relu"), "{error}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Gradients {
     pub(super) fn drawn(&self, job: &Job, members: Range<u64>) -> Result<Drawn, Fault> {
         let drawn = match self.engine.evaluation {
             Evaluation::Patch => None,
-            Evaluation::Dense => Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?),
+            Evaluation::Dense | Evaluation::Fused => Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?),
         };
         Ok(Drawn(drawn))
     }
@@ -187,6 +187,9 @@ impl Gradients {
     fn sampling<'a>(&self, job: &'a Job, nads: &Nads) -> Sampling<'a> {
         let device = self.engine.device;
         let derivative = match nads.estimator {
+            Estimator::CentralDifference if self.engine.evaluation == Evaluation::Fused => {
+                Derivative::Fused { step: nads.step as f32 }
+            }
             Estimator::CentralDifference => Derivative::Difference { step: nads.step as f32 },
             Estimator::Autograd => Derivative::Autograd,
         };

@@ -81,7 +81,7 @@ impl Runs {
     ) -> Result<bool, Fault> {
         match self.engine.evaluation {
             Evaluation::Patch => self.by_kernels(job, recipe, members, course),
-            Evaluation::Dense => self.by_population(job, recipe, members, course),
+            Evaluation::Dense | Evaluation::Fused => self.by_population(job, recipe, members, course),
         }
     }
 
@@ -240,7 +240,7 @@ impl Together<'_> {
             outcome.extra = extra;
             outcomes.push(outcome);
         }
-        watch.check("training and evaluating runs")?;
+        watch.check("training and evaluating runs").map_err(fault)?;
         // Runs of a population share its time.
         let each = observer.seconds() / outcomes.len().max(1) as f64;
         outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);
@@ -253,7 +253,7 @@ impl Engine {
     fn shape(self, job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
         match self.evaluation {
             Evaluation::Patch => kernels_shape(job, recipe, members),
-            Evaluation::Dense => population::state_shape(&job.plan.network, members, recipe),
+            Evaluation::Dense | Evaluation::Fused => population::state_shape(&job.plan.network, members, recipe),
         }
     }
 }

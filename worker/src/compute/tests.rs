@@ -96,7 +96,7 @@ fn every_member_gives_a_gradient_at_every_point() {
 #[test]
 fn autograd_is_the_central_difference_of_a_linear_function() {
     let autograd = SPEC.replace("networks = 21", "networks = 21\nestimator = 'autograd'");
-    for evaluation in [Evaluation::Patch, Evaluation::Dense] {
+    for evaluation in [Evaluation::Patch, Evaluation::Dense, Evaluation::Fused] {
         let mut evaluator = evaluator(Some(evaluation));
         let Yield::Moments(exact) = compute(&mut evaluator, &autograd, shard(1, 0, 1)) else { panic!("moments") };
         let difference = moments(&mut evaluator, shard(1, 0, 1));
@@ -217,7 +217,7 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
         // Runs in turn: after each of three epochs, and after every run but the last; two together: after each epoch and between.
         let expected = match evaluation {
             Evaluation::Patch => vec![(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)],
-            Evaluation::Dense => vec![(0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)],
+            Evaluation::Dense | Evaluation::Fused => vec![(0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)],
         };
         let counted: Vec<_> = taken.iter().map(|snapshot| (snapshot.members_done, snapshot.epochs)).collect();
         assert_eq!(counted[..expected.len()], expected);

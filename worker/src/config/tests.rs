@@ -66,7 +66,7 @@ fn wrong_values_name_the_key_and_what_is_accepted() {
         ("coordinator", "ftp://there", "https://HOST:PORT"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
-        ("evaluation", "sparse", "auto, patch, dense"),
+        ("evaluation", "sparse", "auto, patch, dense, fused"),
         ("lanes", "0", "from 1 to 1024"),
         ("lanes", "many", "lanes"),
         ("connect_timeout", "-1", "seconds"),

@@ -1,22 +1,27 @@
 //! A block of members on libtorch: differentiated at every point as they are drawn.
 
-use super::difference::central_difference_told;
+use super::difference::{central_difference_told, numbers};
 use super::draw::{Drawing, Members};
 use super::graph::Graph;
 use super::layer::Statistics;
 use super::policy::Policy;
-use super::{Population, PopulationError, at, autograd, memory};
+use super::{FusedNetwork, Population, PopulationError, at, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::KernelError;
 use std::ops::Range;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// How gradients are estimated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Derivative {
     /// By central differences of this step.
     Difference {
+        /// The step h.
+        step: f32,
+    },
+    /// The same by the fused evaluation, of one network after the other.
+    Fused {
         /// The step h.
         step: f32,
     },
@@ -66,11 +71,65 @@ pub fn block_gradients(
     goes_on: &dyn Fn(f64) -> bool,
 ) -> Result<Option<Vec<f32>>, PopulationError> {
     let dimension = sampling.network.input().len();
+    let start = members.left().start;
+    let watch = memory::OomWatch::new(sampling.device)?;
+    let gradients = match sampling.derivative {
+        Derivative::Fused { step } => fused(sampling, members, count, points, step, goes_on)?,
+        _ => together(sampling, members, count, points, goes_on)?,
+    };
+    let Some(gradients) = gradients else { return Ok(None) };
+    watch.check("differentiating networks")?;
+    match gradients.iter().position(|g| !g.is_finite()) {
+        Some(place) => {
+            let (member, pixel) = (start + (place / (points.len() * dimension)) as u64, place % dimension);
+            Err(KernelError::NotFinite { member, pixel }.into())
+        }
+        None => Ok(Some(gradients)),
+    }
+}
+
+/// One network after the other. Nothing is read back before all are on their way, so that a GPU never waits for its host.
+fn fused(
+    sampling: &Sampling<'_>,
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    step: f32,
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let Sampling { network, device, precision, .. } = *sampling;
+    let mut evaluation = FusedNetwork::new(network, precision, device)?;
+    let points = Tensor::f_from_slice(&points.concat())
+        .and_then(|t| t.f_to(device))
+        .and_then(|t| t.f_view([points.len() as i64, -1]))
+        .map_err(at("moving points to the device"))?;
+    let mut gradients = Vec::with_capacity(count);
+    for done in 0..count {
+        if !goes_on(done as f64 / count as f64) {
+            return Ok(None);
+        }
+        let parameters = members.take(1)?.f_select(0, 0).map_err(at("cutting parameters"))?;
+        let advance = |part: f64| {
+            goes_on((done as f64 + part) / count as f64);
+        };
+        gradients.push(evaluation.gradients(&parameters, &points, f64::from(step), &advance)?);
+    }
+    let gradients = Tensor::f_stack(&gradients, 0).map_err(at("joining gradients"))?;
+    numbers(&gradients).map(Some)
+}
+
+/// As populations, as wide as fits.
+fn together(
+    sampling: &Sampling<'_>,
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let dimension = sampling.network.input().len();
     let each = memory::bytes_in_evaluation(sampling.network, 2);
     let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
-    let watch = memory::OomWatch::new(sampling.device)?;
     let policy = Policy::new(sampling.precision, Kind::Float, sampling.device)?;
-    let start = members.left().start;
     let mut gradients = vec![0.0; count * points.len() * dimension];
     for first in (0..count).step_by(width) {
         let of_population = width.min(count - first);
@@ -88,19 +147,14 @@ pub fn block_gradients(
                 goes_on(part(of_point));
             };
             let found = match sampling.derivative {
-                Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
+                Derivative::Difference { step } | Derivative::Fused { step } => {
+                    central_difference_told(&population, point, step, &advance)?
+                }
                 Derivative::Autograd => autograd(&population, point)?,
             };
             let rows = gradients.chunks_exact_mut(dimension).skip(first * points.len() + place).step_by(points.len());
             rows.zip(found.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
         }
     }
-    watch.check("differentiating networks")?;
-    match gradients.iter().position(|g| !g.is_finite()) {
-        Some(place) => {
-            let (member, pixel) = (start + (place / (points.len() * dimension)) as u64, place % dimension);
-            Err(KernelError::NotFinite { member, pixel }.into())
-        }
-        None => Ok(Some(gradients)),
-    }
+    Ok(Some(gradients))
 }

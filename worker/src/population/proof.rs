@@ -66,6 +66,7 @@ pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError>
         let Limits { difference, autograd, .. } = Limits::of(precision);
         for (derivative, name, want, limit) in [
             (Derivative::Difference { step: STEP }, "differences", &reference.differences, difference),
+            (Derivative::Fused { step: STEP }, "fused differences", &reference.differences, difference),
             (Derivative::Autograd, "autograd", &reference.gradients, autograd),
         ] {
             let what = format!("gradients of {MEMBERS} networks by {name} in {precision}");
@@ -226,7 +227,8 @@ impl Reference {
         let (network, budget) = (&self.network, memory::budget(device));
         let sampling =
             Sampling { network, device, precision, seed: SEED, architecture: ARCHITECTURE, derivative, budget };
-        block_gradients(&sampling, 0..MEMBERS, &self.point, &|_| {})
+        let (mut members, points) = (sampling.members(0..MEMBERS)?, std::slice::from_ref(&self.point));
+        block_gradients(&sampling, &mut members, MEMBERS as usize, points, &|_| true).map(Option::unwrap_or_default)
     }
 }
 

@@ -112,9 +112,11 @@ fn an_overflow_names_member_and_pixel() {
     let network = network("logreg", 1, 1);
     let mut point = vec![0.0f32; 1024];
     point[7] = f32::MAX;
-    let sampling = sampling(&network, Derivative::Difference { step: f32::MAX }, memory::CPU_BUDGET);
-    let error = block(&sampling, 3..5, &[point]).unwrap_err();
-    assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    for derivative in [Derivative::Difference { step: f32::MAX }, Derivative::Fused { step: f32::MAX }] {
+        let sampling = sampling(&network, derivative, memory::CPU_BUDGET);
+        let error = block(&sampling, 3..5, std::slice::from_ref(&point)).unwrap_err();
+        assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    }
 }
 
 /// Logistic regression's gradient is its weights, whatever the estimator: 1e-6 is what outputs of size 1 lose over steps of 1.
@@ -125,7 +127,8 @@ fn a_blocks_gradients_are_its_members_in_order_however_narrow() {
     let points = [vec![0.5f32; 1024], vec![-0.25; 1024]];
     let each = memory::bytes_in_evaluation(&network, 2);
     let mut weights = vec![0.0; network.parameter_count()];
-    for derivative in [Derivative::Difference { step: 1.0 }, Derivative::Autograd] {
+    let derivatives = [Derivative::Difference { step: 1.0 }, Derivative::Fused { step: 1.0 }, Derivative::Autograd];
+    for derivative in derivatives {
         for budget in [memory::CPU_BUDGET, 2 * each] {
             let gradients = block(&sampling(&network, derivative, budget), 4..9, &points).unwrap();
             for (row, gradient) in gradients.chunks(1024).enumerate() {

@@ -2,6 +2,7 @@
 
 mod derivatives;
 mod forward;
+mod fused;
 mod layers;
 mod optimiser;
 mod precisions;

@@ -37,14 +37,16 @@ fn all_alike(what: &str, compute: impl Fn() -> Vec<f32>) {
 fn a_block_has_the_same_bits_every_time() {
     device::be_one_thread();
     for (name, network) in networks() {
-        let point: Vec<f32> = narrow(&image(&network, 0));
+        let points = [narrow(&image(&network, 0))];
         for &precision in precisions() {
-            for derivative in [Derivative::Difference { step: 1.0 }, Derivative::Autograd] {
+            let difference = Derivative::Difference { step: 1.0 };
+            for derivative in [difference, Derivative::Fused { step: 1.0 }, Derivative::Autograd] {
                 let (device, budget) = (here(), memory::budget(here()));
                 let network = &network;
                 let sampling = Sampling { network, device, precision, seed: 2, architecture: name, derivative, budget };
                 all_alike(&format!("{name} in {precision}, {derivative:?}"), || {
-                    block_gradients(&sampling, 0..2, &point, &|_| {}).unwrap()
+                    let mut members = sampling.members(0..2).unwrap();
+                    block_gradients(&sampling, &mut members, 2, &points, &|_| true).unwrap().unwrap()
                 });
             }
         }
