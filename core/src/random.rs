@@ -10,6 +10,16 @@ const CONTEXT: &str = "nadgrid 2026-11 keyed random numbers v1";
 /// A stream of random numbers for one purpose, for example `("weights", "lenet")`, and one index.
 pub struct Stream(ChaCha8Rng);
 
+/// Where a stream's numbers come from: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with `index` as
+/// the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamKey {
+    /// The 256-bit key, which seed and purpose give.
+    pub key: [u32; 8],
+    /// The stream's index.
+    pub index: u64,
+}
+
 impl Stream {
     /// The stream of `seed`, `purpose` and `index`.
     pub fn new(seed: u64, purpose: &[&str], index: u64) -> Self {
@@ -22,6 +32,14 @@ impl Stream {
         let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
         rng.set_stream(index);
         Self(rng)
+    }
+
+    /// The key and the index.
+    pub fn key(&self) -> StreamKey {
+        let seed = self.0.get_seed();
+        let mut key = [0; 8];
+        key.iter_mut().zip(seed.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+        StreamKey { key, index: self.0.get_stream() }
     }
 
     /// 32-bit words that were drawn: a stream of the same key that skips as many goes on with the same numbers.
@@ -141,6 +159,27 @@ mod tests {
             assert_eq!(rest, drawn[place..], "from {place}");
             assert_eq!(stream.0.next_u32(), *word);
         }
+    }
+
+    #[test]
+    fn a_key_is_all_that_a_stream_is_made_of() {
+        let stream = Stream::new(3, &["weights", "lenet"], (1 << 40) + 7);
+        let StreamKey { key, index } = stream.key();
+        assert_eq!(index, (1 << 40) + 7);
+        let mut seed = [0; 32];
+        seed.as_chunks_mut()
+            .0
+            .iter_mut()
+            .zip(key)
+            .for_each(|(bytes, word): (&mut [u8; 4], _)| *bytes = word.to_le_bytes());
+        let mut again = ChaCha8Rng::from_seed(seed);
+        again.set_stream(index);
+        let (mut ours, mut theirs) = (stream, Stream(again));
+        let (mut a, mut b) = ([0; 100], [0; 100]);
+        ours.fill_words(&mut a);
+        theirs.fill_words(&mut b);
+        assert_eq!(a, b);
+        assert_eq!(ours.key(), StreamKey { key, index }, "drawing does not change it");
     }
 
     #[test]
