@@ -257,9 +257,10 @@ impl Generator {
         self.fill_directional(&data, &samples, &labels)?;
         let expected = data::directional(&key, "train", &v, 0.5, 3.0, 9);
         differs("samples of D(v)", &numbers(&samples)?, &expected.inputs)?;
-        let labels = labels.f_to_kind(Kind::Float).map_err(at("converting labels"))?;
+        let copied = labels.f_to(Device::Cpu).and_then(|labels| labels.f_to_kind(Kind::Float));
+        let labels = numbers(&copied.map_err(at("fetching labels from the GPU"))?)?;
         let expected: Vec<f32> = expected.labels.iter().map(|&label| f32::from(label)).collect();
-        differs("labels of D(v)", &numbers(&labels)?, &expected)
+        differs("labels of D(v)", &labels, &expected)
     }
 }
 
