@@ -10,16 +10,6 @@ const CONTEXT: &str = "nadgrid 2026-11 keyed random numbers v1";
 /// A stream of random numbers for one purpose, for example `("weights", "lenet")`, and one index.
 pub struct Stream(ChaCha8Rng);
 
-/// Where a stream's numbers come from: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with `index` as
-/// the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamKey {
-    /// The 256-bit key, which seed and purpose give.
-    pub key: [u32; 8],
-    /// The stream's index.
-    pub index: u64,
-}
-
 impl Stream {
     /// The stream of `seed`, `purpose` and `index`.
     pub fn new(seed: u64, purpose: &[&str], index: u64) -> Self {
@@ -32,14 +22,6 @@ impl Stream {
         let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
         rng.set_stream(index);
         Self(rng)
-    }
-
-    /// The key and the index.
-    pub fn key(&self) -> StreamKey {
-        let seed = self.0.get_seed();
-        let mut key = [0; 8];
-        key.iter_mut().zip(seed.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
-        StreamKey { key, index: self.0.get_stream() }
     }
 
     /// 32-bit words that were drawn: a stream of the same key that skips as many goes on with the same numbers.
@@ -127,6 +109,26 @@ impl Stream {
     }
 }
 
+/// Where a stream's numbers come from: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with `index` as
+/// the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamKey {
+    /// The 256-bit key, which seed and purpose give.
+    pub key: [u32; 8],
+    /// The stream's index.
+    pub index: u64,
+}
+
+impl StreamKey {
+    /// That of a stream, which drawing does not change.
+    pub fn of(stream: &Stream) -> Self {
+        let (seed, index) = (stream.0.get_seed(), stream.0.get_stream());
+        let mut key = [0; 8];
+        key.iter_mut().zip(seed.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+        Self { key, index }
+    }
+}
+
 /// The point of N(0, I) at which gradients are evaluated: every architecture of a sweep shares it.
 pub fn evaluation_point(seed: u64, index: u64, dimension: usize) -> Vec<f32> {
     let mut point = vec![0.0; dimension];
@@ -162,27 +164,6 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_all_that_a_stream_is_made_of() {
-        let stream = Stream::new(3, &["weights", "lenet"], (1 << 40) + 7);
-        let StreamKey { key, index } = stream.key();
-        assert_eq!(index, (1 << 40) + 7);
-        let mut seed = [0; 32];
-        seed.as_chunks_mut()
-            .0
-            .iter_mut()
-            .zip(key)
-            .for_each(|(bytes, word): (&mut [u8; 4], _)| *bytes = word.to_le_bytes());
-        let mut again = ChaCha8Rng::from_seed(seed);
-        again.set_stream(index);
-        let (mut ours, mut theirs) = (stream, Stream(again));
-        let (mut a, mut b) = ([0; 100], [0; 100]);
-        ours.fill_words(&mut a);
-        theirs.fill_words(&mut b);
-        assert_eq!(a, b);
-        assert_eq!(ours.key(), StreamKey { key, index }, "drawing does not change it");
-    }
-
-    #[test]
     fn a_stream_depends_on_every_coordinate_and_on_nothing_else() {
         let draw = |seed, purpose: &[&str], index| {
             let mut out = [0.0; 8];
@@ -194,6 +175,20 @@ mod tests {
         assert_ne!(base, draw(2, &["weights", "lenet"], 7));
         assert_ne!(base, draw(1, &["weightsl", "enet"], 7));
         assert_ne!(base, draw(1, &["weights", "lenet"], 8));
+    }
+
+    #[test]
+    fn a_key_is_all_that_a_stream_is_made_of() {
+        let mut stream = Stream::new(3, &["weights", "lenet"], (1 << 40) + 7);
+        let StreamKey { key, index } = StreamKey::of(&stream);
+        assert_eq!(index, (1 << 40) + 7);
+        let seed: Vec<u8> = key.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut again = ChaCha8Rng::from_seed(seed.try_into().unwrap());
+        again.set_stream(index);
+        let mut drawn = [0; 100];
+        stream.fill_words(&mut drawn);
+        assert!(drawn.iter().all(|word| *word == again.next_u32()));
+        assert_eq!(StreamKey::of(&stream), StreamKey { key, index }, "drawing does not change it");
     }
 
     #[test]

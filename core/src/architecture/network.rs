@@ -229,12 +229,7 @@ impl Network {
     /// # Panics
     /// When `out` is not [`Network::parameter_count`] long.
     pub fn initialise(&self, seed: u64, architecture: &str, member: u64, out: &mut [f32]) {
-        self.draw(Self::initial_stream(seed, architecture, member), out);
-    }
-
-    /// The stream that a member's parameters are drawn from, see [`Network::initialise`].
-    pub fn initial_stream(seed: u64, architecture: &str, member: u64) -> Stream {
-        Stream::new(seed, &["weights", architecture], member)
+        self.draw(Stream::new(seed, &["weights", architecture], member), out);
     }
 
     /// Draws parameters from a stream.

@@ -32,22 +32,10 @@ pub fn directional_on(
     sigma: f64,
     samples: usize,
 ) -> Dataset {
-    set.run(Directional { stream: key.stream(part), v: unit(v), offset, sigma, samples })
-}
-
-/// A direction of norm 1 in f64.
-///
-/// # Panics
-/// When `v` is not of norm 1 within 1e-5.
-pub fn unit(v: &[f32]) -> Vec<f64> {
     let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
-    v.iter().map(|&x| f64::from(x) / norm).collect()
-}
-
-/// Words that a sample's noise takes, so that each begins with a block of its own.
-pub fn words_of_sample(dimension: usize) -> usize {
-    dimension.next_multiple_of(BLOCK)
+    let v = v.iter().map(|&x| f64::from(x) / norm).collect();
+    set.run(Directional { stream: key.stream(part), v, offset, sigma, samples })
 }
 
 struct Directional {
@@ -65,7 +53,8 @@ impl Kernel for Directional {
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) -> Dataset {
         let (dimension, samples) = (self.v.len(), self.samples);
-        let mut words = vec![0; words_of_sample(dimension)];
+        // Each sample's noise begins with a block of its own.
+        let mut words = vec![0; dimension.next_multiple_of(BLOCK)];
         let mut noise = vec![0.0; words.len()];
         let mut inputs = vec![0.0; samples * dimension];
         let positive = samples.div_ceil(2);
@@ -78,6 +67,21 @@ impl Kernel for Directional {
         let labels = (0..samples).map(|sample| u8::from(sample >= positive)).collect();
         Dataset { dimension, inputs, labels }
     }
+}
+
+/// A direction of norm 1 in f64, as samples are placed along it.
+///
+/// # Panics
+/// When `v` is not of norm 1 within 1e-5.
+pub fn unit(v: &[f32]) -> Vec<f64> {
+    let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
+    v.iter().map(|&x| f64::from(x) / norm).collect()
+}
+
+/// Words that a sample's noise takes of the stream: each sample begins with a block of its own.
+pub fn words_of_sample(dimension: usize) -> usize {
+    dimension.next_multiple_of(BLOCK)
 }
 
 /// σw + (along − σwᵀv)v, in f64 and rounded once.

@@ -4,7 +4,7 @@
 //! Deliberately absent: devices. The tests run the same launches on the host.
 
 use nadgrid_core::architecture::{Init, Parameter};
-use nadgrid_core::random::StreamKey;
+use nadgrid_core::random::{Stream, StreamKey};
 use nadgrid_kernels::data::words_of_sample;
 
 /// Threads of a block.
@@ -123,8 +123,33 @@ pub(super) struct Rows {
     pub(super) stride: u64,
 }
 
-/// Draws `parameters` into each of `rows`, row i from the stream of `from`'s key whose index is i greater, from word `word` on.
-pub(super) fn parameters(parameters: &[Parameter], from: StreamKey, word: u64, rows: Rows) -> Vec<Launch> {
+impl Rows {
+    /// Where a row begins.
+    fn row(self, row: u64) -> *mut f32 {
+        self.out.wrapping_add((row * self.stride) as usize)
+    }
+}
+
+/// Draws `parameters` into each row, from where its stream is. Neighbours that differ in their stream's index by one are launched
+/// together, so that members of one architecture are one launch, or a few.
+pub(super) fn members(parameters: &[Parameter], streams: &[Stream], rows: Rows) -> Vec<Launch> {
+    let goes_on = |a: &Stream, b: &Stream| {
+        let (from, to) = (StreamKey::of(a), StreamKey::of(b));
+        from.key == to.key && from.index.wrapping_add(1) == to.index && a.position() == b.position()
+    };
+    let mut launches = Vec::new();
+    let mut first = 0;
+    for run in streams.chunk_by(goes_on) {
+        let count = run.len() as u64;
+        let own = Rows { out: rows.row(first), count, ..rows };
+        launches.extend(neighbours(parameters, StreamKey::of(&run[0]), run[0].position(), own));
+        first += count;
+    }
+    launches
+}
+
+/// Row i from the stream of `from`'s key whose index is i greater, from word `word` on.
+fn neighbours(parameters: &[Parameter], from: StreamKey, word: u64, rows: Rows) -> Vec<Launch> {
     let segments = segments(parameters, word);
     let mut launches = Vec::new();
     for segments in segments.chunks(SEGMENTS) {
@@ -138,8 +163,7 @@ pub(super) fn parameters(parameters: &[Parameter], from: StreamKey, word: u64, r
             let task = Initialise {
                 key: from.key,
                 first: from.index.wrapping_add(first),
-                // Within the rows, as `first` is less than their number.
-                out: rows.out.wrapping_add((first * rows.stride) as usize),
+                out: rows.row(first),
                 stride: rows.stride,
                 segments: segments.len() as u32,
                 unused: 0,

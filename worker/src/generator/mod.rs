@@ -16,11 +16,10 @@ mod tests;
 use driver::{Card, Opened};
 use launch::{Launch, Rows};
 use nadgrid_core::architecture::{Conv2d, ConvInit, Network, NetworkError, Shape};
-use nadgrid_core::random::Stream;
+use nadgrid_core::random::{Stream, StreamKey};
 use nadgrid_core::training::RunKey;
 use nadgrid_kernels::data;
 use nvrtc::Nvrtc;
-use std::ops::Range;
 use tch::{Device, Kind, TchError, Tensor};
 use thiserror::Error;
 
@@ -141,38 +140,16 @@ impl Generator {
         Ok(Self { device, card: opened.load(&cubin)? })
     }
 
-    /// Draws members' parameters, [`Network::initialise`] for each row of `into`: `[k, P]` of f32 on the device, whose rows may lie
-    /// apart. Returns before they are written; libtorch's operations of this thread come after.
+    /// Draws members' parameters, each from where its stream is as [`Network::draw`] does: into `[members, P]` of f32 on the device,
+    /// whose rows may lie apart. Members whose streams follow each other are drawn together. Returns before they are written;
+    /// libtorch's operations of this thread come after.
     ///
     /// # Errors
     /// [`GeneratorError`] when the tensor is another, or the driver refuses.
-    pub fn fill_parameters(
-        &self,
-        network: &Network,
-        seed: u64,
-        architecture: &str,
-        members: Range<u64>,
-        into: &Tensor,
-    ) -> Result<(), GeneratorError> {
-        let count = members.end.saturating_sub(members.start);
-        let rows = self.rows("parameters", into, count, network.parameter_count())?;
-        let key = Network::initial_stream(seed, architecture, members.start).key();
+    pub fn fill_parameters(&self, network: &Network, streams: &[Stream], into: &Tensor) -> Result<(), GeneratorError> {
+        let rows = self.rows("parameters", into, streams.len() as u64, network.parameter_count())?;
         // Safety: the rows were checked; they are libtorch's.
-        unsafe { self.launch(&launch::parameters(network.parameters(), key, 0, rows)) }
-    }
-
-    /// Draws one member's parameters from where `stream` is, as [`Network::draw`] does: into `[P]` or `[1, P]`.
-    ///
-    /// # Errors
-    /// As [`Generator::fill_parameters`].
-    pub fn draw(&self, network: &Network, stream: &Stream, into: &Tensor) -> Result<(), GeneratorError> {
-        let one = match into.dim() {
-            1 => into.f_unsqueeze(0).map_err(at("viewing parameters"))?,
-            _ => into.shallow_clone(),
-        };
-        let rows = self.rows("parameters", &one, 1, network.parameter_count())?;
-        // Safety: the rows were checked; they are libtorch's.
-        unsafe { self.launch(&launch::parameters(network.parameters(), stream.key(), stream.position(), rows)) }
+        unsafe { self.launch(&launch::members(network.parameters(), streams, rows)) }
     }
 
     /// Draws samples of D(v) as [`data::directional`] does: into `samples`, `[n, D]` of f32, and `labels`, `[n]` of i64, both on the
@@ -210,7 +187,7 @@ impl Generator {
         };
         // Safety: the tensors were checked, the direction is as long as `v`. Whatever libtorch puts in its place comes later in
         // the stream.
-        unsafe { self.launch(&launch::directional(key.stream(part).key(), &v, &task)) }
+        unsafe { self.launch(&launch::directional(StreamKey::of(&key.stream(part)), &v, &task)) }
     }
 
     /// # Safety
@@ -235,14 +212,15 @@ impl Generator {
 
     /// Compares a few thousand numbers of each kind with the host's, bit for bit.
     fn prove(&self) -> Result<(), GeneratorError> {
-        let (network, members) = (sample()?, (1 << 32) - 1..(1 << 32) + 2);
-        let (rows, length) = ((members.end - members.start) as i64, network.parameter_count());
-        let drawn = empty(&[rows, length as i64], Kind::Float, self.device)?;
-        self.fill_parameters(&network, 12, "proof", members.clone(), &drawn)?;
+        let network = sample()?;
+        let streams = || ((1 << 32) - 1..(1 << 32) + 2).map(|member| Stream::new(12, &["proof"], member));
+        let (streams_on_device, length) = (streams().collect::<Vec<_>>(), network.parameter_count());
+        let drawn = empty(&[streams_on_device.len() as i64, length as i64], Kind::Float, self.device)?;
+        self.fill_parameters(&network, &streams_on_device, &drawn)?;
         let drawn = numbers(&drawn)?;
         let mut own = vec![0.0; length];
-        for (member, drawn) in members.zip(drawn.chunks_exact(length)) {
-            network.initialise(12, "proof", member, &mut own);
+        for (stream, drawn) in streams().zip(drawn.chunks_exact(length)) {
+            network.draw(stream, &mut own);
             differs("parameters", drawn, &own)?;
         }
         // A direction that is neither whole groups of noise nor whole chains of a product.
@@ -280,7 +258,7 @@ fn empty(shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, GeneratorE
 /// A tensor's numbers, which waits for them.
 fn numbers(tensor: &Tensor) -> Result<Vec<f32>, GeneratorError> {
     let copied = tensor.f_to(Device::Cpu).and_then(|t| t.f_reshape([-1]));
-    copied.and_then(|t| Vec::<f32>::try_from(t)).map_err(at("fetching numbers from the GPU"))
+    copied.and_then(Vec::<f32>::try_from).map_err(at("fetching numbers from the GPU"))
 }
 
 /// Fails at the first number whose bits are not those that are expected.

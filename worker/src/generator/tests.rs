@@ -6,6 +6,7 @@ use super::*;
 use nadgrid_core::architecture;
 use std::f64::consts::TAU;
 use std::ffi::c_void;
+use std::ops::Range;
 
 // Safety: the signatures are those in host.cpp, which is compiled with this crate.
 unsafe extern "C" {
@@ -52,26 +53,25 @@ fn run(launches: &[Launch]) {
 
 impl Runner {
     /// Members one after the other, `stride` numbers apart. What lies between is left as it was.
-    fn members(&self, network: &Network, name: &str, members: Range<u64>, stride: usize) -> Vec<f32> {
-        let (count, length) = (members.end - members.start, network.parameter_count());
+    fn members(&self, network: &Network, streams: &[Stream], stride: usize) -> Vec<f32> {
+        let (count, length) = (streams.len(), network.parameter_count());
         let (before, out) = match self {
             Self::Host => {
-                let before = vec![7.0; count as usize * stride];
+                let before = vec![7.0; count * stride];
                 let mut out = before.clone();
-                let rows = Rows { out: out.as_mut_ptr(), count, stride: stride as u64 };
-                let key = Network::initial_stream(5, name, members.start).key();
-                run(&launch::parameters(network.parameters(), key, 0, rows));
+                let rows = Rows { out: out.as_mut_ptr(), count: count as u64, stride: stride as u64 };
+                run(&launch::members(network.parameters(), streams, rows));
                 (before, out)
             }
             Self::Card(generator) => {
                 let out = Tensor::full([count as i64, stride as i64], 7.0, (Kind::Float, generator.device));
                 let before = numbers(&out).unwrap();
-                generator.fill_parameters(network, 5, name, members, &out.narrow(1, 0, length as i64)).unwrap();
+                generator.fill_parameters(network, streams, &out.narrow(1, 0, length as i64)).unwrap();
                 (before, numbers(&out).unwrap())
             }
         };
         for (before, after) in before.chunks_exact(stride).zip(out.chunks_exact(stride)) {
-            assert_eq!(before[length..], after[length..], "{name}: written behind a row");
+            assert_eq!(before[length..], after[length..], "written behind a row");
         }
         out
     }
@@ -89,7 +89,7 @@ impl Runner {
                     sigma: data.sigma,
                     samples: count as u64,
                 };
-                run(&launch::directional(data.key.stream(data.part).key(), &data::unit(data.v), &task));
+                run(&launch::directional(StreamKey::of(&data.key.stream(data.part)), &data::unit(data.v), &task));
                 (out, labels)
             }
             Self::Card(generator) => {
@@ -107,17 +107,22 @@ fn network(name: &str) -> Network {
     architecture::find(name).unwrap().network(input, 1).unwrap()
 }
 
-/// `members` of a network against [`Network::initialise`], rows 64-aligned.
-fn members_are_the_hosts(name: &str, network: &Network, members: &Range<u64>) {
+/// Members of a network against [`Network::draw`], rows 64-aligned.
+fn drawn_as_on_the_host(name: &str, network: &Network, streams: &dyn Fn() -> Vec<Stream>) {
     let (length, stride) = (network.parameter_count(), network.parameter_count().next_multiple_of(64));
     let mut expected = vec![0.0; length];
     for place in places() {
-        let drawn = place.members(network, name, members.clone(), stride);
-        for (member, row) in members.clone().zip(drawn.chunks_exact(stride)) {
-            network.initialise(5, name, member, &mut expected);
-            differs("parameters", &row[..length], &expected).unwrap_or_else(|e| panic!("{name} {member}: {e}"));
+        let drawn = place.members(network, &streams(), stride);
+        for (member, (stream, row)) in streams().into_iter().zip(drawn.chunks_exact(stride)).enumerate() {
+            network.draw(stream, &mut expected);
+            differs("parameters", &row[..length], &expected).unwrap_or_else(|e| panic!("{name}, row {member}: {e}"));
         }
     }
+}
+
+fn members_are_the_hosts(name: &str, network: &Network, members: &Range<u64>) {
+    let streams = || members.clone().map(|member| Stream::new(5, &["weights", name], member)).collect();
+    drawn_as_on_the_host(name, network, &streams);
 }
 
 #[test]
@@ -186,29 +191,31 @@ fn tensors_may_begin_anywhere_in_a_stream() {
     }
 }
 
-/// From the middle of a run's stream, as [`Network::draw`] goes on with it.
+/// Runs of a variant beside those of another, as a block of training has them, and streams of which something was drawn before.
 #[test]
-fn a_stream_is_drawn_from_where_it_is() {
-    let network = sample().unwrap();
-    let length = network.parameter_count();
-    let key = RunKey { seed: 1, experiment: "flipping", architecture: "a".into(), variant: "b".into(), run: 3 };
-    let begun = || {
+fn members_have_streams_of_their_own() {
+    let run = |variant: &str, run, drawn: usize| {
+        let (architecture, variant) = ("a".to_owned(), variant.to_owned());
+        let key = RunKey { seed: 1, experiment: "flipping", architecture, variant, run };
         let mut stream = key.stream("weights");
-        stream.fill_uniform(1.0, &mut [0.0; 77]);
+        stream.fill_uniform(1.0, &mut vec![0.0; drawn]);
         stream
     };
-    let (mut expected, mut drawn) = (vec![0.0; length], vec![0.0; length]);
-    network.draw(begun(), &mut expected);
-    let rows = Rows { out: drawn.as_mut_ptr(), count: 1, stride: length as u64 };
-    run(&launch::parameters(network.parameters(), begun().key(), begun().position(), rows));
-    differs("parameters", &drawn, &expected).unwrap();
-    for place in places() {
-        if let Runner::Card(generator) = place {
-            let into = Tensor::zeros([length as i64], (Kind::Float, generator.device));
-            generator.draw(&network, &begun(), &into).unwrap();
-            differs("parameters", &numbers(&into).unwrap(), &expected).unwrap();
-        }
-    }
+    let streams = || {
+        vec![
+            run("b", 3, 0),
+            run("b", 4, 0),
+            run("c", 5, 0),
+            run("c", 6, 77),
+            run("c", 7, 77),
+            run("c", 7, 0),
+            run("c", 9, 64),
+        ]
+    };
+    let network = sample().unwrap();
+    let rows = Rows { out: std::ptr::null_mut(), count: 7, stride: 1 };
+    assert_eq!(launch::members(network.parameters(), &streams(), rows).len(), 5);
+    drawn_as_on_the_host("runs", &network, &streams);
 }
 
 /// LeNet's 10,240,000 numbers, the three channels of CIFAR-10, and directions of lengths that fill neither groups of noise nor
