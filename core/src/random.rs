@@ -175,6 +175,26 @@ impl Convert<f32> for Mask {
     }
 }
 
+/// Where a stream's numbers come from: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with `index` as
+/// the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamKey {
+    /// The 256-bit key, which seed and purpose give.
+    pub key: [u32; 8],
+    /// The stream's index.
+    pub index: u64,
+}
+
+impl StreamKey {
+    /// That of a stream, which drawing does not change.
+    pub fn of(stream: &Stream) -> Self {
+        let (seed, index) = (stream.0.get_seed(), stream.0.get_stream());
+        let mut key = [0; 8];
+        key.iter_mut().zip(seed.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+        Self { key, index }
+    }
+}
+
 /// The point of N(0, I) at which gradients are evaluated: every architecture of a sweep shares it.
 pub fn evaluation_point(seed: u64, index: u64, dimension: usize) -> Vec<f32> {
     let mut point = vec![0.0; dimension];
@@ -221,6 +241,20 @@ mod tests {
         assert_ne!(base, draw(2, &["weights", "lenet"], 7));
         assert_ne!(base, draw(1, &["weightsl", "enet"], 7));
         assert_ne!(base, draw(1, &["weights", "lenet"], 8));
+    }
+
+    #[test]
+    fn a_key_is_all_that_a_stream_is_made_of() {
+        let mut stream = Stream::new(3, &["weights", "lenet"], (1 << 40) + 7);
+        let StreamKey { key, index } = StreamKey::of(&stream);
+        assert_eq!(index, (1 << 40) + 7);
+        let seed: Vec<u8> = key.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut again = ChaCha8Rng::from_seed(seed.try_into().unwrap());
+        again.set_stream(index);
+        let mut drawn = [0; 100];
+        stream.fill_words(&mut drawn);
+        assert!(drawn.iter().all(|word| *word == again.next_u32()));
+        assert_eq!(StreamKey::of(&stream), StreamKey { key, index }, "drawing does not change it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod device;
 pub mod ending;
 pub mod error;
+pub mod generator;
 pub mod inputs;
 pub mod lane;
 pub mod libtorch;

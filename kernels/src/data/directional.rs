@@ -129,6 +129,21 @@ impl Kernel for Fill<'_> {
     }
 }
 
+/// A direction of norm 1 in f64, as samples are placed along it.
+///
+/// # Panics
+/// When `v` is not of norm 1 within 1e-5.
+pub fn unit(v: &[f32]) -> Vec<f64> {
+    let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
+    v.iter().map(|&x| f64::from(x) / norm).collect()
+}
+
+/// Words that a sample's noise takes of the stream: each sample begins with a block of its own.
+pub fn words_of_sample(dimension: usize) -> usize {
+    dimension.next_multiple_of(BLOCK)
+}
+
 /// σw + (along − σwᵀv)v, in f64 and rounded once.
 #[inline(always)]
 fn place(noise: &[f32], v: &[f64], along: f64, sigma: f64, out: &mut [f32]) {

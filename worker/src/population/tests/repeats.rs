@@ -59,8 +59,9 @@ fn a_training_has_the_same_bits_every_time() {
     for (name, network) in networks() {
         let (keys, data) = (keys(name, 2), noise(&network, 8, 1.0, 0));
         for &precision in precisions() {
-            let (network, recipe, data) = (&network, &RECIPE, &[&data; 2][..]);
-            let training = Training { network, device: here(), precision, recipe, keys: &keys, data };
+            let (recipe, samples) = (&RECIPE, samples(&network, &[&data; 2]));
+            let training =
+                Training { network: &network, device: here(), precision, recipe, keys: &keys, samples: &samples };
             all_alike(&format!("{name} in {precision}"), || {
                 let trained = train(&training, None, &mut || true).unwrap().unwrap();
                 difference::numbers(&trained.run.parameters).unwrap()
