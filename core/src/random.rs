@@ -188,7 +188,7 @@ pub struct StreamKey {
 impl StreamKey {
     /// That of a stream, which drawing does not change.
     pub fn of(stream: &Stream) -> Self {
-        let (seed, index) = (stream.0.get_seed(), stream.0.get_stream());
+        let (seed, index) = (stream.key, stream.index);
         let mut key = [0; 8];
         key.iter_mut().zip(seed.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
         Self { key, index }
