@@ -36,6 +36,11 @@ pub fn bytes_per_member(network: &Network, batch: usize, samples: usize) -> u64 
     NUMBER * (PARAMETERS_IN_TRAINING * network.parameter_count() as u64 + activations + data)
 }
 
+/// Bytes that so many samples of one run take, and their labels.
+pub fn bytes_of_samples(network: &Network, samples: usize) -> u64 {
+    samples as u64 * (NUMBER * network.input().len() as u64 + 8)
+}
+
 /// Bytes that one member takes beside `inputs` inputs while it is differentiated by evaluation.
 pub(super) fn bytes_in_evaluation(network: &Network, inputs: usize) -> u64 {
     let parameters = PARAMETERS_IN_EVALUATION * network.parameter_count() as u64;
