@@ -6,7 +6,7 @@ use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
 use crate::device::Evaluation;
 use crate::inputs::Inputs;
-use crate::population::{self, PopulationError, RunSamples, SamplesAhead, Training, memory};
+use crate::population::{self, PopulationError, RunSamples, Samples, SamplesAhead, Training, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
 use nadgrid_core::cifar10;
@@ -22,6 +22,7 @@ use nadgrid_kernels::Trainer;
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
 use std::sync::Arc;
+use tch::Device;
 
 /// Bytes that a lane's trainer may take: the batch is the user's, memory is not narrowed below one run.
 const TRAINER_BUDGET: u64 = 16 << 30;
@@ -151,9 +152,9 @@ impl Runs {
         let source = &self.prepared(job)?.source;
         let runs = runs(job, members.clone())?;
         let fault = |e: PopulationError| e.fault();
-        let samples = source.counts(job).train as usize;
-        let width = population::width(device, &job.plan.network, recipe, samples, runs.len(), memory::budget(device));
-        let width = width.map_err(fault)?;
+        let (network, counts, budget) = (&job.plan.network, source.counts(job), memory::budget(device));
+        let samples = counts.train as usize;
+        let width = population::width(device, network, recipe, samples, runs.len(), budget).map_err(fault)?;
         // Those of a population, and of the next one, which is made ahead.
         let held = runs.len().min(if device.is_cuda() { 2 * width } else { width });
         memory::check_host("the samples of a block", source.bytes(job, &runs[..held])).map_err(fault)?;
@@ -166,10 +167,23 @@ impl Runs {
         let begin = |part: Part, first: usize| {
             let runs = &runs[first..runs.len().min(first + width)];
             let samples = shared(runs, |variant, key| source.samples(job, variant, key, part))?;
-            SamplesAhead::begin(&job.plan.network, &samples, device).map_err(fault)
+            SamplesAhead::begin(network, &samples, device).map_err(fault)
         };
-        // What helpers make needs no memory here. Images do, and take little time beside training on them.
-        let ahead = device.is_cuda() && !job.plan.shape.experiment.is_on_images();
+        // Helpers make what is drawn. Images lie in the host's memory first, and take little time beside training on them.
+        let drawn = device.is_cuda() && !job.plan.shape.experiment.is_on_images();
+        let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+        let beside_population = budget.saturating_sub(width as u64 * each);
+        let begin_ahead = |part: Part, first: usize, room: &mut u64| {
+            let runs = runs.len().saturating_sub(first).min(width) as u64;
+            let bytes = runs * memory::bytes_of_samples(network, part.of(counts));
+            match drawn && runs > 0 && bytes <= *room {
+                false => Ok(None),
+                true => {
+                    *room -= bytes;
+                    begin(part, first).map(Some)
+                }
+            }
+        };
         let mut train_ahead = None;
         for first in (first..runs.len()).step_by(width) {
             let part = first..runs.len().min(first + width);
@@ -178,18 +192,18 @@ impl Runs {
                 None => begin(Part::Train, first)?,
             };
             let train = train.finish().map_err(fault)?;
-            let test = ahead.then(|| begin(Part::Test, first)).transpose()?;
-            train_ahead = (ahead && part.end < runs.len()).then(|| begin(Part::Train, part.end)).transpose()?;
+            let mut room = beside_population;
+            let test = begin_ahead(Part::Test, first, &mut room)?;
+            train_ahead = begin_ahead(Part::Train, part.end, &mut room)?;
             let test = || match test {
                 Some(test) => Ok(test),
                 None => begin(Part::Test, first),
             };
             let keys: Vec<RunKey> = runs[part.clone()].iter().map(|(_, key)| key.clone()).collect();
             let of_block = BlockPart::new(part.start as u64..part.end as u64, runs.len() as u64);
-            let (network, precision) = (&job.plan.network, job.plan.spec.precision);
-            let training = Training { network, device, precision, recipe, keys: &keys, samples: &train };
             let state = course.take_state(keys.len());
-            match (Together { job, source, training, of_block }).outcomes(state.as_ref(), test, course)? {
+            let together = Together { job, source, device, recipe, keys: &keys, of_block };
+            match together.outcomes(state.as_ref(), train, test, course)? {
                 Some(outcomes) => course.push(outcomes),
                 None => return Ok(false),
             }
@@ -202,7 +216,9 @@ impl Runs {
 struct Together<'a> {
     job: &'a Job,
     source: &'a Source,
-    training: Training<'a>,
+    device: Device,
+    recipe: &'a Recipe,
+    keys: &'a [RunKey],
     /// Which part of their block they are.
     of_block: BlockPart,
 }
@@ -212,23 +228,28 @@ impl Together<'_> {
     fn outcomes(
         &self,
         state: Option<&TrainingState<'_>>,
+        train: Samples,
         test: impl FnOnce() -> Result<SamplesAhead, Fault>,
         course: &Course<'_>,
     ) -> Result<Option<Vec<Outcome>>, Fault> {
-        let Self { job, source, training, of_block } = self;
+        let Self { job, source, device, recipe, keys, of_block } = *self;
         let fault = |e: PopulationError| e.fault();
-        let stretch = stretch(job, training.recipe, source.counts(job), *of_block, state);
-        let watch = memory::OomWatch::new(training.device).map_err(fault)?;
+        let (network, precision) = (&job.plan.network, job.plan.spec.precision);
+        let training = Training { network, device, precision, recipe, keys, samples: &train };
+        let stretch = stretch(job, recipe, source.counts(job), of_block, state);
+        let watch = memory::OomWatch::new(device).map_err(fault)?;
         let mut observer = course.observer(&training.shape(), stretch, seconds(state));
-        let Some(trained) = population::train(training, state, &mut observer).map_err(fault)? else { return Ok(None) };
-        let on_train = trained.evaluate(training.samples).map_err(fault)?;
+        let Some(trained) = population::train(&training, state, &mut observer).map_err(fault)? else { return Ok(None) };
+        let on_train = trained.evaluate(&train).map_err(fault)?;
+        // Test samples that were not made ahead take its place.
+        drop(train);
         let on_test = trained.evaluate(&test()?.finish().map_err(fault)?).map_err(fault)?;
         observer.evaluated();
-        let all = training.keys.len() as f64;
-        let mut outcomes = Vec::with_capacity(training.keys.len());
+        let all = keys.len() as f64;
+        let mut outcomes = Vec::with_capacity(keys.len());
         for (run, ending) in trained.endings().iter().enumerate() {
             let scores = (*ending == Ending::Finished).then(|| [on_train[run], on_test[run]]);
-            let mut outcome = outcome(*ending, scores, training.recipe);
+            let mut outcome = outcome(*ending, scores, recipe);
             let mut member = scores.map(|_| trained.member(run)).transpose().map_err(fault)?;
             let goes_on = |part: f64| {
                 observer.measured((run as f64 + part) / all);

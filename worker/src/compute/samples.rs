@@ -34,6 +34,14 @@ impl Part {
             Self::Test => "test",
         }
     }
+
+    /// Its samples.
+    pub(super) const fn of(self, counts: SampleCounts) -> usize {
+        match self {
+            Self::Train => counts.train as usize,
+            Self::Test => counts.test as usize,
+        }
+    }
 }
 
 /// Images, with pixels in [0, 1].

@@ -90,6 +90,11 @@ fn numbers_in_training(network: &Network) -> u64 {
     most as u64
 }
 
+/// Bytes that so many samples of one run take, and their labels.
+pub fn bytes_of_samples(network: &Network, samples: usize) -> u64 {
+    samples as u64 * (NUMBER * network.input().len() as u64 + 8)
+}
+
 /// Bytes that one member takes beside `inputs` inputs while it is differentiated by evaluation.
 pub(super) fn bytes_in_evaluation(network: &Network, inputs: usize) -> u64 {
     let parameters = PARAMETERS_IN_EVALUATION * network.parameter_count() as u64;
