@@ -114,12 +114,12 @@ fn carry_out(root: &Path, options: &GpuDryRun, programs: &Programs, extent: Exte
     let wants = |part| options.only.is_none_or(|only| only == part);
     let (mut counts, mut exceeded, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     if wants(Part::Counts) {
-        counts = work::run(root, programs, &options.filter, extent)?;
+        (counts, exceeded) = work::run(root, programs, &options.filter, extent);
         work::print(&counts, extent);
         if options.suggest {
             println!("{}", Ceilings::above(&counts)?);
         } else {
-            exceeded = Ceilings::read(root)?.exceeded(&counts);
+            exceeded.extend(Ceilings::read(root)?.exceeded(&counts));
         }
     }
     if wants(Part::Faults) {
@@ -127,7 +127,7 @@ fn carry_out(root: &Path, options: &GpuDryRun, programs: &Programs, extent: Exte
         faults::print(&faults);
     }
     for words in &exceeded {
-        println!("EXCEEDED {words}");
+        println!("WRONG {words}");
     }
     if let Some(file) = &options.json {
         let report = Report { counts: &counts, exceeded: &exceeded, faults: &faults };

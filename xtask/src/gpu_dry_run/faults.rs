@@ -138,7 +138,9 @@ pub(super) struct Verdict {
 /// Lets every card fail whose name has `filter` in it.
 pub(super) fn run(programs: &Programs, filter: &str) -> Result<Vec<Verdict>> {
     let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.name.contains(filter)).collect();
-    at_once(AT_ONCE, &faults, |fault| fault.judge(programs).with_context(|| format!("in {:?}", fault.name)))
+    let judged =
+        at_once(AT_ONCE, &faults, |fault| fault.judge(programs).with_context(|| format!("in {:?}", fault.name)));
+    judged.into_iter().collect()
 }
 
 impl Fault {

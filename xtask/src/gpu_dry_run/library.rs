@@ -90,8 +90,7 @@ impl NullGpu {
     /// Lets a program find the card, whose counts go into a file.
     pub(super) fn plug_into(&self, program: &mut Command, counts: &Path) {
         program.env("LD_LIBRARY_PATH", &self.libraries).env("NULL_GPU_COUNTS", counts);
-        // A card that computes nothing cannot prove that it computes.
-        program.env("NADGRID_SKIP_DEVICE_PROOF", "1").env_remove("CUDA_VISIBLE_DEVICES");
+        program.env_remove("CUDA_VISIBLE_DEVICES");
     }
 }
 
