@@ -130,6 +130,8 @@ impl<'a> Cluster<'a> {
         fs::create_dir_all(&folder)?;
         let mut command = programs.command("nadgrid-coordinator");
         command.arg("--data").arg(folder.join("data")).args(["--listen", "127.0.0.1:0"]);
+        // A shard of several blocks, as there are where blocks are quick, uploads less for each.
+        command.args(["--most-shard-blocks", "1"]);
         command.stdout(Stdio::piped()).stderr(File::create(folder.join("coordinator.log"))?);
         let mut coordinator = Running::start(&mut command)?;
         let stdout = coordinator.child.stdout.take().context("the coordinator's output is not piped")?;

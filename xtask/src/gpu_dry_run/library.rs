@@ -65,7 +65,9 @@ impl NullGpu {
             println!("== gpu-dry-run: SKIPPED, {lacking} (cargo xtask gpu-dry-run --fetch gets it)");
             return Ok(None);
         }
-        let cuda_half = unpacked()?;
+        // Held to the end: two runs may share the folder, too.
+        let cache = Cache::open()?;
+        let cuda_half = unpacked(&cache)?;
         let folder = released("")?.with_file_name("null-gpu");
         let sources = root.join("xtask/nullgpu");
         let made_of = fingerprint(&sources)?;
@@ -114,8 +116,7 @@ fn cuda_half(cache: &Path) -> PathBuf {
 }
 
 /// The folder in the cache with libtorch's CUDA half and CUDA's headers; appears whole or not at all.
-fn unpacked() -> Result<PathBuf> {
-    let cache = Cache::open()?;
+fn unpacked(cache: &Cache) -> Result<PathBuf> {
     let folder = cuda_half(&cache.path(""));
     if folder.exists() {
         return Ok(folder);

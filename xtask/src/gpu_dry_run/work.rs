@@ -16,8 +16,10 @@ use crate::gpu_dry_run::Extent;
 use crate::gpu_dry_run::cluster::{Cluster, Programs, Worker};
 use crate::gpu_dry_run::counts::{Counts, Totals};
 
-/// Samples of a training run, in batches of [`BATCH`].
+/// Samples of a training run, and of its test, in batches of [`BATCH`].
 const SAMPLES: u64 = 1_280;
+/// As many as published runs have.
+const USUAL_SAMPLES: u64 = 10_000;
 const BATCH: u64 = 128;
 const IMAGES: &str = "images";
 const NADS_FILE: &str = "tests/data/published/LeNet_NADs.npy";
@@ -65,38 +67,42 @@ struct Case {
     experiment: Experiment,
     /// Networks in a block, or runs in a population.
     block: u64,
-    /// How many blocks are measured where time counts.
-    blocks: u64,
+    /// How many blocks, or epochs after the first, are measured where time counts.
+    amount: u64,
+    samples: u64,
 }
 
-const fn case(architecture: &'static str, experiment: Experiment, block: u64, blocks: u64) -> Case {
-    Case { architecture, experiment, block, blocks }
+const fn case(architecture: &'static str, experiment: Experiment, block: u64, amount: u64) -> Case {
+    Case { architecture, experiment, block, amount, samples: SAMPLES }
 }
+
+/// A population as a GPU is given it. It holds some gigabytes, so it is measured only where time counts.
+const POPULATION: Case = Case { samples: USUAL_SAMPLES, ..case("lenet", Experiment::Directional, 64, 1) };
 
 /// Every architecture and experiment that a GPU worker computes. Blocks are as large as a debug build draws in a moment.
 const CASES: [Case; 22] = [
     case("logreg", Experiment::Nads, 32, 32),
     case("logreg", Experiment::Autograd, 32, 32),
-    case("logreg", Experiment::Directional, 8, 1),
+    case("logreg", Experiment::Directional, 8, 4),
     case("lenet", Experiment::Nads, 32, 32),
     case("lenet", Experiment::Autograd, 32, 32),
-    case("lenet", Experiment::Directional, 8, 1),
-    case("lenet", Experiment::Poisoning, 4, 1),
-    case("lenet", Experiment::Flipping, 2, 1),
-    case("lenet", Experiment::Margins, 2, 1),
+    case("lenet", Experiment::Directional, 8, 4),
+    case("lenet", Experiment::Poisoning, 4, 4),
+    case("lenet", Experiment::Flipping, 2, 4),
+    case("lenet", Experiment::Margins, 2, 4),
     case("deep_linear", Experiment::Nads, 32, 8),
-    case("deep_linear", Experiment::Directional, 8, 1),
+    case("deep_linear", Experiment::Directional, 8, 4),
     case("vgg11", Experiment::Nads, 8, 2),
     case("vgg11", Experiment::Autograd, 8, 2),
-    case("vgg11", Experiment::Directional, 2, 1),
+    case("vgg11", Experiment::Directional, 2, 4),
     case("vgg11_bn", Experiment::Nads, 8, 2),
-    case("vgg11_bn", Experiment::Directional, 2, 1),
+    case("vgg11_bn", Experiment::Directional, 2, 4),
     case("resnet18", Experiment::Nads, 8, 4),
     case("resnet18", Experiment::Autograd, 8, 2),
-    case("resnet18", Experiment::Directional, 2, 1),
+    case("resnet18", Experiment::Directional, 2, 4),
     case("densenet121", Experiment::Nads, 4, 2),
     case("densenet121", Experiment::Autograd, 4, 2),
-    case("densenet121", Experiment::Directional, 1, 1),
+    case("densenet121", Experiment::Directional, 1, 4),
 ];
 
 impl Experiment {
@@ -118,12 +124,13 @@ impl Experiment {
 
 impl Case {
     fn name(&self) -> String {
-        format!("{} {}", self.architecture, self.experiment.name())
+        let size = if self.samples == SAMPLES { String::new() } else { format!(", {} runs", self.block) };
+        format!("{} {}{size}", self.architecture, self.experiment.name())
     }
 
     /// A sweep of so many blocks of gradients, or of one population trained for so many epochs.
     fn spec(&self, data: &Path, amount: u64) -> String {
-        let Self { architecture, block, .. } = self;
+        let Self { architecture, block, samples, .. } = self;
         let training = format!("training = {{ epochs = {amount}, batch_size = {BATCH} }}");
         let on_images = |table: &str| {
             format!(
@@ -140,7 +147,7 @@ impl Case {
             }
             Experiment::Directional => format!(
                 "[directional]\ndirections = {{ kind = 'random', count = {block} }}\nblock_size = {block}\n\
-                 train_samples = {SAMPLES}\ntest_samples = {SAMPLES}\n{training}\n"
+                 train_samples = {samples}\ntest_samples = {samples}\n{training}\n"
             ),
             Experiment::Poisoning => on_images("[poisoning]\nindices = [0, 10, 20]"),
             Experiment::Flipping => on_images("[flipping]"),
@@ -169,13 +176,14 @@ impl Case {
             cpu_ms: asked.cpu_ms,
         };
         let mut found = if self.experiment.trains() {
-            let (once, twice) = (ask(1)?, ask(2)?);
-            let steps = (SAMPLES / BATCH) as f64;
-            let epoch = twice.with(&once, |two, one| two - one);
+            let epochs = if extent == Extent::Full { self.amount } else { 1 };
+            let (once, longer) = (ask(1)?, ask(1 + epochs)?);
+            let steps = self.samples.div_ceil(BATCH) as f64;
+            let epoch = longer.with(&once, |longer, one| longer - one).over(epochs as f64);
             let beside = once.with(&epoch, |one, epoch| one - epoch);
             vec![figures("step", epoch.over(steps)), figures("run", beside.over(self.block as f64))]
         } else {
-            let blocks = if extent == Extent::Full { self.blocks } else { 1 };
+            let blocks = if extent == Extent::Full { self.amount } else { 1 };
             vec![figures("network", ask(blocks)?.over((blocks * self.block) as f64))]
         };
         let peak = worker.counts()?.peak_bytes();
@@ -229,7 +237,8 @@ fn write_images(folder: &Path) -> Result<()> {
 
 /// Measures every case whose name has `filter` in it, in order, whoever is done first; and why some could not be measured.
 pub(super) fn run(root: &Path, programs: &Programs, filter: &str, extent: Extent) -> (Vec<Figures>, Vec<String>) {
-    let cases: Vec<&Case> = CASES.iter().filter(|case| case.name().contains(filter)).collect();
+    let large = Some(&POPULATION).filter(|_| extent == Extent::Full);
+    let cases: Vec<&Case> = CASES.iter().chain(large).filter(|case| case.name().contains(filter)).collect();
     let measured = at_once(if extent == Extent::Full { 1 } else { 2 }, &cases, |case| {
         case.measure(root, programs, extent).map_err(|error| format!("{}: {error:#}", case.name()))
     });
