@@ -74,7 +74,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def gap(one: Path, other: Path) -> float:
-    """The mean difference of the test accuracies of the same runs, in [0, 1]."""
+    """The mean difference of the test accuracies of the same runs, in points."""
     def accuracies(path: Path) -> dict[tuple[str, ...], float]:
         with path.open() as file:
             return {(run["direction"], run["seed"]): float(run["test_accuracy"]) for run in csv.DictReader(file)}
@@ -89,7 +89,7 @@ def main() -> None:
     arguments.add_argument("measurements", type=Path, nargs="?")
     options = arguments.parse_args()
     if options.gap:
-        print(f"{gap(*options.gap):.4f}")
+        print(f"{gap(*options.gap):.2f}")
         return
     found = Measurements(options.measurements.read_text().splitlines())
     peaks = {precision: found.of.get(("matmul", precision, "pytorch")) for precision in found.precisions()}
