@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::size_t ROWS = 8192;
 
-// The rows, in the file that NULL_GPU_COUNTS names, or in memory that nobody reads. `%p` in the name becomes the process's number.
+// The rows, in the file that NULL_GPU_COUNTS names, or in memory that nobody reads. `%p` in the name becomes the
+// process's number.
 Row* table() {
   static Row* rows = [] {
     const char* named = std::getenv("NULL_GPU_COUNTS");
@@ -46,7 +47,8 @@ Row& row(const std::string& name) {
   // The last row takes what has no room.
   const auto [place, is_new] = places.try_emplace(name, std::min(places.size(), ROWS - 1));
   Row& found = table()[place->second];
-  if (is_new) std::snprintf(found.name, sizeof found.name, "%s", place->second == ROWS - 1 ? "other: the rest" : name.c_str());
+  const bool is_last = place->second == ROWS - 1;
+  if (is_new) std::snprintf(found.name, sizeof found.name, "%s", is_last ? "other: the rest" : name.c_str());
   return found;
 }
 
@@ -72,7 +74,9 @@ std::string readable(const char* mangled) {
   std::free(text);
   if (name.rfind("void ", 0) == 0) name.erase(0, 5);
   for (const char* noise : {"at::native::", "(anonymous namespace)::"}) {
-    for (auto at = name.find(noise); at != std::string::npos; at = name.find(noise, at)) name.erase(at, std::strlen(noise));
+    for (auto at = name.find(noise); at != std::string::npos; at = name.find(noise, at)) {
+      name.erase(at, std::strlen(noise));
+    }
   }
   return name;
 }

@@ -1,9 +1,9 @@
-// The null GPU: what its parts share. A card that takes every call of CUDA and its libraries, computes nothing, and counts. Whatever is
-// copied from it is zero.
+// The null GPU: what its parts share. A card that takes every call of CUDA and its libraries, computes nothing, and
+// counts. Whatever is copied from it is zero.
 //
-// What it counts lies in a file that is mapped into the process, a row of 256 bytes for each name: it is there while the
-// program runs, and stays when it is killed. xtask/src/gpu_dry_run/counts.rs reads it. Deliberately absent: results, times of kernels,
-// a second card.
+// What it counts lies in a file that is mapped into the process, a row of 256 bytes for each name: it is there while
+// the program runs, and stays when it is killed. xtask/src/gpu_dry_run/counts.rs reads it. Deliberately absent:
+// results, times of kernels, a second card.
 #pragma once
 
 #include <atomic>

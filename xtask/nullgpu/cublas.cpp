@@ -1,4 +1,5 @@
-// cuBLAS and cuBLASLt: products, counted by their shape. The interface is stable, so the few types are written out as what they are.
+// cuBLAS and cuBLASLt: products, counted by their shape. The interface is stable, so the few types are written out as
+// what they are.
 
 #include <cstddef>
 #include <cstdint>

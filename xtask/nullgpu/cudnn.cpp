@@ -1,7 +1,8 @@
 // cuDNN: convolutions by its graph interface, counted by their shapes, and batch norm by the old one.
 //
-// A descriptor keeps the attributes it was given; a plan's shapes are read when it is first executed. How many engines there are, and what
-// workspace the first one asks for, can be set, which is how libtorch is made to try another one. The numbers are cuDNN 9's.
+// A descriptor keeps the attributes it was given; a plan's shapes are read when it is first executed. How many
+// engines there are, and what workspace the first one asks for, can be set, which is how libtorch is made to try
+// another one. The numbers are cuDNN 9's.
 
 #include <algorithm>
 #include <cstdint>
@@ -74,12 +75,14 @@ std::size_t width(int type) {
   }
 }
 
-// `64 x 3 x 32 x 32`, and what is unusual about it.
+// `64x3x32x32`, and what is unusual about it.
 std::string tensor(const Descriptor* of) {
   if (!of) return "?";
   std::string text;
   const auto strides = of->all<std::int64_t>(TENSOR_STRIDES);
-  for (const auto dimension : of->all<std::int64_t>(TENSOR_DIMENSIONS)) text += (text.empty() ? "" : "x") + std::to_string(dimension);
+  for (const auto dimension : of->all<std::int64_t>(TENSOR_DIMENSIONS)) {
+    text += (text.empty() ? "" : "x") + std::to_string(dimension);
+  }
   if (strides.size() == 4 && strides[1] == 1 && strides[3] != 1) text += " channels-last";
   for (const auto alignment : of->all<std::int64_t>(TENSOR_ALIGNMENT)) {
     if (alignment < 16) text += " aligned to " + std::to_string(alignment);
@@ -93,9 +96,12 @@ std::string tensor(const Descriptor* of) {
 
 std::string operation(const Descriptor& of) {
   switch (of.kind) {
-    case FORWARD: return "forward " + tensor(of.one(FORWARD_X)) + " by " + tensor(of.one(FORWARD_W));
-    case BACKWARD_DATA: return "backward-data " + tensor(of.one(BACKWARD_DATA_DX)) + " by " + tensor(of.one(BACKWARD_DATA_W));
-    case BACKWARD_FILTER: return "backward-filter " + tensor(of.one(BACKWARD_FILTER_X)) + " for " + tensor(of.one(BACKWARD_FILTER_DW));
+    case FORWARD:
+      return "forward " + tensor(of.one(FORWARD_X)) + " by " + tensor(of.one(FORWARD_W));
+    case BACKWARD_DATA:
+      return "backward-data " + tensor(of.one(BACKWARD_DATA_DX)) + " by " + tensor(of.one(BACKWARD_DATA_W));
+    case BACKWARD_FILTER:
+      return "backward-filter " + tensor(of.one(BACKWARD_FILTER_X)) + " for " + tensor(of.one(BACKWARD_FILTER_DW));
     default: return "and operation " + std::to_string(of.kind);
   }
 }

@@ -26,6 +26,9 @@ CUresult launch(CUfunction function) {
 
 }  // namespace
 
+// The run-time's numbers of attributes are the driver's.
+extern "C" int cudaDeviceGetAttribute(int* value, int attribute, int device);
+
 // A function of the driver by its name; one that succeeds where there is none.
 void* driver_function(const char* name) {
   void* known = dlsym(RTLD_DEFAULT, name);
@@ -45,6 +48,9 @@ CUresult cuCtxGetCurrent(CUcontext* current) {
 }
 CUresult cuCtxGetDevice(CUdevice* device) { return *device = 0, CUDA_SUCCESS; }
 CUresult cuDeviceGet(CUdevice* device, int) { return *device = 0, CUDA_SUCCESS; }
+CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
+  return static_cast<CUresult>(cudaDeviceGetAttribute(value, attribute, device));
+}
 CUresult cuDeviceGetCount(int* count) { return *count = 1, CUDA_SUCCESS; }
 CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned* flags, int* active) {
   return *flags = 0, *active = 1, CUDA_SUCCESS;

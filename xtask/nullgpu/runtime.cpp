@@ -1,6 +1,7 @@
 // The CUDA run-time: memory, copies, launches, streams, events, and the card's properties.
 //
-// Every call is typed by NVIDIA's own header. A stream is always empty, an event has always happened: the card is infinitely fast.
+// Every call is typed by NVIDIA's own header. A stream is always empty, an event has always happened: the card is
+// infinitely fast.
 
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
@@ -332,7 +333,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* is, const void*) {
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, std::size_t) {
   return *blocks = 2, cudaSuccess;
 }
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int, std::size_t, unsigned) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int, std::size_t,
+                                                                   unsigned) {
   return *blocks = 2, cudaSuccess;
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,

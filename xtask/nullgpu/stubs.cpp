@@ -1,5 +1,5 @@
-// Everything else that libtorch asks of CUDA's libraries, named in stubs.inc: it succeeds, gives nothing, and is counted. `cargo xtask
-// gpu-dry-run` writes that file from what libtorch's libraries leave open.
+// Everything else that libtorch asks of CUDA's libraries, named in stubs.inc: it succeeds, gives nothing, and is
+// counted. `cargo xtask gpu-dry-run` writes that file from what libtorch's libraries leave open.
 
 #include "card.hpp"
 

@@ -1,4 +1,5 @@
-//! `xtask/nullgpu/ceilings.toml`: the most that a network or a training step may ask of a GPU, so that what was gained stays gained.
+//! `xtask/nullgpu/ceilings.toml`: the most that a network or a training step may ask of a GPU, so that what was
+//! gained stays gained.
 //!
 //! Deliberately absent: ceilings on times, which depend on the machine.
 

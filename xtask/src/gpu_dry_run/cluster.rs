@@ -1,4 +1,5 @@
-//! A cluster of one's own: the real coordinator on a port that the system chooses, workers with the null GPU, and `nadgrid`.
+//! A cluster of one's own: the real coordinator on a port that the system chooses, workers with the null GPU, and
+//! `nadgrid`.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,5 @@
-//! What the null GPU has counted, read from its file while it runs or afterwards. The layout is `Row` of xtask/nullgpu/card.hpp.
+//! What the null GPU has counted, read from its file while it runs or afterwards. The layout is `Row` of
+//! xtask/nullgpu/card.hpp.
 
 use std::collections::BTreeMap;
 use std::fs;

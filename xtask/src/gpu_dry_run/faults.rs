@@ -1,7 +1,7 @@
 //! Cards that fail on demand, each in a worker of a real cluster, and what a sweep makes of them.
 //!
-//! Whatever fails, it is the card's fault: no block may be given up for it, and once there is a worker with a sound card the sweep is
-//! completed.
+//! Whatever fails, it is the card's fault: no block may be given up for it, and once there is a worker with a sound
+//! card the sweep is completed.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

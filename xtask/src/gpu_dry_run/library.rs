@@ -1,7 +1,9 @@
-//! The folder of libraries that makes the null GPU: libtorch's CUDA half out of the wheel in the cache, libtorch's CPU half as
-//! setup unpacked it, and in the place of CUDA's libraries one that is compiled here from `xtask/nullgpu`.
+//! The folder of libraries that makes the null GPU: libtorch's CUDA half out of the wheel in the cache, libtorch's
+//! CPU half as setup unpacked it, and in the place of CUDA's libraries one that is compiled here from
+//! `xtask/nullgpu`.
 //!
-//! libtorch's libraries look for CUDA's beside themselves, so a program needs nothing but this folder in `LD_LIBRARY_PATH`.
+//! libtorch's libraries look for CUDA's beside themselves, so a program needs nothing but this folder in
+//! `LD_LIBRARY_PATH`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,7 +58,8 @@ pub(super) struct NullGpu {
 }
 
 impl NullGpu {
-    /// Makes the folder below the target folder if need be. Says why it cannot be had without a download, and returns nothing then.
+    /// Makes the folder below the target folder if need be. Says why it cannot be had without a download, and returns
+    /// nothing then.
     pub(super) fn prepare(root: &Path, fetch: bool) -> Result<Option<Self>> {
         if fetch {
             setup::fetch(root)?;

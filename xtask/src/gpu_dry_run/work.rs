@@ -1,7 +1,9 @@
-//! What the host asks of a GPU for each architecture and experiment: of a network whose gradients are estimated, or of a step of training.
+//! What the host asks of a GPU for each architecture and experiment: of a network whose gradients are estimated, or
+//! of a step of training.
 //!
-//! A case is a few sweeps on one worker. The first warms it up: handles, workspaces, what is read on first use. The numbers are what the
-//! later ones ask for, or by how much they differ, so they do not depend on how much is computed.
+//! A case is a few sweeps on one worker. The first warms it up: handles, workspaces, what is read on first use. The
+//! numbers are what the later ones ask for, or by how much they differ, so they do not depend on how much is
+//! computed.
 
 use std::fs;
 use std::path::Path;
@@ -79,7 +81,8 @@ const fn case(architecture: &'static str, experiment: Experiment, block: u64, am
 /// A population as a GPU is given it. It holds some gigabytes, so it is measured only where time counts.
 const POPULATION: Case = Case { samples: USUAL_SAMPLES, ..case("lenet", Experiment::Directional, 64, 1) };
 
-/// Every architecture and experiment that a GPU worker computes. Blocks are as large as a debug build draws in a moment.
+/// Every architecture and experiment that a GPU worker computes. Blocks are as large as a debug build draws in a
+/// moment.
 const CASES: [Case; 22] = [
     case("logreg", Experiment::Nads, 32, 32),
     case("logreg", Experiment::Autograd, 32, 32),
@@ -235,7 +238,8 @@ fn write_images(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Measures every case whose name has `filter` in it, in order, whoever is done first; and why some could not be measured.
+/// Measures every case whose name has `filter` in it, in order, whoever is done first; and why some could not be
+/// measured.
 pub(super) fn run(root: &Path, programs: &Programs, filter: &str, extent: Extent) -> (Vec<Figures>, Vec<String>) {
     let large = Some(&POPULATION).filter(|_| extent == Extent::Full);
     let cases: Vec<&Case> = CASES.iter().chain(large).filter(|case| case.name().contains(filter)).collect();
@@ -299,7 +303,8 @@ pub(super) fn print(figures: &[Figures], extent: Extent) {
         let Totals { launches, kernels, convolutions_forward, convolutions_backward, .. } = of.totals;
         let time = |ms: f64| if extent == Extent::Full { format!("{ms:.2}") } else { String::new() };
         println!(
-            "{:<29} {:>7} {:>5} {launches:>8.1} {kernels:>7.1} {:>7.1} {:>6.1} {:>8.1} {:>7.2} {:>8.2} {:>9.1} {:>9.1} {:>7.2} {:>8.0} {:>8} {:>8}",
+            "{:<29} {:>7} {:>5} {launches:>8.1} {kernels:>7.1} {:>7.1} {:>6.1} {:>8.1} {:>7.2} {:>8.2} \
+             {:>9.1} {:>9.1} {:>7.2} {:>8.0} {:>8} {:>8}",
             of.case,
             of.unit,
             of.block,
