@@ -233,7 +233,7 @@ fn class(gpu: Option<Gpu>, evaluation: Evaluation) -> Result<NumericsClass, Devi
     let (device, arithmetic) = match (gpu, evaluation) {
         (Some(gpu), _) => ("cuda", gpu.arithmetic.to_string()),
         (None, Evaluation::Patch) => ("cpu", "portable".to_owned()),
-        (None, Evaluation::Dense) => ("cpu", libtorch::cpu_capability()?.to_ascii_lowercase()),
+        (None, Evaluation::Dense | Evaluation::Fused) => ("cpu", libtorch::cpu_capability()?.to_ascii_lowercase()),
     };
     Ok(NumericsClass {
         device: device.to_owned(),

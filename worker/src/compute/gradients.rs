@@ -82,7 +82,9 @@ impl Gradients {
     pub(super) fn drawn(&self, job: &Job, members: Range<u64>) -> Result<Drawn, Fault> {
         let drawn = match self.engine.evaluation {
             Evaluation::Patch => None,
-            Evaluation::Dense | Evaluation::Fused => Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?),
+            Evaluation::Dense | Evaluation::Fused => {
+                Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?)
+            }
         };
         Ok(Drawn(drawn))
     }

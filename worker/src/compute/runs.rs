@@ -171,11 +171,11 @@ impl Runs {
         };
         // Helpers make what is drawn. Images lie in the host's memory first, and take little time beside training on them.
         let drawn = device.is_cuda() && !job.plan.shape.experiment.is_on_images();
-        let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+        let each = memory::bytes_per_member(device, network, (recipe.batch_size as usize).min(samples), samples);
         let beside_population = budget.saturating_sub(width as u64 * each);
         let begin_ahead = |part: Part, first: usize, room: &mut u64| {
             let runs = runs.len().saturating_sub(first).min(width) as u64;
-            let bytes = runs * memory::bytes_of_samples(network, part.of(counts));
+            let bytes = memory::bytes_of_samples(network, part.of(counts) as u64, runs);
             match drawn && runs > 0 && bytes <= *room {
                 false => Ok(None),
                 true => {

@@ -53,7 +53,7 @@ pub fn bytes_per_member(device: Device, network: &Network, batch: usize, samples
         }
 }
 
-/// Bytes that the samples of so many runs take of the host.
+/// Bytes that the samples of so many runs take, and their labels.
 pub fn bytes_of_samples(network: &Network, samples: u64, runs: u64) -> u64 {
     NUMBER * runs * samples * numbers_of_sample(network)
 }
@@ -88,11 +88,6 @@ fn numbers_in_training(network: &Network) -> u64 {
         most = most.max(kept + output + read);
     }
     most as u64
-}
-
-/// Bytes that so many samples of one run take, and their labels.
-pub fn bytes_of_samples(network: &Network, samples: usize) -> u64 {
-    samples as u64 * (NUMBER * network.input().len() as u64 + 8)
 }
 
 /// Bytes that one member takes beside `inputs` inputs while it is differentiated by evaluation.

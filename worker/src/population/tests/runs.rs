@@ -70,7 +70,9 @@ fn a_member_s_parameters_begin_where_vectors_do() {
     let network = network("lenet", 1, 2);
     let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
     let recipe = Recipe { epochs: 1, ..RECIPE };
-    let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 2])), None, &mut || true).unwrap().unwrap();
+    let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 2])), None, &mut || true)
+        .unwrap()
+        .unwrap();
     let row = trained.run.parameters.narrow(0, 1, 1);
     let own = trained::parameters_of(&trained.run.parameters, 1).unwrap();
     let past = |tensor: &Tensor| tensor.data_ptr() as usize % 16;
