@@ -6,8 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
+/// libtorch's stream, which the generator's kernels go to.
+const STREAM: &str = "src/generator/stream.cpp";
+const HOST: &str = "src/generator/host.cpp";
+const KERNEL: &str = "src/generator/kernel.cu";
+
 fn main() {
-    println!("cargo::rerun-if-changed=src/libtorch.cpp");
+    for source in ["src/libtorch.cpp", "src/pinned.cpp", STREAM, HOST, KERNEL] {
+        println!("cargo::rerun-if-changed={source}");
+    }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let libtorch = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
     let release = libtorch.join("build-version");
@@ -24,8 +31,23 @@ fn main() {
         // libtorch's own headers are not ours to keep free of warnings.
         .warnings(false)
         .file("src/libtorch.cpp")
+        .file("src/pinned.cpp")
+        .file(STREAM)
         .compile("nadgrid_libtorch");
+    generator();
     link(&libtorch.join("lib"));
+}
+
+/// The generator's kernels as functions of the host, for tests: nothing else takes them out of the archive.
+fn generator() {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        // Each operation is rounded by itself, as on a GPU.
+        .flag("-ffp-contract=off")
+        .flag("-Wno-unknown-pragmas")
+        .file(HOST)
+        .compile("nadgrid_generator");
 }
 
 /// A RUNPATH (not an RPATH), so that LD_LIBRARY_PATH wins: that is how a GPU machine names its own libtorch.

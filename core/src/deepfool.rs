@@ -154,24 +154,28 @@ fn evaluate<C: Classifier>(classifier: &mut C, walkers: &mut [Walker<'_>]) -> Re
     Ok(())
 }
 
-/// Every walker's step to its nearest class; none where no class has a gradient in the subspace. Each call of the classifier
-/// takes all walkers, each with the next of its other classes.
+/// Every walker's step to its nearest class; none where no class has a gradient in the subspace. The classifier is asked once, for
+/// all walkers and all of their other classes.
 fn nearest<C: Classifier>(
     classifier: &mut C,
     space: &Subspace<'_>,
     walkers: &[Walker<'_>],
 ) -> Result<Vec<Option<Step>>, C::Error> {
-    let points = points(walkers);
     let classes = walkers.first().map_or(0, |walker| walker.logits.len());
     let mut steps: Vec<Option<Step>> = walkers.iter().map(|_| None).collect();
-    for offset in 1..classes {
+    let of_offset = |offset: usize| {
         let mut cotangents = vec![0.0; walkers.len() * classes];
         for (walker, cotangent) in walkers.iter().zip(cotangents.chunks_exact_mut(classes)) {
             cotangent[walker.class] = -1.0;
             cotangent[(walker.class + offset) % classes] = 1.0;
         }
-        let gradients = classifier.input_gradients(&points, &cotangents)?;
-        for ((walker, step), gradient) in walkers.iter().zip(&mut steps).zip(gradients.chunks_exact(space.dimension)) {
+        cotangents
+    };
+    let cotangents: Vec<Vec<f32>> = (1..classes).map(of_offset).collect();
+    classifier.each_input_gradients(&points(walkers), &cotangents, &mut |set, first, gradients| {
+        let offset = set + 1;
+        let theirs = walkers[first..].iter().zip(&mut steps[first..]);
+        for ((walker, step), gradient) in theirs.zip(gradients.chunks_exact(space.dimension)) {
             let gradient = space.coordinates(gradient);
             let logit = |k: usize| f64::from(walker.logits[k]);
             let gap = logit((walker.class + offset) % classes) - logit(walker.class);
@@ -181,7 +185,7 @@ fn nearest<C: Classifier>(
                 *step = Some(Step { distance, gradient });
             }
         }
-    }
+    })?;
     Ok(steps)
 }
 

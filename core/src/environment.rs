@@ -75,7 +75,11 @@ const KNOWN: &[&str] = &[
     "screenshots",
     "seed",
     "set",
+    // The dry run's: a device that computes nothing need not prove itself.
+    "skip_device_proof",
     "target_shard_seconds",
+    // The worker's own tests'.
+    "test_device",
     "theme",
     "tls_ca",
     "tls_certificate",

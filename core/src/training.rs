@@ -136,6 +136,23 @@ pub trait Classifier {
     /// # Errors
     /// The engine's own.
     fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, Self::Error>;
+
+    /// The gradients of [`Classifier::input_gradients`] at the same inputs for each of several sets of cotangents. `take` is given
+    /// the set, the first of some inputs, and their gradients (n x D); those of an input come in the order of the sets.
+    ///
+    /// # Errors
+    /// The engine's own.
+    fn each_input_gradients(
+        &mut self,
+        inputs: &[f32],
+        cotangents: &[Vec<f32>],
+        take: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<(), Self::Error> {
+        for (set, cotangents) in cotangents.iter().enumerate() {
+            take(set, 0, &self.input_gradients(inputs, cotangents)?);
+        }
+        Ok(())
+    }
 }
 
 /// Samples that are classified at once.

@@ -6,7 +6,9 @@ use nadgrid_core::directions::{dft_cosine, pixel, random};
 use nadgrid_core::random::Stream;
 use nadgrid_core::training::RunKey;
 use nadgrid_kernels::InstructionSet;
-use nadgrid_kernels::data::{BasisError, Flip, complete, directional, directional_on, flip, poison};
+use nadgrid_kernels::data::{
+    BasisError, DirectionalSamples, Flip, complete, directional, directional_on, flip, poison,
+};
 
 const SHAPE: Shape = Shape { channels: 1, height: 32, width: 32 };
 
@@ -108,6 +110,23 @@ fn the_noise_is_isotropic_beside_the_direction() {
             let (expected, variance) = if i == j { (1.0, 2.0) } else { (0.0, 1.0) };
             assert!((found - expected).abs() < 5.0 * f64::sqrt(variance / n), "{i}, {j}: {found}");
         }
+    }
+}
+
+/// Whatever pieces samples are made in, of whatever dimension: those of the whole set.
+#[test]
+fn pieces_of_a_set_are_the_whole() {
+    for shape in [SHAPE, Shape { channels: 3, height: 7, width: 5 }] {
+        let v = pixel(shape, 5).expect("a pixel");
+        let whole = directional(&key(2), "test", &v, 1.5, 2.0, 41);
+        let samples = DirectionalSamples::new(&key(2), "test", &v, 1.5, 2.0, 41);
+        let mut inputs = vec![0.0; whole.inputs.len()];
+        for piece in [33..41, 0..1, 1..20, 20..33] {
+            let own = &mut inputs[piece.start * shape.len()..piece.end * shape.len()];
+            samples.fill(piece, own);
+        }
+        assert_eq!((samples.len(), samples.dimension(), samples.is_empty()), (41, shape.len(), false));
+        assert!(inputs == whole.inputs && samples.labels().eq(whole.labels));
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::board::{Board, Task};
 use crate::cli::{Directional, Jacobian};
 use crate::config::Config;
-use crate::device;
 use crate::error::WorkerError;
 use crate::inputs::Inputs;
 use crate::lane::{self, Computed};
+use crate::libtorch;
 use nadgrid_core::grid::Node;
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::spec::{self, Spec};
@@ -16,6 +16,7 @@ use nadgrid_telemetry::Tracer;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
+use tch::Device;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Shards per lane, so that lanes end at about the same time.
@@ -34,7 +35,7 @@ pub struct Measurement {
     pub seconds: f64,
     /// Threads that computed.
     pub lanes: u32,
-    /// `patch` or `dense`.
+    /// `patch`, `dense` or `fused`.
     pub evaluation: &'static str,
     /// Precision policy.
     pub precision: Precision,
@@ -42,6 +43,9 @@ pub struct Measurement {
     pub instruction_set: String,
     /// Most memory that the process ever held.
     pub peak_rss_bytes: u64,
+    /// Most memory of the GPU that the process ever held for tensors and workspaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<i64>,
 }
 
 /// Gradients and moments of networks on the lanes: blocks of 32, folded to shards, as in a sweep.
@@ -76,7 +80,8 @@ pub fn directional(options: &Directional, config: &Config) -> Result<Measurement
 
 /// Computes the only job of a spec.
 fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
-    let machine = device::prepare(config.device, config.evaluation)?;
+    // On a GPU this also makes what is made once: context, handles, kernels.
+    let machine = crate::prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
     let spec = Spec::from_toml(spec).map_err(|e| WorkerError::Bench(e.to_string()))?;
     if !machine.precisions().contains(&spec.precision) {
@@ -102,6 +107,10 @@ fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
         precision: spec.precision,
         instruction_set: machine.instruction_set().to_owned(),
         peak_rss_bytes: peak_rss_bytes(),
+        peak_device_bytes: match machine.device {
+            Device::Cuda(number) => libtorch::cuda_peak_bytes(number).ok(),
+            _ => None,
+        },
     })
 }
 

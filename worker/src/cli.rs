@@ -39,7 +39,7 @@ struct Options {
     /// What people call this worker [default: the host's name]
     #[arg(long)]
     name: Option<String>,
-    /// auto, patch or dense [default: auto, patch on a CPU and dense on a GPU]
+    /// auto, patch, dense or fused [default: auto, patch on a CPU and fused on a GPU]
     #[arg(long)]
     evaluation: Option<String>,
     /// How long to wait for a coordinator that was never reached [default: 30]
@@ -152,7 +152,7 @@ pub struct OnMachine {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// auto, patch or dense
+    /// auto, patch, dense or fused
     #[arg(long, default_value = "auto")]
     pub evaluation: String,
     /// fp32, tf32 or bf16

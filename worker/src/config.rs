@@ -38,6 +38,8 @@ const KEYS: [&str; 19] = [
 ];
 /// The variable that may hold the token itself: no file and no flag has it.
 const TOKEN: &str = "token";
+/// The variable by which a device need not prove that it computes, see [`Config::skip_device_proof`].
+const SKIP_DEVICE_PROOF: &str = "skip_device_proof";
 
 /// Most lanes that make sense on one machine.
 const MAX_LANES: u32 = 1024;
@@ -108,6 +110,9 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// What is logged, and where spans go.
     pub telemetry: Settings,
+    /// Whether a GPU is relied on although nothing shows that it computes. For a stand-in without a card alone: whatever such a
+    /// worker yields may be zeros. So it is a variable, `NADGRID_SKIP_DEVICE_PROOF=1`, no flag and no key of a file.
+    pub skip_device_proof: bool,
 }
 
 /// The values of flags; what is `None` was not given.
@@ -189,8 +194,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key, file or variable.
     pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let variables = own_values(variables, &[&KEYS[..], &["config", TOKEN]].concat())?;
+        let variables = own_values(variables, &[&KEYS[..], &["config", TOKEN, SKIP_DEVICE_PROOF]].concat())?;
         let token = variables.get(TOKEN).map(Secret::new);
+        let skip_device_proof = match variables.get(SKIP_DEVICE_PROOF).map(String::as_str) {
+            None => false,
+            Some("1") => true,
+            Some(other) => {
+                let (value, accepted) = (other.to_owned(), "1, or not set".to_owned());
+                return Err(ConfigError::Value { key: SKIP_DEVICE_PROOF, value, accepted });
+            }
+        };
         let mut layers = Layers::builder();
         if let Some(path) = flags.config.clone().or_else(|| variables.get("config").map(PathBuf::from)) {
             let file = Layers::builder().add_source(read(&path)?).build();
@@ -204,7 +217,8 @@ impl Config {
             let value = flag.or_else(|| variables.get(key).map(String::as_str));
             layers = layers.set_override_option(key, value).map_err(set)?;
         }
-        layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?.check(token)
+        let raw = layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?;
+        Ok(Self { skip_device_proof, ..raw.check(token)? })
     }
 }
 
@@ -228,9 +242,10 @@ impl Raw {
         let device = self.device.parse().map_err(|accepted| refuse("device", &self.device, accepted))?;
         let evaluation = match self.evaluation.as_str() {
             "auto" => None,
-            "patch" => Some(Evaluation::Patch),
-            "dense" => Some(Evaluation::Dense),
-            other => return Err(refuse("evaluation", &other, "one of auto, patch, dense".into())),
+            name => match Evaluation::find(name) {
+                None => return Err(refuse("evaluation", &name, "one of auto, patch, dense, fused".into())),
+                chosen => chosen,
+            },
         };
         if let Some(lanes) = self.lanes.filter(|lanes| !(1..=MAX_LANES).contains(lanes)) {
             return Err(refuse("lanes", &lanes, format!("from 1 to {MAX_LANES}")));
@@ -268,6 +283,7 @@ impl Raw {
                 otlp: self.otlp,
                 trace_sample: self.trace_sample,
             },
+            skip_device_proof: false,
         })
     }
 }

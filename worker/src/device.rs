@@ -4,6 +4,10 @@
 //! and deterministic. Deliberately absent: more than one device per worker; start one worker for each GPU.
 
 mod cuda;
+mod environment;
+
+pub use cuda::CudaError;
+pub use environment::clear as clear_environment;
 
 use crate::libtorch::{self, Nondeterminism, Tf32};
 use nadgrid_core::LIBTORCH_VERSION;
@@ -48,6 +52,8 @@ pub enum Evaluation {
     Patch,
     /// Every forward pass whole, as one tensor program on libtorch.
     Dense,
+    /// Every forward pass whole, of one network at a time, by operations that are fused; other work as in [`Evaluation::Dense`].
+    Fused,
 }
 
 impl Evaluation {
@@ -56,7 +62,13 @@ impl Evaluation {
         match self {
             Self::Patch => "patch",
             Self::Dense => "dense",
+            Self::Fused => "fused",
         }
+    }
+
+    /// The evaluation of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Patch, Self::Dense, Self::Fused].into_iter().find(|evaluation| evaluation.as_str() == name)
     }
 }
 
@@ -80,11 +92,16 @@ pub enum DeviceError {
         /// What there is instead.
         found: String,
     },
-    /// The CUDA run-time does not say what the GPU is.
-    #[error("cannot ask the GPU for its architecture: {0}")]
-    Unnamed(String),
+    /// No GPU can be used, or not this one.
+    #[error("device = cuda:{wanted}: {source}")]
+    Cuda {
+        /// Number of the GPU.
+        wanted: usize,
+        /// Why.
+        source: CudaError,
+    },
     /// The patch kernels run on CPUs.
-    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto or dense")]
+    #[error("evaluation = patch: it runs on a CPU; with device = cuda use auto, fused or dense")]
     PatchOnGpu,
 }
 
@@ -97,10 +114,12 @@ pub struct Machine {
     pub evaluation: Evaluation,
     /// What its results are labelled with.
     pub class: NumericsClass,
+    precisions: Vec<Precision>,
 }
 
 impl Machine {
-    /// One lane per core on a CPU, one on a GPU.
+    /// One lane per core on a CPU. One on a GPU: helper threads make ready what it needs, and a second would take as much memory
+    /// again to hide what little is left.
     pub fn default_lanes(&self) -> u32 {
         if self.device.is_cuda() {
             return 1;
@@ -110,18 +129,14 @@ impl Machine {
 
     /// The precisions in which it can compute: nadgrid's own kernels are float32, TF32 is a GPU's.
     pub fn precisions(&self) -> Vec<Precision> {
-        match (self.evaluation, self.device.is_cuda()) {
-            (Evaluation::Patch, _) => vec![Precision::Fp32],
-            (Evaluation::Dense, false) => vec![Precision::Fp32, Precision::Bf16],
-            (Evaluation::Dense, true) => Precision::ALL.to_vec(),
-        }
+        self.precisions.clone()
     }
 
     /// What the arithmetic runs on, for people.
     pub fn instruction_set(&self) -> &str {
         match self.evaluation {
             Evaluation::Patch => nadgrid_kernels::instruction_set(),
-            Evaluation::Dense => &self.class.arithmetic,
+            Evaluation::Dense | Evaluation::Fused => &self.class.arithmetic,
         }
     }
 }
@@ -136,39 +151,63 @@ pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<M
     if found != LIBTORCH_VERSION {
         return Err(DeviceError::Release { found });
     }
-    let device = find(choice)?;
-    let evaluation = match (device, evaluation) {
-        (Device::Cuda(_), Some(Evaluation::Patch)) => return Err(DeviceError::PatchOnGpu),
-        (Device::Cuda(_), _) => Evaluation::Dense,
-        (_, chosen) => chosen.unwrap_or(Evaluation::Patch),
+    let gpu = find(choice)?;
+    if gpu.is_some() && !environment::cleared().is_empty() {
+        let names = environment::cleared().join(", ");
+        tracing::warn!("unset for this process, since results would be of another numerics class: {names}");
+    }
+    let evaluation = match (&gpu, evaluation) {
+        (Some(_), Some(Evaluation::Patch)) => return Err(DeviceError::PatchOnGpu),
+        (Some(_), chosen) => chosen.unwrap_or(Evaluation::Fused),
+        (None, chosen) => chosen.unwrap_or(Evaluation::Patch),
     };
     be_exact()?;
-    Ok(Machine { device, evaluation, class: class(device, evaluation)? })
+    let device = gpu.as_ref().map_or(Device::Cpu, |gpu| Device::Cuda(gpu.number));
+    let precisions = match (evaluation, &gpu) {
+        (Evaluation::Patch, _) => vec![Precision::Fp32],
+        (Evaluation::Dense | Evaluation::Fused, None) => vec![Precision::Fp32, Precision::Bf16],
+        (Evaluation::Dense | Evaluation::Fused, Some(gpu)) => gpu.arithmetic.precisions(),
+    };
+    Ok(Machine { device, evaluation, class: class(gpu, evaluation)?, precisions })
 }
 
-fn find(choice: DeviceChoice) -> Result<Device, DeviceError> {
+/// A GPU that libtorch can use.
+#[derive(Debug)]
+struct Gpu {
+    number: usize,
+    arithmetic: cuda::Arithmetic,
+}
+
+/// The GPU that is chosen, if one is.
+fn find(choice: DeviceChoice) -> Result<Option<Gpu>, DeviceError> {
     match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda(wanted) => {
-            let opened = libtorch::open_cuda()?;
-            let count = if opened { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
-            let found = match (opened, count) {
-                (_, count) if wanted < count => return Ok(Device::Cuda(wanted)),
-                (false, _) => "this libtorch has no CUDA half (libtorch_cuda.so is not beside it)".to_owned(),
-                (true, 0) => "libtorch sees no GPU".to_owned(),
-                (true, 1) => "libtorch sees one GPU, cuda:0".to_owned(),
-                (true, count) => format!("libtorch sees {count} GPUs, cuda:0 to cuda:{}", count - 1),
-            };
-            Err(DeviceError::NoSuchGpu { wanted, found })
-        }
-        DeviceChoice::Auto => {
-            let opened = libtorch::open_cuda().unwrap_or_else(|error| {
-                tracing::warn!("computing on the CPU: {error}");
-                false
-            });
-            Ok(if opened && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu })
-        }
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Cuda(number) => gpu(number)?.map(Some).ok_or_else(|| {
+            let found = "this libtorch has no CUDA half (libtorch_cuda.so is not beside it)".to_owned();
+            DeviceError::NoSuchGpu { wanted: number, found }
+        }),
+        DeviceChoice::Auto => Ok(gpu(0).unwrap_or_else(|error| {
+            tracing::warn!("no GPU can be used, computing on the CPU: {error}");
+            None
+        })),
     }
+}
+
+/// The GPU of this number; `None` where libtorch has no CUDA half.
+fn gpu(number: usize) -> Result<Option<Gpu>, DeviceError> {
+    if !libtorch::open_cuda()? {
+        return Ok(None);
+    }
+    let broken = |source| DeviceError::Cuda { wanted: number, source };
+    let count = cuda::count().map_err(broken)?;
+    if number >= count {
+        let found = match count {
+            1 => "CUDA sees one GPU, cuda:0".to_owned(),
+            count => format!("CUDA sees {count} GPUs, cuda:0 to cuda:{}", count - 1),
+        };
+        return Err(DeviceError::NoSuchGpu { wanted: number, found });
+    }
+    Ok(Some(Gpu { number, arithmetic: cuda::arithmetic(number).map_err(broken)? }))
 }
 
 /// float32 means float32, the same input gives the same bits, and these do not depend on the number of cores: a lane is
@@ -183,24 +222,39 @@ fn be_exact() -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Keeps libtorch's operations on the thread that calls them. Each lane says so for itself: OpenMP's setting is a thread's.
+/// Keeps libtorch's operations, backward too, on the thread that calls them. Each lane says so for itself: both settings are a
+/// thread's.
 pub(crate) fn be_one_thread() {
     tch::set_num_threads(1);
+    libtorch::keep_backward_here();
 }
 
-fn class(device: Device, evaluation: Evaluation) -> Result<NumericsClass, DeviceError> {
-    let arithmetic = match (device, evaluation) {
-        (_, Evaluation::Patch) => "portable".to_owned(),
-        (Device::Cuda(number), _) => cuda::architecture(number).map_err(DeviceError::Unnamed)?,
-        _ => libtorch::cpu_capability()?.to_ascii_lowercase(),
+fn class(gpu: Option<Gpu>, evaluation: Evaluation) -> Result<NumericsClass, DeviceError> {
+    let (device, arithmetic) = match (gpu, evaluation) {
+        (Some(gpu), _) => ("cuda", gpu.arithmetic.to_string()),
+        (None, Evaluation::Patch) => ("cpu", "portable".to_owned()),
+        (None, Evaluation::Dense | Evaluation::Fused) => ("cpu", libtorch::cpu_capability()?.to_ascii_lowercase()),
     };
     Ok(NumericsClass {
-        device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
+        device: device.to_owned(),
         arithmetic,
         evaluation: evaluation.as_str().to_owned(),
         libtorch: LIBTORCH_VERSION.to_owned(),
         precision: Precision::default().to_string(),
         kernels: nadgrid_kernels::VERSION,
+    })
+}
+
+/// Where the worker's own tests compute: what `NADGRID_TEST_DEVICE` names (`cuda`, `cuda:N`), made ready once, else the CPU.
+#[cfg(test)]
+pub(crate) fn of_tests() -> (DeviceChoice, Device) {
+    static CHOSEN: std::sync::OnceLock<(DeviceChoice, Device)> = std::sync::OnceLock::new();
+    *CHOSEN.get_or_init(|| match std::env::var("NADGRID_TEST_DEVICE") {
+        Ok(name) if name != "cpu" => {
+            let choice = name.parse().unwrap_or_else(|accepted| panic!("NADGRID_TEST_DEVICE = {name}: {accepted}"));
+            (choice, prepare(choice, Some(Evaluation::Dense)).unwrap_or_else(|error| panic!("{error}")).device)
+        }
+        _ => (DeviceChoice::Cpu, Device::Cpu),
     })
 }
 
@@ -216,6 +270,10 @@ mod tests {
         let dense = prepare(DeviceChoice::Cpu, Some(Evaluation::Dense)).unwrap();
         assert_ne!(dense.class.arithmetic, "portable");
         assert_ne!(patch.class, dense.class);
+        // Other bits, so another class; on a CPU only for who asks.
+        let fused = prepare(DeviceChoice::Cpu, Some(Evaluation::Fused)).unwrap();
+        assert_eq!(fused.class.evaluation, "fused");
+        assert_eq!(fused.precisions(), dense.precisions());
         assert!(patch.default_lanes() >= 1);
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::device::DeviceError;
+use crate::population::ProofError;
 use nadgrid_core::text;
 use nadgrid_proto::access::AccessError;
 use nadgrid_telemetry::TelemetryError;
@@ -23,6 +24,9 @@ pub enum WorkerError {
     /// The machine cannot do what is asked.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device does not compute what a CPU does.
+    #[error("the device is unfit: {0}")]
+    Unfit(ProofError),
     /// The coordinator did not answer for as long as the worker waits for it.
     #[error("cannot reach the coordinator at {url}: {reason} (tried for {})", text::duration(.tried_for.as_secs_f64()))]
     Unreachable {
@@ -59,14 +63,15 @@ pub enum WorkerError {
 
 impl WorkerError {
     /// 2 for a wrong configuration, 3 for an unreachable coordinator, 4 for one that refuses, 5 for a lost device (start the
-    /// worker again), else 1.
+    /// worker again), 6 for a device that computes wrong numbers (do not), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Telemetry(_) | Self::Access(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
             Self::DeviceLost(_) => 5,
-            Self::Device(_) | Self::Bench(_) | Self::Start { .. } => 1,
+            Self::Unfit(ProofError::Zeros { .. } | ProofError::Wrong { .. }) => 6,
+            Self::Device(_) | Self::Unfit(_) | Self::Bench(_) | Self::Start { .. } => 1,
         }
     }
 }

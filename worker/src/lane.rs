@@ -8,6 +8,7 @@ use crate::compute::{self, Evaluated, Evaluator, Job, JobSpecs};
 use crate::device::{self, Machine};
 use crate::error::WorkerError;
 use crate::inputs::Inputs;
+use crate::libtorch;
 use bytes::Bytes;
 use nadgrid_core::MAX_INLINE_BYTES;
 use nadgrid_core::ids::Digest;
@@ -16,16 +17,20 @@ use nadgrid_core::text;
 use nadgrid_proto::v1::{self, FailureKind};
 use nadgrid_telemetry::Tracer;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
+use tch::Device;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::field::display;
 
-/// A device that had no memory for so many shards in a row is not waited for any more.
+/// A device that had no memory for so many shards of a job in a row is not waited for any more. It is fewer than a coordinator
+/// tries a shard by default, so that no block is given up for the memory of a card.
 const MOST_STARVED: u32 = 3;
+/// Jobs of which this is counted; of an old one it is forgotten.
+const MOST_JOBS: usize = 1024;
 
 /// A shard's result, as it is uploaded.
 #[derive(Clone, Debug)]
@@ -56,7 +61,7 @@ pub fn start(
     results: &UnboundedSender<Computed>,
     tracer: &Tracer,
 ) -> Result<Vec<JoinHandle<()>>, WorkerError> {
-    let starved = Arc::new(AtomicU32::new(0));
+    let starved = Arc::<Starved>::default();
     let specs = Arc::new(JobSpecs::default());
     let start = |lane: u32| {
         let evaluator = Evaluator::new(machine, inputs.clone());
@@ -69,6 +74,7 @@ pub fn start(
             starved: starved.clone(),
             specs: specs.clone(),
             tracer: tracer.clone(),
+            latest: String::new(),
         };
         let thread = Builder::new().name(format!("lane {lane}")).spawn(move || lane_state.work());
         thread.map_err(|source| WorkerError::Start { what: "a lane", source })
@@ -82,35 +88,141 @@ struct Lane {
     evaluator: Evaluator,
     board: Arc<Board>,
     results: UnboundedSender<Computed>,
-    /// Shards in a row, of all lanes, that the device had no memory for.
-    starved: Arc<AtomicU32>,
+    starved: Arc<Starved>,
     /// The jobs of the latest shards, of all lanes.
     specs: Arc<JobSpecs>,
     tracer: Tracer,
+    /// The job of the shard before.
+    latest: String,
+}
+
+/// Why a lane's thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextStep {
+    /// The board is closed.
+    End,
+    /// The lane goes on in another.
+    NewThread,
+}
+
+/// Shards in a row, of each job and of all lanes, that the device had no memory for.
+///
+/// Where one lane is refused memory, what all others compute is thrown away (see [`crate::population::memory::OomWatch`]). So
+/// failures of shards that were under way together count once; and they count for each job, since one whose shards fit would hide
+/// another's that never do. Of several lanes at least one counts each time, so they cannot spoil each other's work for ever.
+#[derive(Default)]
+struct Starved(Mutex<BTreeMap<String, u32>>);
+
+impl Starved {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often in a row, as a shard of this job begins.
+    fn begin(&self, job: &str) -> u32 {
+        self.counts().get(job).copied().unwrap_or(0)
+    }
+
+    /// A shard of this job that began at this count has failed; how often in a row that is.
+    fn fail(&self, job: &str, begun: u32) -> u32 {
+        let mut counts = self.counts();
+        if counts.len() >= MOST_JOBS && !counts.contains_key(job) {
+            counts.pop_first();
+        }
+        let count = counts.entry(job.to_owned()).or_default();
+        *count = (*count).max(begun.min(*count) + 1);
+        *count
+    }
+
+    /// There was memory.
+    fn end(&self, job: &str) {
+        self.counts().remove(job);
+    }
 }
 
 impl Lane {
+    /// Computes shards until the board is closed. libtorch keeps, for each thread, which of cuDNN's engines it computed a convolution
+    /// with; after memory was refused that may be another than the first, for good. So the lane goes on in a new thread then.
     fn work(&mut self) {
+        if !self.machine.device.is_cuda() {
+            self.compute();
+            return;
+        }
+        let name = std::thread::current().name().unwrap_or("lane").to_owned();
+        while self.compute_on_a_new_thread(&name) == NextStep::NewThread {
+            tracing::warn!("memory of the device was refused: {name} forgets how it computed convolutions");
+        }
+    }
+
+    fn compute_on_a_new_thread(&mut self, name: &str) -> NextStep {
+        std::thread::scope(|scope| match Builder::new().name(name.to_owned()).spawn_scoped(scope, || self.compute()) {
+            // A panic has been reported where it happened.
+            Ok(thread) => thread.join().unwrap_or(NextStep::End),
+            Err(error) => {
+                tracing::error!("{name} ends: the system gives no thread: {error}");
+                NextStep::End
+            }
+        })
+    }
+
+    fn compute(&mut self) -> NextStep {
         device::be_one_thread();
         while let Some(task) = self.board.next() {
+            let refused = self.refused();
             let began = Instant::now();
             task.begin();
+            let (job, starved) = self.begin(&task);
             // Whatever is logged on the way carries the trace.
             let trace_id = task.lease.map(|lease| display(lease.trace_id()));
             let _span = tracing::info_span!("shard", trace_id).entered();
             match catch_unwind(AssertUnwindSafe(|| self.shard(&task))) {
                 Ok(Ok(Some((evaluated, precision)))) => {
-                    self.starved.store(0, Ordering::Relaxed);
+                    self.starved.end(&job);
                     self.hand_in(task, &evaluated, precision, began);
                 }
                 Ok(Ok(None)) => tracing::debug!(shard = %Name(&task), "dropped"),
-                Ok(Err(fault)) => self.fail(&task, fault),
+                Ok(Err(fault)) => self.fail(&task, (&job, starved), fault),
                 Err(panic) => {
                     // What the panic left behind is not to be trusted.
                     self.evaluator = Evaluator::new(&self.machine, self.inputs.clone());
-                    self.fail(&task, Fault::new(FailureKind::Task, format!("panic: {}", words(&*panic))));
+                    let fault = Fault::new(FailureKind::Task, format!("panic: {}", words(&*panic)));
+                    self.fail(&task, (&job, starved), fault);
                 }
             }
+            // Also where the shard was dropped meanwhile.
+            if self.refused() != refused {
+                self.empty_cache();
+                return NextStep::NewThread;
+            }
+        }
+        NextStep::End
+    }
+
+    /// How often the device has refused memory.
+    fn refused(&self) -> i64 {
+        match self.machine.device {
+            Device::Cuda(number) => libtorch::cuda_ooms(number).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// The name of a shard's job among all sweeps, and how often in a row the job found no memory. Another job's tensors have other
+    /// sizes: what the allocator keeps is given back.
+    fn begin(&mut self, task: &Task) -> (String, u32) {
+        let job = format!("{}/{}", task.shard.sweep_id, task.job);
+        if job != self.latest {
+            self.empty_cache();
+            self.latest.clone_from(&job);
+        }
+        let starved = self.starved.begin(&job);
+        (job, starved)
+    }
+
+    fn empty_cache(&self) {
+        if self.machine.device.is_cuda()
+            && let Err(error) = libtorch::empty_cuda_cache()
+        {
+            tracing::debug!("{error}");
         }
     }
 
@@ -164,8 +276,8 @@ impl Lane {
         }
     }
 
-    fn fail(&self, task: &Arc<Task>, mut fault: Fault) {
-        if fault.cause == Cause::OutOfMemory && self.starved.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_STARVED {
+    fn fail(&self, task: &Arc<Task>, (job, starved): (&str, u32), mut fault: Fault) {
+        if fault.cause == Cause::OutOfMemory && self.starved.fail(job, starved) >= MOST_STARVED {
             fault.kind = FailureKind::Unfit;
             fault.message += &format!("; so it was for {MOST_STARVED} shards in a row on this device");
         }
@@ -236,27 +348,47 @@ mod tests {
         let (results, _received) = unbounded_channel();
         let evaluator = Evaluator::new(&machine, inputs.clone());
         let starved = Arc::default();
-        let (specs, tracer) = (Arc::default(), Tracer::off());
-        let lane = Lane { machine, inputs, evaluator, board: board.clone(), results, starved, specs, tracer };
-        let fail = |block, cause, kind| {
+        let (specs, tracer, latest) = (Arc::default(), Tracer::off(), String::new());
+        let mut lane =
+            Lane { machine, inputs, evaluator, board: board.clone(), results, starved, specs, tracer, latest };
+        let mut fail = |block, cause, kind| {
             board.assign(task(SPEC, block, 1));
             let task = board.next().unwrap();
-            lane.fail(&task, Fault { cause, ..Fault::new(kind, "no") });
+            let (job, starved) = lane.begin(&task);
+            lane.fail(&task, (&job, starved), Fault { cause, ..Fault::new(kind, "no") });
             match board.news(false).pop() {
                 Some(Message::Failure(failure)) => failure.kind(),
                 other => panic!("{other:?}"),
             }
         };
-        let starve = |block| fail(block, Cause::OutOfMemory, FailureKind::Transient);
+        let mut starve = |block| fail(block, Cause::OutOfMemory, FailureKind::Transient);
         assert_eq!((starve(0), starve(1)), (FailureKind::Transient, FailureKind::Transient));
-        lane.starved.store(0, Ordering::Relaxed);
-        assert_eq!(
-            (starve(2), starve(3), starve(4)),
-            (FailureKind::Transient, FailureKind::Transient, FailureKind::Unfit)
-        );
-        assert_eq!((fail(5, Cause::Other, FailureKind::Task), board.lost()), (FailureKind::Task, None));
+        assert_eq!(starve(2), FailureKind::Unfit);
+        assert_eq!(fail(5, Cause::Other, FailureKind::Task), FailureKind::Task);
+        assert_eq!(board.lost(), None);
         assert_eq!(fail(6, Cause::DeviceLost, FailureKind::Unfit), FailureKind::Unfit);
         assert_eq!(board.lost().as_deref(), Some("no"));
+    }
+
+    /// Three lanes that spoil each other's shards are no worse off than one whose shard fails; a success of the job begins anew, that
+    /// of another does not.
+    #[test]
+    fn what_fails_together_counts_once_and_each_job_counts_its_own() {
+        let starved = Starved::default();
+        for round in 0..2 {
+            let begun = [(); 3].map(|()| starved.begin("a"));
+            assert_eq!(begun.map(|begun| starved.fail("a", begun)), [round + 1; 3]);
+            starved.end("b");
+        }
+        let begun = starved.begin("a");
+        assert_eq!((starved.fail("b", starved.begin("b")), starved.fail("a", begun)), (1, 3));
+        let begun = starved.begin("a");
+        starved.end("a");
+        assert_eq!(starved.fail("a", begun), 1);
+        for job in 0..2 * MOST_JOBS {
+            starved.fail(&job.to_string(), 0);
+        }
+        assert_eq!(starved.counts().len(), MOST_JOBS);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod device;
 pub mod ending;
 pub mod error;
+pub mod generator;
 pub mod inputs;
 pub mod lane;
 pub mod libtorch;
@@ -20,20 +21,25 @@ pub mod shutdown;
 
 mod backoff;
 mod endpoint;
+mod pinned;
 mod steps;
 mod upload;
 
-use board::Board;
+use board::{Board, Cause};
 use config::Config;
+use device::{DeviceError, Machine};
 use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
+use nadgrid_core::text;
 use nadgrid_presigned::DirectStore;
 use nadgrid_telemetry::Tracer;
+use population::{ProofError, memory};
 use session::{Identity, Session};
 use shutdown::Stop;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tch::Device;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
@@ -41,16 +47,45 @@ use upload::Uploads;
 /// How long threads may take to end after the last message; lanes were asked to end before that.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
+/// The device that is configured, once it has shown that it computes.
+fn prepare(config: &Config) -> Result<Machine, WorkerError> {
+    let machine = device::prepare(config.device, config.evaluation)?;
+    let Device::Cuda(number) = machine.device else { return Ok(machine) };
+    let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
+    let (free, budget) = (u64::try_from(free).unwrap_or(0), memory::CUDA_BUDGET);
+    if free < budget {
+        let (free, budget) = (text::bytes(free), text::bytes(budget));
+        tracing::warn!(
+            "{free} of the GPU are free, a population takes up to {budget}: what does not fit goes to others"
+        );
+    }
+    if config.skip_device_proof {
+        tracing::warn!(
+            "NADGRID_SKIP_DEVICE_PROOF=1: nothing shows that this device computes, its results may be zeros"
+        );
+        return Ok(machine);
+    }
+    let began = Instant::now();
+    match population::prove(machine.device, &machine.precisions()) {
+        Ok(()) => tracing::info!("the device has proved itself in {}", text::duration(began.elapsed().as_secs_f64())),
+        Err(ProofError::Failed { source, .. }) if source.fault().cause == Cause::DeviceLost => {
+            return Err(WorkerError::DeviceLost(source.to_string()));
+        }
+        Err(error) => return Err(WorkerError::Unfit(error)),
+    }
+    Ok(machine)
+}
+
 /// Works for the coordinator until asked to stop. Lanes that are amid a long computation then are left running: end the process
 /// with [`ending::exit`].
 ///
 /// # Errors
-/// [`WorkerError`] when the device is absent or lost, or the coordinator out of reach or unwilling.
+/// [`WorkerError`] when the device is absent, unfit or lost, or the coordinator out of reach or unwilling.
 pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
     // Before the device, which takes a while: what is wrong with a file is told at once.
     let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
     coordinator.endpoint()?;
-    let machine = device::prepare(config.device, config.evaluation)?;
+    let machine = prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
     let identity = Arc::new(Identity::new(config.name.clone(), &machine, lanes));
     tracing::info!(

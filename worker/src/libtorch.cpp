@@ -4,7 +4,12 @@
 // whose headers stand here.
 
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cudnn_convolution_add_relu.h>
 #include <ATen/Version.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AutogradState.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <c10/util/env.h>
 
@@ -43,6 +48,12 @@ bool guarded(char* error, std::size_t capacity, Action action) noexcept {
   return false;
 }
 
+// That of libtorch_cuda.so, where it is loaded and has computed; else null.
+c10::DeviceAllocator* cuda_allocator() {
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(at::kCUDA);
+  return allocator->initialized() ? allocator : nullptr;
+}
+
 }  // namespace
 
 extern "C" {
@@ -71,6 +82,18 @@ bool nadgrid_libtorch_set_tf32(bool allowed, char* error, std::size_t capacity) 
   });
 }
 
+// max(convolution(input, weight) + residual + bias, 0) of maps on a GPU, as one operation of cuDNN. `result` takes a new tensor.
+bool nadgrid_libtorch_cudnn_convolution_add_relu(const at::Tensor* input, const at::Tensor* weight,
+                                                 const at::Tensor* residual, const at::Tensor* bias,
+                                                 std::int64_t stride, std::int64_t padding, at::Tensor** result,
+                                                 char* error, std::size_t capacity) {
+  return guarded(error, capacity, [=] {
+    const at::Scalar one = 1.0;
+    *result = new at::Tensor(at::cudnn_convolution_add_relu(*input, *weight, *residual, one, *bias, {stride, stride},
+                                                            {padding, padding}, {1, 1}, 1));
+  });
+}
+
 // The same bits for the same input on the same device. With `warn_only` an operation that has no deterministic
 // implementation warns where it would otherwise throw.
 bool nadgrid_libtorch_be_deterministic(bool warn_only, char* error, std::size_t capacity) {
@@ -85,6 +108,57 @@ bool nadgrid_libtorch_be_deterministic(bool warn_only, char* error, std::size_t 
     // Filling memory that is about to be written costs bandwidth; nothing here reads it before.
     context.setDeterministicFillUninitializedMemory(false);
   });
+}
+
+// From now on backward of this thread runs on it. Else a GPU has one thread for the backward of all, which keeps its own choices
+// of cuDNN's engines.
+void nadgrid_libtorch_backward_here() { c10::AutogradState::get_tls_state().set_multithreading_enabled(false); }
+
+// How often the allocator of a GPU had to refuse memory, also where libtorch went on without it.
+bool nadgrid_libtorch_cuda_ooms(std::int8_t device, std::int64_t* ooms, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [device, ooms] {
+    c10::DeviceAllocator* const allocator = cuda_allocator();
+    *ooms = allocator == nullptr ? 0 : allocator->getDeviceStats(device).num_ooms;
+  });
+}
+
+// The most bytes that the allocator ever held of a GPU: tensors, workspaces, and what it kept for later ones.
+bool nadgrid_libtorch_cuda_peak(std::int8_t device, std::int64_t* bytes, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [device, bytes] {
+    constexpr auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    c10::DeviceAllocator* const allocator = cuda_allocator();
+    *bytes = allocator == nullptr ? 0 : allocator->getDeviceStats(device).reserved_bytes[all].peak;
+  });
+}
+
+// The bytes of a GPU that nobody holds, whichever process.
+bool nadgrid_libtorch_cuda_free(std::int8_t device, std::int64_t* bytes, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [device, bytes] {
+    *bytes = static_cast<std::int64_t>(c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device).first);
+  });
+}
+
+// Gives back what the allocator keeps of every GPU and nothing uses.
+bool nadgrid_libtorch_cuda_empty_cache(char* error, std::size_t capacity) {
+  return guarded(error, capacity, [] {
+    if (c10::DeviceAllocator* const allocator = cuda_allocator()) {
+      allocator->emptyCache();
+    }
+  });
+}
+
+// The CUDA and the cuDNN that libtorch_cuda.so was built with, as they number themselves.
+bool nadgrid_libtorch_cuda_build(std::int64_t* cuda, std::int64_t* cudnn, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [cuda, cudnn] {
+    const at::CUDAHooksInterface& hooks = at::detail::getCUDAHooks();
+    *cuda = hooks.versionCUDART();
+    *cudnn = hooks.versionCuDNN();
+  });
+}
+
+// How libtorch_cuda.so was built, as lines of text. It throws where there is no GPU.
+bool nadgrid_libtorch_cuda_config(char* text, std::size_t text_capacity, char* error, std::size_t capacity) {
+  return guarded(error, capacity, [&] { give(at::detail::getCUDAHooks().showConfig(), text, text_capacity); });
 }
 
 }  // extern "C"

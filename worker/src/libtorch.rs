@@ -2,12 +2,14 @@
 //! opened at run time.
 //!
 //! One worker program serves CPU and GPU machines: it links libtorch's CPU libraries, and [`open_cuda`] loads the CUDA half
-//! where there is one. Deliberately absent: tensors, which are tch's, and the choice of a device, which is the caller's.
+//! where there is one. Deliberately absent: operations on tensors that tch has, and the choice of a device, which is the caller's.
 
 use std::error::Error as _;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use tch::{TchError, Tensor};
 use thiserror::Error;
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
@@ -41,7 +43,25 @@ unsafe extern "C" {
     safe fn nadgrid_libtorch_version() -> u64;
     fn nadgrid_libtorch_cpu_capability(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
     fn nadgrid_libtorch_set_tf32(allowed: bool, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cudnn_convolution_add_relu(
+        input: *const c_void,
+        weight: *const c_void,
+        residual: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: i64,
+        result: *mut *mut c_void,
+        error: *mut c_char,
+        size: usize,
+    ) -> bool;
     fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
+    safe fn nadgrid_libtorch_backward_here();
+    fn nadgrid_libtorch_cuda_ooms(device: i8, ooms: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_peak(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_free(device: i8, bytes: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_empty_cache(error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_build(cuda: *mut i64, cudnn: *mut i64, error: *mut c_char, size: usize) -> bool;
+    fn nadgrid_libtorch_cuda_config(text: *mut c_char, size: usize, error: *mut c_char, error_size: usize) -> bool;
 }
 
 /// The release of the libtorch that is loaded, such as `2.11.0`; not the one whose headers were compiled against.
@@ -110,23 +130,169 @@ pub fn be_deterministic(otherwise: Nondeterminism) -> Result<(), Error> {
     error.or(done, "be deterministic")
 }
 
+/// The CUDA half, once it is loaded. Its tables are registered with libtorch for as long as the process lives.
+static CUDA: OnceLock<Library> = OnceLock::new();
+/// max(convolution + residual + bias, 0) of maps on a GPU, as one operation of cuDNN, with this stride and this many zeros around
+/// the input. tch offers it with a scalar, and panics where libtorch fails.
+///
+/// # Errors
+/// libtorch's words when shapes do not fit, there is no memory or the tensors are not on a GPU.
+pub fn cudnn_convolution_add_relu(
+    input: &Tensor,
+    weight: &Tensor,
+    residual: &Tensor,
+    bias: &Tensor,
+    stride: i64,
+    padding: i64,
+) -> Result<Tensor, TchError> {
+    let mut error = Text::default();
+    let mut result = std::ptr::null_mut();
+    let [input, weight, residual, bias] = [input, weight, residual, bias].map(|t| t.as_ptr().cast::<c_void>());
+    let (reason, size) = (error.0.as_mut_ptr(), error.0.len());
+    // Safety: tch's pointers are those of libtorch's tensors, which live for the call; the others are writable.
+    let done = unsafe {
+        nadgrid_libtorch_cudnn_convolution_add_relu(
+            input,
+            weight,
+            residual,
+            bias,
+            stride,
+            padding,
+            &mut result,
+            reason,
+            size,
+        )
+    };
+    match done {
+        // Safety: it was made by `new`, as tch's own are, and nobody else has it.
+        true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
+        false => Err(TchError::Torch(error.to_string())),
+    }
+}
+
 /// Loads the CUDA half of libtorch; false where there is none.
 ///
 /// It must come before the first use of tch: libtorch looks for CUDA once. The library is looked for where the program
 /// looks for libtorch itself (LD_LIBRARY_PATH, then the folders noted at the build), and stays loaded.
 pub fn open_cuda() -> Result<bool, Error> {
+    if CUDA.get().is_some() {
+        return Ok(true);
+    }
     // Safety: libtorch's initialisers are made to run at load; it is the release that is linked, see `check_release`.
     let library = match unsafe { Library::open(Some(CUDA_LIBRARY), RTLD_NOW | RTLD_LOCAL) } {
         Ok(library) => library,
         // libloading keeps the loader's own words in the source.
         Err(error) => match error.source().map_or_else(|| error.to_string(), ToString::to_string) {
             reason if is_absent(&reason) => return Ok(false),
-            reason => return Err(Error::Cuda(reason)),
+            reason => return Err(Error::Cuda(in_plain_words(&reason))),
         },
     };
-    // Its tables are registered with libtorch for as long as the process lives.
-    std::mem::forget(library);
+    if let Err(twice) = CUDA.set(library) {
+        // Another thread was faster: this is a second handle to the same library, which must stay loaded.
+        std::mem::forget(twice);
+    }
     Ok(true)
+}
+
+/// A function of the CUDA half or of a library that it needs, by its C name; the loader looks through them in their order.
+///
+/// # Errors
+/// Says that the CUDA half is not loaded, or what the loader says.
+///
+/// # Safety
+/// `F` must be the type of that function.
+pub(crate) unsafe fn cuda_function<F>(name: &CStr) -> Result<Symbol<F>, String> {
+    let library = CUDA.get().ok_or_else(|| format!("{CUDA_LIBRARY} is not loaded"))?;
+    // Safety: the caller vouches for the type.
+    unsafe { library.get(name.to_bytes_with_nul()) }.map_err(|e| e.to_string())
+}
+
+/// What the CUDA half was built with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaBuild {
+    /// CUDA, as it numbers itself: 13000 is 13.0.
+    pub cuda: c_int,
+    /// cuDNN, as it numbers itself: 91900 is 9.19.0.
+    pub cudnn: usize,
+}
+
+/// What the CUDA half was built with; it must be loaded.
+pub fn cuda_build() -> Result<CudaBuild, Error> {
+    let (mut cuda, mut cudnn) = (0i64, 0i64);
+    let mut error = Text::default();
+    // Safety: the numbers and the buffer are writable for the length given.
+    let done =
+        unsafe { nadgrid_libtorch_cuda_build(&raw mut cuda, &raw mut cudnn, error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, "name the CUDA that it was built with")?;
+    Ok(CudaBuild { cuda: cuda.try_into().unwrap_or(0), cudnn: cudnn.try_into().unwrap_or(0) })
+}
+
+/// How the CUDA half was built, in lines for people, with the architectures among the compiler's flags. There must be a GPU.
+pub fn cuda_config() -> Result<String, Error> {
+    let (mut text, mut error) = (Text::default(), Text::default());
+    let (to, reason) = (&mut text.0, &mut error.0);
+    // Safety: both buffers are writable for the lengths given, and the function closes what it writes with a zero.
+    let done = unsafe { nadgrid_libtorch_cuda_config(to.as_mut_ptr(), to.len(), reason.as_mut_ptr(), reason.len()) };
+    error.or(done, "tell how it was built").map(|()| text.to_string())
+}
+
+/// From now on backward of the thread that calls this runs on it, as on a CPU it always does. A GPU would else have one thread for
+/// the backward of all, and which of cuDNN's engines it computes with would depend on who came first.
+pub fn keep_backward_here() {
+    nadgrid_libtorch_backward_here();
+}
+
+/// How often a GPU's allocator had to refuse memory since the process began, also where libtorch went on without it: cuDNN then
+/// takes an engine that needs less, and its results have other bits. 0 before the first tensor.
+pub fn cuda_ooms(device: usize) -> Result<i64, Error> {
+    ask_allocator(device, "count refused allocations", nadgrid_libtorch_cuda_ooms)
+}
+
+/// The most bytes that a GPU's allocator ever held: tensors, workspaces, and what it kept for later ones. 0 before the first tensor.
+pub fn cuda_peak_bytes(device: usize) -> Result<i64, Error> {
+    ask_allocator(device, "tell the peak of a GPU's memory", nadgrid_libtorch_cuda_peak)
+}
+
+/// The bytes of a GPU that no process holds.
+pub fn cuda_free_bytes(device: usize) -> Result<i64, Error> {
+    ask_allocator(device, "tell what is free of a GPU's memory", nadgrid_libtorch_cuda_free)
+}
+
+fn ask_allocator(
+    device: usize,
+    task: &'static str,
+    question: unsafe extern "C" fn(i8, *mut i64, *mut c_char, usize) -> bool,
+) -> Result<i64, Error> {
+    let mut answer = 0;
+    let mut error = Text::default();
+    let device = i8::try_from(device).unwrap_or(i8::MAX);
+    // Safety: the number and the buffer are writable for the length given.
+    let done = unsafe { question(device, &raw mut answer, error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, task).map(|()| answer)
+}
+
+/// Gives the memory back that GPUs' allocators keep and nothing uses. It waits for what runs on them.
+pub fn empty_cuda_cache() -> Result<(), Error> {
+    let mut error = Text::default();
+    // Safety: the buffer is writable for the length given.
+    let done = unsafe { nadgrid_libtorch_cuda_empty_cache(error.0.as_mut_ptr(), error.0.len()) };
+    error.or(done, "give memory back")
+}
+
+/// The loader's words, and what they mean where a library of CUDA's is missing, most often because another CUDA is installed.
+fn in_plain_words(reason: &str) -> String {
+    let missing = reason.split_once(": cannot open shared object file").map(|(library, _)| library);
+    let cuda =
+        missing.and_then(|library| library.strip_prefix("libcudart.so.").or(library.strip_prefix("libcublas.so.")));
+    match (cuda, missing) {
+        (Some(major), _) => {
+            format!("{reason}. This libtorch is built for CUDA {major}, whose libraries the loader does not find")
+        }
+        (None, Some(library)) if library.starts_with("libcudnn") => {
+            format!("{reason}. This libtorch needs cuDNN, which the loader does not find")
+        }
+        _ => reason.to_owned(),
+    }
 }
 
 /// The loader names the file that it did not find: the library itself, or one that the library needs.
@@ -144,9 +310,10 @@ impl Default for Text {
 }
 
 impl Text {
-    /// The text as the reason of a failure, unless all was done.
+    /// The text as the reason of a failure, unless all was done. CUDA's go on with advice for programmers.
     fn or(self, done: bool, task: &'static str) -> Result<(), Error> {
-        if done { Ok(()) } else { Err(Error::Thrown { task, reason: self.to_string() }) }
+        let reason = || self.to_string().lines().next().unwrap_or_default().to_owned();
+        if done { Ok(()) } else { Err(Error::Thrown { task, reason: reason() }) }
     }
 }
 
@@ -190,11 +357,40 @@ mod tests {
         assert_eq!(f64::try_from(two.matmul(&two).sum(tch::Kind::Float)).expect("a number"), 54.0);
     }
 
+    /// On a CPU there is no cuDNN: the failure is told, and nothing panics.
+    #[test]
+    fn a_convolution_of_cudnn_needs_a_gpu() {
+        let of = |shape: [i64; 4]| tch::Tensor::ones(shape, (tch::Kind::Float, tch::Device::Cpu));
+        let (maps, bias) = (of([2, 8, 4, 4]), of([8, 1, 1, 1]).flatten(0, -1));
+        let error = cudnn_convolution_add_relu(&maps, &of([8, 8, 3, 3]), &maps, &bias, 1, 1).expect_err("no GPU");
+        assert!(error.to_string().contains("cudnn_convolution_add_relu"), "{error}");
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error() {
+        if open_cuda().is_ok_and(|opened| opened) {
+            return;
+        }
+        for asked in [cuda_ooms(0), cuda_peak_bytes(0), cuda_free_bytes(0)] {
+            let error = asked.expect_err("no allocator answers").to_string();
+            assert!(error.starts_with("libtorch cannot "), "{error}");
+        }
+        empty_cuda_cache().expect_err("no allocator answers");
+    }
+
     #[test]
     fn a_library_that_lacks_another_is_not_absent() {
         let not_found = "cannot open shared object file: No such file or directory";
         assert!(is_absent(&format!("libtorch_cuda.so: {not_found}")));
         assert!(!is_absent(&format!("libcudnn.so.9: {not_found}")));
+    }
+
+    #[test]
+    fn a_library_of_another_cuda_is_told_in_plain_words() {
+        let told = |library: &str| in_plain_words(&format!("{library}: cannot open shared object file: No such file"));
+        assert!(told("libcudart.so.12").ends_with("built for CUDA 12, whose libraries the loader does not find"));
+        assert!(told("libcudnn.so.9").ends_with("needs cuDNN, which the loader does not find"));
+        assert_eq!(in_plain_words("undefined symbol: x"), "undefined symbol: x");
     }
 
     #[test]

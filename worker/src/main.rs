@@ -6,13 +6,15 @@ use nadgrid_worker::bench::Measurement;
 use nadgrid_worker::cli::{Bench, Cli, Command};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
-use nadgrid_worker::{bench, ending, run, shutdown};
+use nadgrid_worker::{bench, device, ending, run, shutdown};
 use std::panic::catch_unwind;
 
 /// What Rust's runtime ends a program with that panicked.
 const PANICKED: u8 = 101;
 
 fn main() {
+    // Safety: no thread has been started yet.
+    unsafe { device::clear_environment() };
     // Also after a panic, which has been reported where it happened, lanes may still compute.
     let code = match catch_unwind(|| start(&Cli::parse())) {
         Ok(Ok(())) => 0,

@@ -7,6 +7,7 @@ mod bench;
 mod cache;
 mod demo;
 mod fuzz;
+mod gpu_dry_run;
 mod hash;
 mod pip;
 mod prerequisites;
@@ -52,6 +53,8 @@ enum Verb {
     },
     /// Feed what comes from outside with what nobody would send, for ten minutes each
     Fuzz(fuzz::Fuzz),
+    /// Run the CUDA path on a card that computes nothing: count what it is asked, let it fail (skipped where libtorch's wheel is not cached)
+    GpuDryRun(gpu_dry_run::GpuDryRun),
     /// Measure against a peer
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Demo { extra } => demo::run(&root, &extra),
         Verb::Test { extra } => test::run(&root, &extra),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
+        Verb::GpuDryRun(options) => gpu_dry_run::run(&root, &options),
         Verb::Bench(bench) => bench::run(&root, &bench),
     };
     done.unwrap_or_else(|error: anyhow::Error| {

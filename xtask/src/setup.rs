@@ -54,6 +54,13 @@ pub(crate) fn run(root: &Path, verify: bool) -> Result<()> {
     Ok(())
 }
 
+/// Gets the wheels into the cache, also where `.libtorch` is whole without them.
+pub(crate) fn fetch(root: &Path) -> Result<()> {
+    run(root, false)?;
+    let pip = prerequisites::check(root)?;
+    sound_wheels(pip, &Cache::open()?).map(drop)
+}
+
 fn state(folder: &Path, depth: Depth) -> Result<State> {
     if !folder.exists() {
         return Ok(State::Absent);
@@ -105,7 +112,7 @@ fn sound_wheels(pip: Pip, cache: &Cache) -> Result<Vec<(&'static Wheel, PathBuf)
 }
 
 /// Whether a cached wheel is there and as pinned. A damaged one is removed.
-fn is_sound(wheel: &Wheel, path: &Path) -> Result<bool> {
+pub(crate) fn is_sound(wheel: &Wheel, path: &Path) -> Result<bool> {
     let condition = hash::inspect(path, wheel.size, wheel.sha256);
     match condition.with_context(|| format!("cannot read {}", path.display()))? {
         Condition::Sound => Ok(true),

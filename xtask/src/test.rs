@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::{cargo, step, step_reading};
-use crate::{prerequisites, setup};
+use crate::process::{cargo, released, step, step_reading};
+use crate::{gpu_dry_run, prerequisites, setup};
 
 /// The domain core computes; whoever serves, stores or multiplies tensors is elsewhere (DESIGN.md, "The house").
 const CORE: &str = "nadgrid-core";
@@ -53,6 +53,14 @@ pub(crate) fn run(root: &Path, extra: &[String]) -> Result<ExitCode> {
         && let Some(failed) = python::test(root, &python, |line| counted.take(line))?
     {
         return Ok(failed);
+    }
+    if extra.is_empty() {
+        let dry = gpu_dry_run::test(root, released("")?.with_file_name("debug"))?;
+        counted.passed += dry.passed;
+        counted.failed += dry.failed;
+        if dry.failed > 0 {
+            return Ok(ExitCode::FAILURE);
+        }
     }
     let checked = check_core(root)?;
     println!("{} passed, {} failed", counted.passed, counted.failed);

@@ -65,6 +65,19 @@ pub(crate) const WHEELS: [Wheel; 3] = [
     },
 ];
 
+/// What the null GPU takes from the same wheels: libtorch's CUDA half, and CUDA's headers.
+pub(crate) const CUDA_HALF: [Wheel; 2] = [
+    Wheel { takes: &[("nvidia/cu13/include/", "include/")], ..WHEELS[0] },
+    Wheel {
+        takes: &[
+            ("torch/lib/libtorch_cuda.so", "lib/libtorch_cuda.so"),
+            ("torch/lib/libc10_cuda.so", "lib/libc10_cuda.so"),
+            ("torch/lib/libcaffe2_nvrtc.so", "lib/libcaffe2_nvrtc.so"),
+        ],
+        ..WHEELS[2]
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +97,16 @@ mod tests {
         {
             assert_eq!(to(left), None, "{left}");
         }
+    }
+
+    #[test]
+    fn the_cuda_half_comes_out_of_the_same_wheels() {
+        let [headers, half] = &CUDA_HALF;
+        assert_eq!(half.destination("torch/lib/libtorch_cuda.so").as_deref(), Some("lib/libtorch_cuda.so"));
+        assert_eq!(half.destination("torch/lib/libtorch_cuda_linalg.so"), None);
+        assert_eq!(half.file_name, torch().file_name);
+        let header = headers.destination("nvidia/cu13/include/cuda_runtime_api.h");
+        assert_eq!(header.as_deref(), Some("include/cuda_runtime_api.h"));
     }
 
     #[test]

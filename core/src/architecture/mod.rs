@@ -15,7 +15,7 @@ mod vgg;
 mod window;
 
 pub use builder::{Builder, Map};
-pub use network::{Init, Network, NetworkError, Parameter, Shape, Step};
+pub use network::{DrawPart, Init, Network, NetworkError, Parameter, Shape, Step};
 pub use window::Window;
 
 /// One layer. Weights are PyTorch's: convolutions `[out, in, kernel, kernel]`, linear `[out, in]`, batch norm `[channels]`.

@@ -1,7 +1,7 @@
 //! A network: layers with their shapes worked out, and the parameters they need.
 
 use super::{Builder, Layer};
-use crate::random::Stream;
+use crate::random::{NORMAL_PAIR_WORDS, Stream};
 use std::fmt;
 use std::ops::Range;
 use thiserror::Error;
@@ -53,6 +53,47 @@ pub enum Init {
         /// The number.
         value: f32,
     },
+}
+
+impl Init {
+    /// Draws numbers that are next in the stream.
+    fn draw(self, stream: &mut Stream, out: &mut [f32]) {
+        match self {
+            Self::Uniform { bound } => stream.fill_uniform(bound, out),
+            Self::Normal { deviation } => {
+                stream.fill_normal(out);
+                out.iter_mut().for_each(|value| *value *= deviation);
+            }
+            Self::Constant { value } => out.fill(value),
+        }
+    }
+
+    /// Words of the stream that so many numbers take.
+    fn words(self, numbers: usize) -> u64 {
+        match self {
+            Self::Uniform { .. } => numbers as u64,
+            Self::Normal { .. } => (NORMAL_PAIR_WORDS * numbers.div_ceil(2)) as u64,
+            Self::Constant { .. } => 0,
+        }
+    }
+}
+
+/// A part of a network's parameters, which can be drawn by itself: where the stream stands before it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrawPart {
+    /// Its place in the flat vector of all parameters.
+    pub range: Range<usize>,
+    init: Init,
+    /// Words of the stream before it.
+    position: u64,
+}
+
+impl DrawPart {
+    /// Draws it from a member's stream, wherever that stands: the numbers that [`Network::draw`] puts there.
+    pub fn draw(&self, stream: &mut Stream, out: &mut [f32]) {
+        stream.seek(self.position);
+        self.init.draw(stream, out);
+    }
 }
 
 /// One parameter tensor.
@@ -239,16 +280,27 @@ impl Network {
     pub fn draw(&self, mut stream: Stream, out: &mut [f32]) {
         assert_eq!(out.len(), self.parameter_count());
         for parameter in &self.parameters {
-            let out = &mut out[parameter.range.clone()];
-            match parameter.init {
-                Init::Uniform { bound } => stream.fill_uniform(bound, out),
-                Init::Normal { deviation } => {
-                    stream.fill_normal(out);
-                    out.iter_mut().for_each(|value| *value *= deviation);
-                }
-                Init::Constant { value } => out.fill(value),
+            parameter.init.draw(&mut stream, &mut out[parameter.range.clone()]);
+        }
+    }
+
+    /// Cuts the parameters into parts of at most `most` numbers, in order, that can be drawn on several threads.
+    ///
+    /// # Panics
+    /// When `most` is odd: normal numbers are drawn in pairs.
+    pub fn draw_parts(&self, most: usize) -> Vec<DrawPart> {
+        assert!(most > 0 && most.is_multiple_of(2), "parts of {most} numbers");
+        let (mut parts, mut position) = (Vec::new(), 0);
+        for parameter in &self.parameters {
+            let end = parameter.range.end;
+            for start in parameter.range.clone().step_by(most) {
+                let range = start..end.min(start + most);
+                let words = parameter.init.words(range.len());
+                parts.push(DrawPart { range, init: parameter.init, position });
+                position += words;
             }
         }
+        parts
     }
 
     /// Multiply-adds of one forward pass of one input: those of convolutions and fully connected layers.
@@ -338,6 +390,23 @@ mod tests {
         let classifier = values("classifier.0.weight");
         let bound = 1.0 / 512f64.sqrt();
         assert!(classifier.iter().all(|v| v.abs() <= bound * 1.000_001));
+    }
+
+    /// Uniform and normal numbers, and constants; tensors of odd lengths; parts in any order.
+    #[test]
+    fn parts_drawn_in_any_order_are_the_whole() {
+        for (name, most) in [("lenet", 64), ("vgg11_bn", 100_000), ("densenet121", 1 << 16)] {
+            let network = find(name).unwrap().network(Shape { channels: 1, height: 32, width: 32 }, 1).unwrap();
+            let stream = || Stream::new(7, &["weights", name], 3);
+            let (mut whole, mut parts) = (vec![0.0; network.parameter_count()], vec![9.0; network.parameter_count()]);
+            network.draw(stream(), &mut whole);
+            let mut one = stream();
+            for part in network.draw_parts(most).iter().rev() {
+                assert!((1..=most).contains(&part.range.len()), "{part:?}");
+                part.draw(&mut one, &mut parts[part.range.clone()]);
+            }
+            assert!(whole.iter().map(|x| x.to_bits()).eq(parts.iter().map(|x| x.to_bits())), "{name}");
+        }
     }
 
     #[test]

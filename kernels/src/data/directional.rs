@@ -3,8 +3,8 @@
 use super::normal::{BLOCK, normals};
 use crate::simd::{InstructionSet, Kernel, Simd};
 use nadgrid_core::dataset::Dataset;
-use nadgrid_core::random::Stream;
 use nadgrid_core::training::RunKey;
+use std::ops::Range;
 
 /// How far the norm of a direction may be from 1.
 const UNIT_TOLERANCE: f64 = 1e-5;
@@ -32,14 +32,18 @@ pub fn directional_on(
     sigma: f64,
     samples: usize,
 ) -> Dataset {
-    let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
-    let v = v.iter().map(|&x| f64::from(x) / norm).collect();
-    set.run(Directional { stream: key.stream(part), v, offset, sigma, samples })
+    let samples = DirectionalSamples { set, ..DirectionalSamples::new(key, part, v, offset, sigma, samples) };
+    let mut inputs = vec![0.0; samples.len() * samples.dimension()];
+    samples.fill(0..samples.len(), &mut inputs);
+    Dataset { dimension: samples.dimension(), inputs, labels: samples.labels().collect() }
 }
 
-struct Directional {
-    stream: Stream,
+/// The samples of [`directional`] before they are made: any run of them can be made by itself, on any thread, into any memory.
+#[derive(Clone, Debug)]
+pub struct DirectionalSamples {
+    set: InstructionSet,
+    key: RunKey,
+    part: String,
     /// Of norm 1 in f64.
     v: Vec<f64>,
     offset: f64,
@@ -47,26 +51,97 @@ struct Directional {
     samples: usize,
 }
 
-impl Kernel for Directional {
-    type Output = Dataset;
+impl DirectionalSamples {
+    /// As many as `samples`; see [`directional`].
+    ///
+    /// # Panics
+    /// As [`directional`].
+    pub fn new(key: &RunKey, part: &str, v: &[f32], offset: f64, sigma: f64, samples: usize) -> Self {
+        let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
+        let v = v.iter().map(|&x| f64::from(x) / norm).collect();
+        let (key, part) = (key.clone(), part.to_owned());
+        Self { set: InstructionSet::best(), key, part, v, offset, sigma, samples }
+    }
+
+    /// Samples.
+    pub fn len(&self) -> usize {
+        self.samples
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.samples == 0
+    }
+
+    /// Numbers of a sample.
+    pub fn dimension(&self) -> usize {
+        self.v.len()
+    }
+
+    /// The class of each sample.
+    pub fn labels(&self) -> impl Iterator<Item = u8> {
+        let positive = self.positive();
+        (0..self.samples).map(move |sample| u8::from(sample >= positive))
+    }
+
+    /// Makes some of the samples, row after row.
+    ///
+    /// # Panics
+    /// When `out` is not as long as these samples.
+    pub fn fill(&self, samples: Range<usize>, out: &mut [f32]) {
+        assert_eq!(out.len(), samples.len() * self.dimension(), "numbers of samples {samples:?}");
+        self.set.run(Fill { of: self, first: samples.start, out });
+    }
+
+    /// Samples of class 0.
+    fn positive(&self) -> usize {
+        self.samples.div_ceil(2)
+    }
+}
+
+/// Samples from a first one on.
+struct Fill<'a> {
+    of: &'a DirectionalSamples,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Fill<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) -> Dataset {
-        let (dimension, samples) = (self.v.len(), self.samples);
+    fn run<S: Simd>(self, _: S) {
+        let Self { of, first, out } = self;
+        let dimension = of.dimension();
         // Each sample's noise begins with a block of its own.
         let mut words = vec![0; dimension.next_multiple_of(BLOCK)];
         let mut noise = vec![0.0; words.len()];
-        let mut inputs = vec![0.0; samples * dimension];
-        let positive = samples.div_ceil(2);
-        for (sample, input) in inputs.chunks_exact_mut(dimension).enumerate() {
-            self.stream.fill_words(&mut words);
+        let mut stream = of.key.stream(&of.part);
+        stream.seek((first * words.len()) as u64);
+        let positive = of.positive();
+        for (sample, input) in (first..).zip(out.chunks_exact_mut(dimension)) {
+            stream.fill_words(&mut words);
             normals(&words, &mut noise);
-            let along = if sample < positive { self.offset } else { -self.offset };
-            place(&noise[..dimension], &self.v, along, self.sigma, input);
+            let along = if sample < positive { of.offset } else { -of.offset };
+            place(&noise[..dimension], &of.v, along, of.sigma, input);
         }
-        let labels = (0..samples).map(|sample| u8::from(sample >= positive)).collect();
-        Dataset { dimension, inputs, labels }
     }
+}
+
+/// A direction of norm 1 in f64, as samples are placed along it.
+///
+/// # Panics
+/// When `v` is not of norm 1 within 1e-5.
+pub fn unit(v: &[f32]) -> Vec<f64> {
+    let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
+    v.iter().map(|&x| f64::from(x) / norm).collect()
+}
+
+/// Words that a sample's noise takes of the stream: each sample begins with a block of its own.
+pub fn words_of_sample(dimension: usize) -> usize {
+    dimension.next_multiple_of(BLOCK)
 }
 
 /// σw + (along − σwᵀv)v, in f64 and rounded once.

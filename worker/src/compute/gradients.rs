@@ -3,7 +3,7 @@
 use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
 use crate::device::Evaluation;
-use crate::population::{self, Derivative, Sampling, memory};
+use crate::population::{self, Derivative, Members, Sampling, memory};
 use nadgrid_core::architecture::Shape;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::random::evaluation_point;
@@ -11,6 +11,9 @@ use nadgrid_core::spec::{Estimator, Nads};
 use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::{Builder, JoinHandle};
+use tch::Device;
 
 /// Blocks of gradients on one device.
 pub(super) struct Gradients {
@@ -30,6 +33,38 @@ enum Kernel {
     Autograd(Box<Trainer>),
 }
 
+/// The members of a shard, where they are drawn ahead of their evaluation; nadgrid's own kernels draw one after the other.
+pub(super) struct Drawn(Option<Members>);
+
+/// The moments of a block.
+pub(super) enum Summed {
+    /// They are there.
+    Here(Moments),
+    /// A helper thread sums them up, while the lane has the GPU compute the next block.
+    Beside(JoinHandle<Moments>),
+}
+
+impl Summed {
+    /// Waits until they are there.
+    pub(super) fn wait(self) -> Moments {
+        match self {
+            Self::Here(moments) => moments,
+            // A panic is the lane's own, which knows what to do with it.
+            Self::Beside(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        }
+    }
+
+    /// Of gradients that lie in rows.
+    fn of(rows: Vec<f32>, dimension: usize, device: Device) -> Result<Self, Fault> {
+        if !device.is_cuda() {
+            return Ok(Self::Here(moments(&rows, dimension)));
+        }
+        let helper = Builder::new().name("moments".to_owned()).spawn(move || moments(&rows, dimension));
+        let none = |error| Fault::new(FailureKind::Transient, format!("no thread for moments: {error}"));
+        helper.map(Self::Beside).map_err(none)
+    }
+}
+
 impl Gradients {
     pub(super) fn new(engine: Engine) -> Self {
         Self { engine, prepared: None }
@@ -43,24 +78,40 @@ impl Gradients {
         }
     }
 
+    /// Begins to draw the members of all blocks of a shard, where that is done ahead.
+    pub(super) fn drawn(&self, job: &Job, members: Range<u64>) -> Result<Drawn, Fault> {
+        let drawn = match self.engine.evaluation {
+            Evaluation::Patch => None,
+            Evaluation::Dense | Evaluation::Fused => {
+                Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?)
+            }
+        };
+        Ok(Drawn(drawn))
+    }
+
     /// The moments of the gradients of `members`, of each member at each point in turn; `None` when they are not wanted any more.
+    /// Members that were drawn ahead are the next of `drawn`.
     pub(super) fn block(
         &mut self,
         job: &Job,
         members: Range<u64>,
+        drawn: &mut Drawn,
         watcher: &dyn Watcher,
-    ) -> Result<Option<Moments>, Fault> {
-        let nads =
-            job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))?;
+    ) -> Result<Option<Summed>, Fault> {
+        let nads = nads(job)?;
         let dimension = job.plan.shape.dimension;
         let points: Vec<Vec<f32>> =
             (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
-        let moments = match self.engine.evaluation {
-            Evaluation::Patch => self.by_kernels(job, nads, members, &points, watcher),
-            Evaluation::Dense => self.by_populations(job, nads, members, &points, watcher),
-        };
-        // Of a block that is not wanted, gradients are left out.
-        Ok(Some(moments?).filter(|_| watcher.wants()))
+        match &mut drawn.0 {
+            // Of a block that is not wanted, gradients are left out.
+            None => {
+                let moments = self.by_kernels(job, nads, members, &points, watcher)?;
+                Ok(Some(Summed::Here(moments)).filter(|_| watcher.wants()))
+            }
+            Some(drawn) => {
+                self.by_populations(job, nads, drawn, (members.end - members.start) as usize, &points, watcher)
+            }
+        }
     }
 
     fn by_kernels(
@@ -121,16 +172,30 @@ impl Gradients {
         &self,
         job: &Job,
         nads: &Nads,
-        members: Range<u64>,
+        members: &mut Members,
+        count: usize,
         points: &[Vec<f32>],
         watcher: &dyn Watcher,
-    ) -> Result<Moments, Fault> {
+    ) -> Result<Option<Summed>, Fault> {
+        let goes_on = |part: f64| {
+            watcher.advance(part);
+            watcher.wants()
+        };
+        let block = population::block_gradients(&self.sampling(job, nads), members, count, points, &goes_on);
+        let rows = block.map_err(|e| e.fault())?.filter(|_| watcher.wants());
+        rows.map(|rows| Summed::of(rows, job.plan.shape.dimension, self.engine.device)).transpose()
+    }
+
+    fn sampling<'a>(&self, job: &'a Job, nads: &Nads) -> Sampling<'a> {
         let device = self.engine.device;
         let derivative = match nads.estimator {
+            Estimator::CentralDifference if self.engine.evaluation == Evaluation::Fused => {
+                Derivative::Fused { step: nads.step as f32 }
+            }
             Estimator::CentralDifference => Derivative::Difference { step: nads.step as f32 },
             Estimator::Autograd => Derivative::Autograd,
         };
-        let sampling = Sampling {
+        Sampling {
             network: &job.plan.network,
             device,
             precision: job.plan.spec.precision,
@@ -138,16 +203,10 @@ impl Gradients {
             architecture: &job.plan.shape.architecture,
             derivative,
             budget: memory::budget(device),
-        };
-        let dimension = job.plan.shape.dimension;
-        let mut rows = vec![0.0; (members.end - members.start) as usize * points.len() * dimension];
-        for (place, point) in points.iter().enumerate().take_while(|_| watcher.wants()) {
-            let advance = |part: f64| watcher.advance((place as f64 + part) / points.len() as f64);
-            let block = population::block_gradients(&sampling, members.clone(), point, &advance);
-            let block = block.map_err(|e| e.fault())?;
-            let own = rows.chunks_exact_mut(dimension).skip(place).step_by(points.len());
-            own.zip(block.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
         }
-        Ok(moments(&rows, dimension))
     }
+}
+
+fn nads(job: &Job) -> Result<&Nads, Fault> {
+    job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))
 }

@@ -16,7 +16,7 @@ use crate::device::{Evaluation, Machine};
 use crate::inputs::Inputs;
 pub use course::MOST_BYTES;
 pub(crate) use course::ROLE;
-use gradients::Gradients;
+use gradients::{Gradients, Summed};
 pub use job::{Job, JobSpec, JobSpecs};
 use nadgrid_core::grid::Node;
 use nadgrid_core::moments::Moments;
@@ -136,12 +136,20 @@ impl Evaluator {
         let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
         self.gradients.prepare(job)?;
+        let mut drawn = self.gradients.drawn(job, job.members_of(job.node.blocks(total)))?;
         watcher.begun();
+        // The moments of the block before may still be summed up while a GPU computes the next.
+        let mut before = None;
         for block in job.node.blocks(total) {
             let members = job.members_of(block..block + 1);
-            let Some(moments) = self.gradients.block(job, members, watcher)? else { return Ok(None) };
-            fold.push(Node::block(block), moments).map_err(disorder)?;
+            let Some(summed) = self.gradients.block(job, members, &mut drawn, watcher)? else { return Ok(None) };
+            if let Some((before, summed)) = before.replace((block, summed)) {
+                fold.push(Node::block(before), Summed::wait(summed)).map_err(disorder)?;
+            }
             watcher.block_done();
+        }
+        if let Some((before, summed)) = before {
+            fold.push(Node::block(before), Summed::wait(summed)).map_err(disorder)?;
         }
         fold.finish(job.node).map(Some).map_err(disorder)
     }

@@ -1,12 +1,12 @@
 //! A block of training runs: trained by nadgrid's own kernels one after the other, or together as a population on libtorch.
 
 use super::course::{BlockPart, Course, Stretch, kernels_shape};
-use super::samples::{Samples, Source};
+use super::samples::{Part, Source};
 use super::{Engine, Job, Watcher, of_kernel};
 use crate::board::Fault;
 use crate::device::Evaluation;
 use crate::inputs::Inputs;
-use crate::population::{self, PopulationError, Training, memory};
+use crate::population::{self, PopulationError, RunSamples, Samples, SamplesAhead, Training, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
 use nadgrid_core::cifar10;
@@ -22,6 +22,7 @@ use nadgrid_kernels::Trainer;
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
 use std::sync::Arc;
+use tch::Device;
 
 /// Bytes that a lane's trainer may take: the batch is the user's, memory is not narrowed below one run.
 const TRAINER_BUDGET: u64 = 16 << 30;
@@ -38,12 +39,6 @@ struct Prepared {
     of: (String, u32),
     source: Source,
     trainer: Option<Box<Trainer>>,
-}
-
-/// A run before it is trained.
-struct Planned {
-    key: RunKey,
-    samples: Samples,
 }
 
 impl Runs {
@@ -87,7 +82,7 @@ impl Runs {
     ) -> Result<bool, Fault> {
         match self.engine.evaluation {
             Evaluation::Patch => self.by_kernels(job, recipe, members, course),
-            Evaluation::Dense => self.by_population(job, recipe, members, course),
+            Evaluation::Dense | Evaluation::Fused => self.by_population(job, recipe, members, course),
         }
     }
 
@@ -114,10 +109,11 @@ impl Runs {
         let left = course.left(&members);
         for (member, (variant, key)) in left.clone().zip(runs(job, left)?) {
             let state = course.take_state(1);
-            let Samples { train, test } = source.samples(job, variant, &key)?;
+            let samples = |part| Ok::<_, Fault>(source.samples(job, variant, &key, part)?.dataset());
+            let (train, test) = (samples(Part::Train)?, samples(Part::Test)?);
             let place = member - members.start;
             let part = BlockPart::new(place..place + 1, members.end - members.start);
-            let stretch = stretch(job, recipe, sample_counts(&train, &test), part, state.as_ref());
+            let stretch = stretch(job, recipe, source.counts(job), part, state.as_ref());
             let mut observer = course.observer(&kernels_shape(job, recipe, 1), stretch, seconds(state.as_ref()));
             let ending = match &state {
                 Some(state) => trainer.resume(state, &key, recipe, &train, &mut observer),
@@ -154,30 +150,60 @@ impl Runs {
     ) -> Result<bool, Fault> {
         let device = self.engine.device;
         let source = &self.prepared(job)?.source;
-        let planned = shared(runs(job, members.clone())?, |variant, key| source.samples(job, variant, key))?;
-        let keys: Vec<RunKey> = planned.iter().map(|run| run.key.clone()).collect();
-        let data = |part: fn(&Samples) -> &Dataset| planned.iter().map(|run| part(&run.samples)).collect::<Vec<_>>();
-        let (train, test) = (data(|samples| &samples.train), data(|samples| &samples.test));
-        let fault = |e: population::PopulationError| e.fault();
-        let samples = train.first().map_or(0, |data| data.len());
-        let width = population::width(&job.plan.network, recipe, samples, keys.len(), memory::budget(device));
-        let width = width.map_err(fault)?;
+        let runs = runs(job, members.clone())?;
+        let fault = |e: PopulationError| e.fault();
+        let (network, counts, budget) = (&job.plan.network, source.counts(job), memory::budget(device));
+        let samples = counts.train as usize;
+        let width = population::width(device, network, recipe, samples, runs.len(), budget).map_err(fault)?;
+        // Those of a population, and of the next one, which is made ahead.
+        let held = runs.len().min(if device.is_cuda() { 2 * width } else { width });
+        memory::check_host("the samples of a block", source.bytes(job, &runs[..held])).map_err(fault)?;
         let mut first = (course.left(&members).start - members.start) as usize;
         if !first.is_multiple_of(width) {
             // Of another width: these runs are another population's.
             course.back_to(members.start);
             first = 0;
         }
-        let all = keys.len() as u64;
-        for first in (first..keys.len()).step_by(width) {
-            let part = first..keys.len().min(first + width);
-            let of_block = BlockPart::new(part.start as u64..part.end as u64, all);
-            let (keys, data) = (&keys[part.clone()], &train[part.clone()]);
-            let training =
-                Training { network: &job.plan.network, device, precision: job.plan.spec.precision, recipe, keys, data };
-            let together = Together { job, source, training, test: &test[part], of_block };
+        let begin = |part: Part, first: usize| {
+            let runs = &runs[first..runs.len().min(first + width)];
+            let samples = shared(runs, |variant, key| source.samples(job, variant, key, part))?;
+            SamplesAhead::begin(network, &samples, device).map_err(fault)
+        };
+        // Helpers make what is drawn. Images lie in the host's memory first, and take little time beside training on them.
+        let drawn = device.is_cuda() && !job.plan.shape.experiment.is_on_images();
+        let each = memory::bytes_per_member(device, network, (recipe.batch_size as usize).min(samples), samples);
+        let beside_population = budget.saturating_sub(width as u64 * each);
+        let begin_ahead = |part: Part, first: usize, room: &mut u64| {
+            let runs = runs.len().saturating_sub(first).min(width) as u64;
+            let bytes = memory::bytes_of_samples(network, part.of(counts) as u64, runs);
+            match drawn && runs > 0 && bytes <= *room {
+                false => Ok(None),
+                true => {
+                    *room -= bytes;
+                    begin(part, first).map(Some)
+                }
+            }
+        };
+        let mut train_ahead = None;
+        for first in (first..runs.len()).step_by(width) {
+            let part = first..runs.len().min(first + width);
+            let train = match train_ahead.take() {
+                Some(train) => train,
+                None => begin(Part::Train, first)?,
+            };
+            let train = train.finish().map_err(fault)?;
+            let mut room = beside_population;
+            let test = begin_ahead(Part::Test, first, &mut room)?;
+            train_ahead = begin_ahead(Part::Train, part.end, &mut room)?;
+            let test = || match test {
+                Some(test) => Ok(test),
+                None => begin(Part::Test, first),
+            };
+            let keys: Vec<RunKey> = runs[part.clone()].iter().map(|(_, key)| key.clone()).collect();
+            let of_block = BlockPart::new(part.start as u64..part.end as u64, runs.len() as u64);
             let state = course.take_state(keys.len());
-            match together.outcomes(state.as_ref(), course).map_err(fault)? {
+            let together = Together { job, source, device, recipe, keys: &keys, of_block };
+            match together.outcomes(state.as_ref(), train, test, course)? {
                 Some(outcomes) => course.push(outcomes),
                 None => return Ok(false),
             }
@@ -190,45 +216,52 @@ impl Runs {
 struct Together<'a> {
     job: &'a Job,
     source: &'a Source,
-    training: Training<'a>,
-    test: &'a [&'a Dataset],
+    device: Device,
+    recipe: &'a Recipe,
+    keys: &'a [RunKey],
     /// Which part of their block they are.
     of_block: BlockPart,
 }
 
 impl Together<'_> {
-    /// Trains and measures them; `None` when they are not wanted any more.
+    /// Trains and measures them, on test samples that are waited for after the training; `None` when they are not wanted any more.
     fn outcomes(
         &self,
         state: Option<&TrainingState<'_>>,
+        train: Samples,
+        test: impl FnOnce() -> Result<SamplesAhead, Fault>,
         course: &Course<'_>,
-    ) -> Result<Option<Vec<Outcome>>, PopulationError> {
-        let Self { job, source, training, test, of_block } = self;
-        let samples = match (training.data.first(), test.first()) {
-            (Some(train), Some(test)) => sample_counts(train, test),
-            _ => SampleCounts { train: 0, test: 0, drawn: false },
-        };
-        let stretch = stretch(job, training.recipe, samples, *of_block, state);
+    ) -> Result<Option<Vec<Outcome>>, Fault> {
+        let Self { job, source, device, recipe, keys, of_block } = *self;
+        let fault = |e: PopulationError| e.fault();
+        let (network, precision) = (&job.plan.network, job.plan.spec.precision);
+        let training = Training { network, device, precision, recipe, keys, samples: &train };
+        let stretch = stretch(job, recipe, source.counts(job), of_block, state);
+        let watch = memory::OomWatch::new(device).map_err(fault)?;
         let mut observer = course.observer(&training.shape(), stretch, seconds(state));
-        let Some(trained) = population::train(training, state, &mut observer)? else { return Ok(None) };
-        let (on_train, on_test) = (trained.evaluate(training.data)?, trained.evaluate(test)?);
+        let Some(trained) = population::train(&training, state, &mut observer).map_err(fault)? else { return Ok(None) };
+        let on_train = trained.evaluate(&train).map_err(fault)?;
+        // Test samples that were not made ahead take its place.
+        drop(train);
+        let on_test = trained.evaluate(&test()?.finish().map_err(fault)?).map_err(fault)?;
         observer.evaluated();
-        let all = training.keys.len() as f64;
-        let mut outcomes = Vec::with_capacity(training.keys.len());
+        let all = keys.len() as f64;
+        let mut outcomes = Vec::with_capacity(keys.len());
         for (run, ending) in trained.endings().iter().enumerate() {
             let scores = (*ending == Ending::Finished).then(|| [on_train[run], on_test[run]]);
-            let mut outcome = outcome(*ending, scores, training.recipe);
-            let mut member = scores.map(|_| trained.member(run)).transpose()?;
+            let mut outcome = outcome(*ending, scores, recipe);
+            let mut member = scores.map(|_| trained.member(run)).transpose().map_err(fault)?;
             let goes_on = |part: f64| {
                 observer.measured((run as f64 + part) / all);
                 course.watcher.wants()
             };
-            let Some(extra) = measure(job, source, member.as_mut(), &goes_on)? else {
+            let Some(extra) = measure(job, source, member.as_mut(), &goes_on).map_err(fault)? else {
                 return Ok(None);
             };
             outcome.extra = extra;
             outcomes.push(outcome);
         }
+        watch.check("training and evaluating runs").map_err(fault)?;
         // Runs of a population share its time.
         let each = observer.seconds() / outcomes.len().max(1) as f64;
         outcomes.iter_mut().for_each(|outcome| outcome.seconds = each);
@@ -241,7 +274,7 @@ impl Engine {
     fn shape(self, job: &Job, recipe: &Recipe, members: usize) -> TrainingShape {
         match self.evaluation {
             Evaluation::Patch => kernels_shape(job, recipe, members),
-            Evaluation::Dense => population::state_shape(&job.plan.network, members, recipe),
+            Evaluation::Dense | Evaluation::Fused => population::state_shape(&job.plan.network, members, recipe),
         }
     }
 }
@@ -254,11 +287,6 @@ fn missing(job: &Job) -> Fault {
 fn runs(job: &Job, members: Range<u64>) -> Result<Vec<(Variant, RunKey)>, Fault> {
     let run = |run| job.plan.spec.run(job.plan.shape.experiment, &job.plan.shape.architecture, run);
     members.map(run).collect::<Option<_>>().ok_or_else(|| missing(job))
-}
-
-/// The samples of a run, which were drawn before.
-fn sample_counts(train: &Dataset, test: &Dataset) -> SampleCounts {
-    SampleCounts { train: train.len() as u64, test: test.len() as u64, drawn: false }
 }
 
 /// The stretch of runs that train and test on so many samples, and begin at `state`.
@@ -284,21 +312,21 @@ fn seconds(state: Option<&TrainingState<'_>>) -> f64 {
     state.map_or(0.0, |state| state.seconds)
 }
 
-/// Runs with their samples. Runs of one variant on images share them.
+/// The samples of runs. Runs of one variant on images share them.
 fn shared(
-    runs: Vec<(Variant, RunKey)>,
-    samples: impl Fn(Variant, &RunKey) -> Result<Samples, Fault>,
-) -> Result<Vec<Planned>, Fault> {
-    let mut planned: Vec<(Variant, Planned)> = Vec::with_capacity(runs.len());
+    runs: &[(Variant, RunKey)],
+    samples: impl Fn(Variant, &RunKey) -> Result<RunSamples, Fault>,
+) -> Result<Vec<RunSamples>, Fault> {
+    let mut made: Vec<(Variant, RunSamples)> = Vec::with_capacity(runs.len());
     for (variant, key) in runs {
-        let alike = planned.iter().find(|(known, _)| *known == variant && !matches!(variant, Variant::Direction(_)));
+        let alike = made.iter().find(|(known, _)| known == variant && !matches!(variant, Variant::Direction(_)));
         let samples = match alike {
-            Some((_, run)) => run.samples.clone(),
-            None => samples(variant, &key)?,
+            Some((_, known)) => known.clone(),
+            None => samples(*variant, key)?,
         };
-        planned.push((variant, Planned { key, samples }));
+        made.push((*variant, samples));
     }
-    Ok(planned.into_iter().map(|(_, run)| run).collect())
+    Ok(made.into_iter().map(|(_, samples)| samples).collect())
 }
 
 fn new_trainer(network: &Network, recipe: &Recipe) -> Result<Trainer, Fault> {
@@ -373,6 +401,15 @@ impl<C: Classifier> OnPixels<'_, C> {
         cifar10::normalise(&mut data);
         data.inputs
     }
+
+    /// Gradients by normalised numbers become those by pixels.
+    fn by_pixels(gradients: &mut [f32]) {
+        let plane = cifar10::SHAPE.height * cifar10::SHAPE.width;
+        for (place, values) in gradients.chunks_exact_mut(plane).enumerate() {
+            let deviation = cifar10::STD[place % cifar10::STD.len()];
+            values.iter_mut().for_each(|value| *value /= deviation);
+        }
+    }
 }
 
 impl<C: Classifier> Classifier for OnPixels<'_, C> {
@@ -384,12 +421,21 @@ impl<C: Classifier> Classifier for OnPixels<'_, C> {
 
     fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, C::Error> {
         let mut gradients = self.0.input_gradients(&Self::normalised(inputs), cotangents)?;
-        let plane = cifar10::SHAPE.height * cifar10::SHAPE.width;
-        for (place, values) in gradients.chunks_exact_mut(plane).enumerate() {
-            let deviation = cifar10::STD[place % cifar10::STD.len()];
-            values.iter_mut().for_each(|value| *value /= deviation);
-        }
+        Self::by_pixels(&mut gradients);
         Ok(gradients)
+    }
+
+    fn each_input_gradients(
+        &mut self,
+        inputs: &[f32],
+        cotangents: &[Vec<f32>],
+        take: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<(), C::Error> {
+        self.0.each_input_gradients(&Self::normalised(inputs), cotangents, &mut |set, first, gradients| {
+            let mut gradients = gradients.to_vec();
+            Self::by_pixels(&mut gradients);
+            take(set, first, &gradients);
+        })
     }
 }
 

@@ -6,28 +6,64 @@ use super::Job;
 use super::basis::Matrix;
 use crate::board::Fault;
 use crate::inputs::Inputs;
+use crate::population::{RunSamples, memory};
 use nadgrid_core::cifar10::{self, Images};
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::directions::{self, on_each_channel};
 use nadgrid_core::spec::{Direction, Directional, Experiment, Margins, Spec, Variant, Wave};
 use nadgrid_core::training::RunKey;
-use nadgrid_kernels::data::{Flip, complete, directional, poison};
+use nadgrid_core::work::SampleCounts;
+use nadgrid_kernels::data::{DirectionalSamples, Flip, complete, poison};
 use nadgrid_proto::v1::FailureKind;
 use std::sync::Arc;
 
-/// A run's samples.
-#[derive(Clone)]
-pub(super) struct Samples {
-    pub(super) train: Arc<Dataset>,
-    pub(super) test: Arc<Dataset>,
+/// What a run's samples are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Training, and evaluation after it.
+    Train,
+    /// Evaluation alone.
+    Test,
+}
+
+impl Part {
+    /// As random numbers are keyed by it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+
+    /// Its samples.
+    pub(super) const fn of(self, counts: SampleCounts) -> usize {
+        match self {
+            Self::Train => counts.train as usize,
+            Self::Test => counts.test as usize,
+        }
+    }
+}
+
+/// Images, with pixels in [0, 1].
+struct ImageSets {
+    train: Arc<Dataset>,
+    test: Arc<Dataset>,
+}
+
+impl ImageSets {
+    fn of(&self, part: Part) -> &Dataset {
+        match part {
+            Part::Train => &self.train,
+            Part::Test => &self.test,
+        }
+    }
 }
 
 /// What all runs of a job share.
 pub(super) struct Source {
     basis: Option<Matrix>,
     flip: Option<Flip>,
-    /// With pixels in [0, 1].
-    images: Option<Samples>,
+    images: Option<ImageSets>,
     /// For margins, an orthonormal basis of every block, rows of D numbers.
     subspaces: Vec<Vec<f64>>,
 }
@@ -59,7 +95,7 @@ impl Source {
         };
         let experiment = job.plan.shape.experiment;
         let images = match experiment.is_on_images() {
-            true => Some(Samples { train: images("train")?, test: images("test")? }),
+            true => Some(ImageSets { train: images("train")?, test: images("test")? }),
             false => None,
         };
         let mut source = Self { basis, flip: None, images, subspaces: Vec::new() };
@@ -102,19 +138,45 @@ impl Source {
         self.images.as_ref().map(|images| &*images.test)
     }
 
+    /// Bytes that the samples of runs take of the host together: runs of one variant on images share them.
+    pub(super) fn bytes(&self, job: &Job, runs: &[(Variant, RunKey)]) -> u64 {
+        let (samples, held) = match (&self.images, &job.plan.spec.directional) {
+            (Some(images), _) => {
+                let is_first = |&place: &usize| runs[..place].iter().all(|(known, _)| *known != runs[place].0);
+                (images.train.len() + images.test.len(), (0..runs.len()).filter(is_first).count())
+            }
+            (None, Some(experiment)) => ((experiment.train_samples + experiment.test_samples) as usize, runs.len()),
+            (None, None) => (0, 0),
+        };
+        memory::bytes_of_samples(&job.plan.network, samples as u64, held as u64)
+    }
+
     /// A run's samples.
+    /// How many samples each run has.
+    pub(super) fn counts(&self, job: &Job) -> SampleCounts {
+        let (train, test) = match (&self.images, &job.plan.spec.directional) {
+            (Some(images), _) => (images.train.len() as u64, images.test.len() as u64),
+            (None, Some(directional)) => (directional.train_samples.into(), directional.test_samples.into()),
+            (None, None) => (0, 0),
+        };
+        // They are made beside the runs.
+        SampleCounts { train, test, drawn: false }
+    }
+
+    /// A part of a run's samples. Those of images are in memory then.
     ///
     /// # Errors
     /// A fault of the spec where NADs do not fit it.
-    pub(super) fn samples(&self, job: &Job, variant: Variant, key: &RunKey) -> Result<Samples, Fault> {
+    pub(super) fn samples(&self, job: &Job, variant: Variant, key: &RunKey, part: Part) -> Result<RunSamples, Fault> {
         match (variant, &job.plan.spec.directional) {
             (Variant::Direction(direction), Some(experiment)) => {
                 let v = self.direction(job, direction, key)?;
                 let Directional { offset, sigma, train_samples, test_samples, .. } = *experiment;
-                let part = |name, samples| Arc::new(directional(key, name, &v, offset, sigma, samples as usize));
-                Ok(Samples { train: part("train", train_samples), test: part("test", test_samples) })
+                let samples = if part == Part::Train { train_samples } else { test_samples } as usize;
+                let samples = DirectionalSamples::new(key, part.name(), &v, offset, sigma, samples);
+                Ok(RunSamples::Directional(Arc::new(samples)))
             }
-            _ => self.on_images(job, variant),
+            _ => Ok(RunSamples::Held(Arc::new(self.on_images(job, variant, part)?))),
         }
     }
 
@@ -138,24 +200,23 @@ impl Source {
         found.map_err(|e| wrong(format!("direction {}: {e}", Variant::Direction(direction))))
     }
 
-    fn on_images(&self, job: &Job, variant: Variant) -> Result<Samples, Fault> {
+    fn on_images(&self, job: &Job, variant: Variant, part: Part) -> Result<Dataset, Fault> {
         let images =
             self.images.as_ref().ok_or_else(|| Fault::new(FailureKind::Task, "the shard came without images"))?;
-        let (mut train, mut test) = ((*images.train).clone(), (*images.test).clone());
-        match variant {
-            Variant::Poisoned(p) => {
+        let mut data = images.of(part).clone();
+        match (variant, part) {
+            (Variant::Poisoned(p), Part::Train) => {
                 let epsilon = job.plan.spec.poisoning.as_ref().map_or(0.0, |poisoning| poisoning.epsilon);
-                poison(&mut train, &self.basis()?.numbers, p as usize, epsilon).map_err(|e| wrong(e.to_string()))?;
+                poison(&mut data, &self.basis()?.numbers, p as usize, epsilon).map_err(|e| wrong(e.to_string()))?;
             }
-            Variant::Flipped => {
+            (Variant::Flipped, _) => {
                 if let Some(flip) = &self.flip {
-                    flip.apply(&mut train).and_then(|()| flip.apply(&mut test)).map_err(|e| wrong(e.to_string()))?;
+                    flip.apply(&mut data).map_err(|e| wrong(e.to_string()))?;
                 }
             }
-            Variant::Direction(_) | Variant::Clean | Variant::Original | Variant::Trained => {}
+            _ => {}
         }
-        cifar10::normalise(&mut train);
-        cifar10::normalise(&mut test);
-        Ok(Samples { train: Arc::new(train), test: Arc::new(test) })
+        cifar10::normalise(&mut data);
+        Ok(data)
     }
 }

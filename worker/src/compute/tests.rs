@@ -1,7 +1,7 @@
 //! Shards of every experiment: the same bits whatever was computed before, and faults say whose they are.
 
 use super::*;
-use crate::device::{DeviceChoice, prepare};
+use crate::device::{DeviceChoice, of_tests, prepare};
 use nadgrid_core::ids::Digest;
 use nadgrid_proto::v1::{Shard, ShardInput};
 use std::cell::{Cell, RefCell};
@@ -42,7 +42,8 @@ fn shard(job: u32, first_block: u64, blocks: u64) -> Shard {
 }
 
 fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
-    let machine = prepare(DeviceChoice::Cpu, evaluation).unwrap();
+    let device = if evaluation == Some(Evaluation::Dense) { of_tests().0 } else { DeviceChoice::Cpu };
+    let machine = prepare(device, evaluation).unwrap();
     Evaluator::new(&machine, Arc::new(Inputs::of("http://127.0.0.1:1")))
 }
 
@@ -95,7 +96,7 @@ fn every_member_gives_a_gradient_at_every_point() {
 #[test]
 fn autograd_is_the_central_difference_of_a_linear_function() {
     let autograd = SPEC.replace("networks = 21", "networks = 21\nestimator = 'autograd'");
-    for evaluation in [Evaluation::Patch, Evaluation::Dense] {
+    for evaluation in [Evaluation::Patch, Evaluation::Dense, Evaluation::Fused] {
         let mut evaluator = evaluator(Some(evaluation));
         let Yield::Moments(exact) = compute(&mut evaluator, &autograd, shard(1, 0, 1)) else { panic!("moments") };
         let difference = moments(&mut evaluator, shard(1, 0, 1));
@@ -216,7 +217,7 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
         // Runs in turn: after each of three epochs, and after every run but the last; two together: after each epoch and between.
         let expected = match evaluation {
             Evaluation::Patch => vec![(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)],
-            Evaluation::Dense => vec![(0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)],
+            Evaluation::Dense | Evaluation::Fused => vec![(0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)],
         };
         let counted: Vec<_> = taken.iter().map(|snapshot| (snapshot.members_done, snapshot.epochs)).collect();
         assert_eq!(counted[..expected.len()], expected);
@@ -313,6 +314,18 @@ fn a_run_that_does_not_fit_names_the_bytes() {
         "{}",
         fault.message
     );
+}
+
+/// A thousand runs on a million numbers each: no machine here has as much memory, and it is told before any is drawn.
+#[test]
+fn a_block_larger_than_the_host_is_refused_before_it_is_drawn() {
+    let text = "name = 'x'\narchitectures = ['lenet']\ninput = { height = 64, width = 64 }\n[directional]\n\
+                directions = { kind = 'random', count = 1024 }\nblock_size = 1024\n\
+                train_samples = 131072\ntest_samples = 131072";
+    let job = read(text, &shard(0, 0, 1), &[]).unwrap();
+    let fault = evaluator(Some(Evaluation::Dense)).shard(&job, None, &Blocks::all()).unwrap_err();
+    assert_eq!(fault.kind, FailureKind::Unfit);
+    assert!(fault.message.starts_with("the samples of a block: 4.0 TiB of memory are needed, "), "{}", fault.message);
 }
 
 /// Images and NADs come as files: poisoned, flipped and measured on a small network.

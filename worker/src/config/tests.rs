@@ -30,6 +30,15 @@ fn other_programs_know_every_key() {
 }
 
 #[test]
+fn a_device_proves_itself_unless_a_variable_is_set_to_1() {
+    let skips = |variables: &[(&str, &str)]| load(None, variables, &[]).map(|config| config.skip_device_proof);
+    assert_eq!((skips(&[]), skips(&[("NADGRID_SKIP_DEVICE_PROOF", "1")])), (Ok(false), Ok(true)));
+    let error = skips(&[("NADGRID_SKIP_DEVICE_PROOF", "yes")]).unwrap_err().to_string();
+    assert_eq!(error, "skip_device_proof = yes: 1, or not set");
+    assert!(load(Some("skip_device_proof = 1"), &[], &[]).is_err());
+}
+
+#[test]
 fn defaults_suffice() {
     let config = load(None, &[("PATH", "/bin"), ("NADGRID_LOG", "debug"), ("NADGRID_DATA", "/d")], &[]).unwrap();
     assert_eq!((config.device, config.lanes, config.evaluation), (DeviceChoice::Auto, None, None));
@@ -57,7 +66,7 @@ fn wrong_values_name_the_key_and_what_is_accepted() {
         ("coordinator", "ftp://there", "https://HOST:PORT"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
-        ("evaluation", "sparse", "auto, patch, dense"),
+        ("evaluation", "sparse", "auto, patch, dense, fused"),
         ("lanes", "0", "from 1 to 1024"),
         ("lanes", "many", "lanes"),
         ("connect_timeout", "-1", "seconds"),

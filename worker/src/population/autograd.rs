@@ -43,8 +43,19 @@ impl Population {
     pub(super) fn input_gradient(
         &self,
         inputs: &Tensor,
-        function: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
+        function: impl Fn(&Tensor) -> Result<Tensor, TchError>,
     ) -> Result<Tensor, PopulationError> {
+        let mut gradients = self.input_gradients(inputs, 1, |_, outputs| function(outputs))?;
+        gradients.pop().ok_or_else(|| at("differentiating by the inputs")(TchError::Shape("no gradient".to_owned())))
+    }
+
+    /// The same of so many functions of the same outputs, one gradient for each.
+    pub(super) fn input_gradients(
+        &self,
+        inputs: &Tensor,
+        functions: usize,
+        function: impl Fn(usize, &Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Vec<Tensor>, PopulationError> {
         let members = self.graph.members;
         // A copy for every member: each has a gradient of its own.
         let leaf = || {
@@ -53,12 +64,12 @@ impl Population {
         };
         let leaf = leaf().map_err(at("copying inputs"))?;
         let outputs = self.evaluate(Activations::Maps(leaf.shallow_clone()))?;
-        let gradient = || {
-            let root = function(&outputs)?;
-            let gradients = Tensor::f_run_backward(&[root], &[&leaf], false, false)?;
+        let gradient = |place: usize| {
+            let (root, again) = (function(place, &outputs)?, place + 1 < functions);
+            let gradients = Tensor::f_run_backward(&[root], &[&leaf], again, false)?;
             let batch = leaf.size().first().copied().unwrap_or(0);
             gradients[0].f_reshape([batch, members, -1])?.f_transpose(0, 1)
         };
-        gradient().map_err(at("differentiating by the inputs"))
+        (0..functions).map(gradient).collect::<Result<_, _>>().map_err(at("differentiating by the inputs"))
     }
 }

@@ -1,18 +1,27 @@
-//! A block of members on libtorch: drawn on the CPU, differentiated on the device.
+//! A block of members on libtorch: differentiated at every point as they are drawn.
 
-use super::difference::central_difference_told;
-use super::{Population, PopulationError, autograd, memory};
+use super::difference::{central_difference_told, numbers};
+use super::draw::{Drawing, Members};
+use super::graph::Graph;
+use super::layer::Statistics;
+use super::policy::Policy;
+use super::{FusedNetwork, Population, PopulationError, at, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use nadgrid_kernels::KernelError;
 use std::ops::Range;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// How gradients are estimated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Derivative {
     /// By central differences of this step.
     Difference {
+        /// The step h.
+        step: f32,
+    },
+    /// The same by the fused evaluation, of one network after the other.
+    Fused {
         /// The step h.
         step: f32,
     },
@@ -39,46 +48,113 @@ pub struct Sampling<'a> {
     pub budget: u64,
 }
 
-/// The gradients `[members, D]` at `point`; `advance` is told which part of them is computed, from 0 to 1. The members are those of
-/// the patch kernels: weights are drawn on the CPU for every device.
+impl Sampling<'_> {
+    /// Begins to draw these members, those of several blocks as well: weights are the same on every device.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when there is no thread to draw.
+    pub fn members(&self, members: Range<u64>) -> Result<Members, PopulationError> {
+        Members::new(Drawing::at_random(self.network, self.seed, self.architecture), members, self.device)
+    }
+}
+
+/// The gradients `[count, points, D]` of the next `count` members at each of the points; `None` when they are not wanted any more,
+/// as `goes_on` says, which is told which part of them is computed, from 0 to 1. Each member is drawn once.
 ///
 /// # Errors
 /// [`PopulationError`] when one member does not fit the budget, libtorch fails or a gradient overflows.
 pub fn block_gradients(
     sampling: &Sampling<'_>,
-    members: Range<u64>,
-    point: &[f32],
-    advance: &dyn Fn(f64),
-) -> Result<Vec<f32>, PopulationError> {
-    let count = (members.end - members.start) as usize;
-    let each = memory::bytes_in_evaluation(sampling.network, 2);
-    let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
-    let mut gradients = Vec::with_capacity(count * point.len());
-    for first in members.clone().step_by(width) {
-        let own = first..members.end.min(first + width as u64);
-        let (before, share) = ((first - members.start) as f64, (own.end - own.start) as f64);
-        let advance = |part: f64| advance((before + part * share) / count as f64);
-        let population = drawn(sampling, own)?;
-        gradients.extend(match sampling.derivative {
-            Derivative::Difference { step } => central_difference_told(&population, point, step, &advance)?,
-            Derivative::Autograd => autograd(&population, point)?,
-        });
-    }
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let dimension = sampling.network.input().len();
+    let start = members.left().start;
+    let watch = memory::OomWatch::new(sampling.device)?;
+    let gradients = match sampling.derivative {
+        Derivative::Fused { step } => fused(sampling, members, count, points, step, goes_on)?,
+        _ => together(sampling, members, count, points, goes_on)?,
+    };
+    let Some(gradients) = gradients else { return Ok(None) };
+    watch.check("differentiating networks")?;
     match gradients.iter().position(|g| !g.is_finite()) {
         Some(place) => {
-            let (member, pixel) = (members.start + (place / point.len()) as u64, place % point.len());
+            let (member, pixel) = (start + (place / (points.len() * dimension)) as u64, place % dimension);
             Err(KernelError::NotFinite { member, pixel }.into())
         }
-        None => Ok(gradients),
+        None => Ok(Some(gradients)),
     }
 }
 
-fn drawn(sampling: &Sampling<'_>, members: Range<u64>) -> Result<Population, PopulationError> {
-    let network = sampling.network;
-    let each = network.parameter_count();
-    let mut parameters = vec![0.0; each * (members.end - members.start) as usize];
-    for (member, own) in members.zip(parameters.chunks_exact_mut(each)) {
-        network.initialise(sampling.seed, sampling.architecture, member, own);
+/// One network after the other. Nothing is read back before all are on their way, so that a GPU never waits for its host.
+fn fused(
+    sampling: &Sampling<'_>,
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    step: f32,
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let Sampling { network, device, precision, .. } = *sampling;
+    let mut evaluation = FusedNetwork::new(network, precision, device)?;
+    let points = Tensor::f_from_slice(&points.concat())
+        .and_then(|t| t.f_to(device))
+        .and_then(|t| t.f_view([points.len() as i64, -1]))
+        .map_err(at("moving points to the device"))?;
+    let mut gradients = Vec::with_capacity(count);
+    for done in 0..count {
+        if !goes_on(done as f64 / count as f64) {
+            return Ok(None);
+        }
+        let parameters = members.take(1)?.f_select(0, 0).map_err(at("cutting parameters"))?;
+        let advance = |part: f64| {
+            goes_on((done as f64 + part) / count as f64);
+        };
+        gradients.push(evaluation.gradients(&parameters, &points, f64::from(step), &advance)?);
     }
-    Population::new(network, &parameters, sampling.device, sampling.precision)
+    let gradients = Tensor::f_stack(&gradients, 0).map_err(at("joining gradients"))?;
+    numbers(&gradients).map(Some)
+}
+
+/// As populations, as wide as fits.
+fn together(
+    sampling: &Sampling<'_>,
+    members: &mut Members,
+    count: usize,
+    points: &[Vec<f32>],
+    goes_on: &dyn Fn(f64) -> bool,
+) -> Result<Option<Vec<f32>>, PopulationError> {
+    let dimension = sampling.network.input().len();
+    let each = memory::bytes_in_evaluation(sampling.network, 2);
+    let width = memory::narrowed("differentiating networks", count, each, sampling.budget)?;
+    let policy = Policy::new(sampling.precision, Kind::Float, sampling.device)?;
+    let mut gradients = vec![0.0; count * points.len() * dimension];
+    for first in (0..count).step_by(width) {
+        let of_population = width.min(count - first);
+        let parameters = members.take(of_population)?;
+        let statistics = Statistics::new(sampling.network, &parameters).map_err(at("making running statistics"))?;
+        let graph = Graph::new(sampling.network, of_population, policy);
+        let population = Population::assemble(graph, &parameters, statistics)?;
+        for (place, point) in points.iter().enumerate() {
+            let before = (first * points.len() + place * of_population) as f64;
+            let part = |part: f64| (before + part * of_population as f64) / (count * points.len()) as f64;
+            if !goes_on(part(0.0)) {
+                return Ok(None);
+            }
+            let advance = |of_point: f64| {
+                goes_on(part(of_point));
+            };
+            let found = match sampling.derivative {
+                Derivative::Difference { step } | Derivative::Fused { step } => {
+                    central_difference_told(&population, point, step, &advance)?
+                }
+                Derivative::Autograd => autograd(&population, point)?,
+            };
+            let rows = gradients.chunks_exact_mut(dimension).skip(first * points.len() + place).step_by(points.len());
+            rows.zip(found.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
+        }
+    }
+    Ok(Some(gradients))
 }

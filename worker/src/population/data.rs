@@ -1,11 +1,114 @@
 //! Members' samples on the device, and their batches, which are gathered there.
+//!
+//! Samples come to the device once, for training and evaluation alike. For a GPU helper threads make them, piece by piece in
+//! page-locked memory, and copy them beside the GPU's work: so data can be made while other runs train, and the host holds no whole
+//! set of them. On a CPU the lane makes them in the memory where they stay.
 
+use super::ahead::{Ahead, Made, cores, in_parallel};
 use super::{PopulationError, at};
+use crate::pinned;
+use nadgrid_core::architecture::Network;
 use nadgrid_core::dataset::Dataset;
+use nadgrid_core::training::RunKey;
+use nadgrid_kernels::data::DirectionalSamples;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, TchError, Tensor};
 
+/// Numbers that are made and copied together, 32 MiB of them.
+const PIECE: usize = 8 << 20;
+/// Numbers that one thread makes at a time.
+const PART: usize = 1 << 18;
+
+/// A run's samples before they are on a device. A generator on the device would be a third.
+#[derive(Clone)]
+pub enum RunSamples {
+    /// They lie in memory; runs may share them.
+    Held(Arc<Dataset>),
+    /// They are made where they are needed.
+    Directional(Arc<DirectionalSamples>),
+}
+
+impl RunSamples {
+    /// Samples.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Held(data) => data.len(),
+            Self::Directional(samples) => samples.len(),
+        }
+    }
+
+    /// All of them in memory.
+    pub fn dataset(&self) -> Arc<Dataset> {
+        match self {
+            Self::Held(data) => data.clone(),
+            Self::Directional(samples) => {
+                let dimension = samples.dimension();
+                let mut inputs = vec![0.0; samples.len() * dimension];
+                samples.fill(0..samples.len(), &mut inputs);
+                Arc::new(Dataset { dimension, inputs, labels: samples.labels().collect() })
+            }
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Held(a), Self::Held(b)) => Arc::ptr_eq(a, b),
+            (Self::Directional(a), Self::Directional(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    fn dimension(&self) -> usize {
+        match self {
+            Self::Held(data) => data.dimension,
+            Self::Directional(samples) => samples.dimension(),
+        }
+    }
+
+    fn labels(&self) -> Vec<u8> {
+        match self {
+            Self::Held(data) => data.labels.clone(),
+            Self::Directional(samples) => samples.labels().collect(),
+        }
+    }
+
+    /// Writes some of the samples, row after row.
+    fn fill(&self, samples: Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Held(data) => out.copy_from_slice(&data.inputs[samples.start * data.dimension..][..out.len()]),
+            Self::Directional(directional) => directional.fill(samples, out),
+        }
+    }
+
+    /// Members step together: they need as many samples each.
+    fn check(&self, member: usize, count: usize, of: Shape) -> Result<(), PopulationError> {
+        let length = |what, expected, actual| match expected == actual {
+            true => Ok(()),
+            false => Err(PopulationError::Length { what, expected, actual }),
+        };
+        length("labels of a member", count.max(1), self.count())?;
+        length("numbers of a sample", of.dimension, self.dimension())?;
+        if let Self::Held(data) = self {
+            length("inputs of a member", count * of.dimension, data.inputs.len())?;
+        }
+        match self.labels().iter().find(|&&label| usize::from(label) >= of.classes) {
+            Some(&label) => Err(PopulationError::Label { member, label, classes: of.classes }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a network reads and tells apart.
+#[derive(Clone, Copy)]
+struct Shape {
+    dimension: usize,
+    classes: usize,
+}
+
 /// The samples of K members, as many for each. What several members share lies there once.
-pub(super) struct Samples {
+pub struct Samples {
     /// `[all, D]`.
     inputs: Tensor,
     /// `[all]`.
@@ -28,30 +131,9 @@ pub(super) struct Batch {
 pub(super) struct Order(Tensor);
 
 impl Samples {
-    /// `data` holds one dataset for each member.
-    pub(super) fn new(
-        data: &[&Dataset],
-        dimension: usize,
-        classes: usize,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Self, PopulationError> {
-        let count = data.first().map_or(0, |data| data.len());
-        for (member, data) in data.iter().enumerate() {
-            check(member, data, count, dimension, classes)?;
-        }
-        let mut distinct: Vec<&Dataset> = Vec::new();
-        let mut starts = Vec::with_capacity(data.len());
-        for &data in data {
-            let place = distinct.iter().position(|&known| std::ptr::eq(known, data)).unwrap_or(distinct.len());
-            if place == distinct.len() {
-                distinct.push(data);
-            }
-            starts.push((place * count) as i64);
-        }
-        let (inputs, labels) =
-            upload(&distinct, count, dimension, kind, device).map_err(at("moving samples to the device"))?;
-        Ok(Self { inputs, labels, starts, count })
+    /// Members.
+    pub(super) fn members(&self) -> usize {
+        self.starts.len()
     }
 
     /// Samples of a member.
@@ -59,18 +141,30 @@ impl Samples {
         self.count
     }
 
-    /// An order in which every member takes its samples: `places` are each member's own.
-    pub(super) fn order(&self, places: impl Fn(usize) -> Vec<u32>) -> Result<Order, PopulationError> {
-        let members = self.starts.len();
-        let mut order = vec![0i64; self.count * members];
-        for (member, start) in self.starts.iter().enumerate() {
-            for (row, place) in order.chunks_exact_mut(members).zip(places(member)) {
-                row[member] = start + i64::from(place);
-            }
+    /// The order in which every member takes its samples in evaluation: as they lie.
+    pub(super) fn in_order(&self) -> Result<Order, PopulationError> {
+        let order = order(&self.starts, self.count, |_| (0..self.count as u32).collect());
+        upload(&order, self.count, self.inputs.device()).map(Order).map_err(at("moving an order to the device"))
+    }
+
+    /// The orders of these epochs, each member's by its key. For a GPU a helper makes the next one during an epoch.
+    pub(super) fn orders(&self, keys: &[RunKey], epochs: Range<u32>) -> Result<Orders, PopulationError> {
+        let device = self.inputs.device();
+        let (keys, starts, count) = (keys.to_vec(), self.starts.clone(), self.count);
+        let of_epoch = move |epoch: u32| order(&starts, count, |member| keys[member].order(epoch, count));
+        if !device.is_cuda() {
+            return Ok(Orders::Lane { of_epoch: Box::new(of_epoch), count });
         }
-        let on_device = Tensor::f_from_slice(&order).and_then(|t| t.f_to(self.inputs.device()));
-        let shaped = on_device.and_then(|t| t.f_view([self.count as i64, members as i64]));
-        shaped.map(Order).map_err(at("moving an order to the device"))
+        let make = move |made: &Made<Tensor>| {
+            for epoch in epochs {
+                let order = upload(&of_epoch(epoch), count, device).map_err(at("moving an order to the device"))?;
+                if !made.give(order) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        Ahead::start(0, make).map(Orders::Helper)
     }
 
     /// The samples at places `first` … of an order, `most` of them or what is left.
@@ -82,37 +176,245 @@ impl Samples {
     }
 }
 
-/// Members step together: they need as many samples each.
-fn check(member: usize, data: &Dataset, count: usize, dimension: usize, classes: usize) -> Result<(), PopulationError> {
-    let length = |what, expected, actual| match expected == actual {
-        true => Ok(()),
-        false => Err(PopulationError::Length { what, expected, actual }),
-    };
-    length("labels of a member", count.max(1), data.len())?;
-    length("numbers of a sample", dimension, data.dimension)?;
-    length("inputs of a member", count * dimension, data.inputs.len())?;
-    match data.labels.iter().find(|&&label| usize::from(label) >= classes) {
-        Some(&label) => Err(PopulationError::Label { member, label, classes }),
-        None => Ok(()),
+/// The orders of epochs, one after the other.
+pub(super) enum Orders {
+    /// Made when they are needed.
+    Lane { of_epoch: Box<dyn Fn(u32) -> Vec<i64>>, count: usize },
+    /// Made an epoch ahead.
+    Helper(Ahead<Tensor>),
+}
+
+impl Orders {
+    /// That of an epoch; epochs are asked for in turn.
+    pub(super) fn next(&mut self, epoch: u32) -> Result<Order, PopulationError> {
+        match self {
+            Self::Lane { of_epoch, count } => {
+                upload(&of_epoch(epoch), *count, Device::Cpu).map(Order).map_err(at("making an order"))
+            }
+            Self::Helper(orders) => orders.next().map(Order),
+        }
     }
 }
 
-fn upload(
-    data: &[&Dataset],
-    count: usize,
-    dimension: usize,
-    kind: Kind,
-    device: Device,
-) -> Result<(Tensor, Tensor), TchError> {
-    let all = (data.len() * count) as i64;
-    let inputs = Tensor::f_empty([all, dimension as i64], (kind, device))?;
-    let labels = Tensor::f_empty([all], (Kind::Int64, device))?;
-    for (place, data) in data.iter().enumerate() {
-        let (first, count) = ((place * count) as i64, count as i64);
-        let own = Tensor::f_from_slice(&data.inputs)?.f_view([count, dimension as i64])?;
-        inputs.f_narrow(0, first, count)?.f_copy_(&own)?;
-        let own: Vec<i64> = data.labels.iter().map(|&label| i64::from(label)).collect();
-        labels.f_narrow(0, first, count)?.f_copy_(&Tensor::f_from_slice(&own)?)?;
+/// Places among all samples, `[count, K]`: `places` are each member's own.
+fn order(starts: &[i64], count: usize, places: impl Fn(usize) -> Vec<u32>) -> Vec<i64> {
+    let members = starts.len();
+    let mut order = vec![0i64; count * members];
+    for (member, start) in starts.iter().enumerate() {
+        for (row, place) in order.chunks_exact_mut(members).zip(places(member)) {
+            row[member] = start + i64::from(place);
+        }
     }
-    Ok((inputs, labels))
+    order
+}
+
+fn upload(order: &[i64], count: usize, device: Device) -> Result<Tensor, TchError> {
+    pinned::moved(&Tensor::f_from_slice(order)?, device)?.f_view([count as i64, -1])
+}
+
+/// Samples on their way to a device.
+pub struct SamplesAhead {
+    making: Making,
+    starts: Vec<i64>,
+    count: usize,
+}
+
+enum Making {
+    /// The lane makes them when it needs them.
+    Later { distinct: Vec<RunSamples>, dimension: usize, kind: Kind },
+    /// Helpers make them.
+    Now { done: Ahead<(Tensor, Tensor)>, cancelled: Arc<AtomicBool> },
+}
+
+impl SamplesAhead {
+    /// Begins to make the samples of these runs, as many for all; on a CPU they are made at the end, by the lane.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when samples and network do not fit each other, or the device has no room.
+    pub fn begin(network: &Network, runs: &[RunSamples], device: Device) -> Result<Self, PopulationError> {
+        Self::begin_as(network, runs, Kind::Float, device)
+    }
+
+    /// The same in another kind of number.
+    pub(super) fn begin_as(
+        network: &Network,
+        runs: &[RunSamples],
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, PopulationError> {
+        let shape = Shape { dimension: network.input().len(), classes: network.output().len() };
+        let count = runs.first().map_or(0, RunSamples::count);
+        for (member, run) in runs.iter().enumerate() {
+            run.check(member, count, shape)?;
+        }
+        let mut distinct: Vec<RunSamples> = Vec::new();
+        let mut starts = Vec::with_capacity(runs.len());
+        for run in runs {
+            let place = distinct.iter().position(|known| known.is(run)).unwrap_or(distinct.len());
+            if place == distinct.len() {
+                distinct.push(run.clone());
+            }
+            starts.push((place * count) as i64);
+        }
+        let dimension = shape.dimension;
+        let making = match device.is_cuda() {
+            false => Making::Later { distinct, dimension, kind },
+            true => {
+                let room =
+                    room(distinct.len() * count, dimension, kind, device).map_err(at("making room for samples"))?;
+                let cancelled = Arc::new(AtomicBool::new(false));
+                let stop = cancelled.clone();
+                let make = move |made: &Made<_>| {
+                    let (inputs, labels) = room;
+                    pinned::copy_beside(device)
+                        .and_then(|()| copy(&distinct, &inputs, &labels, &|| stop.load(Ordering::Relaxed)))
+                        .map_err(at("moving samples to the device"))?;
+                    made.give((inputs, labels));
+                    Ok(())
+                };
+                Making::Now { done: Ahead::start(1, make)?, cancelled }
+            }
+        };
+        Ok(Self { making, starts, count })
+    }
+
+    /// Waits until all are there.
+    ///
+    /// # Errors
+    /// [`PopulationError`] when memory is short or the device fails.
+    pub fn finish(mut self) -> Result<Samples, PopulationError> {
+        let (inputs, labels) = match &mut self.making {
+            Making::Now { done, .. } => done.next()?,
+            Making::Later { distinct, dimension, kind } => {
+                let made =
+                    room(distinct.len() * self.count, *dimension, *kind, Device::Cpu).and_then(|(inputs, labels)| {
+                        fill(distinct, &inputs)?;
+                        fill_labels(distinct, &labels)?;
+                        Ok((inputs, labels))
+                    });
+                made.map_err(at("making samples"))?
+            }
+        };
+        Ok(Samples { inputs, labels, starts: std::mem::take(&mut self.starts), count: self.count })
+    }
+}
+
+impl Drop for SamplesAhead {
+    fn drop(&mut self) {
+        if let Making::Now { cancelled, .. } = &self.making {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Inputs `[all, D]` and labels `[all]`.
+fn room(all: usize, dimension: usize, kind: Kind, device: Device) -> Result<(Tensor, Tensor), TchError> {
+    let inputs = Tensor::f_empty([all as i64, dimension as i64], (kind, device))?;
+    Ok((inputs, Tensor::f_empty([all as i64], (Kind::Int64, device))?))
+}
+
+/// On a CPU: into the memory where they stay, by this thread.
+fn fill(distinct: &[RunSamples], inputs: &Tensor) -> Result<(), TchError> {
+    let mut first = 0;
+    for run in distinct {
+        let count = run.count() as i64;
+        let mut own = inputs.f_narrow(0, first, count)?;
+        if own.f_kind()? == Kind::Float {
+            run.fill(0..run.count(), pinned::to_write(&mut own)?);
+        } else {
+            let mut made = pinned::numbers(own.numel(), Device::Cpu)?;
+            run.fill(0..run.count(), pinned::to_write(&mut made)?);
+            own.f_copy_(&made.f_view_as(&own)?)?;
+        }
+        first += count;
+    }
+    Ok(())
+}
+
+fn fill_labels(distinct: &[RunSamples], labels: &Tensor) -> Result<(), TchError> {
+    let all: Vec<i64> = distinct.iter().flat_map(RunSamples::labels).map(i64::from).collect();
+    labels.shallow_clone().f_copy_(&Tensor::f_from_slice(&all)?)
+}
+
+/// To a GPU: piece by piece by way of one buffer, on all cores but that of the lane.
+fn copy(distinct: &[RunSamples], inputs: &Tensor, labels: &Tensor, stopped: &dyn Fn() -> bool) -> Result<(), TchError> {
+    fill_labels(distinct, labels)?;
+    let dimension = inputs.size().get(1).copied().unwrap_or(0).max(1) as usize;
+    let (of_piece, of_part) = ((PIECE / dimension).max(1), (PART / dimension).max(1));
+    let mut buffer = pinned::numbers(of_piece * dimension, inputs.device())?;
+    let mut first = 0;
+    for run in distinct {
+        for start in (0..run.count()).step_by(of_piece) {
+            if stopped() {
+                return Ok(());
+            }
+            let count = of_piece.min(run.count() - start);
+            let rows = &mut pinned::to_write(&mut buffer)?[..count * dimension];
+            let parts: Vec<_> = rows.chunks_mut(of_part * dimension).enumerate().collect();
+            in_parallel(cores().saturating_sub(1).max(1), parts, |(part, rows)| {
+                let start = start + part * of_part;
+                run.fill(start..start + rows.len() / dimension, rows);
+            });
+            let mut own = inputs.f_narrow(0, first, count as i64)?;
+            // Waits until all is there: the buffer may be written again.
+            own.f_copy_(&buffer.f_narrow(0, 0, (count * dimension) as i64)?.f_view([count as i64, dimension as i64])?)?;
+            first += count as i64;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+impl Samples {
+    /// Of datasets in memory; those at one address are shared.
+    pub(super) fn of(
+        network: &Network,
+        data: &[&Dataset],
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, PopulationError> {
+        let mut held: Vec<(&Dataset, RunSamples)> = Vec::new();
+        let mut runs = Vec::new();
+        for &data in data {
+            let known = held.iter().find(|(known, _)| std::ptr::eq(*known, data)).map(|(_, run)| run.clone());
+            let run = known.unwrap_or_else(|| RunSamples::Held(Arc::new(data.clone())));
+            held.push((data, run.clone()));
+            runs.push(run);
+        }
+        SamplesAhead::begin_as(network, &runs, kind, device)?.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::population::difference::numbers;
+
+    /// What the helpers copy piece by piece is what the lane makes at once: sets longer than a piece, and shared ones.
+    #[test]
+    fn pieces_made_by_helpers_are_the_whole() {
+        let key =
+            |run| RunKey { seed: 2, experiment: "directional", architecture: "x".into(), variant: "v".into(), run };
+        let mut v = vec![0.0; 3 * 1024];
+        v[5] = 1.0;
+        let directional = |run| DirectionalSamples::new(&key(run), "train", &v, 1.0, 1.0, PIECE / v.len() + 700);
+        let one = Arc::new(directional(0));
+        let held = RunSamples::Held(RunSamples::Directional(Arc::new(directional(1))).dataset());
+        let distinct = [RunSamples::Directional(one.clone()), held];
+        let (whole, pieces) = [(); 2].map(|()| room(2 * one.len(), v.len(), Kind::Float, Device::Cpu).unwrap()).into();
+        fill(&distinct, &whole.0).unwrap();
+        fill_labels(&distinct, &whole.1).unwrap();
+        copy(&distinct, &pieces.0, &pieces.1, &|| false).unwrap();
+        assert!(whole.0.equal(&pieces.0) && whole.1.equal(&pieces.1));
+        let labels: Vec<i64> = numbers(&pieces.1).unwrap();
+        assert_eq!(labels.iter().sum::<i64>() as usize, 2 * (one.len() / 2));
+        let rows: Vec<f32> = numbers(&pieces.0.narrow(0, one.len() as i64 - 1, 1)).unwrap();
+        let last = RunSamples::Directional(one.clone()).dataset();
+        assert!(rows == last.input(one.len() - 1));
+        // Nobody waits for what is not wanted any more.
+        let (untouched, labels) = room(2 * one.len(), v.len(), Kind::Float, Device::Cpu).unwrap();
+        let _ = untouched.shallow_clone().fill_(7.0);
+        copy(&distinct, &untouched, &labels, &|| true).unwrap();
+        assert!(untouched.equal(&untouched.full_like(7.0)));
+    }
 }

@@ -37,6 +37,20 @@ pub enum PopulationError {
         /// Bytes that were asked for, where libtorch says.
         bytes: Option<u64>,
     },
+    /// cuDNN found no way to compute a convolution. Each that it has was tried; mostly memory for their workspaces is lacking.
+    #[error("{task}: out of memory for the workspace of a convolution: {}", first_line(.source))]
+    NoEngine {
+        /// At what, or in which kind of layer.
+        task: &'static str,
+        /// libtorch's words.
+        source: TchError,
+    },
+    /// Memory was refused, and libtorch went on without it in another way, which gives other bits: the result is thrown away.
+    #[error("{task}: out of memory: libtorch was refused some and went on in another way, which gives other bits")]
+    Refused {
+        /// At what.
+        task: &'static str,
+    },
     /// The GPU is lost to this process: whatever it asks of it next fails too.
     #[error("{task}: the GPU is lost to this process: {}", first_line(.source))]
     DeviceLost {
@@ -97,6 +111,16 @@ pub enum PopulationError {
         /// Bytes that may be taken.
         budget: u64,
     },
+    /// The host is too small for a block's samples.
+    #[error("{task}: {} of memory are needed, this machine has {}", text::bytes(*.needed), text::bytes(*.present))]
+    HostMemory {
+        /// What for.
+        task: &'static str,
+        /// Bytes of the block.
+        needed: u64,
+        /// Bytes of the machine, or of the container.
+        present: u64,
+    },
     /// A gradient overflowed.
     #[error(transparent)]
     NotFinite(#[from] KernelError),
@@ -115,6 +139,9 @@ impl PopulationError {
         if says(&NO_MEMORY) {
             return Ok(Self::OutOfMemory { task, bytes: bytes_asked(&text) });
         }
+        if says(&[NO_ENGINE]) {
+            return Ok(Self::NoEngine { task, source });
+        }
         match (says(&LOST), says(&CUDA)) {
             (true, _) => Ok(Self::DeviceLost { task, source }),
             (_, true) => Ok(Self::Cuda { task, source }),
@@ -125,10 +152,12 @@ impl PopulationError {
     /// Whose fault it is. Populations keep within a budget, so where memory runs out someone else holds it, for now.
     pub fn fault(&self) -> Fault {
         let (kind, cause) = match self {
-            Self::Tf32OnCpu | Self::Setting(_) | Self::Memory { .. } | Self::Cuda { .. } => {
+            Self::Tf32OnCpu | Self::Setting(_) | Self::Memory { .. } | Self::HostMemory { .. } | Self::Cuda { .. } => {
                 (FailureKind::Unfit, Cause::Other)
             }
-            Self::OutOfMemory { .. } => (FailureKind::Transient, Cause::OutOfMemory),
+            Self::OutOfMemory { .. } | Self::NoEngine { .. } | Self::Refused { .. } => {
+                (FailureKind::Transient, Cause::OutOfMemory)
+            }
             Self::DeviceLost { .. } => (FailureKind::Unfit, Cause::DeviceLost),
             _ => (FailureKind::Task, Cause::Other),
         };
@@ -139,6 +168,9 @@ impl PopulationError {
 /// How allocators of CPUs, GPUs and the libraries on them say that there is no memory.
 const NO_MEMORY: [&str; 5] =
     ["out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED", "ALLOCATION_FAILED", "std::bad_alloc"];
+/// How libtorch gives up on a convolution, by the plans that cuDNN proposes (`GET`) and by those that it was asked to measure
+/// (`FIND`): it tries one after the other and keeps no memory error of any.
+const NO_ENGINE: &str = "unable to find an engine";
 /// After these errors every call fails until the process ends; the CUDA run-time's documentation says so of each.
 const LOST: [&str; 12] = [
     "illegal memory access",
@@ -204,6 +236,8 @@ mod tests {
             ("CUDA error: out of memory", Transient, OutOfMemory),
             ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Transient, OutOfMemory),
             ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", Transient, OutOfMemory),
+            ("GET was unable to find an engine to execute this computation", Transient, OutOfMemory),
+            ("FIND was unable to find an engine to execute this computation", Transient, OutOfMemory),
             (illegal, Unfit, DeviceLost),
             ("CUDA error: device-side assert triggered", Unfit, DeviceLost),
             ("CUDA error: unspecified launch failure", Unfit, DeviceLost),

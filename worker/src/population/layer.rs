@@ -153,11 +153,10 @@ impl Place<'_> {
                 self.normalise(self.weights.ok_or_else(missing)?, statistics, first, matches!(mode, Mode::Training(_)))
             }
             Layer::Relu => first.map(|t| t.f_relu()),
-            Layer::Dropout { probability } => match mode {
+            Layer::Dropout { .. } => match mode {
                 Mode::Evaluation => Ok(first),
                 Mode::Training(dropout) => {
-                    let batch = self.batch(&first);
-                    let mask = dropout.mask(self.index, *probability, batch, self.step.input.len())?;
+                    let mask = dropout.mask(self.index, self.batch(&first))?;
                     self.drop(first, mask)
                 }
             },
@@ -187,7 +186,31 @@ impl Place<'_> {
             Padding::Circular => (wrap(&policy.narrow(&input)?, conv.kernel as i64 - 1)?, 0),
         };
         let (stride, bias) = ([conv.stride as i64; 2], weights.bias.as_ref());
+        if groups > 1 && policy.unfolds && is_unfolded(self.step.input.channels, conv.kernel) {
+            let bias = bias.map(|bias| bias.f_view([1, -1, 1, 1])).transpose()?;
+            let sums = self.unfolded(conv, &input, &weights.weight, zeros)?;
+            return policy.widen(&bias.map_or_else(|| Ok(sums.shallow_clone()), |bias| sums.f_add(&bias))?).map(Maps);
+        }
         policy.widen(&input.f_conv2d(&weights.weight, bias, stride, [zeros; 2], [1, 1], groups)?).map(Maps)
+    }
+
+    /// The convolution of every member's channels, without bias, as one batch of products: for every input and member its weights
+    /// `[out, in·k·k]` by the map's windows `[in·k·k, positions]`. With the inputs outside and the members inside, as maps lie, the
+    /// windows and the sums need no transposing; the weights, repeated for every input, are small beside the windows.
+    fn unfolded(&self, conv: &Conv2d, input: &Tensor, weight: &Tensor, zeros: i64) -> Result<Tensor, TchError> {
+        let members = self.graph.members;
+        let [channels, outputs] = [self.step.input.channels, conv.channels].map(|n| n as i64);
+        let size = input.size();
+        let [batch, _, height, width] = size[..] else {
+            return Err(TchError::Shape(format!("a map of {} dimensions", size.len())));
+        };
+        let window = [conv.kernel as i64; 2];
+        let maps = input.f_reshape([batch * members, channels, height, width])?;
+        let windows = maps.f_im2col(window, [1, 1], [zeros; 2], [conv.stride as i64; 2])?;
+        let own = weight.f_view([1, members, outputs, -1])?.f_expand([batch, -1, -1, -1], false)?;
+        let sums = own.f_reshape([batch * members, outputs, -1])?.f_bmm(&windows)?;
+        let [rows, columns] = [self.step.output.height, self.step.output.width].map(|n| n as i64);
+        sums.f_view([batch, members * outputs, rows, columns])
     }
 
     fn product(&self, weights: &Loaded, before: Activations) -> Result<Activations, TchError> {
@@ -244,8 +267,9 @@ impl Place<'_> {
         let (members, first, whole) = (self.graph.members, self.step.input, self.step.output);
         let second = Shape { channels: whole.channels - first.channels, ..first };
         let [height, width] = [first.height, first.width].map(|n| n as i64);
+        // Of up to four dimensions libtorch has one fast kernel, of five a slow one for each operand.
         let split = |maps: Activations, shape: Shape| {
-            let shape_of = [-1, members, shape.channels as i64, height, width];
+            let shape_of = [-1, members, shape.len() as i64];
             maps.maps(members, shape)?.f_reshape(shape_of)
         };
         let joined = Tensor::f_cat(&[split(a, first)?, split(b, second)?], 2)?;
@@ -268,8 +292,15 @@ impl Place<'_> {
     }
 }
 
+/// Whether a grouped convolution is computed by unfolding: of up to 8 channels a group and up to 256 numbers a window. For a single
+/// channel libtorch has a depthwise kernel of its own and for a few cuDNN has grouped ones; both are far slower on a GPU than a
+/// product. For more channels the windows would take more memory than cuDNN, and cuDNN is good at those.
+pub(super) fn is_unfolded(channels: usize, kernel: usize) -> bool {
+    channels <= 8 && channels * kernel * kernel <= 256
+}
+
 /// The map with its first rows and columns once more at its ends, `more` of each, as on a torus.
-fn wrap(maps: &Tensor, more: i64) -> Result<Tensor, TchError> {
+pub(super) fn wrap(maps: &Tensor, more: i64) -> Result<Tensor, TchError> {
     let size = maps.size();
     let [height, width] = [size[2], size[3]];
     let times = |length: i64| (length + more + length - 1) / length;
@@ -278,6 +309,6 @@ fn wrap(maps: &Tensor, more: i64) -> Result<Tensor, TchError> {
 }
 
 /// The number that a constant of f32 is written as: PyTorch's own constants are f64.
-fn decimal(constant: f32) -> f64 {
+pub(super) fn decimal(constant: f32) -> f64 {
     constant.to_string().parse().unwrap_or(f64::from(constant))
 }

@@ -7,16 +7,20 @@
 //! widths that depend on the memory that happens to be free.
 
 mod activations;
+mod ahead;
 mod autograd;
 mod block;
 mod data;
 mod difference;
+mod draw;
 mod dropout;
 mod error;
+mod fused;
 mod graph;
 mod layer;
 pub mod memory;
 mod policy;
+mod proof;
 mod sgd;
 #[cfg(test)]
 mod tests;
@@ -25,8 +29,12 @@ mod trained;
 
 pub use autograd::autograd;
 pub use block::{Derivative, Sampling, block_gradients};
+pub use data::{RunSamples, Samples, SamplesAhead};
 pub use difference::{central_difference, central_difference_at};
+pub use draw::{Drawing, Members};
 pub use error::PopulationError;
+pub use fused::FusedNetwork;
+pub use proof::{ProofError, prove};
 pub use train::{Training, state_shape, train, width};
 pub use trained::{Member, Trained};
 

@@ -17,6 +17,8 @@ pub(super) struct Policy {
     /// Of what convolutions and fully connected layers read and yield.
     products: Kind,
     tf32: Tf32,
+    /// Whether convolutions of few channels a group are products of unfolded maps, as suits a GPU.
+    pub(super) unfolds: bool,
 }
 
 impl Policy {
@@ -27,7 +29,17 @@ impl Policy {
             Precision::Tf32 => (kind, Tf32::Allowed),
             Precision::Bf16 => (Kind::BFloat16, Tf32::Forbidden),
         };
-        Ok(Self { kind, products, tf32 })
+        Ok(Self { kind, products, tf32, unfolds: device.is_cuda() })
+    }
+
+    /// The kind of what products read.
+    pub(super) fn products(&self) -> Kind {
+        self.products
+    }
+
+    /// Whether products of float32 may be computed in TF32.
+    pub(super) fn allows_tf32(&self) -> bool {
+        self.tf32 == Tf32::Allowed
     }
 
     /// As a product reads it.

@@ -3,6 +3,7 @@
 //! What a step needs beside tensors is uploaded once and nothing is read back, so that a GPU never waits. Semantics: core's
 //! `Recipe`. Deliberately absent: gradients, which are `train`'s.
 
+use crate::pinned;
 use nadgrid_core::training::{CLIP_EPS, Recipe};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -47,8 +48,8 @@ impl Schedule {
         let before = i64::from(epoch) * batches as i64;
         let numbers: Vec<i64> = (1..=batches as i64).map(|number| before + number).collect();
         Ok(Self {
-            rates: Tensor::f_from_slice(&rates)?.f_to_kind(kind)?.f_to(device)?,
-            numbers: Tensor::f_from_slice(&numbers)?.f_to(device)?,
+            rates: pinned::moved(&Tensor::f_from_slice(&rates)?.f_to_kind(kind)?, device)?,
+            numbers: pinned::moved(&Tensor::f_from_slice(&numbers)?, device)?,
         })
     }
 }

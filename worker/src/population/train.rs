@@ -1,11 +1,13 @@
 //! Training: K runs together, each with its own weights, samples, order, dropout, clipping and optimiser.
 //!
 //! Random numbers are drawn on the CPU by the runs' keys, as for the CPU kernels; samples stay on the device and batches are
-//! gathered there. Deliberately absent: reading anything back within an epoch.
+//! gathered there. What a step needs from the host was made and copied ahead of it. Deliberately absent: waiting for the device
+//! within an epoch.
 
 use super::activations::Activations;
 use super::data::{Batch, Samples};
 use super::difference::numbers;
+use super::draw::{Drawing, Members};
 use super::dropout::Dropout;
 use super::graph::{Graph, Mode};
 use super::layer::{Statistics, Weights};
@@ -15,7 +17,6 @@ use super::trained::Trained;
 use super::{PopulationError, at, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
-use nadgrid_core::dataset::Dataset;
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::training::{Ending, Observer, Recipe, RunKey};
 use std::borrow::Cow;
@@ -34,8 +35,8 @@ pub struct Training<'a> {
     pub recipe: &'a Recipe,
     /// The runs.
     pub keys: &'a [RunKey],
-    /// Each run's training samples, as many for all. Runs may share a dataset: it lies on the device once.
-    pub data: &'a [&'a Dataset],
+    /// Each run's training samples, on the device.
+    pub samples: &'a Samples,
 }
 
 /// How many of `members` runs of so many samples fit a budget together, see [`memory::budget`]: all, or else the largest power of
@@ -44,13 +45,14 @@ pub struct Training<'a> {
 /// # Errors
 /// [`PopulationError::Memory`] when not even one run fits.
 pub fn width(
+    device: Device,
     network: &Network,
     recipe: &Recipe,
     samples: usize,
     members: usize,
     budget: u64,
 ) -> Result<usize, PopulationError> {
-    let each = memory::bytes_per_member(network, (recipe.batch_size as usize).min(samples), samples);
+    let each = memory::bytes_per_member(device, network, (recipe.batch_size as usize).min(samples), samples);
     memory::narrowed("training runs", members, each, budget)
 }
 
@@ -86,13 +88,15 @@ pub(super) fn train_as(
     from: Option<&TrainingState<'_>>,
     observer: &mut dyn Observer,
 ) -> Result<Option<Trained>, PopulationError> {
-    let Training { network, device, precision, recipe, keys, data, .. } = *training;
-    if data.len() != keys.len() {
-        return Err(PopulationError::Length { what: "datasets", expected: keys.len(), actual: data.len() });
+    let Training { network, device, precision, recipe, keys, samples } = *training;
+    if samples.members() != keys.len() {
+        let (expected, actual) = (keys.len(), samples.members());
+        return Err(PopulationError::Length { what: "datasets", expected, actual });
     }
     let policy = Policy::new(precision, kind, device)?;
     let _held = policy.hold()?;
-    let mut dropout = Dropout::new(network, keys);
+    let watch = memory::OomWatch::new(device)?;
+    let mut dropout = Dropout::new(network, keys, device);
     let (mut run, mut sgd) = match from {
         None => {
             let run = Run::drawn(network, keys, policy, device)?;
@@ -108,7 +112,9 @@ pub(super) fn train_as(
         }
     };
     let first = from.map_or(0, |state| state.epochs);
-    let endings = run.train(&mut sgd, &mut dropout, training, first, observer)?;
+    let sizes = batch_sizes(samples.count(), recipe.batch_size as usize);
+    dropout.go_ahead((first..recipe.epochs).flat_map(move |_| sizes.clone()))?;
+    let endings = run.train(&mut sgd, &mut dropout, training, first, observer, &watch)?;
     Ok(endings.map(|endings| Trained::new(run, endings, recipe.batch_size as usize)))
 }
 
@@ -142,12 +148,12 @@ pub(super) struct Run {
 impl Run {
     /// With the weights of these runs.
     fn drawn(network: &Network, keys: &[RunKey], policy: Policy, device: Device) -> Result<Self, PopulationError> {
-        let each = network.parameter_count();
-        let mut parameters = vec![0.0; keys.len() * each];
-        for (key, own) in keys.iter().zip(parameters.chunks_exact_mut(each.max(1))) {
-            network.draw(key.stream("weights"), own);
-        }
-        Self::new(network, flat(&parameters, keys.len(), policy, device)?, policy)
+        let of_runs = keys.to_vec();
+        let drawing = Drawing::new(network, move |run| of_runs[run as usize].stream("weights"));
+        let parameters = Members::new(drawing, 0..keys.len() as u64, device)?.take(keys.len())?;
+        // The optimiser goes through all of them in one row.
+        let parameters = parameters.f_contiguous().and_then(|t| t.f_to_kind(policy.kind));
+        Self::new(network, parameters.map_err(at("drawing parameters"))?, policy)
     }
 
     /// As an earlier run left it.
@@ -179,16 +185,16 @@ impl Run {
         training: &Training<'_>,
         first: u32,
         observer: &mut dyn Observer,
+        watch: &memory::OomWatch,
     ) -> Result<Option<Vec<Ending>>, PopulationError> {
-        let Training { recipe, keys, data, .. } = *training;
+        let Training { recipe, keys, samples, .. } = *training;
         let (kind, device) = (self.graph.policy.kind, self.parameters.device());
-        let (dimension, classes) = (self.graph.network.input().len(), self.graph.network.output().len());
-        let samples = Samples::new(data, dimension, classes, kind, device)?;
         let size = recipe.batch_size as usize;
         let batches = recipe.batches(samples.count());
         let mut bad_since = numbers::<i64>(sgd.bad_since())?;
+        let mut orders = samples.orders(keys, first..recipe.epochs)?;
         for epoch in first..recipe.epochs {
-            let order = samples.order(|member| keys[member].order(epoch, samples.count()))?;
+            let order = orders.next(epoch)?;
             let schedule = Schedule::new(recipe, epoch, batches, kind, device).map_err(at("setting learning rates"))?;
             for number in 0..batches {
                 let batch = samples.batch(&order, number * size, size).map_err(at("gathering a batch"))?;
@@ -203,6 +209,8 @@ impl Run {
             if bad_since.iter().all(|&step| step > 0) {
                 break;
             }
+            // At every epoch: what is spoilt need not be trained to its end, and must not get into a checkpoint.
+            watch.check("training")?;
             if observer.wants_state() {
                 observer.take_state(self.state(sgd, dropout, epoch + 1, &bad_since)?);
             }
@@ -249,6 +257,11 @@ impl Run {
         };
         backward().map_err(at("differentiating the loss"))
     }
+}
+
+/// Samples of each batch of an epoch: the last may be smaller.
+fn batch_sizes(samples: usize, most: usize) -> impl Iterator<Item = usize> + Clone + Send + 'static {
+    (0..samples).step_by(most.max(1)).map(move |first| most.min(samples - first))
 }
 
 /// Numbers of `members` members on the device, `[K, P]`.

@@ -6,7 +6,7 @@ use super::difference::numbers;
 use super::graph::Graph;
 use super::train::{Run, losses};
 use super::{Population, PopulationError, at};
-use nadgrid_core::dataset::Dataset;
+use crate::pinned;
 use nadgrid_core::training::{Classifier, Ending};
 use tch::{Kind, TchError, Tensor};
 
@@ -29,15 +29,16 @@ impl Trained {
     }
 
     /// Every run's accuracy in percent and mean cross-entropy on its samples, in evaluation mode; both are no numbers for runs
-    /// that diverged. `data` holds a dataset for each run, as many samples for all.
+    /// that diverged. The samples are on the device of the runs.
     ///
     /// # Errors
-    /// [`PopulationError`] when data and network do not fit each other, or libtorch fails.
-    pub fn evaluate(&self, data: &[&Dataset]) -> Result<Vec<(f64, f64)>, PopulationError> {
-        if data.len() != self.endings.len() {
-            return Err(PopulationError::Length { what: "datasets", expected: self.endings.len(), actual: data.len() });
+    /// [`PopulationError`] when there are not samples of each run, or libtorch fails.
+    pub fn evaluate(&self, samples: &Samples) -> Result<Vec<(f64, f64)>, PopulationError> {
+        if samples.members() != self.endings.len() {
+            let (expected, actual) = (self.endings.len(), samples.members());
+            return Err(PopulationError::Length { what: "datasets", expected, actual });
         }
-        let mut scores = self.run.evaluate(data, self.batch)?;
+        let mut scores = self.run.evaluate(samples, self.batch)?;
         for (score, _) in scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != Ending::Finished) {
             *score = (f64::NAN, f64::NAN);
         }
@@ -57,13 +58,12 @@ impl Trained {
 }
 
 impl Run {
-    fn evaluate(&self, data: &[&Dataset], size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
+    fn evaluate(&self, samples: &Samples, size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
         let _no_grad = tch::no_grad_guard();
         let (policy, device) = (self.graph.policy, self.parameters.device());
         let _held = policy.hold()?;
         let network = &self.graph.network;
-        let samples = Samples::new(data, network.input().len(), network.output().len(), policy.kind, device)?;
-        let order = samples.order(|_| (0..samples.count() as u32).collect())?;
+        let order = samples.in_order()?;
         let weights = super::Weights::cut(network, &self.parameters, &policy).map_err(at("cutting parameters"))?;
         let zeros = |kind| Tensor::f_zeros([self.graph.members], (kind, device)).map_err(at("making room for sums"));
         let (mut right, mut loss) = (zeros(Kind::Int64)?, zeros(Kind::Double)?);
@@ -92,9 +92,15 @@ impl Run {
     fn member(&self, member: i64) -> Result<Population, PopulationError> {
         let Self { graph, parameters, statistics } = self;
         let statistics = statistics.of_member(member, graph.members).map_err(at("cutting running statistics"))?;
-        let parameters = parameters.f_narrow(0, member, 1).map_err(at("cutting parameters"))?;
+        let parameters = parameters_of(parameters, member).map_err(at("cutting parameters"))?;
         Population::assemble(Graph::new(&graph.network, 1, graph.policy), &parameters, statistics)
     }
+}
+
+/// One row of `[K, P]` as `[1, P]`, copied: a copy begins where a GPU's kernels can read vectors, a row only sometimes does, and
+/// cuDNN would compute some members by other kernels than the rest.
+pub(super) fn parameters_of(all: &Tensor, member: i64) -> Result<Tensor, TchError> {
+    all.f_narrow_copy(0, member, 1)
 }
 
 /// The network of one run.
@@ -107,7 +113,8 @@ impl Member {
     /// `n` rows of `width` numbers, on the device.
     fn rows(&self, values: &[f32], width: usize) -> Result<Tensor, PopulationError> {
         let kind = self.population.graph.policy.kind;
-        let moved = Tensor::f_from_slice(values).and_then(|t| t.f_to(self.population.device)?.f_to_kind(kind));
+        let moved =
+            Tensor::f_from_slice(values).and_then(|t| pinned::moved(&t, self.population.device)?.f_to_kind(kind));
         moved.and_then(|t| t.f_view([-1, width as i64])).map_err(at("moving rows to the device"))
     }
 
@@ -134,21 +141,43 @@ impl Classifier for Member {
     }
 
     fn input_gradients(&mut self, inputs: &[f32], cotangents: &[f32]) -> Result<Vec<f32>, PopulationError> {
+        let mut gradients = Vec::with_capacity(inputs.len());
+        let mut take = |_: usize, _: usize, rows: &[f32]| gradients.extend_from_slice(rows);
+        self.each_input_gradients(inputs, std::slice::from_ref(&cotangents.to_vec()), &mut take)?;
+        Ok(gradients)
+    }
+
+    /// One forward pass for all sets, and everything is read back at once: a GPU waits once for each batch.
+    fn each_input_gradients(
+        &mut self,
+        inputs: &[f32],
+        cotangents: &[Vec<f32>],
+        take: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<(), PopulationError> {
         let (dimension, classes) = (self.population.dimension(), self.population.graph.network.output().len());
         let rows = whole("inputs", inputs.len(), dimension)?;
-        if cotangents.len() != rows * classes {
-            let (expected, actual) = (rows * classes, cotangents.len());
+        if let Some(set) = cotangents.iter().find(|set| set.len() != rows * classes) {
+            let (expected, actual) = (rows * classes, set.len());
             return Err(PopulationError::Length { what: "cotangents", expected, actual });
         }
-        let _held = self.population.graph.policy.hold()?;
-        let mut gradients = Vec::with_capacity(inputs.len());
-        let parts = inputs.chunks(self.batch * dimension).zip(cotangents.chunks(self.batch * classes));
-        for (inputs, cotangents) in parts {
-            let (inputs, cotangents) = (self.rows(inputs, dimension)?, self.rows(cotangents, classes)?);
-            let gradient = self.population.input_gradient(&inputs, |logits| logits.f_mul(&cotangents))?;
-            gradients.extend(Self::read(&gradient)?);
+        if cotangents.is_empty() {
+            return Ok(());
         }
-        Ok(gradients)
+        let _held = self.population.graph.policy.hold()?;
+        for (place, inputs) in inputs.chunks(self.batch * dimension).enumerate() {
+            let (first, count) = (place * self.batch, inputs.len() / dimension);
+            let own = |set: &Vec<f32>| set[first * classes..][..count * classes].to_vec();
+            let all: Vec<f32> = cotangents.iter().flat_map(own).collect();
+            let (inputs, all) = (self.rows(inputs, dimension)?, self.rows(&all, classes)?);
+            let of_set =
+                |set: usize, logits: &Tensor| logits.f_mul(&all.f_narrow(0, (set * count) as i64, count as i64)?);
+            let gradients = self.population.input_gradients(&inputs, cotangents.len(), of_set)?;
+            let gradients = Self::read(&Tensor::f_cat(&gradients, 0).map_err(at("joining gradients"))?)?;
+            for (set, rows) in gradients.chunks_exact(count * dimension).enumerate() {
+                take(set, first, rows);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -86,8 +86,25 @@ fn plain_evaluation_and_patches_agree_to_rounding() {
 }
 
 fn sampling(network: &Network, derivative: Derivative, budget: u64) -> Sampling<'_> {
-    let (device, precision) = (Device::Cpu, Precision::Fp32);
+    let (device, precision) = (here(), Precision::Fp32);
     Sampling { network, device, precision, seed: 0, architecture: "logreg", derivative, budget }
+}
+
+/// All of these members' gradients, which are wanted to the end.
+fn block(
+    sampling: &Sampling<'_>,
+    members: std::ops::Range<u64>,
+    points: &[Vec<f32>],
+) -> Result<Vec<f32>, PopulationError> {
+    let count = (members.end - members.start) as usize;
+    let mut drawn = sampling.members(members)?;
+    let parts = std::cell::RefCell::new(Vec::new());
+    let gradients = block_gradients(sampling, &mut drawn, count, points, &|part| {
+        parts.borrow_mut().push(part);
+        true
+    });
+    assert!(parts.borrow().is_sorted() && parts.borrow().iter().all(|part| (0.0..=1.0).contains(part)), "{parts:?}");
+    gradients.map(Option::unwrap)
 }
 
 #[test]
@@ -95,9 +112,11 @@ fn an_overflow_names_member_and_pixel() {
     let network = network("logreg", 1, 1);
     let mut point = vec![0.0f32; 1024];
     point[7] = f32::MAX;
-    let sampling = sampling(&network, Derivative::Difference { step: f32::MAX }, memory::CPU_BUDGET);
-    let error = block_gradients(&sampling, 3..5, &point, &|_| {}).unwrap_err();
-    assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    for derivative in [Derivative::Difference { step: f32::MAX }, Derivative::Fused { step: f32::MAX }] {
+        let sampling = sampling(&network, derivative, memory::CPU_BUDGET);
+        let error = block(&sampling, 3..5, std::slice::from_ref(&point)).unwrap_err();
+        assert!(matches!(error, PopulationError::NotFinite(KernelError::NotFinite { member: 3, pixel: 7 })), "{error}");
+    }
 }
 
 /// Logistic regression's gradient is its weights, whatever the estimator: 1e-6 is what outputs of size 1 lose over steps of 1.
@@ -105,19 +124,21 @@ fn an_overflow_names_member_and_pixel() {
 fn a_blocks_gradients_are_its_members_in_order_however_narrow() {
     device::be_one_thread();
     let network = network("logreg", 1, 1);
-    let point = vec![0.5f32; 1024];
+    let points = [vec![0.5f32; 1024], vec![-0.25; 1024]];
     let each = memory::bytes_in_evaluation(&network, 2);
     let mut weights = vec![0.0; network.parameter_count()];
-    for derivative in [Derivative::Difference { step: 1.0 }, Derivative::Autograd] {
+    let derivatives = [Derivative::Difference { step: 1.0 }, Derivative::Fused { step: 1.0 }, Derivative::Autograd];
+    for derivative in derivatives {
         for budget in [memory::CPU_BUDGET, 2 * each] {
-            let gradients = block_gradients(&sampling(&network, derivative, budget), 4..9, &point, &|_| {}).unwrap();
-            for (member, gradient) in (4..9).zip(gradients.chunks(1024)) {
+            let gradients = block(&sampling(&network, derivative, budget), 4..9, &points).unwrap();
+            for (row, gradient) in gradients.chunks(1024).enumerate() {
+                let member = 4 + row as u64 / 2;
                 network.initialise(0, "logreg", member, &mut weights);
                 let expected: Vec<f64> = weights[..1024].iter().map(|&w| -f64::from(w)).collect();
                 assert_close(&wide(gradient), &expected, 1e-6, "gradient");
             }
         }
     }
-    let none = block_gradients(&sampling(&network, Derivative::Autograd, each - 1), 4..9, &point, &|_| {}).unwrap_err();
+    let none = block(&sampling(&network, Derivative::Autograd, each - 1), 4..9, &points).unwrap_err();
     assert!(none.to_string().starts_with("differentiating networks: one member needs "), "{none}");
 }

@@ -30,14 +30,14 @@ fn forward_passes_in_training_are_pytorchs() {
     for name in NAMES {
         let network = network(name, 1, 2);
         let expected = floats(&reference(name)["1ch_2cl"]["train_forward"]);
-        let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+        let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
         let flat = with_copies(&formula(&network));
         let members = COPIES + 1;
         let weights = Weights::cut(&network, &flat, &policy).unwrap();
         let statistics = Statistics::new(&network, &flat).unwrap();
         let inputs = Activations::Maps(batch(&network, &images(&network, 4)).repeat([1, members as i64, 1, 1]));
         let _no_grad = tch::no_grad_guard();
-        let mut dropout = Dropout::off(&network);
+        let mut dropout = Dropout::off();
         let mode = &mut Mode::Training(&mut dropout);
         let outputs = Graph::new(&network, members, policy).forward(&weights, &statistics, inputs, mode).unwrap();
         let outputs: Vec<f64> = difference::numbers(&outputs).unwrap();
@@ -70,7 +70,7 @@ fn a_member_among_others_is_the_member_alone() {
 fn what_does_not_fit_is_refused() {
     let network = network("logreg", 1, 1);
     let whole = vec![0.0f32; 2 * 1025];
-    let short = Population::new(&network, &whole[..2000], Device::Cpu, Precision::Fp32).err().unwrap();
+    let short = Population::new(&network, &whole[..2000], here(), Precision::Fp32).err().unwrap();
     assert_eq!(short.to_string(), "parameters: 2000 numbers, 1025 are needed");
     let population = population(&network, &whole);
     assert!(matches!(central_difference(&population, &[0f32; 3], 1.0), Err(PopulationError::Length { .. })));
@@ -78,7 +78,7 @@ fn what_does_not_fit_is_refused() {
     let beyond = central_difference_at(&population, &point, 1.0, &[3, 1024]).unwrap_err();
     assert_eq!(beyond.to_string(), "pixel 1024 of an input of 1024 numbers");
     assert!(matches!(autograd(&population, &point[..1000]), Err(PopulationError::Length { .. })));
-    let wrong = population.forward(&Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu))).unwrap_err();
+    let wrong = population.forward(&Tensor::zeros([2, 3, 32, 32], (Kind::Float, here()))).unwrap_err();
     let text = wrong.to_string();
     assert!(text.starts_with("layer 1 (linear): ") && !text.contains('\n'), "{text}");
     assert_eq!(wrong.fault().kind, FailureKind::Task);

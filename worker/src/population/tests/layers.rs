@@ -35,15 +35,15 @@ fn dropout_multiplies_by_the_streams_of_each_run() {
     let identity: Vec<f32> = (0..144).map(|i| f32::from(i / 12 == i % 12)).chain([0.0; 12]).collect();
     let keys = keys("test", 2);
     for network in [vectors, maps] {
-        let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]);
-        let policy = Policy::new(Precision::Fp32, Kind::Float, Device::Cpu).unwrap();
+        let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]).to_device(here());
+        let policy = Policy::new(Precision::Fp32, Kind::Float, here()).unwrap();
         let weights = Weights::cut(&network, &flat, &policy).unwrap();
         let statistics = Statistics::new(&network, &flat).unwrap();
         let graph = Graph::new(&network, 2, policy);
-        let mut dropout = Dropout::new(&network, &keys);
+        let mut dropout = Dropout::new(&network, &keys, here());
         let mut streams: Vec<Stream> = keys.iter().map(|key| key.dropout(1)).collect();
         for _ in 0..2 {
-            let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, Device::Cpu));
+            let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, here()));
             let mode = &mut Mode::Training(&mut dropout);
             let outputs = graph.forward(&weights, &statistics, Activations::Maps(inputs), mode).unwrap();
             let expected: Vec<f32> = streams
@@ -65,13 +65,13 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
     let input = Shape { channels: 1, height: 2, width: 2 };
     let layers = vec![Layer::BatchNorm2d { name: "bn".into() }, Layer::Relu];
     let network = Network::chain(layers, input).unwrap();
-    let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]);
-    let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+    let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]).to_device(here());
+    let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
     let weights = Weights::cut(&network, &flat, &policy).unwrap();
     let statistics = Statistics::new(&network, &flat).unwrap();
     let values: Vec<f64> = (0..16).map(|i| f64::from(i * i)).collect();
-    let mut dropout = Dropout::off(&network);
-    let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]));
+    let mut dropout = Dropout::off();
+    let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]).to_device(here()));
     let _ = Graph::new(&network, 2, policy)
         .forward(&weights, &statistics, inputs, &mut Mode::Training(&mut dropout))
         .unwrap();
@@ -84,4 +84,52 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
         assert_close(&difference::numbers(got_mean).unwrap(), &[0.1 * mean], 1e-12, "mean");
         assert_close(&difference::numbers(got_variance).unwrap(), &[0.9 + 0.1 * variance], 1e-12, "variance");
     }
+}
+
+/// What few channels a group are unfolded to on a GPU, here on a CPU: values and gradients of weights and inputs, of three members
+/// in float64. Zeros around, strides, a torus, with and without bias; 1e-12 is for sums in another order.
+#[test]
+fn unfolded_convolutions_are_grouped_convolutions() {
+    let input = Shape { channels: 3, height: 9, width: 7 };
+    let torus = Conv2d { padding: Padding::Circular, ..Conv2d::new("c", 4, 2) };
+    let layers = vec![
+        Layer::Conv2d(Conv2d::new("a", 6, 3).padded(1)),
+        Layer::Relu,
+        Layer::Conv2d(Conv2d::new("b", 5, 3).padded(2).stride(2).no_bias()),
+        Layer::Conv2d(torus),
+        Layer::Flatten,
+        Layer::Linear { name: "d".into(), features: 2 },
+    ];
+    let network = Network::chain(layers, input).unwrap();
+    let members: Vec<f64> =
+        (1..=3).flat_map(|m| formula(&network).into_iter().map(move |p| p / f64::from(m))).collect();
+    let inputs = batch(&network, &images(&network, 4));
+    let results = [false, true].map(|unfolds| {
+        let mut policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+        policy.unfolds = unfolds;
+        let flat = Tensor::from_slice(&members).view([3, -1]).set_requires_grad(true);
+        let leaf = inputs.repeat([1, 3, 1, 1]).set_requires_grad(true);
+        let weights = Weights::cut(&network, &flat, &policy).unwrap();
+        let statistics = Statistics::new(&network, &flat).unwrap();
+        let maps = Activations::Maps(leaf.shallow_clone());
+        let graph = Graph::new(&network, 3, policy);
+        let outputs = graph.forward(&weights, &statistics, maps, &mut Mode::Evaluation).unwrap();
+        let loss = (&outputs * &outputs).sum(Kind::Double);
+        let gradients = Tensor::run_backward(&[loss], &[&flat, &leaf], false, false);
+        [outputs.detach(), gradients[0].shallow_clone(), gradients[1].shallow_clone()]
+            .map(|t| difference::numbers::<f64>(&t).unwrap())
+    });
+    for (grouped, unfolded) in results[0].iter().zip(&results[1]) {
+        let largest = grouped.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+        assert!(largest > 1e-3);
+        assert_close(unfolded, grouped, 1e-12 * largest, "unfolded");
+    }
+}
+
+/// LeNet's two convolutions and those that read an image are unfolded, a ResNet's others are not.
+#[test]
+fn few_channels_a_group_are_unfolded() {
+    use crate::population::layer::is_unfolded;
+    assert!([(1, 5), (6, 5), (1, 3), (3, 3)].into_iter().all(|(channels, kernel)| is_unfolded(channels, kernel)));
+    assert!([(64, 1), (16, 3), (8, 6)].into_iter().all(|(channels, kernel)| !is_unfolded(channels, kernel)));
 }

@@ -2,9 +2,11 @@
 
 mod derivatives;
 mod forward;
+mod fused;
 mod layers;
 mod optimiser;
 mod precisions;
+mod repeats;
 mod runs;
 mod together;
 
@@ -31,6 +33,11 @@ const COPIES: usize = 4;
 /// is off by at most the root of n as much. Sums have up to 4,608 products, and PyTorch's are rounded too, in another order on each
 /// processor: the root of 2 · 4,608 is 96.
 const BEYOND_ROUNDING: f64 = 96.0;
+
+/// That of the tests, see [`device::of_tests`].
+fn here() -> Device {
+    device::of_tests().1
+}
 
 fn network(name: &str, channels: usize, outputs: usize) -> Network {
     let input = Shape { channels, height: 32, width: 32 };
@@ -70,11 +77,11 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 fn batch<T: Element>(network: &Network, values: &[T]) -> Tensor {
     let Shape { channels, height, width } = network.input();
-    Tensor::from_slice(values).view([-1, channels as i64, height as i64, width as i64])
+    Tensor::from_slice(values).view([-1, channels as i64, height as i64, width as i64]).to_device(here())
 }
 
 fn population<T: Element>(network: &Network, parameters: &[T]) -> Population {
-    Population::new(network, parameters, Device::Cpu, Precision::Fp32).unwrap()
+    Population::new(network, parameters, here(), Precision::Fp32).unwrap()
 }
 
 fn outputs<T: Element + Copy + Default + Into<f64>>(population: &Population, inputs: &Tensor) -> Vec<f64> {
@@ -117,7 +124,7 @@ fn farthest(a: &[f64], b: &[f64]) -> f64 {
 fn with_copies(parameters: &[f64]) -> Tensor {
     let copies = (0..COPIES).map(|copy| last_bits(parameters, copy));
     let members: Vec<Vec<f64>> = copies.chain([parameters.to_vec()]).collect();
-    Tensor::from_slice(&members.concat()).view([COPIES as i64 + 1, -1])
+    Tensor::from_slice(&members.concat()).view([COPIES as i64 + 1, -1]).to_device(here())
 }
 
 /// Every number a last bit larger or smaller: in turn, by twos, by fours, by eights. These directions are orthogonal.
@@ -159,6 +166,11 @@ fn noise(network: &Network, samples: usize, scale: f32, index: u64) -> Dataset {
     inputs.iter_mut().for_each(|x| *x *= scale);
     let classes = network.output().len();
     Dataset { dimension, inputs, labels: (0..samples).map(|i| (i % classes) as u8).collect() }
+}
+
+/// Samples of each run, on the CPU.
+fn samples(network: &Network, data: &[&Dataset]) -> Samples {
+    Samples::of(network, data, tch::Kind::Float, here()).unwrap()
 }
 
 /// One member's parameters after training.

@@ -20,14 +20,15 @@ fn a_clipped_step_is_pytorchs() {
         let (network, expected) = (network(name, 1, 2), &reference(name)["sgd_step"]);
         let all = with_copies(&formula(&network));
         let members = COPIES as i64 + 1;
-        let policy = Policy::new(Precision::Fp32, Kind::Double, Device::Cpu).unwrap();
+        let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
         let mut run = Run::new(&network, all, policy).unwrap();
-        let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 0, 1, 0, 1]).repeat([members, 1]);
-        let inputs = Tensor::from_slice(&images(&network, 8)).view([8, 1, -1]).repeat([1, members, 1]);
+        let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 0, 1, 0, 1]).repeat([members, 1]).to_device(here());
+        let inputs =
+            Tensor::from_slice(&images(&network, 8)).view([8, 1, -1]).repeat([1, members, 1]).to_device(here());
         let batch = Batch { inputs: inputs.view([8 * members, -1]), labels };
-        let mut dropout = Dropout::off(&network);
+        let mut dropout = Dropout::off();
         let mut sgd = Sgd::new(&RECIPE, &run.parameters).unwrap();
-        let schedule = Schedule::new(&RECIPE, 0, 1, Kind::Double, Device::Cpu).unwrap();
+        let schedule = Schedule::new(&RECIPE, 0, 1, Kind::Double, here()).unwrap();
         let (before, gradient) = run.gradient(&batch, &mut dropout).unwrap();
         let norm = gradient.square().sum_dim_intlist([1].as_slice(), false, None).sqrt();
         sgd.step(&mut run.parameters, &before, gradient, &schedule, 0).unwrap();
@@ -44,7 +45,7 @@ fn a_clipped_step_is_pytorchs() {
 #[test]
 fn every_member_steps_by_itself() {
     let recipe = Recipe { epochs: 3, momentum: 0.9, weight_decay: 0.01, ..RECIPE };
-    let mut parameters = Tensor::from_slice(&[0.1, 0.2, 0.3, -1.0, 2.0, -3.0]).view([2, 3]);
+    let mut parameters = Tensor::from_slice(&[0.1, 0.2, 0.3, -1.0, 2.0, -3.0]).view([2, 3]).to_device(here());
     let mut expected = [[0.1, 0.2, 0.3], [-1.0, 2.0, -3.0f64]];
     let mut velocity = [[0.0f64; 3]; 2];
     let mut sgd = Sgd::new(&recipe, &parameters).unwrap();
@@ -52,9 +53,10 @@ fn every_member_steps_by_itself() {
         let gradient =
             |member: usize, place: usize| ((7 * step + 3 * member + place) as f64).sin() * [0.1, 5.0][member];
         let rows: Vec<f64> = (0..6).map(|i| gradient(i / 3, i % 3)).collect();
-        let schedule = Schedule::new(&recipe, step as u32, 1, Kind::Double, Device::Cpu).unwrap();
-        let losses = Tensor::from_slice(&[1.0, 1.0]);
-        sgd.step(&mut parameters, &losses, Tensor::from_slice(&rows).view([2, 3]), &schedule, 0).unwrap();
+        let schedule = Schedule::new(&recipe, step as u32, 1, Kind::Double, here()).unwrap();
+        let losses = Tensor::from_slice(&[1.0, 1.0]).to_device(here());
+        let gradients = Tensor::from_slice(&rows).view([2, 3]).to_device(here());
+        sgd.step(&mut parameters, &losses, gradients, &schedule, 0).unwrap();
         for member in 0..2 {
             let norm = (0..3).map(|place| gradient(member, place).powi(2)).sum::<f64>().sqrt();
             for place in 0..3 {
@@ -74,7 +76,7 @@ fn every_member_steps_by_itself() {
 #[test]
 fn the_first_bad_step_is_noted() {
     let recipe = Recipe { gradient_clip: 0.0, epochs: 4, ..RECIPE };
-    let mut parameters = Tensor::from_slice(&[1.0f32; 4]).view([4, 1]);
+    let mut parameters = Tensor::from_slice(&[1.0f32; 4]).view([4, 1]).to_device(here());
     let mut sgd = Sgd::new(&recipe, &parameters).unwrap();
     let steps: [([f32; 4], [f32; 4]); 3] = [
         ([1.0; 4], [1.0; 4]),
@@ -82,9 +84,9 @@ fn the_first_bad_step_is_noted() {
         ([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, f32::INFINITY, 1.0]),
     ];
     for (epoch, (losses, gradient)) in steps.into_iter().enumerate() {
-        let schedule = Schedule::new(&recipe, epoch as u32, 1, Kind::Float, Device::Cpu).unwrap();
-        let gradient = Tensor::from_slice(&gradient).view([4, 1]);
-        sgd.step(&mut parameters, &Tensor::from_slice(&losses), gradient, &schedule, 0).unwrap();
+        let schedule = Schedule::new(&recipe, epoch as u32, 1, Kind::Float, here()).unwrap();
+        let gradient = Tensor::from_slice(&gradient).view([4, 1]).to_device(here());
+        sgd.step(&mut parameters, &Tensor::from_slice(&losses).to_device(here()), gradient, &schedule, 0).unwrap();
     }
     assert_eq!(difference::numbers::<i64>(sgd.bad_since()).unwrap(), [2, 2, 3, 0]);
     let weights: Vec<f32> = difference::numbers(&parameters).unwrap();

@@ -5,7 +5,7 @@ use nadgrid_core::training::Recipe;
 use nadgrid_proto::v1::FailureKind;
 
 fn with(network: &Network, parameters: &[f32], precision: Precision) -> Result<Population, PopulationError> {
-    Population::new(network, parameters, Device::Cpu, precision)
+    Population::new(network, parameters, here(), precision)
 }
 
 /// A bfloat16 has 8 bits: inputs, weights and results are each rounded by up to 2⁻⁹ of their size. Five layers of that make a
@@ -41,9 +41,10 @@ fn training_in_bf16_keeps_weights_in_fp32_and_follows_fp32() {
     let recipe =
         Recipe { epochs: 3, batch_size: 4, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
     let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let samples = samples(&network, &[&data, &data]);
     let trained = |precision| {
-        let (recipe, data) = (&recipe, &[&data, &data][..]);
-        let training = Training { network: &network, device: Device::Cpu, precision, recipe, keys: &keys, data };
+        let (network, recipe, keys, samples) = (&network, &recipe, &keys, &samples);
+        let training = Training { network, device: here(), precision, recipe, keys, samples };
         parameters_of(&train(&training, None, &mut || true).unwrap().unwrap(), 1)
     };
     let (exact, rounded) = (trained(Precision::Fp32), trained(Precision::Bf16));
@@ -60,7 +61,7 @@ fn training_in_bf16_keeps_weights_in_fp32_and_follows_fp32() {
 #[test]
 fn a_cpu_has_no_tf32() {
     let network = network("logreg", 1, 1);
-    let error = with(&network, &[0.0; 1025], Precision::Tf32).err().unwrap();
+    let error = Population::new(&network, &[0f32; 1025], Device::Cpu, Precision::Tf32).err().unwrap();
     assert_eq!(error.to_string(), "precision = tf32: a CPU does not have it; use fp32 or bf16");
     assert_eq!(error.fault().kind, FailureKind::Unfit);
 }

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 const RECIPE: Recipe =
     Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
-fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], data: &'a [&'a Dataset]) -> Training<'a> {
-    Training { network, device: Device::Cpu, precision: Precision::Fp32, recipe, keys, data }
+fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], samples: &'a Samples) -> Training<'a> {
+    Training { network, device: here(), precision: Precision::Fp32, recipe, keys, samples }
 }
 
 #[test]
@@ -19,7 +19,9 @@ fn runs_start_from_the_weights_of_their_keys() {
     let network = network("lenet", 1, 2);
     let (keys, data) = (keys("lenet", 3), noise(&network, 4, 1.0, 0));
     let recipe = Recipe { learning_rate: 0.0, epochs: 1, ..RECIPE };
-    let trained = train(&training(&network, &recipe, &keys, &[&data; 3]), None, &mut || true).unwrap().unwrap();
+    let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 3])), None, &mut || true)
+        .unwrap()
+        .unwrap();
     let mut drawn = vec![0.0; network.parameter_count()];
     for (run, key) in keys.iter().enumerate() {
         network.draw(key.stream("weights"), &mut drawn);
@@ -41,9 +43,10 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         data
     };
     let (a, b) = (separated(0), separated(1));
-    let trained = train(&training(&network, &RECIPE, &keys, &[&a, &b]), None, &mut || true).unwrap().unwrap();
+    let trained =
+        train(&training(&network, &RECIPE, &keys, &samples(&network, &[&a, &b])), None, &mut || true).unwrap().unwrap();
     assert_eq!(trained.endings(), [Ending::Finished; 2]);
-    let scores = trained.evaluate(&[&b, &a]).unwrap();
+    let scores = trained.evaluate(&samples(&network, &[&b, &a])).unwrap();
     for (run, data) in [&b, &a].into_iter().enumerate() {
         let logits = wide(&trained.member(run).unwrap().logits(&data.inputs).unwrap());
         let (mut right, mut loss) = (0.0, 0.0);
@@ -57,7 +60,23 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         // The library takes the logarithms in float32.
         assert!((scores[run].1 - loss / 100.0).abs() < 1e-6, "{scores:?} {loss}");
     }
-    assert!(trained.member(2).is_err() && trained.evaluate(&[&a]).is_err());
+    assert!(trained.member(2).is_err() && trained.evaluate(&samples(&network, &[&a])).is_err());
+}
+
+/// This LeNet has 61,026 parameters, which is even and no multiple of four: every second row of them begins 8 bytes after a vector
+/// of 16.
+#[test]
+fn a_member_s_parameters_begin_where_vectors_do() {
+    let network = network("lenet", 1, 2);
+    let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let recipe = Recipe { epochs: 1, ..RECIPE };
+    let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 2])), None, &mut || true)
+        .unwrap()
+        .unwrap();
+    let row = trained.run.parameters.narrow(0, 1, 1);
+    let own = trained::parameters_of(&trained.run.parameters, 1).unwrap();
+    let past = |tensor: &Tensor| tensor.data_ptr() as usize % 16;
+    assert_eq!((past(&row) > 0, past(&own), row == own), (true, 0, true));
 }
 
 /// Σ c_k · logit_k of logistic regression has the gradient Σ c_k · w_k, at any input.
@@ -65,8 +84,8 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
 fn input_gradients_are_those_of_the_cotangents() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
-    let trained =
-        train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), None, &mut || true).unwrap().unwrap();
+    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || true).unwrap().unwrap();
     let cotangents: Vec<f32> = (0..40).map(|i| (i as f32).sin()).collect();
     for run in 0..2 {
         let weights = parameters_of(&trained, run);
@@ -82,12 +101,40 @@ fn input_gradients_are_those_of_the_cotangents() {
     }
 }
 
+/// Several sets of cotangents share a forward pass: to the bit what each gives by itself, also over several batches.
+#[test]
+fn gradients_of_several_cotangents_are_those_of_each() {
+    device::be_one_thread();
+    let network = network("lenet", 3, 10);
+    let data = noise(&network, 20, 1.0, 0);
+    let (keys, samples) = (keys("lenet", 1), samples(&network, &[&data]));
+    let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || true).unwrap().unwrap();
+    let set = |set: usize| (0..200).map(|i| ((i + 7 * set) as f32).sin()).collect::<Vec<f32>>();
+    let sets: Vec<Vec<f32>> = (0..3).map(set).collect();
+    let mut member = trained.member(0).unwrap();
+    let mut together = vec![vec![f32::NAN; data.inputs.len()]; sets.len()];
+    let mut order = Vec::new();
+    let mut take = |set: usize, first: usize, gradients: &[f32]| {
+        order.push((first, set));
+        together[set][first * data.dimension..][..gradients.len()].copy_from_slice(gradients);
+    };
+    member.each_input_gradients(&data.inputs, &sets, &mut take).unwrap();
+    // Twenty inputs by batches of eight.
+    assert_eq!(order, [0, 8, 16].map(|first| [(first, 0), (first, 1), (first, 2)]).concat());
+    for (together, set) in together.iter().zip(&sets) {
+        let alone = member.input_gradients(&data.inputs, set).unwrap();
+        assert!(together.iter().map(|x| x.to_bits()).eq(alone.iter().map(|x| x.to_bits())));
+    }
+    assert!(member.each_input_gradients(&data.inputs, &[vec![0.0; 200], vec![0.0; 199]], &mut |_, _, _| {}).is_err());
+}
+
 #[test]
 fn a_run_stops_after_the_batch_in_which_it_is_told_to() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
     let mut batches = 0;
-    let stopped = train(&training(&network, &RECIPE, &keys("logreg", 2), &[&data; 2]), None, &mut || {
+    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let stopped = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || {
         batches += 1;
         batches < 5
     });
@@ -132,7 +179,8 @@ fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
         let mut data: Vec<Dataset> = (0..3).map(|run| noise(&network, 5, 1.0, run)).collect();
         data[1].inputs[5] = f32::NAN;
         let data: Vec<&Dataset> = data.iter().collect();
-        let training = training(&network, &recipe, &keys, &data);
+        let (own, fewer) = (samples(&network, &data), samples(&network, &data[..2]));
+        let training = training(&network, &recipe, &keys, &own);
         let mut states = States { shape: training.shape(), taken: Vec::new() };
         let whole = train(&training, None, &mut states).unwrap().unwrap();
         assert!(matches!(
@@ -140,7 +188,7 @@ fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
             [Ending::Finished, Ending::Diverged { epochs: 0, .. }, Ending::Finished]
         ));
         let scores = |trained: &Trained| {
-            let scores = trained.evaluate(&data).unwrap();
+            let scores = trained.evaluate(&own).unwrap();
             scores.into_iter().flat_map(|(a, b)| [a.to_bits(), b.to_bits()]).collect::<Vec<_>>()
         };
         assert_eq!(states.taken.len(), 2, "{name}");
@@ -155,7 +203,7 @@ fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
             // Running statistics have come along.
             assert_eq!(scores(&rest), scores(&whole), "{name} from epoch {}", state.epochs);
         }
-        let fewer = Training { keys: &keys[..2], data: &data[..2], ..training };
+        let fewer = Training { keys: &keys[..2], samples: &fewer, ..training };
         let refused = train(&fewer, Some(&states.taken[0]), &mut || true).err().unwrap().to_string();
         assert!(refused.starts_with("parameters of a state: "), "{refused}");
     }
@@ -168,8 +216,8 @@ fn nothing_is_trained_that_cannot_end_well() {
     let mut data = noise(&network, 20, 1.0, 0);
     data.inputs.fill(f32::INFINITY);
     let mut batches = 0;
-    let (keys, data) = (keys("logreg", 2), [&data; 2]);
-    let trained = train(&training(&network, &RECIPE, &keys, &data), None, &mut || {
+    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || {
         batches += 1;
         true
     });
@@ -181,13 +229,11 @@ fn nothing_is_trained_that_cannot_end_well() {
 fn data_that_do_not_fit_are_named() {
     let network = network("logreg", 1, 2);
     let (keys, data) = (keys("logreg", 2), noise(&network, 8, 1.0, 0));
-    let refused = |data: &[&Dataset]| {
-        train(&training(&network, &RECIPE, &keys, data), None, &mut || true)
-            .err()
-            .map(|error| error.to_string())
-            .unwrap()
-    };
-    assert_eq!(refused(&[&data]), "datasets: 1 numbers, 2 are needed");
+    let one = samples(&network, &[&data]);
+    let error = train(&training(&network, &RECIPE, &keys, &one), None, &mut || true).err().unwrap();
+    assert_eq!(error.to_string(), "datasets: 1 numbers, 2 are needed");
+    let refused =
+        |data: &[&Dataset]| Samples::of(&network, data, tch::Kind::Float, Device::Cpu).err().unwrap().to_string();
     let fewer = noise(&network, 7, 1.0, 0);
     assert_eq!(refused(&[&data, &fewer]), "labels of a member: 7 numbers, 8 are needed");
     let mut label = data.clone();
@@ -203,18 +249,18 @@ fn a_population_that_does_not_fit_is_narrowed() {
     device::be_one_thread();
     let network = network("lenet", 1, 2);
     let (keys, data) = (keys("lenet", 5), noise(&network, 12, 1.0, 0));
-    let data = [&data; 5];
-    let whole = training(&network, &RECIPE, &keys, &data);
-    let each = memory::bytes_per_member(&network, 8, 12);
-    let of = |budget| width(&network, &RECIPE, 12, 5, budget);
+    let all = samples(&network, &[&data; 5]);
+    let whole = training(&network, &RECIPE, &keys, &all);
+    let each = memory::bytes_per_member(Device::Cpu, &network, 8, 12);
+    let of = |budget| width(Device::Cpu, &network, &RECIPE, 12, 5, budget);
     assert_eq!((of(5 * each).unwrap(), of(3 * each).unwrap()), (5, 2));
     let together = train(&whole, None, &mut || true).unwrap().unwrap();
-    let scores = together.evaluate(&data).unwrap();
+    let scores = together.evaluate(&all).unwrap();
     for (first, count) in [(0, 2), (2, 2), (4, 1)] {
-        let (keys, data) = (&keys[first..first + count], &data[first..first + count]);
-        let narrow = train(&Training { keys, data, ..whole }, None, &mut || true).unwrap().unwrap();
+        let (keys, own) = (&keys[first..first + count], samples(&network, &vec![&data; count]));
+        let narrow = train(&Training { keys, samples: &own, ..whole }, None, &mut || true).unwrap().unwrap();
         assert_eq!(narrow.endings(), &together.endings()[first..first + count]);
-        for (run, (_, loss)) in narrow.evaluate(data).unwrap().into_iter().enumerate() {
+        for (run, (_, loss)) in narrow.evaluate(&own).unwrap().into_iter().enumerate() {
             assert_close(&parameters_of(&together, first + run), &parameters_of(&narrow, run), 1e-5, "weights");
             assert_close(&[scores[first + run].1], &[loss], 1e-5, "losses");
         }
@@ -233,8 +279,11 @@ fn widths_are_all_or_the_largest_power_of_two() {
     assert_eq!(width(3, 10, 10), Some(1));
     assert_eq!(width(3, 10, 9), None);
     let lenet = network("lenet", 1, 2);
-    assert!(memory::bytes_per_member(&lenet, 128, 10_000) > memory::bytes_per_member(&lenet, 64, 10_000));
+    assert!(
+        memory::bytes_per_member(Device::Cpu, &lenet, 128, 10_000)
+            > memory::bytes_per_member(Device::Cpu, &lenet, 64, 10_000)
+    );
     // What a GPU is for: ResNet18 at batch 128 on CIFAR-10.
-    let resnet = memory::bytes_per_member(&network("resnet18", 3, 10), 128, 5_000);
+    let resnet = memory::bytes_per_member(Device::Cpu, &network("resnet18", 3, 10), 128, 5_000);
     assert!((1 << 30..8 << 30).contains(&resnet), "{resnet}");
 }

@@ -31,8 +31,9 @@ pub(super) fn mixture() -> Network {
 
 fn trained(network: &Network, recipe: &Recipe, keys: &[RunKey], data: &[Dataset], kind: Kind) -> Trained {
     let data: Vec<&Dataset> = data.iter().collect();
-    let (device, precision) = (Device::Cpu, Precision::Fp32);
-    let training = Training { network, device, precision, recipe, keys, data: &data };
+    let (device, precision) = (here(), Precision::Fp32);
+    let samples = Samples::of(network, &data, kind, device).unwrap();
+    let training = Training { network, device, precision, recipe, keys, samples: &samples };
     train_as(&training, kind, None, &mut || true).unwrap().unwrap()
 }
 
@@ -106,7 +107,7 @@ fn a_member_that_diverges_disturbs_nobody() {
         let diverged = Ending::Diverged { epochs: 0, step: met + 1 };
         assert_eq!(beside_spoilt.endings(), [Ending::Finished, Ending::Finished, diverged, Ending::Finished]);
         let data: Vec<&Dataset> = sound.iter().collect();
-        let scores = beside_spoilt.evaluate(&data).unwrap();
+        let scores = beside_spoilt.evaluate(&samples(&network, &data)).unwrap();
         assert!(scores[2].0.is_nan() && scores[2].1.is_nan() && scores[3].1.is_finite(), "{scores:?}");
     }
 }

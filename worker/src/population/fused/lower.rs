@@ -1,0 +1,269 @@
+//! From a network's graph to a program: batch norms go into the convolutions before them, sums and max(x, 0) into the operation
+//! whose result they read, dropout away, and concatenations into where their operands are written.
+
+use super::program::{Action, Affine, LANE, Operation, Product, Program, View};
+use nadgrid_core::architecture::{Layer, Network, Shape, Step};
+
+/// The program of a network in evaluation mode.
+pub(super) fn lower(network: &Network) -> Program {
+    let mut lowering = Lowering::new(network);
+    for index in 0..network.steps().len() {
+        lowering.step(index);
+    }
+    lowering.share_biases();
+    lowering.place()
+}
+
+/// An operation on maps, as [`Step::inputs`] counts them, that have no place yet.
+struct Node {
+    step: usize,
+    action: Action,
+    input: usize,
+    residual: Option<usize>,
+    output: usize,
+}
+
+struct Lowering<'a> {
+    network: &'a Network,
+    /// For every map the one whose numbers it shows: dropout and most flattenings change none.
+    shown: Vec<usize>,
+    /// For every map the steps that read it; the end of the network counts as one.
+    readers: Vec<Vec<usize>>,
+    /// Steps that are part of an earlier node.
+    merged: Vec<bool>,
+    nodes: Vec<Node>,
+    products: Vec<Product>,
+    affines: Vec<Affine>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(network: &'a Network) -> Self {
+        let steps = network.steps();
+        let mut shown: Vec<usize> = (0..=steps.len()).collect();
+        for (index, step) in steps.iter().enumerate() {
+            if changes_nothing(network, index, step) {
+                shown[index + 1] = shown[step.inputs[0]];
+            }
+        }
+        let mut readers = vec![Vec::new(); steps.len() + 1];
+        for (index, step) in steps.iter().enumerate().filter(|&(index, _)| shown[index + 1] == index + 1) {
+            step.inputs.iter().for_each(|&map| readers[shown[map]].push(index));
+        }
+        readers[shown[steps.len()]].push(steps.len());
+        let merged = vec![false; steps.len()];
+        Self { network, shown, readers, merged, nodes: Vec::new(), products: Vec::new(), affines: Vec::new() }
+    }
+
+    /// The step that reads a map, where it is the only one.
+    fn only_reader(&self, map: usize) -> Option<(usize, &'a Step)> {
+        let [reader] = self.readers[map][..] else { return None };
+        Some((reader, self.network.steps().get(reader)?))
+    }
+
+    fn parameter(&self, index: usize) -> usize {
+        self.network.parameters()[index].range.start
+    }
+
+    /// Makes a node of a step and of those that go with it.
+    fn step(&mut self, index: usize) {
+        let step = &self.network.steps()[index];
+        if self.merged[index] || self.shown[index + 1] != index + 1 {
+            return;
+        }
+        let input = self.shown[step.inputs[0]];
+        let mut node = Node { step: index, action: Action::Copy, input, residual: None, output: index + 1 };
+        node.action = match &step.layer {
+            Layer::Conv2d(conv) => {
+                let affine = self.affine(step);
+                let norm = self.merge(&mut node, |layer| matches!(layer, Layer::BatchNorm2d { .. }));
+                self.affines[affine].norm = norm.and_then(|norm| self.norm(norm));
+                self.merge_sum(&mut node);
+                let relu = self.merge_relu(&mut node);
+                let product = self.product(step, conv.kernel, affine);
+                Action::Convolve { product, kernel: conv.kernel, stride: conv.stride, padding: conv.padding, relu }
+            }
+            Layer::Linear { .. } => {
+                let affine = self.affine(step);
+                let relu = self.merge_relu(&mut node);
+                Action::Multiply { product: self.product(step, 0, affine), relu }
+            }
+            Layer::BatchNorm2d { .. } => {
+                let (norm, channels) = (self.norm(index), step.output.channels);
+                self.affines.push(Affine { channels, norm, ..Affine::default() });
+                Action::Normalise { affine: self.affines.len() - 1, relu: self.merge_relu(&mut node) }
+            }
+            Layer::Add => {
+                node.residual = Some(self.shown[step.inputs[1]]);
+                Action::Sum { relu: self.merge_relu(&mut node) }
+            }
+            Layer::Relu => Action::Rectify,
+            Layer::MaxPool2d { size } => Action::MaxPool { size: *size },
+            Layer::AvgPool2d { size } => Action::AvgPool { size: *size },
+            Layer::Flatten => Action::Flatten,
+            // Placed, not computed; dropout is the identity.
+            Layer::Concat | Layer::Dropout { .. } => return,
+        };
+        self.nodes.push(node);
+    }
+
+    /// Takes the only reader of a node's output into the node, if it is such a layer; its index.
+    fn merge(&mut self, node: &mut Node, is_such: impl Fn(&Layer) -> bool) -> Option<usize> {
+        let (reader, _) = self.only_reader(node.output).filter(|(_, step)| is_such(&step.layer))?;
+        self.merged[reader] = true;
+        node.output = reader + 1;
+        Some(reader)
+    }
+
+    fn merge_relu(&mut self, node: &mut Node) -> bool {
+        self.merge(node, |layer| matches!(layer, Layer::Relu)).is_some()
+    }
+
+    /// A sum whose other operand is computed before the node. If it is not, that operand's node may take the sum.
+    fn merge_sum(&mut self, node: &mut Node) {
+        let Some((_, step)) = self.only_reader(node.output) else { return };
+        if !matches!(step.layer, Layer::Add) {
+            return;
+        }
+        let operands = step.inputs.iter().map(|&map| self.shown[map]);
+        let other = operands.filter(|&map| map != node.output && map <= node.step).collect::<Vec<_>>();
+        if let [other] = other[..] {
+            let _ = self.merge(node, |layer| matches!(layer, Layer::Add));
+            node.residual = Some(other);
+        }
+    }
+
+    /// Where a batch norm's weight and bias begin.
+    fn norm(&self, index: usize) -> Option<(usize, usize)> {
+        let weight = self.network.steps()[index].weight?;
+        Some((self.parameter(weight), self.parameter(weight + 1)))
+    }
+
+    /// Makes the affine of a product; its index.
+    fn affine(&mut self, step: &Step) -> usize {
+        let bias = self.network.bias(step).map(|parameter| parameter.range.start);
+        self.affines.push(Affine { channels: step.output.channels, bias, ..Affine::default() });
+        self.affines.len() - 1
+    }
+
+    /// Makes the product of a convolution with such a kernel, or of a fully connected layer, which has none; its index.
+    fn product(&mut self, step: &Step, kernel: usize, affine: usize) -> usize {
+        let weight = step.weight.map_or(0..0, |weight| self.network.parameters()[weight].range.clone());
+        // A fully connected layer reads the map before a flattening, and all of it.
+        let Shape { channels, height, width } = self.network.map(self.shown[step.inputs[0]]);
+        let (height, width) = if kernel > 0 { (kernel, kernel) } else { (height, width) };
+        let shape = [step.output.channels, channels, height, width];
+        let Affine { norm, bias, .. } = self.affines[affine];
+        let (scaled, biased) = (norm.is_some(), norm.is_some() || bias.is_some());
+        self.products.push(Product { weight, shape, inputs: shape[1], affine, scaled, biased });
+        self.products.len() - 1
+    }
+
+    /// Where a convolution adds another's result, and nothing else reads that, it adds the other's bias too.
+    fn share_biases(&mut self) {
+        for place in 0..self.nodes.len() {
+            let Node { action: Action::Convolve { product: taker, .. }, residual: Some(residual), .. } =
+                self.nodes[place]
+            else {
+                continue;
+            };
+            let giver = self.nodes.iter().find(|node| node.output == residual);
+            let Some(Node { action: Action::Convolve { product: giver, relu: false, .. }, residual: None, .. }) = giver
+            else {
+                continue;
+            };
+            if self.readers[residual].len() == 1 && self.products[*giver].biased {
+                let (giver, from) = (*giver, self.products[*giver].affine);
+                self.products[giver].biased = false;
+                self.products[taker].biased = true;
+                let to = self.products[taker].affine;
+                self.affines[to].also = Some(from);
+            }
+        }
+    }
+
+    /// Gives every map its place, and makes operations of the nodes.
+    fn place(mut self) -> Program {
+        let steps = self.network.steps();
+        let mut buffers = vec![self.padded_input()];
+        let mut places: Vec<Option<View>> = vec![None; steps.len() + 1];
+        places[0] = Some(View { buffer: 0, first: 0, shape: buffers[0] });
+        // The last concatenation has the largest buffer: those before it find their results' place in it.
+        let mut copies: Vec<(usize, usize, View)> = Vec::new();
+        for (index, step) in steps.iter().enumerate().rev().filter(|(_, step)| matches!(step.layer, Layer::Concat)) {
+            let whole = *places[index + 1].get_or_insert_with(|| own(&mut buffers, step.output));
+            let mut first = whole.first;
+            for &map in &step.inputs {
+                let (map, shape) = (self.shown[map], self.network.map(map));
+                let part = View { buffer: whole.buffer, first, shape };
+                first += shape.channels;
+                match places[map] {
+                    None => places[map] = Some(part),
+                    Some(_) => copies.push((index, map, part)),
+                }
+            }
+        }
+        for node in &self.nodes {
+            places[node.output].get_or_insert_with(|| own(&mut buffers, self.network.map(node.output)));
+        }
+        let place = |map: usize| places[map].unwrap_or(View { buffer: 0, first: 0, shape: self.network.map(map) });
+        let operation = |node: &Node| Operation {
+            step: node.step,
+            what: steps[node.step].layer.kind(),
+            action: node.action,
+            reads: place(node.input),
+            residual: node.residual.map(place),
+            writes: place(node.output),
+        };
+        let copy = |&(step, map, writes): &(usize, usize, View)| {
+            let (what, reads) = (steps[step].layer.kind(), place(map));
+            Operation { step, what, action: Action::Copy, reads, residual: None, writes }
+        };
+        let mut operations: Vec<Operation> = self.nodes.iter().map(operation).chain(copies.iter().map(copy)).collect();
+        operations.sort_by_key(|operation| operation.step);
+        let output = place(self.shown[steps.len()]);
+        Program { buffers, operations, products: self.products, affines: self.affines, output }
+    }
+
+    /// The input's shape. Where only convolutions of channels in eights read it, zeros fill its own channels up to that: then these
+    /// convolutions are one call, too.
+    fn padded_input(&mut self) -> Shape {
+        let input = self.network.input();
+        let channels = input.channels.next_multiple_of(LANE);
+        let mut products = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.input == 0) {
+            match node.action {
+                Action::Convolve { product, .. } if self.products[product].shape[0].is_multiple_of(LANE) => {
+                    products.push(product);
+                }
+                _ => return input,
+            }
+        }
+        let read = self.readers[0].len() == products.len();
+        if products.is_empty() || !read || self.nodes.iter().any(|node| node.residual == Some(0)) {
+            return input;
+        }
+        products.into_iter().for_each(|product| self.products[product].inputs = channels);
+        Shape { channels, ..input }
+    }
+}
+
+/// A buffer of its own.
+fn own(buffers: &mut Vec<Shape>, shape: Shape) -> View {
+    buffers.push(shape);
+    View { buffer: buffers.len() - 1, first: 0, shape }
+}
+
+/// Whether a step's map has the numbers of the one that it reads, in their order: dropout, a flattening of one row and column, and
+/// one that only a fully connected layer reads, since that one can read the map itself.
+fn changes_nothing(network: &Network, index: usize, step: &Step) -> bool {
+    match step.layer {
+        Layer::Dropout { .. } => true,
+        Layer::Flatten => {
+            let Shape { height, width, .. } = step.input;
+            let mut readers = network.steps().iter().filter(|step| step.inputs.contains(&(index + 1))).peekable();
+            let read = readers.peek().is_some() && readers.all(|step| matches!(step.layer, Layer::Linear { .. }));
+            (height, width) == (1, 1) || read
+        }
+        _ => false,
+    }
+}

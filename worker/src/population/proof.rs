@@ -1,0 +1,295 @@
+//! A GPU proves that it computes before anybody relies on it: convolutions and products in each precision, and the gradients of a
+//! few random networks, against the CPU.
+//!
+//! A card or a driver that writes nothing, or wrong numbers, would otherwise yield sweeps that look complete. Deliberately absent:
+//! bits, which only cards of one class share, and speed.
+
+use super::{Derivative, Policy, PopulationError, Sampling, at, block_gradients, difference, memory};
+use nadgrid_core::architecture::{self, Network, Shape};
+use nadgrid_core::numerics::Precision;
+use nadgrid_core::random::{Stream, evaluation_point};
+use nadgrid_kernels::{CentralDifference, KernelError, Trainer};
+use tch::{Device, Kind, TchError, Tensor};
+use thiserror::Error;
+
+const SEED: u64 = 1;
+const ARCHITECTURE: &str = "lenet";
+const MEMBERS: u64 = 4;
+/// The published step: outputs are about as large as it, so that their rounding is small beside their difference.
+const STEP: f32 = 100.0;
+
+/// Why a device is not relied on.
+#[derive(Debug, Error)]
+pub enum ProofError {
+    /// It writes nothing.
+    #[error("{what}: all numbers are zero")]
+    Zeros {
+        /// What was computed.
+        what: String,
+    },
+    /// It computes something else.
+    #[error("{what}: {relative:.1e} of its size away from what a CPU computes, rounding explains {limit:.0e}")]
+    Wrong {
+        /// What was computed.
+        what: String,
+        /// How far it is off, as a part of the right numbers' norm.
+        relative: f64,
+        /// How far it may be.
+        limit: f64,
+    },
+    /// It failed.
+    #[error("{what}: {source}")]
+    Failed {
+        /// What was to be computed.
+        what: String,
+        /// How.
+        source: PopulationError,
+    },
+    /// The CPU failed.
+    #[error("the reference: {0}")]
+    Reference(#[from] KernelError),
+}
+
+/// Computes on `device` in each of these precisions what a CPU computes too, and compares.
+///
+/// # Errors
+/// [`ProofError`] says what came out wrong.
+pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
+    let reference = Reference::new()?;
+    for &precision in precisions {
+        for operation in [Operation::Convolution, Operation::GroupedConvolution, Operation::Product] {
+            let what = format!("{} in {precision}", operation.name());
+            let got = operation.on(device, precision).map_err(failed(&what))?;
+            let want = operation.exact().map_err(failed(&what))?;
+            compare(what, &got, &want, Limits::of(precision).operation)?;
+        }
+        let Limits { difference, autograd, .. } = Limits::of(precision);
+        for (derivative, name, want, limit) in [
+            (Derivative::Difference { step: STEP }, "differences", &reference.differences, difference),
+            (Derivative::Fused { step: STEP }, "fused differences", &reference.differences, difference),
+            (Derivative::Autograd, "autograd", &reference.gradients, autograd),
+        ] {
+            let what = format!("gradients of {MEMBERS} networks by {name} in {precision}");
+            let got = reference.on(device, precision, derivative).map_err(failed(&what))?;
+            for (got, want) in got.chunks(reference.point.len()).zip(want.chunks(reference.point.len())) {
+                compare(what.clone(), &wide(got), &wide(want), limit)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str) -> impl FnOnce(PopulationError) -> ProofError {
+    let what = what.to_owned();
+    |source| ProofError::Failed { what, source }
+}
+
+/// How far numbers may be from those of exact arithmetic, as a part of their norm.
+struct Limits {
+    /// Of a convolution or a product. Float32 has 24 bits, and Winograd's convolutions lose some; TF32 has 11 and bfloat16 8, of two
+    /// factors and, in bfloat16, of the result. A convolution in TF32 that should be float32 is found out.
+    operation: f64,
+    /// Of central differences, which come through five layers and are continuous in every weight.
+    difference: f64,
+    /// Of autograd. A number near zero before a ReLU, or two near each other before a maximum, may fall to either side by rounding,
+    /// and with each goes a part of the gradient: one of some thousands in float32, more the fewer bits there are.
+    autograd: f64,
+}
+
+impl Limits {
+    fn of(precision: Precision) -> Self {
+        let (operation, difference, autograd) = match precision {
+            Precision::Fp32 => (1e-4, 1e-3, 5e-2),
+            Precision::Tf32 => (3e-3, 2e-2, 2e-1),
+            Precision::Bf16 => (2e-2, 1e-1, 5e-1),
+        };
+        Self { operation, difference, autograd }
+    }
+}
+
+fn compare(what: String, got: &[f64], want: &[f64], limit: f64) -> Result<(), ProofError> {
+    if got.iter().all(|&number| number == 0.0) {
+        return Err(ProofError::Zeros { what });
+    }
+    let relative = distance(got, want);
+    tracing::debug!("{what}: {relative:.1e} away from a CPU's");
+    // Not so where it is not a number.
+    let is_close = got.len() == want.len() && relative <= limit;
+    if is_close { Ok(()) } else { Err(ProofError::Wrong { what, relative, limit }) }
+}
+
+/// As a part of the norm of what is wanted.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
+}
+
+fn wide(numbers: &[f32]) -> Vec<f64> {
+    numbers.iter().map(|&number| f64::from(number)).collect()
+}
+
+/// One call of the libraries that populations rest on.
+#[derive(Clone, Copy)]
+enum Operation {
+    Convolution,
+    GroupedConvolution,
+    Product,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Convolution => "a convolution",
+            Self::GroupedConvolution => "a grouped convolution",
+            Self::Product => "a product of matrices",
+        }
+    }
+
+    /// As a population computes it.
+    fn on(self, device: Device, precision: Precision) -> Result<Vec<f64>, PopulationError> {
+        let policy = Policy::new(precision, Kind::Float, device)?;
+        let _held = policy.hold()?;
+        let run = || {
+            let (a, b) = self.factors()?;
+            let narrow = |t: Tensor| policy.narrow(&t.f_to(device)?);
+            policy.widen(&self.apply(&narrow(a)?, &narrow(b)?)?)?.f_to_kind(Kind::Double)
+        };
+        difference::numbers(&run().map_err(at("a computation of known result"))?)
+    }
+
+    /// In float64 on the CPU.
+    fn exact(self) -> Result<Vec<f64>, PopulationError> {
+        let run = || {
+            let (a, b) = self.factors()?;
+            self.apply(&a.f_to_kind(Kind::Double)?, &b.f_to_kind(Kind::Double)?)
+        };
+        difference::numbers(&run().map_err(at("a computation of known result"))?)
+    }
+
+    fn apply(self, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+        let _no_grad = tch::no_grad_guard();
+        let convolve = |groups| a.f_conv2d(b, None::<Tensor>, [1, 1], [1, 1], [1, 1], groups);
+        match self {
+            Self::Convolution => convolve(1),
+            Self::GroupedConvolution => convolve(4),
+            Self::Product => a.f_bmm(b),
+        }
+    }
+
+    /// Lengths are multiples of 8, so that tensor cores can take part.
+    fn factors(self) -> Result<(Tensor, Tensor), TchError> {
+        match self {
+            Self::Convolution => Ok((numbers(&[4, 32, 12, 12], 0)?, numbers(&[64, 32, 3, 3], 1)?)),
+            Self::GroupedConvolution => Ok((numbers(&[4, 64, 12, 12], 0)?, numbers(&[64, 16, 3, 3], 1)?)),
+            Self::Product => Ok((numbers(&[4, 64, 256], 0)?, numbers(&[4, 256, 32], 1)?)),
+        }
+    }
+}
+
+/// Standard normal float32 numbers.
+fn numbers(shape: &[i64], index: u64) -> Result<Tensor, TchError> {
+    let count = shape.iter().product::<i64>();
+    let mut numbers = vec![0.0f32; count.try_into().unwrap_or(0)];
+    Stream::new(SEED, &["proof"], index).fill_normal(&mut numbers);
+    Tensor::f_from_slice(&numbers)?.f_view(shape)
+}
+
+/// A few random networks and their gradients `[members, D]` by nadgrid's own kernels.
+struct Reference {
+    network: Network,
+    point: Vec<f32>,
+    differences: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+impl Reference {
+    fn new() -> Result<Self, ProofError> {
+        let input = Shape { channels: 1, height: 32, width: 32 };
+        let network = architecture::find(ARCHITECTURE).and_then(|known| known.network(input, 1).ok());
+        let why = "it is not in the registry";
+        let network = network.ok_or(KernelError::Unsupported { layer: 0, what: ARCHITECTURE, why })?;
+        let point = evaluation_point(SEED, 0, input.len());
+        let (mut kernel, mut trainer) = (CentralDifference::new(&network)?, Trainer::new(&network)?);
+        let all = MEMBERS as usize * point.len();
+        let (mut differences, mut gradients) = (vec![0.0; all], vec![0.0; all]);
+        let mut weights = vec![0.0; network.parameter_count()];
+        let rows = differences.chunks_exact_mut(point.len()).zip(gradients.chunks_exact_mut(point.len()));
+        for (member, (difference, gradient)) in (0..MEMBERS).zip(rows) {
+            network.initialise(SEED, ARCHITECTURE, member, &mut weights);
+            let finite = kernel.gradient(&weights, &point, STEP, difference);
+            finite.and_then(|()| trainer.gradient_at(&weights, &point, gradient)).map_err(|e| e.of_member(member))?;
+        }
+        Ok(Self { network, point, differences, gradients })
+    }
+
+    /// The same on a device.
+    fn on(&self, device: Device, precision: Precision, derivative: Derivative) -> Result<Vec<f32>, PopulationError> {
+        let (network, budget) = (&self.network, memory::budget(device));
+        let sampling =
+            Sampling { network, device, precision, seed: SEED, architecture: ARCHITECTURE, derivative, budget };
+        let (mut members, points) = (sampling.members(0..MEMBERS)?, std::slice::from_ref(&self.point));
+        block_gradients(&sampling, &mut members, MEMBERS as usize, points, &|_| true).map(Option::unwrap_or_default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_proves_itself() {
+        crate::device::be_one_thread();
+        prove(Device::Cpu, &[Precision::Fp32, Precision::Bf16]).unwrap();
+    }
+
+    /// How much of the limits bfloat16 uses up, the precision that rounds most: not more than half, and not next to nothing.
+    #[test]
+    fn limits_are_no_wider_than_rounding_explains() {
+        crate::device::be_one_thread();
+        let (reference, limits) = (Reference::new().unwrap(), Limits::of(Precision::Bf16));
+        let far = |derivative, want: &[f32], limit: f64| {
+            let got = reference.on(Device::Cpu, Precision::Bf16, derivative).unwrap();
+            distance(&wide(&got), &wide(want)) / limit
+        };
+        let product = Operation::Product.on(Device::Cpu, Precision::Bf16).unwrap();
+        let used = [
+            distance(&product, &Operation::Product.exact().unwrap()) / limits.operation,
+            far(Derivative::Difference { step: STEP }, &reference.differences, limits.difference),
+            far(Derivative::Autograd, &reference.gradients, limits.autograd),
+        ];
+        println!("{used:.3?}");
+        assert!(used.iter().all(|used| (0.01..0.5).contains(used)), "{used:?}");
+    }
+
+    /// What a card that computes nothing, half of it, or nonsense would return.
+    #[test]
+    fn wrong_numbers_are_found_out() {
+        let want: Vec<f64> = (1..100).map(f64::from).collect();
+        let told = |got: &[f64]| compare("a product".to_owned(), got, &want, 1e-3).unwrap_err().to_string();
+        assert_eq!(told(&[0.0; 99]), "a product: all numbers are zero");
+        let mut half = want.clone();
+        half[50..].fill(0.0);
+        assert!(told(&half).starts_with("a product: 9.3e-1 of its size away"), "{}", told(&half));
+        let mut none = want.clone();
+        none[7] = f64::NAN;
+        assert!(told(&none).contains("NaN"), "{}", told(&none));
+        assert!(compare(String::new(), &want, &want, 0.0).is_ok());
+    }
+
+    /// The limits tell float32 from TF32: a factor that is rounded to 11 bits is farther away than they allow.
+    #[test]
+    fn tf32_is_not_taken_for_float32() {
+        crate::device::be_one_thread();
+        let operation = Operation::Product;
+        let (a, b) = operation.factors().unwrap();
+        let rounded = |t: &Tensor| {
+            let numbers: Vec<f32> = difference::numbers(t).unwrap();
+            let short = |x: f32| f32::from_bits(x.to_bits().wrapping_add(1 << 12) & !((1 << 13) - 1));
+            Tensor::from_slice(&numbers.into_iter().map(short).collect::<Vec<_>>()).view_as(t)
+        };
+        let product = operation.apply(&rounded(&a), &rounded(&b)).unwrap().to_kind(Kind::Double);
+        let (got, want) = (difference::numbers(&product).unwrap(), operation.exact().unwrap());
+        assert!(compare("fp32".to_owned(), &got, &want, Limits::of(Precision::Fp32).operation).is_err());
+        compare("tf32".to_owned(), &got, &want, Limits::of(Precision::Tf32).operation).unwrap();
+    }
+}
