@@ -76,7 +76,11 @@ impl Scheduler {
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
             match attempts.had(id) {
-                true => !self.has_others(shard, attempts),
+                // Whoever has shown that it can compute comes back to it rather than leave it to those who have not.
+                true => {
+                    !self.has_others(shard, attempts)
+                        || self.has_proven(id) && !self.has_proven_others(shard, attempts)
+                }
                 // Once it has gone wrong often, whoever has shown that it can compute is asked first.
                 false => {
                     !attempts.are_exhausted(&self.settings)

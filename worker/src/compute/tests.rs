@@ -316,16 +316,16 @@ fn a_run_that_does_not_fit_names_the_bytes() {
     );
 }
 
-/// A thousand runs on a million numbers each: no machine here has as much memory, and it is told before any is drawn.
+/// A thousand runs on half a billion numbers each: a lane has no room for one of them, and it is told before any is drawn.
 #[test]
-fn a_block_larger_than_the_host_is_refused_before_it_is_drawn() {
+fn a_run_larger_than_a_lane_s_memory_is_refused_before_it_is_drawn() {
     let text = "name = 'x'\narchitectures = ['lenet']\ninput = { height = 64, width = 64 }\n[directional]\n\
                 directions = { kind = 'random', count = 1024 }\nblock_size = 1024\n\
                 train_samples = 131072\ntest_samples = 131072";
     let job = read(text, &shard(0, 0, 1), &[]).unwrap();
     let fault = evaluator(Some(Evaluation::Dense)).shard(&job, None, &Blocks::all()).unwrap_err();
     assert_eq!(fault.kind, FailureKind::Unfit);
-    assert!(fault.message.starts_with("the samples of a block: 4.0 TiB of memory are needed, "), "{}", fault.message);
+    assert_eq!(fault.message, "training runs: one member needs 2.1 GiB, the budget is 2.0 GiB");
 }
 
 /// Images and NADs come as files: poisoned, flipped and measured on a small network.

@@ -367,6 +367,35 @@ fn whoever_comes_and_goes_does_not_keep_a_shard_from_others() {
     assert!(view.jobs.iter().all(|job| job.members_done == 8), "{view:?}");
 }
 
+/// Nor does it where one that has yielded something fails on the shard once.
+#[test]
+fn one_failure_of_a_proven_worker_does_not_make_those_of_others_count() {
+    let mut world = World::new(Settings { most_attempts: 2, most_losses: 2, ..Settings::default() });
+    world.submit(8);
+    let first = world.join("honest", 1).remove(0);
+    world.report("honest", &first);
+    for shard in world.held_by("honest") {
+        let message = "out of memory, once".to_owned();
+        world.handle(Event::Failed { worker: id("honest"), shard, kind: FailureKind::Transient, message });
+    }
+    for round in 0..8 {
+        // By now it may be tried again.
+        world.now = world.now.plus(120_000);
+        let liar = format!("!{round}");
+        world.join(&liar, 1);
+        for shard in world.held_by(&liar) {
+            let (worker, message) = (id(&liar), "no".to_owned());
+            world.handle(Event::Failed { worker, shard, kind: FailureKind::Task, message });
+        }
+        world.handle(Event::Leave { worker: id(&liar), drained: true });
+    }
+    world.now = world.now.plus(120_000);
+    world.handle(Event::Alive { worker: id("honest") });
+    world.held_by("honest").iter().for_each(|shard| drop(world.report("honest", shard)));
+    let view = world.scheduler.sweeps_before(None, 1, |_| true).remove(0).1;
+    assert!(view.failures.is_empty() && view.jobs[0].members_done == 8, "{view:?}");
+}
+
 #[test]
 fn a_submission_is_idempotent_by_key() {
     let mut world = World::new(Settings::default());
