@@ -7,6 +7,7 @@ use nadgrid_core::architecture;
 use std::f64::consts::TAU;
 use std::ffi::c_void;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 // Safety: the signatures are those in host.cpp, which is compiled with this crate.
 unsafe extern "C" {
@@ -21,17 +22,20 @@ unsafe extern "C" {
 /// Where the kernels run.
 enum Runner {
     Host,
-    Card(Generator),
+    Card(&'static Generator),
 }
 
-/// The host, and the GPU where there is one to be tested.
+/// The host, and the GPU where there is one to be tested. All tests share its generator, which takes a second to compile.
 fn places() -> Vec<Runner> {
-    let mut places = vec![Runner::Host];
-    if std::env::var("NADGRID_TEST_DEVICE").is_ok_and(|device| device == "cuda") {
-        crate::device::prepare(crate::device::DeviceChoice::Cuda(0), None).unwrap();
-        places.push(Runner::Card(Generator::open(Device::Cuda(0)).unwrap().unwrap()));
-    }
-    places
+    static CARD: OnceLock<Option<Generator>> = OnceLock::new();
+    let card = CARD.get_or_init(|| {
+        let wanted = std::env::var("NADGRID_TEST_DEVICE").is_ok_and(|device| device == "cuda");
+        wanted.then(|| {
+            crate::device::prepare(crate::device::DeviceChoice::Cuda(0), None).unwrap();
+            Generator::open(Device::Cuda(0)).unwrap().unwrap()
+        })
+    });
+    std::iter::once(Runner::Host).chain(card.as_ref().map(Runner::Card)).collect()
 }
 
 /// Runs the launches on the host.
