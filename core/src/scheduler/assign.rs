@@ -78,8 +78,7 @@ impl Scheduler {
             match attempts.had(id) {
                 // Whoever has shown that it can compute comes back to it rather than leave it to those who have not.
                 true => {
-                    !self.has_others(shard, attempts)
-                        || self.has_proven(id) && !self.has_proven_others(shard, attempts)
+                    !self.has_others(shard, attempts) || self.has_proven(id) && !self.has_proven_others(shard, attempts)
                 }
                 // Once it has gone wrong often, whoever has shown that it can compute is asked first.
                 false => {

@@ -3,6 +3,7 @@
 use super::normal::{BLOCK, normals};
 use crate::simd::{InstructionSet, Kernel, Simd};
 use nadgrid_core::dataset::Dataset;
+use nadgrid_core::random::Stream;
 use nadgrid_core::training::RunKey;
 use std::ops::Range;
 
@@ -57,11 +58,29 @@ impl DirectionalSamples {
     /// # Panics
     /// As [`directional`].
     pub fn new(key: &RunKey, part: &str, v: &[f32], offset: f64, sigma: f64, samples: usize) -> Self {
-        let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-        assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
-        let v = v.iter().map(|&x| f64::from(x) / norm).collect();
+        let v = unit(v);
         let (key, part) = (key.clone(), part.to_owned());
         Self { set: InstructionSet::best(), key, part, v, offset, sigma, samples }
+    }
+
+    /// The stream of the noise.
+    pub fn stream(&self) -> Stream {
+        self.key.stream(&self.part)
+    }
+
+    /// The direction, of norm 1.
+    pub fn direction(&self) -> &[f64] {
+        &self.v
+    }
+
+    /// Where the classes lie along it.
+    pub fn offset(&self) -> f64 {
+        self.offset
+    }
+
+    /// The noise's standard deviation in all others.
+    pub fn sigma(&self) -> f64 {
+        self.sigma
     }
 
     /// Samples.
@@ -117,7 +136,7 @@ impl Kernel for Fill<'_> {
         // Each sample's noise begins with a block of its own.
         let mut words = vec![0; dimension.next_multiple_of(BLOCK)];
         let mut noise = vec![0.0; words.len()];
-        let mut stream = of.key.stream(&of.part);
+        let mut stream = of.stream();
         stream.seek((first * words.len()) as u64);
         let positive = of.positive();
         for (sample, input) in (first..).zip(out.chunks_exact_mut(dimension)) {
@@ -129,11 +148,8 @@ impl Kernel for Fill<'_> {
     }
 }
 
-/// A direction of norm 1 in f64, as samples are placed along it.
-///
-/// # Panics
-/// When `v` is not of norm 1 within 1e-5.
-pub fn unit(v: &[f32]) -> Vec<f64> {
+/// In f64, of norm 1.
+fn unit(v: &[f32]) -> Vec<f64> {
     let norm = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     assert!((norm - 1.0).abs() < UNIT_TOLERANCE, "a direction of norm {norm}");
     v.iter().map(|&x| f64::from(x) / norm).collect()

@@ -11,6 +11,6 @@ mod normal;
 mod poison;
 
 pub use basis::{Basis, BasisError, ORTHONORMAL_TOLERANCE, complete};
-pub use directional::{DirectionalSamples, directional, directional_on, unit, words_of_sample};
+pub use directional::{DirectionalSamples, directional, directional_on, words_of_sample};
 pub use flip::{Flip, flip};
 pub use poison::poison;

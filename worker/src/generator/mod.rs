@@ -18,8 +18,11 @@ use launch::{Launch, Rows};
 use nadgrid_core::architecture::{Conv2d, ConvInit, Network, NetworkError, Shape};
 use nadgrid_core::random::{Stream, StreamKey};
 use nadgrid_core::training::RunKey;
-use nadgrid_kernels::data;
+use nadgrid_kernels::data::{DirectionalSamples, directional};
 use nvrtc::Nvrtc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, TchError, Tensor};
 use thiserror::Error;
 
@@ -94,19 +97,21 @@ pub struct Generator {
     card: Card,
 }
 
-/// The samples to be drawn along a direction, as [`data::directional`] takes them.
-#[derive(Clone, Copy, Debug)]
-pub struct DirectionalData<'a> {
-    /// The run.
-    pub key: &'a RunKey,
-    /// `train` or `test`.
-    pub part: &'a str,
-    /// The direction, of norm 1 within 1e-5.
-    pub v: &'a [f32],
-    /// Where the classes lie along it.
-    pub offset: f64,
-    /// The noise's standard deviation in all others.
-    pub sigma: f64,
+/// Set where a device's proofs are left out.
+static UNPROVEN: AtomicBool = AtomicBool::new(false);
+
+/// Generators opened from now on are not compared with the host. For cards that compute nothing.
+pub fn leave_proof_out() {
+    UNPROVEN.store(true, Ordering::Relaxed);
+}
+
+/// A device's generator, which is opened once for the process; `None` for a CPU, and for a GPU that has none, of which a warning
+/// tells.
+pub fn of(device: Device) -> Option<&'static Generator> {
+    static OPENED: Mutex<BTreeMap<usize, Option<&'static Generator>>> = Mutex::new(BTreeMap::new());
+    let Device::Cuda(ordinal) = device else { return None };
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    *opened.entry(ordinal).or_insert_with(|| Generator::open_or_warn(device).map(|one| &*Box::leak(Box::new(one))))
 }
 
 impl Generator {
@@ -117,7 +122,9 @@ impl Generator {
     pub fn open(device: Device) -> Result<Option<Self>, GeneratorError> {
         let Device::Cuda(ordinal) = device else { return Ok(None) };
         let generator = Self::unproven(ordinal)?;
-        generator.prove()?;
+        if !UNPROVEN.load(Ordering::Relaxed) {
+            generator.prove()?;
+        }
         Ok(Some(generator))
     }
 
@@ -152,23 +159,18 @@ impl Generator {
         unsafe { self.launch(&launch::members(network.parameters(), streams, rows)) }
     }
 
-    /// Draws samples of D(v) as [`data::directional`] does: into `samples`, `[n, D]` of f32, and `labels`, `[n]` of i64, both on the
-    /// device and without gaps. Returns before they are written; libtorch's operations of this thread come after.
+    /// Makes samples of D(v), all of them: into `samples`, `[n, D]` of f32, and `labels`, `[n]` of i64, both on the device and without
+    /// gaps. Returns before they are written; libtorch's operations of this thread come after.
     ///
     /// # Errors
     /// [`GeneratorError`] when a tensor is another, or the driver refuses.
-    ///
-    /// # Panics
-    /// When `v` is not of norm 1 within 1e-5.
     pub fn fill_directional(
         &self,
-        data: &DirectionalData<'_>,
+        data: &DirectionalSamples,
         samples: &Tensor,
         labels: &Tensor,
     ) -> Result<(), GeneratorError> {
-        let DirectionalData { key, part, v, offset, sigma } = *data;
-        let v = data::unit(v);
-        let count = labels.size().first().copied().unwrap_or_default();
+        let (v, count) = (data.direction(), data.len() as i64);
         let dense = |what, tensor: &Tensor, shape: &[i64], kind| {
             let found = (tensor.kind(), tensor.device(), tensor.size(), tensor.is_contiguous());
             let expected = (kind, self.device, shape.to_vec(), true);
@@ -181,13 +183,13 @@ impl Generator {
             direction: direction.data_ptr().cast(),
             out: samples.data_ptr().cast(),
             labels: labels.data_ptr().cast(),
-            offset,
-            sigma,
+            offset: data.offset(),
+            sigma: data.sigma(),
             samples: count as u64,
         };
         // Safety: the tensors were checked, the direction is as long as `v`. Whatever libtorch puts in its place comes later in
         // the stream.
-        unsafe { self.launch(&launch::directional(StreamKey::of(&key.stream(part)), &v, &task)) }
+        unsafe { self.launch(&launch::directional(StreamKey::of(&data.stream()), v, &task)) }
     }
 
     /// # Safety
@@ -229,11 +231,11 @@ impl Generator {
         let run = 1 << 33;
         let key =
             RunKey { seed: 12, experiment: "directional", architecture: "proof".into(), variant: "1".into(), run };
-        let data = DirectionalData { key: &key, part: "train", v: &v, offset: 0.5, sigma: 3.0 };
+        let data = DirectionalSamples::new(&key, "train", &v, 0.5, 3.0, 9);
         let samples = empty(&[9, dimension as i64], Kind::Float, self.device)?;
         let labels = empty(&[9], Kind::Int64, self.device)?;
         self.fill_directional(&data, &samples, &labels)?;
-        let expected = data::directional(&key, "train", &v, 0.5, 3.0, 9);
+        let expected = directional(&key, "train", &v, 0.5, 3.0, 9);
         differs("samples of D(v)", &numbers(&samples)?, &expected.inputs)?;
         let copied = labels.f_to(Device::Cpu).and_then(|labels| labels.f_to_kind(Kind::Float));
         let labels = numbers(&copied.map_err(at("fetching labels from the GPU"))?)?;

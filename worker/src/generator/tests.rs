@@ -80,24 +80,25 @@ impl Runner {
         out
     }
 
-    fn samples(&self, data: &DirectionalData<'_>, count: usize) -> (Vec<f32>, Vec<i64>) {
+    fn samples(&self, data: &DirectionalSamples) -> (Vec<f32>, Vec<i64>) {
+        let (count, dimension) = (data.len(), data.dimension());
         match self {
             Self::Host => {
-                let (mut out, mut labels) = (vec![7.0; count * data.v.len()], vec![7; count]);
-                let mut direction = vec![7.0; data.v.len()];
+                let (mut out, mut labels) = (vec![7.0; count * dimension], vec![7; count]);
+                let mut direction = vec![7.0; dimension];
                 let task = launch::Directional {
                     direction: direction.as_mut_ptr(),
                     out: out.as_mut_ptr(),
                     labels: labels.as_mut_ptr(),
-                    offset: data.offset,
-                    sigma: data.sigma,
+                    offset: data.offset(),
+                    sigma: data.sigma(),
                     samples: count as u64,
                 };
-                run(&launch::directional(StreamKey::of(&data.key.stream(data.part)), &data::unit(data.v), &task));
+                run(&launch::directional(StreamKey::of(&data.stream()), data.direction(), &task));
                 (out, labels)
             }
             Self::Card(generator) => {
-                let samples = Tensor::full([count as i64, data.v.len() as i64], 7.0, (Kind::Float, generator.device));
+                let samples = Tensor::full([count as i64, dimension as i64], 7.0, (Kind::Float, generator.device));
                 let labels = Tensor::full([count as i64], 7, (Kind::Int64, generator.device));
                 generator.fill_directional(data, &samples, &labels).unwrap();
                 (numbers(&samples).unwrap(), Vec::try_from(labels).unwrap())
@@ -136,7 +137,7 @@ fn the_layouts_are_the_kernels() {
     unsafe { nadgrid_generator_layout(kernels.as_mut_ptr()) };
     let sizes = [size_of::<Segment>(), size_of::<Initialise>(), size_of::<Copied>(), size_of::<Noise>()];
     let [segment, initialise, copied, noise] = sizes.map(|size| size as u64);
-    let (group, place) = (data::words_of_sample(1) as u64, size_of::<Place>() as u64);
+    let (group, place) = (nadgrid_kernels::data::words_of_sample(1) as u64, size_of::<Place>() as u64);
     let counts = [u64::from(launch::THREADS), launch::TILE, launch::SEGMENTS as u64, launch::SAMPLES, group];
     let kinds = [launch::UNIFORM, launch::NORMAL, launch::CONSTANT].map(u64::from);
     let ours = [&counts[..], &[launch::NUMBERS as u64], &kinds, &[segment, initialise, copied, noise, place]].concat();
@@ -233,11 +234,11 @@ fn samples_of_a_direction_are_the_hosts() {
         v.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
         let variant = format!("nad {dimension}");
         let key = RunKey { seed: 8, experiment: "directional", architecture: "lenet".into(), variant, run: 1 << 40 };
-        let data = DirectionalData { key: &key, part: "test", v: &v, offset: 0.5, sigma: 3.0 };
-        let expected = data::directional(&key, "test", &v, 0.5, 3.0, count);
+        let data = DirectionalSamples::new(&key, "test", &v, 0.5, 3.0, count);
+        let expected = directional(&key, "test", &v, 0.5, 3.0, count);
         let of_classes: Vec<i64> = expected.labels.iter().map(|&label| i64::from(label)).collect();
         for place in places() {
-            let (samples, labels) = place.samples(&data, count);
+            let (samples, labels) = place.samples(&data);
             differs("samples", &samples, &expected.inputs).unwrap_or_else(|e| panic!("{dimension} x {count}: {e}"));
             assert_eq!(labels, of_classes);
         }

@@ -1,11 +1,13 @@
 //! Members' samples on the device, and their batches, which are gathered there.
 //!
-//! Samples come to the device once, for training and evaluation alike. For a GPU helper threads make them, piece by piece in
+//! Samples come to the device once, for training and evaluation alike. A GPU that has a [`Generator`] makes those of D(v) itself,
+//! when they are needed. For one that has none, and for others, helper threads make them, piece by piece in
 //! page-locked memory, and copy them beside the GPU's work: so data can be made while other runs train, and the host holds no whole
 //! set of them. On a CPU the lane makes them in the memory where they stay.
 
 use super::ahead::{Ahead, Made, cores, in_parallel};
 use super::{PopulationError, at};
+use crate::generator::{self, Generator};
 use crate::pinned;
 use nadgrid_core::architecture::Network;
 use nadgrid_core::dataset::Dataset;
@@ -21,7 +23,7 @@ const PIECE: usize = 8 << 20;
 /// Numbers that one thread makes at a time.
 const PART: usize = 1 << 18;
 
-/// A run's samples before they are on a device. A generator on the device would be a third.
+/// A run's samples before they are on a device.
 #[derive(Clone)]
 pub enum RunSamples {
     /// They lie in memory; runs may share them.
@@ -220,6 +222,8 @@ pub struct SamplesAhead {
 }
 
 enum Making {
+    /// The GPU makes them when the lane needs them.
+    Card { generator: &'static Generator, distinct: Vec<Arc<DirectionalSamples>>, dimension: usize, device: Device },
     /// The lane makes them when it needs them.
     Later { distinct: Vec<RunSamples>, dimension: usize, kind: Kind },
     /// Helpers make them.
@@ -257,9 +261,11 @@ impl SamplesAhead {
             starts.push((place * count) as i64);
         }
         let dimension = shape.dimension;
-        let making = match device.is_cuda() {
-            false => Making::Later { distinct, dimension, kind },
-            true => {
+        let generator = generator::of(device).filter(|_| kind == Kind::Float).zip(of_directions(&distinct));
+        let making = match generator {
+            Some((generator, distinct)) => Making::Card { generator, distinct, dimension, device },
+            None if !device.is_cuda() => Making::Later { distinct, dimension, kind },
+            None => {
                 let room =
                     room(distinct.len() * count, dimension, kind, device).map_err(at("making room for samples"))?;
                 let cancelled = Arc::new(AtomicBool::new(false));
@@ -285,6 +291,16 @@ impl SamplesAhead {
     pub fn finish(mut self) -> Result<Samples, PopulationError> {
         let (inputs, labels) = match &mut self.making {
             Making::Now { done, .. } => done.next()?,
+            Making::Card { generator, distinct, dimension, device } => {
+                let (inputs, labels) = room(distinct.len() * self.count, *dimension, Kind::Float, *device)
+                    .map_err(at("making room for samples"))?;
+                for (place, run) in distinct.iter().enumerate() {
+                    let (first, count) = ((place * self.count) as i64, self.count as i64);
+                    let own = |of: &Tensor| of.f_narrow(0, first, count).map_err(at("cutting samples"));
+                    generator.fill_directional(run, &own(&inputs)?, &own(&labels)?)?;
+                }
+                (inputs, labels)
+            }
             Making::Later { distinct, dimension, kind } => {
                 let made =
                     room(distinct.len() * self.count, *dimension, *kind, Device::Cpu).and_then(|(inputs, labels)| {
@@ -305,6 +321,15 @@ impl Drop for SamplesAhead {
             cancelled.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// All of them, if all are of D(v).
+fn of_directions(distinct: &[RunSamples]) -> Option<Vec<Arc<DirectionalSamples>>> {
+    let directional = |run: &RunSamples| match run {
+        RunSamples::Directional(samples) => Some(samples.clone()),
+        RunSamples::Held(_) => None,
+    };
+    distinct.iter().map(directional).collect()
 }
 
 /// Inputs `[all, D]` and labels `[all]`.

@@ -1,12 +1,13 @@
 //! Members' parameters, drawn in order, a few at a time, on the device where they are needed.
 //!
-//! On a CPU a lane draws them itself, into the memory from which they are computed. For a GPU a helper thread draws the next group
-//! while the lane computes with the last, on all cores, into one page-locked buffer that is used again and again, and copies it
+//! On a CPU a lane draws them itself, into the memory from which they are computed. A GPU draws them itself too, where it has a
+//! [`Generator`]; where it has none a helper thread draws the next group while the lane computes with the last, on all cores, into one page-locked buffer that is used again and again, and copies it
 //! beside the GPU's work. A member's numbers are a function of its stream: no bit depends on who draws them. Deliberately absent:
 //! a block in one vector, and drawing anew for each point.
 
 use super::ahead::{Ahead, Made, cores, in_parallel};
 use super::{PopulationError, at};
+use crate::generator::{self, Generator};
 use crate::pinned;
 use nadgrid_core::architecture::{DrawPart, Network};
 use nadgrid_core::random::Stream;
@@ -53,8 +54,10 @@ pub struct Members {
     source: Source,
 }
 
-/// Who makes them. A generator on the device itself would be a third.
+/// Who makes them.
 enum Source {
+    /// The GPU, when the lane needs them.
+    Card { generator: &'static Generator, drawing: Drawing },
     /// The lane, when it needs them.
     Lane(Drawing),
     /// A helper thread, ahead of the lane.
@@ -72,10 +75,11 @@ impl Members {
     /// [`PopulationError`] when there is no thread to draw.
     pub fn new(drawing: Drawing, members: Range<u64>, device: Device) -> Result<Self, PopulationError> {
         let (each, left) = (drawing.each(), members.clone());
-        let source = match device.is_cuda() {
-            false => Source::Lane(drawing),
+        let source = match generator::of(device) {
+            Some(generator) => Source::Card { generator, drawing },
+            None if !device.is_cuda() => Source::Lane(drawing),
             // One group lies on the GPU and is computed from, the next is drawn, copied and offered.
-            true => {
+            None => {
                 let draw = move |made: &_| Groups::new(drawing, device).draw(members, made);
                 Source::Helper { groups: Ahead::start(0, draw)?, group: None }
             }
@@ -97,6 +101,7 @@ impl Members {
         let end = self.left.end.min(self.left.start + count as u64);
         let members = self.left.start..end;
         let taken = match &mut self.source {
+            Source::Card { generator, drawing } => drawn_there(generator, drawing, members, self.device)?,
             Source::Lane(drawing) => drawn_here(drawing, members).map_err(at("drawing parameters"))?,
             Source::Helper { groups, group } => taken(groups, group, (end - members.start) as i64)?,
         };
@@ -105,6 +110,22 @@ impl Members {
         debug_assert_eq!(parameters.device(), self.device);
         Ok(parameters)
     }
+}
+
+/// Into rows that all begin alike.
+fn drawn_there(
+    generator: &Generator,
+    drawing: &Drawing,
+    members: Range<u64>,
+    device: Device,
+) -> Result<Tensor, PopulationError> {
+    let (count, each) = ((members.end - members.start) as i64, drawing.each());
+    let pitch = each.next_multiple_of(ALIGNMENT) as i64;
+    let rows = Tensor::f_empty([count, pitch], (Kind::Float, device)).map_err(at("making room for parameters"))?;
+    let own = rows.f_narrow(1, 0, each as i64).map_err(at("cutting parameters"))?;
+    let streams: Vec<Stream> = members.map(|member| (drawing.stream)(member)).collect();
+    generator.fill_parameters(&drawing.network, &streams, &own)?;
+    Ok(rows)
 }
 
 /// Straight into the memory from which they are computed, on this thread.

@@ -1,6 +1,7 @@
 //! What can go wrong in a population, and whose fault it is.
 
 use crate::board::{Cause, Fault};
+use crate::generator::GeneratorError;
 use crate::libtorch;
 use nadgrid_core::text;
 use nadgrid_kernels::KernelError;
@@ -121,6 +122,9 @@ pub enum PopulationError {
         /// Bytes of the machine, or of the container.
         present: u64,
     },
+    /// The GPU does not draw any more.
+    #[error("drawing on the GPU: {0}")]
+    Generator(GeneratorError),
     /// A gradient overflowed.
     #[error(transparent)]
     NotFinite(#[from] KernelError),
@@ -152,9 +156,12 @@ impl PopulationError {
     /// Whose fault it is. Populations keep within a budget, so where memory runs out someone else holds it, for now.
     pub fn fault(&self) -> Fault {
         let (kind, cause) = match self {
-            Self::Tf32OnCpu | Self::Setting(_) | Self::Memory { .. } | Self::HostMemory { .. } | Self::Cuda { .. } => {
-                (FailureKind::Unfit, Cause::Other)
-            }
+            Self::Tf32OnCpu
+            | Self::Setting(_)
+            | Self::Memory { .. }
+            | Self::HostMemory { .. }
+            | Self::Cuda { .. }
+            | Self::Generator(_) => (FailureKind::Unfit, Cause::Other),
             Self::OutOfMemory { .. } | Self::NoEngine { .. } | Self::Refused { .. } => {
                 (FailureKind::Transient, Cause::OutOfMemory)
             }
@@ -162,6 +169,15 @@ impl PopulationError {
             _ => (FailureKind::Task, Cause::Other),
         };
         Fault { cause, ..Fault::new(kind, self.to_string()) }
+    }
+}
+
+impl From<GeneratorError> for PopulationError {
+    fn from(error: GeneratorError) -> Self {
+        match error {
+            GeneratorError::Torch { task, source } => at(task)(source),
+            error => Self::Generator(error),
+        }
     }
 }
 
