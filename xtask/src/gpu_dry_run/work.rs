@@ -280,35 +280,36 @@ pub(super) fn at_once<I: Sync, T: Send>(threads: usize, items: &[I], task: impl 
 /// A table of everything; the times only where cases were measured one after the other.
 pub(super) fn print(figures: &[Figures], extent: Extent) {
     println!(
-        "{:<29} {:>7} {:>5} {:>8} {:>7} {:>7} {:>6} {:>8} {:>7} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8}",
+        "{:<29} {:>7} {:>5} {:>8} {:>7} {:>13} {:>6} {:>8} {:>6} {:>8} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8}",
         "on the null GPU",
         "of a",
         "block",
         "launches",
         "kernels",
-        "conv",
+        "convolutions",
         "norms",
         "products",
         "copies",
         "blocking",
-        "pageable",
-        "pinned",
+        "KiB up",
+        "KiB up",
         "syncs",
-        "peak",
-        "lane",
-        "CPU"
+        "MiB",
+        "ms of",
+        "ms of"
     );
-    println!("{:>98}{:>10}{:>10}{:>17}{:>9}{:>9}", "", "KiB up", "KiB up", "MiB", "ms", "ms");
+    println!("{:>65} {:>34} {:>9} {:>13} {:>8} {:>8}", "forth + back", "pageable", "pinned", "peak", "a lane", "CPU");
     for of in figures {
-        let Totals { launches, kernels, convolutions_forward, convolutions_backward, .. } = of.totals;
+        let convolutions = format!("{:.1} + {:.1}", of.totals.convolutions_forward, of.totals.convolutions_backward);
         let time = |ms: f64| if extent == Extent::Full { format!("{ms:.2}") } else { String::new() };
         println!(
-            "{:<29} {:>7} {:>5} {launches:>8.1} {kernels:>7.1} {:>7.1} {:>6.1} {:>8.1} {:>7.2} {:>8.2} \
-             {:>9.1} {:>9.1} {:>7.2} {:>8.0} {:>8} {:>8}",
+            "{:<29} {:>7} {:>5} {:>8.1} {:>7.1} {convolutions:>13} {:>6.1} {:>8.1} {:>6.2} {:>8.2} {:>9.1} {:>9.1} \
+             {:>6.2} {:>6.0} {:>8} {:>8}",
             of.case,
             of.unit,
             of.block,
-            convolutions_forward + convolutions_backward,
+            of.totals.launches,
+            of.totals.kernels,
             of.totals.batch_norms,
             of.totals.products,
             of.totals.copies,
