@@ -17,8 +17,8 @@ use crate::cache::remove_if_there;
 use crate::gpu_dry_run::counts::Counts;
 use crate::gpu_dry_run::library::NullGpu;
 
-/// How long anything may take that takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take that takes seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The programs of a cluster, and the card that its workers find.
