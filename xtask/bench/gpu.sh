@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
-# What there is to know of a GPU in ten minutes, in the order of use: does nadgrid work on it, is it right, are its bits the same twice, why
-# is it as fast as it is, how fast is it, and how fast is PyTorch beside it. Ends with a Markdown report for docs/performance.md.
+# What there is to know of a GPU in ten minutes, in the order of use: does nadgrid work on it, is it right, are its bits
+# the same twice, why is it as fast as it is, how fast is it, and how fast is PyTorch beside it. Ends with a Markdown
+# report for docs/performance.md.
 #
 #   xtask/bench/gpu.sh pack PROGRAMS ARCHIVE   strips the programs and packs them, for a machine that takes few megabytes
-#   xtask/bench/gpu.sh [PROGRAMS]              a folder or such an archive with nadgrid, nadgrid-coordinator, nadgrid-worker [target/release]
+#   xtask/bench/gpu.sh [PROGRAMS]              a folder, or such an archive, with nadgrid, nadgrid-coordinator and
+#                                              nadgrid-worker [target/release]
 #
-# Needs a Python with torch 2.11.0 (variable PYTHON) and no Rust. A part that fails is told and the others go on; what no longer fits into
-# the time is left out. Variables:
-#   PARTS="works right same why speed"   PRECISIONS="fp32 tf32 bf16"   ROUNDS=3   MINUTES=9.5 (for everything)   PEERS=1 (0: nadgrid alone)
-#   SCALE=1 (N computes an N-th)         SEARCH=0 (1: the peers look for their fastest way in the last round, torch.compile included)
-#   OUT=out/gpu                          log.txt, verdict.txt, probe.jsonl, measurements.jsonl and, rewritten after every round, report.md
+# Needs a Python with torch 2.11.0 (variable PYTHON) and no Rust. A part that fails is told and the others go on; what no
+# longer fits into the time is left out. Variables:
+#   PARTS="works right same why speed"   what to look at
+#   PRECISIONS="fp32 tf32 bf16"
+#   MINUTES=9.5                          for everything
+#   ROUNDS=3                             of speed
+#   PEERS=1                              0: nadgrid alone
+#   SEARCH=0                             1: the peers look for their fastest way in the last round, torch.compile included
+#   SCALE=1                              N: computes an N-th
+#   OUT=out/gpu                          log.txt, verdict.txt, probe.jsonl, measurements.jsonl, and report.md, which is
+#                                        written anew after every round
 # Ends with exit code 1 if the bits are wrong. Deliberately absent: any change of the GPU's settings.
 set -euo pipefail
 
@@ -17,6 +25,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 read -r -a parts <<<"${PARTS:-works right same why speed}"
 read -r -a precisions <<<"${PRECISIONS:-fp32 tf32 bf16}"
+listed=$(IFS=, && echo "${precisions[*]}")
 rounds=${ROUNDS:-3}
 scale=${SCALE:-1}
 peers=${PEERS:-1}
@@ -63,8 +72,8 @@ for program in nadgrid nadgrid-coordinator nadgrid-worker; do
         fail "there is no program $programs/$program: build with \`cargo build --release --bins\`, or name the folder"
 done
 
-# One look at torch, which may take long to import: its release, its libraries, and the card. libtorch_cuda.so finds most of the libraries
-# itself; naming their folders also serves a torch that was moved.
+# One look at torch, which may take long to import: its release, its libraries, and the card. libtorch_cuda.so finds most
+# of the libraries itself; naming their folders also serves a torch that was moved.
 seen=$("$python" - <<'PYTHON'
 import glob
 import os
@@ -72,8 +81,9 @@ import os
 import torch
 
 folder = os.path.dirname(torch.__file__)
+cuda = sorted(glob.glob(os.path.join(os.path.dirname(folder), "nvidia", "*", "lib")))
 print(torch.__version__.split("+")[0])
-print(":".join([os.path.join(folder, "lib"), *sorted(glob.glob(os.path.join(os.path.dirname(folder), "nvidia", "*", "lib")))]))
+print(":".join([os.path.join(folder, "lib"), *cuda]))
 if torch.cuda.is_available():
     print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
 PYTHON
@@ -83,6 +93,7 @@ PYTHON
 [[ -n ${card:-} ]] || fail "PyTorch sees no GPU here (nvidia-smi says what the driver sees)"
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
+worker=$programs/nadgrid-worker
 measurements=$out/measurements.jsonl
 verdict=$out/verdict.txt
 log=$out/log.txt
@@ -107,7 +118,8 @@ say() {
     echo "$*" | tee -a "$log" >&2
 }
 
-# limited SECONDS COMMAND...: a command with a time limit, its errors in the log. Not started where less than 5 seconds are left of all.
+# limited SECONDS COMMAND...: a command with a time limit, its errors in the log. Not started where less than 5 seconds
+# are left of all.
 limited() {
     local limit=$1 left=$((deadline - SECONDS))
     shift
@@ -125,12 +137,14 @@ judge() {
     say "   $1: $2"
 }
 
-# ours BENCH PRECISION SECONDS ARGUMENTS...: the line that the worker's own benchmark prints, labelled, is one measurement.
+# ours BENCH PRECISION SECONDS ARGUMENTS...: the line that the worker's own benchmark prints, labelled, is a measurement.
 ours() {
     local bench=$1 precision=$2 limit=$3 line
     shift 3
-    if line=$(limited "$limit" "$programs/nadgrid-worker" bench "$@" --device cuda --precision "$precision" --json) && [[ $line == "{"* ]]; then
-        printf '{"side":"nadgrid","bench":"%s","precision":"%s","measured":%s}\n' "$bench" "$precision" "$line" >>"$measurements"
+    if line=$(limited "$limit" "$worker" bench "$@" --device cuda --precision "$precision" --json) &&
+        [[ $line == "{"* ]]; then
+        printf '{"side":"nadgrid","bench":"%s","precision":"%s","measured":%s}\n' "$bench" "$precision" "$line" \
+            >>"$measurements"
         say "   nadgrid $bench $precision: $line"
     else
         say "   FAILED: nadgrid $bench $precision, see $log"
@@ -139,7 +153,7 @@ ours() {
 
 # theirs [METHOD]: every peer once, with the way that is usually fastest or this one.
 theirs() {
-    limited 240 "$python" "$here/gpu_peers.py" --scale "$scale" --precisions "$(IFS=, && echo "${precisions[*]}")" ${1:+--method "$1"} |
+    limited 240 "$python" "$here/gpu_peers.py" --scale "$scale" --precisions "$listed" ${1:+--method "$1"} |
         tee -a "$measurements" | sed 's/^/   /' >&2 || say "   FAILED: a peer, see $log"
 }
 
@@ -155,14 +169,16 @@ works() {
     for precision in "${precisions[@]}"; do
         for what in "jacobian --networks 64" "jacobian --architecture resnet18 --networks 4 --block-size 4"; do
             # shellcheck disable=SC2086 # several words
-            limited 90 "$programs/nadgrid-worker" bench $what --device cuda --precision "$precision" --json >>"$log" ||
+            limited 90 "$worker" bench $what --device cuda --precision "$precision" --json >>"$log" ||
                 outcome="WRONG, $what failed in $precision, see $log"
         done
     done
-    for what in "jacobian --architecture vgg11 --networks 2 --block-size 2" "jacobian --architecture densenet121 --networks 2 --block-size 2" \
-        "directional --runs 4 --block-size 4 --epochs 1" "directional --architecture resnet18 --runs 2 --block-size 2 --epochs 1"; do
+    for what in "jacobian --architecture vgg11 --networks 2 --block-size 2" \
+        "jacobian --architecture densenet121 --networks 2 --block-size 2" \
+        "directional --runs 4 --block-size 4 --epochs 1" \
+        "directional --architecture resnet18 --runs 2 --block-size 2 --epochs 1"; do
         # shellcheck disable=SC2086
-        limited 60 "$programs/nadgrid-worker" bench $what --device cuda --json >>"$log" || outcome="WRONG, $what failed, see $log"
+        limited 60 "$worker" bench $what --device cuda --json >>"$log" || outcome="WRONG, $what failed, see $log"
     done
     judge "works" "$outcome"
 }
@@ -171,8 +187,9 @@ works() {
 
 specs() {
     printf 'name = "nads"\narchitectures = ["lenet"]\n[nads]\nnetworks = %d\n' "$(few 2048)" >"$scratch/nads.toml"
-    printf '%s\n' 'name = "runs"' 'architectures = ["lenet"]' '[directional]' 'directions = { kind = "pixels", indices = [0, 100, 200, 300, 400, 500, 600, 700] }' \
-        "block_size = 8" "train_samples = $(few 10000)" "training = { epochs = 2 }" >"$scratch/runs.toml"
+    printf '%s\n' 'name = "runs"' 'architectures = ["lenet"]' '[directional]' \
+        'directions = { kind = "pixels", indices = [0, 100, 200, 300, 400, 500, 600, 700] }' "block_size = 8" \
+        "train_samples = $(few 10000)" "training = { epochs = 2 }" >"$scratch/runs.toml"
 }
 
 right() {
@@ -182,10 +199,10 @@ right() {
         return
     }
     overlap=$("$programs/nadgrid" compare --json "$scratch/nads_cpu/nads/lenet" "$scratch/nads_a/nads/lenet" 2>>"$log" |
-        "$python" -c 'import json, sys; print(min(of["overlap"] for of in json.load(sys.stdin)["overlaps"]))') || overlap=0
+        json 'min(of["overlap"] for of in found["overlaps"])') || overlap=0
     judge "NADs beside the CPU's" "$(above "$overlap" 0.99) (smallest overlap of subspaces: $overlap)"
     if sweep runs_cpu cpu "$scratch/runs.toml" && sweep runs_a cuda "$scratch/runs.toml"; then
-        gap=$("$python" "$here/gpu_table.py" --gap "$scratch/runs_cpu/directional/lenet.csv" "$scratch/runs_a/directional/lenet.csv") || gap=100
+        gap=$("$python" "$here/gpu_table.py" --gap "$scratch"/runs_{cpu,a}/directional/lenet.csv) || gap=100
         judge "accuracies beside the CPU's" "$(above 3 "$gap") (mean difference of the runs: $gap points)"
     else
         judge "accuracies beside the CPU's" "WRONG, a sweep failed, see $log"
@@ -200,35 +217,45 @@ above() {
 # ---- Are the bits the same twice?
 
 same() {
-    local what
+    local what first second
     for what in nads runs; do
         [[ -d $scratch/${what}_a ]] || sweep "${what}_a" cuda "$scratch/$what.toml" || true
         sweep "${what}_b" cuda "$scratch/$what.toml" || true
-        if [[ -n $(digest "${what}_a") && $(digest "${what}_a") == $(digest "${what}_b") ]]; then
-            judge "$what twice" "same bits, digest $(digest "${what}_a" | cut -c 1-16)"
+        first=$(digest "${what}_a")
+        second=$(digest "${what}_b")
+        if [[ -n $first && $first == "$second" ]]; then
+            judge "$what twice" "same bits, digest ${first:0:16}"
         else
-            judge "$what twice" "WRONG, digests $(digest "${what}_a" | cut -c 1-16) and $(digest "${what}_b" | cut -c 1-16)"
+            judge "$what twice" "WRONG, digests ${first:-none} and ${second:-none}"
         fi
     done
 }
 
 digest() {
-    "$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["digest"])' "$scratch/$1/sweep.json" 2>/dev/null || true
+    json 'found["digest"]' 2>/dev/null <"$scratch/$1/sweep.json" || true
+}
+
+# json EXPRESSION: an expression of Python of what is read from standard input.
+json() {
+    "$python" -c "import json, sys; found = json.load(sys.stdin); print($1)"
 }
 
 # ---- Why is it as fast as it is? Times of nadgrid's own shapes, and of copies and launches.
 
 why() {
-    SCALE=$scale limited 150 "$python" "$here/probe.py" "$(IFS=, && echo "${precisions[*]}")" >"$out/probe.jsonl" ||
+    local same
+    SCALE=$scale limited 150 "$python" "$here/probe.py" "$listed" >"$out/probe.jsonl" ||
         say "   FAILED: probe.py, see $log"
-    if grep -q '"same": false' "$out/probe.jsonl"; then
+    same=$(grep -c '"same": true' "$out/probe.jsonl" || true)
+    if ((same == 0)) || grep -q '"same": false' "$out/probe.jsonl"; then
         judge "100 repeats of each operation" "WRONG, see $out/probe.jsonl"
     else
-        judge "100 repeats of each operation" "same bits, $(grep -c '"same": true' "$out/probe.jsonl" || true) operations"
+        judge "100 repeats of each operation" "same bits, $same operations"
     fi
 }
 
-# ---- How fast is it? A round is everything once, ours before theirs; rates are compared, so that the slower side may do less.
+# ---- How fast is it? A round is everything once, ours before theirs; rates are compared, so that the slower side may do
+# less.
 
 one_round() {
     local precision way=$1

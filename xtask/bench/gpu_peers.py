@@ -1,4 +1,4 @@
-"""A round of `gpu.sh` on PyTorch's side: every peer once, in one process, since importing torch may take longer than a measurement.
+"""A round of `gpu.sh` on PyTorch's side: every peer once, in one process, since importing torch may take the longest.
 
 A line of JSON for each measurement as it comes. One that fails is told on standard error, and the others go on.
 """

@@ -98,7 +98,8 @@ def main() -> None:
     reached = [[precision, f"{peak[0]['flop_per_second'] / 1e12:.1f}"] for precision, peak in peaks.items() if peak]
     if reached:
         print(table(["matrix product, 8,192 wide", "TFLOP/s"], reached), end="\n\n")
-    head = ["benchmark", "precision", "unit", "nadgrid", "PyTorch", "its best way", "ratio", "nadgrid's share", "PyTorch's share"]
+    head = ["benchmark", "precision", "unit", "nadgrid", "PyTorch", "its best way", "ratio"]
+    head += ["nadgrid's share", "PyTorch's share"]
     print(table(head, [row for bench in UNITS for precision in peaks if (row := found.row(bench, precision))]))
     print("\nShares are of the matrix product's rate in the same precision.")
 

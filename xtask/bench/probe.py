@@ -1,9 +1,9 @@
-"""Where a GPU's time goes for nadgrid's shapes: a line of JSON for each way to compute one of them, and whether 100 repeats are the same bits.
+"""Where a GPU's time goes for nadgrid's shapes: a line of JSON for each way to compute one; do 100 repeats agree?
 
     python3 probe.py [PRECISIONS]     for example fp32,tf32,bf16
 
-Times are medians by CUDA events; cuDNN is deterministic and does not search, as the worker sets it. With SCALE=N in the environment the
-large copies are an N-th. Needs nothing but torch.
+Times are medians by CUDA events; cuDNN is deterministic and does not search, as the worker sets it. With SCALE=N in the
+environment the large copies are an N-th. Needs nothing but torch.
 """
 
 import json
@@ -90,16 +90,21 @@ class Probe:
         x, w = self.random(20, 32 * channels, side, side), self.random(32 * channels, channels, 3, 3)
         self.say(f"{stage}: 32 groups, 20 inputs", 32 * flop(20), lambda: F.conv2d(x, w, padding=1, groups=32), REPEATS)
         x_last, w_last = x.contiguous(memory_format=LAST), w.contiguous(memory_format=LAST)
-        self.say(f"{stage}: 32 groups, 20 inputs, channels-last", 32 * flop(20), lambda: F.conv2d(x_last, w_last, padding=1, groups=32))
+        grouped = lambda: F.conv2d(x_last, w_last, padding=1, groups=32)  # noqa: E731
+        self.say(f"{stage}: 32 groups, 20 inputs, channels-last", 32 * flop(20), grouped)
         for inputs in (512, 2048):
-            one, w1, bias = self.random(inputs, channels, side, side), self.random(channels, channels, 3, 3), self.random(channels)
+            one, w1 = self.random(inputs, channels, side, side), self.random(channels, channels, 3, 3)
+            bias = self.random(channels)
             what = f"{stage}: one member, {inputs} inputs"
             self.say(what, flop(inputs), lambda: F.conv2d(one, w1, padding=1))
             x1, w2 = one.contiguous(memory_format=LAST), w1.contiguous(memory_format=LAST)
             around = ([1, 1], [1, 1], [1, 1], 1)
             repeats = REPEATS if inputs == 512 else 0
             self.say(f"{what}, channels-last", flop(inputs), lambda: F.conv2d(x1, w2, padding=1), repeats)
-            self.say(f"{what}, bias and ReLU fused", flop(inputs), lambda: torch.cudnn_convolution_relu(x1, w2, bias, *around), repeats)
+            self.say(
+                f"{what}, bias and ReLU fused", flop(inputs),
+                lambda: torch.cudnn_convolution_relu(x1, w2, bias, *around), repeats,
+            )
             self.say(
                 f"{what}, bias, shortcut and ReLU fused", flop(inputs),
                 lambda: torch.cudnn_convolution_add_relu(x1, w2, x1, 1.0, bias, *around), repeats,
@@ -110,7 +115,8 @@ class Probe:
         for members, inputs in [(32, 444), (64, 128)]:
             flop = 2 * inputs * members * 16 * 150 * 100
             x, w = self.random(inputs, 6 * members, 14, 14), self.random(16 * members, 6, 5, 5)
-            self.say(f"lenet conv2: {members} groups, {inputs} inputs", flop, lambda: F.conv2d(x, w, groups=members), REPEATS)
+            grouped = lambda: F.conv2d(x, w, groups=members)  # noqa: E731
+            self.say(f"lenet conv2: {members} groups, {inputs} inputs", flop, grouped, REPEATS)
             each, weights = self.random(members * inputs, 6, 14, 14), self.random(members, 150, 16)
 
             def unfolded() -> torch.Tensor:
@@ -130,13 +136,14 @@ class Probe:
         self.say("lenet conv1: 64 members, depthwise", flop, lambda: F.conv2d(x, w, groups=64), REPEATS)
         self.say("lenet conv1: 64 members, depthwise, gradient of weights", flop, lambda: backward(g, x, w, 1), REPEATS)
         shared, every = self.random(444, 1, 32, 32), self.random(192, 1, 5, 5)
-        self.say("lenet conv1: 32 members, one input for all", 2 * 444 * 192 * 25 * 784, lambda: F.conv2d(shared, every))
+        flop = 2 * 444 * 192 * 25 * 784
+        self.say("lenet conv1: 32 members, one input for all", flop, lambda: F.conv2d(shared, every))
 
 
 def backward(gradient: torch.Tensor, x: torch.Tensor, w: torch.Tensor, which: int) -> torch.Tensor:
     """The gradient of a convolution of 64 groups without padding, of its inputs (0) or weights (1)."""
-    mask = [which == 0, which == 1, False]
-    return torch.ops.aten.convolution_backward(gradient, x, w, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 64, mask)[which]
+    settings = ([1, 1], [0, 0], [1, 1], False, [0, 0], 64, [which == 0, which == 1, False])
+    return torch.ops.aten.convolution_backward(gradient, x, w, None, *settings)[which]
 
 
 def copies() -> None:

@@ -31,6 +31,9 @@ std::size_t total() { return setting("NULL_GPU_MIB", 139 * 1024) * MIB; }
 // What other processes hold of the card.
 std::size_t taken() { return setting("NULL_GPU_TAKEN_MIB", 0) * MIB; }
 
+// 90 is 9.0.
+int capability() { return static_cast<int>(setting("NULL_GPU_CAPABILITY", 90)); }
+
 // Allocated ranges of one kind of memory, by their first byte.
 class Ranges {
  public:
@@ -157,8 +160,8 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = capability() / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = capability() % 10; break;
     case cudaDevAttrMultiProcessorCount: *value = static_cast<int>(setting("NULL_GPU_MULTIPROCESSORS", 132)); break;
     case cudaDevAttrWarpSize: *value = 32; break;
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
@@ -180,7 +183,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* is, int) {
   is->warpSize = 32, is->maxThreadsPerBlock = 1024, is->maxThreadsPerMultiProcessor = 2048;
   is->maxThreadsDim[0] = is->maxThreadsDim[1] = 1024, is->maxThreadsDim[2] = 64;
   is->maxGridSize[0] = 2147483647, is->maxGridSize[1] = is->maxGridSize[2] = 65535;
-  is->major = 9, is->minor = 0;
+  is->major = capability() / 10, is->minor = capability() % 10;
   is->multiProcessorCount = static_cast<int>(setting("NULL_GPU_MULTIPROCESSORS", 132));
   is->l2CacheSize = 60 * MIB, is->totalConstMem = 65536;
   is->concurrentKernels = is->unifiedAddressing = 1, is->maxBlocksPerMultiProcessor = 32;

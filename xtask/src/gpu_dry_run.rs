@@ -4,8 +4,7 @@
 //! libtorch's CUDA half, its dispatcher, autograd and allocator are the real ones; below them lies a library that
 //! takes every call of CUDA, cuDNN and cuBLAS, counts it, and fails on demand. So it is seen on any machine what the
 //! host asks of a GPU, and what a sweep makes of one that fails. All that it needs lies in the wheels that setup
-//! keeps in the cache. Deliberately absent: results, which are whatever lay in memory, and any statement on how long
-//! a kernel takes.
+//! keeps in the cache. Deliberately absent: results, which are zero, and any statement on how long a kernel takes.
 
 mod ceilings;
 mod cluster;

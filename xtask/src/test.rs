@@ -1,8 +1,9 @@
 //! `cargo xtask test`: what CI does, in one command, from a fresh clone. It stops at the first failure.
 //!
-//! The tests start servers of their own: PostgreSQL, Prometheus and a browser, which root has installed here from Debian's
-//! packages, and moto, which speaks S3 and comes into the cache folder through pip, as does what the tests in Python need. Deliberately absent: installing formatter or lints. A machine
-//! without them skips those two steps, and says so.
+//! The tests start servers of their own: PostgreSQL, Prometheus and a browser, which root has installed here from
+//! Debian's packages, and moto, which speaks S3 and comes into the cache folder through pip, as does what the tests in
+//! Python need. The CUDA path runs on a card that computes nothing, where the cache has libtorch's wheel. Deliberately
+//! absent: installing formatter or lints. A machine without them skips those two steps, and says so.
 
 mod debian;
 pub(crate) mod moto;

@@ -109,7 +109,8 @@ mod tests {
     fn figures(launches: f64) -> Figures {
         let totals = Totals { launches, bytes_to_host: 2048.0, ..Totals::default() };
         let case = "lenet nads".to_owned();
-        Figures { case, unit: "network", block: 32, totals, peak_mib: 100.0, lane_ms: 1.0, cpu_ms: 1.0 }
+        let calls = BTreeMap::new();
+        Figures { case, unit: "network", block: 32, totals, peak_mib: 100.0, lane_ms: 1.0, cpu_ms: 1.0, calls }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use crate::cache::remove_if_there;
 use crate::gpu_dry_run::counts::Counts;
 use crate::gpu_dry_run::library::NullGpu;
 
-/// How long anything may take that takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take that takes seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The programs of a cluster, and the card that its workers find.
@@ -58,6 +58,8 @@ pub(super) struct Cluster<'a> {
     folder: PathBuf,
     address: String,
     coordinator: Running,
+    /// Kept open: a program cannot print into a pipe that nobody holds.
+    _said: BufReader<ChildStdout>,
     workers: AtomicU32,
 }
 
@@ -136,11 +138,12 @@ impl<'a> Cluster<'a> {
         command.stdout(Stdio::piped()).stderr(File::create(folder.join("coordinator.log"))?);
         let mut coordinator = Running::start(&mut command)?;
         let stdout = coordinator.child.stdout.take().context("the coordinator's output is not piped")?;
-        let mut said = String::new();
-        BufReader::new(stdout).read_line(&mut said)?;
-        let address = said.trim().strip_prefix("listening on ").map(str::to_owned);
-        let address = address.with_context(|| format!("the coordinator says no address: {said:?}"))?;
-        Ok(Self { programs, folder, address, coordinator, workers: AtomicU32::new(0) })
+        let mut said = BufReader::new(stdout);
+        let mut first = String::new();
+        said.read_line(&mut first)?;
+        let address = first.trim().strip_prefix("listening on ").map(str::to_owned);
+        let address = address.with_context(|| format!("the coordinator says no address: {first:?}"))?;
+        Ok(Self { programs, folder, address, coordinator, _said: said, workers: AtomicU32::new(0) })
     }
 
     /// Where a case may put files.

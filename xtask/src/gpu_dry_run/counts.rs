@@ -88,6 +88,11 @@ impl Counts {
         })
     }
 
+    /// How often each happened.
+    pub(super) fn times(&self) -> BTreeMap<String, f64> {
+        self.0.iter().map(|(name, count)| (name.clone(), count.times as f64)).collect()
+    }
+
     /// Most bytes of device memory that the process held at once.
     pub(super) fn peak_bytes(&self) -> u64 {
         self.of("memory device").bytes

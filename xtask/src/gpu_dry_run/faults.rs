@@ -46,7 +46,7 @@ enum Expected {
 const MEMORY: Expected = Expected::Shards { kinds: &["transient", "unfit"], words: "memory" };
 const LOST: &[(&str, &str)] = &[("NULL_GPU_LOST_AT", "20")];
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 14] = [
     Fault { name: "no memory", spec: RESNETS, device: "cuda", variables: &[("NULL_GPU_MIB", "100")], expected: MEMORY },
     Fault {
         name: "no memory for runs",
@@ -106,6 +106,20 @@ const FAULTS: [Fault; 12] = [
         device: "cuda",
         variables: &[("CUDA_VISIBLE_DEVICES", "7")],
         expected: Expected::NoStart { words: &["CUDA_VISIBLE_DEVICES"] },
+    },
+    Fault {
+        name: "no kernels for the card",
+        spec: LENETS,
+        device: "cuda",
+        variables: &[("NULL_GPU_CAPABILITY", "35")],
+        expected: Expected::NoStart { words: &["compute capability", "3.5"] },
+    },
+    Fault {
+        name: "cuDNN too old",
+        spec: LENETS,
+        device: "cuda",
+        variables: &[("NULL_GPU_CUDNN", "90100")],
+        expected: Expected::NoStart { words: &["cuDNN 9.1.0"] },
     },
     Fault {
         name: "auto, driver too old",

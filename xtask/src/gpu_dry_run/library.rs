@@ -73,7 +73,7 @@ impl NullGpu {
         let cuda_half = unpacked(&cache)?;
         let folder = released("")?.with_file_name("null-gpu");
         let sources = root.join("xtask/nullgpu");
-        let made_of = fingerprint(&sources)?;
+        let made_of = fingerprint(root, &sources)?;
         if fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == made_of) {
             return Ok(Some(Self { libraries: folder }));
         }
@@ -198,9 +198,9 @@ fn succeed(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the folder depends on: the sources, and the release of libtorch.
-fn fingerprint(sources: &Path) -> Result<String> {
-    let mut made_of = format!("libtorch {TORCH}\n");
+/// What the folder depends on: the working tree that it links to, the release of libtorch, and the sources.
+fn fingerprint(root: &Path, sources: &Path) -> Result<String> {
+    let mut made_of = format!("{}\nlibtorch {TORCH}\n", root.display());
     for name in SOURCES.iter().chain(&HEADERS) {
         let file = sources.join(name);
         let found = hash::file(&file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -5,6 +5,7 @@
 //! numbers are what the later ones ask for, or by how much they differ, so they do not depend on how much is
 //! computed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -43,12 +44,15 @@ pub(super) struct Figures {
     pub(super) lane_ms: f64,
     /// CPU time of all the worker's threads, in milliseconds.
     pub(super) cpu_ms: f64,
+    /// Every call by its name: kernels, convolutions with their shapes, products, copies.
+    pub(super) calls: BTreeMap<String, f64>,
 }
 
 /// What one sweep asked for.
 #[derive(Clone)]
 struct Asked {
     totals: Totals,
+    calls: BTreeMap<String, f64>,
     lane_ms: f64,
     cpu_ms: f64,
 }
@@ -177,6 +181,7 @@ impl Case {
             peak_mib: 0.0,
             lane_ms: asked.lane_ms,
             cpu_ms: asked.cpu_ms,
+            calls: asked.calls.into_iter().filter(|(_, times)| *times != 0.0).collect(),
         };
         let mut found = if self.experiment.trains() {
             let epochs = if extent == Extent::Full { self.amount } else { 1 };
@@ -204,6 +209,7 @@ impl Case {
         let asked: Counts = worker.counts()?.since(&counts);
         Ok(Asked {
             totals: asked.totals(),
+            calls: asked.times(),
             lane_ms: 1e3 * sweep.jobs.iter().map(|job| job.lane_seconds).sum::<f64>(),
             cpu_ms: 1e3 * (worker.cpu_seconds()? - cpu),
         })
@@ -214,6 +220,10 @@ impl Asked {
     fn with(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
             totals: self.totals.with(&other.totals, &combine),
+            // What only one of the two did, the other did not do at all.
+            calls: (self.calls.keys().chain(other.calls.keys()))
+                .map(|name| (name.clone(), combine(times(&self.calls, name), times(&other.calls, name))))
+                .collect(),
             lane_ms: combine(self.lane_ms, other.lane_ms),
             cpu_ms: combine(self.cpu_ms, other.cpu_ms),
         }
@@ -222,6 +232,10 @@ impl Asked {
     fn over(&self, divisor: f64) -> Self {
         self.with(self, |number, _| number / divisor)
     }
+}
+
+fn times(calls: &BTreeMap<String, f64>, name: &str) -> f64 {
+    calls.get(name).copied().unwrap_or(0.0)
 }
 
 /// Files in CIFAR-10's format, as many images as a run trains on; their content is of no consequence.
@@ -280,35 +294,36 @@ pub(super) fn at_once<I: Sync, T: Send>(threads: usize, items: &[I], task: impl 
 /// A table of everything; the times only where cases were measured one after the other.
 pub(super) fn print(figures: &[Figures], extent: Extent) {
     println!(
-        "{:<29} {:>7} {:>5} {:>8} {:>7} {:>7} {:>6} {:>8} {:>7} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8}",
+        "{:<29} {:>7} {:>5} {:>8} {:>7} {:>13} {:>6} {:>8} {:>6} {:>8} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8}",
         "on the null GPU",
         "of a",
         "block",
         "launches",
         "kernels",
-        "conv",
+        "convolutions",
         "norms",
         "products",
         "copies",
         "blocking",
-        "pageable",
-        "pinned",
+        "KiB up",
+        "KiB up",
         "syncs",
-        "peak",
-        "lane",
-        "CPU"
+        "MiB",
+        "ms of",
+        "ms of"
     );
-    println!("{:>98}{:>10}{:>10}{:>17}{:>9}{:>9}", "", "KiB up", "KiB up", "MiB", "ms", "ms");
+    println!("{:>65} {:>34} {:>9} {:>13} {:>8} {:>8}", "forth + back", "pageable", "pinned", "peak", "a lane", "CPU");
     for of in figures {
-        let Totals { launches, kernels, convolutions_forward, convolutions_backward, .. } = of.totals;
+        let convolutions = format!("{:.1} + {:.1}", of.totals.convolutions_forward, of.totals.convolutions_backward);
         let time = |ms: f64| if extent == Extent::Full { format!("{ms:.2}") } else { String::new() };
         println!(
-            "{:<29} {:>7} {:>5} {launches:>8.1} {kernels:>7.1} {:>7.1} {:>6.1} {:>8.1} {:>7.2} {:>8.2} \
-             {:>9.1} {:>9.1} {:>7.2} {:>8.0} {:>8} {:>8}",
+            "{:<29} {:>7} {:>5} {:>8.1} {:>7.1} {convolutions:>13} {:>6.1} {:>8.1} {:>6.2} {:>8.2} {:>9.1} {:>9.1} \
+             {:>6.2} {:>6.0} {:>8} {:>8}",
             of.case,
             of.unit,
             of.block,
-            convolutions_forward + convolutions_backward,
+            of.totals.launches,
+            of.totals.kernels,
             of.totals.batch_norms,
             of.totals.products,
             of.totals.copies,
@@ -336,9 +351,13 @@ mod tests {
 
     #[test]
     fn an_epoch_is_what_a_second_one_adds() {
-        let asked =
-            |launches, lane_ms| Asked { totals: Totals { launches, ..Totals::default() }, lane_ms, cpu_ms: 0.0 };
+        let asked = |launches, lane_ms| Asked {
+            totals: Totals { launches, ..Totals::default() },
+            calls: [("kernel a".to_owned(), launches)].into(),
+            lane_ms,
+            cpu_ms: 0.0,
+        };
         let epoch = asked(130.0, 9.0).with(&asked(80.0, 5.0), |two, one| two - one).over(10.0);
-        assert_eq!((epoch.totals.launches, epoch.lane_ms), (5.0, 0.4));
+        assert_eq!((epoch.totals.launches, epoch.calls["kernel a"], epoch.lane_ms), (5.0, 5.0, 0.4));
     }
 }
