@@ -48,7 +48,8 @@ pub struct NumericsClass {
     /// `cpu` or `cuda`.
     pub device: String,
     /// What rounds: `portable` for our own kernels (they fix the order of every operation, so any CPU gives
-    /// the same bits), else the instruction set or GPU architecture libtorch runs on, for example `avx512`, `sm_90`.
+    /// the same bits), else what libtorch runs on: an instruction set, for example `avx512`, or a GPU by its compute capability,
+    /// multiprocessors, second cache and libraries, `sm_90-132sm-l2_50m-cuda13.0-cudnn9.19.0-cublas13.1.0`.
     pub arithmetic: String,
     /// How central differences are evaluated: `patch` (only what a pixel can reach) or `dense`.
     pub evaluation: String,
