@@ -5,6 +5,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/cudnn_convolution_add_relu.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -92,6 +93,12 @@ bool nadgrid_libtorch_cudnn_convolution_add_relu(const at::Tensor* input, const 
     *result = new at::Tensor(at::cudnn_convolution_add_relu(*input, *weight, *residual, one, *bias, {stride, stride},
                                                             {padding, padding}, {1, 1}, 1));
   });
+}
+
+// max(a b + bias, 0) of matrices and a row. `result` takes a new tensor.
+bool nadgrid_libtorch_addmm_relu(const at::Tensor* bias, const at::Tensor* a, const at::Tensor* b, at::Tensor** result,
+                                 char* error, std::size_t capacity) {
+  return guarded(error, capacity, [=] { *result = new at::Tensor(at::_addmm_activation(*bias, *a, *b, 1, 1, false)); });
 }
 
 // The same bits for the same input on the same device. With `warn_only` an operation that has no deterministic

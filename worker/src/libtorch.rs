@@ -54,6 +54,14 @@ unsafe extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> bool;
+    fn nadgrid_libtorch_addmm_relu(
+        bias: *const c_void,
+        a: *const c_void,
+        b: *const c_void,
+        result: *mut *mut c_void,
+        error: *mut c_char,
+        size: usize,
+    ) -> bool;
     fn nadgrid_libtorch_be_deterministic(warn_only: bool, error: *mut c_char, size: usize) -> bool;
     safe fn nadgrid_libtorch_backward_here();
     fn nadgrid_libtorch_cuda_ooms(device: i8, ooms: *mut i64, error: *mut c_char, size: usize) -> bool;
@@ -163,6 +171,25 @@ pub fn cudnn_convolution_add_relu(
             size,
         )
     };
+    match done {
+        // Safety: it was made by `new`, as tch's own are, and nobody else has it.
+        true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
+        false => Err(TchError::Torch(error.to_string())),
+    }
+}
+
+/// max(a·b + bias, 0) of matrices `[m, k]` and `[k, n]` and a row `[n]`, on a GPU as one operation of cuBLAS. tch 0.24 hands its only
+/// argument, a switch, on as the factor of the bias.
+///
+/// # Errors
+/// libtorch's words when shapes do not fit or there is no memory.
+pub fn addmm_relu(bias: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+    let mut error = Text::default();
+    let mut result = std::ptr::null_mut();
+    let [bias, a, b] = [bias, a, b].map(|t| t.as_ptr().cast::<c_void>());
+    let (reason, size) = (error.0.as_mut_ptr(), error.0.len());
+    // Safety: tch's pointers are those of libtorch's tensors, which live for the call; the others are writable.
+    let done = unsafe { nadgrid_libtorch_addmm_relu(bias, a, b, &mut result, reason, size) };
     match done {
         // Safety: it was made by `new`, as tch's own are, and nobody else has it.
         true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
@@ -376,6 +403,15 @@ mod tests {
             assert!(error.starts_with("libtorch cannot "), "{error}");
         }
         empty_cuda_cache().expect_err("no allocator answers");
+    }
+
+    #[test]
+    fn products_with_a_bias_are_rectified_or_refused() {
+        let of = |values: &[f32], columns: i64| tch::Tensor::from_slice(values).view([-1, columns]);
+        let (a, b, bias) = (of(&[1., 2.], 2), of(&[1., -1., 3., -4.], 2), tch::Tensor::from_slice(&[0.5f32, 1.0]));
+        let product = addmm_relu(&bias, &a, &b).expect("shapes fit");
+        assert_eq!(Vec::<f32>::try_from(product.flatten(0, -1)).expect("numbers"), [7.5, 0.0]);
+        assert!(addmm_relu(&bias, &b, &a).is_err());
     }
 
     #[test]

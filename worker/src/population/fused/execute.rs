@@ -29,7 +29,8 @@ impl<'a> Pass<'a> {
     pub(super) fn run(mut self, inputs: Tensor, last_reads: &[usize]) -> Result<Tensor, PopulationError> {
         self.buffers[0] = Some(inputs);
         for (index, operation) in self.program.operations.iter().enumerate() {
-            let done = self.compute(operation).and_then(|result| self.write(&operation.writes, result));
+            let result = self.compute(operation).and_then(|result| rectified(result, operation.rectified));
+            let done = result.and_then(|result| self.write(&operation.writes, result));
             done.map_err(|source| PopulationError::in_layer(operation.step, operation.what, source))?;
             let read = [Some(operation.reads), operation.residual].into_iter().flatten().map(|view| view.buffer);
             for buffer in read.filter(|&buffer| last_reads[buffer] == index) {
@@ -71,6 +72,9 @@ impl<'a> Pass<'a> {
         let residual = operation.residual.as_ref().map(|view| self.read(view)).transpose()?;
         let window = |size: usize| [size as i64; 2];
         match operation.action {
+            Action::Convolve { product, relu, .. } if self.program.is_product(operation) => {
+                self.rows(product, &read, relu)
+            }
             Action::Convolve { .. } => self.convolve(operation, read, residual),
             Action::Multiply { product, relu } => self.multiply(product, &read, relu),
             Action::Normalise { affine, relu } => {
@@ -127,16 +131,34 @@ impl<'a> Pass<'a> {
     fn multiply(&self, index: usize, read: &Tensor, relu: bool) -> Result<Tensor, TchError> {
         let product = &self.program.products[index];
         // Channels last: weights and maps lie alike.
-        let rows = |t: &Tensor| t.f_permute([0, 2, 3, 1])?.f_flatten(1, -1);
+        let rows = |t: &Tensor| t.f_permute(CHANNELS_LAST)?.f_flatten(1, -1);
         let (bias, weight) = (self.weights.bias(index, product)?, rows(self.weights.product(index))?.f_tr()?);
         let features = rows(read)?;
         let features = if self.weights.is_last(index) { features.f_to_kind(self.kinds.wide)? } else { features };
-        rectified(bias.f_addmm(&features, &weight)?, relu)?.f_unsqueeze(2)?.f_unsqueeze(3)
+        product_of(&bias, &features, &weight, relu)?.f_unsqueeze(2)?.f_unsqueeze(3)
+    }
+
+    /// A convolution of kernel 1: every position is a row of channels.
+    fn rows(&self, index: usize, read: &Tensor, relu: bool) -> Result<Tensor, TchError> {
+        let product = &self.program.products[index];
+        let positions = read.f_permute(CHANNELS_LAST)?;
+        let [batch, height, width, channels] = positions.size()[..] else {
+            return Err(TchError::Shape("a map is not of four dimensions".to_owned()));
+        };
+        let weight = self.weights.product(index).f_flatten(1, -1)?.f_tr()?;
+        let rows = positions.f_view([batch * height * width, channels])?;
+        let products = product_of(&self.weights.bias(index, product)?, &rows, &weight, relu)?;
+        products.f_view([batch, height, width, -1])?.f_permute([0, 3, 1, 2])
     }
 }
 
 /// The dimensions of `[n, C, H, W]` as they lie in memory.
 const CHANNELS_LAST: [i64; 4] = [0, 2, 3, 1];
+
+/// a·b + bias, then max(x, 0) if asked for.
+fn product_of(bias: &Tensor, a: &Tensor, b: &Tensor, relu: bool) -> Result<Tensor, TchError> {
+    if relu { libtorch::addmm_relu(bias, a, b) } else { bias.f_addmm(a, b) }
+}
 
 fn added(mut sums: Tensor, more: Option<Tensor>) -> Result<Tensor, TchError> {
     match more {

@@ -2,13 +2,26 @@
 //! whose result they read, dropout away, and concatenations into where their operands are written.
 
 use super::program::{Action, Affine, LANE, Operation, Product, Program, View};
-use nadgrid_core::architecture::{Layer, Network, Shape, Step};
+use nadgrid_core::architecture::{Init, Layer, Network, Padding, Shape, Step};
+
+/// What a program may take for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::population) enum Norms {
+    /// Batch norms are as they are drawn: they multiply by one positive number, 1/√(1 + eps).
+    Drawn,
+    /// They may be any.
+    #[cfg_attr(not(test), allow(dead_code, reason = "PyTorch's values are those of other batch norms"))]
+    Any,
+}
 
 /// The program of a network in evaluation mode.
-pub(super) fn lower(network: &Network) -> Program {
+pub(super) fn lower(network: &Network, norms: Norms) -> Program {
     let mut lowering = Lowering::new(network);
     for index in 0..network.steps().len() {
         lowering.step(index);
+    }
+    if norms == Norms::Drawn {
+        lowering.rectify_joined();
     }
     lowering.share_biases();
     lowering.place()
@@ -20,6 +33,7 @@ struct Node {
     action: Action,
     input: usize,
     residual: Option<usize>,
+    rectified: bool,
     output: usize,
 }
 
@@ -71,7 +85,8 @@ impl<'a> Lowering<'a> {
             return;
         }
         let input = self.shown[step.inputs[0]];
-        let mut node = Node { step: index, action: Action::Copy, input, residual: None, output: index + 1 };
+        let mut node =
+            Node { step: index, action: Action::Copy, input, residual: None, rectified: false, output: index + 1 };
         node.action = match &step.layer {
             Layer::Conv2d(conv) => {
                 let affine = self.affine(step);
@@ -154,8 +169,84 @@ impl<'a> Lowering<'a> {
         let shape = [step.output.channels, channels, height, width];
         let Affine { norm, bias, .. } = self.affines[affine];
         let (scaled, biased) = (norm.is_some(), norm.is_some() || bias.is_some());
-        self.products.push(Product { weight, shape, inputs: shape[1], affine, scaled, biased });
+        let inputs = shape[1];
+        self.products.push(Product { weight, shape, inputs, affine, normed: false, scaled, biased });
         self.products.len() - 1
+    }
+
+    /// Where maps are joined and all that reads them is drawn batch norms before max(x, 0), as in a DenseNet, max(x, 0) is taken where
+    /// they are written: for positive c, max(c·x, 0) is c·max(x, 0). Convolutions of kernel 1 then read the joined maps, with weights
+    /// multiplied by c, and nothing is computed between. Other readers' max(x, 0) changes nothing any more.
+    fn rectify_joined(&mut self) {
+        let mut groups: Vec<usize> = (0..=self.network.steps().len()).collect();
+        for (index, step) in self.network.steps().iter().enumerate() {
+            if matches!(step.layer, Layer::Concat) {
+                for map in step.inputs.iter().map(|&map| self.shown[map]) {
+                    let (from, to) = (groups[map], groups[index + 1]);
+                    groups.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+                }
+            }
+        }
+        let joined = |group: usize| groups.iter().filter(|&&other| other == group).count() > 1;
+        let rectifies = |step: &usize| {
+            self.is_drawn(*step) && self.nodes.iter().any(|node| node.step == *step && is_norm_and_relu(node))
+        };
+        let joins = |step: &usize| matches!(self.network.steps().get(*step), Some(Step { layer: Layer::Concat, .. }));
+        let mut rectified: Vec<bool> = groups.iter().map(|&group| group != groups[0] && joined(group)).collect();
+        for (map, readers) in self.readers.iter().enumerate().filter(|(map, _)| self.shown[*map] == *map) {
+            if rectified[map] && !readers.iter().all(|reader| joins(reader) || rectifies(reader)) {
+                let spoilt = groups[map];
+                rectified
+                    .iter_mut()
+                    .zip(&groups)
+                    .filter(|(_, group)| **group == spoilt)
+                    .for_each(|(is, _)| *is = false);
+            }
+        }
+        for node in self.nodes.iter_mut().filter(|node| rectified[node.output]) {
+            match &mut node.action {
+                Action::Convolve { relu, .. } | Action::Multiply { relu, .. } => *relu = true,
+                Action::Normalise { relu, .. } | Action::Sum { relu } => *relu = true,
+                _ => node.rectified = true,
+            }
+        }
+        let norms: Vec<(usize, usize)> = self
+            .nodes
+            .iter()
+            .filter(|node| rectified[node.input] && is_norm_and_relu(node))
+            .map(|node| (node.input, node.output))
+            .collect();
+        for (from, to) in norms {
+            self.skip_norm(from, to);
+        }
+    }
+
+    /// Whether a batch norm's weight is drawn as 1 and its bias as 0.
+    fn is_drawn(&self, step: usize) -> bool {
+        let Some(weight) = self.network.steps().get(step).and_then(|step| step.weight) else { return false };
+        let is = |index: usize, value| self.network.parameters()[index].init == Init::Constant { value };
+        is(weight, 1.0) && is(weight + 1, 0.0)
+    }
+
+    /// Lets the readers of a batch norm's map read what it reads, if they are convolutions of kernel 1.
+    fn skip_norm(&mut self, read: usize, written: usize) {
+        let reads = |node: &&mut Node| {
+            let is_product =
+                matches!(node.action, Action::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. });
+            is_product && node.input == written && node.residual != Some(written)
+        };
+        let readers: Vec<&mut Node> = self.nodes.iter_mut().filter(reads).collect();
+        if readers.len() != self.readers[written].len() {
+            return;
+        }
+        for node in readers {
+            node.input = read;
+            if let Action::Convolve { product, .. } = node.action {
+                self.products[product].normed = true;
+                self.products[product].scaled = true;
+            }
+        }
+        self.nodes.retain(|node| node.output != written);
     }
 
     /// Where a convolution adds another's result, and nothing else reads that, it adds the other's bias too.
@@ -212,11 +303,12 @@ impl<'a> Lowering<'a> {
             action: node.action,
             reads: place(node.input),
             residual: node.residual.map(place),
+            rectified: node.rectified,
             writes: place(node.output),
         };
         let copy = |&(step, map, writes): &(usize, usize, View)| {
             let (what, reads) = (steps[step].layer.kind(), place(map));
-            Operation { step, what, action: Action::Copy, reads, residual: None, writes }
+            Operation { step, what, action: Action::Copy, reads, residual: None, rectified: false, writes }
         };
         let mut operations: Vec<Operation> = self.nodes.iter().map(operation).chain(copies.iter().map(copy)).collect();
         operations.sort_by_key(|operation| operation.step);
@@ -245,6 +337,11 @@ impl<'a> Lowering<'a> {
         products.into_iter().for_each(|product| self.products[product].inputs = channels);
         Shape { channels, ..input }
     }
+}
+
+/// Whether it is a batch norm before max(x, 0), and nothing else.
+fn is_norm_and_relu(node: &Node) -> bool {
+    matches!(node.action, Action::Normalise { relu: true, .. })
 }
 
 /// A buffer of its own.

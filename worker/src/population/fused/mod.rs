@@ -17,6 +17,7 @@ mod weights;
 use super::policy::Policy;
 use super::{PopulationError, at};
 use execute::Pass;
+pub(super) use lower::Norms;
 use nadgrid_core::architecture::{Network, Shape};
 use nadgrid_core::numerics::Precision;
 use program::Program;
@@ -57,20 +58,21 @@ impl FusedNetwork {
     /// # Errors
     /// [`PopulationError`] when the device lacks the precision, or libtorch fails.
     pub fn new(network: &Network, precision: Precision, device: Device) -> Result<Self, PopulationError> {
-        Self::of_kind(network, precision, Kind::Float, device)
+        Self::with(network, precision, Kind::Float, device, Norms::Drawn)
     }
 
-    /// The same with parameters of another kind of number.
-    pub(super) fn of_kind(
+    /// The same with parameters of another kind of number, or with other batch norms.
+    pub(super) fn with(
         network: &Network,
         precision: Precision,
         kind: Kind,
         device: Device,
+        norms: Norms,
     ) -> Result<Self, PopulationError> {
         let _no_grad = tch::no_grad_guard();
         let policy = Policy::new(precision, kind, device)?;
         let kinds = Kinds { wide: kind, narrow: policy.products() };
-        let program = lower::lower(network);
+        let program = lower::lower(network, norms);
         let weights = Weights::new(&program, kinds, device).map_err(at("making room for weights"))?;
         let budget = if device.is_cuda() { CUDA_BUDGET } else { CPU_BUDGET };
         let each = (program.live_numbers() * kinds.narrow.elt_size_in_bytes()) as u64;
@@ -86,7 +88,7 @@ impl FusedNetwork {
     }
 
     /// The gradients `[points, D]`, g_i = −[f(x+h·e_i) − f(x−h·e_i)]/(2h), of output 0 of the network with these parameters `[P]`, at
-    /// points `[points, D]`. Everything is float32 and on the device, the result too: nothing here waits for a GPU, apart from the
+    /// points `[points, D]`. The parameters are drawn: batch norms have weight 1 and bias 0. Everything is float32 and on the device, the result too: nothing here waits for a GPU, apart from the
     /// first use of a step. `advance` is told which part of the passes is under way, from 0 to 1.
     ///
     /// # Errors

@@ -60,6 +60,8 @@ pub(super) struct Operation {
     pub(super) reads: View,
     /// What is added, for convolutions and sums.
     pub(super) residual: Option<View>,
+    /// Whether what is written is max(x, 0) of the action's result.
+    pub(super) rectified: bool,
     pub(super) writes: View,
 }
 
@@ -74,7 +76,9 @@ pub(super) struct Product {
     pub(super) inputs: usize,
     /// Index of what its outputs are scaled by, and their bias.
     pub(super) affine: usize,
-    /// Whether the weights are multiplied by that scale.
+    /// Whether its inputs are a drawn batch norm's, which left its factor to the weights.
+    pub(super) normed: bool,
+    /// Whether the weights are multiplied by the scale or that factor.
     pub(super) scaled: bool,
     /// Whether it adds the bias. Where an operation adds two convolutions' results, one of them adds both biases.
     pub(super) biased: bool,
@@ -147,6 +151,14 @@ impl Program {
         most
     }
 
+    /// Whether a convolution is a product of matrices: of kernel 1, which reads some channels of a buffer. cuDNN would copy them first.
+    pub(super) fn is_product(&self, operation: &Operation) -> bool {
+        let Action::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. } = operation.action else {
+            return false;
+        };
+        operation.residual.is_none() && !self.is_whole(&operation.reads)
+    }
+
     /// Kernels and library calls of a pass on a GPU, beside those that make the inputs and take the differences.
     #[cfg(test)]
     pub(super) fn launches(&self) -> usize {
@@ -156,6 +168,8 @@ impl Program {
     #[cfg(test)]
     fn launches_of(&self, operation: &Operation) -> usize {
         let own = match operation.action {
+            Action::Multiply { .. } => 1,
+            Action::Convolve { .. } if self.is_product(operation) => 1,
             Action::Convolve { product, relu, padding, .. } => {
                 let product = &self.products[product];
                 let wrapping = if padding == Padding::Circular { 2 } else { 0 };
@@ -163,12 +177,10 @@ impl Program {
                 let further = further.into_iter().filter(|&is| is).count();
                 1 + wrapping + if operation.is_one_call(product) { 0 } else { further }
             }
-            Action::Multiply { relu, .. } | Action::Normalise { relu, .. } | Action::Sum { relu } => {
-                1 + usize::from(relu)
-            }
+            Action::Normalise { relu, .. } | Action::Sum { relu } => 1 + usize::from(relu),
             _ => 1,
         };
         let copied = !self.is_whole(&operation.writes) && operation.action != Action::Copy;
-        own + usize::from(copied)
+        own + usize::from(copied) + usize::from(operation.rectified)
     }
 }

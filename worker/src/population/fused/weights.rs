@@ -32,8 +32,11 @@ pub(super) struct Weights {
     otherwise: Tensor,
     /// 1/√(1 + eps) for the channels of batch norms, 1 for others, `[V]`.
     spread: Tensor,
-    /// `[V]`, wide.
+    /// The same factor for the channels of products that read a drawn batch norm's maps, 1 for others, `[V]`.
+    entering: Tensor,
+    /// `[V]`, wide: of results, and of the weights that make them.
     scale: Tensor,
+    weighting: Tensor,
     /// `[V]`, wide and narrow.
     biases: [Tensor; 2],
     /// `[outputs, inputs, height, width]`, channels last.
@@ -53,6 +56,7 @@ impl Weights {
         let mut places = vec![0i64; 3 * length];
         let mut present = vec![false; 3 * length];
         let mut spread = vec![1.0; length];
+        let spread_of_norm = 1.0 / (1.0 + decimal(BATCH_NORM_EPS)).sqrt();
         for (affine, start) in &affines {
             let start = *start as usize;
             let sources = [affine.norm.map(|(weight, _)| weight), affine.norm.map(|(_, bias)| bias), affine.bias];
@@ -63,8 +67,13 @@ impl Weights {
                 }
             }
             if affine.norm.is_some() {
-                spread[start..][..affine.channels].fill(1.0 / (1.0 + decimal(BATCH_NORM_EPS)).sqrt());
+                spread[start..][..affine.channels].fill(spread_of_norm);
             }
+        }
+        let mut entering = vec![1.0; length];
+        for product in program.products.iter().filter(|product| product.normed) {
+            let (affine, start) = &affines[product.affine];
+            entering[*start as usize..][..affine.channels].fill(spread_of_norm);
         }
         let otherwise: Vec<f64> = (0..3 * length).map(|place| f64::from(place < length)).collect();
         let moved = |values: &[f64]| Tensor::f_from_slice(values)?.f_to_kind(kinds.wide)?.f_to(device);
@@ -88,7 +97,9 @@ impl Weights {
             present: Tensor::f_from_slice(&present)?.f_to(device)?,
             otherwise: moved(&otherwise)?,
             spread: moved(&spread)?,
+            entering: moved(&entering)?,
             scale: vector(kinds.wide)?,
+            weighting: vector(kinds.wide)?,
             biases: [vector(kinds.wide)?, vector(kinds.narrow)?],
             products: program.products.iter().enumerate().map(product).collect::<Result<_, _>>()?,
             last,
@@ -101,6 +112,7 @@ impl Weights {
         let vectors = parameters.f_index_select(0, &self.places)?.f_where_self(&self.present, &self.otherwise)?;
         let part = |part: i64| vectors.f_narrow(0, part * length, length);
         self.scale = part(0)?.f_mul(&self.spread)?;
+        self.weighting = self.scale.f_mul(&self.entering)?;
         let biases = part(1)?.f_addcmul(&part(2)?, &self.scale)?;
         for (affine, start) in &self.affines {
             let Some((_, from)) = affine.also.map(|also| &self.affines[also]) else { continue };
@@ -116,7 +128,7 @@ impl Weights {
             let mut slot = slot.f_narrow(1, 0, inputs)?;
             match (product.scaled, Some(index) == self.last) {
                 (true, _) => {
-                    let scale = self.vector(&self.scale, product.affine)?.f_view([outputs, 1, 1, 1])?;
+                    let scale = self.vector(&self.weighting, product.affine)?.f_view([outputs, 1, 1, 1])?;
                     let _ = own.f_mul_out(&slot, &scale)?;
                 }
                 (false, true) => slot.f_copy_(&own.f_to_kind(self.kinds.narrow)?)?,

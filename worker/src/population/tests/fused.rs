@@ -1,7 +1,7 @@
 //! The fused evaluation against PyTorch's values, against the plain one, and against float64.
 
 use super::*;
-use crate::population::fused::FusedNetwork;
+use crate::population::fused::{FusedNetwork, Norms};
 use nadgrid_core::architecture::{Conv2d, Layer, Padding};
 use nadgrid_core::random::evaluation_point;
 use tch::Kind;
@@ -9,12 +9,12 @@ use tch::Kind;
 /// Fused gradients of one network at a point and some pixels, in any kind of number.
 fn fused<T: Element + Copy + Default + Into<f64>>(
     network: &Network,
-    precision: Precision,
+    (precision, norms): (Precision, Norms),
     parameters: &[T],
     point: &[T],
     pixels: &[usize],
 ) -> Vec<f64> {
-    let mut fused = FusedNetwork::of_kind(network, precision, T::KIND, Device::Cpu).unwrap();
+    let mut fused = FusedNetwork::with(network, precision, T::KIND, Device::Cpu, norms).unwrap();
     let (parameters, points) = (Tensor::from_slice(parameters), Tensor::from_slice(point).unsqueeze(0));
     let gradients = fused.gradients_at(&parameters, &points, 100.0, pixels, &|_| {}).unwrap();
     difference::numbers::<T>(&gradients).unwrap().into_iter().map(Into::into).collect()
@@ -41,14 +41,14 @@ fn fused_differences_are_pytorchs() {
         let (parameters, point) = (formula(&network), image(&network, 0));
         let pixels: Vec<usize> = floats(&expected["pixels"]).into_iter().map(|p| p as usize).collect();
         let values = floats(&expected["values"]);
-        let got = fused(&network, Precision::Fp32, &parameters, &point, &pixels);
+        let got = fused(&network, (Precision::Fp32, Norms::Any), &parameters, &point, &pixels);
         assert_pytorchs(&got, &values, name);
         if parameters.len() < 100_000 {
             let all: Vec<usize> = (0..1024).collect();
-            let all = fused(&network, Precision::Fp32, &parameters, &point, &all);
+            let all = fused(&network, (Precision::Fp32, Norms::Any), &parameters, &point, &all);
             let at_pixels: Vec<f64> = pixels.iter().map(|&p| all[p]).collect();
             assert_pytorchs(&at_pixels, &values, name);
-            let got = fused(&network, Precision::Fp32, &narrow(&parameters), &narrow(&point), &pixels);
+            let got = fused(&network, (Precision::Fp32, Norms::Any), &narrow(&parameters), &narrow(&point), &pixels);
             assert_close(&got, &values, F32, name);
         }
     }
@@ -75,7 +75,7 @@ fn fused_errors_are_those_of_plain_evaluation() {
         };
         for (precision, rounding) in [(Precision::Fp32, 2f64.powi(-24)), (Precision::Bf16, 2f64.powi(-9))] {
             let plain = error(&plain(&network, precision, &parameters, &point, 100.0, &pixels));
-            let fused = error(&fused(&network, precision, &parameters, &point, &pixels));
+            let fused = error(&fused(&network, (precision, Norms::Drawn), &parameters, &point, &pixels));
             println!("{name} {precision}: plain {plain:.1e}, fused {fused:.1e}");
             assert!(fused > 0.0 && fused <= 4.0 * plain + 4.0 * rounding, "{name} {precision}: {fused} {plain}");
         }
@@ -87,15 +87,19 @@ fn fused_errors_are_those_of_plain_evaluation() {
 fn fused_graphs_are_plain_graphs() {
     device::be_one_thread();
     for (name, network) in graphs() {
-        let mut parameters = formula(&network);
+        let mut drawn = vec![0.0; network.parameter_count()];
+        network.initialise(2, name, 0, &mut drawn);
+        let mut any = formula(&network);
         // Batch norms of negative weight, too.
-        parameters.iter_mut().step_by(7).for_each(|p| *p = -*p);
+        any.iter_mut().step_by(7).for_each(|p| *p = -*p);
         let (point, pixels): (_, Vec<usize>) = (image(&network, 2), (0..network.input().len()).collect());
-        let want = plain(&network, Precision::Fp32, &parameters, &point, 100.0, &pixels);
-        let got = fused(&network, Precision::Fp32, &parameters, &point, &pixels);
-        let largest = want.iter().fold(0.0f64, |a, w| a.max(w.abs()));
-        assert!(largest > 1e-6, "{name}: {largest}");
-        assert_close(&got, &want, 1e-11 * largest, name);
+        for (parameters, norms) in [(any, Norms::Any), (wide(&drawn), Norms::Any), (wide(&drawn), Norms::Drawn)] {
+            let want = plain(&network, Precision::Fp32, &parameters, &point, 100.0, &pixels);
+            let got = fused(&network, (Precision::Fp32, norms), &parameters, &point, &pixels);
+            let largest = want.iter().fold(0.0f64, |a, w| a.max(w.abs()));
+            assert!(largest > 1e-6, "{name}: {largest}");
+            assert_close(&got, &want, 1e-11 * largest, name);
+        }
     }
 }
 
@@ -149,6 +153,20 @@ fn graphs() -> Vec<(&'static str, Network)> {
             }),
         ),
         (
+            "a dense block: layers that read what those before them wrote, and a transition",
+            build(&|net| {
+                net.conv(conv("a", 8).no_bias());
+                for layer in 0..4 {
+                    // The third layer's sum is also read as it is: its block stays as it was written.
+                    let before = if layer == 2 { net.avg_pool(2).here() } else { net.here() };
+                    net.batch_norm(format!("n{layer}")).relu();
+                    net.conv(Conv2d::new(format!("b{layer}"), 16, 1).no_bias()).batch_norm(format!("m{layer}")).relu();
+                    net.conv(conv(&format!("c{layer}"), 8).no_bias()).concat(before);
+                }
+                net.batch_norm("end").relu().conv(Conv2d::new("last", 5, 1)).avg_pool(2);
+            }),
+        ),
+        (
             "max(x, 0), pooling and batch norm by themselves, vectors",
             build(&|net| {
                 net.batch_norm("first").relu().relu().conv(conv("a", 8)).relu().batch_norm("b").max_pool(2);
@@ -180,7 +198,7 @@ fn networks_and_points_follow_each_other() {
         let got = difference::numbers::<f32>(&got).unwrap();
         for (point, got) in points.chunks(3072).zip(got.chunks(3072)) {
             let pixels: Vec<usize> = (0..3072).collect();
-            let fresh = fused(&network, Precision::Fp32, &parameters, point, &pixels);
+            let fresh = fused(&network, (Precision::Fp32, Norms::Drawn), &parameters, point, &pixels);
             assert_eq!(wide(got), fresh);
             let plain = plain(&network, Precision::Fp32, &parameters, point, 100.0, &pixels);
             assert_close(&fresh, &plain, 1e-6, "lenet");
