@@ -4,7 +4,6 @@
 //! Logarithm, sine and cosine are those of `libm` (FreeBSD's msun), operation by operation and each rounded by itself; branches are
 //! selections. Only angles within a millionth of a multiple of π/2, which need more digits, go to `libm` itself. Deliberately
 //! absent: fused multiply-adds, and approximations of our own.
-#![expect(clippy::excessive_precision, reason = "constants have the digits of their source")]
 
 /// Pairs that are computed at once: some vectors of eight, so that the compiler makes loops over vectors.
 const LANES: usize = 64;
