@@ -50,7 +50,8 @@ pub struct NumericsClass {
     /// What rounds: `portable` for our own kernels (they fix the order of every operation, so any CPU gives
     /// the same bits), else the instruction set or GPU architecture libtorch runs on, for example `avx512`, `sm_90`.
     pub arithmetic: String,
-    /// How central differences are evaluated: `patch` (only what a pixel can reach) or `dense`.
+    /// How central differences are evaluated: `patch` (only what a pixel can reach), `dense` (forward passes whole) or
+    /// `fused` (the same of one network at a time, by fused operations).
     pub evaluation: String,
     /// The libtorch release.
     pub libtorch: String,
