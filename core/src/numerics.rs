@@ -51,7 +51,8 @@ pub struct NumericsClass {
     /// the same bits), else what libtorch runs on: an instruction set, for example `avx512`, or a GPU by its compute capability,
     /// multiprocessors, second cache and libraries, `sm_90-132sm-l2_50m-cuda13.0-cudnn9.19.0-cublas13.1.0`.
     pub arithmetic: String,
-    /// How central differences are evaluated: `patch` (only what a pixel can reach) or `dense`.
+    /// How central differences are evaluated: `patch` (only what a pixel can reach), `dense` (forward passes whole) or
+    /// `fused` (the same of one network at a time, by fused operations).
     pub evaluation: String,
     /// The libtorch release.
     pub libtorch: String,

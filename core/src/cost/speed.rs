@@ -31,7 +31,7 @@ impl SpeedClass {
     /// The speed class of a numerics class.
     pub fn of(class: &NumericsClass) -> Self {
         match (class.device.as_str(), class.evaluation.as_str()) {
-            ("cpu", "dense") => Self::DenseCpu,
+            ("cpu", "dense" | "fused") => Self::DenseCpu,
             ("cpu", _) => Self::Kernels,
             _ => Self::Gpu,
         }

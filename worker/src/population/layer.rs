@@ -205,8 +205,10 @@ impl Place<'_> {
             return Err(TchError::Shape(format!("a map of {} dimensions", size.len())));
         };
         let window = [conv.kernel as i64; 2];
-        let maps = input.f_reshape([batch * members, channels, height, width])?;
+        // On a GPU libtorch unfolds one input after the other, so here all inputs' channels are one's.
+        let maps = input.f_reshape([1, batch * members * channels, height, width])?;
         let windows = maps.f_im2col(window, [1, 1], [zeros; 2], [conv.stride as i64; 2])?;
+        let windows = windows.f_view([batch * members, channels * window[0] * window[1], -1])?;
         let own = weight.f_view([1, members, outputs, -1])?.f_expand([batch, -1, -1, -1], false)?;
         let sums = own.f_reshape([batch * members, outputs, -1])?.f_bmm(&windows)?;
         let [rows, columns] = [self.step.output.height, self.step.output.width].map(|n| n as i64);
