@@ -76,9 +76,10 @@ impl Scheduler {
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
             match attempts.had(id) {
-                // Whoever has shown that it can compute comes back to it rather than leave it to those who have not.
+                // Whoever has shown that it can compute comes back to it once others who have not have failed.
                 true => {
-                    !self.has_others(shard, attempts) || self.has_proven(id) && !self.has_proven_others(shard, attempts)
+                    let comes_back = || self.has_proven(id) && !self.has_proven_others(shard, attempts);
+                    !self.has_others(shard, attempts) || attempts.doubted && comes_back()
                 }
                 // Once it has gone wrong often, whoever has shown that it can compute is asked first.
                 false => {

@@ -99,11 +99,16 @@ impl Scheduler {
         let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
         let proven = self.has_proven(id);
         if proven && !attempts.proven {
-            // What went wrong with workers that have never yielded anything said nothing of the shard.
-            (attempts.failures, attempts.losses, attempts.proven) = (0, 0, true);
+            // What went wrong with workers that have not yielded anything to this day said nothing of the shard.
+            let of_proven =
+                |ids: &mut dyn Iterator<Item = &WorkerId>| ids.filter(|id| self.has_proven(id)).count() as u32;
+            attempts.failures = of_proven(&mut attempts.workers.keys());
+            attempts.losses = of_proven(&mut attempts.lost.iter());
+            attempts.proven = true;
         }
         // Nor does it from now on, while others are there who have.
         let counts = proven || !attempts.proven || !self.is_taken_by_proven(shard);
+        attempts.doubted |= !counts;
         match how {
             Gone::Failed(message) => {
                 let known = attempts.workers.insert(id.clone(), name).is_some();
