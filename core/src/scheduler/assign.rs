@@ -76,11 +76,7 @@ impl Scheduler {
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
             match attempts.had(id) {
-                // Whoever has shown that it can compute comes back to it once others who have not have failed.
-                true => {
-                    let comes_back = || self.has_proven(id) && !self.has_proven_others(shard, attempts);
-                    !self.has_others(shard, attempts) || attempts.doubted && comes_back()
-                }
+                true => !self.has_others(shard, attempts),
                 // Once it has gone wrong often, whoever has shown that it can compute is asked first.
                 false => {
                     !attempts.are_exhausted(&self.settings)

@@ -97,26 +97,15 @@ impl Scheduler {
     fn count_attempt(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>) -> Attempts {
         let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
         let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
-        let proven = self.has_proven(id);
-        if proven && !attempts.proven {
-            // What went wrong with workers that have not yielded anything to this day said nothing of the shard.
-            let of_proven =
-                |ids: &mut dyn Iterator<Item = &WorkerId>| ids.filter(|id| self.has_proven(id)).count() as u32;
-            attempts.failures = of_proven(&mut attempts.workers.keys());
-            attempts.losses = of_proven(&mut attempts.lost.iter());
-            attempts.proven = true;
-        }
-        // Nor does it from now on, while others are there who have.
-        let counts = proven || !attempts.proven || !self.is_taken_by_proven(shard);
-        attempts.doubted |= !counts;
+        attempts.proven |= self.has_proven(id);
         match how {
             Gone::Failed(message) => {
                 let known = attempts.workers.insert(id.clone(), name).is_some();
-                attempts.failures += u32::from(counts && (!known || !self.has_others(shard, &attempts)));
+                attempts.failures += u32::from(!known || !self.has_others(shard, &attempts));
                 message.clone_into(&mut attempts.message);
             }
             Gone::Lost | Gone::Released => {
-                attempts.losses += u32::from(counts);
+                attempts.losses += 1;
                 attempts.lost.insert(id.clone());
                 "the worker was lost".clone_into(&mut attempts.message);
             }
@@ -196,21 +185,11 @@ impl Scheduler {
         self.others(shard, attempts).next().is_some()
     }
 
-    /// Workers that could take a shard.
-    fn takers(&self, shard: &ShardRef) -> impl Iterator<Item = (&WorkerId, &Worker)> {
+    /// Workers that could take a shard and have neither failed on it nor been lost with it.
+    fn others<'a>(&'a self, shard: &ShardRef, attempts: &'a Attempts) -> impl Iterator<Item = &'a Worker> {
         let sweep = self.sweeps.get(&shard.sweep);
         let fits = move |worker: &Worker| worker.is_fit() && sweep.is_some_and(|sweep| sweep.accepts(&worker.profile));
-        self.workers.iter().filter(move |(_, worker)| fits(worker))
-    }
-
-    /// Those that have neither failed on it nor been lost with it.
-    fn others<'a>(&'a self, shard: &ShardRef, attempts: &'a Attempts) -> impl Iterator<Item = &'a Worker> {
-        self.takers(shard).filter(|(id, _)| !attempts.had(id)).map(|(_, worker)| worker)
-    }
-
-    /// Whether somebody who has yielded something could take a shard.
-    fn is_taken_by_proven(&self, shard: &ShardRef) -> bool {
-        self.takers(shard).any(|(_, worker)| worker.members_done > 0)
+        self.workers.iter().filter(move |(id, worker)| fits(worker) && !attempts.had(id)).map(|(_, worker)| worker)
     }
 
     /// Whether a worker has yielded anything.

@@ -310,8 +310,6 @@ pub(super) struct Attempts {
     pub(super) lost: BTreeSet<WorkerId>,
     /// Whether any of them had yielded something before: then the shard itself may be at fault.
     pub(super) proven: bool,
-    /// Whether something was not counted, since whoever it happened to has never yielded anything.
-    pub(super) doubted: bool,
     /// What the last one said.
     pub(super) message: String,
 }

@@ -367,42 +367,6 @@ fn whoever_comes_and_goes_does_not_keep_a_shard_from_others() {
     assert!(view.jobs.iter().all(|job| job.members_done == 8), "{view:?}");
 }
 
-/// Nor does it where one that has yielded something fails on the shard once.
-#[test]
-fn one_failure_of_a_proven_worker_does_not_make_those_of_others_count() {
-    let mut world = World::new(Settings { most_attempts: 2, most_losses: 2, ..Settings::default() });
-    world.submit(8);
-    let first = world.join("honest", 1).remove(0);
-    world.report("honest", &first);
-    let fail = |world: &mut World, worker: &str| {
-        for shard in world.held_by(worker) {
-            let (worker, message) = (id(worker), "no".to_owned());
-            world.handle(Event::Failed { worker, shard, kind: FailureKind::Task, message });
-        }
-    };
-    fail(&mut world, "honest");
-    for round in 0..40 {
-        let liar = format!("!{round}");
-        world.join(&liar, 1);
-        for _ in 0..3 {
-            // By now what failed may be tried again, and the liar asks first.
-            world.now = world.now.plus(2_000);
-            world.handle(Event::Alive { worker: id(&liar) });
-            fail(&mut world, &liar);
-        }
-        world.handle(Event::Alive { worker: id("honest") });
-        world.held_by("honest").iter().for_each(|shard| drop(world.report("honest", shard)));
-        world.handle(Event::Leave { worker: id(&liar), drained: true });
-    }
-    for _ in 0..2 {
-        world.now = world.now.plus(2_000);
-        world.handle(Event::Alive { worker: id("honest") });
-        world.held_by("honest").iter().for_each(|shard| drop(world.report("honest", shard)));
-    }
-    let view = world.scheduler.sweeps_before(None, 1, |_| true).remove(0).1;
-    assert!(view.failures.is_empty() && view.jobs.iter().all(|job| job.members_done == 8), "{view:?}");
-}
-
 #[test]
 fn a_submission_is_idempotent_by_key() {
     let mut world = World::new(Settings::default());
