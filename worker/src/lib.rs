@@ -27,7 +27,7 @@ mod upload;
 
 use board::{Board, Cause};
 use config::Config;
-use device::{DeviceError, Machine};
+use device::{DeviceError, Evaluation, Machine};
 use endpoint::Coordinator;
 use error::WorkerError;
 use inputs::Inputs;
@@ -49,7 +49,7 @@ const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// The device that is configured, once it has shown that it computes.
 fn prepare(config: &Config) -> Result<Machine, WorkerError> {
-    let machine = device::prepare(config.device, config.evaluation)?;
+    let mut machine = device::prepare(config.device, config.evaluation)?;
     let Device::Cuda(number) = machine.device else { return Ok(machine) };
     let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
     let (free, budget) = (u64::try_from(free).unwrap_or(0), memory::CUDA_BUDGET);
@@ -67,14 +67,31 @@ fn prepare(config: &Config) -> Result<Machine, WorkerError> {
         return Ok(machine);
     }
     let began = Instant::now();
-    match population::prove(machine.device, &machine.precisions()) {
-        Ok(()) => tracing::info!("the device has proved itself in {}", text::duration(began.elapsed().as_secs_f64())),
-        Err(ProofError::Failed { source, .. }) if source.fault().cause == Cause::DeviceLost => {
-            return Err(WorkerError::DeviceLost(source.to_string()));
+    population::prove(machine.device, &machine.precisions()).map_err(unfit)?;
+    if machine.evaluation == Evaluation::Fused
+        && let Err(error) = population::prove_fused(machine.device, &machine.precisions())
+    {
+        // Another release of cuDNN may lack an operation. Lack of memory is no reason: whoever starts again may have enough.
+        let is_lacking = !matches!(&error, ProofError::Failed { source, .. } if source.is_out_of_memory());
+        match unfit(error) {
+            WorkerError::Unfit(error) if config.evaluation.is_none() && is_lacking => {
+                tracing::warn!("evaluation = dense, since fused does not compute here: {error}");
+                machine = device::prepare(config.device, Some(Evaluation::Dense))?;
+            }
+            error => return Err(error),
         }
-        Err(error) => return Err(WorkerError::Unfit(error)),
     }
+    tracing::info!("the device has proved itself in {}", text::duration(began.elapsed().as_secs_f64()));
     Ok(machine)
+}
+
+fn unfit(error: ProofError) -> WorkerError {
+    match error {
+        ProofError::Failed { source, .. } if source.fault().cause == Cause::DeviceLost => {
+            WorkerError::DeviceLost(source.to_string())
+        }
+        error => WorkerError::Unfit(error),
+    }
 }
 
 /// Works for the coordinator until asked to stop. Lanes that are amid a long computation then are left running: end the process

@@ -153,6 +153,11 @@ impl PopulationError {
         }
     }
 
+    /// Whether memory was refused. Where cuDNN has no engine it may be for want of one.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. } | Self::Refused { .. })
+    }
+
     /// Whose fault it is. Populations keep within a budget, so where memory runs out someone else holds it, for now.
     pub fn fault(&self) -> Fault {
         let (kind, cause) = match self {

@@ -34,7 +34,7 @@ pub use difference::{central_difference, central_difference_at};
 pub use draw::{Drawing, Members};
 pub use error::PopulationError;
 pub use fused::FusedNetwork;
-pub use proof::{ProofError, prove};
+pub use proof::{ProofError, prove, prove_fused};
 pub use train::{Training, state_shape, train, width};
 pub use trained::{Member, Trained};
 

@@ -4,7 +4,10 @@
 //! A card or a driver that writes nothing, or wrong numbers, would otherwise yield sweeps that look complete. Deliberately absent:
 //! bits, which only cards of one class share, and speed.
 
-use super::{Derivative, Policy, PopulationError, Sampling, at, block_gradients, difference, memory};
+use super::{
+    Derivative, FusedNetwork, Policy, Population, PopulationError, Sampling, at, block_gradients,
+    central_difference_at, difference, memory,
+};
 use nadgrid_core::architecture::{self, Network, Shape};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::random::{Stream, evaluation_point};
@@ -15,6 +18,9 @@ use thiserror::Error;
 const SEED: u64 = 1;
 const ARCHITECTURE: &str = "lenet";
 const MEMBERS: u64 = 4;
+const DEEP: &str = "resnet18";
+/// At which the deep network is differentiated: a corner, an edge and two inside.
+const PIXELS: [usize; 4] = [0, 31, 495, 528];
 /// The published step: outputs are about as large as it, so that their rounding is small beside their difference.
 const STEP: f32 = 100.0;
 
@@ -66,15 +72,28 @@ pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError>
         let Limits { difference, autograd, .. } = Limits::of(precision);
         for (derivative, name, want, limit) in [
             (Derivative::Difference { step: STEP }, "differences", &reference.differences, difference),
-            (Derivative::Fused { step: STEP }, "fused differences", &reference.differences, difference),
             (Derivative::Autograd, "autograd", &reference.gradients, autograd),
         ] {
-            let what = format!("gradients of {MEMBERS} networks by {name} in {precision}");
-            let got = reference.on(device, precision, derivative).map_err(failed(&what))?;
-            for (got, want) in got.chunks(reference.point.len()).zip(want.chunks(reference.point.len())) {
-                compare(what.clone(), &wide(got), &wide(want), limit)?;
-            }
+            reference.compare(device, precision, derivative, name, want, limit)?;
         }
+    }
+    Ok(())
+}
+
+/// The same of the fused evaluation alone: of the same networks, whose convolutions have few channels, and of a ResNet18 at a few
+/// pixels, whose convolutions, sums and ReLUs are one operation of cuDNN each.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_fused(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
+    let (reference, deep) = (Reference::new()?, Deep::new()?);
+    for &precision in precisions {
+        let limit = Limits::of(precision).difference;
+        let derivative = Derivative::Fused { step: STEP };
+        reference.compare(device, precision, derivative, "fused differences", &reference.differences, limit)?;
+        let what = format!("differences of a {DEEP}, fused, in {precision}");
+        let got = deep.fused(device, precision).map_err(failed(&what))?;
+        compare(what, &wide(&got), &wide(&deep.differences), limit)?;
     }
     Ok(())
 }
@@ -204,11 +223,7 @@ struct Reference {
 
 impl Reference {
     fn new() -> Result<Self, ProofError> {
-        let input = Shape { channels: 1, height: 32, width: 32 };
-        let network = architecture::find(ARCHITECTURE).and_then(|known| known.network(input, 1).ok());
-        let why = "it is not in the registry";
-        let network = network.ok_or(KernelError::Unsupported { layer: 0, what: ARCHITECTURE, why })?;
-        let point = evaluation_point(SEED, 0, input.len());
+        let (network, point) = known(ARCHITECTURE)?;
         let (mut kernel, mut trainer) = (CentralDifference::new(&network)?, Trainer::new(&network)?);
         let all = MEMBERS as usize * point.len();
         let (mut differences, mut gradients) = (vec![0.0; all], vec![0.0; all]);
@@ -222,6 +237,22 @@ impl Reference {
         Ok(Self { network, point, differences, gradients })
     }
 
+    /// Fails where a device's gradients are not these.
+    fn compare(
+        &self,
+        device: Device,
+        precision: Precision,
+        derivative: Derivative,
+        name: &str,
+        want: &[f32],
+        limit: f64,
+    ) -> Result<(), ProofError> {
+        let what = format!("gradients of {MEMBERS} networks by {name} in {precision}");
+        let got = self.on(device, precision, derivative).map_err(failed(&what))?;
+        let mut rows = got.chunks(self.point.len()).zip(want.chunks(self.point.len()));
+        rows.try_for_each(|(got, want)| compare(what.clone(), &wide(got), &wide(want), limit))
+    }
+
     /// The same on a device.
     fn on(&self, device: Device, precision: Precision, derivative: Derivative) -> Result<Vec<f32>, PopulationError> {
         let (network, budget) = (&self.network, memory::budget(device));
@@ -232,6 +263,44 @@ impl Reference {
     }
 }
 
+/// A deep random network and its differences at [`PIXELS`], by plain evaluation on the CPU.
+struct Deep {
+    network: Network,
+    parameters: Vec<f32>,
+    point: Vec<f32>,
+    differences: Vec<f32>,
+}
+
+impl Deep {
+    fn new() -> Result<Self, ProofError> {
+        let (network, point) = known(DEEP)?;
+        let mut parameters = vec![0.0; network.parameter_count()];
+        network.initialise(SEED, DEEP, 0, &mut parameters);
+        let plain = Population::new(&network, &parameters, Device::Cpu, Precision::Fp32)
+            .and_then(|population| central_difference_at(&population, &point, STEP, &PIXELS));
+        let differences = plain.map_err(failed(&format!("differences of a {DEEP} on the CPU")))?;
+        Ok(Self { network, parameters, point, differences })
+    }
+
+    fn fused(&self, device: Device, precision: Precision) -> Result<Vec<f32>, PopulationError> {
+        let moved = |numbers: &[f32]| Tensor::f_from_slice(numbers).and_then(|t| t.f_to(device));
+        let moved = |numbers| moved(numbers).map_err(at("moving a network to the device"));
+        let (parameters, point) = (moved(&self.parameters)?, moved(&self.point)?);
+        let points = point.f_unsqueeze(0).map_err(at("moving a network to the device"))?;
+        let mut fused = FusedNetwork::new(&self.network, precision, device)?;
+        difference::numbers(&fused.gradients_at(&parameters, &points, f64::from(STEP), &PIXELS, &|_| {})?)
+    }
+}
+
+/// A network of the registry for one channel of 32 x 32, and a point.
+fn known(name: &'static str) -> Result<(Network, Vec<f32>), ProofError> {
+    let input = Shape { channels: 1, height: 32, width: 32 };
+    let network = architecture::find(name).and_then(|known| known.network(input, 1).ok());
+    let why = "it is not in the registry";
+    let network = network.ok_or(KernelError::Unsupported { layer: 0, what: name, why })?;
+    Ok((network, evaluation_point(SEED, 0, input.len())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +309,7 @@ mod tests {
     fn a_cpu_proves_itself() {
         crate::device::be_one_thread();
         prove(Device::Cpu, &[Precision::Fp32, Precision::Bf16]).unwrap();
+        prove_fused(Device::Cpu, &[Precision::Fp32, Precision::Bf16]).unwrap();
     }
 
     /// How much of the limits bfloat16 uses up, the precision that rounds most: not more than half, and not next to nothing.
