@@ -42,7 +42,7 @@ def test_everything_at_once(guarded: Callable[..., AbstractContextManager[Attack
             try:
                 named.run(target)
                 done[named.name] += 1
-            except (AssertionError, OSError, KeyError) as problem:
+            except (AssertionError, OSError, LookupError, ValueError) as problem:
                 stopped[f"{named.name}: {type(problem).__name__}"] += 1
 
     name = f"everything at once for {MINUTES:g} minutes"
