@@ -46,7 +46,7 @@ def test_everything_at_once(guarded: Callable[..., AbstractContextManager[Attack
                 stopped[f"{named.name}: {type(problem).__name__}"] += 1
 
     name = f"everything at once for {MINUTES:g} minutes"
-    with guarded(name, most_wait=MOST_WAIT, most_taken=1 << 30, settle=60.0) as attack:
+    with guarded(name, most_wait=MOST_WAIT, most_taken=3 << 29, settle=60.0) as attack:
         threads = [threading.Thread(target=attack_on, args=(seed,)) for seed in range(THREADS)]
         for thread in threads:
             thread.start()
