@@ -12,7 +12,7 @@ const HOST: &str = "src/generator/host.cpp";
 const KERNEL: &str = "src/generator/kernel.cu";
 
 fn main() {
-    for source in ["src/libtorch.cpp", "src/pinned.cpp", STREAM, HOST, KERNEL] {
+    for source in ["src/guarded.hpp", "src/libtorch.cpp", "src/pinned.cpp", STREAM, HOST, KERNEL] {
         println!("cargo::rerun-if-changed={source}");
     }
     println!("cargo::rerun-if-env-changed=LIBTORCH");

@@ -14,12 +14,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from slow import LONG, lines, trickle
 from wire import ATTACKER, HEALTH, Http2, Line
 
-from target import NamedAttack, Target
+from target import NamedAttack, Target, naming
 
 #: Types of records.
 ALERT, HANDSHAKE, DATA = 0x15, 0x16, 0x17
@@ -30,14 +29,7 @@ MOST_RECORD = 16_384
 ATTACKS: list[NamedAttack] = []
 
 
-def attack(name: str) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
-    """Names an attack, for the test that goes through them all."""
-
-    def take(run: Callable[[Target], str]) -> Callable[[Target], str]:
-        ATTACKS.append(NamedAttack(name, run))
-        return run
-
-    return take
+attack = naming(ATTACKS)
 
 
 def record(kind: int, payload: bytes, version: int = 0x0303) -> bytes:

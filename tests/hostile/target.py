@@ -97,11 +97,17 @@ class NamedAttack:
 ATTACKS: list[NamedAttack] = []
 
 
-def attack(name: str) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
-    """Names an attack, for the tests that go through them all."""
+def naming(attacks: list[NamedAttack]) -> Callable[[str], Callable[[Callable[[Target], str]], Callable[[Target], str]]]:
+    """A decorator that names an attack and adds it to these, for the tests that go through them all."""
 
-    def take(run: Callable[[Target], str]) -> Callable[[Target], str]:
-        ATTACKS.append(NamedAttack(name, run))
-        return run
+    def attack(name: str) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
+        def take(run: Callable[[Target], str]) -> Callable[[Target], str]:
+            attacks.append(NamedAttack(name, run))
+            return run
 
-    return take
+        return take
+
+    return attack
+
+
+attack = naming(ATTACKS)

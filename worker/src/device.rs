@@ -97,7 +97,7 @@ pub enum DeviceError {
     Cuda {
         /// Number of the GPU.
         wanted: usize,
-        /// Why.
+        /// Why it cannot be used.
         source: CudaError,
     },
     /// The patch kernels run on CPUs.

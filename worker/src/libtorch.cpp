@@ -3,6 +3,8 @@
 // Deliberately absent: anything resolved when this is compiled. On a GPU machine another libtorch is loaded than the one
 // whose headers stand here.
 
+#include "guarded.hpp"
+
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_addmm_activation.h>
@@ -11,43 +13,16 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AutogradState.h>
 #include <c10/core/CachingDeviceAllocator.h>
-#include <c10/util/Exception.h>
 #include <c10/util/env.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <exception>
 #include <string>
 
 // A part of libtorch's stable C interface, exported by libtorch_cpu.so.
 extern "C" std::uint64_t aoti_torch_abi_version();
 
 namespace {
-
-// Copies a text into `to`, cut to what fits and closed with a zero.
-void give(const std::string& text, char* to, std::size_t capacity) {
-  const std::size_t length = std::min(text.size(), capacity - 1);
-  std::memcpy(to, text.data(), length);
-  to[length] = '\0';
-}
-
-// Calls `action`; false and the reason in `error` if it throws.
-template <typename Action>
-bool guarded(char* error, std::size_t capacity, Action action) noexcept {
-  try {
-    action();
-    return true;
-  } catch (const c10::Error& thrown) {
-    give(thrown.what_without_backtrace(), error, capacity);
-  } catch (const std::exception& thrown) {
-    give(thrown.what(), error, capacity);
-  } catch (...) {
-    give("an unknown exception", error, capacity);
-  }
-  return false;
-}
 
 // That of libtorch_cuda.so, where it is loaded and has computed; else null.
 c10::DeviceAllocator* cuda_allocator() {

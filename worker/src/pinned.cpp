@@ -3,45 +3,20 @@
 //
 // Deliberately absent: events. Whoever copies waits for the copy, on a thread of its own.
 
+#include "guarded.hpp"
+
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <exception>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace {
-
-void give(const std::string& text, char* to, std::size_t capacity) {
-  const std::size_t length = std::min(text.size(), capacity - 1);
-  std::memcpy(to, text.data(), length);
-  to[length] = '\0';
-}
-
-// Calls `action`; false and the reason in `error` if it throws.
-template <typename Action>
-bool guarded(char* error, std::size_t capacity, Action action) noexcept {
-  try {
-    action();
-    return true;
-  } catch (const c10::Error& thrown) {
-    give(thrown.what_without_backtrace(), error, capacity);
-  } catch (const std::exception& thrown) {
-    give(thrown.what(), error, capacity);
-  } catch (...) {
-    give("an unknown exception", error, capacity);
-  }
-  return false;
-}
 
 // A GPU's one stream for copies. The allocator keeps memory apart by stream: with a stream for each thread it would keep
 // memory that no other thread can use.

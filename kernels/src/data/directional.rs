@@ -83,7 +83,7 @@ impl DirectionalSamples {
         self.sigma
     }
 
-    /// Samples.
+    /// How many samples there are.
     pub fn len(&self) -> usize {
         self.samples
     }

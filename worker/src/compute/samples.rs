@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(super) enum Part {
     /// Training, and evaluation after it.
     Train,
-    /// Evaluation alone.
+    /// A run is evaluated on these and not trained.
     Test,
 }
 
@@ -35,7 +35,7 @@ impl Part {
         }
     }
 
-    /// Its samples.
+    /// The samples that it has.
     pub(super) const fn of(self, counts: SampleCounts) -> usize {
         match self {
             Self::Train => counts.train as usize,

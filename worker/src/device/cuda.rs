@@ -35,7 +35,7 @@ pub enum CudaError {
     /// A library lacks a function.
     #[error("the CUDA libraries beside libtorch are not what they should be: {0}")]
     Library(String),
-    /// No driver.
+    /// There is no driver, or the loader does not find it.
     #[error("there is no NVIDIA driver here, or its libcuda.so.1 is not found")]
     NoDriver,
     /// A driver that is too old.

@@ -33,7 +33,7 @@ pub enum RunSamples {
 }
 
 impl RunSamples {
-    /// Samples.
+    /// How many samples it has.
     pub fn count(&self) -> usize {
         match self {
             Self::Held(data) => data.len(),
