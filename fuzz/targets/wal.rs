@@ -6,7 +6,6 @@
 use libfuzzer_sys::fuzz_target;
 
 // It needs no more of the coordinator than this.
-#[allow(dead_code)]
 #[path = "../../coordinator/src/journal/wal.rs"]
 mod wal;
 

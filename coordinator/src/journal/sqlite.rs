@@ -5,11 +5,13 @@
 use super::codec::Encoder;
 use super::ledger::{BATCH_BYTES, Failure, PAGE, Span, Tables};
 use super::mark::{self, Mark};
-use super::{JournalError, VERSION, wal};
+use super::wal::{self, WalDamage};
+use super::{JournalError, VERSION};
 use nadgrid_core::scheduler::Record;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -202,7 +204,7 @@ async fn check_log(path: &Path, journal: &str) -> Result<(), JournalError> {
     let (looks, wait) = LOOKS;
     for look in 1.. {
         let (journal, file) = (journal.to_owned(), path.display().to_string());
-        match wal::look(&path) {
+        match look_at_log(&path) {
             Ok(None) => break,
             Ok(Some(damage)) if look >= looks => return Err(JournalError::Log { journal, file, damage }),
             Ok(Some(_)) => tokio::time::sleep(wait).await,
@@ -210,6 +212,15 @@ async fn check_log(path: &Path, journal: &str) -> Result<(), JournalError> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with a log, which need not be there.
+fn look_at_log(path: &Path) -> io::Result<Option<WalDamage>> {
+    match File::open(path) {
+        Ok(log) => wal::examine(BufReader::with_capacity(1 << 16, log)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Tables for Sqlite {

@@ -9,9 +9,7 @@
 //!
 //! The format: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
-use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read};
 use thiserror::Error;
 
 const HEADER: usize = 32;
@@ -32,15 +30,6 @@ pub enum WalDamage {
         /// Counted from 1.
         number: u64,
     },
-}
-
-/// Looks at a log, which need not be there.
-pub(super) fn look(path: &Path) -> io::Result<Option<WalDamage>> {
-    match File::open(path) {
-        Ok(log) => examine(BufReader::with_capacity(1 << 16, log)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 type Sums = (u32, u32);
@@ -105,7 +94,7 @@ struct Broken {
     ended: bool,
 }
 
-/// The same of what is read from it.
+/// Looks at a log.
 pub(super) fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
     let mut header = [0; HEADER];
     // SQLite makes the file before it writes the header, and waits for the header before it writes a frame.
