@@ -236,6 +236,7 @@ impl Untrusted for v1::JobPlan {
     fn clean(&mut self) {
         names([&mut self.experiment, &mut self.architecture, &mut self.basis]);
         amount(&mut self.seconds);
+        amount(&mut self.gpu_seconds);
     }
 }
 

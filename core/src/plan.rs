@@ -1,6 +1,6 @@
 //! What a sweep will take, told before anything runs.
 
-use crate::cost::{Estimate, EstimateBasis, Rates, Sizing};
+use crate::cost::{Estimate, EstimateBasis, Rates, Sizing, SpeedClass};
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
 
 /// The plan of one job.
@@ -22,6 +22,8 @@ pub struct JobPlan {
     pub seconds: f64,
     /// What the estimate rests on.
     pub basis: EstimateBasis,
+    /// Seconds on one GPU at its assumed speed, whatever was measured: which device suits the job.
+    pub gpu_seconds: f64,
 }
 
 /// The plan of a sweep.
@@ -67,6 +69,7 @@ impl JobPlan {
         // Whoever has the last block is waited for.
         let block = member.seconds * u64::from(shape.grid.block_size).min(shape.grid.networks) as f64;
         let rounds = blocks.div_ceil(u64::from(lanes)) as f64;
+        let on_gpu = Rates::new(SpeedClass::Gpu).member(&shape).seconds;
         Self {
             blocks,
             shards,
@@ -75,6 +78,7 @@ impl JobPlan {
             lane_seconds,
             seconds: (lane_seconds / f64::from(lanes)).max(rounds * block),
             basis: member.basis,
+            gpu_seconds: on_gpu * shape.grid.networks as f64,
             shape,
         }
     }

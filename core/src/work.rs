@@ -8,6 +8,8 @@ use crate::training::Recipe;
 
 /// Steps that DeepFool takes until an image changes its class, about.
 const DEEPFOOL_STEPS: u64 = 5;
+/// Inputs of a pass of central differences on a GPU, where they fit.
+const INPUTS_OF_PASS: u64 = 2048;
 
 /// What decides how fast a multiply-add is: work of one kind has one speed on one machine, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +39,8 @@ pub struct Work {
     pub draws: u64,
     /// Products in double precision: a gradient's part in the scatter matrix, an image's in a basis.
     pub double_products: u64,
-    /// Layers that run one after the other, on a device where each costs a launch; members of a block share them.
+    /// Layers that run one after the other, on a device where each costs its host some time; members of a block share them, apart
+    /// from central differences on a GPU.
     pub launches: u64,
 }
 
@@ -67,12 +70,14 @@ impl Work {
     /// The work of the gradients of one network at `points` points.
     pub fn of_gradients(network: &Network, estimator: Estimator, points: u64) -> Self {
         let (dimension, dense) = (network.input().len() as u64, network.multiply_adds());
-        let (kind, own, passes) = match estimator {
+        let (kind, own, passes, rounds) = match estimator {
             Estimator::CentralDifference => {
-                (WorkKind::Difference, network.central_difference_multiply_adds(), 2 * dimension)
+                let passes = 2 * dimension;
+                let own = network.central_difference_multiply_adds();
+                (WorkKind::Difference, own, passes, passes.div_ceil(INPUTS_OF_PASS))
             }
             // Forward, and backward to the input.
-            Estimator::Autograd => (WorkKind::Autograd, 2 * dense, 2),
+            Estimator::Autograd => (WorkKind::Autograd, 2 * dense, 2, 2),
         };
         Self {
             kind,
@@ -81,7 +86,7 @@ impl Work {
             numbers: 0,
             draws: (network.parameter_count() as u64).saturating_add(points.saturating_mul(dimension)),
             double_products: points.saturating_mul(dimension * (dimension + 1) / 2),
-            launches: points.saturating_mul(passes.min(64) * network.steps().len() as u64),
+            launches: points.saturating_mul(rounds * network.steps().len() as u64),
         }
     }
 

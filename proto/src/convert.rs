@@ -245,6 +245,7 @@ impl v1::PlanResponse {
             seconds: job.seconds,
             measured: job.basis.is_measured(),
             basis: job.basis.as_str().to_owned(),
+            gpu_seconds: job.gpu_seconds,
         });
         Self { jobs: jobs.collect(), lanes: plan.lanes, workers, seconds: plan.seconds() }
     }

@@ -332,6 +332,8 @@ pub struct JobPlanView {
     pub measured: bool,
     /// What it rests on: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
     pub basis: String,
+    /// Seconds on one GPU at an assumed speed, whatever was measured.
+    pub gpu_seconds: f64,
 }
 
 impl PlanView {
@@ -367,6 +369,7 @@ impl From<&v1::JobPlan> for JobPlanView {
             seconds: job.seconds,
             measured: job.measured,
             basis: job.basis.clone(),
+            gpu_seconds: job.gpu_seconds,
         }
     }
 }

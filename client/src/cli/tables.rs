@@ -5,7 +5,7 @@ use super::progress::totals::{SweepTotals, pace, word};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
-use nadgrid_client::{FailureView, InputView, PlanView, SweepView, WorkerView};
+use nadgrid_client::{FailureView, InputView, JobPlanView, PlanView, SweepView, WorkerView};
 use nadgrid_core::text::{bytes, duration, percent, thousands};
 use nadgrid_figures::Comparison;
 
@@ -74,7 +74,15 @@ pub(crate) fn plan(plan: &PlanView) -> String {
         "other-experiment" => "; ~ by the rates of other experiments, of this one nothing is measured yet",
         _ => "; ~ by an assumed rate, nothing is measured yet",
     });
-    format!("{}\ntotal: {total} ({basis}{assumed})", table(&columns, rows))
+    let on_gpu = if plan.coordinator.is_none() { on_gpu(plan) } else { String::new() };
+    format!("{}\ntotal: {total} ({basis}{assumed}){on_gpu}", table(&columns, rows))
+}
+
+/// How long each job would take on one GPU, for whoever has yet to choose a machine.
+fn on_gpu(plan: &PlanView) -> String {
+    let job = |job: &JobPlanView| format!("{}/{} ~{}", job.experiment, job.architecture, duration(job.gpu_seconds));
+    let jobs: Vec<String> = plan.jobs.iter().map(job).collect();
+    format!("\non one GPU instead: {} (predicted, never measured)", jobs.join(", "))
 }
 
 /// `1 lane`, `2 lanes`.

@@ -46,11 +46,16 @@ impl SpeedClass {
             (Self::Kernels, _) => work.multiply_adds as f64,
             _ => work.dense_multiply_adds as f64,
         };
+        let sharing = match (self, work.kind) {
+            // One network after the other.
+            (Self::Gpu, WorkKind::Difference) => 1,
+            _ => members.max(1),
+        };
         multiply_adds * part.multiply_add
             + work.numbers as f64 * part.number
             + work.draws as f64 * part.draw
             + work.double_products as f64 * part.double_product
-            + work.launches as f64 * part.launch / f64::from(members.max(1))
+            + work.launches as f64 * part.launch / f64::from(sharing)
             + f64::MIN_POSITIVE
     }
 
@@ -60,12 +65,13 @@ impl SpeedClass {
         match (self, precision) {
             (Self::Kernels, _) => own,
             (Self::DenseCpu, _) => PartSeconds { multiply_add: 1.0 / 1e10, number: 5e-10, launch: 2e-6, ..own },
-            // Random numbers, scatter matrices and margins are the CPU's also there.
+            // Scatter matrices and margins are the CPU's also there. What a launch costs is the host's time, by the null GPU
+            // (docs/performance.md); how fast cards multiply was never measured.
             (Self::Gpu, Precision::Fp32) => {
-                PartSeconds { multiply_add: 1.0 / 3e12, number: 2e-12, launch: 1e-5, ..own }
+                PartSeconds { multiply_add: 1.0 / 1e13, number: 2e-12, draw: 1e-10, launch: 4e-5, ..own }
             }
             (Self::Gpu, Precision::Tf32 | Precision::Bf16) => {
-                PartSeconds { multiply_add: 1.0 / 1e13, number: 2e-12, launch: 1e-5, ..own }
+                PartSeconds { multiply_add: 1.0 / 5e13, number: 2e-12, draw: 1e-10, launch: 4e-5, ..own }
             }
         }
     }

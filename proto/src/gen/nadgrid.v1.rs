@@ -68,6 +68,9 @@ pub struct JobPlan {
     /// other-experiment, or assumed.
     #[prost(string, tag = "12")]
     pub basis: ::prost::alloc::string::String,
+    /// Seconds on one GPU at an assumed speed, whatever was measured: which device suits the job.
+    #[prost(double, tag = "13")]
+    pub gpu_seconds: f64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadInputRequest {

@@ -206,6 +206,8 @@ class JobPlan:
     seconds: float
     #: Whether the estimate comes from measured rates.
     measured: bool
+    #: Seconds on one GPU at an assumed speed, whatever was measured.
+    gpu_seconds: float
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class PlanResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ..., lanes: _Optional[int] = ..., workers: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class JobPlan(_message.Message):
-    __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment", "basis")
+    __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment", "basis", "gpu_seconds")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +116,7 @@ class JobPlan(_message.Message):
     MEASURED_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     BASIS_FIELD_NUMBER: _ClassVar[int]
+    GPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
     architecture: str
     members: int
     blocks: int
@@ -128,7 +129,8 @@ class JobPlan(_message.Message):
     measured: bool
     experiment: str
     basis: str
-    def __init__(self, architecture: _Optional[str] = ..., members: _Optional[int] = ..., blocks: _Optional[int] = ..., shards: _Optional[int] = ..., forward_passes: _Optional[int] = ..., parameters: _Optional[int] = ..., dimension: _Optional[int] = ..., partial_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., measured: bool = ..., experiment: _Optional[str] = ..., basis: _Optional[str] = ...) -> None: ...
+    gpu_seconds: float
+    def __init__(self, architecture: _Optional[str] = ..., members: _Optional[int] = ..., blocks: _Optional[int] = ..., shards: _Optional[int] = ..., forward_passes: _Optional[int] = ..., parameters: _Optional[int] = ..., dimension: _Optional[int] = ..., partial_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., measured: bool = ..., experiment: _Optional[str] = ..., basis: _Optional[str] = ..., gpu_seconds: _Optional[float] = ...) -> None: ...
 
 class UploadInputRequest(_message.Message):
     __slots__ = ("header", "data")
