@@ -15,7 +15,10 @@ PAGES = [*GUIDE, *OTHERS]
 PROGRAMS = ("nadgrid", "nadgrid-coordinator", "nadgrid-worker")
 
 #: Flags of programs that are not ours.
-FOREIGN_FLAGS = {"--release", "--example", "--test", "--workspace", "--config.file", "--strict"}
+FOREIGN_FLAGS = {
+    *("--release", "--example", "--test", "--workspace", "--lib", "--bins", "--nocapture"),
+    *("--config.file", "--strict"),
+}
 #: Words that begin like a program's name and are none of its commands.
 NO_COMMANDS = {"COMMAND", "..."}
 #: Paths that come about, or that are a reader's own.
@@ -90,6 +93,15 @@ def test_the_guide_has_an_index() -> None:
         name = Path(page).name
         assert page in ("README.md", "docs/README.md") or name in listed, f"{page} is not in the index"
     assert "docs/README.md" in links("README.md")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_prose_has_one_width(page: str) -> None:
+    """Lines of at most 120 columns; tables and code may be wider, and so is what is generated."""
+    if page == "docs/spec.md":
+        return
+    wide = [line for line in prose(page).splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert not wide, f"{page}: {wide}"
 
 
 @pytest.mark.parametrize("page", PAGES)
