@@ -9,23 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
+from nadgrid import _toml
 from nadgrid._text import clean
 from nadgrid._untrusted import plain_path, refuse_links
 from nadgrid.errors import CoordinatorError
 from nadgrid.results import RECORD_FILE
 from nadgrid.v1 import nadgrid_pb2 as pb
 from nadgrid.views import Artifact, Job
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Raised when a key of the record changes its meaning.
 RECORD_FORMAT = 2
@@ -99,7 +94,7 @@ def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
 
 def _read(sweep: pb.Sweep) -> dict[str, Any]:
     try:
-        return tomllib.loads(sweep.spec)
+        return _toml.read(sweep.spec)
     except (ValueError, RecursionError) as error:
         raise CoordinatorError(clean(f"the spec of sweep {sweep.id} is of another version: {error}")) from None
 
