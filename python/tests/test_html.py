@@ -133,6 +133,7 @@ def test_a_spectrum_is_a_table_of_numbers() -> None:
     assert "&lt;img" in html
     assert "<img" not in html
     for wrong in ({}, spectrum(gradients=EVIL), spectrum(gradients=[])):
-        nads = nadgrid.Nads("lenet", (1, 4, 4), lambda _, wrong=wrong: json.dumps(wrong).encode())
+        content = json.dumps(wrong).encode()
+        nads = nadgrid.Nads("lenet", (1, 4, 4), {"nads/lenet/spectrum.json": content}.__getitem__)
         with pytest.raises(nadgrid.CoordinatorError, match=r"spectrum\.json is not understood"):
             print(nads.spectrum)
