@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -230,6 +234,31 @@ def test_a_folder_that_is_filled_again_holds_the_new_sweep_alone(
     files = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {*written, tmp_path / "notes.txt"}
     assert nadgrid.load(tmp_path).jobs == ("nads/logreg",)
+
+
+def test_what_a_killed_process_left_goes_with_the_next_fetch(sweep: nadgrid.Sweep, tmp_path: Path) -> None:
+    sweep.fetch(tmp_path / "whole")
+    killed = (
+        "import os, signal, sys, pathlib; from nadgrid import _folder\n"
+        "with _folder._staging(pathlib.Path(sys.argv[1])) as staged:\n"
+        "    (staged / 'half.npy').write_bytes(b'x')\n"
+        "    {}\n"
+    )
+    command = [sys.executable, "-c", killed.format("os.kill(os.getpid(), signal.SIGKILL)"), str(tmp_path / "whole")]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "python" / "src")}
+    assert subprocess.run(command, env=variables).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "whole").glob(".nadgrid-*"))) == 1
+    # One that is in use stays, and what is none of ours.
+    (tmp_path / "whole" / ".nadgrid-x").mkdir()
+    command = [sys.executable, "-c", killed.format("print(flush=True); sys.stdin.read()"), str(tmp_path / "whole")]
+    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdout
+        busy.stdout.readline()
+        # It has removed the first one's.
+        [used] = (tmp_path / "whole").glob(".nadgrid-python-*")
+        sweep.fetch(tmp_path / "whole")
+        assert (used / "half.npy").is_file()
+    assert [path.name for path in (tmp_path / "whole").glob(".nadgrid-*")] == [".nadgrid-x"]
 
 
 def test_a_damaged_folder_is_not_taken(sweep: nadgrid.Sweep, tmp_path: Path) -> None:

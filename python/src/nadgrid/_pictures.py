@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nadgrid import _html
-from nadgrid._text import clean
-from nadgrid._untrusted import plain_path, refuse_links
+from nadgrid._text import MOST_NAME, clean
+from nadgrid._untrusted import MOST_ENTRIES, plain_path, refuse_links
 from nadgrid.errors import CoordinatorError, NotFound
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class FolderPictures(Pictures):
 
 def _names(listed: str | bytes) -> tuple[str, ...]:
     try:
-        return tuple(clean(picture["name"]) for picture in json.loads(listed)["pictures"])
+        return tuple(clean(picture["name"], MOST_NAME) for picture in json.loads(listed)["pictures"][:MOST_ENTRIES])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CoordinatorError(f"the list of pictures is not understood: {error}") from error
 
