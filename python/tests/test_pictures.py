@@ -78,7 +78,7 @@ def test_a_folder_has_pictures_or_has_them_drawn(
         without.picture("directional/curve")
     monkeypatch.setenv("PATH", str(program("nadgrid").parent))
     # What is for the programs of this shell is not for this one.
-    monkeypatch.setenv("NADGRID_FORMAT", "png")
+    monkeypatch.setenv("NADGRID_LIST", "true")
     assert set(without.pictures) == {"nads/lenet/figure", "directional/curve"}
     assert without.picture("directional/curve").content == drawn
     assert without.picture("nads/lenet/nad_3", theme="dark", format="png").content.startswith(b"\x89PNG")
