@@ -424,8 +424,9 @@ uploads what the coordinator does not have yet; `--set cifar10.path=DIR` names a
 | `flipping` | `flipping/ARCH.csv` | `flipping/bars` |
 | `margins` | `margins/ARCH.csv`, `margins/ARCH_margins.csv`, `margins/ARCH_margins.npy` | `margins/curve` |
 
-`ARCH.csv` has a line for each run: `architecture`, `direction` or `set`, `seed`, `train_accuracy` and `test_accuracy` in percent,
-`train_loss` and `test_loss` in nats, `epochs`, `seconds`, `diverged_at`. A run that diverged has the step there and no accuracy.
+`ARCH.csv` has a line for each run: `architecture`, `direction` or `set`, its parts as `kind`, `index`, `k1` and `k2`, `seed`,
+`train_accuracy` and `test_accuracy` in percent, `train_loss` and `test_loss` in nats, `epochs`, `seconds`, `diverged_at`. A run
+that diverged has the step there and no accuracy.
 `ARCH_margins.csv` has the quartiles of each block of NADs, `ARCH_margins.npy` all margins, runs x blocks x images.
 """
 

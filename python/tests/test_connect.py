@@ -143,6 +143,8 @@ def test_mutual_tls_and_a_certificate_of_another_name(tmp_path: Path) -> None:
             cluster.url, ca=authority.file, certificate=own, key=own_key, domain="grid.example"
         ) as grid:
             assert not grid.sweeps()
+            # The page, too.
+            assert b"sweeps" in grid._connection.page.get("api", "sweeps")
         with pytest.raises(nadgrid.Unreachable):
             nadgrid.connect(cluster.url, ca=authority.file, domain="grid.example")
         with pytest.raises(nadgrid.Unreachable):

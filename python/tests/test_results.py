@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -14,9 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from blake3 import blake3
-from cluster import Cluster
+from cluster import REPOSITORY, Cluster
 
 import nadgrid
+from nadgrid import _tables
 from nadgrid._untrusted import plain_path
 from nadgrid.v1 import nadgrid_pb2 as pb
 from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceServicer, add_SweepServiceServicer_to_server
@@ -67,21 +72,110 @@ def test_nads_are_arrays(sweep: nadgrid.Sweep, fetched: Path) -> None:
 
 def test_runs_are_frames(sweep: nadgrid.Sweep, fetched: Path) -> None:
     runs = sweep.results().runs("directional", "lenet")
-    lines = (fetched / "directional" / "lenet.csv").read_text().splitlines()
-    assert list(runs.columns) == lines[0].split(",")
-    assert [str(kind) for kind in runs.dtypes] == [
-        *("string", "string", "int64"),
-        *("float64",) * 4,
-        *("int64", "float64", "Int64"),
-    ]
+    header, *lines = (fetched / "directional" / "lenet.csv").read_text().splitlines()
+    columns = header.split(",")
+    assert [name for name in runs.columns if name in columns] == columns
+    assert {name: str(kind) for name, kind in runs.dtypes.items()} == {
+        **{"architecture": "string", "direction": "string", "kind": "string"},
+        **{"index": "Int64", "k1": "Int64", "k2": "Int64", "seed": "int64"},
+        **{"train_accuracy": "float64", "test_accuracy": "float64", "train_loss": "float64", "test_loss": "float64"},
+        **{"epochs": "int64", "seconds": "float64", "diverged_at": "Int64"},
+    }
     assert len(runs) == 4
     assert list(runs["direction"]) == ["nad 0", "nad 0", "nad 20", "nad 20"]
     assert list(runs["seed"]) == [0, 1, 0, 1]
     assert runs["test_accuracy"].between(0, 100).all()
     assert runs["diverged_at"].isna().all()
     # Every bit: the shortest text that reads as a number is the number's own.
-    for line, loss in zip(lines[1:], runs["test_loss"]):
-        assert float(line.split(",")[6]) == loss
+    for line, loss in zip(lines, runs["test_loss"]):
+        assert float(line.split(",")[columns.index("test_loss")]) == loss
+
+
+def test_what_a_direction_says_is_typed() -> None:
+    labels = ["nad 12", "row 3", "pixel 1023", "random 7", "cos 2 -4", "sin -16 0"]
+    frame = _tables.runs(table("direction", labels))
+    assert list(frame.columns[:7]) == ["architecture", "direction", "kind", "index", "k1", "k2", "seed"]
+    assert list(frame["kind"]) == ["nad", "row", "pixel", "random", "cos", "sin"]
+    assert list(frame["index"].dropna()) == [12, 3, 1023, 7]
+    assert list(frame.loc[4:, ["k1", "k2"]].itertuples(index=False, name=None)) == [(2, -4), (-16, 0)]
+    assert frame.loc[4:, "index"].isna().all()
+    assert frame.loc[:3, ["k1", "k2"]].isna().all().all()
+    frame = _tables.runs(table("set", ["clean", "nad 10", "original", "a word of 3 tomorrow", f"nad {10**18}"]))
+    assert list(frame["kind"]) == ["clean", "nad", "original", "a word of 3 tomorrow", f"nad {10**18}"]
+    assert list(frame["index"].fillna(-1)) == [-1, 10, -1, -1, -1]
+
+
+def test_columns_that_the_coordinator_writes_are_taken_as_they_are() -> None:
+    lines = "architecture,direction,kind,index,k1,k2,seed,new\nlenet,nad 3,nad,3,,,0,x\nlenet,cos 1 2,cos,,1,2,0,y\n"
+    frame = _tables.runs(lines.encode())
+    assert list(frame.columns) == ["architecture", "direction", "kind", "index", "k1", "k2", "seed", "new"]
+    assert frame["index"].fillna(-1).tolist() == [3, -1]
+    assert [str(frame[name].dtype) for name in ("kind", "index", "k1", "k2")] == ["string", "Int64", "Int64", "Int64"]
+    with pytest.raises(nadgrid.CoordinatorError, match="neither a column direction nor a column set"):
+        _tables.runs(b"seed\n0\n")
+
+
+def table(label: str, labels: list[str]) -> bytes:
+    """A table of runs as coordinators of version 0.1.0 write it."""
+    header = f"architecture,{label},seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,diverged_at\n"
+    return (header + "".join(f"lenet,{text},0,100,50.5,0.1,0.7,20,0.250,\n" for text in labels)).encode()
+
+
+def test_a_frame_may_have_a_hundred_thousand_rows() -> None:
+    labels = [f"cos {place % 331} {-(place // 331)}" for place in range(100_000)]
+    frame = _tables.runs(table("direction", labels))
+    assert len(frame) == 100_000
+    assert (int(frame["k1"].iloc[-1]), int(frame["k2"].iloc[-1])) == (99_999 % 331, -(99_999 // 331))
+    both = _tables.stacked([("directional", frame), ("poisoning", _tables.runs(table("set", ["clean"])))])
+    assert len(both) == 100_001
+    checks = nadgrid.Rows(nadgrid.Artifact(f"{place}.npy", place, "") for place in range(100_000))
+    assert checks.frame()["size"].sum() == sum(range(100_000))
+    # A notebook is not to show them all.
+    html = checks._repr_html_()
+    assert html.count("<tr>") == 101
+    assert html.endswith("<p>and 99,900 more</p>")
+
+
+def test_all_runs_are_in_one_frame(grid: nadgrid.Client) -> None:
+    training = {"epochs": 1}
+    spec = {
+        "name": "all",
+        "architectures": ["logreg", "lenet"],
+        "input": {"channels": 3},
+        "cifar10": {"path": "cifar"},
+        "directional": {
+            "directions": {"kind": "dft", "frequencies": [[0, 1]]},
+            "train_samples": 100,
+            "test_samples": 100,
+            "training": training,
+        },
+        "flipping": {"basis": {"path": "nads.npy"}, "training": training},
+    }
+    images = (REPOSITORY / "tests" / "data" / "cifar10").resolve()
+    results = grid.submit(spec, {"nads.npy": np.eye(1024), "cifar": images}).wait(timeout=120).results()
+    runs = results.runs()
+    assert list(runs.columns) == ["experiment", *_tables.RUNS]
+    jobs = list(dict.fromkeys(zip(runs["experiment"], runs["architecture"])))
+    assert jobs == [(experiment, name) for experiment in ("directional", "flipping") for name in ("logreg", "lenet")]
+    assert list(runs["kind"]) == ["cos", "cos", *["original", "flipped"] * 2]
+    assert runs.loc[:1, "set"].isna().all()
+    assert list(runs.loc[:1, "direction"]) == ["cos 0 1"] * 2
+    assert runs.loc[2:, "direction"].isna().all()
+    assert runs.loc[runs["experiment"] == "directional", "k2"].tolist() == [1, 1]
+    assert set(results.runs("flipping")["architecture"]) == {"logreg", "lenet"}
+    assert set(results.runs(architecture="lenet")["experiment"]) == {"directional", "flipping"}
+    assert {str(kind) for kind in results.runs("flipping").dtypes} == {"string", "Int64", "int64", "float64"}
+    for wanted in ({"experiment": "margins"}, {"architecture": "vgg11"}):
+        with pytest.raises(nadgrid.NotFound, match=r"there are no runs of .*directional/logreg, directional/lenet"):
+            results.runs(**wanted)
+
+
+def test_a_sweep_without_runs_has_an_empty_frame(tmp_path: Path) -> None:
+    record = {"spec_toml": "", "name": "x", "artifacts": []}
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    runs = nadgrid.load(tmp_path).runs()
+    assert (len(runs), list(runs.columns)) == (0, ["experiment", *_tables.RUNS])
+    assert str(runs["index"].dtype) == "Int64"
 
 
 def test_a_run_that_diverged_has_no_accuracy(grid: nadgrid.Client) -> None:
@@ -140,6 +234,31 @@ def test_a_folder_that_is_filled_again_holds_the_new_sweep_alone(
     files = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {*written, tmp_path / "notes.txt"}
     assert nadgrid.load(tmp_path).jobs == ("nads/logreg",)
+
+
+def test_what_a_killed_process_left_goes_with_the_next_fetch(sweep: nadgrid.Sweep, tmp_path: Path) -> None:
+    sweep.fetch(tmp_path / "whole")
+    killed = (
+        "import os, signal, sys, pathlib; from nadgrid import _folder\n"
+        "with _folder._staging(pathlib.Path(sys.argv[1])) as staged:\n"
+        "    (staged / 'half.npy').write_bytes(b'x')\n"
+        "    {}\n"
+    )
+    command = [sys.executable, "-c", killed.format("os.kill(os.getpid(), signal.SIGKILL)"), str(tmp_path / "whole")]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "python" / "src")}
+    assert subprocess.run(command, env=variables).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "whole").glob(".nadgrid-*"))) == 1
+    # One that is in use stays, and what is none of ours.
+    (tmp_path / "whole" / ".nadgrid-x").mkdir()
+    command = [sys.executable, "-c", killed.format("print(flush=True); sys.stdin.read()"), str(tmp_path / "whole")]
+    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdout
+        busy.stdout.readline()
+        # It has removed the first one's.
+        [used] = (tmp_path / "whole").glob(".nadgrid-python-*")
+        sweep.fetch(tmp_path / "whole")
+        assert (used / "half.npy").is_file()
+    assert [path.name for path in (tmp_path / "whole").glob(".nadgrid-*")] == [".nadgrid-x"]
 
 
 def test_a_damaged_folder_is_not_taken(sweep: nadgrid.Sweep, tmp_path: Path) -> None:

@@ -170,6 +170,62 @@ def test_files_are_found_beside_the_spec_then_here_then_given(
     assert list(sweeps[0].results().runs("directional", "logreg")["direction"]) == ["row 0", "row 2"]
 
 
+#: What TOML 1.1 has and TOML 1.0 has not: inline tables of several lines, with a comma at the end, and new escapes.
+OF_TODAY = """
+name = "today"
+architectures = ["\\x6cogreg"]
+input = { height = 4, width = 4 }
+[directional]
+directions = {
+    kind = "file",  # of two rows
+    path = "rows.npy",
+    indices = [0, 1],
+}
+train_samples = 100
+test_samples = 100
+training = { epochs = 1, }
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_a_spec_is_read_as_coordinators_read_it(
+    cluster: Cluster, grid: nadgrid.Client, tmp_path: Path, mark: str
+) -> None:
+    np.save(tmp_path / "rows.npy", rows(2, 16))
+    spec = tmp_path / "spec.toml"
+    spec.write_text(mark + OF_TODAY, encoding="utf-8")
+    theirs = cluster.submit(spec)
+    ours = [grid.submit(spec), grid.submit(mark + OF_TODAY, {"rows.npy": rows(2, 16)})]
+    assert {sweep.spec for sweep in ours} == {grid.sweep(theirs).spec}
+    assert {sweep.wait(timeout=60).digest for sweep in ours} == {grid.sweep(theirs).wait(timeout=60).digest}
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = " + "9" * 5000, 'x = "\udcff"', "\ufeff\ufeffx = 1"])
+def test_what_python_cannot_read_is_refused_by_the_coordinator(grid: nadgrid.Client, text: str) -> None:
+    with pytest.raises(nadgrid.SpecError):
+        grid.plan(text)
+
+
+def test_masked_arrays_and_arrays_of_objects_are_refused_by_name(grid: nadgrid.Client) -> None:
+    masked = np.ma.masked_less(rows(3, 16), 0)
+    objects = np.array([[1.0] * 16, [None] * 16], dtype=object)
+    records = np.zeros(3, dtype=[("a", object)])
+    for array, words in ((masked, "a masked array"), (objects, "Python objects"), (records, "Python objects")):
+        with pytest.raises(nadgrid.SettingsError, match=rf"files\['rows.npy'\]: .*{words}") as error:
+            grid.submit(along("rows.npy", [0]), {"rows.npy": array})
+        assert error.value.field == "files"
+    for value in (np.ma.masked_array([1, 2], [False, True]), np.ma.masked):
+        spec = {**NADS, "directional": {"directions": {"kind": "random", "count": value}}}
+        with pytest.raises(nadgrid.SpecError, match="a masked array") as refused:
+            grid.submit(spec)
+        assert refused.value.field == "directional.directions.count"
+    # One that could be numbers is text and numbers, entry by entry.
+    assert SpecText.of({"x": np.array(["a", 1], dtype=object)})._parsed() == {"x": ["a", 1]}
+    with pytest.raises(nadgrid.SpecError) as refused:
+        SpecText.of({"x": np.array(["a", None], dtype=object)})
+    assert refused.value.field == "x[1]"
+
+
 def test_files_of_many_chunks_travel_whole(grid: nadgrid.Client) -> None:
     large = rows(700, 1024)
     assert large.nbytes > 5 * CHUNK_BYTES

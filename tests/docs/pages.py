@@ -13,7 +13,7 @@ from cluster import REPOSITORY
 #: The guide: its commands are run.
 GUIDE = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
 #: Other pages, whose links and names are looked at too.
-OTHERS = ["ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "python/README.md", "tests/data/README.md", "deploy/README.md"]
+OTHERS = ["examples/README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "python/README.md", "tests/data/README.md", "deploy/README.md"]
 
 #: What the guide's blocks may be: another language would be run by nobody.
 LANGUAGES = ("sh", "toml", "python", "text", "json")

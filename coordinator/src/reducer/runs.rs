@@ -31,8 +31,8 @@ pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Resu
     Ok((hasher.finish(), files))
 }
 
-/// Columns architecture, direction (or set), seed, accuracies in percent, losses in nats, epochs, seconds, and the step at which the
-/// run diverged, if it did; numbers that a run does not have are left empty.
+/// Columns architecture, direction (or set), what that says as kind, index, k1 and k2, seed, accuracies in percent, losses in nats,
+/// epochs, seconds, and the step at which the run diverged, if it did; numbers that a run does not have are left empty.
 struct Table<'a> {
     spec: &'a Spec,
     job: &'a JobShape,
@@ -44,7 +44,8 @@ impl<'a> Table<'a> {
     fn new(spec: &'a Spec, job: &'a JobShape) -> Self {
         let variant = if job.experiment == Experiment::Directional { "direction" } else { "set" };
         let text = format!(
-            "architecture,{variant},seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,diverged_at\n"
+            "architecture,{variant},kind,index,k1,k2,seed,train_accuracy,test_accuracy,train_loss,test_loss,epochs,seconds,\
+             diverged_at\n"
         );
         Self { spec, job, runs: 0, text }
     }
@@ -55,13 +56,28 @@ impl<'a> Table<'a> {
         *runs += 1;
         let Some((variant, key)) = spec.run(job.experiment, &job.architecture, place) else { return };
         let numbers = [run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss].map(cell).join(",");
+        let variant = variant.to_string();
         let diverged_at = run.diverged_at.map_or(String::new(), |step| step.to_string());
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{},{variant},{},{numbers},{},{:.3},{diverged_at}",
-            job.architecture, key.run, run.epochs, run.seconds
+            "{},{variant},{},{},{numbers},{},{:.3},{diverged_at}",
+            job.architecture,
+            typed(&variant),
+            key.run,
+            run.epochs,
+            run.seconds
         );
+    }
+}
+
+/// A label as the columns kind, index, k1 and k2: its word, and the index or the frequency that stands after it.
+fn typed(label: &str) -> String {
+    let words: Vec<&str> = label.split(' ').collect();
+    match words[..] {
+        [kind, index] => format!("{kind},{index},,"),
+        [kind, k1, k2] => format!("{kind},,{k1},{k2}"),
+        _ => format!("{label},,,"),
     }
 }
 
@@ -90,4 +106,22 @@ fn margins(spec: &Spec, name: &str, runs: &[Outcome]) -> Files {
         files.push((format!("{name}_margins.npy"), npy::to_bytes(&array)));
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+
+    #[test]
+    fn labels_are_columns() {
+        for (label, columns) in [
+            ("nad 12", "nad,12,,"),
+            ("row 0", "row,0,,"),
+            ("cos 2 -4", "cos,,2,-4"),
+            ("sin 0 1", "sin,,0,1"),
+            ("clean", "clean,,,"),
+        ] {
+            assert_eq!(typed(label), columns);
+        }
+    }
 }

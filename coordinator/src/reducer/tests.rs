@@ -160,8 +160,8 @@ async fn runs_are_a_table_whatever_the_cut() {
     assert_eq!(result.artifacts[0].name, "directional/logreg.csv");
     let table = String::from_utf8(place.store.get(result.artifacts[0].digest).await.unwrap()).unwrap();
     let lines: Vec<_> = table.lines().collect();
-    assert!(lines[0].starts_with("architecture,direction,seed,train_accuracy,test_accuracy,"));
-    assert_eq!(lines[2], "logreg,pixel 0,1,100,50.5,0,0,20,0.000,");
-    assert_eq!(lines[3], "logreg,pixel 2,0,,,,,3,0.000,240");
+    assert!(lines[0].starts_with("architecture,direction,kind,index,k1,k2,seed,train_accuracy,"));
+    assert_eq!(lines[2], "logreg,pixel 0,pixel,0,,,1,100,50.5,0,0,20,0.000,");
+    assert_eq!(lines[3], "logreg,pixel 2,pixel,2,,,0,,,,,3,0.000,240");
     assert_eq!(lines.len(), 5);
 }

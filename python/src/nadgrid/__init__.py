@@ -10,6 +10,7 @@
         print(nads.spectrum.effective_rank, nads.nad_images.shape)
 """
 
+from nadgrid._pictures import Picture
 from nadgrid._version import VERSION as __version__
 from nadgrid.client import Client, connect
 from nadgrid.errors import (
@@ -55,6 +56,7 @@ __all__ = [
     "NadgridError",
     "Nads",
     "NotFound",
+    "Picture",
     "Plan",
     "RequestError",
     "Results",

@@ -6,17 +6,17 @@ by itself.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
-from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
 
+from nadgrid._address import Address
+from nadgrid._page import Page
 from nadgrid._untrusted import bounded, clean_message
 from nadgrid.errors import NadgridError, RequestError, SettingsError, from_status
 from nadgrid.v1.nadgrid_pb2_grpc import SweepServiceStub
@@ -72,52 +72,38 @@ class Settings:
         def given(argument: File | None, name: str) -> File | None:
             return argument if argument is not None else variables.get(f"NADGRID_{name}") or None
 
-        self.url, self.target, secure, host = _address(_text(given(url, "COORDINATOR"), DEFAULT_URL))
+        self.address = Address.of(_text(given(url, "COORDINATOR"), DEFAULT_URL))
         self.token = _token(token, token_file, variables)
         if insecure_token is None:
-            insecure_token = variables.get("NADGRID_INSECURE_TOKEN", "").lower() in ("1", "true", "yes", "on")
-        if self.token and not secure and not insecure_token and not _is_local(host):
+            insecure_token = _flag("NADGRID_INSECURE_TOKEN", variables)
+        if self.token and not self.address.is_secure and not insecure_token and not self.address.is_local:
             raise SettingsError(
-                f"{self.url} is neither https:// nor on this machine: the token would be readable on its way; "
+                f"{self.address.url} is neither https:// nor on this machine: the token would be readable on its way; "
                 "use https://, or insecure_token=True where the network itself is protected",
                 field="token",
             )
         self.credentials: grpc.ChannelCredentials | None = None
+        self.context: ssl.SSLContext | None = None
         self.domain = _text(given(domain, "TLS_DOMAIN"), "")
-        if secure:
+        if self.address.is_secure:
             files = given(ca, "TLS_CA"), given(certificate, "TLS_CERTIFICATE"), given(key, "TLS_KEY")
             self.credentials = _credentials(*files)
+            self.context = _context(*files)
 
     def __repr__(self) -> str:
-        return f"Settings({self.url!r}, token={'***' if self.token else None})"
+        return f"Settings({self.address.url!r}, token={'***' if self.token else None})"
 
 
 def _text(given: File | None, default: str) -> str:
     return default if given is None else os.fspath(given)
 
 
-def _address(url: str) -> tuple[str, str, bool, str]:
-    """The address with its scheme; grpc's target; whether it is TLS; the host."""
-    whole = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(whole)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    extra = parts.path.rstrip("/") or parts.query or parts.fragment or parts.username
-    if parts.scheme not in ("http", "https") or not host or extra or any(c.isspace() for c in whole):
-        wrong = f"{url!r} is no address of a coordinator: expected http://HOST:PORT or https://HOST:PORT"
-        raise SettingsError(wrong, field="url")
-    secure = parts.scheme == "https"
-    named = f"[{host}]" if ":" in host else host
-    return whole.rstrip("/"), f"dns:///{named}:{port or (443 if secure else 80)}", secure, host
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _flag(name: str, variables: Mapping[str, str]) -> bool:
+    """A variable that is one of the words for yes or no, as the programs read it; no where it is missing or empty."""
+    text = variables.get(name, "").lower()
+    if text not in ("", "0", "false", "no", "1", "true", "yes"):
+        raise SettingsError(f"{name} = {text!r}: expected 1, true or yes, or 0, false or no", field=name)
+    return text in ("1", "true", "yes")
 
 
 def _token(token: str | None, file: File | None, variables: Mapping[str, str]) -> str:
@@ -148,6 +134,19 @@ def _credentials(ca: File | None, certificate: File | None, key: File | None) ->
     chain = None if certificate is None else _pem("certificate", certificate, b"CERTIFICATE")
     private = None if key is None else _pem("key", key, b"PRIVATE KEY")
     return grpc.ssl_channel_credentials(roots, private, chain)
+
+
+def _context(ca: File | None, certificate: File | None, key: File | None) -> ssl.SSLContext:
+    """The same files for the coordinator's page. They have been looked at."""
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else Path(ca).expanduser())
+        if certificate is not None and key is not None:
+            # An encrypted key would make OpenSSL ask for its password on the terminal.
+            context.load_cert_chain(Path(certificate).expanduser(), Path(key).expanduser(), password="")
+    except (OSError, ValueError) as error:
+        wrong = f"ca, certificate, key: the certificates are of no use: {error}"
+        raise SettingsError(wrong, field="ca" if certificate is None else "certificate") from error
+    return context
 
 
 def _system_roots() -> bytes | None:
@@ -213,16 +212,19 @@ class Connection:
     """A channel that carries the token with every call, and comes back by itself after a break."""
 
     def __init__(self, settings: Settings) -> None:
-        self.url = settings.url
+        self.url = settings.address.url
         #: Whether artifacts are asked for from a shared store, where there is one. One that failed is not tried again.
         self.reaches_store = True
+        #: Where the coordinator's page is, which draws pictures.
+        self.page = Page(settings.address, settings.token, settings.context, settings.domain)
         options = list(_OPTIONS)
+        target = f"dns:///{settings.address.authority}"
         if settings.credentials is None:
-            self._channel = grpc.insecure_channel(settings.target, options)
+            self._channel = grpc.insecure_channel(target, options)
         else:
             if settings.domain:
                 options.append(("grpc.ssl_target_name_override", settings.domain))
-            self._channel = grpc.secure_channel(settings.target, settings.credentials, options)
+            self._channel = grpc.secure_channel(target, settings.credentials, options)
         # A token as call credentials would be refused on plain connections to this machine.
         self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
         self.stub = SweepServiceStub(cast("grpc.Channel", _BoundedChannel(self._channel)))
@@ -258,3 +260,17 @@ class Connection:
 
     def close(self) -> None:
         self._channel.close()
+
+
+class Detached(Connection):
+    """The connection of a sweep that came from another process: tokens and connections do not travel."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.reaches_store = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("stub", "page"):
+            raise AttributeError(name)
+        wrong = f"this sweep came from another process without its connection; nadgrid.connect({self.url!r}).sweep(ID) finds it"
+        raise SettingsError(wrong, field="sweep")

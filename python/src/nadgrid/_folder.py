@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable
 
+from nadgrid import _toml
 from nadgrid._text import clean
 from nadgrid._untrusted import plain_path, refuse_links
 from nadgrid.errors import CoordinatorError
@@ -22,11 +23,13 @@ from nadgrid.results import RECORD_FILE
 from nadgrid.v1 import nadgrid_pb2 as pb
 from nadgrid.views import Artifact, Job
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+try:
+    import fcntl
+except ImportError:  # Windows has none.
+    fcntl = None  # type: ignore[assignment]
 
+#: How folders begin in which this package puts files until all are there; the command line's begin otherwise.
+STAGING = ".nadgrid-python-"
 #: Raised when a key of the record changes its meaning.
 RECORD_FORMAT = 2
 #: Of the wire, which workers must speak; a part of the record.
@@ -55,8 +58,7 @@ def _write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, ver
     for artifact in artifacts:
         refuse_links(folder, artifact.name)
     told = json.dumps(record(sweep, version), indent=2)
-    with tempfile.TemporaryDirectory(prefix=".nadgrid-", dir=folder) as hidden:
-        staged = Path(hidden)
+    with _staging(folder) as staged:
         for artifact in artifacts:
             path = staged / artifact.name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,38 @@ def _write(sweep: pb.Sweep, read: Callable[[Artifact], bytes], folder: Path, ver
             os.replace(staged / artifact.name, target)
         os.replace(staged / RECORD_FILE, folder / RECORD_FILE)
     return [folder / RECORD_FILE, *(folder / artifact.name for artifact in artifacts)]
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Makes a hidden folder within this one, which goes at the end; at the beginning those go that killed processes left.
+
+    Whoever uses one holds a lock on it, which ends with its process.
+    """
+    with ExitStack() as held:
+        with ExitStack() as alone:
+            _hold(alone, folder, waits=True)
+            for left in folder.glob(f"{STAGING}*"):
+                with ExitStack() as checked:
+                    # A file system without locks keeps what was left.
+                    if not left.is_symlink() and _hold(checked, left):
+                        shutil.rmtree(left, ignore_errors=True)
+            hidden = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=STAGING, dir=folder)))
+            _hold(held, hidden)
+        yield hidden
+
+
+def _hold(stack: ExitStack, folder: Path, waits: bool = False) -> bool:
+    """Takes the lock of a folder until the stack ends; whether it could be taken."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
@@ -99,7 +133,7 @@ def record(sweep: pb.Sweep, version: str) -> dict[str, Any]:
 
 def _read(sweep: pb.Sweep) -> dict[str, Any]:
     try:
-        return tomllib.loads(sweep.spec)
+        return _toml.read(sweep.spec)
     except (ValueError, RecursionError) as error:
         raise CoordinatorError(clean(f"the spec of sweep {sweep.id} is of another version: {error}")) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -31,3 +32,9 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def image(content: bytes, kind: str, text: object, is_small: bool = False) -> str:
+    """An image of this media type, and the text that stands for it; a small one is shown pixel by pixel."""
+    style = "image-rendering:pixelated;height:96px;max-width:none" if is_small else "max-width:100%"
+    return f'<img src="data:{escape(kind)};base64,{b64encode(content).decode("ascii")}" alt="{escape(str(text))}" style="{style}">'

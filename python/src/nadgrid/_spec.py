@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -20,13 +19,9 @@ import numpy as np
 import tomli_w
 from blake3 import blake3
 
+from nadgrid import _toml
 from nadgrid.errors import DamagedPayload, SettingsError, SpecError, Violation
 from nadgrid.v1 import nadgrid_pb2 as pb
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -40,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a message: well below the 4 MiB that gRPC takes.
 CHUNK_BYTES = 64 << 10
+#: What is wrong with a masked array.
+MASKED = "a masked array has no numbers where it is masked; .filled(NUMBER) gives it some"
 _TRAINING_FILE = re.compile(r"data_batch_[0-9]+\.bin")
 _TEST_FILE = "test_batch.bin"
 
@@ -51,6 +48,10 @@ class SpecText:
     text: str
     #: Where its relative paths begin; ``None`` for the current folder alone.
     folder: Path | None
+
+    def __post_init__(self) -> None:
+        if any("\ud800" <= letter <= "\udfff" for letter in self.text):
+            raise SpecError([Violation("", "the spec holds half a character, which no UTF-8 has")])
 
     @classmethod
     def of(cls, spec: Spec) -> SpecText:
@@ -95,8 +96,8 @@ class SpecText:
 
     def _parsed(self) -> Mapping[str, Any]:
         try:
-            return tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError:
+            return _toml.read(self.text)
+        except (ValueError, RecursionError):
             # The coordinator says what is wrong, with line and column.
             return {}
 
@@ -187,9 +188,7 @@ class LocalFile:
     def of(cls, name: str, content: Content) -> LocalFile:
         """Learns size and digest."""
         if isinstance(content, np.ndarray):
-            buffer = io.BytesIO()
-            np.save(buffer, content, allow_pickle=False)
-            content = buffer.getvalue()
+            content = _npy(name, content)
         if not isinstance(content, (bytes, str, os.PathLike)):
             wrong = f"a path, bytes or an array, not {type(content).__name__}"
             raise SettingsError(f"files[{name!r}]: {wrong}", field="files")
@@ -220,6 +219,22 @@ class LocalFile:
             raise DamagedPayload(f"{self.name} was stored with {stored.size} bytes and digest {stored.digest}")
 
 
+def _npy(name: str, array: NDArray[Any]) -> bytes:
+    """An array as a file; numpy would save a masked one without its mask, and an object one as a program."""
+    wrong = None
+    if isinstance(array, np.ma.MaskedArray):
+        wrong = MASKED
+    elif array.dtype.hasobject:
+        wrong = (
+            f"an array of Python objects (dtype {array.dtype}) is no array of numbers; .astype(float) makes one of it"
+        )
+    if wrong is not None:
+        raise SettingsError(f"files[{name!r}]: {wrong}", field="files")
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
 def _chunks(source: Path | bytes) -> Iterator[bytes]:
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -240,6 +255,8 @@ def _table(mapping: Mapping[Any, Any], at: str) -> dict[str, Any]:
 
 def _value(value: Any, field: str) -> Any:
     """As TOML has it: numbers and arrays of numpy as Python's own, paths as text."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise SpecError([Violation(field, MASKED)])
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, Enum):

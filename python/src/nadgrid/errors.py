@@ -147,6 +147,10 @@ class SweepUnfinished(NadgridError):
         super().__init__(message)
         self.sweep = sweep
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it travels between processes.
+        return type(self), (self.message, self.sweep)
+
 
 class SweepEnded(NadgridError):
     """The sweep ended without a whole result."""
@@ -156,6 +160,10 @@ class SweepEnded(NadgridError):
     def __init__(self, message: str, sweep: Sweep) -> None:
         super().__init__(message)
         self.sweep = sweep
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it travels between processes.
+        return type(self), (self.message, self.sweep)
 
 
 class SweepFailed(SweepEnded):
@@ -221,6 +229,14 @@ def from_status(url: str, error: grpc.RpcError) -> NadgridError:
     if kind is None:
         return CoordinatorError(f"the coordinator at {url} says: {details or code.name}", reason=reason)
     return kind(details or code.name.lower(), field=_blamed(kind, details), reason=reason)
+
+
+def from_reason(url: str, reason: str, words: str) -> NadgridError:
+    """The error that a reason of the page of the coordinator at ``url`` stands for."""
+    kind = _BY_REASON.get(reason, CoordinatorError)
+    if kind is CoordinatorError:
+        return CoordinatorError(f"the coordinator at {url} says: {words}", reason=reason)
+    return kind(words, reason=reason)
 
 
 def _blamed(kind: type[NadgridError], details: str) -> str:

@@ -4,20 +4,19 @@
 
     results.nads["lenet"].nads           k x D float32, rows by decreasing eigenvalue
     results.runs("directional", "lenet") a line for each training run
+    results.picture("nads/lenet/figure") inline in a notebook
 
 Arrays are those of the files, bit for bit. What is asked for is fetched when it is first asked for, and kept. Deliberately absent:
-pictures; the coordinator and the command line draw them.
+drawing; the coordinator and the command line draw pictures.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -25,16 +24,12 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 import pandas as pd
 
-from nadgrid import _html
+from nadgrid import _html, _tables, _thumbnails, _toml
 from nadgrid._digest import check
+from nadgrid._pictures import FORMATS, THEMES, FolderPictures, NoPictures, Picture, Pictures
 from nadgrid._untrusted import plain_path
-from nadgrid.errors import CoordinatorError, NotFound, SettingsError
+from nadgrid.errors import CoordinatorError, NadgridError, NotFound, RequestError, SettingsError
 from nadgrid.views import Artifact
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -44,29 +39,10 @@ if TYPE_CHECKING:
 #: The record's name in a result folder.
 RECORD_FILE = "sweep.json"
 
-_COLUMNS = {
-    "architecture": "string",
-    "direction": "string",
-    "set": "string",
-    "seed": "int64",
-    "train_accuracy": "float64",
-    "test_accuracy": "float64",
-    "train_loss": "float64",
-    "test_loss": "float64",
-    "epochs": "int64",
-    "seconds": "float64",
-    "diverged_at": "Int64",
-}
-_QUARTILES = {
-    "seed": "int64",
-    "first_nad": "int64",
-    "last_nad": "int64",
-    "lower_quartile": "float64",
-    "median": "float64",
-    "upper_quartile": "float64",
-    "images": "int64",
-    "unreached": "int64",
-}
+#: Files of one architecture's NADs.
+_ARRAYS = ("nads", "eigenvalues", "singular_values", "standard_errors", "mean")
+#: NADs that a notebook shows as pictures.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +61,16 @@ class Spectrum:
     anisotropy: float
     #: How the standard errors were computed.
     standard_errors: str
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Spectrum:
+        """A file's numbers. Raises :class:`TypeError` or :class:`ValueError` for anything else."""
+        kinds: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str}
+        return cls(**{field.name: kinds[str(field.type)](told[field.name]) for field in fields(cls)})
+
+    def _repr_html_(self) -> str:
+        rows = [(name.replace("_", " "), value) for name, value in vars(self).items()]
+        return _html.table(["spectrum", ""], rows)
 
 
 class Nads:
@@ -136,19 +122,42 @@ class Nads:
         """Total variance, effective rank and anisotropy."""
         name = f"nads/{self.architecture}/spectrum.json"
         try:
-            return Spectrum(**json.loads(self._read(name)))
-        except (ValueError, TypeError, RecursionError) as error:
+            return Spectrum.of(json.loads(self._read(name)))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise CoordinatorError(f"{name} is not understood: {error}") from error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # With its files: it is complete wherever it arrives.
+        names = [f"{name}.npy" for name in _ARRAYS] + ["spectrum.json"]
+        content = {name: self._read(name) for name in (f"nads/{self.architecture}/{name}" for name in names)}
+        return type(self), (self.architecture, self.shape, content.__getitem__)
 
     def __repr__(self) -> str:
         return f"<NADs of {self.architecture}, {' x '.join(map(str, self.shape))}>"
+
+    def _repr_html_(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        try:
+            images = self.nad_images[:_SHOWN]
+            heading = _html.heading("NADs", f"of {self.architecture}: {len(self.nads):,} directions of {size}")
+            first = f"NADs 0 to {len(images) - 1}, each on a scale of its own"
+            shown = _html.image(_thumbnails.strip(images), "image/png", first, is_small=True) if len(images) else ""
+            return heading + shown + _html.paragraph(first) + self.spectrum._repr_html_()
+        except NadgridError as error:
+            # What is there is shown, whether or not its files can be read.
+            return _html.heading("NADs", f"of {self.architecture}, {size}") + _html.paragraph(error)
 
 
 class Results:
     """The result of a sweep, or a part of it."""
 
     def __init__(
-        self, spec: str, artifacts: tuple[Artifact, ...], read: Callable[[Artifact], bytes], title: str
+        self,
+        spec: str,
+        artifacts: tuple[Artifact, ...],
+        read: Callable[[Artifact], bytes],
+        title: str,
+        pictures: Pictures,
     ) -> None:
         #: The spec with every default filled in, TOML.
         self.spec = spec
@@ -156,12 +165,13 @@ class Results:
         self.artifacts: Mapping[str, Artifact] = {artifact.name: artifact for artifact in artifacts}
         self._read = read
         self._title = title
+        self._pictures = pictures
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the networks' input."""
         try:
-            shape = tomllib.loads(self.spec)["input"]
+            shape = _toml.read(self.spec)["input"]
             return int(shape["channels"]), int(shape["height"]), int(shape["width"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CoordinatorError(f"the spec is not understood: {error}") from error
@@ -177,13 +187,31 @@ class Results:
         names = [job.split("/", 1)[1] for job in self.jobs if job.startswith("nads/")]
         return _Named("NADs", {name: Nads(name, self.shape, self.artifact) for name in names})
 
-    def runs(self, experiment: str, architecture: str) -> pd.DataFrame:
-        """The training runs of an experiment: accuracies in percent, losses in nats; a run that diverged has no accuracy.
+    def runs(self, experiment: str | None = None, architecture: str | None = None) -> pd.DataFrame:
+        """Training runs: accuracies in percent, losses in nats; a run that diverged has no accuracy.
 
-        The columns are those of the file: ``architecture``, ``direction`` (or ``set``), ``seed``, ``train_accuracy``,
-        ``test_accuracy``, ``train_loss``, ``test_loss``, ``epochs``, ``seconds``, ``diverged_at``.
+        With both arguments these are the runs of one job: the columns ``architecture``, ``direction`` (or ``set``), ``kind``,
+        ``index``, ``k1``, ``k2``, ``seed``, ``train_accuracy``, ``test_accuracy``, ``train_loss``, ``test_loss``, ``epochs``,
+        ``seconds``, ``diverged_at``. ``kind`` is the first word of the direction or set: ``nad``, ``row``, ``pixel`` and
+        ``random`` have an ``index``, ``cos`` and ``sin`` the frequency ``k1``, ``k2``.
+
+        With fewer arguments these are the runs of all jobs that they leave, in one frame. It has the column ``experiment`` too,
+        and both ``direction`` and ``set``.
         """
-        return _frame(self.artifact(f"{experiment}/{architecture}.csv"), _COLUMNS)
+        if experiment is not None and architecture is not None:
+            return _tables.runs(self.artifact(f"{experiment}/{architecture}.csv"))
+        found = [
+            job.split("/", 1)
+            for job in self.jobs
+            if not job.startswith("nads/")
+            and experiment in (None, job.split("/", 1)[0])
+            and architecture in (None, job.split("/", 1)[1])
+        ]
+        if not found and (experiment is not None or architecture is not None):
+            has = ", ".join(job for job in self.jobs if not job.startswith("nads/")) or "none"
+            wanted = experiment or architecture or ""
+            raise NotFound(f"there are no runs of {wanted!r}; there are those of: {has}", field=wanted)
+        return _tables.stacked((job[0], self.runs(*job)) for job in found)
 
     def margins(self, architecture: str) -> NDArray[np.float64]:
         """Margins of images, runs x blocks of NADs x images: infinite where an image never left its class, NaN where the
@@ -193,7 +221,29 @@ class Results:
 
     def margin_quartiles(self, architecture: str) -> pd.DataFrame:
         """Quartiles of the margins, for each run and block of NADs."""
-        return _frame(self.artifact(f"margins/{architecture}_margins.csv"), _QUARTILES)
+        return _tables.table(self.artifact(f"margins/{architecture}_margins.csv"), _tables.QUARTILES)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures of :meth:`picture`, as far as they are listed; single NADs are not."""
+        return self._pictures.names()
+
+    def picture(self, name: str, *, theme: str = "light", format: str = "svg") -> Picture:
+        """A picture, shown inline in a notebook: the coordinator draws it, or the ``nadgrid`` program if it is of a folder.
+
+        :param name: one of :attr:`pictures`, one NAD as ``nads/lenet/nad_12``, or two architectures as
+            ``nads/lenet_beside_vgg11``
+        :param theme: ``light`` or ``dark``, the page that it is for
+        :param format: ``svg`` or ``png``
+        :raises NotFound: for a picture that there is not, or a folder's where the program is not in the PATH
+        """
+        for argument, value, accepted in (("theme", theme, THEMES), ("format", format, tuple(FORMATS))):
+            if value not in accepted:
+                raise RequestError(f"{argument} = {value!r}: {' or '.join(accepted)}", field=argument)
+        content = self._pictures.draw(name, theme, format)
+        if not content.lstrip().startswith(FORMATS[format][0]):
+            raise CoordinatorError(f"the picture {name} is no {format.upper()}")
+        return Picture(name, format, content)
 
     def artifact(self, name: str) -> bytes:
         """The bytes of one file, which have the digest that was announced."""
@@ -203,6 +253,12 @@ class Results:
             has = ", ".join(self.artifacts) or "none"
             raise NotFound(f"there is no result {name!r}; there are: {has}", field=name) from None
         return self._read(artifact)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # With its files: it is complete wherever it arrives, and holds no token.
+        content = {name: self._read(artifact) for name, artifact in self.artifacts.items()}
+        files = tuple(self.artifacts.values())
+        return type(self), (self.spec, files, _Stored(content), self._title, NoPictures())
 
     def __repr__(self) -> str:
         return f"<results of {self._title}: {', '.join(self.jobs) or 'none'}>"
@@ -219,6 +275,7 @@ def load(folder: str | PathLike[str]) -> Results:
         record = json.loads((root / RECORD_FILE).read_bytes())
         artifacts = tuple(Artifact(a["name"], a["size"], a["digest"]) for a in record["artifacts"])
         spec, title = str(record["spec_toml"]), f"sweep {record['name']}"
+        figures = [str(figure) for figure in record.get("figures", [])]
     except FileNotFoundError:
         raise NotFound(f"{root} holds no {RECORD_FILE}: it is no result folder") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -230,7 +287,17 @@ def load(folder: str | PathLike[str]) -> Results:
         except FileNotFoundError:
             raise NotFound(f"{root / artifact.name} is not there", field=artifact.name) from None
 
-    return Results(spec, artifacts, read, title)
+    return Results(spec, artifacts, read, title, FolderPictures(root, figures))
+
+
+class _Stored:
+    """Reads files from memory."""
+
+    def __init__(self, content: Mapping[str, bytes]) -> None:
+        self._content = content
+
+    def __call__(self, artifact: Artifact) -> bytes:
+        return self._content[artifact.name]
 
 
 class _Named(Mapping[str, Nads]):
@@ -280,26 +347,3 @@ def _array(content: bytes) -> NDArray[Any]:
     except (ValueError, KeyError, TypeError, RecursionError, MemoryError, EOFError, OverflowError) as error:
         raise CoordinatorError(f"an array is not understood: {error}") from error
     return array
-
-
-def _frame(content: bytes, types: Mapping[str, str]) -> pd.DataFrame:
-    """A table with typed columns; numbers have every bit that was written, which pandas' own parser does not promise."""
-    try:
-        names, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
-        if any(len(row) != len(names) for row in rows):
-            raise ValueError("its lines are not of one length")
-        cells = list(zip(*rows)) if rows else [()] * len(names)
-        columns = {name: _column(types.get(name, "string"), cells[place]) for place, name in enumerate(names)}
-        return pd.DataFrame(columns)
-    except (ValueError, IndexError, OverflowError, csv.Error) as error:
-        raise CoordinatorError(f"a table is not understood: {error}") from error
-
-
-def _column(kind: str, cells: tuple[str, ...]) -> Any:
-    if kind == "float64":
-        return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
-    if kind == "int64":
-        return np.array([int(cell) for cell in cells], dtype=np.int64)
-    if kind == "Int64":
-        return pd.array([int(cell) if cell else pd.NA for cell in cells], dtype="Int64")
-    return pd.array(list(cells), dtype="string")

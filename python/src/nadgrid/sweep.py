@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nadgrid import _folder, _html, _presigned
-from nadgrid._connection import assign
+from nadgrid._connection import Detached, assign
 from nadgrid._digest import check
+from nadgrid._pictures import PagePictures
 from nadgrid._progress import Bars
 from nadgrid._untrusted import MOST_BYTES
 from nadgrid._version import VERSION
@@ -296,7 +297,8 @@ class Sweep:
         Raises :class:`SweepUnfinished` before its end, and :class:`SweepEnded` when it has no whole result.
         """
         self._ensure_complete(partial)
-        return Results(self.spec, tuple(self.artifacts), self._fetch, f"sweep {self.name}")
+        pictures = PagePictures(self._connection.page, self.id)
+        return Results(self.spec, tuple(self.artifacts), self._fetch, f"sweep {self.name}", pictures)
 
     def artifact(self, name: str) -> bytes:
         """The bytes of one of its files, for example ``nads/lenet/nads.npy``, which have the digest that was announced."""
@@ -395,6 +397,10 @@ class Sweep:
         note += "".join(map(_html.paragraph, message.notices))
         digest = _html.paragraph(f"digest {message.digest}") if message.digest else ""
         return _html.heading(message.name, text) + note + _html.table(columns, rows) + digest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it was known last, which is what an error of another process tells.
+        return type(self), (Detached(self._connection.url), self._message, self.created)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sweep) and (self.id, self._connection.url) == (other.id, other._connection.url)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 
+#: Rows of a table in a notebook.
+MOST_SHOWN = 100
+
+
 class State(str, Enum):
     """Where a sweep stands. Compares equal to its text: ``sweep.state == "complete"``."""
 
@@ -301,7 +305,8 @@ class Rows(tuple[Row, ...], Generic[Row]):
 
     def frame(self) -> pd.DataFrame:
         """A row for each, and a column for each of their fields."""
-        return pd.DataFrame(list(self))
+        names = [field.name for field in fields(self[0])] if self else []  # type: ignore[arg-type]
+        return pd.DataFrame({name: [getattr(row, name) for row in self] for name in names})
 
     def __str__(self) -> str:
         return self.frame().to_string(index=False) if self else "none"
@@ -309,5 +314,7 @@ class Rows(tuple[Row, ...], Generic[Row]):
     def _repr_html_(self) -> str:
         if not self:
             return _html.paragraph("none")
-        frame = self.frame()
-        return _html.table(list(frame.columns), frame.to_numpy(dtype=object).tolist())
+        shown = type(self)(self[:MOST_SHOWN])
+        frame = shown.frame()
+        rest = _html.paragraph(f"and {len(self) - len(shown):,} more") if len(self) > len(shown) else ""
+        return _html.table(list(frame.columns), frame.to_numpy(dtype=object).tolist()) + rest
