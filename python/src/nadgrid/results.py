@@ -7,7 +7,7 @@
     results.picture("nads/lenet/figure") inline in a notebook
 
 Arrays are those of the files, bit for bit. What is asked for is fetched when it is first asked for, and kept. Deliberately absent:
-drawing; the coordinator and the command line draw pictures.
+drawing, but for the first NADs in a notebook; the coordinator and the command line draw pictures.
 """
 
 from __future__ import annotations
