@@ -127,6 +127,14 @@ def test_nads_whose_files_are_gone_are_shown_by_name() -> None:
     assert "is damaged &lt;img" in html
 
 
+def test_nads_that_are_no_numbers_are_not_shown() -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((2, 16), EVIL))
+    html = shown(nadgrid.Nads("lenet", (1, 4, 4), lambda _: buffer.getvalue()))
+    assert "its elements are no numbers" in html
+    assert "<img" not in html
+
+
 def test_a_spectrum_is_a_table_of_numbers() -> None:
     html = shown(nadgrid.Spectrum.of(spectrum()))
     assert "<td>gradients</td><td>64</td>" in html

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from cluster import Cluster, program
 from conftest import NADS
 
 import nadgrid
-from nadgrid._pictures import FolderPictures, Picture
+from nadgrid import _page
+from nadgrid._address import Address
+from nadgrid._pictures import FolderPictures, PagePictures, Picture
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +122,48 @@ def test_tokens_and_certificates_are_shown_to_the_page(tmp_path: Path) -> None:
             page._domain = "other.example"
             with pytest.raises(nadgrid.Unreachable, match="certificate"):
                 results.picture("nads/lenet/figure")
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    status, content = 200, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Location", "http://127.0.0.1:9/")
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "words"),
+    [
+        (200, b"<html>", nadgrid.CoordinatorError, r"the picture x is no SVG"),
+        (200, b" " * (_page.MOST_ANSWER + 1), nadgrid.CoordinatorError, r"more than the 33554432 bytes"),
+        (302, b"", nadgrid.CoordinatorError, r"HTTP status 302"),
+        (500, b"<html>", nadgrid.CoordinatorError, r"HTTP status 500"),
+        (500, b"[" * 100_000, nadgrid.CoordinatorError, r"HTTP status 500"),
+        (404, b'{"error": "no \\u001b[2J", "reason": "ARTIFACT_UNKNOWN"}', nadgrid.NotFound, "no \ufffd"),
+        (403, b'{"error": "no", "reason": ["X"]}', nadgrid.CoordinatorError, r"HTTP status 403"),
+    ],
+)
+def test_another_page_than_a_coordinators_does_no_harm(
+    status: int, content: bytes, kind: type[nadgrid.NadgridError], words: str
+) -> None:
+    handler = type("Handler", (_Page,), {"status": status, "content": content})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = _page.Page(Address.of(f"127.0.0.1:{server.server_port}"), "", None, "")
+        results = nadgrid.Results("", (), lambda _: b"", "x", PagePictures(page, "../s"))
+        try:
+            with pytest.raises(kind, match=words) as error:
+                results.picture("x")
+            assert type(error.value) is kind
+            with pytest.raises(nadgrid.NadgridError):
+                print(results.pictures)
+        finally:
+            server.shutdown()
+    with pytest.raises(nadgrid.Unreachable, match=r"cannot be reached: .*refused"):
+        results.picture("x")

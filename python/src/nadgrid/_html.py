@@ -34,7 +34,8 @@ def _cell(value: object) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-def image(content: bytes, kind: str, text: object, is_small: bool = False) -> str:
-    """An image of this media type, and the text that stands for it; a small one is shown pixel by pixel."""
-    style = "image-rendering:pixelated;height:96px;max-width:none" if is_small else "max-width:100%"
-    return f'<img src="data:{escape(kind)};base64,{b64encode(content).decode("ascii")}" alt="{escape(str(text))}" style="{style}">'
+def image(content: bytes, kind: str, text: object, width: int | None = None) -> str:
+    """An image of this media type, and the text that stands for it; with a width, one of few pixels, each of them seen."""
+    style = "max-width:100%" if width is None else f"image-rendering:pixelated;width:100%;max-width:{width}px"
+    source = f"data:{escape(kind)};base64,{b64encode(content).decode('ascii')}"
+    return f'<img src="{source}" alt="{escape(str(text))}" style="{style}">'

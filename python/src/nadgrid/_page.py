@@ -40,8 +40,8 @@ class Page:
         connection = self._connection()
         try:
             connection.request("GET", f"{place}?{urlencode(query)}" if query else place, headers=headers)
-            answer = connection.getresponse()
-            content = answer.read(MOST_ANSWER + 1)
+            with connection.getresponse() as answer:
+                status, content = answer.status, answer.read(MOST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as error:
             words = clean(str(error) or type(error).__name__)
             raise Unreachable(
@@ -51,8 +51,8 @@ class Page:
             connection.close()
         if len(content) > MOST_ANSWER:
             raise CoordinatorError(f"{place} has more than the {MOST_ANSWER} bytes that are accepted")
-        if answer.status != http.client.OK:
-            raise self._refusal(answer.status, content)
+        if status != http.client.OK:
+            raise self._refusal(status, content)
         return content
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -64,10 +64,12 @@ class Page:
     def _refusal(self, status: int, content: bytes) -> NadgridError:
         try:
             told = json.loads(content)
-            words, reason = clean(str(told["error"])), clean(str(told["reason"]))
+            words, reason = told["error"], told["reason"]
         except (ValueError, TypeError, KeyError, RecursionError):
+            words = reason = None
+        if not (isinstance(words, str) and isinstance(reason, str)):
             words, reason = f"HTTP status {status}", ""
-        return from_reason(self._address.url, reason, words)
+        return from_reason(self._address.url, clean(reason), clean(words))
 
 
 class _Verified(http.client.HTTPSConnection):

@@ -7,7 +7,7 @@
     results.picture("nads/lenet/figure") inline in a notebook
 
 Arrays are those of the files, bit for bit. What is asked for is fetched when it is first asked for, and kept. Deliberately absent:
-drawing; the coordinator and the command line draw pictures.
+drawing, but for the first NADs in a notebook; the coordinator and the command line draw pictures.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ RECORD_FILE = "sweep.json"
 _ARRAYS = ("nads", "eigenvalues", "singular_values", "standard_errors", "mean")
 #: NADs that a notebook shows as pictures.
 _SHOWN = 8
+#: Width of each of them on the screen.
+_WIDTH = 88
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class Nads:
             images = self.nad_images[:_SHOWN]
             heading = _html.heading("NADs", f"of {self.architecture}: {len(self.nads):,} directions of {size}")
             first = f"NADs 0 to {len(images) - 1}, each on a scale of its own"
-            shown = _html.image(_thumbnails.strip(images), "image/png", first, is_small=True) if len(images) else ""
+            width = _WIDTH * len(images)
+            shown = _html.image(_thumbnails.strip(images), "image/png", first, width) if width else ""
             return heading + shown + _html.paragraph(first) + self.spectrum._repr_html_()
         except NadgridError as error:
             # What is there is shown, whether or not its files can be read.
@@ -341,6 +344,8 @@ def _array(content: bytes) -> NDArray[Any]:
     try:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, kind = read[np.lib.format.read_magic(file)](file)
+        if kind.kind not in "biuf":
+            raise ValueError(f"its elements are no numbers: {kind}")
         if math.prod(shape) * kind.itemsize > len(content) - file.tell():
             raise ValueError(f"there are fewer bytes than the shape {shape} needs")
         array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
