@@ -150,9 +150,12 @@ impl<'a> Pending<'a> {
                 shard.job == job && shard.node.blocks(total).contains(&block)
             }
             Record::Quarantined { failure, .. } => failure.job == job && failure.blocks.contains(&block),
-            Record::Started { .. } | Record::Checkpointed { .. } | Record::Merged { .. } | Record::Audited { .. } => {
-                false
-            }
+            Record::Started { .. }
+            | Record::Checkpointed { .. }
+            | Record::Merged { .. }
+            | Record::Audited { .. }
+            | Record::Retried { .. }
+            | Record::Copied { .. } => false,
             // The whole sweep, or a job that others may need.
             _ => true,
         })

@@ -92,10 +92,9 @@ impl Scheduler {
     /// Decides the class of a sweep: that of the first result, or of the first piece of one, that is kept. What workers of other
     /// classes compute of it is not wanted any more. A class that only takes shards decides nothing.
     pub(super) fn bind_class(&mut self, id: &SweepId, class: &NumericsClass, now: Time, effects: &mut Effects) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| sweep.class.is_none()) else { return };
-        let at = *sweep.started.get_or_insert(now);
-        (sweep.class, sweep.state) = (Some(class.clone()), SweepState::Running);
-        effects.records.push(Record::Started { sweep: id.clone(), class: class.clone(), at });
+        let Some(sweep) = self.sweeps.get(id).filter(|sweep| sweep.class.is_none()) else { return };
+        let at = sweep.started.unwrap_or(now);
+        self.record(Record::Started { sweep: id.clone(), class: class.clone(), at }, effects);
         for (worker, shard) in self.holders_of(id) {
             let fits = self.workers.get(&worker).zip(self.sweeps.get(id)).is_some_and(|(w, s)| s.accepts(&w.profile));
             if !fits {

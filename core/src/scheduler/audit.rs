@@ -73,9 +73,8 @@ impl Scheduler {
         let Some(audit) = job.audits.get_mut(&start) else { return };
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
         if agrees {
-            let outvoted = job.audits.remove(&start).map(|audit| audit.dissent).unwrap_or_default();
-            job.tally.audits += 1;
-            effects.records.push(Record::Audited { shard: shard.clone() });
+            let outvoted = std::mem::take(&mut audit.dissent);
+            self.record(Record::Audited { shard: shard.clone() }, effects);
             let blobs = outvoted.iter().filter_map(|dissent| dissent.partial.blob()).collect();
             effects.actions.push(Action::Discard { blobs });
             for dissent in outvoted {
@@ -105,14 +104,10 @@ impl Scheduler {
 
     /// Puts what two workers agree on in the place of what one had committed.
     fn replace(&mut self, shard: &ShardRef, right: Dissent, seconds: f64, effects: &mut Effects) {
-        let Some(job) = self.job_mut(shard) else { return };
-        job.withdraw(shard.node);
-        effects.records.push(Record::Withdrawn { shard: shard.clone() });
         let Dissent { partial, worker } = right;
-        job.commit(shard.node, &partial, &worker, seconds);
-        job.tally.audits += 1;
-        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker });
-        effects.records.push(Record::Audited { shard: shard.clone() });
+        self.record(Record::Withdrawn { shard: shard.clone() }, effects);
+        self.record(Record::Committed { shard: shard.clone(), partial, seconds, worker }, effects);
+        self.record(Record::Audited { shard: shard.clone() }, effects);
     }
 
     /// Sets a worker aside whose bits were wrong, and has all that it contributed to open sweeps computed again.
@@ -171,8 +166,7 @@ impl Scheduler {
             self.revoke(&auditor, &shard, "what it is compared with is computed again", effects);
         }
         for &node in &due {
-            self.job_mut(&shard(node)).map(|job| job.withdraw(node));
-            effects.records.push(Record::Withdrawn { shard: shard(node) });
+            self.record(Record::Withdrawn { shard: shard(node) }, effects);
         }
         if !due.is_empty() {
             self.weigh_after_withdrawal(sweep);

@@ -59,23 +59,31 @@ impl Committed {
         self.shards.insert(start, contribution, None);
     }
 
-    /// Puts one partial in the place of all those below a node; returns the blobs of those.
-    pub(super) fn merge(&mut self, node: Node, digest: Digest) -> Vec<Digest> {
+    /// Puts one partial in the place of all those below a node.
+    pub(super) fn merge(&mut self, node: Node, digest: Digest) {
         let blocks = node.blocks(self.total);
         let starts: Vec<u64> = self.stored.range(blocks.clone()).map(|(&start, _)| start).collect();
-        let replaced = starts.iter().filter_map(|start| self.stored.remove(start)).map(|blob| blob.digest).collect();
+        for start in starts {
+            self.stored.remove(&start);
+        }
         self.stored.insert(blocks.start, Blob { node, digest });
-        replaced
+    }
+
+    /// Whether there is a partial of exactly this node.
+    pub(super) fn has_partial(&self, node: Node) -> bool {
+        let start = node.blocks(self.total).start;
+        match self.stored_at(start) {
+            Some(stored) => stored == node,
+            None => self.shards.has_inline(start) && self.has(node),
+        }
     }
 
     /// Takes out a partial with all the shards that are in it; `None` when there is no partial of exactly this node.
     pub(super) fn withdraw(&mut self, node: Node) -> Option<Taken> {
+        if !self.has_partial(node) {
+            return None;
+        }
         let blocks = node.blocks(self.total);
-        let known = self.stored.get(&blocks.start).map(|blob| blob.node).or_else(|| {
-            let inline = self.shards.has_inline(blocks.start);
-            self.shards.get(blocks.start).filter(|_| inline).map(|shard| shard.node)
-        });
-        known.filter(|known| *known == node)?;
         self.stored.remove(&blocks.start);
         let starts: Vec<u64> = self.within(&blocks).map(|(start, _)| start).collect();
         starts.iter().for_each(|&start| self.shards.remove(start));
@@ -151,6 +159,11 @@ impl Committed {
     /// The stored partials that begin in these blocks, left to right.
     pub(super) fn stored_within(&self, blocks: &Range<u64>) -> impl Iterator<Item = StoredPartial> + use<'_> {
         self.stored.range(blocks.clone()).map(|(_, blob)| blob.partial())
+    }
+
+    /// The blobs of the stored partials that begin in these blocks.
+    pub(super) fn blobs_within(&self, blocks: &Range<u64>) -> impl Iterator<Item = Digest> + use<'_> {
+        self.stored.range(blocks.clone()).map(|(_, blob)| blob.digest)
     }
 
     /// The node of the stored partial that begins at this block.

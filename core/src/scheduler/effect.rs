@@ -250,6 +250,16 @@ pub enum Record {
         /// Of what.
         shard: ShardRef,
     },
+    /// A shard is to be given out again: its worker failed or was lost, or what it had stored is.
+    Retried {
+        /// The shard.
+        shard: ShardRef,
+    },
+    /// A shard that takes too long was given to a second worker.
+    Copied {
+        /// The shard.
+        shard: ShardRef,
+    },
     /// How far a shard has come is stored.
     Checkpointed {
         /// Which.
@@ -315,6 +325,8 @@ impl Record {
             | Self::Absorbed { shard, .. }
             | Self::Merged { shard, .. }
             | Self::Withdrawn { shard }
+            | Self::Retried { shard }
+            | Self::Copied { shard }
             | Self::Checkpointed { shard, .. } => &shard.sweep,
         }
     }

@@ -165,8 +165,11 @@ impl Scheduler {
         // Workers that have never yielded anything can fail as often as they like: that says nothing of the shard. But one that
         // takes down whoever has it is not to take down all.
         let last_hope = !attempts.proven && self.has_proven_others(shard, &attempts);
+        if self.job(shard).is_none() {
+            return;
+        }
+        self.record(Record::Retried { shard: shard.clone() }, effects);
         let Some(job) = self.job_mut(shard) else { return };
-        job.tally.retries += 1;
         let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);
         let not_before = now.plus(settings.retry_wait_ms << rounds);
         if !attempts.are_exhausted(&settings) || last_hope {
@@ -211,7 +214,6 @@ impl Scheduler {
             if job.blocks(node).is_empty() {
                 continue;
             }
-            job.checkpoints.remove(&shard.node);
             let failures = attempts.failures.min(settings.most_attempts.saturating_sub(1));
             let losses = attempts.losses.min(settings.most_losses / 2);
             job.attempts.insert(node, Attempts { failures, losses, ..attempts.clone() });
@@ -220,7 +222,7 @@ impl Scheduler {
     }
 
     fn quarantine(&mut self, shard: &ShardRef, attempts: Attempts, now: Time, effects: &mut Effects) {
-        let Some(job) = self.job_mut(shard) else { return };
+        let Some(job) = self.job(shard) else { return };
         let failure = ShardFailure {
             job: shard.job,
             node: shard.node,
@@ -229,8 +231,7 @@ impl Scheduler {
             workers: attempts.workers.into_values().collect(),
             message: attempts.message,
         };
-        effects.records.push(Record::Quarantined { sweep: shard.sweep.clone(), failure: failure.clone() });
-        job.quarantine(failure);
+        self.record(Record::Quarantined { sweep: shard.sweep.clone(), failure }, effects);
         self.settle(&shard.sweep, shard.job, now, effects);
     }
 }

@@ -1,9 +1,8 @@
 //! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
 
 use super::effect::{Action, Effects, Outcome, Record};
-use super::ended::EndedPlace;
 use super::event::{Answer, Event, RequestId, ShardRef, Share};
-use super::state::{JobState, Sweep, SweepState, submission_digest};
+use super::state::{JobState, Sweep, submission_digest, submission_size};
 use super::{JobResult, Scheduler, Settings};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time};
@@ -32,13 +31,13 @@ impl Scheduler {
         // A clock that was set back must not bring expired leases to life.
         self.now = self.now.max(now);
         let now = self.now;
-        self.apply(event, now, effects);
+        self.dispatch(event, now, effects);
         self.expire(now, effects);
         self.end_stalls(now, effects);
         self.assign(now, effects);
     }
 
-    fn apply(&mut self, event: Event, now: Time, effects: &mut Effects) {
+    fn dispatch(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
             Event::Submit { request, id, owner, key, share, spec, inputs } => {
                 let answer = self.submit(Submission { id, owner, key, share, spec, inputs }, now, effects);
@@ -92,15 +91,17 @@ impl Scheduler {
     fn submit(&mut self, new: Submission, now: Time, effects: &mut Effects) -> Answer {
         let known = new.key.as_ref().and_then(|key| self.keys.get(&(new.owner.clone(), key.clone())));
         if let Some((sweep, held)) = known.and_then(|id| self.sweeps.get_key_value(id)) {
-            return match held.digest == submission_digest(&new.spec, &new.inputs) {
-                true => Answer::Submitted { sweep: sweep.clone(), created: false },
-                false => Answer::KeyTaken { sweep: sweep.clone() },
+            let sweep = sweep.clone();
+            return if held.digest == submission_digest(&new.spec.to_toml(), &new.inputs) {
+                Answer::Submitted { sweep, created: false }
+            } else {
+                Answer::KeyTaken { sweep }
             };
         }
         let Submission { id, owner, key, share, spec, inputs } = new;
-        let number = self.submissions + 1;
-        let sweep = Sweep::new((owner.clone(), key.clone(), share), (spec.clone(), inputs.clone()), number, now);
-        let (mut all, mut own) = (sweep.size(), sweep.size());
+        let size = submission_size(&spec.to_toml());
+        let mut all = size;
+        let mut own = size;
         for open in self.open.iter().filter_map(|id| self.sweeps.get(id)) {
             all += open.size();
             own += if open.owner == owner { open.size() } else { 0 };
@@ -111,21 +112,12 @@ impl Scheduler {
                 return Answer::TooManySweeps { limit, each };
             }
         }
-        effects.records.push(Record::Submitted { sweep: id.clone(), number, owner, key, share, spec, inputs, at: now });
-        self.insert_sweep(id.clone(), sweep);
-        effects.actions.push(Action::Changed { sweep: id.clone() });
-        Answer::Submitted { sweep: id, created: true }
-    }
-
-    pub(super) fn insert_sweep(&mut self, id: SweepId, sweep: Sweep) {
-        if let Some(key) = &sweep.key {
-            self.keys.insert((sweep.owner.clone(), key.clone()), id.clone());
-        }
-        self.submissions = self.submissions.max(sweep.number);
-        self.sweeps.insert(id.clone(), sweep);
-        self.open.insert(id.clone());
+        let (sweep, number) = (id.clone(), self.submissions + 1);
+        self.record(Record::Submitted { sweep, number, owner, key, share, spec, inputs, at: now }, effects);
         self.wake_all = true;
         self.requeue(&id);
+        effects.actions.push(Action::Changed { sweep: id.clone() });
+        Answer::Submitted { sweep: id, created: true }
     }
 
     fn cancel(&mut self, request: RequestId, id: &SweepId, now: Time, effects: &mut Effects) {
@@ -142,13 +134,12 @@ impl Scheduler {
     }
 
     fn pause(&mut self, request: RequestId, id: &SweepId, paused: bool, effects: &mut Effects) {
-        let answer = match self.sweeps.get_mut(id) {
+        let answer = match self.sweeps.get(id) {
             None => Answer::UnknownSweep,
             Some(sweep) => {
                 if !sweep.state.has_ended() && sweep.paused != paused {
-                    sweep.paused = paused;
+                    self.record(Record::Paused { sweep: id.clone(), paused }, effects);
                     self.wake_all = true;
-                    effects.records.push(Record::Paused { sweep: id.clone(), paused });
                     effects.actions.push(Action::Changed { sweep: id.clone() });
                     self.requeue(id);
                 }
@@ -160,11 +151,13 @@ impl Scheduler {
 
     /// Ends a sweep: its leases are revoked, its partials not needed any more.
     pub(super) fn end(&mut self, id: &SweepId, outcome: Outcome, now: Time, effects: &mut Effects) {
-        effects.records.push(Record::Ended { sweep: id.clone(), outcome: outcome.clone(), at: now });
         for (worker, shard) in self.holders_of(id) {
             self.revoke(&worker, &shard, "the sweep has ended", effects);
         }
-        let blobs = self.close(id, outcome, now);
+        let jobs = self.sweeps.get(id).into_iter().flat_map(|sweep| &sweep.jobs);
+        let blobs = jobs.flat_map(super::state::Job::blobs_until_the_end).collect();
+        self.record(Record::Ended { sweep: id.clone(), outcome, at: now }, effects);
+        self.requeue(id);
         effects.actions.push(Action::Discard { blobs });
         effects.actions.push(Action::Changed { sweep: id.clone() });
         self.forget_oldest(effects);
@@ -186,46 +179,15 @@ impl Scheduler {
         held
     }
 
-    /// Marks a sweep as ended; returns the blobs that it does not need any more.
-    pub(super) fn close(&mut self, id: &SweepId, outcome: Outcome, now: Time) -> Vec<Digest> {
-        self.open.remove(id);
-        let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
-        sweep.ended = Some(now);
-        let place = EndedPlace { at: now, number: sweep.number, size: sweep.size() };
-        sweep.state = match outcome {
-            Outcome::Complete { digest } => SweepState::Complete { digest },
-            Outcome::Incomplete { message } => SweepState::Incomplete { message },
-            Outcome::Failed { message } => SweepState::Failed { message },
-            Outcome::Cancelled => SweepState::Cancelled,
-        };
-        self.ended.insert(sweep.owner.clone(), place, id.clone());
-        let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
-        sweep.weigh();
-        self.requeue(id);
-        blobs
-    }
-
     /// Forgets ended sweeps beyond the number that is kept.
     pub(super) fn forget_oldest(&mut self, effects: &mut Effects) {
         while self.ended.size() > self.settings.most_ended_sweeps {
             let Some(id) = self.ended.next_to_forget().cloned() else { return };
-            effects.records.push(Record::Forgotten { sweep: id.clone() });
             self.end_verifications_of(&id, effects);
-            let blobs = self.forget(&id);
+            let blobs = self.sweeps.get(&id).into_iter().flat_map(Sweep::kept_blobs).collect();
+            self.record(Record::Forgotten { sweep: id }, effects);
             effects.actions.push(Action::Discard { blobs });
         }
-    }
-
-    /// Forgets an ended sweep; returns the blobs that it had.
-    pub(super) fn forget(&mut self, id: &SweepId) -> Vec<Digest> {
-        let Some(sweep) = self.sweeps.remove(id) else { return Vec::new() };
-        if let Some(at) = sweep.ended {
-            self.ended.remove(&sweep.owner, &EndedPlace { at, number: sweep.number, size: sweep.size() });
-        }
-        if let Some(key) = &sweep.key {
-            self.keys.remove(&(sweep.owner.clone(), key.clone()));
-        }
-        sweep.kept_blobs().collect()
     }
 
     /// Puts a sweep where it belongs in the queue.
@@ -253,12 +215,11 @@ impl Scheduler {
 
     /// Opens the blocks of partials again that are lost or damaged.
     pub(super) fn withdraw_damaged(&mut self, id: &SweepId, index: JobIndex, nodes: &[Node], effects: &mut Effects) {
-        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
         for &node in nodes {
-            if job.withdraw(node) {
-                job.tally.retries += 1;
-                let shard = ShardRef { sweep: id.clone(), job: index, node };
-                effects.records.push(Record::Withdrawn { shard });
+            let shard = ShardRef { sweep: id.clone(), job: index, node };
+            if self.job(&shard).is_some_and(|job| job.committed.has_partial(node)) {
+                self.record(Record::Withdrawn { shard: shard.clone() }, effects);
+                self.record(Record::Retried { shard }, effects);
             }
         }
         self.wake_all = true;
@@ -267,23 +228,17 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: id.clone() });
     }
 
-    /// When every block of a job is committed and no merge is under way, its reduction is due; when the rest is quarantined, the
-    /// job is over. When all jobs are over, so is the sweep.
+    /// When every block of a job is committed and no merge is under way, its reduction is due. When all jobs are over, so is the
+    /// sweep.
     pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
         self.start_merges(id, index, effects);
         let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
-        if job.state == JobState::Incomplete && job.blocks_quarantined == 0 {
-            job.state = JobState::Computing;
-        }
-        if job.state == JobState::Computing && job.tally.blocks + job.blocks_quarantined == job.total {
-            if job.blocks_quarantined > 0 {
-                job.state = JobState::Incomplete;
-            } else if job.audits.is_empty() && job.merges.are_over() {
-                job.state = JobState::Reducing;
-                job.generation += 1;
-                let (generation, committed) = (job.generation, job.committed.clone());
-                effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, committed });
-            }
+        let is_committed = job.state == JobState::Computing && job.tally.blocks == job.total;
+        if is_committed && job.audits.is_empty() && job.merges.are_over() {
+            job.state = JobState::Reducing;
+            job.generation += 1;
+            let (generation, committed) = (job.generation, job.committed.clone());
+            effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, committed });
         }
         self.requeue(id);
         self.end_if_over(id, now, effects);
@@ -308,14 +263,10 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
-        let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
-        if job.state != JobState::Reducing || job.generation != generation {
+        if !self.awaits_reduction(id, index, generation) {
             return;
         }
-        effects.records.push(Record::Reduced { sweep: id.clone(), job: index, result: result.clone() });
-        job.state = JobState::Complete;
-        job.result = Some(result);
+        self.record(Record::Reduced { sweep: id.clone(), job: index, result }, effects);
         // Others may have waited for it.
         self.wake_all = true;
         effects.actions.push(Action::Changed { sweep: id.clone() });
@@ -331,9 +282,7 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
-        let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
-        if job.state != JobState::Reducing || job.generation != generation {
+        if !self.awaits_reduction(id, index, generation) {
             return;
         }
         if damaged.is_empty() {

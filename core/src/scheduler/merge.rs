@@ -188,10 +188,10 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         let Some((job, node)) = self.end_merge(id, (index, number)) else { return };
-        let blobs = job.committed.merge(node, stored);
-        job.note_within(node);
+        let blobs = job.committed.blobs_within(&job.blocks(node)).collect();
         let shard = ShardRef { sweep: id.clone(), job: index, node };
-        effects.records.push(Record::Merged { shard, stored });
+        self.record(Record::Merged { shard: shard.clone(), stored }, effects);
+        self.note_for_merging(&shard);
         effects.actions.push(Action::Discard { blobs });
         effects.actions.push(Action::Changed { sweep: id.clone() });
         self.settle(id, index, now, effects);

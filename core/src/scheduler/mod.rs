@@ -1,9 +1,10 @@
 //! The scheduler: a pure state machine. `handle(event, now)` returns what to journal and what to do.
 //!
 //! The shell around it awaits one event, calls [`Scheduler::handle`], makes the returned records durable,
-//! and only then performs the actions: nobody is told of what could still be lost. After a restart
-//! [`Scheduler::replay`] takes the records again and [`Scheduler::resume`] says what is due. Leases are not
-//! journalled: a worker that comes back says what it holds. Deliberately absent: clocks, randomness, I/O.
+//! and only then performs the actions: nobody is told of what could still be lost. Whatever a restart must know again changes
+//! in one place, as a record is applied ([`apply`]): handlers decide which records there are, and [`Scheduler::replay`] takes
+//! them again. Then [`Scheduler::resume`] says what is due. Leases are not journalled: a worker that comes back says what it
+//! holds. Deliberately absent: clocks, randomness, I/O.
 //!
 //! A block of a job is at any moment in exactly one place ([`Scheduler::sanity_check`]):
 //!
@@ -27,6 +28,7 @@
 //! Costs: an event touches its worker, its sweep and shards that share blocks with its own. What could grow with the number of
 //! workers or sweeps (expiry, stragglers, retries) is done when its time has come, not with every event.
 
+mod apply;
 mod assign;
 mod audit;
 mod check;

@@ -1,93 +1,12 @@
-//! The state after a restart: the journal's records in order, then what is due. A snapshot is a shorter list of records.
+//! What is due after a restart, and the snapshot: a shorter list of records that replays to the same state.
 
 use super::effect::{ArtifactRef, Contribution, Effects, Record};
 use super::event::ShardRef;
-use super::state::{Job, JobState, Sweep, SweepState};
+use super::state::{Job, Sweep, SweepState};
 use super::{Outcome, Scheduler};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 
 impl Scheduler {
-    /// Applies a record of the journal. Records come in the order in which they were written, before any event.
-    pub fn replay(&mut self, record: Record) {
-        match record {
-            Record::Submitted { sweep, number, owner, key, share, spec, inputs, at } => {
-                let number = if number == 0 { self.submissions + 1 } else { number };
-                self.insert_sweep(sweep, Sweep::new((owner, key, share), (spec, inputs), number, at));
-            }
-            Record::Started { sweep, class, at } => {
-                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
-                    sweep.class = Some(class);
-                    sweep.started = Some(at);
-                    sweep.state = SweepState::Running;
-                }
-            }
-            Record::Paused { sweep, paused } => {
-                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
-                    sweep.paused = paused;
-                }
-            }
-            Record::Committed { shard, partial, seconds, worker } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.clear_way(&job.blocks(shard.node));
-                    job.commit(shard.node, &partial, &worker, seconds);
-                    let members = job.members(job.blocks(shard.node));
-                    self.audit_if_drawn(&shard);
-                    self.learn_from_journal(&shard.sweep, shard.job, members, seconds);
-                }
-            }
-            Record::Absorbed { shard, content, worker } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.clear_way(&job.blocks(shard.node));
-                    job.absorb(&Contribution { node: shard.node, content, worker });
-                }
-            }
-            Record::Merged { shard, stored } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.committed.merge(shard.node, stored);
-                }
-            }
-            Record::Audited { shard } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    let start = job.blocks(shard.node).start;
-                    job.tally.audits += u64::from(job.audits.remove(&start).is_some());
-                }
-            }
-            Record::Withdrawn { shard } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.withdraw(shard.node);
-                }
-            }
-            Record::Checkpointed { shard, checkpoint } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.checkpoints.insert(shard.node, checkpoint);
-                }
-            }
-            Record::Quarantined { sweep, failure } => {
-                let shard = ShardRef { sweep, job: failure.job, node: failure.node };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.quarantine(failure);
-                }
-            }
-            Record::Reduced { sweep, job, result } => {
-                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.state = JobState::Complete;
-                    job.result = Some(result);
-                }
-            }
-            Record::Ended { sweep, outcome, at } => drop(self.close(&sweep, outcome, at)),
-            Record::Forgotten { sweep } => drop(self.forget(&sweep)),
-            Record::Tally { sweep, job, tally } => {
-                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.tally = tally;
-                    let members = tally.blocks * u64::from(job.shape.grid.block_size);
-                    self.learn_from_journal(&shard.sweep, shard.job, members, tally.lane_seconds);
-                }
-            }
-        }
-    }
-
     /// What is due after the replay: reductions that had not come back, ends that were not written.
     pub fn resume(&mut self, now: Time) -> Effects {
         self.now = self.now.max(now);
@@ -114,8 +33,6 @@ impl Scheduler {
                 if job.pending.contains_all(&blocks) {
                     job.pending.remove(&blocks);
                     job.waiting.insert(blocks.start, super::state::Retry { node, not_before: Time(0) });
-                } else {
-                    job.checkpoints.remove(&node);
                 }
             }
         }
@@ -136,12 +53,7 @@ impl Scheduler {
     /// Every partial, checkpoint, result file and input that is still needed: what else lies in the store is an orphan.
     pub fn referenced(&self) -> impl Iterator<Item = Digest> + '_ {
         let kept = self.sweeps.values().flat_map(Sweep::kept_blobs);
-        let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
-            let partials = job.committed.blobs();
-            let checkpoints = job.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
-            partials.chain(checkpoints).chain(job.audits.values().flat_map(super::state::Audit::blobs))
-        });
-        kept.chain(jobs)
+        kept.chain(self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(Job::blobs_until_the_end))
     }
 }
 

@@ -5,7 +5,7 @@ use super::effect::{Action, Effects, Record};
 use super::event::{Partial, ShardRef, Verdict};
 use super::failures::Gone;
 use super::headway::SLACK_SECONDS;
-use super::state::{Job, JobState, OverBlocks, Purpose, Sweep, meeting};
+use super::state::{Job, OverBlocks, Purpose, Sweep, meeting};
 use crate::ids::{Time, WorkerId};
 use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
@@ -125,23 +125,17 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         self.end_overlapping(id, shard, effects);
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
-            return;
-        };
-        job.clear_way(&job.blocks(shard.node));
-        let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
-        job.commit(shard.node, &partial, id, seconds);
-        let shards = job.tally.shards;
+        let Some(job) = self.job(shard) else { return };
+        let members = job.members(job.blocks(shard.node));
+        let shards = job.tally.shards + 1;
+        if let Some(checkpoint) = job.checkpoints.get(&shard.node) {
+            effects.actions.push(Action::Discard { blobs: vec![checkpoint.stored.digest] });
+        }
+        self.record(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() }, effects);
         if let Some(worker) = self.workers.get_mut(id) {
-            let members = job.members(job.blocks(shard.node));
             worker.members_done += members;
         }
-        if let Some(blob) = checkpoint {
-            effects.actions.push(Action::Discard { blobs: vec![blob] });
-        }
-        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() });
         effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-        self.audit_if_drawn(shard);
         self.note_for_merging(shard);
         self.reweigh_as_it_grows(&shard.sweep, shards);
         self.settle(&shard.sweep, shard.job, now, effects);
@@ -173,7 +167,7 @@ impl Scheduler {
 }
 
 impl Job {
-    /// Moves whatever waits or is quarantined in these blocks to pending: one of them is about to be committed.
+    /// Moves whatever waits or is quarantined in these blocks to pending: some of them are about to be committed.
     pub(super) fn clear_way(&mut self, blocks: &Range<u64>) {
         for node in take_meeting(&mut self.waiting, blocks, self.total) {
             self.pending.insert(self.blocks(node));
@@ -182,9 +176,6 @@ impl Job {
             let freed = self.blocks(node);
             self.blocks_quarantined -= freed.end - freed.start;
             self.pending.insert(freed);
-            if self.state == JobState::Incomplete {
-                self.state = JobState::Computing;
-            }
         }
     }
 }

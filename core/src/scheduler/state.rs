@@ -155,19 +155,19 @@ pub(super) struct WorkerKind {
 impl Sweep {
     pub(super) fn new(
         (owner, key, share): (String, Option<String>, Share),
-        (spec, inputs): (Box<Spec>, Inputs),
+        (spec, inputs): (Spec, Inputs),
         number: u64,
         submitted: Time,
     ) -> Self {
-        let spec: Arc<Spec> = Arc::from(spec);
+        let text = spec.to_toml();
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
         let mut sweep = Self {
             owner,
             key,
             share,
-            text: spec.to_toml().into(),
-            digest: submission_digest(&spec, &inputs),
-            spec,
+            digest: submission_digest(&text, &inputs),
+            text: text.into(),
+            spec: Arc::new(spec),
             inputs,
             number,
             state: SweepState::Queued,
@@ -187,7 +187,7 @@ impl Sweep {
 
     /// How many sweeps it counts as where sweeps are counted: what is kept of one grows with its spec.
     pub(super) fn size(&self) -> usize {
-        1 + self.text.len() / SPEC_BYTES_OF_ONE
+        submission_size(&self.text)
     }
 
     /// Whether a worker may take its shards.
@@ -234,10 +234,15 @@ impl Sweep {
     }
 }
 
-/// What a submission's key stands for: the spec and the very files.
-pub(super) fn submission_digest(spec: &Spec, inputs: &Inputs) -> Digest {
+/// What a submission's key stands for: the spec, as TOML, and the very files.
+pub(super) fn submission_digest(spec: &str, inputs: &Inputs) -> Digest {
     let files: String = inputs.iter().map(|(name, input)| format!("\n{name} {}", input.digest)).collect();
-    Digest::of((spec.to_toml() + &files).as_bytes())
+    Digest::of(format!("{spec}{files}").as_bytes())
+}
+
+/// How many sweeps one of this spec, as TOML, counts as.
+pub(super) fn submission_size(spec: &str) -> usize {
+    1 + spec.len() / SPEC_BYTES_OF_ONE
 }
 
 /// Numbers of a job for people.
@@ -460,11 +465,22 @@ impl Job {
         self.tally.blocks += blocks.end - blocks.start;
         self.tally.shards += 1;
         self.tally.lane_seconds += seconds;
+        self.note_whether_incomplete();
     }
 
-    /// Opens the blocks of a partial again, of all the shards that are in it; false when there is no partial of this node.
-    pub(super) fn withdraw(&mut self, node: Node) -> bool {
-        let Some(Taken { blocks, shards }) = self.committed.withdraw(node) else { return false };
+    /// A job is incomplete while nothing but quarantined blocks is left of it.
+    pub(super) fn note_whether_incomplete(&mut self) {
+        let is_incomplete = self.blocks_quarantined > 0 && self.tally.blocks + self.blocks_quarantined == self.total;
+        match self.state {
+            JobState::Computing if is_incomplete => self.state = JobState::Incomplete,
+            JobState::Incomplete if !is_incomplete => self.state = JobState::Computing,
+            _ => {}
+        }
+    }
+
+    /// Opens the blocks of a partial again, of all the shards that are in it, if there is a partial of this node.
+    pub(super) fn withdraw(&mut self, node: Node) {
+        let Some(Taken { blocks, shards }) = self.committed.withdraw(node) else { return };
         let audits: Vec<u64> = self.audits.range(blocks.clone()).map(|(&start, _)| start).collect();
         audits.iter().for_each(|start| drop(self.audits.remove(start)));
         self.end_merges_of(&blocks);
@@ -476,7 +492,6 @@ impl Job {
         self.pending.insert(blocks);
         self.state = JobState::Computing;
         self.result = None;
-        true
     }
 
     pub(super) fn quarantine(&mut self, failure: ShardFailure) {
@@ -486,21 +501,25 @@ impl Job {
         self.checkpoints.remove(&failure.node);
         self.blocks_quarantined += blocks.end - blocks.start;
         self.quarantined.insert(blocks.start, failure);
+        self.note_whether_incomplete();
     }
 
-    /// Forgets everything but numbers and results: the sweep has ended. Returns blobs that it had.
-    pub(super) fn close(&mut self) -> Vec<Digest> {
-        let committed = std::mem::replace(&mut self.committed, Committed::new(self.total));
-        let mut blobs: Vec<Digest> = committed.blobs().collect();
-        blobs.extend(std::mem::take(&mut self.checkpoints).into_values().map(|checkpoint| checkpoint.stored.digest));
-        blobs.extend(self.audits.values().flat_map(Audit::blobs));
+    /// Blobs that are needed until the sweep ends: partials, checkpoints, and what auditors got.
+    pub(super) fn blobs_until_the_end(&self) -> impl Iterator<Item = Digest> {
+        let checkpoints = self.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
+        self.committed.blobs().chain(checkpoints).chain(self.audits.values().flat_map(Audit::blobs))
+    }
+
+    /// Forgets everything but numbers and results: the sweep has ended.
+    pub(super) fn close(&mut self) {
+        self.committed = Committed::new(self.total);
+        self.checkpoints.clear();
         self.pending = Ranges::default();
         self.waiting.clear();
         self.leased.clear();
         self.audits.clear();
         self.merges = Merges::default();
         self.attempts.clear();
-        blobs
     }
 }
 

@@ -4,7 +4,7 @@
 //! an estimate was wrong.
 
 use super::Scheduler;
-use super::effect::Effects;
+use super::effect::{Effects, Record};
 use super::event::ShardRef;
 use super::stall::SLOWEST_BYTES_PER_SECOND;
 use super::state::{Job, JobState, Purpose, Sweep, Worker};
@@ -35,9 +35,7 @@ impl Scheduler {
         let idle: Vec<WorkerId> = self.idle.iter().cloned().collect();
         for id in idle {
             let Some(shard) = self.straggler_for(&id, now) else { continue };
-            if let Some(job) = self.job_mut(&shard) {
-                job.tally.copies += 1;
-            }
+            self.record(Record::Copied { shard: shard.clone() }, effects);
             self.lease(&id, &shard, Purpose::Compute, now, effects);
         }
     }

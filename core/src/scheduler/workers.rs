@@ -253,18 +253,18 @@ impl Scheduler {
             // Whoever goes on from there must be of the class.
             self.bind_class(&shard.sweep, &class, now, effects);
         }
-        let Some(job) = self.job_mut(shard) else { return false };
+        let Some(job) = self.job(shard) else { return false };
         let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);
         let held = job.checkpoints.get(&shard.node);
         if held.is_some_and(|held| far(held) >= far(&checkpoint)) {
             return true;
         }
-        let replaced = job.checkpoints.insert(shard.node, checkpoint.clone());
+        let replaced = held.map(|held| held.stored.digest).filter(|digest| *digest != checkpoint.stored.digest);
+        self.record(Record::Checkpointed { shard: shard.clone(), checkpoint }, effects);
         self.got_on(id, shard, now);
-        if let Some(replaced) = replaced.filter(|old| old.stored.digest != checkpoint.stored.digest) {
-            effects.actions.push(Action::Discard { blobs: vec![replaced.stored.digest] });
+        if let Some(replaced) = replaced {
+            effects.actions.push(Action::Discard { blobs: vec![replaced] });
         }
-        effects.records.push(Record::Checkpointed { shard: shard.clone(), checkpoint });
         true
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Job {
     merged: BTreeMap<u64, Node>,
     pub(crate) quarantined: BTreeMap<u64, ShardFailure>,
     pub(crate) result: Option<JobResult>,
+    retries: u64,
+    copies: u64,
 }
 
 fn overlap(a: &std::ops::Range<u64>, b: &std::ops::Range<u64>) -> bool {
@@ -60,6 +62,8 @@ impl Job {
             merged: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             result: None,
+            retries: 0,
+            copies: 0,
         }
     }
 
@@ -212,7 +216,14 @@ impl Model {
                     return Err(format!("{sweep} is forgotten before its end"));
                 }
             }
-            Record::Audited { .. } | Record::Checkpointed { .. } | Record::Tally { .. } => {}
+            Record::Retried { shard } => self.job_mut(&shard.sweep, shard.job)?.retries += 1,
+            Record::Copied { shard } => self.job_mut(&shard.sweep, shard.job)?.copies += 1,
+            Record::Tally { sweep, job, tally } => {
+                let job = self.job_mut(sweep, *job)?;
+                job.retries = tally.retries;
+                job.copies = tally.copies;
+            }
+            Record::Audited { .. } | Record::Checkpointed { .. } => {}
         }
         Ok(())
     }
@@ -239,8 +250,6 @@ pub(crate) struct Oracle {
     pub(crate) computed: u64,
     /// Blocks that were withdrawn.
     pub(crate) withdrawn: u64,
-    /// Second copies that a restart has forgotten to have given.
-    pub(crate) copies: u64,
 }
 
 impl Oracle {

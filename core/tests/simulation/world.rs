@@ -318,7 +318,7 @@ impl World {
         // result that waits.
         let shard = self.scenario.settings.sizing.most_blocks;
         let lanes: u64 = self.workers.iter().map(|worker| 2 * u64::from(worker.machine.lanes) + 2).sum();
-        let copies = tallies(|tally| tally.copies) + self.oracle.copies + self.counts.seen(Sight::Verified);
+        let copies = tallies(|tally| tally.copies) + self.counts.seen(Sight::Verified);
         let ended_early = self.counts.seen(Sight::Paused) + self.counts.seen(Sight::Revoked);
         let audits = if self.scenario.plans.iter().any(|plan| plan.spec.audit > 0.0) { blocks } else { 0 };
         let most =

@@ -158,13 +158,14 @@ impl World {
 
     /// Kills the coordinator: the state is what the journal says.
     fn restart(&mut self) -> Vec<Action> {
-        self.scheduler = Scheduler::new(self.settings);
+        let lived = std::mem::replace(&mut self.scheduler, Scheduler::new(self.settings));
         for record in self.journal.clone() {
             // As the journal has it.
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
             self.scheduler.replay(record);
         }
+        assert!(self.scheduler.snapshot().eq(lived.snapshot()), "whoever replays knows what whoever lived did");
         let effects = self.scheduler.resume(self.now);
         self.done(effects)
     }
@@ -594,4 +595,45 @@ fn the_sweeps_that_ended_first_are_forgotten_first() {
         assert!(world.scheduler.sweep(&long).is_some());
         world.restart();
     }
+}
+
+/// Nothing that a user was shown of what went wrong is forgotten.
+#[test]
+fn retries_copies_and_what_failed_survive_a_restart() {
+    let settings = Settings { most_attempts: 1, copy_least_ms: 0, ..Settings::default() };
+    let mut world = World::new(settings);
+    let sweep = world.submit(4);
+    for worker in ["a", "b", "c"] {
+        world.join(worker, 2);
+    }
+    let poison = world.held_by("a").remove(0);
+    for _ in 0..100 {
+        for (shard, worker) in world.held() {
+            if shard == poison {
+                let (kind, message) = (FailureKind::Task, "no".to_owned());
+                world.handle(Event::Failed { worker, shard, kind, message });
+            } else if world.scheduler.sweep(&sweep).unwrap().jobs.iter().any(|job| job.tally.copies > 0) {
+                world.report(worker.as_str(), &shard);
+            } else {
+                world.handle(Event::Alive { worker });
+            }
+        }
+        world.now = world.now.plus(5_000);
+        for worker in ["a", "b", "c"] {
+            world.handle(Event::Alive { worker: id(worker) });
+        }
+    }
+    let seen = |world: &World| {
+        let jobs = world.scheduler.sweep(&sweep).unwrap().jobs;
+        jobs.iter().map(|job| (job.state, job.tally, job.members_failed)).collect::<Vec<_>>()
+    };
+    let before = seen(&world);
+    assert!(
+        before
+            .iter()
+            .any(|(state, tally, failed)| { *state == JobState::Incomplete && tally.retries > 0 && *failed > 0 })
+    );
+    assert!(before.iter().any(|(_, tally, _)| tally.copies > 0), "{before:?}");
+    world.restart();
+    assert_eq!(seen(&world), before);
 }

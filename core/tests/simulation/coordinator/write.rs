@@ -153,17 +153,8 @@ impl World {
         self.crash().is_ok()
     }
 
-    fn copies_given(&self) -> u64 {
-        let Some(scheduler) = self.coordinator.scheduler() else { return 0 };
-        let sweeps = self.oracle.model.sweeps.keys().filter_map(|id| scheduler.sweep(id));
-        sweeps.flat_map(|sweep| sweep.jobs).map(|job| job.tally.copies).sum()
-    }
-
     fn crash(&mut self) -> Result<(), String> {
         self.trace(|_| "the coordinator dies".to_owned());
-        let copies = self.copies_given();
-        (0..copies).for_each(|_| self.counts.sight(Sight::Copied));
-        self.oracle.copies += copies;
         if self.coordinator.intake().is_some_and(|intake| intake.holders() > 0) {
             self.counts.fault(Fault::CrashWithHolders);
         }
