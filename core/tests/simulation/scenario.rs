@@ -39,6 +39,18 @@ pub(crate) enum Mutation {
     ResumesPastTheCheckpoint,
     /// Workers send the bytes of payloads that have no place yet.
     SendsBeforeTheGrant,
+    /// The scheduler pauses sweeps and does not record it.
+    PausesUnrecorded,
+    /// It counts retries and does not record them.
+    RetriesUnrecorded,
+    /// It counts second copies and does not record them.
+    CopiesUnrecorded,
+    /// It keeps checkpoints and does not record them.
+    CheckpointsUnrecorded,
+    /// It ends audits and does not record it.
+    AuditsUnrecorded,
+    /// It gives blocks up and does not record it.
+    QuarantinesUnrecorded,
 }
 
 /// Events per virtual second, or probabilities where they say so.

@@ -10,6 +10,7 @@ use crate::network::{Caller, Down, Network, Reply, Request, Up};
 use crate::oracle::{self, Oracle};
 use crate::random::Random;
 use crate::scenario::{self, Mutation, Scenario};
+use crate::shadow::Shadow;
 use crate::store::Store;
 use crate::transfer::Frame;
 use crate::user::User;
@@ -70,6 +71,7 @@ pub(crate) struct World {
     pub(crate) workers: Vec<Worker>,
     pub(crate) users: Vec<User>,
     pub(crate) oracle: Oracle,
+    pub(crate) shadow: Shadow,
     pub(crate) counts: Counts,
     verbose: bool,
 }
@@ -96,6 +98,7 @@ impl World {
             workers: Vec::new(),
             users: Vec::new(),
             oracle: Oracle::default(),
+            shadow: Shadow::default(),
             counts: Counts::default(),
             verbose,
             scenario,

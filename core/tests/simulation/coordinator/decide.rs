@@ -145,6 +145,7 @@ impl World {
         let (records, actions) = (effects.records.len(), effects.actions.len());
         desk.latest = desk.latest.max(now.0);
         desk.scheduler.handle_into(event, now, effects);
+        effects.records.retain(|record| !self.scenario.mutation.hides(record));
         desk.scheduler.sanity_check()?;
         if let Some(deadline) = desk.scheduler.next_deadline().filter(|at| at.0 <= desk.latest) {
             return Err(format!(
