@@ -7,9 +7,8 @@
 use super::Scheduler;
 use super::effect::{Contribution, Effects, Outcome, Record};
 use super::ended::EndedPlace;
-use super::event::ShardRef;
+use super::event::JobRef;
 use super::state::{Job, JobState, Sweep, SweepState};
-use crate::grid::Node;
 use crate::ids::{SweepId, Time};
 
 impl Scheduler {
@@ -45,34 +44,32 @@ impl Scheduler {
                 }
             }
             Record::Committed { shard, partial, seconds, worker } => {
-                self.change(shard, |job| {
+                self.change(&shard.job, |job| {
                     job.clear_way(&job.blocks(shard.node));
                     job.commit(shard.node, partial, worker, *seconds);
                 });
                 self.audit_if_drawn(shard);
             }
-            Record::Absorbed { shard, content, worker } => self.change(shard, |job| {
+            Record::Absorbed { shard, content, worker } => self.change(&shard.job, |job| {
                 job.clear_way(&job.blocks(shard.node));
                 job.absorb(&Contribution { node: shard.node, content: *content, worker: worker.clone() });
             }),
-            Record::Merged { shard, stored } => self.change(shard, |job| job.committed.merge(shard.node, *stored)),
-            Record::Audited { shard } => self.change(shard, |job| {
+            Record::Merged { shard, stored } => self.change(&shard.job, |job| job.committed.merge(shard.node, *stored)),
+            Record::Audited { shard } => self.change(&shard.job, |job| {
                 let start = job.blocks(shard.node).start;
                 job.tally.audits += u64::from(job.audits.remove(&start).is_some());
             }),
-            Record::Withdrawn { shard } => self.change(shard, |job| job.withdraw(shard.node)),
-            Record::Retried { shard } => self.change(shard, |job| job.tally.retries += 1),
-            Record::Copied { shard } => self.change(shard, |job| job.tally.copies += 1),
+            Record::Withdrawn { shard } => self.change(&shard.job, |job| job.withdraw(shard.node)),
+            Record::Retried { shard } => self.change(&shard.job, |job| job.tally.retries += 1),
+            Record::Copied { shard } => self.change(&shard.job, |job| job.tally.copies += 1),
             Record::Checkpointed { shard, checkpoint } => {
-                self.change(shard, |job| drop(job.checkpoints.insert(shard.node, checkpoint.clone())));
+                self.change(&shard.job, |job| drop(job.checkpoints.insert(shard.node, checkpoint.clone())));
             }
             Record::Quarantined { sweep, failure } => {
-                let shard = ShardRef { sweep: sweep.clone(), job: failure.job, node: failure.node };
-                self.change(&shard, |job| job.quarantine(failure.clone()));
+                self.change(&JobRef::new(sweep, failure.job), |job| job.quarantine(failure.clone()));
             }
             Record::Reduced { sweep, job, result } => {
-                let shard = ShardRef { sweep: sweep.clone(), job: *job, node: Node::block(0) };
-                self.change(&shard, |job| {
+                self.change(&JobRef::new(sweep, *job), |job| {
                     job.state = JobState::Complete;
                     job.result = Some(result.clone());
                 });
@@ -80,8 +77,7 @@ impl Scheduler {
             Record::Ended { sweep, outcome, at } => self.close(sweep, outcome, *at),
             Record::Forgotten { sweep } => self.forget(sweep),
             Record::Tally { sweep, job, tally } => {
-                let shard = ShardRef { sweep: sweep.clone(), job: *job, node: Node::block(0) };
-                self.change(&shard, |job| {
+                self.change(&JobRef::new(sweep, *job), |job| {
                     job.tally = *tally;
                     job.note_whether_incomplete();
                 });
@@ -89,8 +85,8 @@ impl Scheduler {
         }
     }
 
-    fn change(&mut self, shard: &ShardRef, change: impl FnOnce(&mut Job)) {
-        if let Some(job) = self.job_mut(shard) {
+    fn change(&mut self, job: &JobRef, change: impl FnOnce(&mut Job)) {
+        if let Some(job) = self.job_mut(job) {
             change(job);
         }
     }
@@ -134,12 +130,13 @@ impl Scheduler {
     fn learn_from_record(&mut self, record: &Record) {
         match record {
             Record::Committed { shard, seconds, .. } => {
-                let members = self.job(shard).map_or(0, |job| job.members(job.blocks(shard.node)));
-                self.learn_from_journal(&shard.sweep, shard.job, members, *seconds);
+                let members = self.job(&shard.job).map_or(0, |job| job.members(job.blocks(shard.node)));
+                self.learn_from_journal(&shard.job, members, *seconds);
             }
             Record::Tally { sweep, job, tally } => {
-                let size = self.sweeps.get(sweep).and_then(|s| s.job(*job)).map_or(0, |j| j.shape.grid.block_size);
-                self.learn_from_journal(sweep, *job, tally.blocks * u64::from(size), tally.lane_seconds);
+                let job = JobRef::new(sweep, *job);
+                let block_size = self.job(&job).map_or(0, |job| job.shape.grid.block_size);
+                self.learn_from_journal(&job, tally.blocks * u64::from(block_size), tally.lane_seconds);
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::effect::{Action, Effects, Record};
-use super::event::{ShardRef, WorkerProfile};
+use super::event::{JobRef, ShardRef, WorkerProfile};
 use super::failures::Gone;
 use super::headway::Headway;
 use super::state::{Job, JobState, Purpose, Sweep, SweepState, Worker, WorkerKind};
@@ -58,21 +58,21 @@ impl Scheduler {
         self.queue.values().find_map(|sweep_id| {
             let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile))?;
             sweep.jobs.iter().enumerate().find_map(|(index, job)| {
-                let shard = |node| ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node };
+                let of = JobRef::new(sweep_id, JobIndex(index as u32));
                 if job.state != JobState::Computing || sweep.waits(job) {
                     return None;
                 }
-                let retried = || self.choose_retry(job, id, &shard, now).map(|shard| (shard, Purpose::Compute));
-                let audited = || self.choose_audit(sweep, job, id).map(|node| (shard(node), Purpose::Audit));
-                let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (shard(node), Purpose::Compute));
+                let retried = || self.choose_retry(job, id, &of, now).map(|shard| (shard, Purpose::Compute));
+                let audited = || self.choose_audit(sweep, job, id).map(|node| (of.shard(node), Purpose::Audit));
+                let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (of.shard(node), Purpose::Compute));
                 retried().or_else(audited).or_else(fresh)
             })
         })
     }
 
     /// A shard whose wait is over. One that failed here goes elsewhere while there is an elsewhere.
-    fn choose_retry(&self, job: &Job, id: &WorkerId, shard: &dyn Fn(Node) -> ShardRef, now: Time) -> Option<ShardRef> {
-        let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| shard(retry.node));
+    fn choose_retry(&self, job: &Job, id: &WorkerId, of: &JobRef, now: Time) -> Option<ShardRef> {
+        let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| of.shard(retry.node));
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
             match attempts.had(id) {
@@ -141,13 +141,13 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) {
-        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return };
+        let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) else { return };
         if sweep.class.is_none() && sweep.state == SweepState::Queued {
             (sweep.state, sweep.started) = (SweepState::Running, Some(now));
         }
         let anew = purpose != Purpose::Compute || self.checkpoint_of(shard).is_none();
         self.hold(id, shard, purpose, Headway::new(now, anew), now);
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         effects.actions.push(Action::Lease { worker: id.clone(), shard: shard.clone() });
     }
 }

@@ -1,7 +1,7 @@
 //! What an event leads to: facts for the journal, and things for the shell to do.
 
 use super::committed::Committed;
-use super::event::{Answer, Checkpoint, Partial, PartialBytes, RequestId, ShardRef, Share};
+use super::event::{Answer, Checkpoint, JobRef, Partial, PartialBytes, RequestId, ShardRef, Share};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -128,10 +128,8 @@ pub enum Action {
     },
     /// Merge neighbouring partials while the job is computed, and store what comes out.
     Merge {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
         /// The node that the partials cover together.
@@ -141,10 +139,8 @@ pub enum Action {
     },
     /// Merge a job's partials and compute its results.
     Reduce {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// Which reduction of the job: a later one makes this one's result worthless.
         generation: u64,
         /// All partials of the job, and the workers that computed them.
@@ -327,7 +323,7 @@ impl Record {
             | Self::Withdrawn { shard }
             | Self::Retried { shard }
             | Self::Copied { shard }
-            | Self::Checkpointed { shard, .. } => &shard.sweep,
+            | Self::Checkpointed { shard, .. } => &shard.job.sweep,
         }
     }
 }

@@ -9,15 +9,55 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A shard: an aligned run of blocks of one job.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ShardRef {
+/// A job of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobRef {
     /// The sweep.
     pub sweep: SweepId,
-    /// Its job.
-    pub job: JobIndex,
+    /// The job's place among those of the sweep.
+    pub index: JobIndex,
+}
+
+impl JobRef {
+    /// The job of this index of a sweep.
+    pub fn new(sweep: &SweepId, index: JobIndex) -> Self {
+        Self { sweep: sweep.clone(), index }
+    }
+
+    /// The shard of these blocks of the job.
+    pub fn shard(&self, node: Node) -> ShardRef {
+        ShardRef { job: self.clone(), node }
+    }
+}
+
+/// A shard: an aligned run of blocks of one job.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "ShardText", into = "ShardText")]
+pub struct ShardRef {
+    /// The job.
+    pub job: JobRef,
     /// The blocks.
     pub node: Node,
+}
+
+/// A shard in the journal.
+#[derive(Serialize, Deserialize)]
+struct ShardText {
+    sweep: SweepId,
+    job: JobIndex,
+    node: Node,
+}
+
+impl From<ShardRef> for ShardText {
+    fn from(ShardRef { job: JobRef { sweep, index }, node }: ShardRef) -> Self {
+        Self { sweep, job: index, node }
+    }
+}
+
+impl From<ShardText> for ShardRef {
+    fn from(ShardText { sweep, job: index, node }: ShardText) -> Self {
+        Self { job: JobRef { sweep, index }, node }
+    }
 }
 
 /// Identifies an asker, so that the shell can route the answer.
@@ -330,10 +370,8 @@ pub enum Event {
     },
     /// Partials are merged and the result is stored.
     Merged {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
         /// Digest of the merged partial.
@@ -341,10 +379,8 @@ pub enum Event {
     },
     /// Partials could not be merged; those that were missing or damaged are to be computed again.
     MergeFailed {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
         /// Partials that cannot be trusted; empty when the cause is another.
@@ -354,10 +390,8 @@ pub enum Event {
     },
     /// A job's partials are merged and its results stored.
     Reduced {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// Which reduction of the job.
         generation: u64,
         /// What came out.
@@ -365,10 +399,8 @@ pub enum Event {
     },
     /// A job's reduction failed; partials that were missing or damaged are to be computed again.
     ReduceFailed {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        /// The job.
+        job: JobRef,
         /// Which reduction of the job.
         generation: u64,
         /// Partials that cannot be trusted; empty when the cause is another.

@@ -1,11 +1,11 @@
 //! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
 
 use super::effect::{Action, Effects, Outcome, Record};
-use super::event::{Answer, Event, RequestId, ShardRef, Share};
-use super::state::{JobState, Sweep, submission_digest, submission_size};
+use super::event::{Answer, Event, JobRef, RequestId, ShardRef, Share};
+use super::state::{Job, JobState, Sweep, submission_digest, submission_size};
 use super::{JobResult, Scheduler, Settings};
 use crate::grid::Node;
-use crate::ids::{Digest, JobIndex, SweepId, Time};
+use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::spec::{Inputs, Spec};
 
 /// A new sweep, before it is known whether it is accepted.
@@ -68,16 +68,18 @@ impl Scheduler {
                 self.failed(&worker, &shard, kind, &message, now, effects)
             }
             Event::Leave { worker, drained } => self.leave(&worker, drained, now, effects),
-            Event::Merged { sweep, job, number, stored } => self.merged(&sweep, (job, number), stored, now, effects),
-            Event::MergeFailed { sweep, job, number, damaged, message } => {
-                self.merge_failed(&sweep, (job, number), &damaged, message, now, effects);
+            Event::Merged { job, number, stored } => self.merged(&job, number, stored, now, effects),
+            Event::MergeFailed { job, number, damaged, message } => {
+                self.merge_failed(&job, number, &damaged, message, now, effects);
             }
-            Event::Reduced { sweep, job, generation, result } => {
-                self.reduced(&sweep, (job, generation), result, now, effects);
+            Event::Reduced { job, generation, result } if self.awaits_reduction(&job, generation) => {
+                self.reduced(&job, result, now, effects);
             }
-            Event::ReduceFailed { sweep, job, generation, damaged, message } => {
-                self.reduce_failed(&sweep, (job, generation), &damaged, message, now, effects);
+            Event::ReduceFailed { job, generation, damaged, message } if self.awaits_reduction(&job, generation) => {
+                self.reduce_failed(&job, &damaged, message, now, effects);
             }
+            // What is said of an earlier reduction says nothing of the current one.
+            Event::Reduced { .. } | Event::ReduceFailed { .. } => {}
             Event::Stalled { ms } => self.excuse(ms, now),
             Event::Tick => {}
         }
@@ -155,7 +157,7 @@ impl Scheduler {
             self.revoke(&worker, &shard, "the sweep has ended", effects);
         }
         let jobs = self.sweeps.get(id).into_iter().flat_map(|sweep| &sweep.jobs);
-        let blobs = jobs.flat_map(super::state::Job::blobs_until_the_end).collect();
+        let blobs = jobs.flat_map(Job::blobs_until_the_end).collect();
         self.record(Record::Ended { sweep: id.clone(), outcome, at: now }, effects);
         self.requeue(id);
         effects.actions.push(Action::Discard { blobs });
@@ -164,16 +166,16 @@ impl Scheduler {
     }
 
     /// Who computes what for a sweep.
-    pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(crate::ids::WorkerId, ShardRef)> {
+    pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(WorkerId, ShardRef)> {
         let Some(sweep) = self.sweeps.get(id) else { return Vec::new() };
         let mut held = Vec::new();
         for (index, job) in sweep.jobs.iter().enumerate() {
-            let shard = |node| ShardRef { sweep: id.clone(), job: JobIndex(index as u32), node };
+            let of = JobRef::new(id, JobIndex(index as u32));
             for lease in job.leased.values() {
-                held.extend(lease.holders.iter().map(|holder| (holder.worker.clone(), shard(lease.node))));
+                held.extend(lease.holders.iter().map(|holder| (holder.worker.clone(), of.shard(lease.node))));
             }
             for audit in job.audits.values() {
-                held.extend(audit.holder.iter().map(|worker| (worker.clone(), shard(audit.node))));
+                held.extend(audit.holder.iter().map(|worker| (worker.clone(), of.shard(audit.node))));
             }
         }
         held
@@ -205,43 +207,43 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn job_mut(&mut self, shard: &ShardRef) -> Option<&mut super::state::Job> {
-        self.sweeps.get_mut(&shard.sweep)?.jobs.get_mut(shard.job.0 as usize)
+    pub(super) fn job_mut(&mut self, of: &JobRef) -> Option<&mut Job> {
+        self.sweeps.get_mut(&of.sweep)?.jobs.get_mut(of.index.0 as usize)
     }
 
-    pub(super) fn job(&self, shard: &ShardRef) -> Option<&super::state::Job> {
-        self.sweeps.get(&shard.sweep)?.job(shard.job)
+    pub(super) fn job(&self, of: &JobRef) -> Option<&Job> {
+        self.sweeps.get(&of.sweep)?.job(of.index)
     }
 
     /// Opens the blocks of partials again that are lost or damaged.
-    pub(super) fn withdraw_damaged(&mut self, id: &SweepId, index: JobIndex, nodes: &[Node], effects: &mut Effects) {
+    pub(super) fn withdraw_damaged(&mut self, of: &JobRef, nodes: &[Node], effects: &mut Effects) {
         for &node in nodes {
-            let shard = ShardRef { sweep: id.clone(), job: index, node };
-            if self.job(&shard).is_some_and(|job| job.committed.has_partial(node)) {
+            let shard = of.shard(node);
+            if self.job(&shard.job).is_some_and(|job| job.committed.has_partial(node)) {
                 self.record(Record::Withdrawn { shard: shard.clone() }, effects);
                 self.record(Record::Retried { shard }, effects);
             }
         }
         self.wake_all = true;
-        self.weigh_after_withdrawal(id);
-        self.requeue(id);
-        effects.actions.push(Action::Changed { sweep: id.clone() });
+        self.weigh_after_withdrawal(&of.sweep);
+        self.requeue(&of.sweep);
+        effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
     }
 
     /// When every block of a job is committed and no merge is under way, its reduction is due. When all jobs are over, so is the
     /// sweep.
-    pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
-        self.start_merges(id, index, effects);
-        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
+    pub(super) fn settle(&mut self, of: &JobRef, now: Time, effects: &mut Effects) {
+        self.start_merges(of, effects);
+        let Some(job) = self.job_mut(of) else { return };
         let is_committed = job.state == JobState::Computing && job.tally.blocks == job.total;
         if is_committed && job.audits.is_empty() && job.merges.are_over() {
             job.state = JobState::Reducing;
             job.generation += 1;
             let (generation, committed) = (job.generation, job.committed.clone());
-            effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, committed });
+            effects.actions.push(Action::Reduce { job: of.clone(), generation, committed });
         }
-        self.requeue(id);
-        self.end_if_over(id, now, effects);
+        self.requeue(&of.sweep);
+        self.end_if_over(&of.sweep, now, effects);
     }
 
     fn end_if_over(&mut self, id: &SweepId, now: Time, effects: &mut Effects) {
@@ -255,49 +257,28 @@ impl Scheduler {
         }
     }
 
-    fn reduced(
-        &mut self,
-        id: &SweepId,
-        (index, generation): (JobIndex, u64),
-        result: JobResult,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        if !self.awaits_reduction(id, index, generation) {
-            return;
-        }
-        self.record(Record::Reduced { sweep: id.clone(), job: index, result }, effects);
+    fn reduced(&mut self, of: &JobRef, result: JobResult, now: Time, effects: &mut Effects) {
+        self.record(Record::Reduced { sweep: of.sweep.clone(), job: of.index, result }, effects);
         // Others may have waited for it.
         self.wake_all = true;
-        effects.actions.push(Action::Changed { sweep: id.clone() });
-        self.settle(id, index, now, effects);
+        effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
+        self.settle(of, now, effects);
     }
 
-    fn reduce_failed(
-        &mut self,
-        id: &SweepId,
-        (index, generation): (JobIndex, u64),
-        damaged: &[Node],
-        message: String,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        if !self.awaits_reduction(id, index, generation) {
-            return;
-        }
+    fn reduce_failed(&mut self, of: &JobRef, damaged: &[Node], message: String, now: Time, effects: &mut Effects) {
         if damaged.is_empty() {
-            return self.end(id, Outcome::Failed { message }, now, effects);
+            return self.end(&of.sweep, Outcome::Failed { message }, now, effects);
         }
-        let reporters = self.reporters(id, index, damaged);
-        self.withdraw_damaged(id, index, damaged, effects);
-        self.note_damaged(id, index, reporters, now, effects);
+        let reporters = self.reporters(of, damaged);
+        self.withdraw_damaged(of, damaged, effects);
+        self.note_damaged(of, reporters, now, effects);
     }
 }
 
 impl Sweep {
     /// Whether nothing more will come of a job.
-    pub(super) fn is_over(&self, job: &super::state::Job) -> bool {
-        let over = |job: &super::state::Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
+    pub(super) fn is_over(&self, job: &Job) -> bool {
+        let over = |job: &Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
         over(job) || self.needed(job).is_some_and(|needed| needed.state == JobState::Incomplete)
     }
 

@@ -5,10 +5,10 @@
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::{ShardRef, ShardStand};
+use super::event::{JobRef, ShardRef, ShardStand};
 use super::state::{Job, Sweep, Worker};
 use crate::cost::{Estimate, EstimateBasis, Rates, SpeedClass};
-use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::ids::{Time, WorkerId};
 use crate::numerics::{NumericsClass, Precision};
 use std::ops::Range;
 
@@ -119,7 +119,8 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         self.seen(id, now);
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
+        let Some(job) = self.sweeps.get_mut(&shard.job.sweep).and_then(|s| s.jobs.get_mut(shard.job.index.0 as usize))
+        else {
             return;
         };
         let Some(worker) = self.workers.get_mut(id) else { return };
@@ -142,7 +143,7 @@ impl Scheduler {
             holder.blocks_done = holder.blocks_done.max(stand.blocks_done);
             holder.fraction = stand.fraction;
         }
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
     }
 
     /// Learns from a whole shard, before its lease ends. `seconds` are all that it took, of them `begin_seconds` before its
@@ -154,7 +155,7 @@ impl Scheduler {
         (seconds, begin_seconds): (f64, f64),
         now: Time,
     ) {
-        let Some(job) = self.sweeps.get(&shard.sweep).and_then(|sweep| sweep.job(shard.job)) else { return };
+        let Some(job) = self.sweeps.get(&shard.job.sweep).and_then(|sweep| sweep.job(shard.job.index)) else { return };
         let Some(worker) = self.workers.get_mut(id) else { return };
         let Some(held) = worker.held.get_mut(shard) else { return };
         worker.hangs = 0;
@@ -176,9 +177,9 @@ impl Scheduler {
     }
 
     /// Learns from a commit of the journal.
-    pub(super) fn learn_from_journal(&mut self, sweep: &SweepId, index: JobIndex, members: u64, seconds: f64) {
-        let Some(sweep) = self.sweeps.get(sweep) else { return };
-        let (Some(job), Some(class)) = (sweep.job(index), &sweep.class) else { return };
+    pub(super) fn learn_from_journal(&mut self, of: &JobRef, members: u64, seconds: f64) {
+        let Some(sweep) = self.sweeps.get(&of.sweep) else { return };
+        let (Some(job), Some(class)) = (sweep.job(of.index), &sweep.class) else { return };
         self.class_rates.of(class).observe(&job.shape, members as f64, seconds);
     }
 

@@ -63,10 +63,10 @@ pub use effect::{
     Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure, StoredPartial,
 };
 pub use event::{
-    Answer, Checkpoint, Claim, Event, FailureKind, Partial, PartialBytes, RequestId, ShardInput, ShardRef, ShardStand,
-    Share, Verdict, WorkerProfile,
+    Answer, Checkpoint, Claim, Event, FailureKind, JobRef, Partial, PartialBytes, RequestId, ShardInput, ShardRef,
+    ShardStand, Share, Verdict, WorkerProfile,
 };
-pub use explain::{Explanation, Subject};
+pub use explain::{Explanation, Subject, WorkerReason};
 pub use headway::Workforce;
 pub use notices::MOST_NOTICES;
 pub use replica::{Replica, SnapshotDifference};

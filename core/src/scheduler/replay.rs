@@ -1,7 +1,7 @@
 //! What is due after a restart, and the snapshot: a shorter list of records that replays to the same state.
 
 use super::effect::{ArtifactRef, Contribution, Effects, Record};
-use super::event::ShardRef;
+use super::event::JobRef;
 use super::state::{Job, Sweep, SweepState};
 use super::{Outcome, Scheduler};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
@@ -16,8 +16,9 @@ impl Scheduler {
             self.weigh_after_withdrawal(&id);
             let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
             for index in (0..jobs).map(JobIndex) {
-                self.note_all_for_merging(&id, index);
-                self.settle(&id, index, now, &mut effects);
+                let job = JobRef::new(&id, index);
+                self.note_all_for_merging(&job);
+                self.settle(&job, now, &mut effects);
             }
         }
         self.forget_oldest(&mut effects);
@@ -45,7 +46,7 @@ impl Scheduler {
         sweeps.into_iter().flat_map(|(id, sweep)| {
             let head = head(id, sweep);
             let jobs = sweep.jobs.iter().enumerate();
-            let jobs = jobs.flat_map(move |(index, job)| of_job(id, JobIndex(index as u32), sweep, job));
+            let jobs = jobs.flat_map(move |(index, job)| of_job(JobRef::new(id, JobIndex(index as u32)), sweep, job));
             head.into_iter().chain(jobs).chain(ended(id, sweep))
         })
     }
@@ -77,15 +78,23 @@ fn head(id: &SweepId, sweep: &Sweep) -> Vec<Record> {
     records
 }
 
-fn of_job<'a>(
-    id: &'a SweepId,
-    index: JobIndex,
-    sweep: &'a Sweep,
-    job: &'a Job,
-) -> impl Iterator<Item = Record> + Send + 'a {
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
+fn of_job<'a>(of: JobRef, sweep: &'a Sweep, job: &'a Job) -> impl Iterator<Item = Record> + Send + 'a {
+    let JobRef { sweep: id, index } = of.clone();
+    let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
+    let result = job.result.clone();
+    let reduced = result.map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
+    let quarantined = job.quarantined.values().cloned();
+    let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
+    let job_of = of.clone();
+    let merged = job.committed.merged();
+    let merged = merged.map(move |(node, stored)| Record::Merged { shard: job_of.shard(node), stored });
+    let job_of = of.clone();
+    let checkpoints = job.checkpoints.iter().map(move |(node, checkpoint)| Record::Checkpointed {
+        shard: job_of.shard(*node),
+        checkpoint: checkpoint.clone(),
+    });
     let committed = job.committed.contributions().flat_map(move |held| {
-        let shard = shard(held.node);
+        let shard = of.shard(held.node);
         let Some(partial) = job.committed.own_partial(&held) else {
             let Contribution { content, worker, .. } = held;
             return [Record::Absorbed { shard, content, worker }].into_iter().chain(None);
@@ -96,17 +105,6 @@ fn of_job<'a>(
         let audited = passed.then(|| Record::Audited { shard: shard.clone() });
         [Record::Committed { shard, partial, seconds: 0.0, worker }].into_iter().chain(audited)
     });
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
-    let merged = job.committed.merged().map(move |(node, stored)| Record::Merged { shard: shard(node), stored });
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
-    let checkpoints = job
-        .checkpoints
-        .iter()
-        .map(move |(node, checkpoint)| Record::Checkpointed { shard: shard(*node), checkpoint: checkpoint.clone() });
-    let quarantined = job.quarantined.values().cloned();
-    let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
-    let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
-    let reduced = job.result.clone().map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
     committed.chain(merged).chain(checkpoints).chain(quarantined).chain(tally).chain(reduced)
 }
 

@@ -16,7 +16,7 @@ impl Scheduler {
     /// came back with, than there has been a sweep. So a sum of them stays finite: the journal has no word for any other number.
     pub(super) fn counted_seconds(&self, id: &WorkerId, shard: &ShardRef, told: f64, now: Time) -> f64 {
         let held = self.workers.get(id).and_then(|worker| worker.held.get(shard));
-        let submitted = self.sweeps.get(&shard.sweep).map(|sweep| sweep.submitted);
+        let submitted = self.sweeps.get(&shard.job.sweep).map(|sweep| sweep.submitted);
         let Some(since) = held.and_then(|held| held.headway.given_anew()).or(submitted) else { return 0.0 };
         let most = now.seconds_since(since) + SLACK_SECONDS;
         if told.is_finite() { told.clamp(0.0, most) } else { 0.0 }
@@ -37,7 +37,7 @@ impl Scheduler {
 
     /// Whether a worker has held a shard and lost it.
     fn has_held(&self, id: &WorkerId, shard: &ShardRef) -> bool {
-        let attempts = self.job(shard).and_then(|job| job.attempts.get(&shard.node));
+        let attempts = self.job(&shard.job).and_then(|job| job.attempts.get(&shard.node));
         attempts.is_some_and(|attempts| attempts.had(id))
     }
 
@@ -59,7 +59,7 @@ impl Scheduler {
             Some(own) => own == class,
             None => worker.profile.class_for(sweep.spec.precision).as_ref() == Some(class),
         };
-        if !self.sweeps.get(&shard.sweep).is_none_or(is_own) {
+        if !self.sweeps.get(&shard.job.sweep).is_none_or(is_own) {
             // Who sent it hears why, and says what becomes of the shard.
             return Verdict::Invalid;
         }
@@ -82,7 +82,7 @@ impl Scheduler {
                 Verdict::Checked
             }
             Some(Purpose::Compute) if is_wanted => {
-                self.bind_class(&shard.sweep, class, now, effects);
+                self.bind_class(&shard.job.sweep, class, now, effects);
                 self.commit(id, shard, (partial, seconds), now, effects);
                 verdict
             }
@@ -97,10 +97,10 @@ impl Scheduler {
     }
 
     fn judge(&self, shard: &ShardRef) -> Verdict {
-        let Some(sweep) = self.sweeps.get(&shard.sweep).filter(|sweep| !sweep.state.has_ended()) else {
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep).filter(|sweep| !sweep.state.has_ended()) else {
             return Verdict::NotNeeded;
         };
-        let Some(job) = sweep.job(shard.job) else { return Verdict::Invalid };
+        let Some(job) = sweep.job(shard.job.index) else { return Verdict::Invalid };
         let blocks = job.blocks(shard.node);
         if blocks.is_empty() {
             return Verdict::Invalid;
@@ -125,7 +125,7 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         self.end_overlapping(id, shard, effects);
-        let Some(job) = self.job(shard) else { return };
+        let Some(job) = self.job(&shard.job) else { return };
         let members = job.members(job.blocks(shard.node));
         let shards = job.tally.shards + 1;
         if let Some(checkpoint) = job.checkpoints.get(&shard.node) {
@@ -135,15 +135,15 @@ impl Scheduler {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.members_done += members;
         }
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         self.note_for_merging(shard);
-        self.reweigh_as_it_grows(&shard.sweep, shards);
-        self.settle(&shard.sweep, shard.job, now, effects);
+        self.reweigh_as_it_grows(&shard.job.sweep, shards);
+        self.settle(&shard.job, now, effects);
     }
 
     /// Ends every lease that shares blocks with a shard that is about to commit; what they leave open is pending.
     fn end_overlapping(&mut self, reporter: &WorkerId, shard: &ShardRef, effects: &mut Effects) {
-        let Some(job) = self.job(shard) else { return };
+        let Some(job) = self.job(&shard.job) else { return };
         let blocks = job.blocks(shard.node);
         let held = meeting(&job.leased, &blocks, job.total);
         let held: Vec<_> = held
@@ -157,7 +157,7 @@ impl Scheduler {
                     false => self.revoke(&holder, &other, "its blocks were committed", effects),
                 }
             }
-            if let Some(job) = self.job_mut(&other) {
+            if let Some(job) = self.job_mut(&other.job) {
                 let blocks = job.blocks(node);
                 job.pending.insert(blocks);
                 self.wake_all |= node != shard.node;

@@ -127,7 +127,7 @@ impl Scheduler {
 
     /// Milliseconds that a holder may stand still; `None` for ever.
     pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &Held) -> Option<u64> {
-        let job = self.job(shard).filter(|_| self.settings.stall_after_ms > 0)?;
+        let job = self.job(&shard.job).filter(|_| self.settings.stall_after_ms > 0)?;
         // A lane takes up nothing while results wait for their places: what has not begun may only be queued there.
         if !held.headway.begun && worker.held.values().any(|other| other.computed) {
             return None;

@@ -52,7 +52,7 @@ impl Scheduler {
     /// Ends what is to be computed again of a sweep that is about to be forgotten.
     pub(super) fn end_verifications_of(&mut self, sweep: &SweepId, effects: &mut Effects) {
         let tasks = self.verifications.iter().flat_map(|(request, open)| open.tasks.iter().map(move |t| (*request, t)));
-        let of_sweep = tasks.filter(|(_, task)| task.claim.shard.sweep == *sweep);
+        let of_sweep = tasks.filter(|(_, task)| task.claim.shard.job.sweep == *sweep);
         let due: Vec<_> = of_sweep.map(|(r, task)| (r, task.claim.shard.clone(), task.holder.clone())).collect();
         for (request, shard, holder) in due {
             if let Some(worker) = holder {
@@ -71,7 +71,7 @@ impl Scheduler {
         self.verifications.iter().find_map(|(request, verification)| {
             let open = verification.tasks.iter().filter(|task| task.holder.is_none());
             let mut fitting = open.map(|task| &task.claim.shard).filter(|shard| {
-                let accepted = self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.accepts(&worker.profile));
+                let accepted = self.sweeps.get(&shard.job.sweep).is_some_and(|sweep| sweep.accepts(&worker.profile));
                 accepted && !worker.held.contains_key(shard)
             });
             fitting.next().map(|shard| (*request, shard.clone()))

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::committed::Committed;
 use super::effect::{ArtifactRef, ShardFailure};
-use super::event::{Checkpoint, ShardInput, ShardRef, Share};
+use super::event::{Checkpoint, JobRef, ShardInput, ShardRef, Share};
 use super::forecast::JobForecast;
 use super::state::{Job, JobState, Sweep, SweepState, Tally, Worker};
 use crate::grid::Node;
@@ -153,9 +153,15 @@ impl Scheduler {
 
     /// The spec of a sweep and the shape of one of its jobs, with the number of members of a shard of it.
     pub fn shard(&self, shard: &ShardRef) -> Option<(&Spec, &JobShape, u64)> {
-        let sweep = self.sweeps.get(&shard.sweep)?;
-        let job = sweep.job(shard.job)?;
-        Some((&sweep.spec, &job.shape, job.members(job.blocks(shard.node))))
+        let (spec, shape) = self.job_spec(&shard.job)?;
+        let job = self.job(&shard.job)?;
+        Some((spec, shape, job.members(job.blocks(shard.node))))
+    }
+
+    /// The spec of a sweep and the shape of one of its jobs.
+    pub fn job_spec(&self, of: &JobRef) -> Option<(&Spec, &JobShape)> {
+        let sweep = self.sweeps.get(&of.sweep)?;
+        Some((&sweep.spec, &sweep.job(of.index)?.shape))
     }
 
     /// A sweep's spec as TOML, with every default written out.
@@ -170,19 +176,19 @@ impl Scheduler {
 
     /// Whether what a shard yields can still be of use.
     pub fn expects(&self, shard: &ShardRef) -> bool {
-        self.is_open(&shard.sweep) || self.is_verified(shard)
+        self.is_open(&shard.job.sweep) || self.is_verified(shard)
     }
 
     /// The files that a shard needs. An input that the sweep lacks is left out: the worker misses it and says so.
     pub fn shard_inputs(&self, shard: &ShardRef) -> Vec<ShardInput> {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return Vec::new() };
-        let Some(job) = sweep.jobs.get(shard.job.0 as usize) else { return Vec::new() };
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep) else { return Vec::new() };
+        let Some(job) = sweep.job(shard.job.index) else { return Vec::new() };
         let basis = match &job.shape.basis {
             BasisSource::None => None,
             BasisSource::Input(name) => sweep.inputs.get(name).map(|input| (name.clone(), *input)),
             BasisSource::Job(_) => {
                 let name = nads_file(&job.shape.architecture);
-                self.artifact(&shard.sweep, &name).map(|a| (name, InputRef { size: a.size, digest: a.digest }))
+                self.artifact(&shard.job.sweep, &name).map(|a| (name, InputRef { size: a.size, digest: a.digest }))
             }
         };
         let mut inputs: Vec<_> =
@@ -199,22 +205,20 @@ impl Scheduler {
 
     /// How far a shard came in other hands.
     pub fn checkpoint_of(&self, shard: &ShardRef) -> Option<ShardInput> {
-        let checkpoint = self.job(shard)?.checkpoints.get(&shard.node)?;
+        let checkpoint = self.job(&shard.job)?.checkpoints.get(&shard.node)?;
         let Checkpoint { stored, members_done, epochs } = checkpoint;
         let name = format!("checkpoint after {members_done} members and {epochs} epochs");
         Some(ShardInput { role: "checkpoint", name, stored: *stored })
     }
 
     /// The node over these blocks of a job, if they are one.
-    pub fn node(&self, sweep: &SweepId, job: JobIndex, blocks: std::ops::Range<u64>) -> Option<Node> {
-        let job = self.sweeps.get(sweep)?.jobs.get(job.0 as usize)?;
-        Node::over(&blocks, job.total)
+    pub fn node(&self, of: &JobRef, blocks: std::ops::Range<u64>) -> Option<Node> {
+        Node::over(&blocks, self.job(of)?.total)
     }
 
     /// The blocks of a shard.
     pub fn blocks(&self, shard: &ShardRef) -> Option<std::ops::Range<u64>> {
-        let job = self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)?;
-        Some(shard.node.blocks(job.total))
+        Some(shard.node.blocks(self.job(&shard.job)?.total))
     }
 
     /// Result files of the jobs of a sweep that are complete, also while others are not.
@@ -224,8 +228,8 @@ impl Scheduler {
     }
 
     /// What is committed of a job, while its sweep is open.
-    pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> Option<&Committed> {
-        self.sweeps.get(sweep)?.job(job).map(|job| &job.committed)
+    pub fn committed(&self, of: &JobRef) -> Option<&Committed> {
+        self.job(of).map(|job| &job.committed)
     }
 
     /// All workers that are known.

@@ -74,11 +74,11 @@ impl Scheduler {
 
     /// Whether a shard is nobody's, and a worker of this profile could have it from before a restart.
     pub(super) fn may_adopt(&self, profile: &WorkerProfile, shard: &ShardRef) -> bool {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep) else { return false };
         if sweep.state.has_ended() || !sweep.accepts(profile) {
             return false;
         }
-        let Some(job) = sweep.job(shard.job) else { return false };
+        let Some(job) = sweep.job(shard.job.index) else { return false };
         let blocks = job.blocks(shard.node);
         let waits = job.waiting.get(&blocks.start).is_some_and(|retry| retry.node == shard.node);
         !blocks.is_empty() && (waits || job.pending.contains_all(&blocks))
@@ -93,7 +93,7 @@ impl Scheduler {
         match purpose {
             Purpose::Compute => {
                 let holder = Holder { worker: id.clone(), since: now, blocks_done: 0, fraction: 0.0 };
-                if let Some(job) = self.job_mut(shard) {
+                if let Some(job) = self.job_mut(&shard.job) {
                     let blocks = job.blocks(shard.node);
                     job.waiting.remove(&blocks.start);
                     job.pending.remove(&blocks);
@@ -102,7 +102,7 @@ impl Scheduler {
                 }
             }
             Purpose::Audit => {
-                let audit = self.job_mut(shard).and_then(|job| {
+                let audit = self.job_mut(&shard.job).and_then(|job| {
                     let start = job.blocks(shard.node).start;
                     job.audits.get_mut(&start)
                 });
@@ -126,7 +126,7 @@ impl Scheduler {
         }
         match held.purpose {
             Purpose::Compute => {
-                if let Some(job) = self.job_mut(shard) {
+                if let Some(job) = self.job_mut(&shard.job) {
                     let start = job.blocks(shard.node).start;
                     if let Some(lease) = job.leased.get_mut(&start).filter(|lease| lease.node == shard.node) {
                         lease.holders.retain(|holder| holder.worker != *id);
@@ -137,15 +137,15 @@ impl Scheduler {
                 }
             }
             Purpose::Audit => {
-                let start = self.job(shard).map(|job| job.blocks(shard.node).start);
-                let audit = start.and_then(|start| self.job_mut(shard)?.audits.get_mut(&start));
+                let start = self.job(&shard.job).map(|job| job.blocks(shard.node).start);
+                let audit = start.and_then(|start| self.job_mut(&shard.job)?.audits.get_mut(&start));
                 if let Some(audit) = audit.filter(|audit| audit.node == shard.node) {
                     audit.holder = None;
                 }
             }
             Purpose::Verify(request) => self.verification_held(request, shard, None),
         }
-        self.requeue(&shard.sweep);
+        self.requeue(&shard.job.sweep);
         self.refresh(id);
         Some(held.purpose)
     }
@@ -160,9 +160,9 @@ impl Scheduler {
     /// A lane more or less computes for a shard's sweep.
     fn count_lane(&mut self, shard: &ShardRef, by: i64) {
         self.lanes_leased = self.lanes_leased.saturating_add_signed(by);
-        if let Some(sweep) = self.sweeps.get_mut(&shard.sweep) {
+        if let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) {
             sweep.leased = sweep.leased.saturating_add_signed(by);
-            self.requeue(&shard.sweep);
+            self.requeue(&shard.job.sweep);
         }
     }
 
@@ -248,12 +248,12 @@ impl Scheduler {
             // What is computed to be compared is computed from the beginning.
             return true;
         }
-        let precision = self.sweeps.get(&shard.sweep).map(|sweep| sweep.spec.precision);
+        let precision = self.sweeps.get(&shard.job.sweep).map(|sweep| sweep.spec.precision);
         if let Some(class) = precision.and_then(|precision| worker.profile.class_for(precision)) {
             // Whoever goes on from there must be of the class.
-            self.bind_class(&shard.sweep, &class, now, effects);
+            self.bind_class(&shard.job.sweep, &class, now, effects);
         }
-        let Some(job) = self.job(shard) else { return false };
+        let Some(job) = self.job(&shard.job) else { return false };
         let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);
         let held = job.checkpoints.get(&shard.node);
         if held.is_some_and(|held| far(held) >= far(&checkpoint)) {

@@ -142,12 +142,12 @@ impl Model {
 
     /// The job of a shard.
     pub(crate) fn job(&self, shard: &ShardRef) -> Option<&Job> {
-        self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)
+        self.sweeps.get(&shard.job.sweep)?.jobs.get(shard.job.index.0 as usize)
     }
 
     /// Whether a shard is still to be computed: its sweep is open, and none of its blocks is committed or given up.
     pub(crate) fn lacks(&self, shard: &ShardRef) -> bool {
-        let is_open = self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.outcome.is_none());
+        let is_open = self.sweeps.get(&shard.job.sweep).is_some_and(|sweep| sweep.outcome.is_none());
         let lacks = |job: &Job| {
             let blocks = shard.node.blocks(job.total);
             let is_given_up = job.quarantined.values().any(|failure| overlap(&failure.blocks, &blocks));
@@ -186,13 +186,15 @@ impl Model {
             }
             Record::Paused { sweep, paused } => self.open(sweep)?.paused = *paused,
             Record::Committed { shard, partial, worker, .. } => {
-                self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, partial.content, worker.clone())?;
+                self.job_mut(&shard.job.sweep, shard.job.index)?.commit(shard.node, partial.content, worker.clone())?;
             }
             Record::Absorbed { shard, content, worker } => {
-                self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, *content, worker.clone())?;
+                self.job_mut(&shard.job.sweep, shard.job.index)?.commit(shard.node, *content, worker.clone())?;
             }
-            Record::Merged { shard, stored } => self.job_mut(&shard.sweep, shard.job)?.merge(shard.node, *stored)?,
-            Record::Withdrawn { shard } => self.job_mut(&shard.sweep, shard.job)?.withdraw(shard.node)?,
+            Record::Merged { shard, stored } => {
+                self.job_mut(&shard.job.sweep, shard.job.index)?.merge(shard.node, *stored)?
+            }
+            Record::Withdrawn { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.withdraw(shard.node)?,
             Record::Quarantined { sweep, failure } => {
                 let job = self.job_mut(sweep, failure.job)?;
                 if job.meets(failure.node) {
@@ -216,8 +218,8 @@ impl Model {
                     return Err(format!("{sweep} is forgotten before its end"));
                 }
             }
-            Record::Retried { shard } => self.job_mut(&shard.sweep, shard.job)?.retries += 1,
-            Record::Copied { shard } => self.job_mut(&shard.sweep, shard.job)?.copies += 1,
+            Record::Retried { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.retries += 1,
+            Record::Copied { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.copies += 1,
             Record::Tally { sweep, job, tally } => {
                 let job = self.job_mut(sweep, *job)?;
                 job.retries = tally.retries;
@@ -259,7 +261,7 @@ impl Oracle {
         let held = self.model.job(shard).and_then(|job| job.committed.get(&shard.node.blocks(job.total).start));
         let own = held.is_some_and(|(.., worker)| Some(worker) == reporter && self.liars.contains(worker));
         if own {
-            self.deceived.insert(shard.sweep.clone());
+            self.deceived.insert(shard.job.sweep.clone());
         }
         own
     }
@@ -274,10 +276,10 @@ impl Oracle {
         }
         self.model.apply(record)?;
         match record {
-            Record::Committed { shard, .. } if self.deceived.contains(&shard.sweep) => {}
+            Record::Committed { shard, .. } if self.deceived.contains(&shard.job.sweep) => {}
             Record::Reduced { sweep, .. } | Record::Ended { sweep, .. } if self.deceived.contains(sweep) => {}
             Record::Committed { shard, partial, worker, .. } if !self.liars.contains(worker) => {
-                let sweep = &self.model.sweeps[&shard.sweep];
+                let sweep = &self.model.sweeps[&shard.job.sweep];
                 let right = sweep.value(shard, scenario)?;
                 if right != partial.content {
                     return Err(format!("{shard:?} of {} has a wrong value by an honest worker", sweep.name));
@@ -389,8 +391,8 @@ impl Sweep {
 
     /// What a shard yields.
     pub(crate) fn value(&self, shard: &ShardRef, scenario: &Scenario) -> Result<Digest, String> {
-        let coordinates = self.coordinates(shard.job, scenario)?;
-        let total = self.jobs[shard.job.0 as usize].total;
+        let coordinates = self.coordinates(shard.job.index, scenario)?;
+        let total = self.jobs[shard.job.index.0 as usize].total;
         let values: Vec<Digest> = shard.node.blocks(total).map(|block| coordinates.block(block)).collect();
         Ok(truth::fold(shard.node, total, &values))
     }

@@ -48,7 +48,7 @@ fn a_poison_block_is_quarantined_and_the_rest_goes_on() {
     }
     let sweep = world.submit(400);
     let total = 100;
-    let poison = |shard: &ShardRef| shard.job == JobIndex(1) && shard.node.blocks(total).contains(&37);
+    let poison = |shard: &ShardRef| shard.job.index == JobIndex(1) && shard.node.blocks(total).contains(&37);
     world.work(&sweep, poison);
     let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
     assert!(message.contains("blocks 37..38 of nads/lenet") && message.contains("does not converge"), "{message}");
@@ -77,7 +77,7 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
         for _ in 0..10 {
             let held = world.held_by(&name);
             let Some(shard) = held.first() else { break };
-            if shard.job == JobIndex(0) {
+            if shard.job.index == JobIndex(0) {
                 let due = reductions(&world.report(&name, shard).1);
                 due.iter().for_each(|(_, job, _)| drop(world.handle(reduced(&sweep, *job))));
             } else {
@@ -156,7 +156,7 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     while let [shard, ..] = &world.held_by("quick")[..] {
         world.report("quick", shard);
     }
-    let copied = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.0 as usize].tally.copies;
+    let copied = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.index.0 as usize].tally.copies;
     for worker in ["slow", "quick"] {
         world.now = world.now.plus(2_000);
         world.handle(Event::Alive { worker: id(worker) });
@@ -263,11 +263,11 @@ fn an_audit_finds_the_worker_that_is_wrong() {
     assert!(liar.unfit.as_ref().is_some_and(|reason| reason.contains("differ from those of two others")), "{liar:?}");
     let [(_, _, committed)] = &due[..] else { panic!("{due:?}") };
     for held in committed.contributions() {
-        let shard = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: held.node };
+        let shard = JobRef::new(&sweep, JobIndex(0)).shard(held.node);
         assert_eq!(held.content, Digest::of(format!("{shard:?}").as_bytes()));
         assert_ne!(held.worker, id("liar"));
     }
-    let late = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node::block(0) };
+    let late = JobRef::new(&sweep, JobIndex(0)).shard(Node::block(0));
     assert_eq!(world.report_as("liar", &late, lie(&late)).0, Verdict::NotNeeded);
     let view = world.scheduler.sweep(&sweep).unwrap();
     assert_eq!((view.jobs[0].audits_due, view.jobs[0].tally.audits), (0, committed.len() as u64));
@@ -296,7 +296,7 @@ fn a_verification_compares_what_was_committed() {
     let sweep = world.submit(16);
     world.join("a", 1);
     world.work(&sweep, |_| false);
-    let shard = |index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node::block(index) };
+    let shard = |index| JobRef::new(&sweep, JobIndex(0)).shard(Node::block(index));
     let claim =
         |index: u64, text: &str| Claim { shard: shard(index), content: Digest::of(text.as_bytes()), worker: id("a") };
     let request = world.request();
@@ -374,7 +374,7 @@ mod found_by_simulation {
         let settings = Settings { most_losses: 3, copy_after: 1.0, copy_least_ms: 1, ..Settings::default() };
         let mut world = World::new(settings);
         let sweep = world.submit(8);
-        let kills = |shard: &ShardRef| (shard.job, shard.node) == (JobIndex(1), Node::block(1));
+        let kills = |shard: &ShardRef| (shard.job.index, shard.node) == (JobIndex(1), Node::block(1));
         for round in 0..200 {
             let name = format!("w{round}");
             world.join(&name, 1);
@@ -441,7 +441,7 @@ mod found_by_simulation {
             |a| matches!(a, Action::Checked { verification, check } if *verification == request && check.again.is_err()),
         );
         assert!(ended, "{actions:?}");
-        assert!(world.held().iter().all(|(shard, _)| shard.sweep != old));
+        assert!(world.held().iter().all(|(shard, _)| shard.job.sweep != old));
     }
 
     /// Numbers come out of the journal to the last bit.

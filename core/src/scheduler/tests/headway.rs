@@ -53,7 +53,7 @@ impl World {
     /// A trial: every shard of a sweep is computed on a worker that joins for it, each block in `seconds`.
     fn try_out(&mut self, spec: Box<Spec>, worker: &str, seconds: f64) {
         let sweep = self.submit_spec(spec);
-        while let Some(shard) = self.held_by(worker).into_iter().find(|shard| shard.sweep == sweep) {
+        while let Some(shard) = self.held_by(worker).into_iter().find(|shard| shard.job.sweep == sweep) {
             let blocks = self.scheduler.blocks(&shard).unwrap();
             let actions = self.report_after(worker, &shard, seconds * (blocks.end - blocks.start) as f64);
             reductions(&actions).iter().for_each(|(sweep, job, _)| drop(self.handle(reduced(sweep, *job))));
@@ -92,7 +92,7 @@ fn first_shards_of_long_runs_are_not_sized_by_a_tiny_trial() {
     let ratio = plan.seconds() / (64.0 * truth);
     assert!((0.5..2.0).contains(&ratio), "planned {} s for {} s", plan.seconds(), 64.0 * truth);
     let sweep = world.submit_spec(whole);
-    let first = world.held_by("w").into_iter().find(|shard| shard.sweep == sweep).unwrap();
+    let first = world.held_by("w").into_iter().find(|shard| shard.job.sweep == sweep).unwrap();
     let seconds = truth * world.blocks_of(&first) as f64;
     assert!(seconds <= 3.0 * Settings::default().sizing.target_seconds, "{seconds} s in the first shard");
     // The worker's own word of the first blocks corrects the rest.
@@ -115,7 +115,7 @@ fn a_run_is_not_copied_because_its_estimate_was_wrong() {
     world.try_out(runs("trial", 20, 1, 2_000), "a", 0.004);
     world.join("b", 1);
     let sweep = world.submit_spec(runs("long", 1, 20, 10_000));
-    let (shard, holder) = world.held().into_iter().find(|(shard, _)| shard.sweep == sweep).unwrap();
+    let (shard, holder) = world.held().into_iter().find(|(shard, _)| shard.job.sweep == sweep).unwrap();
     let holder = holder.to_string();
     for second in 1..=20u64 {
         world.pass(1_000, &["a", "b"]);

@@ -72,9 +72,9 @@ impl World {
         while self.merges
             && let Some(place) = actions.iter().position(|action| matches!(action, Action::Merge { .. }))
         {
-            let Action::Merge { sweep, job, number, node, .. } = actions.remove(place) else { break };
+            let Action::Merge { job, number, node, .. } = actions.remove(place) else { break };
             let stored = Digest::of(format!("merged {node:?}").as_bytes());
-            actions.extend(self.handle(Event::Merged { sweep, job, number, stored }));
+            actions.extend(self.handle(Event::Merged { job, number, stored }));
         }
         actions
     }
@@ -184,8 +184,8 @@ type Reduction = (SweepId, (JobIndex, u64), Committed);
 
 fn reductions(actions: &[Action]) -> Vec<Reduction> {
     let reductions = actions.iter().filter_map(|action| match action {
-        Action::Reduce { sweep, job, generation, committed } => {
-            Some((sweep.clone(), (*job, *generation), committed.clone()))
+        Action::Reduce { job, generation, committed } => {
+            Some((job.sweep.clone(), (job.index, *generation), committed.clone()))
         }
         _ => None,
     });
@@ -197,7 +197,7 @@ fn result(text: &str) -> JobResult {
 }
 
 fn reduced(sweep: &SweepId, (job, generation): (JobIndex, u64)) -> Event {
-    Event::Reduced { sweep: sweep.clone(), job, generation, result: result("r") }
+    Event::Reduced { job: JobRef::new(sweep, job), generation, result: result("r") }
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
     let mut world = World::new(Settings::default());
     let sweep = world.submit(64);
     world.join("w", 1);
-    let shard = |level, index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node { level, index } };
+    let shard = |level, index| JobRef::new(&sweep, JobIndex(0)).shard(Node { level, index });
     // It comes with what it had computed before anybody knew of it.
     world.join_as("x", 1, "portable", vec![shard(1, 1)]);
     assert_eq!(world.report("x", &shard(1, 1)).0, Verdict::Committed);
@@ -268,7 +268,7 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
     // The lease of block 0 is inside of what is now reported: it is another's.
     assert_eq!(world.report("x", &shard(1, 0)).0, Verdict::NotNeeded);
     assert_eq!(world.report("x", &shard(5, 7)).0, Verdict::Invalid);
-    let gone = ShardRef { sweep: SweepId::new("gone"), ..shard(0, 0) };
+    let gone = JobRef::new(&SweepId::new("gone"), JobIndex(0)).shard(shard(0, 0).node);
     assert_eq!(world.report("x", &gone).0, Verdict::NotNeeded);
 }
 
@@ -432,8 +432,7 @@ fn a_damaged_partial_is_computed_again() {
     let (_, (job, generation), committed) = due.remove(0);
     let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
     let failed = |generation, damaged: &[Node], message: &str| Event::ReduceFailed {
-        sweep: sweep.clone(),
-        job,
+        job: JobRef::new(&sweep, job),
         generation,
         damaged: damaged.to_vec(),
         message: message.to_owned(),
@@ -469,7 +468,7 @@ fn whose_partial_is_damaged_is_named_and_another_computes_it_again() {
     let (_, (job, generation), committed) = due.remove(0);
     let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
     let message = "damaged".to_owned();
-    let actions = world.handle(Event::ReduceFailed { sweep, job, generation, damaged, message });
+    let actions = world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let named = actions.iter().find_map(|action| match action {
         Action::Damaged { worker, reason } => Some((worker.clone(), reason.clone())),
         _ => None,
@@ -492,7 +491,7 @@ fn a_job_waits_for_the_nads_that_it_needs() {
     let spec = Box::new(Spec::from_toml(text).unwrap());
     world.submit_as(id.clone(), spec, Share::default(), request);
     let first = world.join("w", 2);
-    assert_eq!((first.len(), first[0].job), (1, JobIndex(0)), "one block of networks, and no run yet");
+    assert_eq!((first.len(), first[0].job.index), (1, JobIndex(0)), "one block of networks, and no run yet");
     let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
     assert_eq!(states(&world), [JobState::Computing, JobState::Waiting]);
     let (_, actions) = world.report("w", &first[0]);
@@ -500,9 +499,9 @@ fn a_job_waits_for_the_nads_that_it_needs() {
     let digest = Digest::of(b"nads");
     let nads = ArtifactRef { name: "nads/logreg/nads.npy".into(), size: 7, digest };
     let result = JobResult { artifacts: vec![nads], ..result("moments") };
-    let actions = world.handle(Event::Reduced { sweep: id.clone(), job: JobIndex(0), generation: 1, result });
+    let actions = world.handle(Event::Reduced { job: JobRef::new(&id, JobIndex(0)), generation: 1, result });
     let runs = leases(&actions);
-    assert_eq!(runs.iter().map(|shard| shard.job).collect::<Vec<_>>(), [JobIndex(1); 2]);
+    assert_eq!(runs.iter().map(|shard| shard.job.index).collect::<Vec<_>>(), [JobIndex(1); 2]);
     let inputs = world.scheduler.shard_inputs(&runs[0]);
     assert_eq!((inputs.len(), inputs[0].role, inputs[0].stored.digest), (1, "basis", digest));
     // After a restart the runs are open, not the networks.

@@ -23,8 +23,8 @@ struct Cluster {
 enum Due {
     Progress(WorkerId, ShardRef, ShardStand),
     Report(WorkerId, ShardRef, f64),
-    Reduced(SweepId, JobIndex, u64),
-    Merged(SweepId, JobIndex, u64),
+    Reduced(JobRef, u64),
+    Merged(JobRef, u64),
 }
 
 /// What a sweep showed at a moment.
@@ -71,11 +71,11 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Lease { worker, shard } => self.begin(worker, shard),
-                Action::Reduce { sweep, job, generation, .. } => {
-                    self.schedule(REDUCTION_MS as f64, Due::Reduced(sweep, job, generation));
+                Action::Reduce { job, generation, .. } => {
+                    self.schedule(REDUCTION_MS as f64, Due::Reduced(job, generation));
                 }
-                Action::Merge { sweep, job, number, .. } => {
-                    self.schedule(MERGE_MS as f64, Due::Merged(sweep, job, number));
+                Action::Merge { job, number, .. } => {
+                    self.schedule(MERGE_MS as f64, Due::Merged(job, number));
                 }
                 _ => {}
             }
@@ -110,10 +110,10 @@ impl Cluster {
                 let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
                 self.world.handle(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds: 0.0 })
             }
-            Due::Reduced(sweep, job, generation) => self.world.handle(reduced(&sweep, (job, generation))),
-            Due::Merged(sweep, job, number) => {
-                let stored = Digest::of(format!("{sweep} {job:?} {number}").as_bytes());
-                self.world.handle(Event::Merged { sweep, job, number, stored })
+            Due::Reduced(job, generation) => self.world.handle(reduced(&job.sweep, (job.index, generation))),
+            Due::Merged(job, number) => {
+                let stored = Digest::of(format!("{job:?} {number}").as_bytes());
+                self.world.handle(Event::Merged { job, number, stored })
             }
         };
         self.take(actions);
@@ -287,10 +287,11 @@ fn what_is_withdrawn_is_work_again() {
     let all = cluster.view(&sweep);
     assert!(all.progress > 0.9 && all.progress < 1.0, "the result is still to come: {}", all.progress);
     assert!(all.seconds_left.is_some_and(|left| left > 0.0 && left < 1.0), "{all:?}");
-    let node = cluster.world.scheduler.committed(&sweep, JobIndex(0)).unwrap().partials().next().unwrap().node;
+    let node =
+        cluster.world.scheduler.committed(&JobRef::new(&sweep, JobIndex(0))).unwrap().partials().next().unwrap().node;
     let (job, generation, damaged) = (JobIndex(0), 1, vec![node]);
     let message = "damaged".into();
-    cluster.world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
+    cluster.world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let less = cluster.view(&sweep);
     assert!(less.progress < all.progress && less.progress > 0.3, "{} after {}", less.progress, all.progress);
 }
@@ -366,7 +367,7 @@ fn withdrawn_blocks_take_their_seconds_with_them() {
     let before = tally(&world);
     let damaged: Vec<Node> = committed.partials().skip(1).map(|partial| partial.node).collect();
     let message = "damaged".to_owned();
-    world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
+    world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let after = tally(&world);
     assert!(0 < after.blocks && after.blocks < before.blocks, "{after:?}");
     assert!((each(after) - each(before)).abs() < 1e-9, "{before:?} {after:?}");

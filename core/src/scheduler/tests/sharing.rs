@@ -3,7 +3,7 @@
 use super::*;
 
 fn lanes_of(world: &World, sweep: &SweepId) -> usize {
-    world.held().iter().filter(|(shard, _)| shard.sweep == *sweep).count()
+    world.held().iter().filter(|(shard, _)| shard.job.sweep == *sweep).count()
 }
 
 impl World {
@@ -105,7 +105,7 @@ fn what_keeps_each_worker_is_told() {
     held.iter().for_each(|shard| drop(world.report("b", shard)));
     let told = world.scheduler.explain(&sweep, Subject::Sweep, world.now).unwrap();
     assert_eq!(told.reasons[0], "none of 3 workers can take it");
-    let of = |name: &str| told.workers.iter().find(|(id, ..)| id.as_str() == name).unwrap().2.clone();
+    let of = |name: &str| told.workers.iter().find(|worker| worker.id.as_str() == name).unwrap().reason.clone();
     assert_eq!(of("a"), "it is set aside: no libtorch");
     assert_eq!(of("b"), "it is draining");
     assert!(of("gpu").contains("class") && of("gpu").contains("sm_90"), "{told:?}");

@@ -218,7 +218,7 @@ impl World {
         if is_verified {
             return Ok(());
         }
-        let sweep = self.oracle.model.sweeps.get(&shard.sweep).ok_or("a lease of no sweep")?;
+        let sweep = self.oracle.model.sweeps.get(&shard.job.sweep).ok_or("a lease of no sweep")?;
         let job = self.oracle.model.job(shard).ok_or("a lease of no job")?;
         let machine = self.workers.iter().find(|known| known.id == *worker).map(|known| &known.machine.class);
         let needed = match job.shape.basis {

@@ -5,7 +5,7 @@
 
 use super::Scheduler;
 use super::effect::{Effects, Record};
-use super::event::ShardRef;
+use super::event::{JobRef, ShardRef};
 use super::stall::SLOWEST_BYTES_PER_SECOND;
 use super::state::{Job, JobState, Purpose, Sweep, Worker};
 use crate::cost::EstimateBasis;
@@ -47,8 +47,9 @@ impl Scheduler {
         let mut slowest: Option<(f64, ShardRef)> = None;
         for (sweep_id, sweep) in open.filter(|(_, sweep)| !sweep.paused && sweep.accepts(&worker.profile)) {
             for (index, job) in sweep.jobs.iter().enumerate().filter(|(_, job)| is_at_its_end(sweep, job)) {
+                let of = JobRef::new(sweep_id, JobIndex(index as u32));
                 for lease in job.leased.values().filter(|lease| lease.holders.len() == 1) {
-                    let shard = ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node: lease.node };
+                    let shard = of.shard(lease.node);
                     let late = self.lateness(worker, id, job, &shard, now);
                     if late.is_some_and(|late| slowest.as_ref().is_none_or(|(most, _)| late > *most)) {
                         slowest = late.map(|late| (late, shard));
