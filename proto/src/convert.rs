@@ -6,8 +6,8 @@ use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{
-    ArtifactRef, Explanation, FailureKind, JobRef, JobState, JobView, ShardFailure, ShardInput, ShardRef, SweepState,
-    SweepView, Verdict, WorkerReason, WorkerView,
+    ArtifactRef, Explanation, FailureKind, JobRef, JobState, JobView, ShardFailure, ShardInput, ShardRef, SweepOutcome,
+    SweepState, SweepView, Verdict, WorkerReason, WorkerView,
 };
 use nadgrid_core::spec::{InputRef, Inputs};
 use std::ops::Range;
@@ -130,10 +130,16 @@ impl From<&SweepView> for v1::Sweep {
         let (state, digest, message) = match &view.state {
             SweepState::Queued => (v1::SweepState::Queued, String::new(), String::new()),
             SweepState::Running => (v1::SweepState::Running, String::new(), String::new()),
-            SweepState::Complete { digest } => (v1::SweepState::Complete, digest.to_string(), String::new()),
-            SweepState::Incomplete { message } => (v1::SweepState::Incomplete, String::new(), message.clone()),
-            SweepState::Failed { message } => (v1::SweepState::Failed, String::new(), message.clone()),
-            SweepState::Cancelled => (v1::SweepState::Cancelled, String::new(), String::new()),
+            SweepState::Ended(SweepOutcome::Complete { digest }) => {
+                (v1::SweepState::Complete, digest.to_string(), String::new())
+            }
+            SweepState::Ended(SweepOutcome::Incomplete { message }) => {
+                (v1::SweepState::Incomplete, String::new(), message.clone())
+            }
+            SweepState::Ended(SweepOutcome::Failed { message }) => {
+                (v1::SweepState::Failed, String::new(), message.clone())
+            }
+            SweepState::Ended(SweepOutcome::Cancelled) => (v1::SweepState::Cancelled, String::new(), String::new()),
         };
         Self {
             id: view.id.to_string(),

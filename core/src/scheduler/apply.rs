@@ -5,9 +5,10 @@
 //! journalled (leases, waits, rates, the queue), which handlers change themselves and [`Scheduler::resume`] makes anew.
 
 use super::Scheduler;
-use super::effect::{Contribution, Effects, Outcome, Record};
+use super::effect::Effects;
 use super::ended::EndedPlace;
-use super::event::JobRef;
+use super::record::{Contribution, Record, SweepOutcome};
+use super::shard::JobRef;
 use super::state::{Job, JobState, Sweep, SweepState};
 use crate::ids::{SweepId, Time};
 
@@ -62,9 +63,9 @@ impl Scheduler {
             Record::Withdrawn { shard } => self.change(&shard.job, |job| job.withdraw(shard.node)),
             Record::Retried { shard } => self.change(&shard.job, |job| job.tally.retries += 1),
             Record::Copied { shard } => self.change(&shard.job, |job| job.tally.copies += 1),
-            Record::Checkpointed { shard, checkpoint } => {
-                self.change(&shard.job, |job| drop(job.checkpoints.insert(shard.node, checkpoint.clone())));
-            }
+            Record::Checkpointed { shard, checkpoint } => self.change(&shard.job, |job| {
+                job.checkpoints.insert(shard.node, checkpoint.clone());
+            }),
             Record::Quarantined { sweep, failure } => {
                 self.change(&JobRef::new(sweep, failure.job), |job| job.quarantine(failure.clone()));
             }
@@ -100,16 +101,11 @@ impl Scheduler {
         self.open.insert(id.clone());
     }
 
-    fn close(&mut self, id: &SweepId, outcome: &Outcome, at: Time) {
+    fn close(&mut self, id: &SweepId, outcome: &SweepOutcome, at: Time) {
         self.open.remove(id);
         let Some(sweep) = self.sweeps.get_mut(id) else { return };
         sweep.ended = Some(at);
-        sweep.state = match outcome.clone() {
-            Outcome::Complete { digest } => SweepState::Complete { digest },
-            Outcome::Incomplete { message } => SweepState::Incomplete { message },
-            Outcome::Failed { message } => SweepState::Failed { message },
-            Outcome::Cancelled => SweepState::Cancelled,
-        };
+        sweep.state = SweepState::Ended(outcome.clone());
         sweep.jobs.iter_mut().for_each(Job::close);
         sweep.weigh();
         let place = EndedPlace { at, number: sweep.number, size: sweep.size() };

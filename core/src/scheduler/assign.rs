@@ -1,10 +1,11 @@
 //! Giving shards to free lanes: by priority, then to the sweep that has least for its weight, then to the oldest.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Record};
-use super::event::{JobRef, ShardRef, WorkerProfile};
+use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::headway::Headway;
+use super::record::Record;
+use super::shard::{JobRef, ShardRef, WorkerProfile};
 use super::state::{Job, JobState, Purpose, Sweep, SweepState, Worker, WorkerKind};
 use crate::grid::Node;
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};

@@ -5,8 +5,9 @@
 //! itself only when it is the only one that could.
 
 use super::Scheduler;
-use super::effect::{Action, Contribution, Effects, Record};
-use super::event::{JobRef, Partial, ShardRef};
+use super::effect::{Action, Effects};
+use super::record::{Contribution, Record};
+use super::shard::{JobRef, Partial, ShardRef};
 use super::state::{Audit, Dissent, Job, Sweep};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};

@@ -1,7 +1,7 @@
 //! The check that the state makes sense: every block in exactly one place, every index in agreement.
 
 use super::Scheduler;
-use super::event::JobRef;
+use super::shard::JobRef;
 use super::state::{Job, JobState, Purpose, Sweep};
 use crate::ids::{JobIndex, SweepId, WorkerId};
 use std::ops::Range;

@@ -4,9 +4,10 @@
 //! of their own at first, and later a part of one that was merged from neighbours: partials are disjoint nodes of the tree that
 //! together cover what is committed.
 
-use super::effect::{Contribution, StoredPartial};
-use super::event::{Partial, PartialBytes};
+use super::effect::StoredPartial;
 use super::packed::PackedShards;
+use super::record::Contribution;
+use super::shard::{Partial, PartialBytes};
 use crate::grid::Node;
 use crate::ids::{Digest, WorkerId};
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! Why something does not run: what `nadgrid explain` says.
 
 use super::Scheduler;
-use super::event::{JobRef, ShardRef, WorkerProfile};
+use super::record::SweepOutcome;
+use super::shard::{JobRef, ShardRef, WorkerProfile};
 use super::state::{Job, JobState, Lease, Sweep, SweepState, Worker, meeting};
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
 use crate::text;
@@ -64,9 +65,11 @@ impl Scheduler {
             ..Explanation::default()
         };
         match &sweep.state {
-            SweepState::Failed { message } | SweepState::Incomplete { message } => told.reasons.push(message.clone()),
-            SweepState::Complete { digest } => told.reasons.push(format!("its digest is {digest}")),
-            SweepState::Cancelled => told.reasons.push("its user cancelled it".to_owned()),
+            SweepState::Ended(outcome) => told.reasons.push(match outcome {
+                SweepOutcome::Failed { message } | SweepOutcome::Incomplete { message } => message.clone(),
+                SweepOutcome::Complete { digest } => format!("its digest is {digest}"),
+                SweepOutcome::Cancelled => "its user cancelled it".to_owned(),
+            }),
             SweepState::Queued | SweepState::Running => {
                 told.reasons.extend(self.what_holds_back(sweep));
                 for (index, job) in sweep.jobs.iter().enumerate().filter(|(_, job)| job.state != JobState::Complete) {

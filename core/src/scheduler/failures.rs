@@ -1,7 +1,8 @@
 //! What becomes of shards that were given up: tried again elsewhere, split to find the block that fails, quarantined.
 
-use super::effect::{Action, Effects, Outcome, Record, ShardFailure};
-use super::event::{FailureKind, JobRef, ShardRef};
+use super::effect::{Action, Effects};
+use super::record::{Record, ShardFailure, SweepOutcome};
+use super::shard::{FailureKind, JobRef, ShardRef};
 use super::state::{Attempts, Purpose, Retry, Worker};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
@@ -40,7 +41,7 @@ impl Scheduler {
             FailureKind::Spec if self.is_open(&shard.job.sweep) => {
                 // Nobody tries it again, so whoever reads it is to know whose word it is.
                 let name = self.workers.get(id).map_or(id.as_str(), |worker| worker.profile.name.as_str());
-                let outcome = Outcome::Failed { message: format!("worker {name} says of the spec: {message}") };
+                let outcome = SweepOutcome::Failed { message: format!("worker {name} says of the spec: {message}") };
                 self.end(&shard.job.sweep, outcome, now, effects);
             }
             FailureKind::Unfit => {

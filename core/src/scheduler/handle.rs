@@ -1,9 +1,11 @@
 //! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
 
-use super::effect::{Action, Effects, Outcome, Record};
-use super::event::{Answer, Event, JobRef, RequestId, ShardRef, Share};
+use super::effect::{Action, Effects};
+use super::event::{Answer, Event};
+use super::record::{JobResult, Record, SweepOutcome};
+use super::shard::{JobRef, RequestId, ShardRef, Share};
 use super::state::{Job, JobState, Sweep, submission_digest, submission_size};
-use super::{JobResult, Scheduler, Settings};
+use super::{Scheduler, Settings};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::spec::{Inputs, Spec};
@@ -127,7 +129,7 @@ impl Scheduler {
             None => Answer::UnknownSweep,
             Some(sweep) => {
                 if !sweep.state.has_ended() {
-                    self.end(id, Outcome::Cancelled, now, effects);
+                    self.end(id, SweepOutcome::Cancelled, now, effects);
                 }
                 Answer::Done
             }
@@ -152,7 +154,7 @@ impl Scheduler {
     }
 
     /// Ends a sweep: its leases are revoked, its partials not needed any more.
-    pub(super) fn end(&mut self, id: &SweepId, outcome: Outcome, now: Time, effects: &mut Effects) {
+    pub(super) fn end(&mut self, id: &SweepId, outcome: SweepOutcome, now: Time, effects: &mut Effects) {
         for (worker, shard) in self.holders_of(id) {
             self.revoke(&worker, &shard, "the sweep has ended", effects);
         }
@@ -250,10 +252,10 @@ impl Scheduler {
         let Some(sweep) = self.sweeps.get(id).filter(|sweep| !sweep.state.has_ended()) else { return };
         if sweep.jobs.iter().all(|job| job.state == JobState::Complete) {
             let digest = Self::result_digest(sweep);
-            self.end(id, Outcome::Complete { digest }, now, effects);
+            self.end(id, SweepOutcome::Complete { digest }, now, effects);
         } else if sweep.jobs.iter().all(|job| sweep.is_over(job)) {
             let message = sweep.what_failed();
-            self.end(id, Outcome::Incomplete { message }, now, effects);
+            self.end(id, SweepOutcome::Incomplete { message }, now, effects);
         }
     }
 
@@ -267,7 +269,7 @@ impl Scheduler {
 
     fn reduce_failed(&mut self, of: &JobRef, damaged: &[Node], message: String, now: Time, effects: &mut Effects) {
         if damaged.is_empty() {
-            return self.end(&of.sweep, Outcome::Failed { message }, now, effects);
+            return self.end(&of.sweep, SweepOutcome::Failed { message }, now, effects);
         }
         let reporters = self.reporters(of, damaged);
         self.withdraw_damaged(of, damaged, effects);
@@ -298,14 +300,5 @@ impl Sweep {
             result.artifacts.iter().map(|a| a.digest).chain(result.manifest.iter().map(|manifest| manifest.digest))
         });
         self.inputs.values().map(|input| input.digest).chain(results)
-    }
-}
-
-impl super::ShardFailure {
-    /// One line: what failed where, how often, and why.
-    pub fn in_words(&self, job: &str) -> String {
-        let Self { blocks, attempts, workers, message, .. } = self;
-        let on = if workers.is_empty() { String::new() } else { format!(" on {}", workers.join(", ")) };
-        format!("blocks {}..{} of {job} after {attempts} attempts{on}: {message}", blocks.start, blocks.end)
     }
 }

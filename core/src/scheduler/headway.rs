@@ -5,7 +5,7 @@
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::{JobRef, ShardRef, ShardStand};
+use super::shard::{JobRef, ShardRef, ShardStand};
 use super::state::{Job, Sweep, Worker};
 use crate::cost::{Estimate, EstimateBasis, Rates, SpeedClass};
 use crate::ids::{Time, WorkerId};

@@ -18,8 +18,9 @@
 //! runs become a table, which has to hold each of them.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Outcome, Record};
-use super::event::{JobRef, ShardRef};
+use super::effect::{Action, Effects};
+use super::record::{Record, SweepOutcome};
+use super::shard::{JobRef, ShardRef};
 use super::state::{Job, JobState};
 use crate::grid::Node;
 use crate::ids::{Digest, Time};
@@ -205,7 +206,7 @@ impl Scheduler {
         let Some((job, node)) = self.end_merge(of, number) else { return };
         job.note_within(node);
         if damaged.is_empty() {
-            return self.end(&of.sweep, Outcome::Failed { message }, now, effects);
+            return self.end(&of.sweep, SweepOutcome::Failed { message }, now, effects);
         }
         let reporters = self.reporters(of, damaged);
         self.withdraw_damaged(of, damaged, effects);

@@ -46,12 +46,14 @@ mod notices;
 mod packed;
 mod progress;
 mod ranges;
+mod record;
 mod replay;
 mod replica;
 mod report;
+mod shard;
+mod speculate;
 mod stall;
 mod state;
-mod straggle;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -59,18 +61,18 @@ mod view;
 mod workers;
 
 pub use committed::Committed;
-pub use effect::{
-    Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure, StoredPartial,
-};
-pub use event::{
-    Answer, Checkpoint, Claim, Event, FailureKind, JobRef, Partial, PartialBytes, RequestId, ShardInput, ShardRef,
-    ShardStand, Share, Verdict, WorkerProfile,
-};
+pub use effect::{Action, Check, Effects, StoredPartial};
+pub use event::{Answer, Event};
 pub use explain::{Explanation, Subject, WorkerReason};
 pub use headway::Workforce;
 pub use notices::MOST_NOTICES;
+pub use record::{ArtifactRef, Contribution, JobResult, Record, ShardFailure, SweepOutcome, Tally};
 pub use replica::{Replica, SnapshotDifference};
-pub use state::{JobState, SweepState, Tally};
+pub use shard::{
+    Checkpoint, Claim, FailureKind, JobRef, Partial, PartialBytes, RequestId, ShardInput, ShardRef, ShardStand, Share,
+    Verdict, WorkerProfile,
+};
+pub use state::{JobState, SweepState};
 pub use view::{JobView, SweepView, WorkerView};
 
 use crate::cost::Sizing;

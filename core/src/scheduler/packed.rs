@@ -5,7 +5,7 @@
 //! run takes at most 125 bytes. Chunks are shared and copied when they change: a copy of all, for a reduction, costs next to nothing.
 //! Deliberately absent: stored partials, which are few.
 
-use super::effect::Contribution;
+use super::record::Contribution;
 use crate::grid::Node;
 use crate::ids::{Digest, WorkerId};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@
 //! are what the weights of that moment say.
 
 use super::Scheduler;
-use super::state::{Holder, Job, JobState, Lease, Sweep, SweepState};
+use super::state::{Holder, Job, JobState, Lease, Sweep};
 use crate::cost::Rates;
 use crate::ids::SweepId;
 use crate::spec::{Experiment, JobShape, Payload};
@@ -159,10 +159,10 @@ impl Sweep {
 
     /// The share of the sweep that is done, from 0 to 1.
     pub(super) fn progress(&self) -> f64 {
-        match self.state {
-            SweepState::Complete { .. } | SweepState::Incomplete { .. } => 1.0,
-            _ => (1.0 - self.work_left() * self.share_per_second).clamp(0.0, 1.0),
+        if self.state.has_results() {
+            return 1.0;
         }
+        (1.0 - self.work_left() * self.share_per_second).clamp(0.0, 1.0)
     }
 
     /// Weighs the jobs by what is known now. Shares that are done stay as they are, and what is left grows or shrinks.

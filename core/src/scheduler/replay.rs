@@ -1,9 +1,10 @@
 //! What is due after a restart, and the snapshot: a shorter list of records that replays to the same state.
 
-use super::effect::{ArtifactRef, Contribution, Effects, Record};
-use super::event::JobRef;
+use super::Scheduler;
+use super::effect::Effects;
+use super::record::{ArtifactRef, Contribution, Record};
+use super::shard::JobRef;
 use super::state::{Job, Sweep, SweepState};
-use super::{Outcome, Scheduler};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 
 impl Scheduler {
@@ -109,14 +110,8 @@ fn of_job<'a>(of: JobRef, sweep: &'a Sweep, job: &'a Job) -> impl Iterator<Item 
 }
 
 fn ended(id: &SweepId, sweep: &Sweep) -> Option<Record> {
-    let outcome = match sweep.state.clone() {
-        SweepState::Queued | SweepState::Running => return None,
-        SweepState::Complete { digest } => Outcome::Complete { digest },
-        SweepState::Incomplete { message } => Outcome::Incomplete { message },
-        SweepState::Failed { message } => Outcome::Failed { message },
-        SweepState::Cancelled => Outcome::Cancelled,
-    };
-    Some(Record::Ended { sweep: id.clone(), outcome, at: sweep.ended.unwrap_or_default() })
+    let SweepState::Ended(outcome) = &sweep.state else { return None };
+    Some(Record::Ended { sweep: id.clone(), outcome: outcome.clone(), at: sweep.ended.unwrap_or_default() })
 }
 
 impl Scheduler {

@@ -4,7 +4,7 @@
 //! So a replica holds one sweep at a time, and of its records a number each. Deliberately absent: repair, and a comparison with
 //! the records that were written, which is the journal's.
 
-use super::effect::Record;
+use super::record::Record;
 use super::{Scheduler, Settings};
 use crate::ids::SweepId;
 use std::fmt::{self, Write};

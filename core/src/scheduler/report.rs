@@ -1,10 +1,11 @@
 //! Reports: the first valid one of a block commits, every other gets an answer and changes nothing.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Record};
-use super::event::{Partial, ShardRef, Verdict};
+use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::headway::SLACK_SECONDS;
+use super::record::Record;
+use super::shard::{Partial, ShardRef, Verdict};
 use super::state::{Job, OverBlocks, Purpose, Sweep, meeting};
 use crate::ids::{Time, WorkerId};
 use crate::numerics::NumericsClass;

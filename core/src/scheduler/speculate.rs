@@ -4,8 +4,9 @@
 //! an estimate was wrong.
 
 use super::Scheduler;
-use super::effect::{Effects, Record};
-use super::event::{JobRef, ShardRef};
+use super::effect::Effects;
+use super::record::Record;
+use super::shard::{JobRef, ShardRef};
 use super::stall::SLOWEST_BYTES_PER_SECOND;
 use super::state::{Job, JobState, Purpose, Sweep, Worker};
 use crate::cost::EstimateBasis;

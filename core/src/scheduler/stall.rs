@@ -6,8 +6,8 @@
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::ShardRef;
 use super::failures::Gone;
+use super::shard::ShardRef;
 use super::state::{Held, Job, Worker};
 use crate::cost::EstimateBasis;
 use crate::ids::{Time, WorkerId};

@@ -1,18 +1,17 @@
 //! What the scheduler knows of sweeps, jobs, workers and leases.
 
 use super::committed::{Committed, Taken};
-use super::effect::{Contribution, JobResult, ShardFailure};
-use super::event::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
 use super::headway::Headway;
 use super::merge::Merges;
 use super::progress::JobScale;
 use super::ranges::Ranges;
+use super::record::{Contribution, JobResult, ShardFailure, SweepOutcome, Tally};
+use super::shard::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
 use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, Time, WorkerId};
 use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
-use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,40 +23,35 @@ const SPEC_BYTES_OF_ONE: usize = 16 << 10;
 /// The life of a sweep.
 ///
 /// ```text
-///  Queued ──first lease──▶ Running ──all jobs complete──────────▶ Complete
-///     │                      │  ├──some shards failed for good──▶ Incomplete
-///     │                      │  └──cannot be completed──────────▶ Failed
-///     └───────cancel─────────┴──────────────────────────────────▶ Cancelled
+///  Queued ──first lease──▶ Running ──all jobs complete──────────▶ Ended(Complete)
+///     │                      │  ├──some shards failed for good──▶ Ended(Incomplete)
+///     │                      │  └──cannot be completed──────────▶ Ended(Failed)
+///     └───────cancel─────────┴──────────────────────────────────▶ Ended(Cancelled)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SweepState {
-    /// Nothing leased yet.
+    /// No shard of it was leased yet.
     Queued,
-    /// Being computed.
+    /// It is being computed.
     Running,
-    /// Ended with this digest.
-    Complete {
-        /// The digest of the result.
-        digest: Digest,
-    },
-    /// Ended with the results of some jobs.
-    Incomplete {
-        /// What failed, and why.
-        message: String,
-    },
-    /// Ended without a result.
-    Failed {
-        /// Why.
-        message: String,
-    },
-    /// Ended by its user.
-    Cancelled,
+    /// Nothing will change any more.
+    Ended(SweepOutcome),
 }
 
 impl SweepState {
     /// Whether nothing will change any more.
     pub fn has_ended(&self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        matches!(self, Self::Ended(_))
+    }
+
+    /// Whether every job gave its result.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Ended(SweepOutcome::Complete { .. }))
+    }
+
+    /// Whether results are there: those of all jobs, or of those that did not fail.
+    pub fn has_results(&self) -> bool {
+        matches!(self, Self::Ended(SweepOutcome::Complete { .. } | SweepOutcome::Incomplete { .. }))
     }
 
     /// The state in one word. A sweep that is paused and has not ended is `paused`, whatever else it is.
@@ -66,10 +60,7 @@ impl SweepState {
             Self::Queued | Self::Running if paused => "paused",
             Self::Queued => "queued",
             Self::Running => "running",
-            Self::Complete { .. } => "complete",
-            Self::Incomplete { .. } => "incomplete",
-            Self::Failed { .. } => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Ended(outcome) => outcome.name(),
         }
     }
 }
@@ -243,23 +234,6 @@ pub(super) fn submission_digest(spec: &str, inputs: &Inputs) -> Digest {
 /// How many sweeps one of this spec, as TOML, counts as.
 pub(super) fn submission_size(spec: &str) -> usize {
     1 + spec.len() / SPEC_BYTES_OF_ONE
-}
-
-/// Numbers of a job for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Committed blocks.
-    pub blocks: u64,
-    /// Committed shards.
-    pub shards: u64,
-    /// Lane-seconds that the committed shards took.
-    pub lane_seconds: f64,
-    /// Shards given out again.
-    pub retries: u64,
-    /// Second copies of shards that took too long.
-    pub copies: u64,
-    /// Shards that a second worker agreed on.
-    pub audits: u64,
 }
 
 #[derive(Debug)]

@@ -5,8 +5,9 @@
 
 use super::Scheduler;
 use super::effect::{Action, Check, Effects};
-use super::event::{Answer, Claim, Partial, RequestId, ShardRef};
+use super::event::Answer;
 use super::failures::Gone;
+use super::shard::{Claim, Partial, RequestId, ShardRef};
 use super::state::Worker;
 use crate::ids::{SweepId, WorkerId};
 

@@ -2,10 +2,10 @@
 
 use super::Scheduler;
 use super::committed::Committed;
-use super::effect::{ArtifactRef, ShardFailure};
-use super::event::{Checkpoint, JobRef, ShardInput, ShardRef, Share};
 use super::forecast::JobForecast;
-use super::state::{Job, JobState, Sweep, SweepState, Tally, Worker};
+use super::record::{ArtifactRef, ShardFailure, Tally};
+use super::shard::{Checkpoint, JobRef, ShardInput, ShardRef, Share};
+use super::state::{Job, JobState, Sweep, SweepState, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -125,7 +125,7 @@ impl Scheduler {
 
     /// The manifests of a complete sweep's jobs: what each shard yielded. `None` when it is not complete.
     pub fn manifests(&self, id: &SweepId) -> Option<Vec<(JobIndex, JobShape, InputRef)>> {
-        let sweep = self.sweeps.get(id).filter(|sweep| matches!(sweep.state, SweepState::Complete { .. }))?;
+        let sweep = self.sweeps.get(id).filter(|sweep| sweep.state.is_complete())?;
         let jobs = sweep.jobs.iter().enumerate().filter_map(|(index, job)| {
             Some((JobIndex(index as u32), job.shape.clone(), job.result.as_ref()?.manifest?))
         });
@@ -259,8 +259,7 @@ impl Scheduler {
         let forecast = self.forecast(sweep);
         let jobs = sweep.jobs.iter().zip(&forecast.jobs);
         let jobs = jobs.map(|(job, outlook)| job_view(sweep, job, outlook)).collect();
-        let settled = matches!(sweep.state, SweepState::Complete { .. } | SweepState::Incomplete { .. });
-        let results = sweep.jobs.iter().filter(|_| settled).filter_map(|job| job.result.as_ref());
+        let results = sweep.jobs.iter().filter(|_| sweep.state.has_results()).filter_map(|job| job.result.as_ref());
         SweepView {
             id: id.clone(),
             owner: sweep.owner.clone(),

@@ -1,11 +1,12 @@
 //! Workers: they join, are heard, hold shards, drain, leave, and are lost.
 
+use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::{Checkpoint, ShardRef, WorkerProfile};
 use super::failures::Gone;
 use super::headway::Headway;
+use super::record::Record;
+use super::shard::{Checkpoint, ShardRef, WorkerProfile};
 use super::state::{Held, Holder, Lease, Purpose, Worker};
-use super::{Record, Scheduler};
 use crate::cost::{Rates, SpeedClass};
 use crate::ids::{Time, WorkerId};
 

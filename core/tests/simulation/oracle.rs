@@ -9,7 +9,7 @@ use crate::truth;
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
-use nadgrid_core::scheduler::{JobResult, Outcome, Record, Scheduler, ShardFailure, ShardRef};
+use nadgrid_core::scheduler::{JobResult, Record, Scheduler, ShardFailure, ShardRef, SweepOutcome};
 use nadgrid_core::spec::{BasisSource, Inputs, JobShape};
 use nadgrid_core::tree::Fold;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub(crate) struct Sweep {
     pub(crate) audited: bool,
     pub(crate) class: Option<NumericsClass>,
     pub(crate) paused: bool,
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<SweepOutcome>,
     pub(crate) jobs: Vec<Job>,
 }
 
@@ -293,7 +293,7 @@ impl Oracle {
                     return Err(format!("job {} of {sweep} is {}, should be {expected}", job.0, result.digest));
                 }
             }
-            Record::Ended { sweep, outcome: Outcome::Complete { digest }, .. } => {
+            Record::Ended { sweep, outcome: SweepOutcome::Complete { digest }, .. } => {
                 let facts = &self.model.sweeps[sweep];
                 let plan = scenario.plan(&facts.name).ok_or("a sweep of no plan")?;
                 let class = facts.class.as_ref().ok_or("a sweep is complete that was not started")?;
@@ -411,12 +411,12 @@ impl Sweep {
     fn check_end(&self, plan: &Plan) -> Result<(), String> {
         match &self.outcome {
             None => Err("it has not ended".to_owned()),
-            Some(Outcome::Cancelled) if plan.cancel_at.is_some() => Ok(()),
-            Some(Outcome::Complete { .. }) => match self.cannot_be_computed(plan) {
+            Some(SweepOutcome::Cancelled) if plan.cancel_at.is_some() => Ok(()),
+            Some(SweepOutcome::Complete { .. }) => match self.cannot_be_computed(plan) {
                 None => Ok(()),
                 Some(block) => Err(format!("it is complete, and {block:?} cannot be computed")),
             },
-            Some(Outcome::Incomplete { .. }) => self.check_incomplete(plan),
+            Some(SweepOutcome::Incomplete { .. }) => self.check_incomplete(plan),
             Some(other) => Err(format!("it ended as {other:?}")),
         }
     }

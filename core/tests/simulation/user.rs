@@ -105,7 +105,7 @@ impl World {
         let Some(sweep) = self.oracle.model.sweeps.get(id) else { return Vec::new() };
         let jobs = sweep.jobs.iter().enumerate().filter(|(_, job)| job.result.is_some());
         let totals: Vec<(JobIndex, u64)> = jobs.map(|(index, job)| (JobIndex(index as u32), job.total)).collect();
-        let complete = matches!(sweep.outcome, Some(nadgrid_core::scheduler::Outcome::Complete { .. }));
+        let complete = matches!(sweep.outcome, Some(nadgrid_core::scheduler::SweepOutcome::Complete { .. }));
         let mut claims: Vec<Claim> = Vec::new();
         for (job, total) in totals.into_iter().filter(|_| complete) {
             let node = nadgrid_core::grid::Node::block(self.random.below(total));

@@ -16,7 +16,7 @@ use crate::transfer::Frame;
 use crate::user::User;
 use crate::worker::{Timer, Worker};
 use nadgrid_core::ids::Time;
-use nadgrid_core::scheduler::{Explanation, Outcome, Subject, Tally};
+use nadgrid_core::scheduler::{Explanation, Subject, SweepOutcome, Tally};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -281,8 +281,8 @@ impl World {
         self.check_work()?;
         for sweep in self.oracle.model.sweeps.values() {
             self.counts.sight(match sweep.outcome {
-                Some(Outcome::Complete { .. }) => Sight::Complete,
-                Some(Outcome::Incomplete { .. }) => Sight::Incomplete,
+                Some(SweepOutcome::Complete { .. }) => Sight::Complete,
+                Some(SweepOutcome::Incomplete { .. }) => Sight::Incomplete,
                 _ => Sight::Cancelled,
             });
         }

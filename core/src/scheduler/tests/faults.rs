@@ -50,7 +50,9 @@ fn a_poison_block_is_quarantined_and_the_rest_goes_on() {
     let total = 100;
     let poison = |shard: &ShardRef| shard.job.index == JobIndex(1) && shard.node.blocks(total).contains(&37);
     world.work(&sweep, poison);
-    let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     assert!(message.contains("blocks 37..38 of nads/lenet") && message.contains("does not converge"), "{message}");
     let view = world.scheduler.sweep(&sweep).unwrap();
     let [failure] = &view.failures[..] else { panic!("{:?}", view.failures) };
@@ -90,7 +92,9 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
         }
         world.now = world.now.plus(60_000);
     }
-    let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     assert!(message.contains("3 attempts") && message.contains("worker was lost"), "{message}");
 }
 
@@ -284,7 +288,9 @@ fn a_worker_alone_audits_itself() {
     world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), Share::default(), request);
     world.join("only", 2);
     world.work(&sweep, |_| false);
-    let SweepState::Complete { .. } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Complete { .. }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     let tally = world.scheduler.sweep(&sweep).unwrap().jobs[0].tally;
     assert!(tally.audits > 0 && tally.audits < tally.shards, "{tally:?}");
 }
@@ -392,7 +398,9 @@ mod found_by_simulation {
             }
         }
         assert!(world.scheduler.sweep(&sweep).unwrap().jobs[1].tally.copies > 1);
-        let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+        let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+            panic!("{:?}", world.state(&sweep))
+        };
         assert!(message.contains("worker was lost"), "{message}");
     }
 

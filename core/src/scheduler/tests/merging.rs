@@ -271,7 +271,7 @@ fn a_merge_that_cannot_be_ends_the_sweep() {
     let message = "blocks 0..1 and 1..2 merge to scatter[0] = inf".to_owned();
     let failed = Event::MergeFailed { job, number, damaged: Vec::new(), message: message.clone() };
     bench.world.handle(failed);
-    assert_eq!(bench.world.state(&bench.sweep), SweepState::Failed { message });
+    assert_eq!(bench.world.state(&bench.sweep), SweepState::Ended(SweepOutcome::Failed { message }));
 }
 
 /// A late report of a shard that was merged since gets the answer that it always got.

@@ -221,7 +221,7 @@ fn a_sweep_runs_to_its_end() {
         assert_eq!(covered, 18);
         world.handle(reduced(&sweep, *job));
     }
-    assert!(matches!(world.state(&sweep), SweepState::Complete { .. }));
+    assert!(world.state(&sweep).is_complete());
     let view = world.scheduler.sweep(&sweep).unwrap();
     assert!(view.jobs.iter().all(|job| job.members_done == 70), "{view:?}");
     let before = format!("{:?}", world.scheduler.sweep(&sweep));
@@ -282,7 +282,10 @@ fn an_unfit_worker_is_set_aside_and_a_wrong_spec_ends_its_sweep() {
     assert_eq!(world.scheduler.workers(world.now)[0].unfit.as_deref(), Some("no libtorch"));
     assert_eq!(world.join("b", 1), vec![shard.clone()]);
     world.handle(Event::Failed { worker: id("b"), shard, kind: FailureKind::Spec, message: "bad".into() });
-    assert_eq!(world.state(&sweep), SweepState::Failed { message: "worker b says of the spec: bad".into() });
+    assert_eq!(
+        world.state(&sweep),
+        SweepState::Ended(SweepOutcome::Failed { message: "worker b says of the spec: bad".into() })
+    );
 }
 
 /// The first result decides the class: a worker that only takes shards, in whatever class, keeps nobody else away.
@@ -403,7 +406,7 @@ fn cancelling_revokes_and_discards_and_is_idempotent() {
     assert!(actions.iter().any(|a| matches!(a, Action::Discard { blobs } if blobs.len() == 1)));
     let records = world.journal.len();
     world.handle(Event::Cancel { request, sweep: sweep.clone() });
-    assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Cancelled, records));
+    assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Ended(SweepOutcome::Cancelled), records));
     assert_eq!(world.report("w", &held).0, Verdict::NotNeeded);
 }
 
@@ -449,7 +452,7 @@ fn a_damaged_partial_is_computed_again() {
     assert_eq!(world.scheduler.sweep(&sweep).unwrap().jobs[0].state, JobState::Reducing);
     let message = "disk full".to_owned();
     world.handle(failed(anew[0].1.1, &[], &message));
-    assert_eq!(world.state(&sweep), SweepState::Failed { message });
+    assert_eq!(world.state(&sweep), SweepState::Ended(SweepOutcome::Failed { message }));
 }
 
 /// A worker that puts its partials into a shared store may put anything there: it is named, and another one computes them again.

@@ -1,0 +1,283 @@
+//! Facts, as the journal keeps them, and what they are made of. `apply.rs` says how each changes the state.
+
+use super::shard::{Checkpoint, Partial, ShardRef, Share};
+use crate::grid::Node;
+use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
+use crate::numerics::NumericsClass;
+use crate::spec::{InputRef, Inputs, Spec};
+use serde::{Deserialize, Serialize};
+
+/// A result file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// Its name below the result folder, for example `nads/lenet/nads.npy`.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest of the bytes.
+    pub digest: Digest,
+}
+
+/// What the reduction of a job gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// Digest of the merged moments, or of the runs.
+    pub digest: Digest,
+    /// Result files.
+    pub artifacts: Vec<ArtifactRef>,
+    /// What each shard yielded and who computed it, for whoever wants to compute it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<InputRef>,
+}
+
+/// A shard that failed so often that it is not tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFailure {
+    /// Which job.
+    pub job: JobIndex,
+    /// Which blocks.
+    pub node: Node,
+    /// Their first, and one past their last.
+    pub blocks: std::ops::Range<u64>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Names of the workers that it failed on.
+    pub workers: Vec<String>,
+    /// What the last one said.
+    pub message: String,
+}
+
+impl ShardFailure {
+    /// One line: what failed where, how often, and why.
+    pub fn in_words(&self, job: &str) -> String {
+        let Self { blocks, attempts, workers, message, .. } = self;
+        let on = if workers.is_empty() { String::new() } else { format!(" on {}", workers.join(", ")) };
+        format!("blocks {}..{} of {job} after {attempts} attempts{on}: {message}", blocks.start, blocks.end)
+    }
+}
+
+/// A shard that counts, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contribution {
+    /// Which blocks.
+    pub node: Node,
+    /// Digest of what they yielded.
+    pub content: Digest,
+    /// Who computed it.
+    pub worker: WorkerId,
+}
+
+/// A fact, as the journal keeps it. Applying all records in order gives the state back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// A sweep was accepted.
+    Submitted {
+        /// Its id.
+        sweep: SweepId,
+        /// Its place among all submissions; 0 in journals of version 1, which count from the beginning.
+        #[serde(default)]
+        number: u64,
+        /// Whose it is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        owner: String,
+        /// Its owner's key.
+        key: Option<String>,
+        /// How it shares the lanes.
+        #[serde(default)]
+        share: Share,
+        /// Its spec.
+        spec: Box<Spec>,
+        /// The files that it names.
+        #[serde(default, skip_serializing_if = "Inputs::is_empty")]
+        inputs: Inputs,
+        /// When.
+        at: Time,
+    },
+    /// A sweep's first shard was leased: from now on it runs in this class.
+    Started {
+        /// Which.
+        sweep: SweepId,
+        /// The class.
+        class: NumericsClass,
+        /// When.
+        at: Time,
+    },
+    /// A sweep was paused, or goes on.
+    Paused {
+        /// Which.
+        sweep: SweepId,
+        /// Whether it is paused.
+        paused: bool,
+    },
+    /// A partial was accepted.
+    Committed {
+        /// Of what.
+        shard: ShardRef,
+        /// What it yielded.
+        partial: Partial,
+        /// Seconds it took a lane.
+        seconds: f64,
+        /// Who computed it; unknown in journals of version 1.
+        #[serde(default)]
+        worker: WorkerId,
+    },
+    /// A shard was committed, and its partial merged into one that follows. Only a snapshot says so.
+    Absorbed {
+        /// The shard whose partial is in the merged one.
+        shard: ShardRef,
+        /// Digest of what it yielded.
+        content: Digest,
+        /// The worker that computed it.
+        worker: WorkerId,
+    },
+    /// All partials below a node were merged into one.
+    Merged {
+        /// The node that the merged partial covers.
+        shard: ShardRef,
+        /// Digest of its bytes in the store.
+        stored: Digest,
+    },
+    /// A second worker got the same bits.
+    Audited {
+        /// Of what.
+        shard: ShardRef,
+    },
+    /// A partial is lost, damaged or not trusted: its blocks are open again, with all shards that were merged into it.
+    Withdrawn {
+        /// Of what.
+        shard: ShardRef,
+    },
+    /// A shard is to be given out again: its worker failed or was lost, or what it had stored is.
+    Retried {
+        /// The shard.
+        shard: ShardRef,
+    },
+    /// A shard that takes too long was given to a second worker.
+    Copied {
+        /// The shard.
+        shard: ShardRef,
+    },
+    /// How far a shard has come is stored.
+    Checkpointed {
+        /// Which.
+        shard: ShardRef,
+        /// How far.
+        checkpoint: Checkpoint,
+    },
+    /// A shard is not tried again.
+    Quarantined {
+        /// Of which sweep.
+        sweep: SweepId,
+        /// Which, and why.
+        failure: ShardFailure,
+    },
+    /// A job is complete.
+    Reduced {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// What came out.
+        result: JobResult,
+    },
+    /// A sweep has ended.
+    Ended {
+        /// Which.
+        sweep: SweepId,
+        /// How.
+        outcome: SweepOutcome,
+        /// When.
+        at: Time,
+    },
+    /// An ended sweep is not kept any more.
+    Forgotten {
+        /// Which.
+        sweep: SweepId,
+    },
+    /// Numbers of a job whose single commits a snapshot does not repeat.
+    Tally {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its job.
+        job: JobIndex,
+        /// The numbers.
+        tally: Tally,
+    },
+}
+
+impl Record {
+    /// The sweep that it is about.
+    pub fn sweep(&self) -> &SweepId {
+        match self {
+            Self::Submitted { sweep, .. }
+            | Self::Started { sweep, .. }
+            | Self::Paused { sweep, .. }
+            | Self::Quarantined { sweep, .. }
+            | Self::Reduced { sweep, .. }
+            | Self::Ended { sweep, .. }
+            | Self::Forgotten { sweep }
+            | Self::Tally { sweep, .. } => sweep,
+            Self::Committed { shard, .. }
+            | Self::Audited { shard }
+            | Self::Absorbed { shard, .. }
+            | Self::Merged { shard, .. }
+            | Self::Withdrawn { shard }
+            | Self::Retried { shard }
+            | Self::Copied { shard }
+            | Self::Checkpointed { shard, .. } => &shard.job.sweep,
+        }
+    }
+}
+
+/// How a sweep ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SweepOutcome {
+    /// Every job gave its result.
+    Complete {
+        /// Digest of the jobs' digests: a function of spec and class.
+        digest: Digest,
+    },
+    /// Some shards failed for good; everything else was computed.
+    Incomplete {
+        /// In words.
+        message: String,
+    },
+    /// It cannot be completed.
+    Failed {
+        /// Why.
+        message: String,
+    },
+    /// Its user cancelled it.
+    Cancelled,
+}
+
+impl SweepOutcome {
+    /// The outcome in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Complete { .. } => "complete",
+            Self::Incomplete { .. } => "incomplete",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Numbers of a job for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Committed blocks.
+    pub blocks: u64,
+    /// Committed shards.
+    pub shards: u64,
+    /// Lane-seconds that the committed shards took.
+    pub lane_seconds: f64,
+    /// Shards given out again.
+    pub retries: u64,
+    /// Second copies of shards that took too long.
+    pub copies: u64,
+    /// Shards that a second worker agreed on.
+    pub audits: u64,
+}
