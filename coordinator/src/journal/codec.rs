@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use nadgrid_core::ids::{JobIndex, SweepId, Time};
     use nadgrid_core::numerics::NumericsClass;
-    use nadgrid_core::scheduler::{Share, SweepOutcome, Tally};
+    use nadgrid_core::scheduler::{FairShare, SweepOutcome, Tally};
     use nadgrid_core::spec::{Inputs, Spec};
 
     fn ended(message: &str) -> Record {
@@ -230,7 +230,7 @@ mod tests {
             number: 1,
             owner: String::new(),
             key: None,
-            share: Share { weight, ..Share::default() },
+            share: FairShare { weight, ..FairShare::default() },
             spec: Box::new(Spec::from_toml(text).unwrap()),
             inputs: Inputs::new(),
             at: Time(7),

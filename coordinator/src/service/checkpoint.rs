@@ -11,7 +11,7 @@ use crate::desk::Desk;
 use crate::transfers::TransferOffer;
 use nadgrid_core::checkpoint::most_bytes;
 use nadgrid_core::ids::WorkerId;
-use nadgrid_core::scheduler::{Answer, Checkpoint, Event, Scheduler, ShardRef};
+use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardCheckpoint, ShardRef};
 use nadgrid_core::spec::{InputRef, Payload};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::convert::worker_id;
@@ -77,7 +77,7 @@ pub(super) async fn receive(
     let stored = workers.observed(&sweep, stored)?;
     let digest = stored.digest();
     let v1::CheckpointHeader { members_done, epochs, .. } = header;
-    let checkpoint = Checkpoint { stored: InputRef { size, digest }, members_done, epochs };
+    let checkpoint = ShardCheckpoint { stored: InputRef { size, digest }, members_done, epochs };
     debug!(%worker, %sweep, node = ?open.shard.node, members_done, epochs, size, "checkpoint");
     let shard = open.shard;
     let answer = workers.desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;

@@ -1,4 +1,4 @@
-//! How a record changes the state: the one place where what a restart must know again is changed.
+//! Records change the state here: the one place where what a restart must know again is changed.
 //!
 //! Handlers decide and [`Scheduler::record`] what they have decided; [`Scheduler::replay`] applies what was recorded before. So a
 //! coordinator that was restarted knows what the one that lived did. Deliberately absent: decisions, and whatever is not
@@ -6,7 +6,7 @@
 
 use super::Scheduler;
 use super::effect::Effects;
-use super::ended::EndedPlace;
+use super::ended::EndedKey;
 use super::record::{Contribution, Record, SweepOutcome};
 use super::shard::JobRef;
 use super::state::{Job, JobState, Sweep, SweepState};
@@ -108,14 +108,14 @@ impl Scheduler {
         sweep.state = SweepState::Ended(outcome.clone());
         sweep.jobs.iter_mut().for_each(Job::close);
         sweep.weigh();
-        let place = EndedPlace { at, number: sweep.number, size: sweep.size() };
+        let place = EndedKey { at, number: sweep.number, size: sweep.size() };
         self.ended.insert(sweep.owner.clone(), place, id.clone());
     }
 
     fn forget(&mut self, id: &SweepId) {
         let Some(sweep) = self.sweeps.remove(id) else { return };
         if let Some(at) = sweep.ended {
-            self.ended.remove(&sweep.owner, &EndedPlace { at, number: sweep.number, size: sweep.size() });
+            self.ended.remove(&sweep.owner, &EndedKey { at, number: sweep.number, size: sweep.size() });
         }
         if let Some(key) = &sweep.key {
             self.keys.remove(&(sweep.owner.clone(), key.clone()));

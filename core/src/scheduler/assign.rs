@@ -59,10 +59,10 @@ impl Scheduler {
         self.queue.values().find_map(|sweep_id| {
             let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile))?;
             sweep.jobs.iter().enumerate().find_map(|(index, job)| {
-                let of = JobRef::new(sweep_id, JobIndex(index as u32));
                 if job.state != JobState::Computing || sweep.waits(job) {
                     return None;
                 }
+                let of = JobRef::new(sweep_id, JobIndex(index as u32));
                 let retried = || self.choose_retry(job, id, &of, now).map(|shard| (shard, Purpose::Compute));
                 let audited = || self.choose_audit(sweep, job, id).map(|node| (of.shard(node), Purpose::Audit));
                 let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (of.shard(node), Purpose::Compute));

@@ -14,7 +14,7 @@ use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::spec::BasisSource;
 
 impl Sweep {
-    /// Whether a shard is among those that are computed twice.
+    /// Returns whether a shard is among those that are computed twice.
     pub(super) fn audits(&self, shard: &ShardRef) -> bool {
         if self.spec.audit <= 0.0 {
             return false;
@@ -49,7 +49,7 @@ impl Scheduler {
         fitting.next().map(|(_, audit)| audit.node)
     }
 
-    /// Whether somebody could audit a shard who has not had a say in it.
+    /// Returns whether somebody could audit a shard who has not had a say in it.
     fn has_independent(&self, sweep: &Sweep, job: &Job, start: u64, audit: &Audit) -> bool {
         let heard = |id: &WorkerId| {
             job.committed.get(start).is_some_and(|held| held.worker == *id)
@@ -168,7 +168,7 @@ impl Scheduler {
         !due.is_empty()
     }
 
-    /// What was computed from a result that does not stand is computed again.
+    /// Has everything computed again that was computed from a result that does not stand.
     fn withdraw_dependents(&mut self, needed: &JobRef, effects: &mut Effects) {
         let Some(sweep) = self.sweeps.get(&needed.sweep) else { return };
         let depends = |job: &&Job| matches!(job.shape.basis, BasisSource::Job(basis) if basis == needed.index);

@@ -7,7 +7,7 @@ use crate::ids::{JobIndex, SweepId, WorkerId};
 use std::ops::Range;
 
 impl Scheduler {
-    /// Whether every block is in exactly one place and every index agrees; the first disagreement in words.
+    /// Checks that every block is in exactly one place and that every index agrees.
     ///
     /// # Errors
     /// What disagrees. A scheduler that ever returns one has a bug.

@@ -1,4 +1,4 @@
-//! What is committed of a job: which shards, by whom, and where the bytes of what they yielded lie.
+//! The committed shards of a job: who computed them, and where the bytes of what they yielded lie.
 //!
 //! The two are apart. A shard stays known until its sweep ends, for audits, late reports and the manifest. Its bytes are a partial
 //! of their own at first, and later a part of one that was merged from neighbours: partials are disjoint nodes of the tree that
@@ -29,7 +29,7 @@ struct Blob {
     digest: Digest,
 }
 
-/// What a withdrawal took out.
+/// The blocks and shards that a withdrawal took out.
 pub(super) struct Taken {
     pub(super) blocks: Range<u64>,
     pub(super) shards: u64,
@@ -70,7 +70,7 @@ impl Committed {
         self.stored.insert(blocks.start, Blob { node, digest });
     }
 
-    /// Whether there is a partial of exactly this node.
+    /// Returns whether there is a partial of exactly this node.
     pub(super) fn has_partial(&self, node: Node) -> bool {
         let start = node.blocks(self.total).start;
         match self.stored_at(start) {
@@ -100,17 +100,17 @@ impl Committed {
         self
     }
 
-    /// Whether nothing is committed.
+    /// Returns whether nothing is committed.
     pub fn is_empty(&self) -> bool {
         self.shards.len() == 0
     }
 
-    /// How many shards are committed.
+    /// Returns the number of committed shards.
     pub fn len(&self) -> usize {
         self.shards.len()
     }
 
-    /// How many partials are in the store; small results are not.
+    /// Returns the number of partials in the store; small results are elsewhere.
     pub fn stored_len(&self) -> usize {
         self.stored.len()
     }
@@ -120,7 +120,7 @@ impl Committed {
         self.shards.get(start)
     }
 
-    /// Whether exactly this shard is committed.
+    /// Returns whether exactly this shard is committed.
     pub(super) fn has(&self, node: Node) -> bool {
         self.get(node.blocks(self.total).start).is_some_and(|held| held.node == node)
     }
@@ -199,7 +199,7 @@ impl Committed {
         self.stored.values().filter(|blob| !self.has(blob.node)).map(|blob| (blob.node, blob.digest))
     }
 
-    /// Whether partials and shards cover the same blocks, each once.
+    /// Checks that partials and shards cover the same blocks, each once.
     pub(super) fn check(&self) -> Result<(), String> {
         let mut covered = self.partials().map(|partial| partial.node.blocks(self.total)).peekable();
         for (start, held) in self.shards.onwards(0) {

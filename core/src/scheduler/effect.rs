@@ -1,4 +1,7 @@
-//! What an event leads to: records for the journal, and things for the shell to do.
+//! Effects of an event: records for the journal, and things for the shell to do.
+
+// A field of an enum is named for what it is.
+#![allow(missing_docs)]
 
 use super::committed::Committed;
 use super::event::Answer;
@@ -10,63 +13,38 @@ use crate::ids::{Digest, SweepId, WorkerId};
 /// A partial whose bytes are there: of a shard, or merged from those of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPartial {
-    /// The blocks that it is of.
+    /// The blocks of which it is.
     pub node: Node,
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub bytes: PartialBytes,
 }
 
 /// A shard that was computed again for [`super::Event::Verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Which.
+    /// The shard.
     pub shard: ShardRef,
-    /// What was committed.
+    /// The digest of what was committed.
     pub committed: Digest,
-    /// By whom.
+    /// The worker that had computed it.
     pub committed_by: WorkerId,
-    /// What came out now and who computed it, or why nothing did.
+    /// The digest that came out now and the worker that computed it, or the reason why nothing did.
     pub again: Result<(Digest, WorkerId), String>,
 }
 
-/// What the shell has to do, after the records are durable.
+/// Something that the shell has to do, after the records are durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Answer a request.
-    Answer {
-        /// Whose.
-        request: RequestId,
-        /// With what.
-        answer: Answer,
-    },
+    /// A request is answered.
+    Answer { request: RequestId, answer: Answer },
     /// Give a shard to a worker.
-    Lease {
-        /// To whom.
-        worker: WorkerId,
-        /// What.
-        shard: ShardRef,
-    },
+    Lease { worker: WorkerId, shard: ShardRef },
     /// Tell a worker that a shard is not wanted any more.
-    Revoke {
-        /// Whom.
-        worker: WorkerId,
-        /// What.
-        shard: ShardRef,
-        /// In words.
-        reason: &'static str,
-    },
+    Revoke { worker: WorkerId, shard: ShardRef, reason: &'static str },
     /// End a worker's session: it was silent for too long and is forgotten. It may come back with a new one.
-    Disconnect {
-        /// Whose.
-        worker: WorkerId,
-    },
+    Disconnect { worker: WorkerId },
     /// Say in the log that a worker is given nothing any more.
-    SetAside {
-        /// Who.
-        worker: WorkerId,
-        /// Why.
-        reason: String,
-    },
+    SetAside { worker: WorkerId, reason: String },
     /// Say in the log whose partial was damaged.
     Damaged {
         /// The worker that reported it.
@@ -76,7 +54,6 @@ pub enum Action {
     },
     /// Merge neighbouring partials while the job is computed, and store what comes out.
     Merge {
-        /// The job.
         job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
@@ -87,9 +64,7 @@ pub enum Action {
     },
     /// Merge a job's partials and compute its results.
     Reduce {
-        /// The job.
         job: JobRef,
-        /// Which reduction of the job: a later one makes this one's result worthless.
         generation: u64,
         /// All partials of the job, and the workers that computed them.
         committed: Committed,
@@ -98,26 +73,19 @@ pub enum Action {
     Checked {
         /// The request that began it.
         verification: RequestId,
-        /// What became of it.
         check: Check,
     },
     /// Blobs that a sweep does not need any more; another may.
-    Discard {
-        /// Their digests.
-        blobs: Vec<Digest>,
-    },
+    Discard { blobs: Vec<Digest> },
     /// Something about a sweep changed that a watcher would want to see.
-    Changed {
-        /// Which.
-        sweep: SweepId,
-    },
+    Changed { sweep: SweepId },
 }
 
-/// What one event leads to: `records` first, durably, then `actions` in order.
+/// The effects of one event: `records` first, durably, then `actions` in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// To be journalled.
+    /// The records to be journalled.
     pub records: Vec<Record>,
-    /// To be done.
+    /// The actions to be done, in order.
     pub actions: Vec<Action>,
 }

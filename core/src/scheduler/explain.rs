@@ -1,4 +1,4 @@
-//! Why something does not run: what `nadgrid explain` says.
+//! The reasons why something does not run, for `nadgrid explain`.
 
 use super::Scheduler;
 use super::record::SweepOutcome;
@@ -8,7 +8,7 @@ use crate::ids::{JobIndex, SweepId, Time, WorkerId};
 use crate::text;
 use std::ops::Range;
 
-/// What is asked about.
+/// The thing that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The whole sweep.
@@ -19,32 +19,32 @@ pub enum Subject {
     Block(JobIndex, u64),
 }
 
-/// Where something stands, and why.
+/// The state of something, and the reasons for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// What it is.
+    /// The thing that was asked about.
     pub subject: String,
     /// Its state in one word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
-    /// What keeps each worker from taking it. Empty where no worker is waited for.
+    /// The reason of each worker that does not take it. Empty where no worker is waited for.
     pub workers: Vec<WorkerReason>,
 }
 
-/// What keeps a worker from taking something.
+/// The reason why a worker does not take something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerReason {
-    /// The worker.
+    /// The worker's id.
     pub id: WorkerId,
     /// The worker's name, for people.
     pub name: String,
-    /// What keeps it, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
 impl Scheduler {
-    /// Where a sweep, a job or a block stands, and why. `None` when there is no such thing.
+    /// Explains the state of a sweep, a job or a block. `None` when there is no such thing.
     pub fn explain(&self, id: &SweepId, subject: Subject, now: Time) -> Option<Explanation> {
         let sweep = self.sweeps.get(id)?;
         let now = self.now.max(now);
@@ -167,7 +167,7 @@ impl Scheduler {
         Explanation { workers: self.what_keeps_workers(sweep), ..told("pending", reasons) }
     }
 
-    /// What keeps a whole sweep from being given to anybody.
+    /// Returns what keeps a whole sweep from being given to anybody.
     pub(super) fn what_holds_back(&self, sweep: &Sweep) -> Option<String> {
         if sweep.paused {
             return Some("the sweep is paused: nothing of it is given out".to_owned());
@@ -250,7 +250,7 @@ fn why_it_waits(job: &Job, retry: &super::state::Retry, now: Time) -> String {
     format!("blocks {}..{} are tried again {due}{attempts}", blocks.start, blocks.end)
 }
 
-/// What keeps a worker from a sweep's shards; `None` when nothing does.
+/// Returns what keeps a worker from a sweep's shards; `None` when nothing does.
 fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
     let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
     if let Some(reason) = &worker.unfit {

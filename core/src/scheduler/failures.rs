@@ -1,4 +1,4 @@
-//! What becomes of shards that were given up: tried again elsewhere, split to find the block that fails, quarantined.
+//! Shards that were given up: they are tried again elsewhere, split to find the block that fails, or quarantined.
 
 use super::effect::{Action, Effects};
 use super::record::{Record, ShardFailure, SweepOutcome};
@@ -9,14 +9,14 @@ use crate::grid::Node;
 use crate::ids::{Time, WorkerId};
 use std::ops::Range;
 
-/// How a worker came to hold a shard no more.
+/// The way in which a worker came to hold a shard no more.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Gone<'a> {
-    /// It gave it back: nothing went wrong.
+    /// It gave the shard back: nothing went wrong.
     Released,
     /// It was lost with it.
     Lost,
-    /// It failed.
+    /// It failed, and said why.
     Failed(&'a str),
 }
 
@@ -94,7 +94,7 @@ impl Scheduler {
         self.next_retry = Some(self.next_retry.map_or(not_before, |next| next.min(not_before)));
     }
 
-    /// What has gone wrong with a shard so far, with this; the caller puts it back.
+    /// Adds to what has gone wrong with a shard so far, and returns it; the caller puts it back.
     fn count_attempt(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>) -> Attempts {
         let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
         let mut attempts =
@@ -115,7 +115,7 @@ impl Scheduler {
         attempts
     }
 
-    /// Who reported the partials of these nodes, where each is of one shard: merged ones are nobody's.
+    /// Returns who reported the partials of these nodes, where each is of one shard: merged ones are nobody's.
     pub(super) fn reporters(&self, of: &JobRef, nodes: &[Node]) -> Vec<(Node, WorkerId)> {
         let Some(job) = self.job(of) else { return Vec::new() };
         let reported = |&node: &Node| {
@@ -184,7 +184,7 @@ impl Scheduler {
         self.requeue(&shard.job.sweep);
     }
 
-    /// Whether somebody could take a shard who has not failed on it.
+    /// Returns whether somebody could take a shard who has not failed on it.
     pub(super) fn has_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
         self.others(shard, attempts).next().is_some()
     }
@@ -196,12 +196,12 @@ impl Scheduler {
         self.workers.iter().filter(move |(id, worker)| fits(worker) && !attempts.had(id)).map(|(_, worker)| worker)
     }
 
-    /// Whether a worker has yielded anything.
+    /// Returns whether a worker has yielded anything.
     pub(super) fn has_proven(&self, id: &WorkerId) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.members_done > 0)
     }
 
-    /// Whether somebody who has yielded something could take a shard and has not had it.
+    /// Returns whether somebody who has yielded something could take a shard and has not had it.
     pub(super) fn has_proven_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
         self.others(shard, attempts).any(|worker| worker.members_done > 0)
     }
@@ -238,12 +238,12 @@ impl Scheduler {
 }
 
 impl Attempts {
-    /// Whether a worker has failed on a shard, or was lost with it.
+    /// Returns whether a worker has failed on a shard, or was lost with it.
     pub(super) fn had(&self, id: &WorkerId) -> bool {
         self.workers.contains_key(id) || self.lost.contains(id)
     }
 
-    /// Whether a shard has had as many as it gets.
+    /// Returns whether a shard has had as many attempts as it gets.
     pub(super) fn are_exhausted(&self, settings: &Settings) -> bool {
         self.failures >= settings.most_attempts || self.losses >= settings.most_losses
     }

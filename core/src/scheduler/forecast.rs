@@ -1,4 +1,4 @@
-//! How long a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
+//! The time that a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
 //! first, jobs that need the NADs of another come after it, and other sweeps take their share of the lanes.
 //!
 //! Only lanes of workers that can be given a shard count. Absent: sweeps that are still to be submitted, workers that are still to
@@ -19,7 +19,7 @@ const OVERDUE: f64 = 0.1;
 /// Sweeps before or beside one that are looked at; more are taken to be like these.
 const MOST_OTHERS: usize = 256;
 
-/// How a sweep will go on.
+/// The forecast of a sweep.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forecast {
     /// Seconds until it ends; `None` where nothing can be said.
@@ -27,7 +27,7 @@ pub(super) struct Forecast {
     pub(super) jobs: Vec<JobForecast>,
 }
 
-/// How a job will go on.
+/// The forecast of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct JobForecast {
     /// Seconds until it ends; `None` where nothing can be said.
@@ -123,7 +123,7 @@ fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 
 }
 
 impl Scheduler {
-    /// How a sweep and its jobs will go on.
+    /// The forecasts of a sweep and of its jobs.
     pub(super) fn forecast(&self, sweep: &Sweep) -> Forecast {
         if sweep.state.has_ended() {
             return Forecast { seconds: None, jobs: vec![JobForecast::default(); sweep.jobs.len()] };
@@ -139,7 +139,7 @@ impl Scheduler {
         Forecast { seconds, jobs: jobs.collect() }
     }
 
-    /// When each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
+    /// Returns when each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
     fn shared_ends(&self, sweep: &Sweep, member_seconds: &[Option<f64>]) -> Option<Vec<f64>> {
         let work = self.work_of(sweep);
         let lanes = self.lanes_of_one_class(sweep);
@@ -158,7 +158,7 @@ impl Scheduler {
         Some(ends)
     }
 
-    /// When each job of a sweep would end if it had these lanes to itself.
+    /// Returns when each job of a sweep would end if it had these lanes to itself.
     fn ends(&self, sweep: &Sweep, lanes: u32, member_seconds: &[Option<f64>]) -> Vec<f64> {
         let open: Vec<usize> = (0..sweep.jobs.len()).filter(|&at| !sweep.is_over(&sweep.jobs[at])).collect();
         let block_seconds = |at: usize| {

@@ -1,9 +1,9 @@
-//! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
+//! `handle` takes each event to where it belongs; here is the life of sweeps. Workers, failures, reports have files of their own.
 
 use super::effect::{Action, Effects};
 use super::event::{Answer, Event};
 use super::record::{JobResult, Record, SweepOutcome};
-use super::shard::{JobRef, RequestId, ShardRef, Share};
+use super::shard::{FairShare, JobRef, RequestId, ShardRef};
 use super::state::{Job, JobState, Sweep, submission_digest, submission_size};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
@@ -15,7 +15,7 @@ struct Submission {
     id: SweepId,
     owner: String,
     key: Option<String>,
-    share: Share,
+    share: FairShare,
     spec: Box<Spec>,
     inputs: Inputs,
 }
@@ -87,7 +87,7 @@ impl Scheduler {
         }
     }
 
-    /// When [`Event::Tick`] is due at the latest, if nothing else happens.
+    /// Returns when [`Event::Tick`] is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
         [self.next_expiry, self.next_retry, self.next_stall, self.next_copies()].into_iter().flatten().min()
     }
@@ -167,7 +167,7 @@ impl Scheduler {
         self.forget_oldest(effects);
     }
 
-    /// Who computes what for a sweep.
+    /// Returns who computes what for a sweep.
     pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(WorkerId, ShardRef)> {
         let Some(sweep) = self.sweeps.get(id) else { return Vec::new() };
         let mut held = Vec::new();
@@ -232,8 +232,7 @@ impl Scheduler {
         effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
     }
 
-    /// When every block of a job is committed and no merge is under way, its reduction is due. When all jobs are over, so is the
-    /// sweep.
+    /// Begins a job's reduction once every block is committed and no merge is under way. When all jobs are over, so is the sweep.
     pub(super) fn settle(&mut self, of: &JobRef, now: Time, effects: &mut Effects) {
         self.start_merges(of, effects);
         let Some(job) = self.job_mut(of) else { return };
@@ -278,7 +277,7 @@ impl Scheduler {
 }
 
 impl Sweep {
-    /// Whether nothing more will come of a job.
+    /// Returns whether nothing more will come of a job.
     pub(super) fn is_over(&self, job: &Job) -> bool {
         let over = |job: &Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
         over(job) || self.needed(job).is_some_and(|needed| needed.state == JobState::Incomplete)

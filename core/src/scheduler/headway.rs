@@ -1,4 +1,4 @@
-//! How workers get on with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
+//! The progress of workers with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
 //!
 //! A worker says how far it is and how long its lane has computed. What it says is believed only within what the lease has lived.
 //! What is known of a class outlives its workers, and a restart: the journal's commits say it again.
@@ -17,23 +17,23 @@ pub(super) const SLACK_SECONDS: f64 = 2.0;
 /// Classes whose rates are kept; a worker names its class itself.
 const MOST_CLASSES: usize = 64;
 
-/// How a worker gets on with a shard.
+/// A worker's progress with a shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Headway {
-    /// When it last got on: was given the shard, came back with it, began, or computed some of it.
+    /// The last time that it got on: was given the shard, came back with it, began, or computed some of it.
     pub(super) moved: Time,
-    /// Whether it has begun to compute.
+    /// True if it has begun to compute.
     pub(super) begun: bool,
     /// The furthest that it told.
     pub(super) stand: ShardStand,
-    /// When it was given, and whether to be computed from its beginning.
     given: Time,
+    /// True if it was given to be computed from its beginning.
     anew: bool,
-    /// How much of it the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
+    /// The part of it that the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
     learnt: Option<Learnt>,
 }
 
-/// What the rates know of a shard.
+/// The part of a shard that the rates know.
 #[derive(Clone, Copy, Debug)]
 struct Learnt {
     members: f64,
@@ -41,7 +41,7 @@ struct Learnt {
     at: Time,
 }
 
-/// What the rates are to learn.
+/// Members and seconds that the rates are to learn.
 struct Lesson {
     members: f64,
     seconds: f64,
@@ -54,7 +54,7 @@ impl Headway {
         Self { moved: now, begun: false, stand: ShardStand::default(), given: now, anew, learnt }
     }
 
-    /// Since when all of it is computed; unknown where some of it was before.
+    /// Returns since when all of it is computed; unknown where some of it was before.
     pub(super) fn given_anew(&self) -> Option<Time> {
         self.anew.then_some(self.given)
     }
@@ -74,7 +74,7 @@ impl Headway {
         got_on
     }
 
-    /// What is new when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
+    /// Returns what the rates have not learned yet when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
     /// nothing on the way.
     fn lesson(&mut self, members: f64, seconds: f64, now: Time) -> Option<Lesson> {
         if seconds <= 0.0 {
@@ -88,7 +88,7 @@ impl Headway {
 }
 
 impl ShardStand {
-    /// What can be true of a shard of so many blocks.
+    /// Returns the nearest stand that can be true of a shard of so many blocks.
     fn corrected(self, blocks: u64) -> Self {
         let sound = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
         let blocks_done = self.blocks_done.min(blocks);
@@ -208,7 +208,7 @@ impl Scheduler {
         offering.max_by_key(|kind| kind.lanes).map(|kind| &kind.profile.class)
     }
 
-    /// What a new sweep of a precision can count on.
+    /// Returns what a new sweep of a precision can count on.
     pub fn workforce(&self, precision: Precision) -> Workforce {
         let offering = || self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
         let lanes_of = |class: &NumericsClass| -> u32 {
@@ -224,18 +224,18 @@ impl Scheduler {
     }
 }
 
-/// What a sweep can count on.
+/// The workers and lanes that a sweep can count on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workforce {
     /// Connected workers that are given shards.
     pub workers: u32,
     /// Lanes of those in the class that the sweep would run in.
     pub lanes: u32,
-    /// What is known of that class.
+    /// The rates of that class.
     pub rates: Rates,
 }
 
-/// What is known of each class, whatever the precision.
+/// The rates of each class, whatever the precision.
 #[derive(Debug, Default)]
 pub(super) struct ClassRates(Vec<(NumericsClass, Rates)>);
 

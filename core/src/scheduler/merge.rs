@@ -40,17 +40,17 @@ pub(super) struct Merges {
     under_way: BTreeMap<u64, Node>,
     /// First blocks of partials around which a merge may be due.
     unchecked: BTreeSet<u64>,
-    /// How many merges of the job were begun.
+    /// The number of merges of the job that were begun.
     number: u64,
 }
 
 impl Merges {
-    /// Whether none is under way.
+    /// Returns whether none is under way.
     pub(super) fn are_over(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// How many are under way.
+    /// Returns the number of those under way.
     pub(super) fn len(&self) -> usize {
         self.under_way.len()
     }
@@ -69,7 +69,7 @@ impl Job {
         (is_free && self.audits.range(self.blocks(node)).next().is_none()).then_some(node)
     }
 
-    /// How many free partials cover these blocks, if they do and are no more than `most`.
+    /// Returns how many free partials cover these blocks, if they do and are no more than `most`.
     fn free_partials_over(&self, blocks: &Range<u64>, most: usize) -> Option<usize> {
         let (mut next, mut count) = (blocks.start, 0);
         while next < blocks.end {
@@ -120,7 +120,7 @@ impl Job {
         self.merges.unchecked.extend(starts);
     }
 
-    /// Whether the merges under way are of what is there, each of its own.
+    /// Checks that the merges under way are of what is there, each of its own.
     pub(super) fn check_merges(&self) -> Result<(), String> {
         let mut next = 0;
         let mut nodes: Vec<Range<u64>> = self.merges.under_way.values().map(|node| self.blocks(*node)).collect();
@@ -214,18 +214,18 @@ impl Scheduler {
         self.settle(of, now, effects);
     }
 
-    /// Whether what comes out of a merge is still wanted.
+    /// Returns whether what comes out of a merge is still wanted.
     pub fn awaits_merge(&self, of: &JobRef, number: u64) -> bool {
         self.job(of).is_some_and(|job| job.merges.under_way.contains_key(&number))
     }
 
-    /// Whether what comes out of a reduction is still wanted.
+    /// Returns whether what comes out of a reduction is still wanted.
     pub fn awaits_reduction(&self, of: &JobRef, generation: u64) -> bool {
         let job = self.job(of).filter(|_| self.is_open(&of.sweep));
         job.is_some_and(|job| job.state == JobState::Reducing && job.generation == generation)
     }
 
-    /// Whether a blob is a partial of this job: what a merge stored and nobody wanted is not.
+    /// Returns whether a blob is a partial of this job: what a merge stored and nobody wanted is not.
     pub fn keeps(&self, of: &JobRef, blob: Digest) -> bool {
         self.committed(of).is_some_and(|committed| committed.blobs().any(|held| held == blob))
     }

@@ -69,16 +69,16 @@ pub use notices::MOST_NOTICES;
 pub use record::{ArtifactRef, Contribution, JobResult, Record, ShardFailure, SweepOutcome, Tally};
 pub use replica::{Replica, SnapshotDifference};
 pub use shard::{
-    Checkpoint, Claim, FailureKind, JobRef, Partial, PartialBytes, RequestId, ShardInput, ShardRef, ShardStand, Share,
-    Verdict, WorkerProfile,
+    Claim, FailureKind, FairShare, JobRef, Partial, PartialBytes, RequestId, ShardCheckpoint, ShardInput, ShardRef,
+    ShardStand, Verdict, WorkerProfile,
 };
 pub use state::{JobState, SweepState};
 pub use view::{JobView, SweepView, WorkerView};
 
 use crate::cost::Sizing;
 use crate::ids::{Digest, SweepId, Time, WorkerId};
-use ended::Ended;
-use state::QueuePlace;
+use ended::EndedSweeps;
+use state::QueueKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The scheduler's parameters.
@@ -86,7 +86,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Settings {
     /// A worker that was not heard for this long loses its leases, in milliseconds.
     pub lease_ttl_ms: u64,
-    /// How shards are sized.
+    /// The rules by which shards are sized.
     pub sizing: Sizing,
     /// A shard that failed on this many workers is split, or quarantined when it is a single block.
     pub most_attempts: u32,
@@ -106,9 +106,9 @@ pub struct Settings {
     pub most_open_sweeps_each: usize,
     /// Ended sweeps that are kept, with their files; beyond them goes the oldest of the owner who has most.
     pub most_ended_sweeps: usize,
-    /// How many neighbouring partials are merged at once while their job is computed.
+    /// The number of neighbouring partials that are merged at once while their job is computed.
     pub merge_group: usize,
-    /// How many merges of one job may be under way at once.
+    /// The number of merges of one job that may be under way at once.
     pub most_merges: usize,
 }
 
@@ -140,10 +140,9 @@ pub struct Scheduler {
     now: Time,
     sweeps: BTreeMap<SweepId, state::Sweep>,
     /// Open sweeps that have something to give out, the next to be served first.
-    queue: BTreeMap<QueuePlace, SweepId>,
-    /// Open sweeps.
+    queue: BTreeMap<QueueKey, SweepId>,
     open: BTreeSet<SweepId>,
-    ended: Ended,
+    ended: EndedSweeps,
     /// Sweeps by owner and key.
     keys: BTreeMap<(String, String), SweepId>,
     workers: BTreeMap<WorkerId, state::Worker>,
@@ -164,9 +163,8 @@ pub struct Scheduler {
     next_retry: Option<Time>,
     /// Nobody hangs, and no lane that hung is tried again, before.
     next_stall: Option<Time>,
-    /// What is known of each class.
     class_rates: headway::ClassRates,
-    /// When stragglers were last looked for.
+    /// The last time that stragglers were looked for.
     last_copies: Time,
     /// Submissions so far: sweeps are listed by it.
     submissions: u64,

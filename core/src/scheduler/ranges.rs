@@ -19,7 +19,7 @@ impl Ranges {
         self.0.first_key_value().map(|(&start, &end)| start..end)
     }
 
-    /// Blocks in the set.
+    /// The number of blocks in the set.
     pub(super) fn len(&self) -> u64 {
         self.1
     }

@@ -1,6 +1,9 @@
 //! Facts, as the journal keeps them, and what they are made of. `apply.rs` says how each changes the state.
 
-use super::shard::{Checkpoint, Partial, ShardRef, Share};
+// A field of an enum is named for what it is.
+#![allow(missing_docs)]
+
+use super::shard::{FairShare, Partial, ShardCheckpoint, ShardRef};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -10,22 +13,22 @@ use serde::{Deserialize, Serialize};
 /// A result file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {
-    /// Its name below the result folder, for example `nads/lenet/nads.npy`.
+    /// The file's name below the result folder, for example `nads/lenet/nads.npy`.
     pub name: String,
-    /// Bytes.
+    /// The number of bytes.
     pub size: u64,
-    /// Digest of the bytes.
+    /// The digest of the bytes.
     pub digest: Digest,
 }
 
-/// What the reduction of a job gave.
+/// The result of a job's reduction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// Digest of the merged moments, or of the runs.
+    /// The digest of the merged moments, or of the runs.
     pub digest: Digest,
-    /// Result files.
+    /// The result files.
     pub artifacts: Vec<ArtifactRef>,
-    /// What each shard yielded and who computed it, for whoever wants to compute it again.
+    /// A list of what each shard yielded and who computed it, for whoever wants to compute it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<InputRef>,
 }
@@ -33,17 +36,17 @@ pub struct JobResult {
 /// A shard that failed so often that it is not tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardFailure {
-    /// Which job.
+    /// The job.
     pub job: JobIndex,
-    /// Which blocks.
+    /// The node of its blocks.
     pub node: Node,
-    /// Their first, and one past their last.
+    /// Its blocks: their first, and one past their last.
     pub blocks: std::ops::Range<u64>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Names of the workers that it failed on.
+    /// The names of the workers that it failed on.
     pub workers: Vec<String>,
-    /// What the last one said.
+    /// The words of the last failure.
     pub message: String,
 }
 
@@ -56,14 +59,14 @@ impl ShardFailure {
     }
 }
 
-/// A shard that counts, and whose it is.
+/// A shard that counts, and the worker that computed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
-    /// Which blocks.
+    /// The node of its blocks.
     pub node: Node,
-    /// Digest of what they yielded.
+    /// The digest of what they yielded.
     pub content: Digest,
-    /// Who computed it.
+    /// The worker that computed it.
     pub worker: WorkerId,
 }
 
@@ -73,52 +76,35 @@ pub struct Contribution {
 pub enum Record {
     /// A sweep was accepted.
     Submitted {
-        /// Its id.
         sweep: SweepId,
         /// Its place among all submissions; 0 in journals of version 1, which count from the beginning.
         #[serde(default)]
         number: u64,
-        /// Whose it is.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         owner: String,
-        /// Its owner's key.
         key: Option<String>,
-        /// How it shares the lanes.
         #[serde(default)]
-        share: Share,
-        /// Its spec.
+        share: FairShare,
         spec: Box<Spec>,
         /// The files that it names.
         #[serde(default, skip_serializing_if = "Inputs::is_empty")]
         inputs: Inputs,
-        /// When.
         at: Time,
     },
     /// A sweep's first shard was leased: from now on it runs in this class.
-    Started {
-        /// Which.
-        sweep: SweepId,
-        /// The class.
-        class: NumericsClass,
-        /// When.
-        at: Time,
-    },
+    Started { sweep: SweepId, class: NumericsClass, at: Time },
     /// A sweep was paused, or goes on.
     Paused {
-        /// Which.
         sweep: SweepId,
-        /// Whether it is paused.
+        /// True if it is paused.
         paused: bool,
     },
     /// A partial was accepted.
     Committed {
-        /// Of what.
         shard: ShardRef,
-        /// What it yielded.
         partial: Partial,
         /// Seconds it took a lane.
         seconds: f64,
-        /// Who computed it; unknown in journals of version 1.
         #[serde(default)]
         worker: WorkerId,
     },
@@ -139,71 +125,25 @@ pub enum Record {
         stored: Digest,
     },
     /// A second worker got the same bits.
-    Audited {
-        /// Of what.
-        shard: ShardRef,
-    },
+    Audited { shard: ShardRef },
     /// A partial is lost, damaged or not trusted: its blocks are open again, with all shards that were merged into it.
-    Withdrawn {
-        /// Of what.
-        shard: ShardRef,
-    },
+    Withdrawn { shard: ShardRef },
     /// A shard is to be given out again: its worker failed or was lost, or what it had stored is.
-    Retried {
-        /// The shard.
-        shard: ShardRef,
-    },
+    Retried { shard: ShardRef },
     /// A shard that takes too long was given to a second worker.
-    Copied {
-        /// The shard.
-        shard: ShardRef,
-    },
-    /// How far a shard has come is stored.
-    Checkpointed {
-        /// Which.
-        shard: ShardRef,
-        /// How far.
-        checkpoint: Checkpoint,
-    },
+    Copied { shard: ShardRef },
+    /// A checkpoint of a shard is stored.
+    Checkpointed { shard: ShardRef, checkpoint: ShardCheckpoint },
     /// A shard is not tried again.
-    Quarantined {
-        /// Of which sweep.
-        sweep: SweepId,
-        /// Which, and why.
-        failure: ShardFailure,
-    },
+    Quarantined { sweep: SweepId, failure: ShardFailure },
     /// A job is complete.
-    Reduced {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
-        /// What came out.
-        result: JobResult,
-    },
+    Reduced { sweep: SweepId, job: JobIndex, result: JobResult },
     /// A sweep has ended.
-    Ended {
-        /// Which.
-        sweep: SweepId,
-        /// How.
-        outcome: SweepOutcome,
-        /// When.
-        at: Time,
-    },
+    Ended { sweep: SweepId, outcome: SweepOutcome, at: Time },
     /// An ended sweep is not kept any more.
-    Forgotten {
-        /// Which.
-        sweep: SweepId,
-    },
+    Forgotten { sweep: SweepId },
     /// Numbers of a job whose single commits a snapshot does not repeat.
-    Tally {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
-        /// The numbers.
-        tally: Tally,
-    },
+    Tally { sweep: SweepId, job: JobIndex, tally: Tally },
 }
 
 impl Record {
@@ -230,7 +170,7 @@ impl Record {
     }
 }
 
-/// How a sweep ended.
+/// The way in which a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SweepOutcome {
@@ -240,15 +180,9 @@ pub enum SweepOutcome {
         digest: Digest,
     },
     /// Some shards failed for good; everything else was computed.
-    Incomplete {
-        /// In words.
-        message: String,
-    },
-    /// It cannot be completed.
-    Failed {
-        /// Why.
-        message: String,
-    },
+    Incomplete { message: String },
+    /// The sweep cannot be completed.
+    Failed { message: String },
     /// Its user cancelled it.
     Cancelled,
 }
@@ -268,15 +202,15 @@ impl SweepOutcome {
 /// Numbers of a job for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Committed blocks.
+    /// The number of committed blocks.
     pub blocks: u64,
-    /// Committed shards.
+    /// The number of committed shards.
     pub shards: u64,
-    /// Lane-seconds that the committed shards took.
+    /// Lane-seconds that the committed shards took together.
     pub lane_seconds: f64,
-    /// Shards given out again.
+    /// Shards that were given out again.
     pub retries: u64,
-    /// Second copies of shards that took too long.
+    /// Second copies of shards that took too long elsewhere.
     pub copies: u64,
     /// Shards that a second worker agreed on.
     pub audits: u64,

@@ -1,4 +1,4 @@
-//! What is due after a restart, and the snapshot: a shorter list of records that replays to the same state.
+//! Resuming after a restart, and the snapshot: a shorter list of records that replays to the same state.
 
 use super::Scheduler;
 use super::effect::Effects;
@@ -8,7 +8,7 @@ use super::state::{Job, Sweep, SweepState};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 
 impl Scheduler {
-    /// What is due after the replay: reductions that had not come back, ends that were not written.
+    /// Begins what is due after the replay: reductions that had not come back, ends that were not written.
     pub fn resume(&mut self, now: Time) -> Effects {
         self.now = self.now.max(now);
         let mut effects = Effects::default();

@@ -23,12 +23,12 @@ impl Scheduler {
         if told.is_finite() { told.clamp(0.0, most) } else { 0.0 }
     }
 
-    /// Whether a shard is in this worker's hands.
+    /// Returns whether a shard is in this worker's hands.
     pub fn holds(&self, id: &WorkerId, shard: &ShardRef) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.held.contains_key(shard))
     }
 
-    /// Whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others
+    /// Returns whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others
     /// reported says what becomes of it. `None` when it has no session, or was silent in it for so long that what it held is others'.
     pub fn takes_report(&self, id: &WorkerId, shard: &ShardRef) -> Option<bool> {
         let worker = self.workers.get(id)?;
@@ -36,7 +36,7 @@ impl Scheduler {
         Some(worker.held.contains_key(shard) || self.judge(shard) != Verdict::Committed || comes_back())
     }
 
-    /// Whether a worker has held a shard and lost it.
+    /// Returns whether a worker has held a shard and lost it.
     fn has_held(&self, id: &WorkerId, shard: &ShardRef) -> bool {
         let attempts = self.job(&shard.job).and_then(|job| job.attempts.get(&shard.node));
         attempts.is_some_and(|attempts| attempts.had(id))

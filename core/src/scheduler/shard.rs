@@ -1,4 +1,4 @@
-//! Jobs and shards, what workers say of themselves and of their shards, and what becomes of it.
+//! Jobs, shards, and what workers and users say of them: profiles, partials, checkpoints, failures, verdicts.
 
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, WorkerId};
@@ -64,18 +64,18 @@ impl From<ShardText> for ShardRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What a worker says of itself.
+/// A worker's description of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerProfile {
-    /// For people.
+    /// The worker's name, for people.
     pub name: String,
     /// Its numerics class, whatever the precision.
     pub class: NumericsClass,
     /// The precisions that it offers.
     pub precisions: Vec<Precision>,
-    /// Shards it computes at once.
+    /// The number of shards that it computes at once.
     pub lanes: u32,
-    /// Version of its program.
+    /// The version of its program.
     pub version: String,
 }
 
@@ -86,16 +86,16 @@ impl WorkerProfile {
     }
 }
 
-/// How a sweep shares the lanes with others.
+/// The share that a sweep has of the lanes beside others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
+pub struct FairShare {
     /// Sweeps of a higher priority go first.
     pub priority: i32,
     /// Sweeps of one priority have lanes in proportion to it; positive.
     pub weight: f64,
 }
 
-impl Default for Share {
+impl Default for FairShare {
     fn default() -> Self {
         Self { priority: 0, weight: 1.0 }
     }
@@ -106,28 +106,28 @@ impl Default for Share {
 pub struct ShardInput {
     /// `basis`, `train`, `test` or `checkpoint`.
     pub role: &'static str,
-    /// For people.
+    /// The file's name, for people.
     pub name: String,
     /// The stored bytes.
     pub stored: InputRef,
 }
 
-/// Where the bytes of a partial are.
+/// The place where the bytes of a partial are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartialBytes {
-    /// In the artifact store.
+    /// They are in the artifact store.
     Stored(Digest),
-    /// Here: they are few.
+    /// They are here, since they are few.
     Inline(Arc<[u8]>),
 }
 
-/// What a shard yielded.
+/// The bytes and the content that a shard yielded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "PartialText", try_from = "PartialText")]
 pub struct Partial {
     /// Its bytes.
     pub bytes: PartialBytes,
-    /// Digest of what they say, without how long it took: two workers of one class give the same.
+    /// The digest of what they say, without how long it took: two workers of one class give the same.
     pub content: Digest,
 }
 
@@ -179,21 +179,21 @@ impl TryFrom<PartialText> for Partial {
     }
 }
 
-/// How far a shard has come: another worker of the class can go on from there.
+/// A point that the computation of a shard has reached: another worker of the class can go on from there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct ShardCheckpoint {
     /// The stored bytes.
     pub stored: InputRef,
     /// Members of the shard that are done with.
     pub members_done: u64,
-    /// Epochs of those in training.
+    /// The epochs of those in training.
     pub epochs: u32,
 }
 
-/// How far a worker says it is with a shard. Nonsense is corrected where it is taken in.
+/// The point that a worker says it has reached with a shard. Nonsense is corrected where it is taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ShardStand {
-    /// How many blocks are computed.
+    /// The number of blocks that are computed.
     pub blocks_done: u64,
     /// The part of the next block that is done, from 0 to 1.
     pub fraction: f64,
@@ -203,7 +203,7 @@ pub struct ShardStand {
     pub begin_seconds: f64,
 }
 
-/// Why a shard was not computed.
+/// The reason why a shard was not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The spec is wrong: never retried, the sweep fails.
@@ -212,12 +212,12 @@ pub enum FailureKind {
     Unfit,
     /// The shard failed here: retried a few times.
     Task,
-    /// Passing trouble: retried a few times.
+    /// The trouble will pass: retried a few times.
     Transient,
 }
 
 impl FailureKind {
-    /// One word.
+    /// Returns the kind in one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spec => "spec",
@@ -231,15 +231,15 @@ impl FailureKind {
 /// A shard of a complete sweep that is to be computed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which.
+    /// The shard.
     pub shard: ShardRef,
-    /// Digest of the content that was committed.
+    /// The digest of the content that was committed.
     pub content: Digest,
-    /// Who computed it.
+    /// The worker that had computed it.
     pub worker: WorkerId,
 }
 
-/// What becomes of a reported shard.
+/// The verdict on a reported shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The first valid report of its blocks.

@@ -13,15 +13,15 @@ use crate::cost::EstimateBasis;
 use crate::grid::Node;
 use crate::ids::{JobIndex, Time, WorkerId};
 
-/// How often stragglers are looked for.
+/// Milliseconds between two looks for stragglers.
 const EVERY_MS: u64 = 1_000;
-/// How much longer than usual a shard may take whose work was measured in other amounts only.
+/// The factor by which a shard may take longer than usual whose work was measured in other amounts only.
 const OTHER_SIZE: f64 = 4.0;
 /// The part of a holder's patience after which it stands still.
 const STANDING: f64 = 0.25;
 
 impl Scheduler {
-    /// When stragglers are to be looked for, if somebody could take one.
+    /// Returns when stragglers are to be looked for, if somebody could take one.
     pub(super) fn next_copies(&self) -> Option<Time> {
         let wanted = self.settings.copy_after > 0.0 && !self.idle.is_empty() && self.lanes_leased > 0;
         wanted.then(|| self.last_copies.plus(EVERY_MS))
@@ -108,7 +108,7 @@ impl Job {
     }
 }
 
-/// Whether nothing of a job is left but what is in somebody's hands.
+/// Returns whether nothing of a job is left but what is in somebody's hands.
 fn is_at_its_end(sweep: &Sweep, job: &Job) -> bool {
     job.state == JobState::Computing && job.pending.is_empty() && job.waiting.is_empty() && !sweep.waits(job)
 }

@@ -8,7 +8,7 @@ use super::Scheduler;
 use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::shard::ShardRef;
-use super::state::{Held, Job, Worker};
+use super::state::{HeldShard, Job, Worker};
 use crate::cost::EstimateBasis;
 use crate::ids::{Time, WorkerId};
 use crate::text;
@@ -25,18 +25,18 @@ const MOST_DOUBLINGS: u32 = 6;
 const MOST_SECONDS: f64 = 30.0 * 86_400.0;
 
 impl Worker {
-    /// Whether all its lanes hang.
+    /// Returns whether all its lanes hang.
     pub(super) fn hangs(&self) -> bool {
         !self.hung.is_empty() && self.hung.len() >= self.profile.lanes as usize
     }
 
-    /// Why it is given nothing, if so.
+    /// Returns why it is given nothing, if so.
     pub(super) fn set_aside_because(&self) -> Option<String> {
         let hung = || self.last_error.clone().filter(|_| self.hangs());
         self.unfit.clone().or_else(hung)
     }
 
-    /// When a lane that hangs is tried again.
+    /// Returns when a lane that hangs is tried again.
     pub(super) fn tried_again(&self) -> Option<Time> {
         self.hung.iter().copied().min()
     }
@@ -126,7 +126,7 @@ impl Scheduler {
     }
 
     /// Milliseconds that a holder may stand still; `None` for ever.
-    pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &Held) -> Option<u64> {
+    pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &HeldShard) -> Option<u64> {
         let job = self.job(&shard.job).filter(|_| self.settings.stall_after_ms > 0)?;
         // A lane takes up nothing while results wait for their places: what has not begun may only be queued there.
         if !held.headway.begun && worker.held.values().any(|other| other.computed) {

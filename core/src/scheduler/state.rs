@@ -1,4 +1,4 @@
-//! What the scheduler knows of sweeps, jobs, workers and leases.
+//! The state of sweeps, jobs, workers and leases.
 
 use super::committed::{Committed, Taken};
 use super::headway::Headway;
@@ -6,7 +6,7 @@ use super::merge::Merges;
 use super::progress::JobScale;
 use super::ranges::Ranges;
 use super::record::{Contribution, JobResult, ShardFailure, SweepOutcome, Tally};
-use super::shard::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
+use super::shard::{FairShare, Partial, RequestId, ShardCheckpoint, ShardRef, WorkerProfile};
 use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, Time, WorkerId};
@@ -39,17 +39,17 @@ pub enum SweepState {
 }
 
 impl SweepState {
-    /// Whether nothing will change any more.
+    /// Returns whether nothing will change any more.
     pub fn has_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
     }
 
-    /// Whether every job gave its result.
+    /// Returns whether every job gave its result.
     pub fn is_complete(&self) -> bool {
         matches!(self, Self::Ended(SweepOutcome::Complete { .. }))
     }
 
-    /// Whether results are there: those of all jobs, or of those that did not fail.
+    /// Returns whether results are there: those of all jobs, or of those that did not fail.
     pub fn has_results(&self) -> bool {
         matches!(self, Self::Ended(SweepOutcome::Complete { .. } | SweepOutcome::Incomplete { .. }))
     }
@@ -102,7 +102,7 @@ impl JobState {
 
 /// A sweep's place among those with something to give out: by priority, then by how little it has for its weight, then by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueuePlace {
+pub(super) struct QueueKey {
     priority: Reverse<i32>,
     share: u64,
     number: u64,
@@ -112,7 +112,7 @@ pub(super) struct QueuePlace {
 pub(super) struct Sweep {
     pub(super) owner: String,
     pub(super) key: Option<String>,
-    pub(super) share: Share,
+    pub(super) share: FairShare,
     pub(super) spec: Arc<Spec>,
     /// The spec as TOML, as workers get it.
     pub(super) text: Arc<str>,
@@ -130,7 +130,7 @@ pub(super) struct Sweep {
     /// Lanes that compute for it.
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
-    pub(super) place: Option<QueuePlace>,
+    pub(super) place: Option<QueueKey>,
     /// Share of the sweep that one lane-second of what is left is.
     pub(super) share_per_second: f64,
 }
@@ -145,7 +145,7 @@ pub(super) struct WorkerKind {
 
 impl Sweep {
     pub(super) fn new(
-        (owner, key, share): (String, Option<String>, Share),
+        (owner, key, share): (String, Option<String>, FairShare),
         (spec, inputs): (Spec, Inputs),
         number: u64,
         submitted: Time,
@@ -176,18 +176,18 @@ impl Sweep {
         sweep
     }
 
-    /// How many sweeps it counts as where sweeps are counted: what is kept of one grows with its spec.
+    /// Returns how many sweeps it counts as: what is kept of one grows with its spec.
     pub(super) fn size(&self) -> usize {
         submission_size(&self.text)
     }
 
-    /// Whether a worker may take its shards.
+    /// Returns whether a worker may take its shards.
     pub(super) fn accepts(&self, worker: &WorkerProfile) -> bool {
         worker.precisions.contains(&self.spec.precision)
             && self.class.as_ref().is_none_or(|own| own.differs_in_precision_alone(&worker.class))
     }
 
-    /// Whether a job waits for the result of another.
+    /// Returns whether a job waits for the result of another.
     pub(super) fn waits(&self, job: &Job) -> bool {
         self.needed(job).is_some_and(|needed| needed.state != JobState::Complete)
     }
@@ -203,16 +203,16 @@ impl Sweep {
         Some(needed.0 as usize)
     }
 
-    /// Whether it has a shard that could be given to somebody, now or after a wait.
+    /// Returns whether it has a shard that could be given to somebody, now or after a wait.
     fn has_work(&self) -> bool {
         let offers = |job: &Job| job.state == JobState::Computing && job.offers() && !self.waits(job);
         !self.state.has_ended() && !self.paused && self.jobs.iter().any(offers)
     }
 
-    /// Where it belongs in the queue.
-    pub(super) fn due_place(&self) -> Option<QueuePlace> {
+    /// Returns where it belongs in the queue.
+    pub(super) fn due_place(&self) -> Option<QueueKey> {
         let share = (self.leased as f64 / self.share.weight * 1_000.0) as u64;
-        self.has_work().then_some(QueuePlace { priority: Reverse(self.share.priority), share, number: self.number })
+        self.has_work().then_some(QueueKey { priority: Reverse(self.share.priority), share, number: self.number })
     }
 
     pub(super) fn job(&self, index: JobIndex) -> Option<&Job> {
@@ -225,13 +225,13 @@ impl Sweep {
     }
 }
 
-/// What a submission's key stands for: the spec, as TOML, and the very files.
+/// Returns the digest of what a submission's key stands for: the spec, as TOML, and the very files.
 pub(super) fn submission_digest(spec: &str, inputs: &Inputs) -> Digest {
     let files: String = inputs.iter().map(|(name, input)| format!("\n{name} {}", input.digest)).collect();
     Digest::of(format!("{spec}{files}").as_bytes())
 }
 
-/// How many sweeps one of this spec, as TOML, counts as.
+/// Returns how many sweeps one of this spec, as TOML, counts as.
 pub(super) fn submission_size(spec: &str) -> usize {
     1 + spec.len() / SPEC_BYTES_OF_ONE
 }
@@ -239,7 +239,7 @@ pub(super) fn submission_size(spec: &str) -> usize {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) shape: JobShape,
-    /// For example `nads/lenet`.
+    /// The job's name, for example `nads/lenet`.
     pub(super) name: String,
     pub(super) total: u64,
     pub(super) state: JobState,
@@ -253,18 +253,18 @@ pub(super) struct Job {
     pub(super) audits: BTreeMap<u64, Audit>,
     /// Failures of shards that are not committed yet.
     pub(super) attempts: BTreeMap<Node, Attempts>,
-    /// How far shards that are not committed yet have come.
-    pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
+    /// The furthest that shards have come that are not committed yet.
+    pub(super) checkpoints: BTreeMap<Node, ShardCheckpoint>,
     pub(super) blocks_quarantined: u64,
     pub(super) tally: Tally,
-    /// What a member weighs against those of other jobs.
+    /// The weight of a member against those of other jobs.
     pub(super) scale: JobScale,
-    /// How many reductions were begun.
+    /// The number of reductions that were begun.
     pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
 }
 
-/// What lies over some blocks of a job.
+/// Something that lies over some blocks of a job.
 pub(super) trait OverBlocks {
     fn node(&self) -> Node;
 }
@@ -276,20 +276,20 @@ pub(super) struct Retry {
     pub(super) not_before: Time,
 }
 
-/// What went wrong with a shard so far.
+/// The failures of a shard so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     /// Failures, a worker's own counted once unless nobody else could take the shard.
     pub(super) failures: u32,
-    /// How often a worker was lost with it.
+    /// The number of times that a worker was lost with it.
     pub(super) losses: u32,
-    /// Who failed, with names; not those that were lost.
+    /// The workers that failed, with names; not those that were lost.
     pub(super) workers: BTreeMap<WorkerId, String>,
-    /// Who was lost with it.
+    /// The workers that were lost with it.
     pub(super) lost: BTreeSet<WorkerId>,
-    /// Whether any of them had yielded something before: then the shard itself may be at fault.
+    /// True if any of the workers had yielded something before: then the shard itself may be at fault.
     pub(super) proven: bool,
-    /// What the last one said.
+    /// The words of the last one.
     pub(super) message: String,
 }
 
@@ -314,13 +314,13 @@ pub(super) struct Holder {
 #[derive(Debug)]
 pub(super) struct Audit {
     pub(super) node: Node,
-    /// Who computes it now.
+    /// The worker that computes it now.
     pub(super) holder: Option<WorkerId>,
-    /// What others got that was not what is committed.
+    /// Results of others that are not what is committed.
     pub(super) dissent: Vec<Dissent>,
 }
 
-/// What an auditor got that was not what is committed.
+/// An auditor's result that is not what is committed.
 #[derive(Clone, Debug)]
 pub(super) struct Dissent {
     pub(super) partial: Partial,
@@ -387,7 +387,7 @@ impl Job {
         }
     }
 
-    /// Whether a shard of it could be given to somebody, now or after a wait.
+    /// Returns whether a shard of it could be given to somebody, now or after a wait.
     fn offers(&self) -> bool {
         let unheld = |audit: &Audit| audit.holder.is_none();
         !self.pending.is_empty() || !self.waiting.is_empty() || self.audits.values().any(unheld)
@@ -397,13 +397,13 @@ impl Job {
         node.blocks(self.total)
     }
 
-    /// Members of these blocks.
+    /// Returns the number of members of these blocks.
     pub(super) fn members(&self, blocks: Range<u64>) -> u64 {
         let members = self.shape.grid.members(blocks);
         members.end - members.start
     }
 
-    /// How many of `blocks` are committed.
+    /// Returns how many of these blocks are committed.
     pub(super) fn committed_within(&self, blocks: &Range<u64>) -> u64 {
         let shared = |held: Range<u64>| held.end.min(blocks.end) - held.start.max(blocks.start);
         self.committed.meeting(blocks).map(|(_, c)| shared(self.blocks(c.node))).sum()
@@ -414,7 +414,7 @@ impl Job {
         self.leased.get(&self.blocks(node).start).filter(|lease| lease.node == node)
     }
 
-    /// Whether this shard is leased to this worker.
+    /// Returns whether this shard is leased to this worker.
     pub(super) fn is_held_by(&self, node: Node, worker: &WorkerId) -> bool {
         self.lease(node).is_some_and(|lease| lease.holders.iter().any(|holder| holder.worker == *worker))
     }
@@ -503,24 +503,23 @@ impl Audit {
     }
 }
 
-/// What a worker computes a shard for.
+/// The purpose for which a worker computes a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For the result.
+    /// It is computed for the result.
     Compute,
-    /// To compare it with what is committed.
+    /// It is compared with what is committed.
     Audit,
-    /// For a user who asked for it.
+    /// A user asked for it, to compare it.
     Verify(RequestId),
 }
 
 /// A shard in a worker's hands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct HeldShard {
     pub(super) purpose: Purpose,
     /// Computed and about to be reported: it does not occupy a lane.
     pub(super) computed: bool,
-    /// How the worker gets on with it.
     pub(super) headway: Headway,
 }
 
@@ -534,22 +533,22 @@ pub(super) struct Worker {
     pub(super) unfit: Option<String>,
     /// Set aside because its results were wrong: nothing that it reports counts.
     pub(super) distrusted: bool,
-    pub(super) held: BTreeMap<ShardRef, Held>,
+    pub(super) held: BTreeMap<ShardRef, HeldShard>,
     /// Shards that occupy a lane.
     pub(super) busy: u32,
     pub(super) rates: Rates,
-    /// When each of the lanes that hang is tried again.
+    /// The times when the lanes that hang are tried again.
     pub(super) hung: Vec<Time>,
-    /// How many shards hung in a row.
+    /// The number of shards that hung in a row.
     pub(super) hangs: u32,
     /// Members of its shards that were committed.
     pub(super) members_done: u64,
-    /// What it last failed with.
+    /// The words of its last failure.
     pub(super) last_error: Option<String>,
 }
 
 impl Worker {
-    /// Whether it can be given anything, now or when a lane is free.
+    /// Returns whether it can be given anything, now or when a lane is free.
     pub(super) fn is_fit(&self) -> bool {
         self.connected && self.unfit.is_none() && !self.draining && !self.hangs()
     }

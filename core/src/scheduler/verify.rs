@@ -14,14 +14,14 @@ use crate::ids::{SweepId, WorkerId};
 /// Verifications that may be open at once.
 const MOST: usize = 64;
 
-/// What a user wants computed again.
+/// The shards that a user wants computed again.
 #[derive(Debug)]
 pub(super) struct Verification {
-    tasks: Vec<Task>,
+    tasks: Vec<VerificationTask>,
 }
 
 #[derive(Debug)]
-struct Task {
+struct VerificationTask {
     claim: Claim,
     holder: Option<WorkerId>,
     failures: u32,
@@ -31,7 +31,8 @@ impl Scheduler {
     pub(super) fn verify(&mut self, request: RequestId, claims: Vec<Claim>, effects: &mut Effects) {
         let answer = match self.verifications.len() < MOST {
             true => {
-                let tasks = claims.into_iter().map(|claim| Task { claim, holder: None, failures: 0 }).collect();
+                let tasks =
+                    claims.into_iter().map(|claim| VerificationTask { claim, holder: None, failures: 0 }).collect();
                 self.verifications.insert(request, Verification { tasks });
                 self.wake_all = true;
                 Answer::Verifying
@@ -63,7 +64,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a shard is to be computed again for somebody.
+    /// Returns whether a shard is to be computed again for somebody.
     pub fn is_verified(&self, shard: &ShardRef) -> bool {
         self.verifications.values().flat_map(|verification| &verification.tasks).any(|task| task.claim.shard == *shard)
     }
@@ -79,7 +80,7 @@ impl Scheduler {
         })
     }
 
-    fn task(&mut self, request: RequestId, shard: &ShardRef) -> Option<&mut Task> {
+    fn task(&mut self, request: RequestId, shard: &ShardRef) -> Option<&mut VerificationTask> {
         self.verifications.get_mut(&request)?.tasks.iter_mut().find(|task| task.claim.shard == *shard)
     }
 

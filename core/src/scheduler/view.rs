@@ -1,10 +1,10 @@
-//! What people see of the state.
+//! Views of the state, as people see it.
 
 use super::Scheduler;
 use super::committed::Committed;
 use super::forecast::JobForecast;
 use super::record::{ArtifactRef, ShardFailure, Tally};
-use super::shard::{Checkpoint, JobRef, ShardInput, ShardRef, Share};
+use super::shard::{FairShare, JobRef, ShardCheckpoint, ShardInput, ShardRef};
 use super::state::{Job, JobState, Sweep, SweepState, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
@@ -18,21 +18,21 @@ const MOST_FAILURES: usize = 100;
 /// A sweep as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepView {
-    /// Its id.
+    /// The sweep's id.
     pub id: SweepId,
-    /// Whose it is; empty without access control.
+    /// The owner's name; empty without access control.
     pub owner: String,
-    /// How it shares the lanes.
-    pub share: Share,
-    /// Whether nothing of it is given out for now.
+    /// Its share of the lanes.
+    pub share: FairShare,
+    /// True if nothing of it is given out for now.
     pub paused: bool,
-    /// What is computed.
+    /// The spec that is computed.
     pub spec: Arc<Spec>,
     /// The same as TOML, with every default written out.
     pub text: Arc<str>,
     /// The files it was submitted with.
     pub inputs: Inputs,
-    /// Where it stands.
+    /// The sweep's state.
     pub state: SweepState,
     /// The class it runs in, once it has started.
     pub class: Option<NumericsClass>,
@@ -42,11 +42,11 @@ pub struct SweepView {
     pub artifacts: Vec<ArtifactRef>,
     /// Shards that failed for good, a hundred at most.
     pub failures: Vec<ShardFailure>,
-    /// When it was accepted.
+    /// The time when it was accepted.
     pub submitted: Time,
-    /// When its first shard was leased.
+    /// The time when its first shard was leased.
     pub started: Option<Time>,
-    /// When it ended.
+    /// The time when it ended.
     pub ended: Option<Time>,
     /// Connected workers that can take its shards.
     pub workers: u32,
@@ -54,18 +54,18 @@ pub struct SweepView {
     pub progress: f64,
     /// Seconds until it ends with the lanes that it has now; `None` where nothing can be said.
     pub seconds_left: Option<f64>,
-    /// What it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
+    /// Lines that say what it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
     pub notices: Vec<String>,
 }
 
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
-    /// What it computes.
+    /// The shape of what it computes.
     pub shape: JobShape,
-    /// Where it stands.
+    /// The job's state.
     pub state: JobState,
-    /// Members of committed shards.
+    /// The number of members of committed shards.
     pub members_done: u64,
     /// Members computed of leased shards.
     pub members_in_flight: u64,
@@ -90,25 +90,25 @@ pub struct JobView {
 /// A worker as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerView {
-    /// Its id.
+    /// The worker's id.
     pub id: WorkerId,
-    /// What it says of itself.
+    /// The profile that it gave of itself.
     pub profile: super::WorkerProfile,
     /// Shards it holds.
     pub leases: u32,
     /// Milliseconds since it was last heard.
     pub silent_ms: u64,
-    /// Whether its session is open.
+    /// True if its session is open.
     pub connected: bool,
-    /// Why it was set aside.
+    /// The reason for which it was set aside.
     pub unfit: Option<String>,
-    /// Whether it takes no more shards and will leave.
+    /// True if it takes no more shards and will leave.
     pub draining: bool,
     /// Members of its shards that were committed.
     pub members_done: u64,
     /// The job of its last committed shard, and members per second of it on all its lanes.
     pub rate: Option<(String, f64)>,
-    /// What it last failed with.
+    /// The words of its last failure.
     pub last_error: Option<String>,
 }
 
@@ -118,7 +118,7 @@ impl Scheduler {
         self.sweeps.get(id).map(|sweep| self.view(id, sweep))
     }
 
-    /// Whether there is such a sweep.
+    /// Returns whether there is such a sweep.
     pub fn is_known(&self, id: &SweepId) -> bool {
         self.sweeps.contains_key(id)
     }
@@ -132,7 +132,7 @@ impl Scheduler {
         Some(jobs.collect())
     }
 
-    /// Whether a sweep is known and has not ended.
+    /// Returns whether a sweep is known and has not ended.
     pub fn is_open(&self, id: &SweepId) -> bool {
         self.sweeps.get(id).is_some_and(|sweep| !sweep.state.has_ended())
     }
@@ -169,12 +169,12 @@ impl Scheduler {
         self.sweeps.get(id).map(|sweep| &*sweep.text)
     }
 
-    /// Whose a sweep is; `None` when there is no such sweep.
+    /// Returns a sweep's owner; `None` when there is no such sweep.
     pub fn owner(&self, id: &SweepId) -> Option<&str> {
         self.sweeps.get(id).map(|sweep| sweep.owner.as_str())
     }
 
-    /// Whether what a shard yields can still be of use.
+    /// Returns whether what a shard yields can still be of use.
     pub fn expects(&self, shard: &ShardRef) -> bool {
         self.is_open(&shard.job.sweep) || self.is_verified(shard)
     }
@@ -203,10 +203,10 @@ impl Scheduler {
         inputs
     }
 
-    /// How far a shard came in other hands.
+    /// Returns the checkpoint of a shard that came some way in other hands.
     pub fn checkpoint_of(&self, shard: &ShardRef) -> Option<ShardInput> {
         let checkpoint = self.job(&shard.job)?.checkpoints.get(&shard.node)?;
-        let Checkpoint { stored, members_done, epochs } = checkpoint;
+        let ShardCheckpoint { stored, members_done, epochs } = checkpoint;
         let name = format!("checkpoint after {members_done} members and {epochs} epochs");
         Some(ShardInput { role: "checkpoint", name, stored: *stored })
     }
@@ -227,7 +227,7 @@ impl Scheduler {
         jobs.filter_map(|job| job.result.as_ref()).flat_map(|result| &result.artifacts)
     }
 
-    /// What is committed of a job, while its sweep is open.
+    /// Returns what is committed of a job, while its sweep is open.
     pub fn committed(&self, of: &JobRef) -> Option<&Committed> {
         self.job(of).map(|job| &job.committed)
     }

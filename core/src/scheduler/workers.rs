@@ -5,8 +5,8 @@ use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::headway::Headway;
 use super::record::Record;
-use super::shard::{Checkpoint, ShardRef, WorkerProfile};
-use super::state::{Held, Holder, Lease, Purpose, Worker};
+use super::shard::{ShardCheckpoint, ShardRef, WorkerProfile};
+use super::state::{HeldShard, Holder, Lease, Purpose, Worker};
 use crate::cost::{Rates, SpeedClass};
 use crate::ids::{Time, WorkerId};
 
@@ -73,7 +73,7 @@ impl Scheduler {
         may
     }
 
-    /// Whether a shard is nobody's, and a worker of this profile could have it from before a restart.
+    /// Returns whether a shard is nobody's, and a worker of this profile could have it from before a restart.
     pub(super) fn may_adopt(&self, profile: &WorkerProfile, shard: &ShardRef) -> bool {
         let Some(sweep) = self.sweeps.get(&shard.job.sweep) else { return false };
         if sweep.state.has_ended() || !sweep.accepts(profile) {
@@ -88,7 +88,7 @@ impl Scheduler {
     /// Puts a shard into a worker's hands, from wherever it is.
     pub(super) fn hold(&mut self, id: &WorkerId, shard: &ShardRef, purpose: Purpose, headway: Headway, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.held.insert(shard.clone(), Held { purpose, computed: false, headway });
+        worker.held.insert(shard.clone(), HeldShard { purpose, computed: false, headway });
         worker.busy += 1;
         self.watch_for_stalls(now);
         match purpose {
@@ -167,7 +167,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a worker can take a shard now, after something about it changed.
+    /// Notes whether a worker can take a shard now, after something about it changed.
     pub(super) fn refresh(&mut self, id: &WorkerId) {
         if self.workers.get(id).is_some_and(Worker::has_free_lane) {
             self.idle.insert(id.clone());
@@ -208,7 +208,7 @@ impl Scheduler {
         self.next_expiry = self.workers.values().map(|worker| worker.last_seen.plus(ttl)).min();
     }
 
-    /// Whoever avoided a worker that is gone may now have to take what is left.
+    /// Wakes everybody: whoever avoided a worker that is gone may now have to take what is left.
     fn workforce_changed(&mut self) {
         self.kinds_are_stale = true;
         self.wake_all = true;
@@ -239,7 +239,7 @@ impl Scheduler {
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
-        checkpoint: Checkpoint,
+        checkpoint: ShardCheckpoint,
         now: Time,
         effects: &mut Effects,
     ) -> bool {
@@ -255,7 +255,7 @@ impl Scheduler {
             self.bind_class(&shard.job.sweep, &class, now, effects);
         }
         let Some(job) = self.job(&shard.job) else { return false };
-        let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);
+        let far = |checkpoint: &ShardCheckpoint| (checkpoint.members_done, checkpoint.epochs);
         let held = job.checkpoints.get(&shard.node);
         if held.is_some_and(|held| far(held) >= far(&checkpoint)) {
             return true;

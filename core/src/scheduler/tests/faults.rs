@@ -1,4 +1,4 @@
-//! What goes wrong with shards and workers, and what becomes of it.
+//! Shards and workers with which something goes wrong.
 
 use super::*;
 
@@ -98,7 +98,7 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
     assert!(message.contains("3 attempts") && message.contains("worker was lost"), "{message}");
 }
 
-/// What failed on one worker goes to another while there is one, after a wait that doubles.
+/// A shard that failed on one worker goes to another while there is one, after a wait that doubles.
 #[test]
 fn a_failed_shard_goes_elsewhere_after_a_wait() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -123,7 +123,7 @@ fn a_failed_shard_goes_elsewhere_after_a_wait() {
     assert_eq!(world.scheduler.next_deadline(), Some(world.now.plus(1_000)));
 }
 
-/// Who was silent while nobody listened keeps its leases; who is silent afterwards does not.
+/// A worker that was silent while nobody listened keeps its leases; one that is silent afterwards does not.
 #[test]
 fn a_time_in_which_nobody_listened_costs_no_lease() {
     let mut world = World::new(Settings::default());
@@ -195,13 +195,13 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     assert_eq!(world.report("quick", &slow).0, Verdict::Committed);
 }
 
-/// How far a lost worker came is handed to the next, also after a restart; a report ends it.
+/// The checkpoint of a lost worker is handed to the next, also after a restart; a report ends it.
 #[test]
 fn a_checkpoint_goes_with_its_shard() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     world.submit(400);
     let shard = world.join("a", 1).remove(0);
-    let checkpoint = |epochs| Checkpoint {
+    let checkpoint = |epochs| ShardCheckpoint {
         stored: InputRef { size: 9, digest: Digest::of(&[epochs as u8]) },
         members_done: 0,
         epochs,
@@ -241,7 +241,7 @@ fn an_audit_finds_the_worker_that_is_wrong() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 1.0\n[nads]\nnetworks = 64\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
-    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), Share::default(), request);
+    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
     for worker in ["a", "b", "liar"] {
         world.join(worker, 1);
     }
@@ -285,7 +285,7 @@ fn a_worker_alone_audits_itself() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 0.5\n[nads]\nnetworks = 256\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
-    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), Share::default(), request);
+    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
     world.join("only", 2);
     world.work(&sweep, |_| false);
     let SweepState::Ended(SweepOutcome::Complete { .. }) = world.state(&sweep) else {
@@ -347,7 +347,7 @@ fn a_draining_worker_gets_nothing_more() {
     assert_eq!(world.join("w", 1).len(), 1, "a new session is a new beginning");
 }
 
-/// What the simulation found: each of these waited for ever, or counted wrongly.
+/// The simulation found these: each waited for ever, or counted wrongly.
 mod found_by_simulation {
     use super::*;
 
@@ -355,11 +355,11 @@ mod found_by_simulation {
         let request = world.request();
         let sweep = SweepId::new("audited");
         let spec = Box::new(Spec { audit, ..*spec(16, 4) });
-        world.submit_as(sweep.clone(), spec, Share::default(), request);
+        world.submit_as(sweep.clone(), spec, FairShare::default(), request);
         sweep
     }
 
-    /// Whoever computes a shard to compare it may store checkpoints, but others do not go on from them.
+    /// A worker that computes a shard to compare it may store checkpoints, but others do not go on from them.
     #[test]
     fn an_auditor_that_stores_a_checkpoint_is_not_sent_away() {
         let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -368,7 +368,7 @@ mod found_by_simulation {
         world.report("a", &shard);
         assert!(world.held_by("a").contains(&shard));
         let (request, stored) = (world.request(), InputRef { size: 1, digest: Digest::of(b"half") });
-        let checkpoint = Checkpoint { stored, members_done: 1, epochs: 0 };
+        let checkpoint = ShardCheckpoint { stored, members_done: 1, epochs: 0 };
         let actions = world.handle(Event::Checkpointed { request, worker: id("a"), shard: shard.clone(), checkpoint });
         assert!(actions.contains(&Action::Answer { request, answer: Answer::Wanted(true) }), "{actions:?}");
         assert!(world.scheduler.checkpoint_of(&shard).is_none());
@@ -457,9 +457,9 @@ mod found_by_simulation {
     fn the_journal_keeps_every_bit_of_a_number() {
         for bits in (0..2_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let weight = f64::from_bits(bits >> 2 | 1 << 61);
-            let share = Share { priority: 0, weight };
+            let share = FairShare { priority: 0, weight };
             let text = serde_json::to_string(&share).unwrap();
-            assert_eq!(serde_json::from_str::<Share>(&text).unwrap().weight.to_bits(), weight.to_bits(), "{text}");
+            assert_eq!(serde_json::from_str::<FairShare>(&text).unwrap().weight.to_bits(), weight.to_bits(), "{text}");
         }
     }
 }

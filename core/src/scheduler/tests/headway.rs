@@ -1,4 +1,4 @@
-//! What is learned from workers, who is copied, and who hangs.
+//! Rates that are learned from workers, shards that are copied, and lanes that hang.
 
 use super::*;
 use crate::cost::{Estimate, EstimateBasis, Sizing};
@@ -19,7 +19,7 @@ impl World {
     fn submit_spec(&mut self, spec: Box<Spec>) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.submit_as(id.clone(), spec, Share::default(), request);
+        self.submit_as(id.clone(), spec, FairShare::default(), request);
         id
     }
 
@@ -66,7 +66,7 @@ impl World {
         blocks.end - blocks.start
     }
 
-    /// What one lane would need for the members of a sweep's first job that are not computed.
+    /// Returns what one lane would need for the members of a sweep's first job that are not computed.
     fn seconds_left(&self, sweep: &SweepId) -> Estimate {
         let sweep = &self.scheduler.sweeps[sweep];
         let job = &sweep.jobs[0];
@@ -174,7 +174,7 @@ fn hung_lanes_lose_their_shards() {
     assert_eq!(due.len(), 1, "the sweep is computed");
 }
 
-/// What has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
+/// A shard that has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
 #[test]
 fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -190,7 +190,7 @@ fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
     assert!(actions.iter().any(taken), "nobody looks at it any more");
 }
 
-/// What was computed occupies a lane again when its worker comes back, until the worker says once more that it is computed.
+/// A computed shard occupies a lane again when its worker comes back, until the worker says once more that it is computed.
 #[test]
 fn a_lane_that_hangs_after_its_worker_came_back_is_found() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -260,7 +260,7 @@ fn a_slow_lane_is_not_hung() {
     for epochs in 1..5 {
         world.pass(4 * MINUTE, &["slow"]);
         let stored = InputRef { size: 1, digest: Digest::of(&[epochs as u8]) };
-        let checkpoint = Checkpoint { stored, members_done: 0, epochs };
+        let checkpoint = ShardCheckpoint { stored, members_done: 0, epochs };
         let (request, worker, shard) = (world.request(), id("slow"), shard.clone());
         world.handle(Event::Checkpointed { request, worker, shard, checkpoint });
     }
@@ -293,7 +293,7 @@ fn a_slow_line_is_not_a_hung_lane() {
     let inputs = Inputs::from([("v.npy".to_owned(), stored)]);
     let (request, owner, key) = (world.request(), String::new(), None);
     let sweep = SweepId::new("s");
-    world.handle(Event::Submit { request, id: sweep, owner, key, share: Share::default(), spec, inputs });
+    world.handle(Event::Submit { request, id: sweep, owner, key, share: FairShare::default(), spec, inputs });
     let shard = world.held_by("far").remove(0);
     world.pass(59 * MINUTE, &["far"]);
     assert_eq!(world.held_by("far"), std::slice::from_ref(&shard));
@@ -338,7 +338,7 @@ fn a_reported_time_without_end_leaves_the_journal_readable() {
     assert!(told(&world).all(f64::is_finite));
 }
 
-/// What a class showed outlives its workers, and the coordinator.
+/// The rates of a class outlive its workers, and the coordinator.
 #[test]
 fn rates_are_kept_when_workers_leave_and_after_a_restart() {
     let mut world = World::new(Settings::default());

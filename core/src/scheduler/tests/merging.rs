@@ -42,14 +42,14 @@ impl Words {
         digest
     }
 
-    /// What a worker hands in for a shard.
+    /// Returns what a worker hands in for a shard.
     fn computed(&mut self, node: Node) -> Partial {
         let mut fold = Fold::below(node, self.total, |a, b| format!("({a} {b})"));
         node.blocks(self.total).for_each(|block| fold.push(Node::block(block), block.to_string()).unwrap());
         Partial::stored(self.put(fold.finish(node).unwrap()))
     }
 
-    /// What the partials of a node give together.
+    /// Returns what the partials of a node give together.
     fn fold(&self, node: Node, partials: impl IntoIterator<Item = StoredPartial>) -> String {
         let mut fold = Fold::below(node, self.total, |a, b| format!("({a} {b})"));
         for partial in partials {
@@ -78,7 +78,7 @@ impl Bench {
         world.merges = false;
         let (request, sweep) = (world.request(), SweepId::new("s"));
         let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap());
-        world.submit_as(sweep.clone(), spec, Share::default(), request);
+        world.submit_as(sweep.clone(), spec, FairShare::default(), request);
         let words = Words { total: blocks, ..Words::default() };
         Self { world, words, sweep, pool: VecDeque::new(), reductions: Vec::new(), most_stored: 0, written: 0 }
     }
@@ -95,15 +95,9 @@ impl Bench {
         self.most_stored = self.most_stored.max(self.stored());
     }
 
-    /// What must survive a restart; how often shards were tried again need not.
+    /// The facts that must survive a restart.
     fn facts(&self) -> Vec<Record> {
-        let mut records: Vec<Record> = self.world.scheduler.snapshot().collect();
-        for record in &mut records {
-            if let Record::Tally { tally, .. } = record {
-                tally.retries = 0;
-            }
-        }
-        records
+        self.world.scheduler.snapshot().collect()
     }
 
     fn stored(&self) -> u64 {
@@ -261,7 +255,7 @@ fn a_damaged_merged_partial_is_withdrawn_whole() {
     assert_eq!(bench.words.fold(root(128), committed.partials()), whole(128));
 }
 
-/// What cannot be merged for another reason than damage cannot be reduced either.
+/// Partials that cannot be merged for another reason than damage cannot be reduced either.
 #[test]
 fn a_merge_that_cannot_be_ends_the_sweep() {
     let mut bench = Bench::new(80, one_block_each());
@@ -332,7 +326,7 @@ fn audited(audit: f64, blocks: u64) -> Bench {
     let (cancel, request, sweep) = (bench.world.request(), bench.world.request(), SweepId::new("audited"));
     bench.world.handle(Event::Cancel { request: cancel, sweep: bench.sweep.clone() });
     let spec = Box::new(Spec { audit, ..Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap() });
-    bench.world.submit_as(sweep.clone(), spec, Share::default(), request);
+    bench.world.submit_as(sweep.clone(), spec, FairShare::default(), request);
     bench.sweep = sweep;
     bench
 }
@@ -466,7 +460,7 @@ proptest! {
     }
 }
 
-/// What a group size costs and saves: the table in [`crate::scheduler::merge`]. The scheduler alone, without a check after each step.
+/// Measures what a group size costs and saves: the table in [`crate::scheduler::merge`]. The scheduler alone, without a check after each step.
 #[test]
 fn merging_keeps_few_partials() {
     let full = std::env::var_os("NADGRID_MERGE_TABLE").is_some();
@@ -487,7 +481,7 @@ fn run_of_many(shards: u64, lanes: u64, settings: Settings) -> (usize, f64) {
     let mut world = World::new(settings);
     let (request, sweep) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", shards * 4)).unwrap());
-    world.submit_as(sweep.clone(), spec, Share::default(), request);
+    world.submit_as(sweep.clone(), spec, FairShare::default(), request);
     let mut held = VecDeque::from(world.join("w", lanes as u32));
     let (mut most, mut written, mut turn) = (0, 0u64, 1u64);
     while !held.is_empty() {

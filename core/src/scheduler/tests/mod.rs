@@ -21,7 +21,7 @@ struct World {
     now: Time,
     journal: Vec<Record>,
     requests: u64,
-    /// Whether merges come back at once; else the test does them.
+    /// True if merges come back at once; else the test does them.
     merges: bool,
 }
 
@@ -87,11 +87,11 @@ impl World {
     fn submit(&mut self, networks: u64) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.submit_as(id.clone(), spec(networks, 4), Share::default(), request);
+        self.submit_as(id.clone(), spec(networks, 4), FairShare::default(), request);
         id
     }
 
-    fn submit_as(&mut self, id: SweepId, spec: Box<Spec>, share: Share, request: RequestId) -> Vec<Action> {
+    fn submit_as(&mut self, id: SweepId, spec: Box<Spec>, share: FairShare, request: RequestId) -> Vec<Action> {
         let (owner, key, inputs) = (String::new(), None, Inputs::new());
         self.handle(Event::Submit { request, id, owner, key, share, spec, inputs })
     }
@@ -377,7 +377,7 @@ fn a_submission_is_idempotent_by_key() {
     let mut submit = |owner: &str, name: &str, key: &str, networks| {
         let request = world.request();
         let (id, key) = (SweepId::new(name), Some(key.into()));
-        let (owner, share, inputs) = (owner.to_owned(), Share::default(), Inputs::new());
+        let (owner, share, inputs) = (owner.to_owned(), FairShare::default(), Inputs::new());
         let event = Event::Submit { request, id, owner, key, share, spec: spec(networks, 4), inputs };
         let actions = world.handle(event);
         actions.into_iter().find_map(|a| match a {
@@ -492,7 +492,7 @@ fn a_job_waits_for_the_nads_that_it_needs() {
                 [directional]\ndirections = { kind = 'nads', indices = [0, 1] }\nblock_size = 1";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.submit_as(id.clone(), spec, Share::default(), request);
+    world.submit_as(id.clone(), spec, FairShare::default(), request);
     let first = world.join("w", 2);
     assert_eq!((first.len(), first[0].job.index), (1, JobIndex(0)), "one block of networks, and no run yet");
     let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
@@ -520,7 +520,7 @@ fn a_precision_that_nobody_offers_waits() {
     let text = "name = 't'\narchitectures = ['logreg']\nprecision = 'bf16'\n[nads]\nnetworks = 8";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.submit_as(id.clone(), spec, Share::default(), request);
+    world.submit_as(id.clone(), spec, FairShare::default(), request);
     assert_eq!(world.join("plain", 1), []);
     assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
     let precisions = vec![Precision::Fp32, Precision::Bf16];
@@ -552,7 +552,7 @@ fn the_files_of_a_sweep_are_kept_with_it() {
     let file = |text: &[u8]| Inputs::from([("x".to_owned(), InputRef { size: 1, digest: Digest::of(text) })]);
     let submit = |world: &mut World, name: &str, inputs: Inputs| {
         let (request, id, key) = (world.request(), SweepId::new(name), Some("key".to_owned()));
-        let (owner, share) = (String::new(), Share::default());
+        let (owner, share) = (String::new(), FairShare::default());
         let actions = world.handle(Event::Submit { request, id, owner, key, share, spec: spec(8, 4), inputs });
         actions.into_iter().find_map(|action| match action {
             Action::Answer { answer, .. } => Some(answer),

@@ -9,7 +9,7 @@ fn lanes_of(world: &World, sweep: &SweepId) -> usize {
 impl World {
     fn submit_shared(&mut self, name: &str, priority: i32, weight: f64) -> SweepId {
         let (sweep, request) = (SweepId::new(name), self.request());
-        self.submit_as(sweep.clone(), spec(4_000, 4), Share { priority, weight }, request);
+        self.submit_as(sweep.clone(), spec(4_000, 4), FairShare { priority, weight }, request);
         sweep
     }
 
@@ -74,7 +74,8 @@ fn open_sweeps_are_limited() {
     let mut submit = |owner: &str| {
         let request = world.request();
         let (id, owner, inputs) = (SweepId::new(request.0.to_string()), owner.to_owned(), Inputs::new());
-        let event = Event::Submit { request, id, owner, key: None, share: Share::default(), spec: spec(8, 4), inputs };
+        let event =
+            Event::Submit { request, id, owner, key: None, share: FairShare::default(), spec: spec(8, 4), inputs };
         let actions = world.handle(event);
         actions
             .into_iter()
@@ -88,7 +89,7 @@ fn open_sweeps_are_limited() {
     assert_eq!(submit("ben"), Answer::TooManySweeps { limit: 3, each: false });
 }
 
-/// Why nobody takes a sweep is told worker by worker.
+/// The reason why nobody takes a sweep is told worker by worker.
 #[test]
 fn what_keeps_each_worker_is_told() {
     let mut world = World::new(Settings::default());
