@@ -9,7 +9,7 @@ use super::effect::Effects;
 use super::ended::EndedKey;
 use super::record::{Contribution, Record, SweepOutcome};
 use super::shard::JobRef;
-use super::state::{Job, JobState, Sweep, SweepState};
+use super::state::{Job, JobState, Submission, Sweep, SweepState};
 use crate::ids::{SweepId, Time};
 
 impl Scheduler {
@@ -29,8 +29,14 @@ impl Scheduler {
         match record {
             Record::Submitted { sweep: id, number, owner, key, share, spec, inputs, at } => {
                 let number = if *number == 0 { self.submissions + 1 } else { *number };
-                let of = (owner.clone(), key.clone(), *share);
-                self.open(id, Sweep::new(of, ((**spec).clone(), inputs.clone()), number, *at));
+                let new = Submission {
+                    owner: owner.clone(),
+                    key: key.clone(),
+                    share: *share,
+                    spec: spec.clone(),
+                    inputs: inputs.clone(),
+                };
+                self.open(id, Sweep::new(new, number, *at));
             }
             Record::Started { sweep, class, at } => {
                 if let Some(sweep) = self.sweeps.get_mut(sweep) {

@@ -22,9 +22,10 @@ impl Scheduler {
             self.count_kinds();
         }
         let woken = std::mem::take(&mut self.woken);
-        let mut free: Vec<WorkerId> = match std::mem::take(&mut self.wake_all) {
-            true => self.idle.iter().cloned().collect(),
-            false => woken.into_iter().filter(|id| self.idle.contains(id)).collect(),
+        let mut free: Vec<WorkerId> = if std::mem::take(&mut self.wake_all) {
+            self.idle.iter().cloned().collect()
+        } else {
+            woken.into_iter().filter(|id| self.idle.contains(id)).collect()
         };
         while !free.is_empty() {
             if self.queue.is_empty() && self.verifications.is_empty() {
@@ -76,16 +77,14 @@ impl Scheduler {
         let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| of.shard(retry.node));
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
-            match attempts.had(id) {
-                true => !self.has_others(shard, attempts),
-                // Once it has gone wrong often, whoever has shown that it can compute is asked first.
-                false => {
-                    !attempts.are_exhausted(&self.settings)
-                        || attempts.proven
-                        || self.has_proven(id)
-                        || !self.has_proven_others(shard, attempts)
-                }
+            if attempts.had(id) {
+                return !self.has_others(shard, attempts);
             }
+            // Once it has gone wrong often, whoever has shown that it can compute is asked first.
+            !attempts.are_exhausted(&self.settings)
+                || attempts.proven
+                || self.has_proven(id)
+                || !self.has_proven_others(shard, attempts)
         });
         fitting.next()
     }
@@ -144,7 +143,8 @@ impl Scheduler {
     ) {
         let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) else { return };
         if sweep.class.is_none() && sweep.state == SweepState::Queued {
-            (sweep.state, sweep.started) = (SweepState::Running, Some(now));
+            sweep.state = SweepState::Running;
+            sweep.started = Some(now);
         }
         let anew = purpose != Purpose::Compute || self.checkpoint_of(shard).is_none();
         self.hold(id, shard, purpose, Headway::new(now, anew), now);

@@ -7,7 +7,8 @@
 use super::Scheduler;
 use super::effect::{Action, Effects};
 use super::record::{Contribution, Record};
-use super::shard::{JobRef, Partial, ShardRef};
+use super::report::ReportedShard;
+use super::shard::{JobRef, ShardRef};
 use super::state::{Audit, Dissent, Job, Sweep};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
@@ -63,14 +64,16 @@ impl Scheduler {
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
-        (partial, seconds): (Partial, f64),
+        reported: ReportedShard,
         now: Time,
         effects: &mut Effects,
     ) {
+        let ReportedShard { partial, seconds } = reported;
         let Some(job) = self.job_mut(&shard.job) else { return };
         let start = job.blocks(shard.node).start;
         let Some(committed) = job.committed.get(start).filter(|held| held.node == shard.node) else { return };
-        let (agrees, first) = (committed.content == partial.content, committed.worker);
+        let agrees = committed.content == partial.content;
+        let first = committed.worker;
         let Some(audit) = job.audits.get_mut(&start) else { return };
         effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         if agrees {

@@ -15,7 +15,8 @@ impl Scheduler {
         for (id, sweep) in &self.sweeps {
             self.check_sweep(id, sweep)?;
         }
-        let (open, ended) = (self.open.len(), self.ended.len());
+        let open = self.open.len();
+        let ended = self.ended.len();
         if open + ended != self.sweeps.len() {
             return Err(format!("{open} sweeps are open and {ended} ended, of {}", self.sweeps.len()));
         }
@@ -73,7 +74,8 @@ impl Scheduler {
         let sum = |place: &str| -> u64 {
             places.iter().filter(|(_, at)| *at == place).map(|(range, _)| range.end - range.start).sum()
         };
-        let (committed, quarantined) = (sum("committed"), sum("quarantined"));
+        let committed = sum("committed");
+        let quarantined = sum("quarantined");
         let counts = (next, committed, quarantined);
         if counts != (job.total, job.tally.blocks, job.blocks_quarantined) {
             return Err(format!("{id} {}: {counts:?} blocks, committed, quarantined; {:?}", job.name, job.tally));

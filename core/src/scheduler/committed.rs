@@ -133,7 +133,8 @@ impl Committed {
 
     /// Shards that share blocks with these.
     pub(super) fn meeting(&self, blocks: &Range<u64>) -> impl Iterator<Item = (u64, Contribution)> + use<'_> {
-        let (total, start) = (self.total, blocks.start);
+        let total = self.total;
+        let start = blocks.start;
         let before = self.shards.before(start).map(|held| (held.node.blocks(total).start, held));
         let reaches = move |(_, held): &(u64, Contribution)| held.node.blocks(total).end > start;
         before.filter(reaches).into_iter().chain(self.within(blocks))

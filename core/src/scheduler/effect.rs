@@ -13,7 +13,7 @@ use crate::ids::{Digest, SweepId, WorkerId};
 /// A partial whose bytes are there: of a shard, or merged from those of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPartial {
-    /// The blocks of which it is.
+    /// The node of the blocks that it covers.
     pub node: Node,
     /// The place of its bytes.
     pub bytes: PartialBytes,
@@ -35,7 +35,7 @@ pub struct Check {
 /// Something that the shell has to do, after the records are durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A request is answered.
+    /// Answer a request, now that its records are durable.
     Answer { request: RequestId, answer: Answer },
     /// Give a shard to a worker.
     Lease { worker: WorkerId, shard: ShardRef },

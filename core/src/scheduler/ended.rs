@@ -94,9 +94,9 @@ mod tests {
         let mut gone = Vec::new();
         while ended.size() > 2 {
             let id = ended.next_to_forget().unwrap().clone();
-            let (owner, number) =
-                (if id.as_str().starts_with('a') { "ada" } else { "mal" }, id.as_str()[1..].to_owned());
-            ended.remove(owner, &place(number.parse().unwrap(), 1));
+            let owner = if id.as_str().starts_with('a') { "ada" } else { "mal" };
+            let number = id.as_str()[1..].parse().unwrap();
+            ended.remove(owner, &place(number, 1));
             gone.push(id.as_str().to_owned());
         }
         // Once both have two, the older one goes.

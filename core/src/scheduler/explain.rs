@@ -231,7 +231,9 @@ impl Scheduler {
 fn counts(job: &Job) -> String {
     let waiting: u64 = job.waiting.values().map(|retry| job.blocks(retry.node)).map(|b| b.end - b.start).sum();
     let leased: u64 = job.leased.values().map(|lease| job.blocks(lease.node)).map(|b| b.end - b.start).sum();
-    let (total, committed, pending) = (job.total, job.tally.blocks, job.pending.len());
+    let total = job.total;
+    let committed = job.tally.blocks;
+    let pending = job.pending.len();
     format!(
         "of {total} blocks {committed} are committed, {leased} leased, {waiting} wait for another attempt, {pending} pending"
     )

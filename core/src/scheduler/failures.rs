@@ -77,12 +77,11 @@ impl Scheduler {
     /// Gives a shard's blocks back as they were. One that has a checkpoint stays whole.
     fn reopen(&mut self, shard: &ShardRef, now: Time) {
         let Some(job) = self.job_mut(&shard.job) else { return };
-        match job.checkpoints.contains_key(&shard.node) {
-            true => self.wait(shard, now),
-            false => {
-                let blocks = job.blocks(shard.node);
-                job.pending.insert(blocks);
-            }
+        if job.checkpoints.contains_key(&shard.node) {
+            self.wait(shard, now);
+        } else {
+            let blocks = job.blocks(shard.node);
+            job.pending.insert(blocks);
         }
         self.requeue(&shard.job.sweep);
     }

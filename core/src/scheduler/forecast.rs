@@ -94,7 +94,8 @@ impl LanePool {
     fn pour(&mut self, work: f64, ready: f64) {
         let mut free: Vec<f64> = self.free.drain().map(|Reverse(Seconds(free))| free.max(ready)).collect();
         free.sort_by(f64::total_cmp);
-        let (mut sum, mut filled) = (0.0, 0);
+        let mut sum = 0.0;
+        let mut filled = 0;
         for &at in &free {
             if filled > 0 && at * filled as f64 - sum >= work {
                 break;
@@ -114,7 +115,8 @@ fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 
     let blocks = job.blocks(lease.node);
     let count = (blocks.end - blocks.start) as f64;
     let of_holder = |holder: &super::state::Holder| {
-        let (elapsed, done) = (now.seconds_since(holder.since), holder.blocks_done as f64 + holder.fraction);
+        let elapsed = now.seconds_since(holder.since);
+        let done = holder.blocks_done as f64 + holder.fraction;
         let fastest = if done > 0.0 { elapsed / done } else { f64::INFINITY };
         let pace = block_seconds.min(fastest).max(elapsed / (done.floor() + 1.0));
         (count * pace - elapsed).max(OVERDUE * pace * f64::from(u8::from(done < count)))
@@ -218,7 +220,8 @@ impl Scheduler {
     /// priority as much as their weights allow.
     fn work_of_others(&self, sweep: &Sweep, work: f64) -> f64 {
         let beside = |other: &&Sweep| {
-            let (own, its) = (sweep.share.priority, other.share.priority);
+            let own = sweep.share.priority;
+            let its = other.share.priority;
             let shared =
                 |kind: &&super::state::WorkerKind| sweep.accepts(&kind.profile) && other.accepts(&kind.profile);
             other.number != sweep.number && its >= own && self.kinds.iter().any(|kind| shared(&kind))

@@ -3,22 +3,12 @@
 use super::effect::{Action, Effects};
 use super::event::{Answer, Event};
 use super::record::{JobResult, Record, SweepOutcome};
-use super::shard::{FairShare, JobRef, RequestId, ShardRef};
-use super::state::{Job, JobState, Sweep, submission_digest, submission_size};
+use super::report::ReportedShard;
+use super::shard::{JobRef, RequestId, ShardRef};
+use super::state::{Job, JobState, Submission, Sweep, submission_digest, submission_size};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
-use crate::spec::{Inputs, Spec};
-
-/// A new sweep, before it is known whether it is accepted.
-struct Submission {
-    id: SweepId,
-    owner: String,
-    key: Option<String>,
-    share: FairShare,
-    spec: Box<Spec>,
-    inputs: Inputs,
-}
 
 impl Scheduler {
     /// Applies one event. The records of the effects must be durable before any of its actions is done.
@@ -42,7 +32,7 @@ impl Scheduler {
     fn dispatch(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
             Event::Submit { request, id, owner, key, share, spec, inputs } => {
-                let answer = self.submit(Submission { id, owner, key, share, spec, inputs }, now, effects);
+                let answer = self.submit(id, Submission { owner, key, share, spec, inputs }, now, effects);
                 effects.actions.push(Action::Answer { request, answer });
             }
             Event::Cancel { request, sweep } => self.cancel(request, &sweep, now, effects),
@@ -62,8 +52,9 @@ impl Scheduler {
             Event::Report { request, worker, shard, class, partial, seconds, begin_seconds } => {
                 self.seen(&worker, now);
                 let seconds = self.counted_seconds(&worker, &shard, seconds, now);
-                self.learn_from_report(&worker, &shard, (seconds, begin_seconds), now);
-                let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
+                self.learn_from_report(&worker, &shard, seconds, begin_seconds, now);
+                let reported = ReportedShard { partial, seconds };
+                let verdict = self.report(&worker, &shard, &class, reported, now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
             }
             Event::Failed { worker, shard, kind, message } => {
@@ -92,7 +83,7 @@ impl Scheduler {
         [self.next_expiry, self.next_retry, self.next_stall, self.next_copies()].into_iter().flatten().min()
     }
 
-    fn submit(&mut self, new: Submission, now: Time, effects: &mut Effects) -> Answer {
+    fn submit(&mut self, id: SweepId, new: Submission, now: Time, effects: &mut Effects) -> Answer {
         let known = new.key.as_ref().and_then(|key| self.keys.get(&(new.owner.clone(), key.clone())));
         if let Some((sweep, held)) = known.and_then(|id| self.sweeps.get_key_value(id)) {
             let sweep = sweep.clone();
@@ -102,7 +93,7 @@ impl Scheduler {
                 Answer::KeyTaken { sweep }
             };
         }
-        let Submission { id, owner, key, share, spec, inputs } = new;
+        let Submission { owner, key, share, spec, inputs } = new;
         let size = submission_size(&spec.to_toml());
         let mut all = size;
         let mut own = size;
@@ -116,7 +107,8 @@ impl Scheduler {
                 return Answer::TooManySweeps { limit, each };
             }
         }
-        let (sweep, number) = (id.clone(), self.submissions + 1);
+        let sweep = id.clone();
+        let number = self.submissions + 1;
         self.record(Record::Submitted { sweep, number, owner, key, share, spec, inputs, at: now }, effects);
         self.wake_all = true;
         self.requeue(&id);
@@ -240,7 +232,8 @@ impl Scheduler {
         if is_committed && job.audits.is_empty() && job.merges.are_over() {
             job.state = JobState::Reducing;
             job.generation += 1;
-            let (generation, committed) = (job.generation, job.committed.clone());
+            let generation = job.generation;
+            let committed = job.committed.clone();
             effects.actions.push(Action::Reduce { job: of.clone(), generation, committed });
         }
         self.requeue(&of.sweep);

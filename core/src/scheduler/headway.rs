@@ -152,7 +152,8 @@ impl Scheduler {
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
-        (seconds, begin_seconds): (f64, f64),
+        seconds: f64,
+        begin_seconds: f64,
         now: Time,
     ) {
         let Some(job) = self.sweeps.get(&shard.job.sweep).and_then(|sweep| sweep.job(shard.job.index)) else { return };
@@ -179,7 +180,8 @@ impl Scheduler {
     /// Learns from a commit of the journal.
     pub(super) fn learn_from_journal(&mut self, of: &JobRef, members: u64, seconds: f64) {
         let Some(sweep) = self.sweeps.get(&of.sweep) else { return };
-        let (Some(job), Some(class)) = (sweep.job(of.index), &sweep.class) else { return };
+        let Some(job) = sweep.job(of.index) else { return };
+        let Some(class) = &sweep.class else { return };
         self.class_rates.of(class).observe(&job.shape, members as f64, seconds);
     }
 

@@ -71,7 +71,8 @@ impl Job {
 
     /// Returns how many free partials cover these blocks, if they do and are no more than `most`.
     fn free_partials_over(&self, blocks: &Range<u64>, most: usize) -> Option<usize> {
-        let (mut next, mut count) = (blocks.start, 0);
+        let mut next = blocks.start;
+        let mut count = 0;
         while next < blocks.end {
             next = self.blocks(self.free_partial(next)?).end;
             count += 1;

@@ -126,7 +126,8 @@ impl Chunk {
             }
             entry.bytes = EntryBytes::Whole;
             if let Some(behind) = rest.strip_prefix(&self.head[..]).filter(|_| !self.head.is_empty()) {
-                (entry.bytes, rest) = (EntryBytes::Headed, behind);
+                entry.bytes = EntryBytes::Headed;
+                rest = behind;
             }
         }
         entry.length = rest.len() as u32;
@@ -185,10 +186,10 @@ impl PackedShards {
             bytes: EntryBytes::Elsewhere,
         };
         self.len += 1;
-        let (chunks, key) = (&mut self.chunks, start);
+        let chunks = &mut self.chunks;
         let before = chunks.range(..=start).next_back().map(|(&key, _)| key);
         let Some(found) = before.or_else(|| chunks.first_key_value().map(|(&key, _)| key)) else {
-            return Self::begin(chunks, key, entry, inline);
+            return Self::begin(chunks, start, entry, inline);
         };
         let Some(mut chunk) = chunks.remove(&found) else { return };
         let inner = Arc::make_mut(&mut chunk);
@@ -197,14 +198,15 @@ impl PackedShards {
                 // Blocks are mostly committed from left to right.
                 inner.fit();
                 chunks.insert(found, chunk);
-                return Self::begin(chunks, key, entry, inline);
+                return Self::begin(chunks, start, entry, inline);
             }
             let later = inner.split();
             let first = later.entries.first().map_or(u64::MAX, |entry| entry.start);
             let mut later = Arc::new(later);
-            match start < first {
-                true => inner.insert(entry, inline),
-                false => Arc::make_mut(&mut later).insert(entry, inline),
+            if start < first {
+                inner.insert(entry, inline);
+            } else {
+                Arc::make_mut(&mut later).insert(entry, inline);
             }
             chunks.insert(first, later);
         } else {
@@ -307,20 +309,18 @@ mod tests {
         /// A plain map is the oracle.
         #[test]
         fn it_is_the_map_it_says(steps in proptest::collection::vec(step(), 0..600)) {
-            let (mut packed, mut oracle) = (PackedShards::default(), BTreeMap::<u64, Plain>::new());
+            let mut packed = PackedShards::default();
+            let mut oracle = BTreeMap::<u64, Plain>::new();
             for (add, start, bytes) in steps {
                 let worker = WorkerId::new(format!("w{}", start % 5));
                 let content = Digest::of(&start.to_le_bytes());
                 let contribution = Contribution { node: Node::block(start), content, worker };
-                match add && !oracle.contains_key(&start) {
-                    true => {
-                        packed.insert(start, &contribution, bytes.as_deref());
-                        oracle.insert(start, (contribution, bytes));
-                    }
-                    false => {
-                        packed.remove(start);
-                        oracle.remove(&start);
-                    }
+                if add && !oracle.contains_key(&start) {
+                    packed.insert(start, &contribution, bytes.as_deref());
+                    oracle.insert(start, (contribution, bytes));
+                } else {
+                    packed.remove(start);
+                    oracle.remove(&start);
                 }
                 prop_assert_eq!(packed.len(), oracle.len());
                 prop_assert_eq!(packed.get(start), oracle.get(&start).map(|(held, _)| held.clone()));
@@ -352,7 +352,8 @@ mod tests {
                 }
             }
             let run = [vec![1; HEAD_BYTES], start.to_le_bytes().repeat(7)].concat();
-            let (content, worker) = (Digest::of(b"x"), WorkerId::new("worker"));
+            let content = Digest::of(b"x");
+            let worker = WorkerId::new("worker");
             packed.insert(start, &Contribution { node: Node::block(start), content, worker }, Some(&run));
         }
         packed

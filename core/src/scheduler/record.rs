@@ -91,7 +91,7 @@ pub enum Record {
         inputs: Inputs,
         at: Time,
     },
-    /// A sweep's first shard was leased: from now on it runs in this class.
+    /// A sweep keeps its first result or checkpoint: from now on it runs in this class.
     Started { sweep: SweepId, class: NumericsClass, at: Time },
     /// A sweep was paused, or goes on.
     Paused {
@@ -105,6 +105,7 @@ pub enum Record {
         partial: Partial,
         /// Seconds it took a lane.
         seconds: f64,
+        /// The worker that computed it; unknown in journals of version 1.
         #[serde(default)]
         worker: WorkerId,
     },
@@ -128,7 +129,7 @@ pub enum Record {
     Audited { shard: ShardRef },
     /// A partial is lost, damaged or not trusted: its blocks are open again, with all shards that were merged into it.
     Withdrawn { shard: ShardRef },
-    /// A shard is to be given out again: its worker failed or was lost, or what it had stored is.
+    /// A shard is to be given out again: its worker failed or was lost, or its stored partial is lost or damaged.
     Retried { shard: ShardRef },
     /// A shard that takes too long was given to a second worker.
     Copied { shard: ShardRef },

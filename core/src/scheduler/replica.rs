@@ -78,7 +78,8 @@ impl Replica {
     fn compare(&mut self) -> Result<(), SnapshotDifference> {
         let Some(sweep) = self.sweep.take() else { return Ok(()) };
         let scheduler = std::mem::replace(&mut self.scheduler, Scheduler::new(self.settings));
-        let (records, first) = (std::mem::take(&mut self.records), self.before + 1);
+        let records = std::mem::take(&mut self.records);
+        let first = self.before + 1;
         self.before += records.len() as u64;
         let differs = |place: usize, again: Option<Record>| SnapshotDifference {
             number: first + place as u64,

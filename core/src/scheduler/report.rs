@@ -12,6 +12,12 @@ use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// The partial of a reported shard, and the lane-seconds that count for it.
+pub(super) struct ReportedShard {
+    pub(super) partial: Partial,
+    pub(super) seconds: f64,
+}
+
 impl Scheduler {
     /// The seconds that a worker says it took for a shard, as they count: no more than it has had the shard, and of one that it
     /// came back with, than there has been a sweep. So a sum of them stays finite: the journal has no word for any other number.
@@ -47,7 +53,7 @@ impl Scheduler {
         id: &WorkerId,
         shard: &ShardRef,
         class: &NumericsClass,
-        (partial, seconds): (Partial, f64),
+        reported: ReportedShard,
         now: Time,
         effects: &mut Effects,
     ) -> Verdict {
@@ -73,18 +79,18 @@ impl Scheduler {
         match self.workers.get(id).and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
             Some(Purpose::Verify(request)) => {
                 self.unhold(id, shard);
-                self.verified(id, (request, shard), &partial, effects);
+                self.verified(id, request, shard, &reported.partial, effects);
                 Verdict::Checked
             }
             // A worker that audits itself, being alone, may be taken at the word that it had sent before: the two look alike.
             Some(Purpose::Audit) => {
                 self.unhold(id, shard);
-                self.audited(id, shard, (partial, seconds), now, effects);
+                self.audited(id, shard, reported, now, effects);
                 Verdict::Checked
             }
             Some(Purpose::Compute) if is_wanted => {
                 self.bind_class(&shard.job.sweep, class, now, effects);
-                self.commit(id, shard, (partial, seconds), now, effects);
+                self.commit(id, shard, reported, now, effects);
                 verdict
             }
             // It is others' to compute.
@@ -117,14 +123,7 @@ impl Scheduler {
         }
     }
 
-    fn commit(
-        &mut self,
-        id: &WorkerId,
-        shard: &ShardRef,
-        (partial, seconds): (Partial, f64),
-        now: Time,
-        effects: &mut Effects,
-    ) {
+    fn commit(&mut self, id: &WorkerId, shard: &ShardRef, reported: ReportedShard, now: Time, effects: &mut Effects) {
         self.end_overlapping(id, shard, effects);
         let Some(job) = self.job(&shard.job) else { return };
         let members = job.members(job.blocks(shard.node));
@@ -132,6 +131,7 @@ impl Scheduler {
         if let Some(checkpoint) = job.checkpoints.get(&shard.node) {
             effects.actions.push(Action::Discard { blobs: vec![checkpoint.stored.digest] });
         }
+        let ReportedShard { partial, seconds } = reported;
         self.record(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() }, effects);
         if let Some(worker) = self.workers.get_mut(id) {
             worker.members_done += members;
@@ -153,9 +153,10 @@ impl Scheduler {
         for (node, holders) in held {
             let other = ShardRef { node, ..shard.clone() };
             for holder in holders {
-                match holder == *reporter && node == shard.node {
-                    true => drop(self.unhold(&holder, &other)),
-                    false => self.revoke(&holder, &other, "its blocks were committed", effects),
+                if holder == *reporter && node == shard.node {
+                    self.unhold(&holder, &other);
+                } else {
+                    self.revoke(&holder, &other, "its blocks were committed", effects);
                 }
             }
             if let Some(job) = self.job_mut(&other.job) {

@@ -55,7 +55,8 @@ impl Scheduler {
     pub(super) fn got_on(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if let Some(held) = worker.held.get_mut(shard) {
-            (held.headway.begun, held.headway.moved) = (true, now);
+            held.headway.begun = true;
+            held.headway.moved = now;
             worker.hangs = 0;
         }
     }
@@ -109,7 +110,8 @@ impl Scheduler {
         let again = now.plus(((seconds * 1e3) as u64) << doublings);
         worker.hung.push(again);
         worker.last_error = Some(message.clone());
-        let (connected, all_hang) = (worker.connected, worker.hangs());
+        let connected = worker.connected;
+        let all_hang = worker.hangs();
         self.next_stall = Some(self.next_stall.map_or(again, |next| next.min(again)));
         if connected {
             let reason = "it has not got on for too long";

@@ -135,6 +135,15 @@ pub(super) struct Sweep {
     pub(super) share_per_second: f64,
 }
 
+/// A sweep as it is submitted.
+pub(super) struct Submission {
+    pub(super) owner: String,
+    pub(super) key: Option<String>,
+    pub(super) share: FairShare,
+    pub(super) spec: Box<Spec>,
+    pub(super) inputs: Inputs,
+}
+
 /// Fit workers that are alike to the scheduler, and their lanes.
 #[derive(Debug)]
 pub(super) struct WorkerKind {
@@ -145,8 +154,7 @@ pub(super) struct WorkerKind {
 
 impl Sweep {
     pub(super) fn new(
-        (owner, key, share): (String, Option<String>, FairShare),
-        (spec, inputs): (Spec, Inputs),
+        Submission { owner, key, share, spec, inputs }: Submission,
         number: u64,
         submitted: Time,
     ) -> Self {
@@ -158,7 +166,7 @@ impl Sweep {
             share,
             digest: submission_digest(&text, &inputs),
             text: text.into(),
-            spec: Arc::new(spec),
+            spec: Arc::from(spec),
             inputs,
             number,
             state: SweepState::Queued,

@@ -29,15 +29,15 @@ struct VerificationTask {
 
 impl Scheduler {
     pub(super) fn verify(&mut self, request: RequestId, claims: Vec<Claim>, effects: &mut Effects) {
-        let answer = match self.verifications.len() < MOST {
-            true => {
+        let answer = match self.verifications.len() {
+            open if open < MOST => {
                 let tasks =
                     claims.into_iter().map(|claim| VerificationTask { claim, holder: None, failures: 0 }).collect();
                 self.verifications.insert(request, Verification { tasks });
                 self.wake_all = true;
                 Answer::Verifying
             }
-            false => Answer::TooManyVerifications { limit: MOST },
+            _ => Answer::TooManyVerifications { limit: MOST },
         };
         effects.actions.push(Action::Answer { request, answer });
     }
@@ -94,7 +94,8 @@ impl Scheduler {
     pub(super) fn verified(
         &mut self,
         id: &WorkerId,
-        (request, shard): (RequestId, &ShardRef),
+        request: RequestId,
+        shard: &ShardRef,
         partial: &Partial,
         effects: &mut Effects,
     ) {

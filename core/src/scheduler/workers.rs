@@ -35,7 +35,10 @@ impl Scheduler {
             last_error: None,
         };
         let worker = self.workers.entry(id.clone()).or_insert_with(fresh);
-        (worker.connected, worker.draining, worker.last_seen, worker.profile) = (true, false, now, profile);
+        worker.connected = true;
+        worker.draining = false;
+        worker.last_seen = now;
+        worker.profile = profile;
         self.kinds_are_stale = true;
         let expiry = now.plus(self.settings.lease_ttl_ms);
         self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
