@@ -39,7 +39,7 @@ impl Scheduler {
                 None => false,
             });
         }
-        self.copy_stragglers(now, effects);
+        self.speculate(now, effects);
         // Whoever was woken by a lease has been looked at.
         self.woken.clear();
     }

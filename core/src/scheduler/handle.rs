@@ -80,7 +80,7 @@ impl Scheduler {
 
     /// Returns when [`Event::Tick`] is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.next_expiry, self.next_retry, self.next_stall, self.next_copies()].into_iter().flatten().min()
+        [self.next_expiry, self.next_retry, self.next_stall, self.next_speculation()].into_iter().flatten().min()
     }
 
     fn submit(&mut self, id: SweepId, new: Submission, now: Time, effects: &mut Effects) -> Answer {

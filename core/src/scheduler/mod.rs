@@ -165,7 +165,7 @@ pub struct Scheduler {
     next_stall: Option<Time>,
     class_rates: headway::ClassRates,
     /// The last time that stragglers were looked for.
-    last_copies: Time,
+    last_speculation: Time,
     /// Submissions so far: sweeps are listed by it.
     submissions: u64,
 }

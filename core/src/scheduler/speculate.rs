@@ -22,17 +22,17 @@ const STANDING: f64 = 0.25;
 
 impl Scheduler {
     /// Returns when stragglers are to be looked for, if somebody could take one.
-    pub(super) fn next_copies(&self) -> Option<Time> {
+    pub(super) fn next_speculation(&self) -> Option<Time> {
         let wanted = self.settings.copy_after > 0.0 && !self.idle.is_empty() && self.lanes_leased > 0;
-        wanted.then(|| self.last_copies.plus(EVERY_MS))
+        wanted.then(|| self.last_speculation.plus(EVERY_MS))
     }
 
     /// Gives idle lanes copies of shards that take too long.
-    pub(super) fn copy_stragglers(&mut self, now: Time, effects: &mut Effects) {
-        if self.settings.copy_after <= 0.0 || self.last_copies.plus(EVERY_MS) > now {
+    pub(super) fn speculate(&mut self, now: Time, effects: &mut Effects) {
+        if self.settings.copy_after <= 0.0 || self.last_speculation.plus(EVERY_MS) > now {
             return;
         }
-        self.last_copies = now;
+        self.last_speculation = now;
         let idle: Vec<WorkerId> = self.idle.iter().cloned().collect();
         for id in idle {
             let Some(shard) = self.straggler_for(&id, now) else { continue };

@@ -298,6 +298,7 @@ impl World {
     fn check_workers(&self) -> Result<(), String> {
         let Some(scheduler) = self.coordinator.scheduler() else { return Err("the coordinator is down".to_owned()) };
         self.oracle.agrees(scheduler)?;
+        self.shadow.compare(scheduler)?;
         for view in scheduler.workers(Time(0)) {
             if !self.workers.iter().any(|worker| worker.id == view.id && worker.is_up()) {
                 return Err(format!("{} is gone and still known", view.id));
