@@ -463,3 +463,44 @@ mod found_by_simulation {
         }
     }
 }
+
+/// Nothing that a user was shown of what went wrong is forgotten.
+#[test]
+fn retries_copies_and_what_failed_survive_a_restart() {
+    let settings = Settings { most_attempts: 1, copy_least_ms: 0, ..Settings::default() };
+    let mut world = World::new(settings);
+    let sweep = world.submit(4);
+    for worker in ["a", "b", "c"] {
+        world.join(worker, 2);
+    }
+    let poison = world.held_by("a").remove(0);
+    for _ in 0..100 {
+        for (shard, worker) in world.held() {
+            if shard == poison {
+                let (kind, message) = (FailureKind::Task, "no".to_owned());
+                world.handle(Event::Failed { worker, shard, kind, message });
+            } else if world.scheduler.sweep(&sweep).unwrap().jobs.iter().any(|job| job.tally.copies > 0) {
+                world.report(worker.as_str(), &shard);
+            } else {
+                world.handle(Event::Alive { worker });
+            }
+        }
+        world.now = world.now.plus(5_000);
+        for worker in ["a", "b", "c"] {
+            world.handle(Event::Alive { worker: id(worker) });
+        }
+    }
+    let seen = |world: &World| {
+        let jobs = world.scheduler.sweep(&sweep).unwrap().jobs;
+        jobs.iter().map(|job| (job.state, job.tally, job.members_failed)).collect::<Vec<_>>()
+    };
+    let before = seen(&world);
+    assert!(
+        before
+            .iter()
+            .any(|(state, tally, failed)| { *state == JobState::Incomplete && tally.retries > 0 && *failed > 0 })
+    );
+    assert!(before.iter().any(|(_, tally, _)| tally.copies > 0), "{before:?}");
+    world.restart();
+    assert_eq!(seen(&world), before);
+}
