@@ -7,7 +7,7 @@ use crate::error::{Error, root_cause, said};
 use crate::paths::is_plain_id;
 use crate::untrusted::Untrusted;
 use futures::stream::{BoxStream, StreamExt};
-use nadgrid_core::scheduler::Share;
+use nadgrid_core::scheduler::FairShare;
 use nadgrid_core::spec::Inputs;
 use nadgrid_presigned::DirectStore;
 use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
@@ -210,9 +210,15 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`], [`Error::InputMissing`], [`Error::Unreachable`], [`Error::Coordinator`] for a key that was used with
     /// another spec.
-    pub async fn submit(&self, spec: &str, key: &str, inputs: &Inputs, share: Share) -> Result<(Sweep, bool), Error> {
+    pub async fn submit(
+        &self,
+        spec: &str,
+        key: &str,
+        inputs: &Inputs,
+        share: FairShare,
+    ) -> Result<(Sweep, bool), Error> {
         let inputs = inputs_to_wire(inputs);
-        let Share { priority, weight } = share;
+        let FairShare { priority, weight } = share;
         let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs, priority, weight });
         let response = self.answer(self.service().submit(request)).await?.into_inner();
         let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;

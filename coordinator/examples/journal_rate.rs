@@ -3,11 +3,11 @@
 use nadgrid_coordinator::journal::{self, Journal};
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
-use nadgrid_core::scheduler::{Partial, Record, ShardRef};
+use nadgrid_core::scheduler::{JobRef, Partial, Record};
 use std::time::{Duration, Instant};
 
 fn committed(index: u64) -> Record {
-    let shard = ShardRef { sweep: SweepId::new("sweep"), job: JobIndex(0), node: Node::block(index) };
+    let shard = JobRef::new(&SweepId::new("sweep"), JobIndex(0)).shard(Node::block(index));
     Record::Committed {
         shard,
         partial: Partial::stored(Digest::of(&index.to_le_bytes())),

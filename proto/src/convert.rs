@@ -6,8 +6,8 @@ use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::plan::Plan;
 use nadgrid_core::scheduler::{
-    ArtifactRef, Explanation, FailureKind, JobState, JobView, ShardFailure, ShardInput, ShardRef, SweepState,
-    SweepView, Verdict, WorkerView,
+    ArtifactRef, Explanation, FailureKind, JobRef, JobState, JobView, ShardFailure, ShardInput, ShardRef, SweepOutcome,
+    SweepState, SweepView, Verdict, WorkerReason, WorkerView,
 };
 use nadgrid_core::spec::{InputRef, Inputs};
 use std::ops::Range;
@@ -28,9 +28,14 @@ impl From<v1::NumericsClass> for NumericsClass {
 
 impl v1::Shard {
     /// The wire form of these blocks of a job.
-    pub fn of(sweep: &SweepId, job: JobIndex, blocks: &Range<u64>) -> Self {
-        let sweep_id = sweep.as_str().to_owned();
-        Self { sweep_id, job: job.0, first_block: blocks.start, blocks: blocks.end - blocks.start }
+    pub fn of(job: &JobRef, blocks: &Range<u64>) -> Self {
+        let sweep_id = job.sweep.as_str().to_owned();
+        Self { sweep_id, job: job.index.0, first_block: blocks.start, blocks: blocks.end - blocks.start }
+    }
+
+    /// Its job, whether or not there is such a one.
+    pub fn job_ref(&self) -> JobRef {
+        JobRef { sweep: SweepId::new(self.sweep_id.as_str()), index: JobIndex(self.job) }
     }
 
     /// Its blocks; empty when the numbers overflow.
@@ -41,7 +46,7 @@ impl v1::Shard {
     /// The core's shard, in a job of `total` blocks: only if the blocks are a node of that job's tree.
     pub fn to_core(&self, total: u64) -> Option<ShardRef> {
         let node = Node::over(&self.range(), total)?;
-        Some(ShardRef { sweep: SweepId::new(self.sweep_id.as_str()), job: JobIndex(self.job), node })
+        Some(self.job_ref().shard(node))
     }
 }
 
@@ -125,10 +130,16 @@ impl From<&SweepView> for v1::Sweep {
         let (state, digest, message) = match &view.state {
             SweepState::Queued => (v1::SweepState::Queued, String::new(), String::new()),
             SweepState::Running => (v1::SweepState::Running, String::new(), String::new()),
-            SweepState::Complete { digest } => (v1::SweepState::Complete, digest.to_string(), String::new()),
-            SweepState::Incomplete { message } => (v1::SweepState::Incomplete, String::new(), message.clone()),
-            SweepState::Failed { message } => (v1::SweepState::Failed, String::new(), message.clone()),
-            SweepState::Cancelled => (v1::SweepState::Cancelled, String::new(), String::new()),
+            SweepState::Ended(SweepOutcome::Complete { digest }) => {
+                (v1::SweepState::Complete, digest.to_string(), String::new())
+            }
+            SweepState::Ended(SweepOutcome::Incomplete { message }) => {
+                (v1::SweepState::Incomplete, String::new(), message.clone())
+            }
+            SweepState::Ended(SweepOutcome::Failed { message }) => {
+                (v1::SweepState::Failed, String::new(), message.clone())
+            }
+            SweepState::Ended(SweepOutcome::Cancelled) => (v1::SweepState::Cancelled, String::new(), String::new()),
         };
         Self {
             id: view.id.to_string(),
@@ -168,9 +179,13 @@ impl From<&ShardFailure> for v1::ShardFailure {
 
 impl From<Explanation> for v1::ExplainResponse {
     fn from(Explanation { subject, state, reasons, workers }: Explanation) -> Self {
-        let workers =
-            workers.into_iter().map(|(id, name, reason)| v1::WorkerReason { worker_id: id.to_string(), name, reason });
-        Self { subject, state, reasons, workers: workers.collect() }
+        Self { subject, state, reasons, workers: workers.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<WorkerReason> for v1::WorkerReason {
+    fn from(WorkerReason { id, name, reason }: WorkerReason) -> Self {
+        Self { worker_id: id.to_string(), name, reason }
     }
 }
 

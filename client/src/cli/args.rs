@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use nadgrid_client::access::{CredentialFiles, Secret};
 use nadgrid_client::{Address, Error};
 use nadgrid_core::environment::{PREFIX, own_values};
-use nadgrid_core::scheduler::Share;
+use nadgrid_core::scheduler::FairShare;
 use nadgrid_core::spec::Experiment;
 use nadgrid_core::text::nearest;
 use nadgrid_telemetry::Tracer;
@@ -363,8 +363,8 @@ pub(crate) struct ShareArgs {
 }
 
 impl ShareArgs {
-    pub(crate) fn share(&self) -> Share {
-        Share { priority: self.priority, weight: self.weight }
+    pub(crate) fn share(&self) -> FairShare {
+        FairShare { priority: self.priority, weight: self.weight }
     }
 }
 

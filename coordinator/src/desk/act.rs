@@ -30,12 +30,8 @@ impl<J: Journal> DeskTask<J> {
             Action::Damaged { worker, reason } => {
                 warn!(%worker, reason, "a partial cannot be used: it is computed again")
             }
-            Action::Merge { sweep, job, number, node, partials } => {
-                self.spawn_merge(sweep, (job, number), node, partials);
-            }
-            Action::Reduce { sweep, job, generation, committed } => {
-                self.spawn_reduction(sweep, (job, generation), committed);
-            }
+            Action::Merge { job, number, node, partials } => self.spawn_merge(job, number, node, partials),
+            Action::Reduce { job, generation, committed } => self.spawn_reduction(job, generation, committed),
             Action::Checked { verification, check } => {
                 if let Some(checks) = self.verifications.get(&verification) {
                     // A receiver that is gone ends the verification by itself.

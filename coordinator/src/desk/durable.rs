@@ -10,7 +10,7 @@ use super::stall::JournalWait;
 use nadgrid_core::ids::{JobIndex, SweepId, Time};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::{
-    ArtifactRef, Committed, Explanation, Record, Scheduler, Subject, SweepView, WorkerView, Workforce,
+    ArtifactRef, Committed, Explanation, JobRef, Record, Scheduler, Subject, SweepView, WorkerView, Workforce,
 };
 use nadgrid_proto::v1;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -147,12 +147,15 @@ impl<'a> Pending<'a> {
     fn are_about(&self, id: &SweepId, job: JobIndex, block: u64, total: u64) -> bool {
         self.of_sweep(id).any(|record| match record {
             Record::Committed { shard, .. } | Record::Withdrawn { shard } => {
-                shard.job == job && shard.node.blocks(total).contains(&block)
+                shard.job.index == job && shard.node.blocks(total).contains(&block)
             }
             Record::Quarantined { failure, .. } => failure.job == job && failure.blocks.contains(&block),
-            Record::Started { .. } | Record::Checkpointed { .. } | Record::Merged { .. } | Record::Audited { .. } => {
-                false
-            }
+            Record::Started { .. }
+            | Record::Checkpointed { .. }
+            | Record::Merged { .. }
+            | Record::Audited { .. }
+            | Record::Retried { .. }
+            | Record::Copied { .. } => false,
             // The whole sweep, or a job that others may need.
             _ => true,
         })
@@ -270,12 +273,12 @@ impl Durable<'_> {
     }
 
     /// What is committed of a job while its sweep is open.
-    pub(crate) fn committed(&self, id: &SweepId, job: JobIndex) -> Option<Committed> {
-        let unwritten = self.pending.of_sweep(id).filter_map(|record| match record {
-            Record::Committed { shard, .. } if shard.job == job => Some(shard.node),
+    pub(crate) fn committed(&self, job: &JobRef) -> Option<Committed> {
+        let unwritten = self.pending.of_sweep(&job.sweep).filter_map(|record| match record {
+            Record::Committed { shard, .. } if shard.job == *job => Some(shard.node),
             _ => None,
         });
-        Some(self.scheduler.committed(id, job)?.clone().without(unwritten))
+        Some(self.scheduler.committed(job)?.clone().without(unwritten))
     }
 
     /// Where something stands, and why; `None` when there is no such thing.

@@ -5,7 +5,7 @@ use super::timeline::{Fate, sweep_context};
 use crate::journal::Journal;
 use metrics::counter;
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
-use nadgrid_core::scheduler::{Outcome, Record, ShardRef};
+use nadgrid_core::scheduler::{Record, ShardRef, SweepOutcome};
 use nadgrid_telemetry::{KeyValue, SpanKind, SpanRecord};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,12 +25,11 @@ impl<J: Journal> DeskTask<J> {
         }
     }
 
-    fn sweep_ended(&mut self, id: &SweepId, outcome: &Outcome, at: Time) {
-        let (state, error) = match outcome {
-            Outcome::Complete { .. } => ("complete", None),
-            Outcome::Incomplete { message } => ("incomplete", Some(message.clone())),
-            Outcome::Failed { message } => ("failed", Some(message.clone())),
-            Outcome::Cancelled => ("cancelled", None),
+    fn sweep_ended(&mut self, id: &SweepId, outcome: &SweepOutcome, at: Time) {
+        let state = outcome.name();
+        let error = match outcome {
+            SweepOutcome::Incomplete { message } | SweepOutcome::Failed { message } => Some(message.clone()),
+            SweepOutcome::Complete { .. } | SweepOutcome::Cancelled => None,
         };
         counter!("nadgrid_sweeps_ended_total", "state" => state).increment(1);
         let view = self.scheduler.sweep(id);

@@ -10,8 +10,8 @@ use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
 use metrics::{counter, histogram};
 use nadgrid_core::grid::Node;
-use nadgrid_core::ids::{Digest, JobIndex, SweepId};
-use nadgrid_core::scheduler::{Committed, Event, Scheduler, ShardRef, StoredPartial};
+use nadgrid_core::ids::Digest;
+use nadgrid_core::scheduler::{Committed, Event, JobRef, Scheduler, StoredPartial};
 use nadgrid_core::spec::{JobShape, Spec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,8 +39,7 @@ impl Pool {
 /// Whose work it is, and what it needs.
 #[derive(Clone)]
 struct Work {
-    sweep: SweepId,
-    job: JobIndex,
+    job: JobRef,
     /// Which merge or reduction of the job.
     number: u64,
     spec: Arc<Spec>,
@@ -50,33 +49,26 @@ struct Work {
 }
 
 impl<J: Journal> DeskTask<J> {
-    fn work(&self, sweep: SweepId, job: JobIndex, number: u64) -> Option<Work> {
-        let shard = ShardRef { sweep, job, node: Node::block(0) };
-        let (spec, shape, _) = self.scheduler.shard(&shard)?;
+    fn work(&self, job: JobRef, number: u64) -> Option<Work> {
+        let (spec, shape) = self.scheduler.job_spec(&job)?;
         let (spec, shape) = (Arc::new(spec.clone()), Arc::new(shape.clone()));
         let (store, back) = (self.store.clone(), self.back.clone());
-        Some(Work { sweep: shard.sweep, job, number, spec, shape, store, back })
+        Some(Work { job, number, spec, shape, store, back })
     }
 
-    pub(super) fn spawn_reduction(&self, sweep: SweepId, (job, generation): (JobIndex, u64), committed: Committed) {
-        let Some(work) = self.work(sweep, job, generation) else { return };
+    pub(super) fn spawn_reduction(&self, job: JobRef, generation: u64, committed: Committed) {
+        let Some(work) = self.work(job, generation) else { return };
         tokio::spawn(work.reduce(committed, self.pool.reductions.clone()));
     }
 
-    pub(super) fn spawn_merge(
-        &self,
-        sweep: SweepId,
-        (job, number): (JobIndex, u64),
-        node: Node,
-        partials: Vec<StoredPartial>,
-    ) {
-        let Some(work) = self.work(sweep, job, number) else { return };
+    pub(super) fn spawn_merge(&self, job: JobRef, number: u64, node: Node, partials: Vec<StoredPartial>) {
+        let Some(work) = self.work(job, number) else { return };
         tokio::spawn(work.merge(node, partials, self.pool.merges.clone()));
     }
 }
 
 /// Whether the desk still waits for what comes out of a job's merge or reduction of this number.
-type Awaits = fn(&Scheduler, &SweepId, JobIndex, u64) -> bool;
+type Awaits = fn(&Scheduler, &JobRef, u64) -> bool;
 
 /// What kind of work it is.
 struct Kind {
@@ -108,20 +100,21 @@ impl Work {
         };
         let kind = Kind { name: "reduction", places, awaits: Scheduler::awaits_reduction };
         let ended = self.until_stored(kind, reduce).await;
-        let Self { sweep, job, number: generation, .. } = &self;
+        let Self { job, number: generation, .. } = &self;
+        let sweep = &job.sweep;
         let (event, stored) = match ended {
             Ended::Done((result, stored)) => {
                 let seconds = started.elapsed().as_secs_f64();
                 histogram!("nadgrid_reduction_seconds").record(seconds);
                 let name = self.shape.name();
                 info!(%sweep, job = name, shards = count, seconds, digest = %result.digest, "reduced");
-                let event = Event::Reduced { sweep: sweep.clone(), job: *job, generation: *generation, result };
+                let event = Event::Reduced { job: job.clone(), generation: *generation, result };
                 (event, stored)
             }
             Ended::Failed { damaged, message } => {
                 counter!("nadgrid_reductions_failed_total").increment(1);
-                let (sweep, generation) = (sweep.clone(), *generation);
-                (Event::ReduceFailed { sweep, job: *job, generation, damaged, message }, Vec::new())
+                let (job, generation) = (job.clone(), *generation);
+                (Event::ReduceFailed { job, generation, damaged, message }, Vec::new())
             }
             Ended::Dropped => return,
         };
@@ -139,7 +132,8 @@ impl Work {
         };
         let kind = Kind { name: "merge", places, awaits: Scheduler::awaits_merge };
         let ended = self.until_stored(kind, merge).await;
-        let Self { sweep, job, number, .. } = &self;
+        let Self { job, number, .. } = &self;
+        let sweep = &job.sweep;
         match ended {
             Ended::Done((held, bytes)) => {
                 let (seconds, digest) = (started.elapsed().as_secs_f64(), held.digest());
@@ -149,14 +143,14 @@ impl Work {
                 counter!("nadgrid_merge_bytes_total", "direction" => "written").increment(bytes);
                 let name = self.shape.name();
                 debug!(%sweep, job = name, ?node, partials = count, seconds, "merged");
-                let event = Event::Merged { sweep: sweep.clone(), job: *job, number: *number, stored: digest };
+                let event = Event::Merged { job: job.clone(), number: *number, stored: digest };
                 self.tell(event, vec![held]).await;
                 self.remove_if_unwanted(digest).await;
             }
             Ended::Failed { damaged, message } => {
                 counter!("nadgrid_merges_failed_total").increment(1);
-                let (sweep, number) = (sweep.clone(), *number);
-                self.tell(Event::MergeFailed { sweep, job: *job, number, damaged, message }, Vec::new()).await;
+                let (job, number) = (job.clone(), *number);
+                self.tell(Event::MergeFailed { job, number, damaged, message }, Vec::new()).await;
             }
             Ended::Dropped => {}
         }
@@ -170,7 +164,7 @@ impl Work {
     {
         let Kind { name: what, places, awaits } = kind;
         let (mut wait, longest) = WAITS;
-        let (sweep, job) = (&self.sweep, self.shape.name());
+        let (sweep, job) = (&self.job.sweep, self.shape.name());
         loop {
             let place = places.acquire().await;
             let done = tokio::task::spawn_blocking(work()).await;
@@ -202,8 +196,8 @@ impl Work {
     /// Asks the desk whether this work's result is still waited for.
     async fn is_wanted(&self, awaits: Awaits) -> bool {
         let Some(desk) = self.back.upgrade() else { return false };
-        let (sweep, job, number) = (self.sweep.clone(), self.job, self.number);
-        let awaited = query_in_turn(&desk, move |scheduler, _| awaits(scheduler, &sweep, job, number));
+        let (job, number) = (self.job.clone(), self.number);
+        let awaited = query_in_turn(&desk, move |scheduler, _| awaits(scheduler, &job, number));
         awaited.await.unwrap_or(false)
     }
 
@@ -220,9 +214,9 @@ impl Work {
     async fn remove_if_unwanted(&self, digest: Digest) {
         let Some(desk) = self.back.upgrade() else { return };
         let removal = self.store.removal();
-        let (sweep, job) = (self.sweep.clone(), self.job);
+        let job = self.job.clone();
         let needed = move |scheduler: &Scheduler| {
-            scheduler.keeps(&sweep, job, digest) || scheduler.referenced().any(|held| held == digest)
+            scheduler.keeps(&job, digest) || scheduler.referenced().any(|held| held == digest)
         };
         if let Ok(false) = query_in_turn(&desk, move |scheduler, _| needed(scheduler)).await
             && let Err(error) = removal.remove(digest).await

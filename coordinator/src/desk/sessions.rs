@@ -8,8 +8,8 @@ use crate::journal::Journal;
 use crate::partial;
 use metrics::counter;
 use nadgrid_core::MAX_INLINE_BYTES;
-use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
-use nadgrid_core::scheduler::{Event, Partial, PartialBytes, ShardRef, ShardStand, Verdict, WorkerProfile};
+use nadgrid_core::ids::{Digest, WorkerId};
+use nadgrid_core::scheduler::{Event, JobRef, Partial, PartialBytes, ShardRef, ShardStand, Verdict, WorkerProfile};
 use nadgrid_core::text;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
@@ -35,7 +35,7 @@ pub(super) struct Session {
     name: Arc<str>,
     outbox: Outbox,
     /// The job of the last assignment: the next of the same job does not repeat its spec.
-    last: Option<(SweepId, JobIndex)>,
+    last: Option<JobRef>,
     /// Its refused results in the log.
     refused: OnceAMinute,
 }
@@ -77,9 +77,9 @@ impl<J: Journal> DeskTask<J> {
 
     /// The shard of a message, if there is such a one.
     pub(super) fn shard(&self, shard: &v1::Shard) -> Option<ShardRef> {
-        let (sweep, job) = (SweepId::new(shard.sweep_id.as_str()), JobIndex(shard.job));
-        let node = self.scheduler.node(&sweep, job, shard.range())?;
-        Some(ShardRef { sweep, job, node })
+        let job = shard.job_ref();
+        let node = self.scheduler.node(&job, shard.range())?;
+        Some(job.shard(node))
     }
 
     /// What a worker says in its session, as an event. An older session's words are nothing to a newer one.
@@ -147,7 +147,7 @@ impl<J: Journal> DeskTask<J> {
                 if let Some(unsaid) =
                     self.sessions.get_mut(&worker).and_then(|session| session.refused.is_news(Instant::now()))
                 {
-                    warn!(%worker, sweep = %shard.sweep, job = job.name(), reason = message, unsaid, "a result was refused");
+                    warn!(%worker, sweep = %shard.job.sweep, job = job.name(), reason = message, unsaid, "a result was refused");
                 }
                 self.send(&worker, Response::Answer(refused(message)));
                 return None;
@@ -171,7 +171,7 @@ impl<J: Journal> DeskTask<J> {
     }
 
     pub(super) fn wire_shard(&self, shard: &ShardRef) -> Option<v1::Shard> {
-        self.scheduler.blocks(shard).map(|blocks| v1::Shard::of(&shard.sweep, shard.job, &blocks))
+        self.scheduler.blocks(shard).map(|blocks| v1::Shard::of(&shard.job, &blocks))
     }
 
     /// Takes down that the worker has the shard now; the lease's span.
@@ -187,10 +187,10 @@ impl<J: Journal> DeskTask<J> {
         let (architecture, experiment) = (job.architecture.clone(), job.experiment.to_string());
         let traceparent = self.note_lease(worker, shard).map_or(String::new(), |context| {
             let trace_id = context.trace_id();
-            debug!(worker = %worker, sweep = %shard.sweep, job = experiment, node = ?shard.node, %trace_id, "leased");
+            debug!(worker = %worker, sweep = %shard.job.sweep, job = experiment, node = ?shard.node, %trace_id, "leased");
             context.to_string()
         });
-        let of = (shard.sweep.clone(), shard.job);
+        let of = shard.job.clone();
         let known = self.sessions.get(worker).is_some_and(|session| session.last.as_ref() == Some(&of));
         let assignment = if known {
             let checkpoint = self.scheduler.checkpoint_of(shard);
@@ -199,7 +199,7 @@ impl<J: Journal> DeskTask<J> {
         } else {
             v1::Assignment {
                 shard: self.wire_shard(shard),
-                spec: self.scheduler.spec_text(&shard.sweep).unwrap_or_default().to_owned(),
+                spec: self.scheduler.spec_text(&shard.job.sweep).unwrap_or_default().to_owned(),
                 architecture,
                 experiment,
                 inputs: self.scheduler.shard_inputs(shard).iter().map(Into::into).collect(),

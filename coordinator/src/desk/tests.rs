@@ -5,7 +5,7 @@ use crate::artifacts::{ArtifactsUrl, PresignSettings, Store};
 use crate::journal::SnapshotReader;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
-use nadgrid_core::scheduler::{Partial, Settings, Share, Subject, SweepState, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{FairShare, JobRef, Partial, Settings, Subject, SweepState, Verdict, WorkerProfile};
 use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_proto::v1::session_response::Message as Response;
 use nadgrid_proto::v1::{self, session_request};
@@ -136,7 +136,7 @@ impl Office {
         let text = "name = 't'\narchitectures = ['logreg']\n[nads]\nnetworks = 4096\nblock_size = 4";
         let (spec, id) = (Box::new(Spec::from_toml(text).unwrap()), SweepId::new(id));
         let submit = move |request| {
-            let (owner, key, share, inputs) = (String::new(), None, Share::default(), Inputs::new());
+            let (owner, key, share, inputs) = (String::new(), None, FairShare::default(), Inputs::new());
             Event::Submit { request, id, owner, key, share, spec, inputs }
         };
         let desk = self.desk.clone();
@@ -240,7 +240,8 @@ async fn what_was_seen_stays_and_nothing_is_added() {
     office.journal.is_waited_for(begun).await;
     assert_eq!(office.done("s").await, seen);
     let id = SweepId::new("s");
-    let committed_now = within(office.desk.read(move |durable| durable.committed(&id, JobIndex(0)))).await.unwrap();
+    let committed_now =
+        within(office.desk.read(move |durable| durable.committed(&JobRef::new(&id, JobIndex(0))))).await.unwrap();
     assert_eq!(committed_now.unwrap().len(), 1, "no picture shows it either");
     let id = SweepId::new("s");
     let block = |shard: &v1::Shard| Subject::Block(JobIndex(0), shard.first_block);

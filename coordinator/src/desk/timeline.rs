@@ -151,13 +151,13 @@ impl Timelines {
         let Leased { shard, job, blocks, members, worker, name } = leased;
         let now = SystemTime::now();
         let tracer = self.tracer.clone();
-        let sweep = self.sweep(&shard.sweep);
+        let sweep = self.sweep(&shard.job.sweep);
         if !sweep.shards.contains_key(shard) {
             while sweep.order.len() >= MOST_SHARDS {
                 sweep.forget_oldest(&tracer);
             }
             sweep.order.push_back(shard.clone());
-            let name = format!("shard {}/{job}/{}+{}", shard.sweep, blocks.start, blocks.end - blocks.start);
+            let name = format!("shard {}/{job}/{}+{}", shard.job.sweep, blocks.start, blocks.end - blocks.start);
             let timeline = ShardTimeline {
                 job: job.into(),
                 blocks,
@@ -210,7 +210,7 @@ impl Timelines {
     }
 
     fn shard(&mut self, shard: &ShardRef) -> Option<&mut ShardTimeline> {
-        self.sweeps.get_mut(&shard.sweep)?.shards.get_mut(shard)
+        self.sweeps.get_mut(&shard.job.sweep)?.shards.get_mut(shard)
     }
 
     /// A worker's open lease of a shard.
@@ -221,13 +221,13 @@ impl Timelines {
 
     /// Whether a worker's lease of a shard is known.
     pub(super) fn knows(&self, shard: &ShardRef, worker: &WorkerId) -> bool {
-        let timeline = self.sweeps.get(&shard.sweep).and_then(|sweep| sweep.shards.get(shard));
+        let timeline = self.sweeps.get(&shard.job.sweep).and_then(|sweep| sweep.shards.get(shard));
         timeline.is_some_and(|timeline| timeline.leases.iter().any(|lease| lease.worker == *worker))
     }
 
     /// The trace of a shard.
     pub(super) fn trace_id(&self, shard: &ShardRef) -> Option<impl std::fmt::Display + use<>> {
-        let timeline = self.sweeps.get(&shard.sweep)?.shards.get(shard)?;
+        let timeline = self.sweeps.get(&shard.job.sweep)?.shards.get(shard)?;
         Some(timeline.context.trace_id())
     }
 
@@ -277,7 +277,7 @@ impl Timelines {
         self.lease_ended(shard, worker, Fate::Committed);
         let tracer = self.tracer.clone();
         if let Some(timeline) = self.shard(shard) {
-            timeline.end(Fate::Committed, SystemTime::now(), &shard.sweep, &tracer);
+            timeline.end(Fate::Committed, SystemTime::now(), &shard.job.sweep, &tracer);
         }
     }
 
@@ -301,7 +301,7 @@ impl Sweep {
     fn forget_oldest(&mut self, tracer: &Tracer) {
         let Some(shard) = self.order.pop_front() else { return };
         if let Some(mut timeline) = self.shards.remove(&shard) {
-            timeline.end(Fate::Superseded, SystemTime::now(), &shard.sweep, tracer);
+            timeline.end(Fate::Superseded, SystemTime::now(), &shard.job.sweep, tracer);
         }
     }
 }
@@ -374,9 +374,10 @@ mod tests {
     use super::*;
     use nadgrid_core::grid::Node;
     use nadgrid_core::ids::JobIndex;
+    use nadgrid_core::scheduler::JobRef;
 
     fn shard(sweep: &str, index: u64) -> ShardRef {
-        ShardRef { sweep: SweepId::new(sweep), job: JobIndex(0), node: Node { level: 0, index } }
+        JobRef::new(&SweepId::new(sweep), JobIndex(0)).shard(Node { level: 0, index })
     }
 
     fn lease(timelines: &mut Timelines, shard: &ShardRef, worker: &str) -> TraceContext {

@@ -182,11 +182,11 @@ mod tests {
     use super::*;
     use nadgrid_core::ids::{JobIndex, SweepId, Time};
     use nadgrid_core::numerics::NumericsClass;
-    use nadgrid_core::scheduler::{Outcome, Share, Tally};
+    use nadgrid_core::scheduler::{FairShare, SweepOutcome, Tally};
     use nadgrid_core::spec::{Inputs, Spec};
 
     fn ended(message: &str) -> Record {
-        let outcome = Outcome::Failed { message: message.to_owned() };
+        let outcome = SweepOutcome::Failed { message: message.to_owned() };
         Record::Ended { sweep: SweepId::new("s"), outcome, at: Time(7) }
     }
 
@@ -230,7 +230,7 @@ mod tests {
             number: 1,
             owner: String::new(),
             key: None,
-            share: Share { weight, ..Share::default() },
+            share: FairShare { weight, ..FairShare::default() },
             spec: Box::new(Spec::from_toml(text).unwrap()),
             inputs: Inputs::new(),
             at: Time(7),

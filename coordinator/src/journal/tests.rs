@@ -3,7 +3,7 @@
 use super::ledger::{Failure, Span, Tables};
 use super::*;
 use nadgrid_core::ids::{JobIndex, SweepId, Time};
-use nadgrid_core::scheduler::{Outcome, Scheduler, Settings, Tally};
+use nadgrid_core::scheduler::{Scheduler, Settings, SweepOutcome, Tally};
 use nadgrid_tests::postgres::{PASSWORD, Postgres as Server, Stop};
 use sqlx::{ConnectOptions, Connection};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn ended(number: u64) -> Record {
-    let outcome = Outcome::Failed { message: format!("no {number}") };
+    let outcome = SweepOutcome::Failed { message: format!("no {number}") };
     Record::Ended { sweep: SweepId::new(number.to_string()), outcome, at: Time(number) }
 }
 
@@ -339,7 +339,7 @@ async fn rows<T: Tables>(ledger: &mut Ledger<T>) -> Vec<Record> {
 
 /// A record of which a few are a batch.
 fn large(number: u64) -> Record {
-    let outcome = Outcome::Failed { message: format!("no {number} {}", "x".repeat(100_000)) };
+    let outcome = SweepOutcome::Failed { message: format!("no {number} {}", "x".repeat(100_000)) };
     Record::Ended { sweep: SweepId::new(number.to_string()), outcome, at: Time(number) }
 }
 

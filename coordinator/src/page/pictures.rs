@@ -14,7 +14,7 @@ use http::header;
 use nadgrid_core::architecture;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::runs::{Outcome, from_bytes};
-use nadgrid_core::scheduler::{ArtifactRef, Committed, JobState, PartialBytes, StoredPartial, SweepView};
+use nadgrid_core::scheduler::{ArtifactRef, Committed, JobRef, JobState, PartialBytes, StoredPartial, SweepView};
 use nadgrid_core::spec::{Experiment, JobShape, Payload, Spec};
 use nadgrid_figures::Theme;
 use nadgrid_figures::npy::parse_vector;
@@ -152,7 +152,7 @@ async fn find(
         let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
             let complete = job.state == JobState::Complete;
             let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });
-            let committed = wanted.then(|| durable.committed(&asked, JobIndex(place as u32))).flatten();
+            let committed = wanted.then(|| durable.committed(&JobRef::new(&asked, JobIndex(place as u32)))).flatten();
             Job { shape: job.shape, complete, members_done: job.members_done, committed }
         };
         Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })

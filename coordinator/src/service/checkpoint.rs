@@ -10,8 +10,8 @@ use crate::access::Admitted;
 use crate::desk::Desk;
 use crate::transfers::TransferOffer;
 use nadgrid_core::checkpoint::most_bytes;
-use nadgrid_core::ids::{JobIndex, SweepId, WorkerId};
-use nadgrid_core::scheduler::{Answer, Checkpoint, Event, Scheduler, ShardRef};
+use nadgrid_core::ids::WorkerId;
+use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardCheckpoint, ShardRef};
 use nadgrid_core::spec::{InputRef, Payload};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::convert::worker_id;
@@ -68,7 +68,7 @@ pub(super) async fn receive(
         return Err(invalid(&message));
     }
     let announced = announced(&header, limit(&open)?)?;
-    let (size, sweep) = (announced.size, open.shard.sweep.clone());
+    let (size, sweep) = (announced.size, open.shard.job.sweep.clone());
     let offer = TransferOffer { caller: worker.as_str().into(), sweep: Some(sweep.clone()), size };
     let ticket = receiver.place(&workers.uploads, offer).await?;
     let received = receiver.payload(&announced, ticket).await?;
@@ -77,7 +77,7 @@ pub(super) async fn receive(
     let stored = workers.observed(&sweep, stored)?;
     let digest = stored.digest();
     let v1::CheckpointHeader { members_done, epochs, .. } = header;
-    let checkpoint = Checkpoint { stored: InputRef { size, digest }, members_done, epochs };
+    let checkpoint = ShardCheckpoint { stored: InputRef { size, digest }, members_done, epochs };
     debug!(%worker, %sweep, node = ?open.shard.node, members_done, epochs, size, "checkpoint");
     let shard = open.shard;
     let answer = workers.desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
@@ -87,9 +87,9 @@ pub(super) async fn receive(
 /// The shard; `None` when there is none such, its sweep has ended, or it is not the worker's to compute.
 async fn open(desk: &Desk, worker: WorkerId, wire: v1::Shard) -> Result<Option<Open>, Status> {
     let find = move |scheduler: &Scheduler| {
-        let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
-        let node = scheduler.node(&sweep, job, wire.range()).filter(|_| scheduler.is_open(&sweep))?;
-        let shard = ShardRef { sweep, job, node };
+        let job = wire.job_ref();
+        let node = scheduler.node(&job, wire.range()).filter(|_| scheduler.is_open(&job.sweep))?;
+        let shard = job.shard(node);
         let (_, job, members) = scheduler.shard(&shard).filter(|_| scheduler.holds(&worker, &shard))?;
         let (payload, state_bytes) = (job.payload, job.state_bytes);
         Some(Open { shard, payload, state_bytes, members })

@@ -11,7 +11,7 @@ use crate::desk::Desk;
 use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
 use nadgrid_core::ids::{Digest, SweepId};
-use nadgrid_core::scheduler::SweepState;
+use nadgrid_core::scheduler::{SweepOutcome, SweepState};
 use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
 use nadgrid_core::text;
 use nadgrid_figures::npy;
@@ -201,13 +201,17 @@ async fn earlier_nads(
         })
         .await?;
     let accepted = match found {
-        (Some(SweepState::Complete { .. }), Some(input)) => return Ok(input),
+        (Some(SweepState::Ended(SweepOutcome::Complete { .. })), Some(input)) => return Ok(input),
         (None, _) => "there is no such sweep".to_owned(),
-        (Some(SweepState::Complete { .. }), None) => format!("that sweep has no NADs of {architecture}"),
-        (Some(SweepState::Incomplete { .. }), Some(input)) => return Ok(input),
-        (Some(SweepState::Incomplete { message }), None) => format!("that sweep is incomplete: {message}"),
-        (Some(SweepState::Failed { message }), _) => format!("that sweep failed: {message}"),
-        (Some(SweepState::Cancelled), _) => "that sweep was cancelled".to_owned(),
+        (Some(SweepState::Ended(SweepOutcome::Complete { .. })), None) => {
+            format!("that sweep has no NADs of {architecture}")
+        }
+        (Some(SweepState::Ended(SweepOutcome::Incomplete { .. })), Some(input)) => return Ok(input),
+        (Some(SweepState::Ended(SweepOutcome::Incomplete { message })), None) => {
+            format!("that sweep is incomplete: {message}")
+        }
+        (Some(SweepState::Ended(SweepOutcome::Failed { message })), _) => format!("that sweep failed: {message}"),
+        (Some(SweepState::Ended(SweepOutcome::Cancelled)), _) => "that sweep was cancelled".to_owned(),
         (Some(_), _) => "that sweep is not complete yet".to_owned(),
     };
     Err(refused(&format!("{field}.sweep"), sweep, accepted))

@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use nadgrid_core::cost::Sizing;
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::plan::Plan;
-use nadgrid_core::scheduler::{Answer, Event, Share, Subject};
+use nadgrid_core::scheduler::{Answer, Event, FairShare, Subject};
 use nadgrid_core::spec::{Inputs, Spec};
 use nadgrid_core::text;
 use nadgrid_proto::convert::inputs_to_core;
@@ -133,7 +133,7 @@ impl Sweeps {
 }
 
 /// How a sweep shares the lanes; a weight of 0 stands for 1.
-fn share(priority: i32, weight: f64) -> Result<Share, Status> {
+fn share(priority: i32, weight: f64) -> Result<FairShare, Status> {
     let weight = if weight == 0.0 { 1.0 } else { weight };
     if !(-100..=100).contains(&priority) {
         return Err(Reason::RequestInvalid.status(format!("priority = {priority}: from -100 to 100")));
@@ -141,7 +141,7 @@ fn share(priority: i32, weight: f64) -> Result<Share, Status> {
     if !(0.01..=100.0).contains(&weight) {
         return Err(Reason::RequestInvalid.status(format!("weight = {weight}: from 0.01 to 100")));
     }
-    Ok(Share { priority, weight })
+    Ok(FairShare { priority, weight })
 }
 
 #[tonic::async_trait]

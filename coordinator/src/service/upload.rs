@@ -7,7 +7,7 @@ use super::workers::Workers;
 use crate::access::Admitted;
 use crate::partial;
 use crate::transfers::TransferOffer;
-use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
+use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{Answer, Event, Partial, PartialBytes, Scheduler, ShardRef, Verdict};
 use nadgrid_core::spec::Payload;
@@ -72,7 +72,7 @@ pub(super) async fn receive(
         return Ok(v1::Verdict::NotNeeded);
     };
     let announced = announced(&header, &expected)?;
-    let (caller, sweep) = (worker.as_str().into(), expected.shard.sweep.clone());
+    let (caller, sweep) = (worker.as_str().into(), expected.shard.job.sweep.clone());
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
     let beside = match travels_beside(&header, &expected) {
         true => {
@@ -108,10 +108,9 @@ fn travels_beside(header: &v1::PartialHeader, expected: &Expected) -> bool {
 /// a byte of it is sent.
 async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Result<Option<Expected>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
-        let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
-        let open = scheduler.is_open(&sweep);
-        let node = scheduler.node(&sweep, job, wire.range());
-        let shard = node.map(|node| ShardRef { sweep, job, node });
+        let job = wire.job_ref();
+        let open = scheduler.is_open(&job.sweep);
+        let shard = scheduler.node(&job, wire.range()).map(|node| job.shard(node));
         if !open && !shard.as_ref().is_some_and(|shard| scheduler.expects(shard)) {
             return Ok(None);
         }
@@ -167,7 +166,7 @@ async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Par
     let (reporter, reported) = (worker.clone(), shard.clone());
     let event = move |request| Event::Report { request, worker, shard, class, partial, seconds, begin_seconds };
     let answer = workers.desk.ask(event).await?;
-    debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");
+    debug!(worker = %reporter, sweep = %reported.job.sweep, node = ?reported.node, ?answer, seconds, "reported");
     let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
     if verdict == Verdict::NoSession {
         return Err(no_session(&reporter));

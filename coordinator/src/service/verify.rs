@@ -8,7 +8,7 @@ use crate::reducer::manifest;
 use futures::stream::{self, Stream};
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::random::Stream as Random;
-use nadgrid_core::scheduler::{Answer, Check, Claim, Scheduler, ShardRef};
+use nadgrid_core::scheduler::{Answer, Check, Claim, JobRef, Scheduler};
 use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ fn draw(sweep: &SweepId, jobs: &[Job], sample: u32, seed: u64) -> Vec<Claim> {
             }
             let place = job.entries.partition_point(|entry| entry.node.blocks(job.total).start <= block);
             if let Some(entry) = place.checked_sub(1).and_then(|place| job.entries.get(place)) {
-                let shard = ShardRef { sweep: sweep.clone(), job: job.index, node: entry.node };
+                let shard = JobRef::new(sweep, job.index).shard(entry.node);
                 claims.insert(shard.clone(), Claim { shard, content: entry.content, worker: entry.worker.clone() });
             }
             break;
@@ -117,8 +117,8 @@ fn draw(sweep: &SweepId, jobs: &[Job], sample: u32, seed: u64) -> Vec<Claim> {
 
 fn response(check: Check, jobs: &BTreeMap<JobIndex, (String, u64)>, done: u32, total: u32) -> v1::VerifyResponse {
     let Check { shard, committed, committed_by, again } = check;
-    let (job, blocks) = jobs.get(&shard.job).cloned().unwrap_or_default();
-    let wire = v1::Shard::of(&shard.sweep, shard.job, &shard.node.blocks(blocks));
+    let (job, blocks) = jobs.get(&shard.job.index).cloned().unwrap_or_default();
+    let wire = v1::Shard::of(&shard.job, &shard.node.blocks(blocks));
     let agrees = again.as_ref().is_ok_and(|(content, _)| *content == committed);
     let message = again.as_ref().err().cloned().unwrap_or_default();
     let (recomputed, recomputed_by) =

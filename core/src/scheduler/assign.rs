@@ -1,10 +1,11 @@
 //! Giving shards to free lanes: by priority, then to the sweep that has least for its weight, then to the oldest.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Record};
-use super::event::{ShardRef, WorkerProfile};
+use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::headway::Headway;
+use super::record::Record;
+use super::shard::{JobRef, ShardRef, WorkerProfile};
 use super::state::{Job, JobState, Purpose, Sweep, SweepState, Worker, WorkerKind};
 use crate::grid::Node;
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
@@ -21,9 +22,10 @@ impl Scheduler {
             self.count_kinds();
         }
         let woken = std::mem::take(&mut self.woken);
-        let mut free: Vec<WorkerId> = match std::mem::take(&mut self.wake_all) {
-            true => self.idle.iter().cloned().collect(),
-            false => woken.into_iter().filter(|id| self.idle.contains(id)).collect(),
+        let mut free: Vec<WorkerId> = if std::mem::take(&mut self.wake_all) {
+            self.idle.iter().cloned().collect()
+        } else {
+            woken.into_iter().filter(|id| self.idle.contains(id)).collect()
         };
         while !free.is_empty() {
             if self.queue.is_empty() && self.verifications.is_empty() {
@@ -37,7 +39,7 @@ impl Scheduler {
                 None => false,
             });
         }
-        self.copy_stragglers(now, effects);
+        self.speculate(now, effects);
         // Whoever was woken by a lease has been looked at.
         self.woken.clear();
     }
@@ -58,33 +60,31 @@ impl Scheduler {
         self.queue.values().find_map(|sweep_id| {
             let sweep = self.sweeps.get(sweep_id).filter(|sweep| sweep.accepts(&worker.profile))?;
             sweep.jobs.iter().enumerate().find_map(|(index, job)| {
-                let shard = |node| ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node };
                 if job.state != JobState::Computing || sweep.waits(job) {
                     return None;
                 }
-                let retried = || self.choose_retry(job, id, &shard, now).map(|shard| (shard, Purpose::Compute));
-                let audited = || self.choose_audit(sweep, job, id).map(|node| (shard(node), Purpose::Audit));
-                let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (shard(node), Purpose::Compute));
+                let of = JobRef::new(sweep_id, JobIndex(index as u32));
+                let retried = || self.choose_retry(job, id, &of, now).map(|shard| (shard, Purpose::Compute));
+                let audited = || self.choose_audit(sweep, job, id).map(|node| (of.shard(node), Purpose::Audit));
+                let fresh = || self.choose_fresh(sweep, job, worker).map(|node| (of.shard(node), Purpose::Compute));
                 retried().or_else(audited).or_else(fresh)
             })
         })
     }
 
     /// A shard whose wait is over. One that failed here goes elsewhere while there is an elsewhere.
-    fn choose_retry(&self, job: &Job, id: &WorkerId, shard: &dyn Fn(Node) -> ShardRef, now: Time) -> Option<ShardRef> {
-        let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| shard(retry.node));
+    fn choose_retry(&self, job: &Job, id: &WorkerId, of: &JobRef, now: Time) -> Option<ShardRef> {
+        let due = job.waiting.values().filter(|retry| retry.not_before <= now).map(|retry| of.shard(retry.node));
         let mut fitting = due.filter(|shard| {
             let Some(attempts) = job.attempts.get(&shard.node) else { return true };
-            match attempts.had(id) {
-                true => !self.has_others(shard, attempts),
-                // Once it has gone wrong often, whoever has shown that it can compute is asked first.
-                false => {
-                    !attempts.are_exhausted(&self.settings)
-                        || attempts.proven
-                        || self.has_proven(id)
-                        || !self.has_proven_others(shard, attempts)
-                }
+            if attempts.had(id) {
+                return !self.has_others(shard, attempts);
             }
+            // Once it has gone wrong often, whoever has shown that it can compute is asked first.
+            !attempts.are_exhausted(&self.settings)
+                || attempts.proven
+                || self.has_proven(id)
+                || !self.has_proven_others(shard, attempts)
         });
         fitting.next()
     }
@@ -92,10 +92,9 @@ impl Scheduler {
     /// Decides the class of a sweep: that of the first result, or of the first piece of one, that is kept. What workers of other
     /// classes compute of it is not wanted any more. A class that only takes shards decides nothing.
     pub(super) fn bind_class(&mut self, id: &SweepId, class: &NumericsClass, now: Time, effects: &mut Effects) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| sweep.class.is_none()) else { return };
-        let at = *sweep.started.get_or_insert(now);
-        (sweep.class, sweep.state) = (Some(class.clone()), SweepState::Running);
-        effects.records.push(Record::Started { sweep: id.clone(), class: class.clone(), at });
+        let Some(sweep) = self.sweeps.get(id).filter(|sweep| sweep.class.is_none()) else { return };
+        let at = sweep.started.unwrap_or(now);
+        self.record(Record::Started { sweep: id.clone(), class: class.clone(), at }, effects);
         for (worker, shard) in self.holders_of(id) {
             let fits = self.workers.get(&worker).zip(self.sweeps.get(id)).is_some_and(|(w, s)| s.accepts(&w.profile));
             if !fits {
@@ -142,13 +141,14 @@ impl Scheduler {
         now: Time,
         effects: &mut Effects,
     ) {
-        let Some(sweep) = self.sweeps.get_mut(&shard.sweep) else { return };
+        let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) else { return };
         if sweep.class.is_none() && sweep.state == SweepState::Queued {
-            (sweep.state, sweep.started) = (SweepState::Running, Some(now));
+            sweep.state = SweepState::Running;
+            sweep.started = Some(now);
         }
         let anew = purpose != Purpose::Compute || self.checkpoint_of(shard).is_none();
         self.hold(id, shard, purpose, Headway::new(now, anew), now);
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         effects.actions.push(Action::Lease { worker: id.clone(), shard: shard.clone() });
     }
 }

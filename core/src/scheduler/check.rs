@@ -1,13 +1,13 @@
 //! The check that the state makes sense: every block in exactly one place, every index in agreement.
 
 use super::Scheduler;
-use super::event::ShardRef;
+use super::shard::JobRef;
 use super::state::{Job, JobState, Purpose, Sweep};
 use crate::ids::{JobIndex, SweepId, WorkerId};
 use std::ops::Range;
 
 impl Scheduler {
-    /// Whether every block is in exactly one place and every index agrees; the first disagreement in words.
+    /// Checks that every block is in exactly one place and that every index agrees.
     ///
     /// # Errors
     /// What disagrees. A scheduler that ever returns one has a bug.
@@ -15,7 +15,8 @@ impl Scheduler {
         for (id, sweep) in &self.sweeps {
             self.check_sweep(id, sweep)?;
         }
-        let (open, ended) = (self.open.len(), self.ended.len());
+        let open = self.open.len();
+        let ended = self.ended.len();
         if open + ended != self.sweeps.len() {
             return Err(format!("{open} sweeps are open and {ended} ended, of {}", self.sweeps.len()));
         }
@@ -47,15 +48,16 @@ impl Scheduler {
             return Err(format!("{id} is queued as {:?}, should be as {place:?}", sweep.place));
         }
         let computing = self.workers.values().flat_map(|worker| &worker.held);
-        let leased = computing.filter(|(shard, held)| shard.sweep == *id && !held.computed).count() as u64;
+        let leased = computing.filter(|(shard, held)| shard.job.sweep == *id && !held.computed).count() as u64;
         if leased != sweep.leased {
             return Err(format!("{id}: {leased} lanes compute for it, {} are counted", sweep.leased));
         }
         let jobs = sweep.jobs.iter().enumerate().filter(|_| !ended);
-        jobs.into_iter().try_for_each(|(index, job)| self.check_job(id, JobIndex(index as u32), job))
+        jobs.into_iter().try_for_each(|(index, job)| self.check_job(&JobRef::new(id, JobIndex(index as u32)), job))
     }
 
-    fn check_job(&self, id: &SweepId, index: JobIndex, job: &Job) -> Result<(), String> {
+    fn check_job(&self, of: &JobRef, job: &Job) -> Result<(), String> {
+        let id = &of.sweep;
         let mut places: Vec<(Range<u64>, &str)> = job.pending.iter().map(|range| (range, "pending")).collect();
         places.extend(job.waiting.values().map(|retry| (job.blocks(retry.node), "waiting")));
         places.extend(job.leased.values().map(|lease| (job.blocks(lease.node), "leased")));
@@ -72,7 +74,8 @@ impl Scheduler {
         let sum = |place: &str| -> u64 {
             places.iter().filter(|(_, at)| *at == place).map(|(range, _)| range.end - range.start).sum()
         };
-        let (committed, quarantined) = (sum("committed"), sum("quarantined"));
+        let committed = sum("committed");
+        let quarantined = sum("quarantined");
         let counts = (next, committed, quarantined);
         if counts != (job.total, job.tally.blocks, job.blocks_quarantined) {
             return Err(format!("{id} {}: {counts:?} blocks, committed, quarantined; {:?}", job.name, job.tally));
@@ -92,13 +95,16 @@ impl Scheduler {
             .check()
             .and_then(|()| job.check_merges())
             .map_err(|error| format!("{id} {}: {error}", job.name))?;
-        self.check_holders(id, index, job)
+        self.check_holders(of, job)
     }
 
-    fn check_holders(&self, id: &SweepId, index: JobIndex, job: &Job) -> Result<(), String> {
+    fn check_holders(&self, of: &JobRef, job: &Job) -> Result<(), String> {
+        let id = &of.sweep;
         let holds = |worker: &WorkerId, node, purpose| {
-            let shard = ShardRef { sweep: id.clone(), job: index, node };
-            self.workers.get(worker).and_then(|worker| worker.held.get(&shard)).is_some_and(|h| h.purpose == purpose)
+            self.workers
+                .get(worker)
+                .and_then(|worker| worker.held.get(&of.shard(node)))
+                .is_some_and(|h| h.purpose == purpose)
         };
         for lease in job.leased.values() {
             let known = lease.holders.iter().all(|holder| holds(&holder.worker, lease.node, Purpose::Compute));
@@ -129,7 +135,7 @@ impl Scheduler {
                 Purpose::Compute => job.is_held_by(shard.node, id),
                 Purpose::Audit | Purpose::Verify(_) => true,
             };
-            !self.job(shard).is_some_and(held_by)
+            !self.job(&shard.job).is_some_and(held_by)
         });
         lost.map_or(Ok(()), |(shard, _)| Err(format!("{id} holds {shard:?}, of which nobody knows")))
     }

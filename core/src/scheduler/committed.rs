@@ -1,12 +1,13 @@
-//! What is committed of a job: which shards, by whom, and where the bytes of what they yielded lie.
+//! The committed shards of a job: who computed them, and where the bytes of what they yielded lie.
 //!
 //! The two are apart. A shard stays known until its sweep ends, for audits, late reports and the manifest. Its bytes are a partial
 //! of their own at first, and later a part of one that was merged from neighbours: partials are disjoint nodes of the tree that
 //! together cover what is committed.
 
-use super::effect::{Contribution, StoredPartial};
-use super::event::{Partial, PartialBytes};
+use super::effect::StoredPartial;
 use super::packed::PackedShards;
+use super::record::Contribution;
+use super::shard::{Partial, PartialBytes};
 use crate::grid::Node;
 use crate::ids::{Digest, WorkerId};
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ struct Blob {
     digest: Digest,
 }
 
-/// What a withdrawal took out.
+/// The blocks and shards that a withdrawal took out.
 pub(super) struct Taken {
     pub(super) blocks: Range<u64>,
     pub(super) shards: u64,
@@ -59,23 +60,31 @@ impl Committed {
         self.shards.insert(start, contribution, None);
     }
 
-    /// Puts one partial in the place of all those below a node; returns the blobs of those.
-    pub(super) fn merge(&mut self, node: Node, digest: Digest) -> Vec<Digest> {
+    /// Puts one partial in the place of all those below a node.
+    pub(super) fn merge(&mut self, node: Node, digest: Digest) {
         let blocks = node.blocks(self.total);
         let starts: Vec<u64> = self.stored.range(blocks.clone()).map(|(&start, _)| start).collect();
-        let replaced = starts.iter().filter_map(|start| self.stored.remove(start)).map(|blob| blob.digest).collect();
+        for start in starts {
+            self.stored.remove(&start);
+        }
         self.stored.insert(blocks.start, Blob { node, digest });
-        replaced
+    }
+
+    /// Returns whether there is a partial of exactly this node.
+    pub(super) fn has_partial(&self, node: Node) -> bool {
+        let start = node.blocks(self.total).start;
+        match self.stored_at(start) {
+            Some(stored) => stored == node,
+            None => self.shards.has_inline(start) && self.has(node),
+        }
     }
 
     /// Takes out a partial with all the shards that are in it; `None` when there is no partial of exactly this node.
     pub(super) fn withdraw(&mut self, node: Node) -> Option<Taken> {
+        if !self.has_partial(node) {
+            return None;
+        }
         let blocks = node.blocks(self.total);
-        let known = self.stored.get(&blocks.start).map(|blob| blob.node).or_else(|| {
-            let inline = self.shards.has_inline(blocks.start);
-            self.shards.get(blocks.start).filter(|_| inline).map(|shard| shard.node)
-        });
-        known.filter(|known| *known == node)?;
         self.stored.remove(&blocks.start);
         let starts: Vec<u64> = self.within(&blocks).map(|(start, _)| start).collect();
         starts.iter().for_each(|&start| self.shards.remove(start));
@@ -91,17 +100,17 @@ impl Committed {
         self
     }
 
-    /// Whether nothing is committed.
+    /// Returns whether nothing is committed.
     pub fn is_empty(&self) -> bool {
         self.shards.len() == 0
     }
 
-    /// How many shards are committed.
+    /// Returns the number of committed shards.
     pub fn len(&self) -> usize {
         self.shards.len()
     }
 
-    /// How many partials are in the store; small results are not.
+    /// Returns the number of partials in the store; small results are elsewhere.
     pub fn stored_len(&self) -> usize {
         self.stored.len()
     }
@@ -111,7 +120,7 @@ impl Committed {
         self.shards.get(start)
     }
 
-    /// Whether exactly this shard is committed.
+    /// Returns whether exactly this shard is committed.
     pub(super) fn has(&self, node: Node) -> bool {
         self.get(node.blocks(self.total).start).is_some_and(|held| held.node == node)
     }
@@ -124,7 +133,8 @@ impl Committed {
 
     /// Shards that share blocks with these.
     pub(super) fn meeting(&self, blocks: &Range<u64>) -> impl Iterator<Item = (u64, Contribution)> + use<'_> {
-        let (total, start) = (self.total, blocks.start);
+        let total = self.total;
+        let start = blocks.start;
         let before = self.shards.before(start).map(|held| (held.node.blocks(total).start, held));
         let reaches = move |(_, held): &(u64, Contribution)| held.node.blocks(total).end > start;
         before.filter(reaches).into_iter().chain(self.within(blocks))
@@ -151,6 +161,11 @@ impl Committed {
     /// The stored partials that begin in these blocks, left to right.
     pub(super) fn stored_within(&self, blocks: &Range<u64>) -> impl Iterator<Item = StoredPartial> + use<'_> {
         self.stored.range(blocks.clone()).map(|(_, blob)| blob.partial())
+    }
+
+    /// The blobs of the stored partials that begin in these blocks.
+    pub(super) fn blobs_within(&self, blocks: &Range<u64>) -> impl Iterator<Item = Digest> + use<'_> {
+        self.stored.range(blocks.clone()).map(|(_, blob)| blob.digest)
     }
 
     /// The node of the stored partial that begins at this block.
@@ -185,7 +200,7 @@ impl Committed {
         self.stored.values().filter(|blob| !self.has(blob.node)).map(|blob| (blob.node, blob.digest))
     }
 
-    /// Whether partials and shards cover the same blocks, each once.
+    /// Checks that partials and shards cover the same blocks, each once.
     pub(super) fn check(&self) -> Result<(), String> {
         let mut covered = self.partials().map(|partial| partial.node.blocks(self.total)).peekable();
         for (start, held) in self.shards.onwards(0) {

@@ -1,4 +1,4 @@
-//! Ended sweeps, and which of them is forgotten next.
+//! EndedSweeps sweeps, and which of them is forgotten next.
 //!
 //! Only so many are kept. Where there are more, the oldest goes of the owner who has most: whoever lets thousands of sweeps end
 //! makes room of their own, and nobody else's results are lost by it.
@@ -6,44 +6,41 @@
 use crate::ids::{SweepId, Time};
 use std::collections::{BTreeMap, HashMap};
 
-/// Where an ended sweep is among its owner's, and how many it counts as.
+/// An ended sweep's place among its owner's, and how many sweeps it counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EndedPlace {
-    /// When it ended.
+pub(super) struct EndedKey {
     pub(super) at: Time,
-    /// Its number among all sweeps.
     pub(super) number: u64,
-    /// How many sweeps it counts as.
     pub(super) size: usize,
 }
 
-/// What one owner has.
+/// The ended sweeps of one owner.
 #[derive(Debug, Default)]
 struct Owned {
-    sweeps: BTreeMap<EndedPlace, SweepId>,
+    sweeps: BTreeMap<EndedKey, SweepId>,
     size: usize,
 }
 
-/// Ended sweeps by owner, oldest first.
+/// EndedSweeps sweeps by owner, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Ended {
+pub(super) struct EndedSweeps {
     owners: HashMap<String, Owned>,
     size: usize,
     count: usize,
 }
 
-impl Ended {
-    /// How many there are.
+impl EndedSweeps {
+    /// Returns the number of ended sweeps.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// How many they count as.
+    /// Returns how many sweeps they count as.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    pub(super) fn insert(&mut self, owner: String, place: EndedPlace, id: SweepId) {
+    pub(super) fn insert(&mut self, owner: String, place: EndedKey, id: SweepId) {
         let owned = self.owners.entry(owner).or_default();
         if owned.sweeps.insert(place, id).is_none() {
             owned.size += place.size;
@@ -52,7 +49,7 @@ impl Ended {
         }
     }
 
-    pub(super) fn remove(&mut self, owner: &str, place: &EndedPlace) {
+    pub(super) fn remove(&mut self, owner: &str, place: &EndedKey) {
         let Some(owned) = self.owners.get_mut(owner) else { return };
         if owned.sweeps.remove(place).is_some() {
             owned.size -= place.size;
@@ -64,9 +61,9 @@ impl Ended {
         }
     }
 
-    /// Whether an owner's sweep of this number ended at this time.
+    /// Returns whether an owner's sweep of this number ended at this time.
     pub(super) fn has(&self, owner: &str, at: Time, number: u64) -> bool {
-        let places = EndedPlace { at, number, size: 0 }..=EndedPlace { at, number, size: usize::MAX };
+        let places = EndedKey { at, number, size: 0 }..=EndedKey { at, number, size: usize::MAX };
         self.owners.get(owner).is_some_and(|owned| owned.sweeps.range(places).next().is_some())
     }
 
@@ -82,13 +79,13 @@ impl Ended {
 mod tests {
     use super::*;
 
-    fn place(number: u64, size: usize) -> EndedPlace {
-        EndedPlace { at: Time(number), number, size }
+    fn place(number: u64, size: usize) -> EndedKey {
+        EndedKey { at: Time(number), number, size }
     }
 
     #[test]
     fn whoever_has_most_makes_room() {
-        let mut ended = Ended::default();
+        let mut ended = EndedSweeps::default();
         ended.insert("ada".into(), place(1, 1), SweepId::new("a1"));
         for number in 2..6 {
             ended.insert("mal".into(), place(number, 1), SweepId::new(format!("m{number}")));
@@ -97,9 +94,9 @@ mod tests {
         let mut gone = Vec::new();
         while ended.size() > 2 {
             let id = ended.next_to_forget().unwrap().clone();
-            let (owner, number) =
-                (if id.as_str().starts_with('a') { "ada" } else { "mal" }, id.as_str()[1..].to_owned());
-            ended.remove(owner, &place(number.parse().unwrap(), 1));
+            let owner = if id.as_str().starts_with('a') { "ada" } else { "mal" };
+            let number = id.as_str()[1..].parse().unwrap();
+            ended.remove(owner, &place(number, 1));
             gone.push(id.as_str().to_owned());
         }
         // Once both have two, the older one goes.
@@ -109,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_long_spec_counts_as_several() {
-        let mut ended = Ended::default();
+        let mut ended = EndedSweeps::default();
         ended.insert("ada".into(), place(1, 1), SweepId::new("a"));
         ended.insert("ada".into(), place(2, 1), SweepId::new("b"));
         ended.insert("mal".into(), place(3, 3), SweepId::new("long"));

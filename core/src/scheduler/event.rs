@@ -1,309 +1,74 @@
-//! What happens to the scheduler, and what it answers.
+//! Events, which the shell brings to the scheduler, and answers to those that are requests.
 
+// A field of an enum is named for what it is.
+#![allow(missing_docs)]
+
+use super::record::JobResult;
+use super::shard::{
+    Claim, FailureKind, FairShare, JobRef, Partial, RequestId, ShardCheckpoint, ShardRef, ShardStand, Verdict,
+    WorkerProfile,
+};
 use crate::grid::Node;
-use crate::ids::{Digest, JobIndex, SweepId, WorkerId};
-use crate::numerics::{NumericsClass, Precision};
-use crate::spec::{InputRef, Inputs, Spec};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use crate::ids::{Digest, SweepId, WorkerId};
+use crate::numerics::NumericsClass;
+use crate::spec::{Inputs, Spec};
 
-/// A shard: an aligned run of blocks of one job.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ShardRef {
-    /// The sweep.
-    pub sweep: SweepId,
-    /// Its job.
-    pub job: JobIndex,
-    /// The blocks.
-    pub node: Node,
-}
-
-/// Identifies an asker, so that the shell can route the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// What a worker says of itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerProfile {
-    /// For people.
-    pub name: String,
-    /// Its numerics class, whatever the precision.
-    pub class: NumericsClass,
-    /// The precisions that it offers.
-    pub precisions: Vec<Precision>,
-    /// Shards it computes at once.
-    pub lanes: u32,
-    /// Version of its program.
-    pub version: String,
-}
-
-impl WorkerProfile {
-    /// The class in which it computes a sweep of this precision, if it offers that.
-    pub fn class_for(&self, precision: Precision) -> Option<NumericsClass> {
-        self.precisions.contains(&precision).then(|| self.class.with(precision))
-    }
-}
-
-/// How a sweep shares the lanes with others.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Sweeps of a higher priority go first.
-    pub priority: i32,
-    /// Sweeps of one priority have lanes in proportion to it; positive.
-    pub weight: f64,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { priority: 0, weight: 1.0 }
-    }
-}
-
-/// A file that a shard needs, and what for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardInput {
-    /// `basis`, `train`, `test` or `checkpoint`.
-    pub role: &'static str,
-    /// For people.
-    pub name: String,
-    /// The stored bytes.
-    pub stored: InputRef,
-}
-
-/// Where the bytes of a partial are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartialBytes {
-    /// In the artifact store.
-    Stored(Digest),
-    /// Here: they are few.
-    Inline(Arc<[u8]>),
-}
-
-/// What a shard yielded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "PartialText", try_from = "PartialText")]
-pub struct Partial {
-    /// Its bytes.
-    pub bytes: PartialBytes,
-    /// Digest of what they say, without how long it took: two workers of one class give the same.
-    pub content: Digest,
-}
-
-impl Partial {
-    /// A stored partial that says nothing but its content.
-    pub fn stored(digest: Digest) -> Self {
-        Self { bytes: PartialBytes::Stored(digest), content: digest }
-    }
-
-    /// The blob in the store, if there is one.
-    pub fn blob(&self) -> Option<Digest> {
-        match self.bytes {
-            PartialBytes::Stored(digest) => Some(digest),
-            PartialBytes::Inline(_) => None,
-        }
-    }
-}
-
-/// A partial in the journal. The plain form is the only one that version 1 wrote.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum PartialText {
-    Plain(Digest),
-    Stored { stored: Digest, content: Digest },
-    Inline { inline: String, content: Digest },
-}
-
-impl From<Partial> for PartialText {
-    fn from(Partial { bytes, content }: Partial) -> Self {
-        match bytes {
-            PartialBytes::Stored(digest) if digest == content => Self::Plain(digest),
-            PartialBytes::Stored(stored) => Self::Stored { stored, content },
-            PartialBytes::Inline(bytes) => Self::Inline { inline: BASE64.encode(bytes), content },
-        }
-    }
-}
-
-impl TryFrom<PartialText> for Partial {
-    type Error = base64::DecodeError;
-
-    fn try_from(text: PartialText) -> Result<Self, Self::Error> {
-        Ok(match text {
-            PartialText::Plain(digest) => Self::stored(digest),
-            PartialText::Stored { stored, content } => Self { bytes: PartialBytes::Stored(stored), content },
-            PartialText::Inline { inline, content } => {
-                Self { bytes: PartialBytes::Inline(BASE64.decode(inline)?.into()), content }
-            }
-        })
-    }
-}
-
-/// How far a shard has come: another worker of the class can go on from there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    /// The stored bytes.
-    pub stored: InputRef,
-    /// Members of the shard that are done with.
-    pub members_done: u64,
-    /// Epochs of those in training.
-    pub epochs: u32,
-}
-
-/// How far a worker says it is with a shard. Nonsense is corrected where it is taken in.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ShardStand {
-    /// How many blocks are computed.
-    pub blocks_done: u64,
-    /// The part of the next block that is done, from 0 to 1.
-    pub fraction: f64,
-    /// Seconds that the lane has computed.
-    pub seconds: f64,
-    /// Seconds that passed before its first block.
-    pub begin_seconds: f64,
-}
-
-/// Why a shard was not computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The spec is wrong: never retried, the sweep fails.
-    Spec,
-    /// This worker cannot: it is set aside and the shard goes elsewhere.
-    Unfit,
-    /// The shard failed here: retried a few times.
-    Task,
-    /// Passing trouble: retried a few times.
-    Transient,
-}
-
-impl FailureKind {
-    /// One word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Spec => "spec",
-            Self::Unfit => "unfit",
-            Self::Task => "task",
-            Self::Transient => "transient",
-        }
-    }
-}
-
-/// A shard of a complete sweep that is to be computed again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Which.
-    pub shard: ShardRef,
-    /// Digest of the content that was committed.
-    pub content: Digest,
-    /// Who computed it.
-    pub worker: WorkerId,
-}
-
-/// What happened, as the shell saw it.
+/// Something that happened, as the shell saw it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A user submits a validated spec under an id made by the shell.
     Submit {
-        /// Who asks.
         request: RequestId,
         /// The id if the sweep is new.
         id: SweepId,
-        /// Whose it is; empty without access control.
         owner: String,
         /// The owner's key: the same key is the same sweep.
         key: Option<String>,
-        /// How it shares the lanes.
-        share: Share,
-        /// What to compute.
+        share: FairShare,
         spec: Box<Spec>,
         /// The files that it names, all in the store.
         inputs: Inputs,
     },
     /// A user cancels a sweep.
-    Cancel {
-        /// Who asks.
-        request: RequestId,
-        /// Which.
-        sweep: SweepId,
-    },
+    Cancel { request: RequestId, sweep: SweepId },
     /// A user pauses a sweep, or goes on with it.
-    Pause {
-        /// Who asks.
-        request: RequestId,
-        /// Which.
-        sweep: SweepId,
-        /// Whether to pause.
-        paused: bool,
-    },
+    Pause { request: RequestId, sweep: SweepId, paused: bool },
     /// A user wants shards of a complete sweep computed again. What becomes of each comes as [`super::Action::Checked`].
-    Verify {
-        /// Who asks; also names the verification.
-        request: RequestId,
-        /// Which, and what they yielded.
-        claims: Vec<Claim>,
-    },
-    /// Whoever asked for a verification has gone.
+    Verify { request: RequestId, claims: Vec<Claim> },
+    /// The user who asked for a verification has gone.
     EndVerify {
         /// The request that began it.
         verification: RequestId,
     },
     /// A worker opens a session.
     Join {
-        /// Who.
         worker: WorkerId,
-        /// What it is.
         profile: WorkerProfile,
         /// Shards it still holds from an earlier session.
         held: Vec<ShardRef>,
     },
-    /// Any sign of life.
-    Alive {
-        /// Whose.
-        worker: WorkerId,
-    },
+    /// A worker gave a sign of life.
+    Alive { worker: WorkerId },
     /// A worker takes no more shards; what it holds it still computes.
-    Draining {
-        /// Who.
-        worker: WorkerId,
-    },
+    Draining { worker: WorkerId },
     /// A worker gets on with a leased shard, or has begun it.
     Progress {
         /// The worker that gets on with it.
         worker: WorkerId,
         /// The shard that it computes.
         shard: ShardRef,
-        /// How far it is.
         stand: ShardStand,
     },
-    /// How far a leased shard has come is stored.
-    Checkpointed {
-        /// Who asks whether it is wanted.
-        request: RequestId,
-        /// By whom.
-        worker: WorkerId,
-        /// Of what.
-        shard: ShardRef,
-        /// How far.
-        checkpoint: Checkpoint,
-    },
+    /// A checkpoint of a leased shard is stored.
+    Checkpointed { request: RequestId, worker: WorkerId, shard: ShardRef, checkpoint: ShardCheckpoint },
     /// A shard is computed and will be reported: its lane is free.
-    Computed {
-        /// By whom.
-        worker: WorkerId,
-        /// What.
-        shard: ShardRef,
-    },
+    Computed { worker: WorkerId, shard: ShardRef },
     /// A partial was received whole, is valid, and is stored.
     Report {
-        /// Who asks.
         request: RequestId,
-        /// Who computed it.
         worker: WorkerId,
-        /// What.
         shard: ShardRef,
-        /// In which class.
         class: NumericsClass,
-        /// What it yielded.
         partial: Partial,
         /// Seconds it took a lane.
         seconds: f64,
@@ -311,29 +76,16 @@ pub enum Event {
         begin_seconds: f64,
     },
     /// A shard could not be computed.
-    Failed {
-        /// By whom.
-        worker: WorkerId,
-        /// What.
-        shard: ShardRef,
-        /// Why.
-        kind: FailureKind,
-        /// In words.
-        message: String,
-    },
+    Failed { worker: WorkerId, shard: ShardRef, kind: FailureKind, message: String },
     /// A session ended. `drained`: the worker said goodbye and holds nothing any more.
     Leave {
-        /// Whose.
         worker: WorkerId,
-        /// Whether it was a goodbye.
+        /// True if it was a goodbye.
         drained: bool,
     },
     /// Partials are merged and the result is stored.
     Merged {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
         /// Digest of the merged partial.
@@ -341,68 +93,28 @@ pub enum Event {
     },
     /// Partials could not be merged; those that were missing or damaged are to be computed again.
     MergeFailed {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
+        job: JobRef,
         /// The number of the merge among those of the job.
         number: u64,
         /// Partials that cannot be trusted; empty when the cause is another.
         damaged: Vec<Node>,
-        /// In words.
         message: String,
     },
     /// A job's partials are merged and its results stored.
-    Reduced {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
-        /// Which reduction of the job.
-        generation: u64,
-        /// What came out.
-        result: super::JobResult,
-    },
+    Reduced { job: JobRef, generation: u64, result: JobResult },
     /// A job's reduction failed; partials that were missing or damaged are to be computed again.
     ReduceFailed {
-        /// The sweep.
-        sweep: SweepId,
-        /// Its job.
-        job: JobIndex,
-        /// Which reduction of the job.
+        job: JobRef,
         generation: u64,
         /// Partials that cannot be trusted; empty when the cause is another.
         damaged: Vec<Node>,
-        /// In words.
         message: String,
     },
     /// The shell took no events for so long, because its journal could not write, say. Who was silent meanwhile may have
     /// spoken: no silence and no delay counts that falls into this time.
-    Stalled {
-        /// How many milliseconds have passed without events, up to now.
-        ms: u64,
-    },
+    Stalled { ms: u64 },
     /// Time has passed.
     Tick,
-}
-
-/// What becomes of a reported shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The first valid report of its blocks.
-    Committed,
-    /// All its blocks were committed before.
-    Duplicate,
-    /// Some of its blocks were committed before, in another cut.
-    Superseded,
-    /// The sweep has ended or is unknown, the shard is not this worker's, or it is not trusted any more.
-    NotNeeded,
-    /// The worker has no session here, or has not spoken in it for too long: it opens one, says what it holds, and reports again.
-    NoSession,
-    /// The shard does not exist in that sweep, or the class is not the sweep's.
-    Invalid,
-    /// It was computed to check another's.
-    Checked,
 }
 
 /// The answer to a request.
@@ -410,9 +122,8 @@ pub enum Verdict {
 pub enum Answer {
     /// To a submission: the sweep, and whether this submission created it.
     Submitted {
-        /// The sweep.
         sweep: SweepId,
-        /// Whether it is new.
+        /// True if it is new.
         created: bool,
     },
     /// To a submission whose key was used with another spec.
@@ -422,9 +133,8 @@ pub enum Answer {
     },
     /// To a submission past the number of sweeps that may be open.
     TooManySweeps {
-        /// That number.
         limit: usize,
-        /// Whether it is the limit of each owner, or of all together.
+        /// True if it is the limit of each owner, or of all together.
         each: bool,
     },
     /// To a cancellation, pause or resumption: it is so, now or before.
@@ -432,13 +142,10 @@ pub enum Answer {
     /// To a verification: its tasks wait for workers.
     Verifying,
     /// To a verification past the number that may be open.
-    TooManyVerifications {
-        /// That number.
-        limit: usize,
-    },
+    TooManyVerifications { limit: usize },
     /// There is no such sweep.
     UnknownSweep,
-    /// To a report.
+    /// The answer to a report.
     Reported(Verdict),
     /// To a checkpoint: whether the shard is still this worker's to compute.
     Wanted(bool),

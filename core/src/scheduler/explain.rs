@@ -1,12 +1,14 @@
-//! Why something does not run: what `nadgrid explain` says.
+//! The reasons why something does not run, for `nadgrid explain`.
 
 use super::Scheduler;
-use super::event::{ShardRef, WorkerProfile};
+use super::record::SweepOutcome;
+use super::shard::{JobRef, ShardRef, WorkerProfile};
 use super::state::{Job, JobState, Lease, Sweep, SweepState, Worker, meeting};
 use crate::ids::{JobIndex, SweepId, Time, WorkerId};
 use crate::text;
+use std::ops::Range;
 
-/// What is asked about.
+/// The thing that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The whole sweep.
@@ -17,30 +19,41 @@ pub enum Subject {
     Block(JobIndex, u64),
 }
 
-/// Where something stands, and why.
+/// The state of something, and the reasons for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// What it is.
+    /// The thing that was asked about.
     pub subject: String,
     /// Its state in one word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
-    /// What keeps each worker from taking it: its id, its name, the reason. Empty where no worker is waited for.
-    pub workers: Vec<(WorkerId, String, String)>,
+    /// The reason of each worker that does not take it. Empty where no worker is waited for.
+    pub workers: Vec<WorkerReason>,
+}
+
+/// The reason why a worker does not take something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerReason {
+    /// The worker's id.
+    pub id: WorkerId,
+    /// The worker's name, for people.
+    pub name: String,
+    /// The reason, in words.
+    pub reason: String,
 }
 
 impl Scheduler {
-    /// Where a sweep, a job or a block stands, and why. `None` when there is no such thing.
+    /// Explains the state of a sweep, a job or a block. `None` when there is no such thing.
     pub fn explain(&self, id: &SweepId, subject: Subject, now: Time) -> Option<Explanation> {
         let sweep = self.sweeps.get(id)?;
         let now = self.now.max(now);
         match subject {
             Subject::Sweep => Some(self.explain_sweep(id, sweep, now)),
-            Subject::Job(index) => Some(self.explain_job(id, sweep, index, sweep.job(index)?, now)),
+            Subject::Job(index) => Some(self.explain_job(&JobRef::new(id, index), sweep, sweep.job(index)?, now)),
             Subject::Block(index, block) => {
                 let job = sweep.job(index).filter(|job| block < job.total)?;
-                Some(self.explain_block(id, sweep, (index, block), job, now))
+                Some(self.explain_block(&JobRef::new(id, index), block, sweep, job, now))
             }
         }
     }
@@ -52,13 +65,15 @@ impl Scheduler {
             ..Explanation::default()
         };
         match &sweep.state {
-            SweepState::Failed { message } | SweepState::Incomplete { message } => told.reasons.push(message.clone()),
-            SweepState::Complete { digest } => told.reasons.push(format!("its digest is {digest}")),
-            SweepState::Cancelled => told.reasons.push("its user cancelled it".to_owned()),
+            SweepState::Ended(outcome) => told.reasons.push(match outcome {
+                SweepOutcome::Failed { message } | SweepOutcome::Incomplete { message } => message.clone(),
+                SweepOutcome::Complete { digest } => format!("its digest is {digest}"),
+                SweepOutcome::Cancelled => "its user cancelled it".to_owned(),
+            }),
             SweepState::Queued | SweepState::Running => {
                 told.reasons.extend(self.what_holds_back(sweep));
                 for (index, job) in sweep.jobs.iter().enumerate().filter(|(_, job)| job.state != JobState::Complete) {
-                    let of_job = self.explain_job(id, sweep, JobIndex(index as u32), job, now);
+                    let of_job = self.explain_job(&JobRef::new(id, JobIndex(index as u32)), sweep, job, now);
                     let reasons = of_job.reasons.iter().filter(|reason| !told.reasons.contains(reason));
                     let reason = reasons.map(String::as_str).next().unwrap_or("nothing holds it back");
                     told.reasons.push(format!("{}: {}, {reason}", job.name, of_job.state));
@@ -71,8 +86,8 @@ impl Scheduler {
         told
     }
 
-    fn explain_job(&self, id: &SweepId, sweep: &Sweep, index: JobIndex, job: &Job, now: Time) -> Explanation {
-        let subject = format!("job {} ({}) of sweep {id}", index.0, job.name);
+    fn explain_job(&self, of: &JobRef, sweep: &Sweep, job: &Job, now: Time) -> Explanation {
+        let subject = format!("job {} ({}) of sweep {}", of.index.0, job.name, of.sweep);
         let mut told = Explanation { subject, ..Explanation::default() };
         let (state, reason) = match job.state {
             JobState::Complete => ("complete", "its results are stored".to_owned()),
@@ -100,17 +115,9 @@ impl Scheduler {
         told
     }
 
-    fn explain_block(
-        &self,
-        id: &SweepId,
-        sweep: &Sweep,
-        (index, block): (JobIndex, u64),
-        job: &Job,
-        now: Time,
-    ) -> Explanation {
-        let members = job.shape.grid.members(block..block + 1);
-        let subject =
-            format!("block {block} of {} of sweep {id}: members {}..{}", job.name, members.start, members.end);
+    fn explain_block(&self, of: &JobRef, block: u64, sweep: &Sweep, job: &Job, now: Time) -> Explanation {
+        let Range { start, end } = job.shape.grid.members(block..block + 1);
+        let subject = format!("block {block} of {} of sweep {}: members {start}..{end}", job.name, of.sweep);
         let told = |state: &str, reasons: Vec<String>| Explanation {
             subject: subject.clone(),
             state: state.to_owned(),
@@ -147,14 +154,11 @@ impl Scheduler {
         let mut reasons: Vec<String> = self.what_holds_back(sweep).into_iter().collect();
         if let Some((_, retry)) = meeting(&job.waiting, &one, job.total).next() {
             reasons.insert(0, why_it_waits(job, retry, now));
-            let shard = ShardRef { sweep: id.clone(), job: index, node: retry.node };
-            return Explanation {
-                workers: self.what_keeps_workers_from(sweep, job, &shard),
-                ..told("retrying", reasons)
-            };
+            let workers = self.what_keeps_workers_from(sweep, job, &of.shard(retry.node));
+            return Explanation { workers, ..told("retrying", reasons) };
         }
         if sweep.waits(job) {
-            reasons.insert(0, self.explain_job(id, sweep, index, job, now).reasons.join("; "));
+            reasons.insert(0, self.explain_job(of, sweep, job, now).reasons.join("; "));
             return told("waiting", reasons);
         }
         let before = job.pending.iter().take_while(|range| range.start <= block);
@@ -163,7 +167,7 @@ impl Scheduler {
         Explanation { workers: self.what_keeps_workers(sweep), ..told("pending", reasons) }
     }
 
-    /// What keeps a whole sweep from being given to anybody.
+    /// Returns what keeps a whole sweep from being given to anybody.
     pub(super) fn what_holds_back(&self, sweep: &Sweep) -> Option<String> {
         if sweep.paused {
             return Some("the sweep is paused: nothing of it is given out".to_owned());
@@ -202,34 +206,34 @@ impl Scheduler {
         )
     }
 
-    fn what_keeps_workers(&self, sweep: &Sweep) -> Vec<(WorkerId, String, String)> {
-        let told = |(id, worker): (&WorkerId, &Worker)| {
-            (
-                id.clone(),
-                worker.profile.name.clone(),
-                what_keeps(worker, sweep, self.now).unwrap_or_else(|| "it is free".to_owned()),
-            )
+    fn what_keeps_workers(&self, sweep: &Sweep) -> Vec<WorkerReason> {
+        let reason_of = |(id, worker): (&WorkerId, &Worker)| WorkerReason {
+            id: id.clone(),
+            name: worker.profile.name.clone(),
+            reason: what_keeps(worker, sweep, self.now).unwrap_or_else(|| "it is free".to_owned()),
         };
-        self.workers.iter().take(100).map(told).collect()
+        self.workers.iter().take(100).map(reason_of).collect()
     }
 
-    fn what_keeps_workers_from(&self, sweep: &Sweep, job: &Job, shard: &ShardRef) -> Vec<(WorkerId, String, String)> {
-        let mut told = self.what_keeps_workers(sweep);
+    fn what_keeps_workers_from(&self, sweep: &Sweep, job: &Job, shard: &ShardRef) -> Vec<WorkerReason> {
+        let mut reasons = self.what_keeps_workers(sweep);
         let attempts = job.attempts.get(&shard.node);
-        for (id, _, reason) in &mut told {
+        for WorkerReason { id, reason, .. } in &mut reasons {
             let hangs = self.workers.get(id).is_some_and(Worker::hangs);
             if !hangs && attempts.is_some_and(|a| a.workers.contains_key(id) && self.has_others(shard, a)) {
                 "it failed here before, others are tried first".clone_into(reason);
             }
         }
-        told
+        reasons
     }
 }
 
 fn counts(job: &Job) -> String {
     let waiting: u64 = job.waiting.values().map(|retry| job.blocks(retry.node)).map(|b| b.end - b.start).sum();
     let leased: u64 = job.leased.values().map(|lease| job.blocks(lease.node)).map(|b| b.end - b.start).sum();
-    let (total, committed, pending) = (job.total, job.tally.blocks, job.pending.len());
+    let total = job.total;
+    let committed = job.tally.blocks;
+    let pending = job.pending.len();
     format!(
         "of {total} blocks {committed} are committed, {leased} leased, {waiting} wait for another attempt, {pending} pending"
     )
@@ -248,7 +252,7 @@ fn why_it_waits(job: &Job, retry: &super::state::Retry, now: Time) -> String {
     format!("blocks {}..{} are tried again {due}{attempts}", blocks.start, blocks.end)
 }
 
-/// What keeps a worker from a sweep's shards; `None` when nothing does.
+/// Returns what keeps a worker from a sweep's shards; `None` when nothing does.
 fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
     let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
     if let Some(reason) = &worker.unfit {

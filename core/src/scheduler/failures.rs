@@ -1,21 +1,22 @@
-//! What becomes of shards that were given up: tried again elsewhere, split to find the block that fails, quarantined.
+//! Shards that were given up: they are tried again elsewhere, split to find the block that fails, or quarantined.
 
-use super::effect::{Action, Effects, Outcome, Record, ShardFailure};
-use super::event::{FailureKind, ShardRef};
+use super::effect::{Action, Effects};
+use super::record::{Record, ShardFailure, SweepOutcome};
+use super::shard::{FailureKind, JobRef, ShardRef};
 use super::state::{Attempts, Purpose, Retry, Worker};
 use super::{Scheduler, Settings};
 use crate::grid::Node;
-use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::ids::{Time, WorkerId};
 use std::ops::Range;
 
-/// How a worker came to hold a shard no more.
+/// The way in which a worker came to hold a shard no more.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Gone<'a> {
-    /// It gave it back: nothing went wrong.
+    /// It gave the shard back: nothing went wrong.
     Released,
     /// It was lost with it.
     Lost,
-    /// It failed.
+    /// It failed, and said why.
     Failed(&'a str),
 }
 
@@ -37,11 +38,11 @@ impl Scheduler {
             worker.last_error = Some(message.to_owned());
         }
         match kind {
-            FailureKind::Spec if self.is_open(&shard.sweep) => {
+            FailureKind::Spec if self.is_open(&shard.job.sweep) => {
                 // Nobody tries it again, so whoever reads it is to know whose word it is.
                 let name = self.workers.get(id).map_or(id.as_str(), |worker| worker.profile.name.as_str());
-                let outcome = Outcome::Failed { message: format!("worker {name} says of the spec: {message}") };
-                self.end(&shard.sweep, outcome, now, effects);
+                let outcome = SweepOutcome::Failed { message: format!("worker {name} says of the spec: {message}") };
+                self.end(&shard.job.sweep, outcome, now, effects);
             }
             FailureKind::Unfit => {
                 self.set_aside(id, message, effects);
@@ -57,14 +58,14 @@ impl Scheduler {
     pub(super) fn give_up(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>, now: Time, effects: &mut Effects) {
         let Some(purpose) = self.unhold(id, shard) else { return };
         self.wake_all = true;
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         match (purpose, how) {
             (Purpose::Verify(request), _) => self.verification_failed(request, shard, how, effects),
             // Another holder goes on. What went wrong counts all the same: else copies could fail one after the other for ever.
-            (Purpose::Compute, _) if self.job(shard).is_none_or(|job| job.lease(shard.node).is_some()) => {
+            (Purpose::Compute, _) if self.job(&shard.job).is_none_or(|job| job.lease(shard.node).is_some()) => {
                 if !matches!(how, Gone::Released) {
                     let attempts = self.count_attempt(id, shard, how);
-                    self.job_mut(shard).and_then(|job| job.attempts.insert(shard.node, attempts));
+                    self.job_mut(&shard.job).and_then(|job| job.attempts.insert(shard.node, attempts));
                 }
             }
             (Purpose::Compute, Gone::Released) => self.reopen(shard, now),
@@ -75,28 +76,28 @@ impl Scheduler {
 
     /// Gives a shard's blocks back as they were. One that has a checkpoint stays whole.
     fn reopen(&mut self, shard: &ShardRef, now: Time) {
-        let Some(job) = self.job_mut(shard) else { return };
-        match job.checkpoints.contains_key(&shard.node) {
-            true => self.wait(shard, now),
-            false => {
-                let blocks = job.blocks(shard.node);
-                job.pending.insert(blocks);
-            }
+        let Some(job) = self.job_mut(&shard.job) else { return };
+        if job.checkpoints.contains_key(&shard.node) {
+            self.wait(shard, now);
+        } else {
+            let blocks = job.blocks(shard.node);
+            job.pending.insert(blocks);
         }
-        self.requeue(&shard.sweep);
+        self.requeue(&shard.job.sweep);
     }
 
     fn wait(&mut self, shard: &ShardRef, not_before: Time) {
-        let Some(job) = self.job_mut(shard) else { return };
+        let Some(job) = self.job_mut(&shard.job) else { return };
         let start = job.blocks(shard.node).start;
         job.waiting.insert(start, Retry { node: shard.node, not_before });
         self.next_retry = Some(self.next_retry.map_or(not_before, |next| next.min(not_before)));
     }
 
-    /// What has gone wrong with a shard so far, with this; the caller puts it back.
+    /// Adds to what has gone wrong with a shard so far, and returns it; the caller puts it back.
     fn count_attempt(&mut self, id: &WorkerId, shard: &ShardRef, how: Gone<'_>) -> Attempts {
         let name = self.workers.get(id).map(|worker| worker.profile.name.clone()).unwrap_or_default();
-        let mut attempts = self.job_mut(shard).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
+        let mut attempts =
+            self.job_mut(&shard.job).and_then(|job| job.attempts.remove(&shard.node)).unwrap_or_default();
         attempts.proven |= self.has_proven(id);
         match how {
             Gone::Failed(message) => {
@@ -113,9 +114,9 @@ impl Scheduler {
         attempts
     }
 
-    /// Who reported the partials of these nodes, where each is of one shard: merged ones are nobody's.
-    pub(super) fn reporters(&self, id: &SweepId, index: JobIndex, nodes: &[Node]) -> Vec<(Node, WorkerId)> {
-        let Some(job) = self.sweeps.get(id).and_then(|sweep| sweep.job(index)) else { return Vec::new() };
+    /// Returns who reported the partials of these nodes, where each is of one shard: merged ones are nobody's.
+    pub(super) fn reporters(&self, of: &JobRef, nodes: &[Node]) -> Vec<(Node, WorkerId)> {
+        let Some(job) = self.job(of) else { return Vec::new() };
         let reported = |&node: &Node| {
             let held = job.committed.get(job.blocks(node).start).filter(|held| held.node == node)?;
             Some((node, held.worker))
@@ -127,15 +128,14 @@ impl Scheduler {
     /// if there are any. The store may be to blame, so that nobody is set aside for it.
     pub(super) fn note_damaged(
         &mut self,
-        id: &SweepId,
-        index: JobIndex,
+        of: &JobRef,
         reporters: Vec<(Node, WorkerId)>,
         now: Time,
         effects: &mut Effects,
     ) {
         for (node, worker) in reporters {
-            let shard = ShardRef { sweep: id.clone(), job: index, node };
-            let Some(job) = self.job_mut(&shard) else { continue };
+            let shard = of.shard(node);
+            let Some(job) = self.job_mut(&shard.job) else { continue };
             let blocks = job.blocks(node);
             if !job.pending.contains_all(&blocks) {
                 continue;
@@ -151,11 +151,11 @@ impl Scheduler {
             });
             attempts.workers.insert(worker.clone(), known.unwrap_or_default());
             attempts.message.clone_from(&reason);
-            self.job_mut(&shard).and_then(|job| job.attempts.insert(node, attempts));
+            self.job_mut(&shard.job).and_then(|job| job.attempts.insert(node, attempts));
             self.wait(&shard, now);
             effects.actions.push(Action::Damaged { worker, reason });
         }
-        self.requeue(id);
+        self.requeue(&of.sweep);
     }
 
     /// Queues a shard for another attempt; when it has had too many it is split, or quarantined.
@@ -165,8 +165,11 @@ impl Scheduler {
         // Workers that have never yielded anything can fail as often as they like: that says nothing of the shard. But one that
         // takes down whoever has it is not to take down all.
         let last_hope = !attempts.proven && self.has_proven_others(shard, &attempts);
-        let Some(job) = self.job_mut(shard) else { return };
-        job.tally.retries += 1;
+        if self.job(&shard.job).is_none() {
+            return;
+        }
+        self.record(Record::Retried { shard: shard.clone() }, effects);
+        let Some(job) = self.job_mut(&shard.job) else { return };
         let rounds = (attempts.failures + attempts.losses).saturating_sub(1).min(6);
         let not_before = now.plus(settings.retry_wait_ms << rounds);
         if !attempts.are_exhausted(&settings) || last_hope {
@@ -177,27 +180,27 @@ impl Scheduler {
         } else {
             self.quarantine(shard, attempts, now, effects);
         }
-        self.requeue(&shard.sweep);
+        self.requeue(&shard.job.sweep);
     }
 
-    /// Whether somebody could take a shard who has not failed on it.
+    /// Returns whether somebody could take a shard who has not failed on it.
     pub(super) fn has_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
         self.others(shard, attempts).next().is_some()
     }
 
     /// Workers that could take a shard and have neither failed on it nor been lost with it.
     fn others<'a>(&'a self, shard: &ShardRef, attempts: &'a Attempts) -> impl Iterator<Item = &'a Worker> {
-        let sweep = self.sweeps.get(&shard.sweep);
+        let sweep = self.sweeps.get(&shard.job.sweep);
         let fits = move |worker: &Worker| worker.is_fit() && sweep.is_some_and(|sweep| sweep.accepts(&worker.profile));
         self.workers.iter().filter(move |(id, worker)| fits(worker) && !attempts.had(id)).map(|(_, worker)| worker)
     }
 
-    /// Whether a worker has yielded anything.
+    /// Returns whether a worker has yielded anything.
     pub(super) fn has_proven(&self, id: &WorkerId) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.members_done > 0)
     }
 
-    /// Whether somebody who has yielded something could take a shard and has not had it.
+    /// Returns whether somebody who has yielded something could take a shard and has not had it.
     pub(super) fn has_proven_others(&self, shard: &ShardRef, attempts: &Attempts) -> bool {
         self.others(shard, attempts).any(|worker| worker.members_done > 0)
     }
@@ -207,11 +210,10 @@ impl Scheduler {
         let left = Node { level: shard.node.level - 1, index: shard.node.index * 2 };
         for node in [left, Node { index: left.index + 1, ..left }] {
             let settings = self.settings;
-            let Some(job) = self.job_mut(shard) else { return };
+            let Some(job) = self.job_mut(&shard.job) else { return };
             if job.blocks(node).is_empty() {
                 continue;
             }
-            job.checkpoints.remove(&shard.node);
             let failures = attempts.failures.min(settings.most_attempts.saturating_sub(1));
             let losses = attempts.losses.min(settings.most_losses / 2);
             job.attempts.insert(node, Attempts { failures, losses, ..attempts.clone() });
@@ -220,28 +222,27 @@ impl Scheduler {
     }
 
     fn quarantine(&mut self, shard: &ShardRef, attempts: Attempts, now: Time, effects: &mut Effects) {
-        let Some(job) = self.job_mut(shard) else { return };
+        let Some(job) = self.job(&shard.job) else { return };
         let failure = ShardFailure {
-            job: shard.job,
+            job: shard.job.index,
             node: shard.node,
             blocks: job.blocks(shard.node),
             attempts: attempts.failures + attempts.losses,
             workers: attempts.workers.into_values().collect(),
             message: attempts.message,
         };
-        effects.records.push(Record::Quarantined { sweep: shard.sweep.clone(), failure: failure.clone() });
-        job.quarantine(failure);
-        self.settle(&shard.sweep, shard.job, now, effects);
+        self.record(Record::Quarantined { sweep: shard.job.sweep.clone(), failure }, effects);
+        self.settle(&shard.job, now, effects);
     }
 }
 
 impl Attempts {
-    /// Whether a worker has failed on a shard, or was lost with it.
+    /// Returns whether a worker has failed on a shard, or was lost with it.
     pub(super) fn had(&self, id: &WorkerId) -> bool {
         self.workers.contains_key(id) || self.lost.contains(id)
     }
 
-    /// Whether a shard has had as many as it gets.
+    /// Returns whether a shard has had as many attempts as it gets.
     pub(super) fn are_exhausted(&self, settings: &Settings) -> bool {
         self.failures >= settings.most_attempts || self.losses >= settings.most_losses
     }

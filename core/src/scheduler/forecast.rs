@@ -1,4 +1,4 @@
-//! How long a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
+//! The time that a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
 //! first, jobs that need the NADs of another come after it, and other sweeps take their share of the lanes.
 //!
 //! Only lanes of workers that can be given a shard count. Absent: sweeps that are still to be submitted, workers that are still to
@@ -19,7 +19,7 @@ const OVERDUE: f64 = 0.1;
 /// Sweeps before or beside one that are looked at; more are taken to be like these.
 const MOST_OTHERS: usize = 256;
 
-/// How a sweep will go on.
+/// The forecast of a sweep.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forecast {
     /// Seconds until it ends; `None` where nothing can be said.
@@ -27,7 +27,7 @@ pub(super) struct Forecast {
     pub(super) jobs: Vec<JobForecast>,
 }
 
-/// How a job will go on.
+/// The forecast of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct JobForecast {
     /// Seconds until it ends; `None` where nothing can be said.
@@ -94,7 +94,8 @@ impl LanePool {
     fn pour(&mut self, work: f64, ready: f64) {
         let mut free: Vec<f64> = self.free.drain().map(|Reverse(Seconds(free))| free.max(ready)).collect();
         free.sort_by(f64::total_cmp);
-        let (mut sum, mut filled) = (0.0, 0);
+        let mut sum = 0.0;
+        let mut filled = 0;
         for &at in &free {
             if filled > 0 && at * filled as f64 - sum >= work {
                 break;
@@ -114,7 +115,8 @@ fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 
     let blocks = job.blocks(lease.node);
     let count = (blocks.end - blocks.start) as f64;
     let of_holder = |holder: &super::state::Holder| {
-        let (elapsed, done) = (now.seconds_since(holder.since), holder.blocks_done as f64 + holder.fraction);
+        let elapsed = now.seconds_since(holder.since);
+        let done = holder.blocks_done as f64 + holder.fraction;
         let fastest = if done > 0.0 { elapsed / done } else { f64::INFINITY };
         let pace = block_seconds.min(fastest).max(elapsed / (done.floor() + 1.0));
         (count * pace - elapsed).max(OVERDUE * pace * f64::from(u8::from(done < count)))
@@ -123,7 +125,7 @@ fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 
 }
 
 impl Scheduler {
-    /// How a sweep and its jobs will go on.
+    /// The forecasts of a sweep and of its jobs.
     pub(super) fn forecast(&self, sweep: &Sweep) -> Forecast {
         if sweep.state.has_ended() {
             return Forecast { seconds: None, jobs: vec![JobForecast::default(); sweep.jobs.len()] };
@@ -139,7 +141,7 @@ impl Scheduler {
         Forecast { seconds, jobs: jobs.collect() }
     }
 
-    /// When each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
+    /// Returns when each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
     fn shared_ends(&self, sweep: &Sweep, member_seconds: &[Option<f64>]) -> Option<Vec<f64>> {
         let work = self.work_of(sweep);
         let lanes = self.lanes_of_one_class(sweep);
@@ -158,7 +160,7 @@ impl Scheduler {
         Some(ends)
     }
 
-    /// When each job of a sweep would end if it had these lanes to itself.
+    /// Returns when each job of a sweep would end if it had these lanes to itself.
     fn ends(&self, sweep: &Sweep, lanes: u32, member_seconds: &[Option<f64>]) -> Vec<f64> {
         let open: Vec<usize> = (0..sweep.jobs.len()).filter(|&at| !sweep.is_over(&sweep.jobs[at])).collect();
         let block_seconds = |at: usize| {
@@ -218,7 +220,8 @@ impl Scheduler {
     /// priority as much as their weights allow.
     fn work_of_others(&self, sweep: &Sweep, work: f64) -> f64 {
         let beside = |other: &&Sweep| {
-            let (own, its) = (sweep.share.priority, other.share.priority);
+            let own = sweep.share.priority;
+            let its = other.share.priority;
             let shared =
                 |kind: &&super::state::WorkerKind| sweep.accepts(&kind.profile) && other.accepts(&kind.profile);
             other.number != sweep.number && its >= own && self.kinds.iter().any(|kind| shared(&kind))

@@ -1,23 +1,14 @@
-//! `handle`: each event to where it belongs, and the life of sweeps. Workers, failures, reports have files of their own.
+//! `handle` takes each event to where it belongs; here is the life of sweeps. Workers, failures, reports have files of their own.
 
-use super::effect::{Action, Effects, Outcome, Record};
-use super::ended::EndedPlace;
-use super::event::{Answer, Event, RequestId, ShardRef, Share};
-use super::state::{JobState, Sweep, SweepState, submission_digest};
-use super::{JobResult, Scheduler, Settings};
+use super::effect::{Action, Effects};
+use super::event::{Answer, Event};
+use super::record::{JobResult, Record, SweepOutcome};
+use super::report::ReportedShard;
+use super::shard::{JobRef, RequestId, ShardRef};
+use super::state::{Job, JobState, Submission, Sweep, submission_digest, submission_size};
+use super::{Scheduler, Settings};
 use crate::grid::Node;
-use crate::ids::{Digest, JobIndex, SweepId, Time};
-use crate::spec::{Inputs, Spec};
-
-/// A new sweep, before it is known whether it is accepted.
-struct Submission {
-    id: SweepId,
-    owner: String,
-    key: Option<String>,
-    share: Share,
-    spec: Box<Spec>,
-    inputs: Inputs,
-}
+use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 
 impl Scheduler {
     /// Applies one event. The records of the effects must be durable before any of its actions is done.
@@ -32,16 +23,16 @@ impl Scheduler {
         // A clock that was set back must not bring expired leases to life.
         self.now = self.now.max(now);
         let now = self.now;
-        self.apply(event, now, effects);
+        self.dispatch(event, now, effects);
         self.expire(now, effects);
         self.end_stalls(now, effects);
         self.assign(now, effects);
     }
 
-    fn apply(&mut self, event: Event, now: Time, effects: &mut Effects) {
+    fn dispatch(&mut self, event: Event, now: Time, effects: &mut Effects) {
         match event {
             Event::Submit { request, id, owner, key, share, spec, inputs } => {
-                let answer = self.submit(Submission { id, owner, key, share, spec, inputs }, now, effects);
+                let answer = self.submit(id, Submission { owner, key, share, spec, inputs }, now, effects);
                 effects.actions.push(Action::Answer { request, answer });
             }
             Event::Cancel { request, sweep } => self.cancel(request, &sweep, now, effects),
@@ -61,46 +52,51 @@ impl Scheduler {
             Event::Report { request, worker, shard, class, partial, seconds, begin_seconds } => {
                 self.seen(&worker, now);
                 let seconds = self.counted_seconds(&worker, &shard, seconds, now);
-                self.learn_from_report(&worker, &shard, (seconds, begin_seconds), now);
-                let verdict = self.report(&worker, &shard, &class, (partial, seconds), now, effects);
+                self.learn_from_report(&worker, &shard, seconds, begin_seconds, now);
+                let reported = ReportedShard { partial, seconds };
+                let verdict = self.report(&worker, &shard, &class, reported, now, effects);
                 effects.actions.push(Action::Answer { request, answer: Answer::Reported(verdict) });
             }
             Event::Failed { worker, shard, kind, message } => {
                 self.failed(&worker, &shard, kind, &message, now, effects)
             }
             Event::Leave { worker, drained } => self.leave(&worker, drained, now, effects),
-            Event::Merged { sweep, job, number, stored } => self.merged(&sweep, (job, number), stored, now, effects),
-            Event::MergeFailed { sweep, job, number, damaged, message } => {
-                self.merge_failed(&sweep, (job, number), &damaged, message, now, effects);
+            Event::Merged { job, number, stored } => self.merged(&job, number, stored, now, effects),
+            Event::MergeFailed { job, number, damaged, message } => {
+                self.merge_failed(&job, number, &damaged, message, now, effects);
             }
-            Event::Reduced { sweep, job, generation, result } => {
-                self.reduced(&sweep, (job, generation), result, now, effects);
+            Event::Reduced { job, generation, result } if self.awaits_reduction(&job, generation) => {
+                self.reduced(&job, result, now, effects);
             }
-            Event::ReduceFailed { sweep, job, generation, damaged, message } => {
-                self.reduce_failed(&sweep, (job, generation), &damaged, message, now, effects);
+            Event::ReduceFailed { job, generation, damaged, message } if self.awaits_reduction(&job, generation) => {
+                self.reduce_failed(&job, &damaged, message, now, effects);
             }
+            // What is said of an earlier reduction says nothing of the current one.
+            Event::Reduced { .. } | Event::ReduceFailed { .. } => {}
             Event::Stalled { ms } => self.excuse(ms, now),
             Event::Tick => {}
         }
     }
 
-    /// When [`Event::Tick`] is due at the latest, if nothing else happens.
+    /// Returns when [`Event::Tick`] is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.next_expiry, self.next_retry, self.next_stall, self.next_copies()].into_iter().flatten().min()
+        [self.next_expiry, self.next_retry, self.next_stall, self.next_speculation()].into_iter().flatten().min()
     }
 
-    fn submit(&mut self, new: Submission, now: Time, effects: &mut Effects) -> Answer {
+    fn submit(&mut self, id: SweepId, new: Submission, now: Time, effects: &mut Effects) -> Answer {
         let known = new.key.as_ref().and_then(|key| self.keys.get(&(new.owner.clone(), key.clone())));
         if let Some((sweep, held)) = known.and_then(|id| self.sweeps.get_key_value(id)) {
-            return match held.digest == submission_digest(&new.spec, &new.inputs) {
-                true => Answer::Submitted { sweep: sweep.clone(), created: false },
-                false => Answer::KeyTaken { sweep: sweep.clone() },
+            let sweep = sweep.clone();
+            return if held.digest == submission_digest(&new.spec.to_toml(), &new.inputs) {
+                Answer::Submitted { sweep, created: false }
+            } else {
+                Answer::KeyTaken { sweep }
             };
         }
-        let Submission { id, owner, key, share, spec, inputs } = new;
-        let number = self.submissions + 1;
-        let sweep = Sweep::new((owner.clone(), key.clone(), share), (spec.clone(), inputs.clone()), number, now);
-        let (mut all, mut own) = (sweep.size(), sweep.size());
+        let Submission { owner, key, share, spec, inputs } = new;
+        let size = submission_size(&spec.to_toml());
+        let mut all = size;
+        let mut own = size;
         for open in self.open.iter().filter_map(|id| self.sweeps.get(id)) {
             all += open.size();
             own += if open.owner == owner { open.size() } else { 0 };
@@ -111,21 +107,13 @@ impl Scheduler {
                 return Answer::TooManySweeps { limit, each };
             }
         }
-        effects.records.push(Record::Submitted { sweep: id.clone(), number, owner, key, share, spec, inputs, at: now });
-        self.insert_sweep(id.clone(), sweep);
-        effects.actions.push(Action::Changed { sweep: id.clone() });
-        Answer::Submitted { sweep: id, created: true }
-    }
-
-    pub(super) fn insert_sweep(&mut self, id: SweepId, sweep: Sweep) {
-        if let Some(key) = &sweep.key {
-            self.keys.insert((sweep.owner.clone(), key.clone()), id.clone());
-        }
-        self.submissions = self.submissions.max(sweep.number);
-        self.sweeps.insert(id.clone(), sweep);
-        self.open.insert(id.clone());
+        let sweep = id.clone();
+        let number = self.submissions + 1;
+        self.record(Record::Submitted { sweep, number, owner, key, share, spec, inputs, at: now }, effects);
         self.wake_all = true;
         self.requeue(&id);
+        effects.actions.push(Action::Changed { sweep: id.clone() });
+        Answer::Submitted { sweep: id, created: true }
     }
 
     fn cancel(&mut self, request: RequestId, id: &SweepId, now: Time, effects: &mut Effects) {
@@ -133,7 +121,7 @@ impl Scheduler {
             None => Answer::UnknownSweep,
             Some(sweep) => {
                 if !sweep.state.has_ended() {
-                    self.end(id, Outcome::Cancelled, now, effects);
+                    self.end(id, SweepOutcome::Cancelled, now, effects);
                 }
                 Answer::Done
             }
@@ -142,13 +130,12 @@ impl Scheduler {
     }
 
     fn pause(&mut self, request: RequestId, id: &SweepId, paused: bool, effects: &mut Effects) {
-        let answer = match self.sweeps.get_mut(id) {
+        let answer = match self.sweeps.get(id) {
             None => Answer::UnknownSweep,
             Some(sweep) => {
                 if !sweep.state.has_ended() && sweep.paused != paused {
-                    sweep.paused = paused;
+                    self.record(Record::Paused { sweep: id.clone(), paused }, effects);
                     self.wake_all = true;
-                    effects.records.push(Record::Paused { sweep: id.clone(), paused });
                     effects.actions.push(Action::Changed { sweep: id.clone() });
                     self.requeue(id);
                 }
@@ -159,73 +146,44 @@ impl Scheduler {
     }
 
     /// Ends a sweep: its leases are revoked, its partials not needed any more.
-    pub(super) fn end(&mut self, id: &SweepId, outcome: Outcome, now: Time, effects: &mut Effects) {
-        effects.records.push(Record::Ended { sweep: id.clone(), outcome: outcome.clone(), at: now });
+    pub(super) fn end(&mut self, id: &SweepId, outcome: SweepOutcome, now: Time, effects: &mut Effects) {
         for (worker, shard) in self.holders_of(id) {
             self.revoke(&worker, &shard, "the sweep has ended", effects);
         }
-        let blobs = self.close(id, outcome, now);
+        let jobs = self.sweeps.get(id).into_iter().flat_map(|sweep| &sweep.jobs);
+        let blobs = jobs.flat_map(Job::blobs_until_the_end).collect();
+        self.record(Record::Ended { sweep: id.clone(), outcome, at: now }, effects);
+        self.requeue(id);
         effects.actions.push(Action::Discard { blobs });
         effects.actions.push(Action::Changed { sweep: id.clone() });
         self.forget_oldest(effects);
     }
 
-    /// Who computes what for a sweep.
-    pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(crate::ids::WorkerId, ShardRef)> {
+    /// Returns who computes what for a sweep.
+    pub(super) fn holders_of(&self, id: &SweepId) -> Vec<(WorkerId, ShardRef)> {
         let Some(sweep) = self.sweeps.get(id) else { return Vec::new() };
         let mut held = Vec::new();
         for (index, job) in sweep.jobs.iter().enumerate() {
-            let shard = |node| ShardRef { sweep: id.clone(), job: JobIndex(index as u32), node };
+            let of = JobRef::new(id, JobIndex(index as u32));
             for lease in job.leased.values() {
-                held.extend(lease.holders.iter().map(|holder| (holder.worker.clone(), shard(lease.node))));
+                held.extend(lease.holders.iter().map(|holder| (holder.worker.clone(), of.shard(lease.node))));
             }
             for audit in job.audits.values() {
-                held.extend(audit.holder.iter().map(|worker| (worker.clone(), shard(audit.node))));
+                held.extend(audit.holder.iter().map(|worker| (worker.clone(), of.shard(audit.node))));
             }
         }
         held
-    }
-
-    /// Marks a sweep as ended; returns the blobs that it does not need any more.
-    pub(super) fn close(&mut self, id: &SweepId, outcome: Outcome, now: Time) -> Vec<Digest> {
-        self.open.remove(id);
-        let Some(sweep) = self.sweeps.get_mut(id) else { return Vec::new() };
-        sweep.ended = Some(now);
-        let place = EndedPlace { at: now, number: sweep.number, size: sweep.size() };
-        sweep.state = match outcome {
-            Outcome::Complete { digest } => SweepState::Complete { digest },
-            Outcome::Incomplete { message } => SweepState::Incomplete { message },
-            Outcome::Failed { message } => SweepState::Failed { message },
-            Outcome::Cancelled => SweepState::Cancelled,
-        };
-        self.ended.insert(sweep.owner.clone(), place, id.clone());
-        let blobs = sweep.jobs.iter_mut().flat_map(super::state::Job::close).collect();
-        sweep.weigh();
-        self.requeue(id);
-        blobs
     }
 
     /// Forgets ended sweeps beyond the number that is kept.
     pub(super) fn forget_oldest(&mut self, effects: &mut Effects) {
         while self.ended.size() > self.settings.most_ended_sweeps {
             let Some(id) = self.ended.next_to_forget().cloned() else { return };
-            effects.records.push(Record::Forgotten { sweep: id.clone() });
             self.end_verifications_of(&id, effects);
-            let blobs = self.forget(&id);
+            let blobs = self.sweeps.get(&id).into_iter().flat_map(Sweep::kept_blobs).collect();
+            self.record(Record::Forgotten { sweep: id }, effects);
             effects.actions.push(Action::Discard { blobs });
         }
-    }
-
-    /// Forgets an ended sweep; returns the blobs that it had.
-    pub(super) fn forget(&mut self, id: &SweepId) -> Vec<Digest> {
-        let Some(sweep) = self.sweeps.remove(id) else { return Vec::new() };
-        if let Some(at) = sweep.ended {
-            self.ended.remove(&sweep.owner, &EndedPlace { at, number: sweep.number, size: sweep.size() });
-        }
-        if let Some(key) = &sweep.key {
-            self.keys.remove(&(sweep.owner.clone(), key.clone()));
-        }
-        sweep.kept_blobs().collect()
     }
 
     /// Puts a sweep where it belongs in the queue.
@@ -243,112 +201,78 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn job_mut(&mut self, shard: &ShardRef) -> Option<&mut super::state::Job> {
-        self.sweeps.get_mut(&shard.sweep)?.jobs.get_mut(shard.job.0 as usize)
+    pub(super) fn job_mut(&mut self, of: &JobRef) -> Option<&mut Job> {
+        self.sweeps.get_mut(&of.sweep)?.jobs.get_mut(of.index.0 as usize)
     }
 
-    pub(super) fn job(&self, shard: &ShardRef) -> Option<&super::state::Job> {
-        self.sweeps.get(&shard.sweep)?.job(shard.job)
+    pub(super) fn job(&self, of: &JobRef) -> Option<&Job> {
+        self.sweeps.get(&of.sweep)?.job(of.index)
     }
 
     /// Opens the blocks of partials again that are lost or damaged.
-    pub(super) fn withdraw_damaged(&mut self, id: &SweepId, index: JobIndex, nodes: &[Node], effects: &mut Effects) {
-        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
+    pub(super) fn withdraw_damaged(&mut self, of: &JobRef, nodes: &[Node], effects: &mut Effects) {
         for &node in nodes {
-            if job.withdraw(node) {
-                job.tally.retries += 1;
-                let shard = ShardRef { sweep: id.clone(), job: index, node };
-                effects.records.push(Record::Withdrawn { shard });
+            let shard = of.shard(node);
+            if self.job(&shard.job).is_some_and(|job| job.committed.has_partial(node)) {
+                self.record(Record::Withdrawn { shard: shard.clone() }, effects);
+                self.record(Record::Retried { shard }, effects);
             }
         }
         self.wake_all = true;
-        self.weigh_after_withdrawal(id);
-        self.requeue(id);
-        effects.actions.push(Action::Changed { sweep: id.clone() });
+        self.weigh_after_withdrawal(&of.sweep);
+        self.requeue(&of.sweep);
+        effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
     }
 
-    /// When every block of a job is committed and no merge is under way, its reduction is due; when the rest is quarantined, the
-    /// job is over. When all jobs are over, so is the sweep.
-    pub(super) fn settle(&mut self, id: &SweepId, index: JobIndex, now: Time, effects: &mut Effects) {
-        self.start_merges(id, index, effects);
-        let Some(job) = self.sweeps.get_mut(id).and_then(|s| s.jobs.get_mut(index.0 as usize)) else { return };
-        if job.state == JobState::Incomplete && job.blocks_quarantined == 0 {
-            job.state = JobState::Computing;
+    /// Begins a job's reduction once every block is committed and no merge is under way. When all jobs are over, so is the sweep.
+    pub(super) fn settle(&mut self, of: &JobRef, now: Time, effects: &mut Effects) {
+        self.start_merges(of, effects);
+        let Some(job) = self.job_mut(of) else { return };
+        let is_committed = job.state == JobState::Computing && job.tally.blocks == job.total;
+        if is_committed && job.audits.is_empty() && job.merges.are_over() {
+            job.state = JobState::Reducing;
+            job.generation += 1;
+            let generation = job.generation;
+            let committed = job.committed.clone();
+            effects.actions.push(Action::Reduce { job: of.clone(), generation, committed });
         }
-        if job.state == JobState::Computing && job.tally.blocks + job.blocks_quarantined == job.total {
-            if job.blocks_quarantined > 0 {
-                job.state = JobState::Incomplete;
-            } else if job.audits.is_empty() && job.merges.are_over() {
-                job.state = JobState::Reducing;
-                job.generation += 1;
-                let (generation, committed) = (job.generation, job.committed.clone());
-                effects.actions.push(Action::Reduce { sweep: id.clone(), job: index, generation, committed });
-            }
-        }
-        self.requeue(id);
-        self.end_if_over(id, now, effects);
+        self.requeue(&of.sweep);
+        self.end_if_over(&of.sweep, now, effects);
     }
 
     fn end_if_over(&mut self, id: &SweepId, now: Time, effects: &mut Effects) {
         let Some(sweep) = self.sweeps.get(id).filter(|sweep| !sweep.state.has_ended()) else { return };
         if sweep.jobs.iter().all(|job| job.state == JobState::Complete) {
             let digest = Self::result_digest(sweep);
-            self.end(id, Outcome::Complete { digest }, now, effects);
+            self.end(id, SweepOutcome::Complete { digest }, now, effects);
         } else if sweep.jobs.iter().all(|job| sweep.is_over(job)) {
             let message = sweep.what_failed();
-            self.end(id, Outcome::Incomplete { message }, now, effects);
+            self.end(id, SweepOutcome::Incomplete { message }, now, effects);
         }
     }
 
-    fn reduced(
-        &mut self,
-        id: &SweepId,
-        (index, generation): (JobIndex, u64),
-        result: JobResult,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
-        let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
-        if job.state != JobState::Reducing || job.generation != generation {
-            return;
-        }
-        effects.records.push(Record::Reduced { sweep: id.clone(), job: index, result: result.clone() });
-        job.state = JobState::Complete;
-        job.result = Some(result);
+    fn reduced(&mut self, of: &JobRef, result: JobResult, now: Time, effects: &mut Effects) {
+        self.record(Record::Reduced { sweep: of.sweep.clone(), job: of.index, result }, effects);
         // Others may have waited for it.
         self.wake_all = true;
-        effects.actions.push(Action::Changed { sweep: id.clone() });
-        self.settle(id, index, now, effects);
+        effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
+        self.settle(of, now, effects);
     }
 
-    fn reduce_failed(
-        &mut self,
-        id: &SweepId,
-        (index, generation): (JobIndex, u64),
-        damaged: &[Node],
-        message: String,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
-        let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
-        if job.state != JobState::Reducing || job.generation != generation {
-            return;
-        }
+    fn reduce_failed(&mut self, of: &JobRef, damaged: &[Node], message: String, now: Time, effects: &mut Effects) {
         if damaged.is_empty() {
-            return self.end(id, Outcome::Failed { message }, now, effects);
+            return self.end(&of.sweep, SweepOutcome::Failed { message }, now, effects);
         }
-        let reporters = self.reporters(id, index, damaged);
-        self.withdraw_damaged(id, index, damaged, effects);
-        self.note_damaged(id, index, reporters, now, effects);
+        let reporters = self.reporters(of, damaged);
+        self.withdraw_damaged(of, damaged, effects);
+        self.note_damaged(of, reporters, now, effects);
     }
 }
 
 impl Sweep {
-    /// Whether nothing more will come of a job.
-    pub(super) fn is_over(&self, job: &super::state::Job) -> bool {
-        let over = |job: &super::state::Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
+    /// Returns whether nothing more will come of a job.
+    pub(super) fn is_over(&self, job: &Job) -> bool {
+        let over = |job: &Job| matches!(job.state, JobState::Complete | JobState::Incomplete);
         over(job) || self.needed(job).is_some_and(|needed| needed.state == JobState::Incomplete)
     }
 
@@ -368,14 +292,5 @@ impl Sweep {
             result.artifacts.iter().map(|a| a.digest).chain(result.manifest.iter().map(|manifest| manifest.digest))
         });
         self.inputs.values().map(|input| input.digest).chain(results)
-    }
-}
-
-impl super::ShardFailure {
-    /// One line: what failed where, how often, and why.
-    pub fn in_words(&self, job: &str) -> String {
-        let Self { blocks, attempts, workers, message, .. } = self;
-        let on = if workers.is_empty() { String::new() } else { format!(" on {}", workers.join(", ")) };
-        format!("blocks {}..{} of {job} after {attempts} attempts{on}: {message}", blocks.start, blocks.end)
     }
 }

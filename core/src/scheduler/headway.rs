@@ -1,14 +1,14 @@
-//! How workers get on with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
+//! The progress of workers with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
 //!
 //! A worker says how far it is and how long its lane has computed. What it says is believed only within what the lease has lived.
 //! What is known of a class outlives its workers, and a restart: the journal's commits say it again.
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::{ShardRef, ShardStand};
+use super::shard::{JobRef, ShardRef, ShardStand};
 use super::state::{Job, Sweep, Worker};
 use crate::cost::{Estimate, EstimateBasis, Rates, SpeedClass};
-use crate::ids::{JobIndex, SweepId, Time, WorkerId};
+use crate::ids::{Time, WorkerId};
 use crate::numerics::{NumericsClass, Precision};
 use std::ops::Range;
 
@@ -17,23 +17,23 @@ pub(super) const SLACK_SECONDS: f64 = 2.0;
 /// Classes whose rates are kept; a worker names its class itself.
 const MOST_CLASSES: usize = 64;
 
-/// How a worker gets on with a shard.
+/// A worker's progress with a shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Headway {
-    /// When it last got on: was given the shard, came back with it, began, or computed some of it.
+    /// The last time that it got on: was given the shard, came back with it, began, or computed some of it.
     pub(super) moved: Time,
-    /// Whether it has begun to compute.
+    /// True if it has begun to compute.
     pub(super) begun: bool,
     /// The furthest that it told.
     pub(super) stand: ShardStand,
-    /// When it was given, and whether to be computed from its beginning.
     given: Time,
+    /// True if it was given to be computed from its beginning.
     anew: bool,
-    /// How much of it the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
+    /// The part of it that the rates know; nothing of a shard that was begun elsewhere, before its first word of how far it is.
     learnt: Option<Learnt>,
 }
 
-/// What the rates know of a shard.
+/// The part of a shard that the rates know.
 #[derive(Clone, Copy, Debug)]
 struct Learnt {
     members: f64,
@@ -41,7 +41,7 @@ struct Learnt {
     at: Time,
 }
 
-/// What the rates are to learn.
+/// Members and seconds that the rates are to learn.
 struct Lesson {
     members: f64,
     seconds: f64,
@@ -54,7 +54,7 @@ impl Headway {
         Self { moved: now, begun: false, stand: ShardStand::default(), given: now, anew, learnt }
     }
 
-    /// Since when all of it is computed; unknown where some of it was before.
+    /// Returns since when all of it is computed; unknown where some of it was before.
     pub(super) fn given_anew(&self) -> Option<Time> {
         self.anew.then_some(self.given)
     }
@@ -74,7 +74,7 @@ impl Headway {
         got_on
     }
 
-    /// What is new when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
+    /// Returns what the rates have not learned yet when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
     /// nothing on the way.
     fn lesson(&mut self, members: f64, seconds: f64, now: Time) -> Option<Lesson> {
         if seconds <= 0.0 {
@@ -88,7 +88,7 @@ impl Headway {
 }
 
 impl ShardStand {
-    /// What can be true of a shard of so many blocks.
+    /// Returns the nearest stand that can be true of a shard of so many blocks.
     fn corrected(self, blocks: u64) -> Self {
         let sound = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
         let blocks_done = self.blocks_done.min(blocks);
@@ -119,7 +119,8 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         self.seen(id, now);
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
+        let Some(job) = self.sweeps.get_mut(&shard.job.sweep).and_then(|s| s.jobs.get_mut(shard.job.index.0 as usize))
+        else {
             return;
         };
         let Some(worker) = self.workers.get_mut(id) else { return };
@@ -142,7 +143,7 @@ impl Scheduler {
             holder.blocks_done = holder.blocks_done.max(stand.blocks_done);
             holder.fraction = stand.fraction;
         }
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
     }
 
     /// Learns from a whole shard, before its lease ends. `seconds` are all that it took, of them `begin_seconds` before its
@@ -151,10 +152,11 @@ impl Scheduler {
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
-        (seconds, begin_seconds): (f64, f64),
+        seconds: f64,
+        begin_seconds: f64,
         now: Time,
     ) {
-        let Some(job) = self.sweeps.get(&shard.sweep).and_then(|sweep| sweep.job(shard.job)) else { return };
+        let Some(job) = self.sweeps.get(&shard.job.sweep).and_then(|sweep| sweep.job(shard.job.index)) else { return };
         let Some(worker) = self.workers.get_mut(id) else { return };
         let Some(held) = worker.held.get_mut(shard) else { return };
         worker.hangs = 0;
@@ -176,9 +178,10 @@ impl Scheduler {
     }
 
     /// Learns from a commit of the journal.
-    pub(super) fn learn_from_journal(&mut self, sweep: &SweepId, index: JobIndex, members: u64, seconds: f64) {
-        let Some(sweep) = self.sweeps.get(sweep) else { return };
-        let (Some(job), Some(class)) = (sweep.job(index), &sweep.class) else { return };
+    pub(super) fn learn_from_journal(&mut self, of: &JobRef, members: u64, seconds: f64) {
+        let Some(sweep) = self.sweeps.get(&of.sweep) else { return };
+        let Some(job) = sweep.job(of.index) else { return };
+        let Some(class) = &sweep.class else { return };
         self.class_rates.of(class).observe(&job.shape, members as f64, seconds);
     }
 
@@ -207,7 +210,7 @@ impl Scheduler {
         offering.max_by_key(|kind| kind.lanes).map(|kind| &kind.profile.class)
     }
 
-    /// What a new sweep of a precision can count on.
+    /// Returns what a new sweep of a precision can count on.
     pub fn workforce(&self, precision: Precision) -> Workforce {
         let offering = || self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
         let lanes_of = |class: &NumericsClass| -> u32 {
@@ -223,18 +226,18 @@ impl Scheduler {
     }
 }
 
-/// What a sweep can count on.
+/// The workers and lanes that a sweep can count on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workforce {
     /// Connected workers that are given shards.
     pub workers: u32,
     /// Lanes of those in the class that the sweep would run in.
     pub lanes: u32,
-    /// What is known of that class.
+    /// The rates of that class.
     pub rates: Rates,
 }
 
-/// What is known of each class, whatever the precision.
+/// The rates of each class, whatever the precision.
 #[derive(Debug, Default)]
 pub(super) struct ClassRates(Vec<(NumericsClass, Rates)>);
 

@@ -18,11 +18,12 @@
 //! runs become a table, which has to hold each of them.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Outcome, Record};
-use super::event::ShardRef;
+use super::effect::{Action, Effects};
+use super::record::{Record, SweepOutcome};
+use super::shard::{JobRef, ShardRef};
 use super::state::{Job, JobState};
 use crate::grid::Node;
-use crate::ids::{Digest, JobIndex, SweepId, Time};
+use crate::ids::{Digest, Time};
 use crate::spec::Payload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -39,17 +40,17 @@ pub(super) struct Merges {
     under_way: BTreeMap<u64, Node>,
     /// First blocks of partials around which a merge may be due.
     unchecked: BTreeSet<u64>,
-    /// How many merges of the job were begun.
+    /// The number of merges of the job that were begun.
     number: u64,
 }
 
 impl Merges {
-    /// Whether none is under way.
+    /// Returns whether none is under way.
     pub(super) fn are_over(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// How many are under way.
+    /// Returns the number of those under way.
     pub(super) fn len(&self) -> usize {
         self.under_way.len()
     }
@@ -68,9 +69,10 @@ impl Job {
         (is_free && self.audits.range(self.blocks(node)).next().is_none()).then_some(node)
     }
 
-    /// How many free partials cover these blocks, if they do and are no more than `most`.
+    /// Returns how many free partials cover these blocks, if they do and are no more than `most`.
     fn free_partials_over(&self, blocks: &Range<u64>, most: usize) -> Option<usize> {
-        let (mut next, mut count) = (blocks.start, 0);
+        let mut next = blocks.start;
+        let mut count = 0;
         while next < blocks.end {
             next = self.blocks(self.free_partial(next)?).end;
             count += 1;
@@ -119,7 +121,7 @@ impl Job {
         self.merges.unchecked.extend(starts);
     }
 
-    /// Whether the merges under way are of what is there, each of its own.
+    /// Checks that the merges under way are of what is there, each of its own.
     pub(super) fn check_merges(&self) -> Result<(), String> {
         let mut next = 0;
         let mut nodes: Vec<Range<u64>> = self.merges.under_way.values().map(|node| self.blocks(*node)).collect();
@@ -140,22 +142,20 @@ impl Job {
 impl Scheduler {
     /// A shard's partial is there, or free: a merge may be due.
     pub(super) fn note_for_merging(&mut self, shard: &ShardRef) {
-        if let Some(job) = self.job_mut(shard).filter(|job| job.merges_its_partials()) {
+        if let Some(job) = self.job_mut(&shard.job).filter(|job| job.merges_its_partials()) {
             job.note_within(shard.node);
         }
     }
 
     /// After a restart any merge may be due.
-    pub(super) fn note_all_for_merging(&mut self, sweep: &SweepId, job: JobIndex) {
-        let all = ShardRef { sweep: sweep.clone(), job, node: Node { level: Node::MAX_LEVEL, index: 0 } };
-        self.note_for_merging(&all);
+    pub(super) fn note_all_for_merging(&mut self, of: &JobRef) {
+        self.note_for_merging(&of.shard(Node { level: Node::MAX_LEVEL, index: 0 }));
     }
 
     /// Begins merges that are due, a few at once. What is left when all is committed is the reduction's.
-    pub(super) fn start_merges(&mut self, id: &SweepId, index: JobIndex, effects: &mut Effects) {
+    pub(super) fn start_merges(&mut self, of: &JobRef, effects: &mut Effects) {
         let settings = self.settings;
-        let Some(sweep) = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended()) else { return };
-        let Some(job) = sweep.jobs.get_mut(index.0 as usize) else { return };
+        let Some(job) = self.open_job(of) else { return };
         if job.state != JobState::Computing || job.tally.blocks == job.total {
             return;
         }
@@ -166,72 +166,68 @@ impl Scheduler {
             let number = job.merges.number;
             job.merges.under_way.insert(number, node);
             let partials = job.committed.stored_within(&job.blocks(node)).collect();
-            effects.actions.push(Action::Merge { sweep: id.clone(), job: index, number, node, partials });
+            effects.actions.push(Action::Merge { job: of.clone(), number, node, partials });
         }
     }
 
+    /// A job of a sweep that has not ended.
+    fn open_job(&mut self, of: &JobRef) -> Option<&mut Job> {
+        let sweep = self.sweeps.get_mut(&of.sweep).filter(|sweep| !sweep.state.has_ended())?;
+        sweep.jobs.get_mut(of.index.0 as usize)
+    }
+
     /// The job of a merge that is still wanted, and what it is of.
-    fn end_merge(&mut self, id: &SweepId, (index, number): (JobIndex, u64)) -> Option<(&mut Job, Node)> {
-        let sweep = self.sweeps.get_mut(id).filter(|sweep| !sweep.state.has_ended())?;
-        let job = sweep.jobs.get_mut(index.0 as usize)?;
+    fn end_merge(&mut self, of: &JobRef, number: u64) -> Option<(&mut Job, Node)> {
+        let job = self.open_job(of)?;
         let node = job.merges.under_way.remove(&number)?;
         Some((job, node))
     }
 
     /// Puts what came out of a merge in the place of what went in. Of one that is not wanted any more, whoever stored it removes it.
-    pub(super) fn merged(
-        &mut self,
-        id: &SweepId,
-        (index, number): (JobIndex, u64),
-        stored: Digest,
-        now: Time,
-        effects: &mut Effects,
-    ) {
-        let Some((job, node)) = self.end_merge(id, (index, number)) else { return };
-        let blobs = job.committed.merge(node, stored);
-        job.note_within(node);
-        let shard = ShardRef { sweep: id.clone(), job: index, node };
-        effects.records.push(Record::Merged { shard, stored });
+    pub(super) fn merged(&mut self, of: &JobRef, number: u64, stored: Digest, now: Time, effects: &mut Effects) {
+        let Some((job, node)) = self.end_merge(of, number) else { return };
+        let blobs = job.committed.blobs_within(&job.blocks(node)).collect();
+        let shard = of.shard(node);
+        self.record(Record::Merged { shard: shard.clone(), stored }, effects);
+        self.note_for_merging(&shard);
         effects.actions.push(Action::Discard { blobs });
-        effects.actions.push(Action::Changed { sweep: id.clone() });
-        self.settle(id, index, now, effects);
+        effects.actions.push(Action::Changed { sweep: of.sweep.clone() });
+        self.settle(of, now, effects);
     }
 
     pub(super) fn merge_failed(
         &mut self,
-        id: &SweepId,
-        (index, number): (JobIndex, u64),
+        of: &JobRef,
+        number: u64,
         damaged: &[Node],
         message: String,
         now: Time,
         effects: &mut Effects,
     ) {
-        let Some((job, node)) = self.end_merge(id, (index, number)) else { return };
+        let Some((job, node)) = self.end_merge(of, number) else { return };
         job.note_within(node);
         if damaged.is_empty() {
-            return self.end(id, Outcome::Failed { message }, now, effects);
+            return self.end(&of.sweep, SweepOutcome::Failed { message }, now, effects);
         }
-        let reporters = self.reporters(id, index, damaged);
-        self.withdraw_damaged(id, index, damaged, effects);
-        self.note_damaged(id, index, reporters, now, effects);
-        self.settle(id, index, now, effects);
+        let reporters = self.reporters(of, damaged);
+        self.withdraw_damaged(of, damaged, effects);
+        self.note_damaged(of, reporters, now, effects);
+        self.settle(of, now, effects);
     }
 
-    /// Whether what comes out of a merge is still wanted.
-    pub fn awaits_merge(&self, sweep: &SweepId, job: JobIndex, number: u64) -> bool {
-        let job = self.sweeps.get(sweep).and_then(|sweep| sweep.job(job));
-        job.is_some_and(|job| job.merges.under_way.contains_key(&number))
+    /// Returns whether what comes out of a merge is still wanted.
+    pub fn awaits_merge(&self, of: &JobRef, number: u64) -> bool {
+        self.job(of).is_some_and(|job| job.merges.under_way.contains_key(&number))
     }
 
-    /// Whether what comes out of a reduction is still wanted.
-    pub fn awaits_reduction(&self, sweep: &SweepId, job: JobIndex, generation: u64) -> bool {
-        let sweep = self.sweeps.get(sweep).filter(|sweep| !sweep.state.has_ended());
-        let job = sweep.and_then(|sweep| sweep.job(job));
+    /// Returns whether what comes out of a reduction is still wanted.
+    pub fn awaits_reduction(&self, of: &JobRef, generation: u64) -> bool {
+        let job = self.job(of).filter(|_| self.is_open(&of.sweep));
         job.is_some_and(|job| job.state == JobState::Reducing && job.generation == generation)
     }
 
-    /// Whether a blob is a partial of this job: what a merge stored and nobody wanted is not.
-    pub fn keeps(&self, sweep: &SweepId, job: JobIndex, blob: Digest) -> bool {
-        self.committed(sweep, job).is_some_and(|committed| committed.blobs().any(|held| held == blob))
+    /// Returns whether a blob is a partial of this job: what a merge stored and nobody wanted is not.
+    pub fn keeps(&self, of: &JobRef, blob: Digest) -> bool {
+        self.committed(of).is_some_and(|committed| committed.blobs().any(|held| held == blob))
     }
 }

@@ -1,9 +1,10 @@
 //! The scheduler: a pure state machine. `handle(event, now)` returns what to journal and what to do.
 //!
 //! The shell around it awaits one event, calls [`Scheduler::handle`], makes the returned records durable,
-//! and only then performs the actions: nobody is told of what could still be lost. After a restart
-//! [`Scheduler::replay`] takes the records again and [`Scheduler::resume`] says what is due. Leases are not
-//! journalled: a worker that comes back says what it holds. Deliberately absent: clocks, randomness, I/O.
+//! and only then performs the actions: nobody is told of what could still be lost. Whatever a restart must know again changes
+//! in one place, as a record is applied ([`apply`]): handlers decide which records there are, and [`Scheduler::replay`] takes
+//! them again. Then [`Scheduler::resume`] says what is due. Leases are not journalled: a worker that comes back says what it
+//! holds. Deliberately absent: clocks, randomness, I/O.
 //!
 //! A block of a job is at any moment in exactly one place ([`Scheduler::sanity_check`]):
 //!
@@ -27,6 +28,7 @@
 //! Costs: an event touches its worker, its sweep and shards that share blocks with its own. What could grow with the number of
 //! workers or sweeps (expiry, stragglers, retries) is done when its time has come, not with every event.
 
+mod apply;
 mod assign;
 mod audit;
 mod check;
@@ -44,12 +46,14 @@ mod notices;
 mod packed;
 mod progress;
 mod ranges;
+mod record;
 mod replay;
 mod replica;
 mod report;
+mod shard;
+mod speculate;
 mod stall;
 mod state;
-mod straggle;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -57,24 +61,24 @@ mod view;
 mod workers;
 
 pub use committed::Committed;
-pub use effect::{
-    Action, ArtifactRef, Check, Contribution, Effects, JobResult, Outcome, Record, ShardFailure, StoredPartial,
-};
-pub use event::{
-    Answer, Checkpoint, Claim, Event, FailureKind, Partial, PartialBytes, RequestId, ShardInput, ShardRef, ShardStand,
-    Share, Verdict, WorkerProfile,
-};
-pub use explain::{Explanation, Subject};
+pub use effect::{Action, Check, Effects, StoredPartial};
+pub use event::{Answer, Event};
+pub use explain::{Explanation, Subject, WorkerReason};
 pub use headway::Workforce;
 pub use notices::MOST_NOTICES;
+pub use record::{ArtifactRef, Contribution, JobResult, Record, ShardFailure, SweepOutcome, Tally};
 pub use replica::{Replica, SnapshotDifference};
-pub use state::{JobState, SweepState, Tally};
+pub use shard::{
+    Claim, FailureKind, FairShare, JobRef, Partial, PartialBytes, RequestId, ShardCheckpoint, ShardInput, ShardRef,
+    ShardStand, Verdict, WorkerProfile,
+};
+pub use state::{JobState, SweepState};
 pub use view::{JobView, SweepView, WorkerView};
 
 use crate::cost::Sizing;
 use crate::ids::{Digest, SweepId, Time, WorkerId};
-use ended::Ended;
-use state::QueuePlace;
+use ended::EndedSweeps;
+use state::QueueKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The scheduler's parameters.
@@ -82,7 +86,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Settings {
     /// A worker that was not heard for this long loses its leases, in milliseconds.
     pub lease_ttl_ms: u64,
-    /// How shards are sized.
+    /// The rules by which shards are sized.
     pub sizing: Sizing,
     /// A shard that failed on this many workers is split, or quarantined when it is a single block.
     pub most_attempts: u32,
@@ -102,9 +106,9 @@ pub struct Settings {
     pub most_open_sweeps_each: usize,
     /// Ended sweeps that are kept, with their files; beyond them goes the oldest of the owner who has most.
     pub most_ended_sweeps: usize,
-    /// How many neighbouring partials are merged at once while their job is computed.
+    /// The number of neighbouring partials that are merged at once while their job is computed.
     pub merge_group: usize,
-    /// How many merges of one job may be under way at once.
+    /// The number of merges of one job that may be under way at once.
     pub most_merges: usize,
 }
 
@@ -136,10 +140,9 @@ pub struct Scheduler {
     now: Time,
     sweeps: BTreeMap<SweepId, state::Sweep>,
     /// Open sweeps that have something to give out, the next to be served first.
-    queue: BTreeMap<QueuePlace, SweepId>,
-    /// Open sweeps.
+    queue: BTreeMap<QueueKey, SweepId>,
     open: BTreeSet<SweepId>,
-    ended: Ended,
+    ended: EndedSweeps,
     /// Sweeps by owner and key.
     keys: BTreeMap<(String, String), SweepId>,
     workers: BTreeMap<WorkerId, state::Worker>,
@@ -160,10 +163,9 @@ pub struct Scheduler {
     next_retry: Option<Time>,
     /// Nobody hangs, and no lane that hung is tried again, before.
     next_stall: Option<Time>,
-    /// What is known of each class.
     class_rates: headway::ClassRates,
-    /// When stragglers were last looked for.
-    last_copies: Time,
+    /// The last time that stragglers were looked for.
+    last_speculation: Time,
     /// Submissions so far: sweeps are listed by it.
     submissions: u64,
 }

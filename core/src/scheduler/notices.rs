@@ -1,4 +1,4 @@
-//! What keeps a sweep back, in lines for those who look at it. The coordinator appends what it waits for itself: places for results,
+//! Notices: lines that say to those who look at a sweep what keeps it back. The coordinator appends what it waits for itself: places for results,
 //! its journal. Absent: times, which would make a new line of an old one; `explain` tells them.
 
 use super::Scheduler;
@@ -8,7 +8,7 @@ use super::state::{Sweep, Worker};
 pub const MOST_NOTICES: usize = 8;
 
 impl Scheduler {
-    /// What keeps an open sweep back, the most important first.
+    /// Returns what keeps an open sweep back, the most important first.
     pub(super) fn notices(&self, sweep: &Sweep) -> Vec<String> {
         if sweep.state.has_ended() {
             return Vec::new();

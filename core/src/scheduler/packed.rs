@@ -5,7 +5,7 @@
 //! run takes at most 125 bytes. Chunks are shared and copied when they change: a copy of all, for a reduction, costs next to nothing.
 //! Deliberately absent: stored partials, which are few.
 
-use super::effect::Contribution;
+use super::record::Contribution;
 use crate::grid::Node;
 use crate::ids::{Digest, WorkerId};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) struct PackedShards {
     workers: WorkerTable,
 }
 
-/// Workers by numbers.
+/// The workers, each under a number.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct WorkerTable {
     ids: Vec<WorkerId>,
@@ -42,23 +42,23 @@ struct Chunk {
     /// The bytes that small results begin with; some may begin otherwise.
     head: Vec<u8>,
     /// The shards in the order of their first blocks.
-    entries: Vec<Entry>,
+    entries: Vec<PackedShard>,
     /// The small results, in the same order, without `head`.
     data: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Entry {
+struct PackedShard {
     start: u64,
     content: Digest,
     worker: u32,
-    /// How many bytes in `data` are its result.
+    /// The number of bytes in `data` that are its result.
     length: u32,
     level: u8,
     bytes: EntryBytes,
 }
 
-/// Where the bytes of a shard's result are.
+/// The place of the bytes of a shard's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EntryBytes {
     /// The partial is in the store, by itself or merged with others.
@@ -85,7 +85,7 @@ impl WorkerTable {
     }
 }
 
-impl Entry {
+impl PackedShard {
     fn node(&self) -> Node {
         let level = u32::from(self.level);
         Node { level, index: self.start >> level }
@@ -102,7 +102,7 @@ impl Chunk {
         self.entries.len() >= MOST_ENTRIES || self.data.len() >= MOST_DATA
     }
 
-    /// Where in `data` the bytes of an entry are.
+    /// Returns where in `data` the bytes of an entry are.
     fn range(&self, place: usize) -> std::ops::Range<usize> {
         let before: usize = self.entries[..place].iter().map(|entry| entry.length as usize).sum();
         before..before + self.entries[place].length as usize
@@ -117,7 +117,7 @@ impl Chunk {
         }
     }
 
-    fn insert(&mut self, mut entry: Entry, inline: Option<&[u8]>) {
+    fn insert(&mut self, mut entry: PackedShard, inline: Option<&[u8]>) {
         let place = self.place(entry.start);
         let mut rest = inline.unwrap_or_default();
         if inline.is_some() {
@@ -126,7 +126,8 @@ impl Chunk {
             }
             entry.bytes = EntryBytes::Whole;
             if let Some(behind) = rest.strip_prefix(&self.head[..]).filter(|_| !self.head.is_empty()) {
-                (entry.bytes, rest) = (EntryBytes::Headed, behind);
+                entry.bytes = EntryBytes::Headed;
+                rest = behind;
             }
         }
         entry.length = rest.len() as u32;
@@ -176,7 +177,7 @@ impl PackedShards {
 
     /// Takes a shard in that shares no block with any other; `inline` are the bytes of its result, if they are kept here.
     pub(super) fn insert(&mut self, start: u64, contribution: &Contribution, inline: Option<&[u8]>) {
-        let entry = Entry {
+        let entry = PackedShard {
             start,
             content: contribution.content,
             worker: self.workers.number(&contribution.worker),
@@ -185,10 +186,10 @@ impl PackedShards {
             bytes: EntryBytes::Elsewhere,
         };
         self.len += 1;
-        let (chunks, key) = (&mut self.chunks, start);
+        let chunks = &mut self.chunks;
         let before = chunks.range(..=start).next_back().map(|(&key, _)| key);
         let Some(found) = before.or_else(|| chunks.first_key_value().map(|(&key, _)| key)) else {
-            return Self::begin(chunks, key, entry, inline);
+            return Self::begin(chunks, start, entry, inline);
         };
         let Some(mut chunk) = chunks.remove(&found) else { return };
         let inner = Arc::make_mut(&mut chunk);
@@ -197,14 +198,15 @@ impl PackedShards {
                 // Blocks are mostly committed from left to right.
                 inner.fit();
                 chunks.insert(found, chunk);
-                return Self::begin(chunks, key, entry, inline);
+                return Self::begin(chunks, start, entry, inline);
             }
             let later = inner.split();
             let first = later.entries.first().map_or(u64::MAX, |entry| entry.start);
             let mut later = Arc::new(later);
-            match start < first {
-                true => inner.insert(entry, inline),
-                false => Arc::make_mut(&mut later).insert(entry, inline),
+            if start < first {
+                inner.insert(entry, inline);
+            } else {
+                Arc::make_mut(&mut later).insert(entry, inline);
             }
             chunks.insert(first, later);
         } else {
@@ -213,7 +215,7 @@ impl PackedShards {
         chunks.insert(found.min(start), chunk);
     }
 
-    fn begin(chunks: &mut BTreeMap<u64, Arc<Chunk>>, key: u64, entry: Entry, inline: Option<&[u8]>) {
+    fn begin(chunks: &mut BTreeMap<u64, Arc<Chunk>>, key: u64, entry: PackedShard, inline: Option<&[u8]>) {
         let mut chunk = Chunk::default();
         chunk.insert(entry, inline);
         chunks.insert(key, Arc::new(chunk));
@@ -249,7 +251,7 @@ impl PackedShards {
         self.find(start).map(|(chunk, place)| self.contribution(&chunk.entries[place]))
     }
 
-    /// Whether the result of the shard that begins at this block is here.
+    /// Returns whether the result of the shard that begins at this block is here.
     pub(super) fn has_inline(&self, start: u64) -> bool {
         self.find(start).is_some_and(|(chunk, place)| chunk.entries[place].bytes != EntryBytes::Elsewhere)
     }
@@ -259,7 +261,7 @@ impl PackedShards {
         self.find(start).and_then(|(chunk, place)| chunk.inline(place))
     }
 
-    fn contribution(&self, entry: &Entry) -> Contribution {
+    fn contribution(&self, entry: &PackedShard) -> Contribution {
         Contribution { node: entry.node(), content: entry.content, worker: self.workers.worker(entry.worker) }
     }
 
@@ -292,7 +294,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What an entry says, in the plain way.
+    /// An entry in the plain way.
     type Plain = (Contribution, Option<Vec<u8>>);
 
     fn step() -> impl Strategy<Value = (bool, u64, Option<Vec<u8>>)> {
@@ -304,23 +306,21 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain map.
+        /// A plain map is the oracle.
         #[test]
         fn it_is_the_map_it_says(steps in proptest::collection::vec(step(), 0..600)) {
-            let (mut packed, mut oracle) = (PackedShards::default(), BTreeMap::<u64, Plain>::new());
+            let mut packed = PackedShards::default();
+            let mut oracle = BTreeMap::<u64, Plain>::new();
             for (add, start, bytes) in steps {
                 let worker = WorkerId::new(format!("w{}", start % 5));
                 let content = Digest::of(&start.to_le_bytes());
                 let contribution = Contribution { node: Node::block(start), content, worker };
-                match add && !oracle.contains_key(&start) {
-                    true => {
-                        packed.insert(start, &contribution, bytes.as_deref());
-                        oracle.insert(start, (contribution, bytes));
-                    }
-                    false => {
-                        packed.remove(start);
-                        oracle.remove(&start);
-                    }
+                if add && !oracle.contains_key(&start) {
+                    packed.insert(start, &contribution, bytes.as_deref());
+                    oracle.insert(start, (contribution, bytes));
+                } else {
+                    packed.remove(start);
+                    oracle.remove(&start);
                 }
                 prop_assert_eq!(packed.len(), oracle.len());
                 prop_assert_eq!(packed.get(start), oracle.get(&start).map(|(held, _)| held.clone()));
@@ -352,20 +352,21 @@ mod tests {
                 }
             }
             let run = [vec![1; HEAD_BYTES], start.to_le_bytes().repeat(7)].concat();
-            let (content, worker) = (Digest::of(b"x"), WorkerId::new("worker"));
+            let content = Digest::of(b"x");
+            let worker = WorkerId::new("worker");
             packed.insert(start, &Contribution { node: Node::block(start), content, worker }, Some(&run));
         }
         packed
     }
 
-    /// What a million shards take is what an array of them takes: bytes are counted here, the process in the benchmark.
+    /// A million shards take what an array of them takes: bytes are counted here, the process in the benchmark.
     #[test]
     fn a_shard_of_one_run_takes_little_memory() {
         let shards = 20_000;
         for lanes in [1, 2, 8, 64, 256, 1_024] {
             let packed = shards_of_one_run(shards, lanes);
             let bytes_of = |chunk: &Arc<Chunk>| {
-                let entries = chunk.entries.capacity() * size_of::<Entry>();
+                let entries = chunk.entries.capacity() * size_of::<PackedShard>();
                 entries + chunk.data.capacity() + chunk.head.capacity() + size_of::<Chunk>() + 2 * 16 + 4 * 16
             };
             let bytes: usize = packed.chunks.values().map(bytes_of).sum();

@@ -1,4 +1,4 @@
-//! How much of a sweep's and a job's work is done: shares of what it costs, not of how many members it has.
+//! The share of a sweep's and a job's work that is done: of what it costs, not of how many members it has.
 //!
 //! A job's work is its members, what audits compute again, and the reduction behind the last commit. Jobs are weighed against each
 //! other by lane-seconds: measured on the job itself, else its multiply-adds at the speed of jobs that were measured, else
@@ -7,7 +7,7 @@
 //! are what the weights of that moment say.
 
 use super::Scheduler;
-use super::state::{Holder, Job, JobState, Lease, Sweep, SweepState};
+use super::state::{Holder, Job, JobState, Lease, Sweep};
 use crate::cost::Rates;
 use crate::ids::SweepId;
 use crate::spec::{Experiment, JobShape, Payload};
@@ -19,12 +19,11 @@ const REDUCTION: (f64, f64) = (0.4, 1_024.0);
 /// Seconds in which the table of a job's training runs is written.
 const TABLE_SECONDS: f64 = 0.05;
 
-/// How far a job has come, in members.
+/// The numbers of a job's members by where they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct MemberCount {
-    /// Members of committed shards.
     pub(super) done: u64,
-    /// Members computed of leased shards.
+    /// Members of leased shards that are computed.
     pub(super) in_flight: u64,
     /// Members of shards that failed for good.
     pub(super) failed: u64,
@@ -35,7 +34,6 @@ pub(super) struct MemberCount {
 pub(super) struct JobScale {
     /// Lane-seconds of a member that are assumed before anything is measured.
     assumed_seconds: f64,
-    /// Lane-seconds of a member.
     pub(super) member_seconds: f64,
     /// Share of the job that one lane-second of what is left is.
     share_per_second: f64,
@@ -56,7 +54,7 @@ impl JobScale {
 }
 
 impl MeasuredWork {
-    /// How many times as long as assumed it took, once something was measured.
+    /// Returns how many times as long as assumed the work took, once something was measured.
     fn slowness(self) -> Option<f64> {
         (self.took > 0.0).then(|| self.took / self.assumed)
     }
@@ -68,7 +66,7 @@ fn carried(share_per_second: f64, before: f64, after: f64) -> f64 {
 }
 
 impl Job {
-    /// How many members are done, under way and failed.
+    /// Counts the members that are done, under way and failed.
     pub(super) fn count(&self) -> MemberCount {
         // A block has a fixed number of members, except the last: count members, not blocks.
         let size = u64::from(self.shape.grid.block_size);
@@ -159,10 +157,10 @@ impl Sweep {
 
     /// The share of the sweep that is done, from 0 to 1.
     pub(super) fn progress(&self) -> f64 {
-        match self.state {
-            SweepState::Complete { .. } | SweepState::Incomplete { .. } => 1.0,
-            _ => (1.0 - self.work_left() * self.share_per_second).clamp(0.0, 1.0),
+        if self.state.has_results() {
+            return 1.0;
         }
+        (1.0 - self.work_left() * self.share_per_second).clamp(0.0, 1.0)
     }
 
     /// Weighs the jobs by what is known now. Shares that are done stay as they are, and what is left grows or shrinks.

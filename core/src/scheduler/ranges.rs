@@ -19,7 +19,7 @@ impl Ranges {
         self.0.first_key_value().map(|(&start, &end)| start..end)
     }
 
-    /// Blocks in the set.
+    /// The number of blocks in the set.
     pub(super) fn len(&self) -> u64 {
         self.1
     }
@@ -39,7 +39,8 @@ impl Ranges {
         }
         debug_assert!(!self.overlaps(&range), "{range:?} is in {self:?}");
         self.1 += range.end - range.start;
-        let (mut start, mut end) = (range.start, range.end);
+        let mut start = range.start;
+        let mut end = range.end;
         if let Some((&before, &until)) = self.0.range(..start).next_back()
             && until == start
         {
@@ -96,7 +97,8 @@ mod tests {
         /// Against a plain set of blocks.
         #[test]
         fn it_is_the_set_it_says(steps in proptest::collection::vec((any::<bool>(), 0u64..60, 0u64..20), 0..60)) {
-            let (mut ranges, mut oracle) = (Ranges::default(), BTreeSet::new());
+            let mut ranges = Ranges::default();
+            let mut oracle = BTreeSet::new();
             for (add, start, length) in steps {
                 let range = start..start + length;
                 if add {

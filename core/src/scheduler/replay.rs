@@ -1,94 +1,14 @@
-//! The state after a restart: the journal's records in order, then what is due. A snapshot is a shorter list of records.
+//! Resuming after a restart, and the snapshot: a shorter list of records that replays to the same state.
 
-use super::effect::{ArtifactRef, Contribution, Effects, Record};
-use super::event::ShardRef;
-use super::state::{Job, JobState, Sweep, SweepState};
-use super::{Outcome, Scheduler};
+use super::Scheduler;
+use super::effect::Effects;
+use super::record::{ArtifactRef, Contribution, Record};
+use super::shard::JobRef;
+use super::state::{Job, Sweep, SweepState};
 use crate::ids::{Digest, JobIndex, SweepId, Time};
 
 impl Scheduler {
-    /// Applies a record of the journal. Records come in the order in which they were written, before any event.
-    pub fn replay(&mut self, record: Record) {
-        match record {
-            Record::Submitted { sweep, number, owner, key, share, spec, inputs, at } => {
-                let number = if number == 0 { self.submissions + 1 } else { number };
-                self.insert_sweep(sweep, Sweep::new((owner, key, share), (spec, inputs), number, at));
-            }
-            Record::Started { sweep, class, at } => {
-                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
-                    sweep.class = Some(class);
-                    sweep.started = Some(at);
-                    sweep.state = SweepState::Running;
-                }
-            }
-            Record::Paused { sweep, paused } => {
-                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
-                    sweep.paused = paused;
-                }
-            }
-            Record::Committed { shard, partial, seconds, worker } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.clear_way(&job.blocks(shard.node));
-                    job.commit(shard.node, &partial, &worker, seconds);
-                    let members = job.members(job.blocks(shard.node));
-                    self.audit_if_drawn(&shard);
-                    self.learn_from_journal(&shard.sweep, shard.job, members, seconds);
-                }
-            }
-            Record::Absorbed { shard, content, worker } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.clear_way(&job.blocks(shard.node));
-                    job.absorb(&Contribution { node: shard.node, content, worker });
-                }
-            }
-            Record::Merged { shard, stored } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.committed.merge(shard.node, stored);
-                }
-            }
-            Record::Audited { shard } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    let start = job.blocks(shard.node).start;
-                    job.tally.audits += u64::from(job.audits.remove(&start).is_some());
-                }
-            }
-            Record::Withdrawn { shard } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.withdraw(shard.node);
-                }
-            }
-            Record::Checkpointed { shard, checkpoint } => {
-                if let Some(job) = self.job_mut(&shard) {
-                    job.checkpoints.insert(shard.node, checkpoint);
-                }
-            }
-            Record::Quarantined { sweep, failure } => {
-                let shard = ShardRef { sweep, job: failure.job, node: failure.node };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.quarantine(failure);
-                }
-            }
-            Record::Reduced { sweep, job, result } => {
-                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.state = JobState::Complete;
-                    job.result = Some(result);
-                }
-            }
-            Record::Ended { sweep, outcome, at } => drop(self.close(&sweep, outcome, at)),
-            Record::Forgotten { sweep } => drop(self.forget(&sweep)),
-            Record::Tally { sweep, job, tally } => {
-                let shard = ShardRef { sweep, job, node: crate::grid::Node::block(0) };
-                if let Some(job) = self.job_mut(&shard) {
-                    job.tally = tally;
-                    let members = tally.blocks * u64::from(job.shape.grid.block_size);
-                    self.learn_from_journal(&shard.sweep, shard.job, members, tally.lane_seconds);
-                }
-            }
-        }
-    }
-
-    /// What is due after the replay: reductions that had not come back, ends that were not written.
+    /// Begins what is due after the replay: reductions that had not come back, ends that were not written.
     pub fn resume(&mut self, now: Time) -> Effects {
         self.now = self.now.max(now);
         let mut effects = Effects::default();
@@ -97,8 +17,9 @@ impl Scheduler {
             self.weigh_after_withdrawal(&id);
             let jobs = self.sweeps.get(&id).map_or(0, |sweep| sweep.jobs.len() as u32);
             for index in (0..jobs).map(JobIndex) {
-                self.note_all_for_merging(&id, index);
-                self.settle(&id, index, now, &mut effects);
+                let job = JobRef::new(&id, index);
+                self.note_all_for_merging(&job);
+                self.settle(&job, now, &mut effects);
             }
         }
         self.forget_oldest(&mut effects);
@@ -114,8 +35,6 @@ impl Scheduler {
                 if job.pending.contains_all(&blocks) {
                     job.pending.remove(&blocks);
                     job.waiting.insert(blocks.start, super::state::Retry { node, not_before: Time(0) });
-                } else {
-                    job.checkpoints.remove(&node);
                 }
             }
         }
@@ -128,7 +47,7 @@ impl Scheduler {
         sweeps.into_iter().flat_map(|(id, sweep)| {
             let head = head(id, sweep);
             let jobs = sweep.jobs.iter().enumerate();
-            let jobs = jobs.flat_map(move |(index, job)| of_job(id, JobIndex(index as u32), sweep, job));
+            let jobs = jobs.flat_map(move |(index, job)| of_job(JobRef::new(id, JobIndex(index as u32)), sweep, job));
             head.into_iter().chain(jobs).chain(ended(id, sweep))
         })
     }
@@ -136,12 +55,7 @@ impl Scheduler {
     /// Every partial, checkpoint, result file and input that is still needed: what else lies in the store is an orphan.
     pub fn referenced(&self) -> impl Iterator<Item = Digest> + '_ {
         let kept = self.sweeps.values().flat_map(Sweep::kept_blobs);
-        let jobs = self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(|job| {
-            let partials = job.committed.blobs();
-            let checkpoints = job.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
-            partials.chain(checkpoints).chain(job.audits.values().flat_map(super::state::Audit::blobs))
-        });
-        kept.chain(jobs)
+        kept.chain(self.sweeps.values().flat_map(|sweep| &sweep.jobs).flat_map(Job::blobs_until_the_end))
     }
 }
 
@@ -165,15 +79,23 @@ fn head(id: &SweepId, sweep: &Sweep) -> Vec<Record> {
     records
 }
 
-fn of_job<'a>(
-    id: &'a SweepId,
-    index: JobIndex,
-    sweep: &'a Sweep,
-    job: &'a Job,
-) -> impl Iterator<Item = Record> + Send + 'a {
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
+fn of_job<'a>(of: JobRef, sweep: &'a Sweep, job: &'a Job) -> impl Iterator<Item = Record> + Send + 'a {
+    let JobRef { sweep: id, index } = of.clone();
+    let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
+    let result = job.result.clone();
+    let reduced = result.map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
+    let quarantined = job.quarantined.values().cloned();
+    let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
+    let job_of = of.clone();
+    let merged = job.committed.merged();
+    let merged = merged.map(move |(node, stored)| Record::Merged { shard: job_of.shard(node), stored });
+    let job_of = of.clone();
+    let checkpoints = job.checkpoints.iter().map(move |(node, checkpoint)| Record::Checkpointed {
+        shard: job_of.shard(*node),
+        checkpoint: checkpoint.clone(),
+    });
     let committed = job.committed.contributions().flat_map(move |held| {
-        let shard = shard(held.node);
+        let shard = of.shard(held.node);
         let Some(partial) = job.committed.own_partial(&held) else {
             let Contribution { content, worker, .. } = held;
             return [Record::Absorbed { shard, content, worker }].into_iter().chain(None);
@@ -184,29 +106,12 @@ fn of_job<'a>(
         let audited = passed.then(|| Record::Audited { shard: shard.clone() });
         [Record::Committed { shard, partial, seconds: 0.0, worker }].into_iter().chain(audited)
     });
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
-    let merged = job.committed.merged().map(move |(node, stored)| Record::Merged { shard: shard(node), stored });
-    let shard = move |node| ShardRef { sweep: id.clone(), job: index, node };
-    let checkpoints = job
-        .checkpoints
-        .iter()
-        .map(move |(node, checkpoint)| Record::Checkpointed { shard: shard(*node), checkpoint: checkpoint.clone() });
-    let quarantined = job.quarantined.values().cloned();
-    let quarantined = quarantined.map(move |failure| Record::Quarantined { sweep: id.clone(), failure });
-    let tally = std::iter::once(Record::Tally { sweep: id.clone(), job: index, tally: job.tally });
-    let reduced = job.result.clone().map(|result| Record::Reduced { sweep: id.clone(), job: index, result });
     committed.chain(merged).chain(checkpoints).chain(quarantined).chain(tally).chain(reduced)
 }
 
 fn ended(id: &SweepId, sweep: &Sweep) -> Option<Record> {
-    let outcome = match sweep.state.clone() {
-        SweepState::Queued | SweepState::Running => return None,
-        SweepState::Complete { digest } => Outcome::Complete { digest },
-        SweepState::Incomplete { message } => Outcome::Incomplete { message },
-        SweepState::Failed { message } => Outcome::Failed { message },
-        SweepState::Cancelled => Outcome::Cancelled,
-    };
-    Some(Record::Ended { sweep: id.clone(), outcome, at: sweep.ended.unwrap_or_default() })
+    let SweepState::Ended(outcome) = &sweep.state else { return None };
+    Some(Record::Ended { sweep: id.clone(), outcome: outcome.clone(), at: sweep.ended.unwrap_or_default() })
 }
 
 impl Scheduler {

@@ -4,7 +4,7 @@
 //! So a replica holds one sweep at a time, and of its records a number each. Deliberately absent: repair, and a comparison with
 //! the records that were written, which is the journal's.
 
-use super::effect::Record;
+use super::record::Record;
 use super::{Scheduler, Settings};
 use crate::ids::SweepId;
 use std::fmt::{self, Write};
@@ -78,7 +78,8 @@ impl Replica {
     fn compare(&mut self) -> Result<(), SnapshotDifference> {
         let Some(sweep) = self.sweep.take() else { return Ok(()) };
         let scheduler = std::mem::replace(&mut self.scheduler, Scheduler::new(self.settings));
-        let (records, first) = (std::mem::take(&mut self.records), self.before + 1);
+        let records = std::mem::take(&mut self.records);
+        let first = self.before + 1;
         self.before += records.len() as u64;
         let differs = |place: usize, again: Option<Record>| SnapshotDifference {
             number: first + place as u64,

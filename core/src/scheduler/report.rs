@@ -1,33 +1,40 @@
 //! Reports: the first valid one of a block commits, every other gets an answer and changes nothing.
 
 use super::Scheduler;
-use super::effect::{Action, Effects, Record};
-use super::event::{Partial, ShardRef, Verdict};
+use super::effect::{Action, Effects};
 use super::failures::Gone;
 use super::headway::SLACK_SECONDS;
-use super::state::{Job, JobState, OverBlocks, Purpose, Sweep, meeting};
+use super::record::Record;
+use super::shard::{Partial, ShardRef, Verdict};
+use super::state::{Job, OverBlocks, Purpose, Sweep, meeting};
 use crate::ids::{Time, WorkerId};
 use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// The partial of a reported shard, and the lane-seconds that count for it.
+pub(super) struct ReportedShard {
+    pub(super) partial: Partial,
+    pub(super) seconds: f64,
+}
 
 impl Scheduler {
     /// The seconds that a worker says it took for a shard, as they count: no more than it has had the shard, and of one that it
     /// came back with, than there has been a sweep. So a sum of them stays finite: the journal has no word for any other number.
     pub(super) fn counted_seconds(&self, id: &WorkerId, shard: &ShardRef, told: f64, now: Time) -> f64 {
         let held = self.workers.get(id).and_then(|worker| worker.held.get(shard));
-        let submitted = self.sweeps.get(&shard.sweep).map(|sweep| sweep.submitted);
+        let submitted = self.sweeps.get(&shard.job.sweep).map(|sweep| sweep.submitted);
         let Some(since) = held.and_then(|held| held.headway.given_anew()).or(submitted) else { return 0.0 };
         let most = now.seconds_since(since) + SLACK_SECONDS;
         if told.is_finite() { told.clamp(0.0, most) } else { 0.0 }
     }
 
-    /// Whether a shard is in this worker's hands.
+    /// Returns whether a shard is in this worker's hands.
     pub fn holds(&self, id: &WorkerId, shard: &ShardRef) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.held.contains_key(shard))
     }
 
-    /// Whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others
+    /// Returns whether a report of this shard by this worker is taken: the worker holds it, or held it and nobody else does, or what others
     /// reported says what becomes of it. `None` when it has no session, or was silent in it for so long that what it held is others'.
     pub fn takes_report(&self, id: &WorkerId, shard: &ShardRef) -> Option<bool> {
         let worker = self.workers.get(id)?;
@@ -35,9 +42,9 @@ impl Scheduler {
         Some(worker.held.contains_key(shard) || self.judge(shard) != Verdict::Committed || comes_back())
     }
 
-    /// Whether a worker has held a shard and lost it.
+    /// Returns whether a worker has held a shard and lost it.
     fn has_held(&self, id: &WorkerId, shard: &ShardRef) -> bool {
-        let attempts = self.job(shard).and_then(|job| job.attempts.get(&shard.node));
+        let attempts = self.job(&shard.job).and_then(|job| job.attempts.get(&shard.node));
         attempts.is_some_and(|attempts| attempts.had(id))
     }
 
@@ -46,7 +53,7 @@ impl Scheduler {
         id: &WorkerId,
         shard: &ShardRef,
         class: &NumericsClass,
-        (partial, seconds): (Partial, f64),
+        reported: ReportedShard,
         now: Time,
         effects: &mut Effects,
     ) -> Verdict {
@@ -59,7 +66,7 @@ impl Scheduler {
             Some(own) => own == class,
             None => worker.profile.class_for(sweep.spec.precision).as_ref() == Some(class),
         };
-        if !self.sweeps.get(&shard.sweep).is_none_or(is_own) {
+        if !self.sweeps.get(&shard.job.sweep).is_none_or(is_own) {
             // Who sent it hears why, and says what becomes of the shard.
             return Verdict::Invalid;
         }
@@ -72,18 +79,18 @@ impl Scheduler {
         match self.workers.get(id).and_then(|worker| worker.held.get(shard)).map(|held| held.purpose) {
             Some(Purpose::Verify(request)) => {
                 self.unhold(id, shard);
-                self.verified(id, (request, shard), &partial, effects);
+                self.verified(id, request, shard, &reported.partial, effects);
                 Verdict::Checked
             }
             // A worker that audits itself, being alone, may be taken at the word that it had sent before: the two look alike.
             Some(Purpose::Audit) => {
                 self.unhold(id, shard);
-                self.audited(id, shard, (partial, seconds), now, effects);
+                self.audited(id, shard, reported, now, effects);
                 Verdict::Checked
             }
             Some(Purpose::Compute) if is_wanted => {
-                self.bind_class(&shard.sweep, class, now, effects);
-                self.commit(id, shard, (partial, seconds), now, effects);
+                self.bind_class(&shard.job.sweep, class, now, effects);
+                self.commit(id, shard, reported, now, effects);
                 verdict
             }
             // It is others' to compute.
@@ -97,10 +104,10 @@ impl Scheduler {
     }
 
     fn judge(&self, shard: &ShardRef) -> Verdict {
-        let Some(sweep) = self.sweeps.get(&shard.sweep).filter(|sweep| !sweep.state.has_ended()) else {
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep).filter(|sweep| !sweep.state.has_ended()) else {
             return Verdict::NotNeeded;
         };
-        let Some(job) = sweep.job(shard.job) else { return Verdict::Invalid };
+        let Some(job) = sweep.job(shard.job.index) else { return Verdict::Invalid };
         let blocks = job.blocks(shard.node);
         if blocks.is_empty() {
             return Verdict::Invalid;
@@ -116,40 +123,28 @@ impl Scheduler {
         }
     }
 
-    fn commit(
-        &mut self,
-        id: &WorkerId,
-        shard: &ShardRef,
-        (partial, seconds): (Partial, f64),
-        now: Time,
-        effects: &mut Effects,
-    ) {
+    fn commit(&mut self, id: &WorkerId, shard: &ShardRef, reported: ReportedShard, now: Time, effects: &mut Effects) {
         self.end_overlapping(id, shard, effects);
-        let Some(job) = self.sweeps.get_mut(&shard.sweep).and_then(|s| s.jobs.get_mut(shard.job.0 as usize)) else {
-            return;
-        };
-        job.clear_way(&job.blocks(shard.node));
-        let checkpoint = job.checkpoints.get(&shard.node).map(|checkpoint| checkpoint.stored.digest);
-        job.commit(shard.node, &partial, id, seconds);
-        let shards = job.tally.shards;
+        let Some(job) = self.job(&shard.job) else { return };
+        let members = job.members(job.blocks(shard.node));
+        let shards = job.tally.shards + 1;
+        if let Some(checkpoint) = job.checkpoints.get(&shard.node) {
+            effects.actions.push(Action::Discard { blobs: vec![checkpoint.stored.digest] });
+        }
+        let ReportedShard { partial, seconds } = reported;
+        self.record(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() }, effects);
         if let Some(worker) = self.workers.get_mut(id) {
-            let members = job.members(job.blocks(shard.node));
             worker.members_done += members;
         }
-        if let Some(blob) = checkpoint {
-            effects.actions.push(Action::Discard { blobs: vec![blob] });
-        }
-        effects.records.push(Record::Committed { shard: shard.clone(), partial, seconds, worker: id.clone() });
-        effects.actions.push(Action::Changed { sweep: shard.sweep.clone() });
-        self.audit_if_drawn(shard);
+        effects.actions.push(Action::Changed { sweep: shard.job.sweep.clone() });
         self.note_for_merging(shard);
-        self.reweigh_as_it_grows(&shard.sweep, shards);
-        self.settle(&shard.sweep, shard.job, now, effects);
+        self.reweigh_as_it_grows(&shard.job.sweep, shards);
+        self.settle(&shard.job, now, effects);
     }
 
     /// Ends every lease that shares blocks with a shard that is about to commit; what they leave open is pending.
     fn end_overlapping(&mut self, reporter: &WorkerId, shard: &ShardRef, effects: &mut Effects) {
-        let Some(job) = self.job(shard) else { return };
+        let Some(job) = self.job(&shard.job) else { return };
         let blocks = job.blocks(shard.node);
         let held = meeting(&job.leased, &blocks, job.total);
         let held: Vec<_> = held
@@ -158,12 +153,13 @@ impl Scheduler {
         for (node, holders) in held {
             let other = ShardRef { node, ..shard.clone() };
             for holder in holders {
-                match holder == *reporter && node == shard.node {
-                    true => drop(self.unhold(&holder, &other)),
-                    false => self.revoke(&holder, &other, "its blocks were committed", effects),
+                if holder == *reporter && node == shard.node {
+                    self.unhold(&holder, &other);
+                } else {
+                    self.revoke(&holder, &other, "its blocks were committed", effects);
                 }
             }
-            if let Some(job) = self.job_mut(&other) {
+            if let Some(job) = self.job_mut(&other.job) {
                 let blocks = job.blocks(node);
                 job.pending.insert(blocks);
                 self.wake_all |= node != shard.node;
@@ -173,7 +169,7 @@ impl Scheduler {
 }
 
 impl Job {
-    /// Moves whatever waits or is quarantined in these blocks to pending: one of them is about to be committed.
+    /// Moves whatever waits or is quarantined in these blocks to pending: some of them are about to be committed.
     pub(super) fn clear_way(&mut self, blocks: &Range<u64>) {
         for node in take_meeting(&mut self.waiting, blocks, self.total) {
             self.pending.insert(self.blocks(node));
@@ -182,9 +178,6 @@ impl Job {
             let freed = self.blocks(node);
             self.blocks_quarantined -= freed.end - freed.start;
             self.pending.insert(freed);
-            if self.state == JobState::Incomplete {
-                self.state = JobState::Computing;
-            }
         }
     }
 }

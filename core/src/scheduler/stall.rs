@@ -6,9 +6,9 @@
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::ShardRef;
 use super::failures::Gone;
-use super::state::{Held, Job, Worker};
+use super::shard::ShardRef;
+use super::state::{HeldShard, Job, Worker};
 use crate::cost::EstimateBasis;
 use crate::ids::{Time, WorkerId};
 use crate::text;
@@ -25,18 +25,18 @@ const MOST_DOUBLINGS: u32 = 6;
 const MOST_SECONDS: f64 = 30.0 * 86_400.0;
 
 impl Worker {
-    /// Whether all its lanes hang.
+    /// Returns whether all its lanes hang.
     pub(super) fn hangs(&self) -> bool {
         !self.hung.is_empty() && self.hung.len() >= self.profile.lanes as usize
     }
 
-    /// Why it is given nothing, if so.
+    /// Returns why it is given nothing, if so.
     pub(super) fn set_aside_because(&self) -> Option<String> {
         let hung = || self.last_error.clone().filter(|_| self.hangs());
         self.unfit.clone().or_else(hung)
     }
 
-    /// When a lane that hangs is tried again.
+    /// Returns when a lane that hangs is tried again.
     pub(super) fn tried_again(&self) -> Option<Time> {
         self.hung.iter().copied().min()
     }
@@ -55,7 +55,8 @@ impl Scheduler {
     pub(super) fn got_on(&mut self, id: &WorkerId, shard: &ShardRef, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         if let Some(held) = worker.held.get_mut(shard) {
-            (held.headway.begun, held.headway.moved) = (true, now);
+            held.headway.begun = true;
+            held.headway.moved = now;
             worker.hangs = 0;
         }
     }
@@ -109,7 +110,8 @@ impl Scheduler {
         let again = now.plus(((seconds * 1e3) as u64) << doublings);
         worker.hung.push(again);
         worker.last_error = Some(message.clone());
-        let (connected, all_hang) = (worker.connected, worker.hangs());
+        let connected = worker.connected;
+        let all_hang = worker.hangs();
         self.next_stall = Some(self.next_stall.map_or(again, |next| next.min(again)));
         if connected {
             let reason = "it has not got on for too long";
@@ -126,8 +128,8 @@ impl Scheduler {
     }
 
     /// Milliseconds that a holder may stand still; `None` for ever.
-    pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &Held) -> Option<u64> {
-        let job = self.job(shard).filter(|_| self.settings.stall_after_ms > 0)?;
+    pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &HeldShard) -> Option<u64> {
+        let job = self.job(&shard.job).filter(|_| self.settings.stall_after_ms > 0)?;
         // A lane takes up nothing while results wait for their places: what has not begun may only be queued there.
         if !held.headway.begun && worker.held.values().any(|other| other.computed) {
             return None;

@@ -1,18 +1,17 @@
-//! What the scheduler knows of sweeps, jobs, workers and leases.
+//! The state of sweeps, jobs, workers and leases.
 
 use super::committed::{Committed, Taken};
-use super::effect::{Contribution, JobResult, ShardFailure};
-use super::event::{Checkpoint, Partial, RequestId, ShardRef, Share, WorkerProfile};
 use super::headway::Headway;
 use super::merge::Merges;
 use super::progress::JobScale;
 use super::ranges::Ranges;
+use super::record::{Contribution, JobResult, ShardFailure, SweepOutcome, Tally};
+use super::shard::{FairShare, Partial, RequestId, ShardCheckpoint, ShardRef, WorkerProfile};
 use crate::cost::Rates;
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, Time, WorkerId};
 use crate::numerics::NumericsClass;
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
-use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,40 +23,35 @@ const SPEC_BYTES_OF_ONE: usize = 16 << 10;
 /// The life of a sweep.
 ///
 /// ```text
-///  Queued ──first lease──▶ Running ──all jobs complete──────────▶ Complete
-///     │                      │  ├──some shards failed for good──▶ Incomplete
-///     │                      │  └──cannot be completed──────────▶ Failed
-///     └───────cancel─────────┴──────────────────────────────────▶ Cancelled
+///  Queued ──first lease──▶ Running ──all jobs complete──────────▶ Ended(Complete)
+///     │                      │  ├──some shards failed for good──▶ Ended(Incomplete)
+///     │                      │  └──cannot be completed──────────▶ Ended(Failed)
+///     └───────cancel─────────┴──────────────────────────────────▶ Ended(Cancelled)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SweepState {
-    /// Nothing leased yet.
+    /// No shard of it was leased yet.
     Queued,
-    /// Being computed.
+    /// It is being computed.
     Running,
-    /// Ended with this digest.
-    Complete {
-        /// The digest of the result.
-        digest: Digest,
-    },
-    /// Ended with the results of some jobs.
-    Incomplete {
-        /// What failed, and why.
-        message: String,
-    },
-    /// Ended without a result.
-    Failed {
-        /// Why.
-        message: String,
-    },
-    /// Ended by its user.
-    Cancelled,
+    /// Nothing will change any more.
+    Ended(SweepOutcome),
 }
 
 impl SweepState {
-    /// Whether nothing will change any more.
+    /// Returns whether nothing will change any more.
     pub fn has_ended(&self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        matches!(self, Self::Ended(_))
+    }
+
+    /// Returns whether every job gave its result.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Ended(SweepOutcome::Complete { .. }))
+    }
+
+    /// Returns whether results are there: those of all jobs, or of those that did not fail.
+    pub fn has_results(&self) -> bool {
+        matches!(self, Self::Ended(SweepOutcome::Complete { .. } | SweepOutcome::Incomplete { .. }))
     }
 
     /// The state in one word. A sweep that is paused and has not ended is `paused`, whatever else it is.
@@ -66,10 +60,7 @@ impl SweepState {
             Self::Queued | Self::Running if paused => "paused",
             Self::Queued => "queued",
             Self::Running => "running",
-            Self::Complete { .. } => "complete",
-            Self::Incomplete { .. } => "incomplete",
-            Self::Failed { .. } => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Ended(outcome) => outcome.name(),
         }
     }
 }
@@ -111,7 +102,7 @@ impl JobState {
 
 /// A sweep's place among those with something to give out: by priority, then by how little it has for its weight, then by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueuePlace {
+pub(super) struct QueueKey {
     priority: Reverse<i32>,
     share: u64,
     number: u64,
@@ -121,7 +112,7 @@ pub(super) struct QueuePlace {
 pub(super) struct Sweep {
     pub(super) owner: String,
     pub(super) key: Option<String>,
-    pub(super) share: Share,
+    pub(super) share: FairShare,
     pub(super) spec: Arc<Spec>,
     /// The spec as TOML, as workers get it.
     pub(super) text: Arc<str>,
@@ -139,9 +130,18 @@ pub(super) struct Sweep {
     /// Lanes that compute for it.
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
-    pub(super) place: Option<QueuePlace>,
+    pub(super) place: Option<QueueKey>,
     /// Share of the sweep that one lane-second of what is left is.
     pub(super) share_per_second: f64,
+}
+
+/// A sweep as it is submitted.
+pub(super) struct Submission {
+    pub(super) owner: String,
+    pub(super) key: Option<String>,
+    pub(super) share: FairShare,
+    pub(super) spec: Box<Spec>,
+    pub(super) inputs: Inputs,
 }
 
 /// Fit workers that are alike to the scheduler, and their lanes.
@@ -154,20 +154,19 @@ pub(super) struct WorkerKind {
 
 impl Sweep {
     pub(super) fn new(
-        (owner, key, share): (String, Option<String>, Share),
-        (spec, inputs): (Box<Spec>, Inputs),
+        Submission { owner, key, share, spec, inputs }: Submission,
         number: u64,
         submitted: Time,
     ) -> Self {
-        let spec: Arc<Spec> = Arc::from(spec);
+        let text = spec.to_toml();
         let jobs = spec.jobs(&inputs).into_iter().map(Job::new).collect();
         let mut sweep = Self {
             owner,
             key,
             share,
-            text: spec.to_toml().into(),
-            digest: submission_digest(&spec, &inputs),
-            spec,
+            digest: submission_digest(&text, &inputs),
+            text: text.into(),
+            spec: Arc::from(spec),
             inputs,
             number,
             state: SweepState::Queued,
@@ -185,18 +184,18 @@ impl Sweep {
         sweep
     }
 
-    /// How many sweeps it counts as where sweeps are counted: what is kept of one grows with its spec.
+    /// Returns how many sweeps it counts as: what is kept of one grows with its spec.
     pub(super) fn size(&self) -> usize {
-        1 + self.text.len() / SPEC_BYTES_OF_ONE
+        submission_size(&self.text)
     }
 
-    /// Whether a worker may take its shards.
+    /// Returns whether a worker may take its shards.
     pub(super) fn accepts(&self, worker: &WorkerProfile) -> bool {
         worker.precisions.contains(&self.spec.precision)
             && self.class.as_ref().is_none_or(|own| own.differs_in_precision_alone(&worker.class))
     }
 
-    /// Whether a job waits for the result of another.
+    /// Returns whether a job waits for the result of another.
     pub(super) fn waits(&self, job: &Job) -> bool {
         self.needed(job).is_some_and(|needed| needed.state != JobState::Complete)
     }
@@ -212,16 +211,16 @@ impl Sweep {
         Some(needed.0 as usize)
     }
 
-    /// Whether it has a shard that could be given to somebody, now or after a wait.
+    /// Returns whether it has a shard that could be given to somebody, now or after a wait.
     fn has_work(&self) -> bool {
         let offers = |job: &Job| job.state == JobState::Computing && job.offers() && !self.waits(job);
         !self.state.has_ended() && !self.paused && self.jobs.iter().any(offers)
     }
 
-    /// Where it belongs in the queue.
-    pub(super) fn due_place(&self) -> Option<QueuePlace> {
+    /// Returns where it belongs in the queue.
+    pub(super) fn due_place(&self) -> Option<QueueKey> {
         let share = (self.leased as f64 / self.share.weight * 1_000.0) as u64;
-        self.has_work().then_some(QueuePlace { priority: Reverse(self.share.priority), share, number: self.number })
+        self.has_work().then_some(QueueKey { priority: Reverse(self.share.priority), share, number: self.number })
     }
 
     pub(super) fn job(&self, index: JobIndex) -> Option<&Job> {
@@ -234,33 +233,21 @@ impl Sweep {
     }
 }
 
-/// What a submission's key stands for: the spec and the very files.
-pub(super) fn submission_digest(spec: &Spec, inputs: &Inputs) -> Digest {
+/// Returns the digest of what a submission's key stands for: the spec, as TOML, and the very files.
+pub(super) fn submission_digest(spec: &str, inputs: &Inputs) -> Digest {
     let files: String = inputs.iter().map(|(name, input)| format!("\n{name} {}", input.digest)).collect();
-    Digest::of((spec.to_toml() + &files).as_bytes())
+    Digest::of(format!("{spec}{files}").as_bytes())
 }
 
-/// Numbers of a job for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Committed blocks.
-    pub blocks: u64,
-    /// Committed shards.
-    pub shards: u64,
-    /// Lane-seconds that the committed shards took.
-    pub lane_seconds: f64,
-    /// Shards given out again.
-    pub retries: u64,
-    /// Second copies of shards that took too long.
-    pub copies: u64,
-    /// Shards that a second worker agreed on.
-    pub audits: u64,
+/// Returns how many sweeps one of this spec, as TOML, counts as.
+pub(super) fn submission_size(spec: &str) -> usize {
+    1 + spec.len() / SPEC_BYTES_OF_ONE
 }
 
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) shape: JobShape,
-    /// For example `nads/lenet`.
+    /// The job's name, for example `nads/lenet`.
     pub(super) name: String,
     pub(super) total: u64,
     pub(super) state: JobState,
@@ -274,18 +261,18 @@ pub(super) struct Job {
     pub(super) audits: BTreeMap<u64, Audit>,
     /// Failures of shards that are not committed yet.
     pub(super) attempts: BTreeMap<Node, Attempts>,
-    /// How far shards that are not committed yet have come.
-    pub(super) checkpoints: BTreeMap<Node, Checkpoint>,
+    /// The furthest that shards have come that are not committed yet.
+    pub(super) checkpoints: BTreeMap<Node, ShardCheckpoint>,
     pub(super) blocks_quarantined: u64,
     pub(super) tally: Tally,
-    /// What a member weighs against those of other jobs.
+    /// The weight of a member against those of other jobs.
     pub(super) scale: JobScale,
-    /// How many reductions were begun.
+    /// The number of reductions that were begun.
     pub(super) generation: u64,
     pub(super) result: Option<JobResult>,
 }
 
-/// What lies over some blocks of a job.
+/// Something that lies over some blocks of a job.
 pub(super) trait OverBlocks {
     fn node(&self) -> Node;
 }
@@ -297,20 +284,20 @@ pub(super) struct Retry {
     pub(super) not_before: Time,
 }
 
-/// What went wrong with a shard so far.
+/// The failures of a shard so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
     /// Failures, a worker's own counted once unless nobody else could take the shard.
     pub(super) failures: u32,
-    /// How often a worker was lost with it.
+    /// The number of times that a worker was lost with it.
     pub(super) losses: u32,
-    /// Who failed, with names; not those that were lost.
+    /// The workers that failed, with names; not those that were lost.
     pub(super) workers: BTreeMap<WorkerId, String>,
-    /// Who was lost with it.
+    /// The workers that were lost with it.
     pub(super) lost: BTreeSet<WorkerId>,
-    /// Whether any of them had yielded something before: then the shard itself may be at fault.
+    /// True if any of the workers had yielded something before: then the shard itself may be at fault.
     pub(super) proven: bool,
-    /// What the last one said.
+    /// The words of the last one.
     pub(super) message: String,
 }
 
@@ -335,13 +322,13 @@ pub(super) struct Holder {
 #[derive(Debug)]
 pub(super) struct Audit {
     pub(super) node: Node,
-    /// Who computes it now.
+    /// The worker that computes it now.
     pub(super) holder: Option<WorkerId>,
-    /// What others got that was not what is committed.
+    /// Results of others that are not what is committed.
     pub(super) dissent: Vec<Dissent>,
 }
 
-/// What an auditor got that was not what is committed.
+/// An auditor's result that is not what is committed.
 #[derive(Clone, Debug)]
 pub(super) struct Dissent {
     pub(super) partial: Partial,
@@ -408,7 +395,7 @@ impl Job {
         }
     }
 
-    /// Whether a shard of it could be given to somebody, now or after a wait.
+    /// Returns whether a shard of it could be given to somebody, now or after a wait.
     fn offers(&self) -> bool {
         let unheld = |audit: &Audit| audit.holder.is_none();
         !self.pending.is_empty() || !self.waiting.is_empty() || self.audits.values().any(unheld)
@@ -418,13 +405,13 @@ impl Job {
         node.blocks(self.total)
     }
 
-    /// Members of these blocks.
+    /// Returns the number of members of these blocks.
     pub(super) fn members(&self, blocks: Range<u64>) -> u64 {
         let members = self.shape.grid.members(blocks);
         members.end - members.start
     }
 
-    /// How many of `blocks` are committed.
+    /// Returns how many of these blocks are committed.
     pub(super) fn committed_within(&self, blocks: &Range<u64>) -> u64 {
         let shared = |held: Range<u64>| held.end.min(blocks.end) - held.start.max(blocks.start);
         self.committed.meeting(blocks).map(|(_, c)| shared(self.blocks(c.node))).sum()
@@ -435,7 +422,7 @@ impl Job {
         self.leased.get(&self.blocks(node).start).filter(|lease| lease.node == node)
     }
 
-    /// Whether this shard is leased to this worker.
+    /// Returns whether this shard is leased to this worker.
     pub(super) fn is_held_by(&self, node: Node, worker: &WorkerId) -> bool {
         self.lease(node).is_some_and(|lease| lease.holders.iter().any(|holder| holder.worker == *worker))
     }
@@ -460,11 +447,22 @@ impl Job {
         self.tally.blocks += blocks.end - blocks.start;
         self.tally.shards += 1;
         self.tally.lane_seconds += seconds;
+        self.note_whether_incomplete();
     }
 
-    /// Opens the blocks of a partial again, of all the shards that are in it; false when there is no partial of this node.
-    pub(super) fn withdraw(&mut self, node: Node) -> bool {
-        let Some(Taken { blocks, shards }) = self.committed.withdraw(node) else { return false };
+    /// A job is incomplete while nothing but quarantined blocks is left of it.
+    pub(super) fn note_whether_incomplete(&mut self) {
+        let is_incomplete = self.blocks_quarantined > 0 && self.tally.blocks + self.blocks_quarantined == self.total;
+        match self.state {
+            JobState::Computing if is_incomplete => self.state = JobState::Incomplete,
+            JobState::Incomplete if !is_incomplete => self.state = JobState::Computing,
+            _ => {}
+        }
+    }
+
+    /// Opens the blocks of a partial again, of all the shards that are in it, if there is a partial of this node.
+    pub(super) fn withdraw(&mut self, node: Node) {
+        let Some(Taken { blocks, shards }) = self.committed.withdraw(node) else { return };
         let audits: Vec<u64> = self.audits.range(blocks.clone()).map(|(&start, _)| start).collect();
         audits.iter().for_each(|start| drop(self.audits.remove(start)));
         self.end_merges_of(&blocks);
@@ -476,7 +474,6 @@ impl Job {
         self.pending.insert(blocks);
         self.state = JobState::Computing;
         self.result = None;
-        true
     }
 
     pub(super) fn quarantine(&mut self, failure: ShardFailure) {
@@ -486,21 +483,25 @@ impl Job {
         self.checkpoints.remove(&failure.node);
         self.blocks_quarantined += blocks.end - blocks.start;
         self.quarantined.insert(blocks.start, failure);
+        self.note_whether_incomplete();
     }
 
-    /// Forgets everything but numbers and results: the sweep has ended. Returns blobs that it had.
-    pub(super) fn close(&mut self) -> Vec<Digest> {
-        let committed = std::mem::replace(&mut self.committed, Committed::new(self.total));
-        let mut blobs: Vec<Digest> = committed.blobs().collect();
-        blobs.extend(std::mem::take(&mut self.checkpoints).into_values().map(|checkpoint| checkpoint.stored.digest));
-        blobs.extend(self.audits.values().flat_map(Audit::blobs));
+    /// Blobs that are needed until the sweep ends: partials, checkpoints, and what auditors got.
+    pub(super) fn blobs_until_the_end(&self) -> impl Iterator<Item = Digest> {
+        let checkpoints = self.checkpoints.values().map(|checkpoint| checkpoint.stored.digest);
+        self.committed.blobs().chain(checkpoints).chain(self.audits.values().flat_map(Audit::blobs))
+    }
+
+    /// Forgets everything but numbers and results: the sweep has ended.
+    pub(super) fn close(&mut self) {
+        self.committed = Committed::new(self.total);
+        self.checkpoints.clear();
         self.pending = Ranges::default();
         self.waiting.clear();
         self.leased.clear();
         self.audits.clear();
         self.merges = Merges::default();
         self.attempts.clear();
-        blobs
     }
 }
 
@@ -510,24 +511,23 @@ impl Audit {
     }
 }
 
-/// What a worker computes a shard for.
+/// The purpose for which a worker computes a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For the result.
+    /// It is computed for the result.
     Compute,
-    /// To compare it with what is committed.
+    /// It is compared with what is committed.
     Audit,
-    /// For a user who asked for it.
+    /// A user asked for it, to compare it.
     Verify(RequestId),
 }
 
 /// A shard in a worker's hands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct HeldShard {
     pub(super) purpose: Purpose,
     /// Computed and about to be reported: it does not occupy a lane.
     pub(super) computed: bool,
-    /// How the worker gets on with it.
     pub(super) headway: Headway,
 }
 
@@ -541,22 +541,22 @@ pub(super) struct Worker {
     pub(super) unfit: Option<String>,
     /// Set aside because its results were wrong: nothing that it reports counts.
     pub(super) distrusted: bool,
-    pub(super) held: BTreeMap<ShardRef, Held>,
+    pub(super) held: BTreeMap<ShardRef, HeldShard>,
     /// Shards that occupy a lane.
     pub(super) busy: u32,
     pub(super) rates: Rates,
-    /// When each of the lanes that hang is tried again.
+    /// The times when the lanes that hang are tried again.
     pub(super) hung: Vec<Time>,
-    /// How many shards hung in a row.
+    /// The number of shards that hung in a row.
     pub(super) hangs: u32,
     /// Members of its shards that were committed.
     pub(super) members_done: u64,
-    /// What it last failed with.
+    /// The words of its last failure.
     pub(super) last_error: Option<String>,
 }
 
 impl Worker {
-    /// Whether it can be given anything, now or when a lane is free.
+    /// Returns whether it can be given anything, now or when a lane is free.
     pub(super) fn is_fit(&self) -> bool {
         self.connected && self.unfit.is_none() && !self.draining && !self.hangs()
     }

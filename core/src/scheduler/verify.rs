@@ -5,22 +5,23 @@
 
 use super::Scheduler;
 use super::effect::{Action, Check, Effects};
-use super::event::{Answer, Claim, Partial, RequestId, ShardRef};
+use super::event::Answer;
 use super::failures::Gone;
+use super::shard::{Claim, Partial, RequestId, ShardRef};
 use super::state::Worker;
 use crate::ids::{SweepId, WorkerId};
 
 /// Verifications that may be open at once.
 const MOST: usize = 64;
 
-/// What a user wants computed again.
+/// The shards that a user wants computed again.
 #[derive(Debug)]
 pub(super) struct Verification {
-    tasks: Vec<Task>,
+    tasks: Vec<VerificationTask>,
 }
 
 #[derive(Debug)]
-struct Task {
+struct VerificationTask {
     claim: Claim,
     holder: Option<WorkerId>,
     failures: u32,
@@ -28,14 +29,15 @@ struct Task {
 
 impl Scheduler {
     pub(super) fn verify(&mut self, request: RequestId, claims: Vec<Claim>, effects: &mut Effects) {
-        let answer = match self.verifications.len() < MOST {
-            true => {
-                let tasks = claims.into_iter().map(|claim| Task { claim, holder: None, failures: 0 }).collect();
+        let answer = match self.verifications.len() {
+            open if open < MOST => {
+                let tasks =
+                    claims.into_iter().map(|claim| VerificationTask { claim, holder: None, failures: 0 }).collect();
                 self.verifications.insert(request, Verification { tasks });
                 self.wake_all = true;
                 Answer::Verifying
             }
-            false => Answer::TooManyVerifications { limit: MOST },
+            _ => Answer::TooManyVerifications { limit: MOST },
         };
         effects.actions.push(Action::Answer { request, answer });
     }
@@ -52,7 +54,7 @@ impl Scheduler {
     /// Ends what is to be computed again of a sweep that is about to be forgotten.
     pub(super) fn end_verifications_of(&mut self, sweep: &SweepId, effects: &mut Effects) {
         let tasks = self.verifications.iter().flat_map(|(request, open)| open.tasks.iter().map(move |t| (*request, t)));
-        let of_sweep = tasks.filter(|(_, task)| task.claim.shard.sweep == *sweep);
+        let of_sweep = tasks.filter(|(_, task)| task.claim.shard.job.sweep == *sweep);
         let due: Vec<_> = of_sweep.map(|(r, task)| (r, task.claim.shard.clone(), task.holder.clone())).collect();
         for (request, shard, holder) in due {
             if let Some(worker) = holder {
@@ -62,7 +64,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a shard is to be computed again for somebody.
+    /// Returns whether a shard is to be computed again for somebody.
     pub fn is_verified(&self, shard: &ShardRef) -> bool {
         self.verifications.values().flat_map(|verification| &verification.tasks).any(|task| task.claim.shard == *shard)
     }
@@ -71,14 +73,14 @@ impl Scheduler {
         self.verifications.iter().find_map(|(request, verification)| {
             let open = verification.tasks.iter().filter(|task| task.holder.is_none());
             let mut fitting = open.map(|task| &task.claim.shard).filter(|shard| {
-                let accepted = self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.accepts(&worker.profile));
+                let accepted = self.sweeps.get(&shard.job.sweep).is_some_and(|sweep| sweep.accepts(&worker.profile));
                 accepted && !worker.held.contains_key(shard)
             });
             fitting.next().map(|shard| (*request, shard.clone()))
         })
     }
 
-    fn task(&mut self, request: RequestId, shard: &ShardRef) -> Option<&mut Task> {
+    fn task(&mut self, request: RequestId, shard: &ShardRef) -> Option<&mut VerificationTask> {
         self.verifications.get_mut(&request)?.tasks.iter_mut().find(|task| task.claim.shard == *shard)
     }
 
@@ -92,7 +94,8 @@ impl Scheduler {
     pub(super) fn verified(
         &mut self,
         id: &WorkerId,
-        (request, shard): (RequestId, &ShardRef),
+        request: RequestId,
+        shard: &ShardRef,
         partial: &Partial,
         effects: &mut Effects,
     ) {

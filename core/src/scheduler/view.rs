@@ -1,11 +1,11 @@
-//! What people see of the state.
+//! Views of the state, as people see it.
 
 use super::Scheduler;
 use super::committed::Committed;
-use super::effect::{ArtifactRef, ShardFailure};
-use super::event::{Checkpoint, ShardInput, ShardRef, Share};
 use super::forecast::JobForecast;
-use super::state::{Job, JobState, Sweep, SweepState, Tally, Worker};
+use super::record::{ArtifactRef, ShardFailure, Tally};
+use super::shard::{FairShare, JobRef, ShardCheckpoint, ShardInput, ShardRef};
+use super::state::{Job, JobState, Sweep, SweepState, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
@@ -18,21 +18,21 @@ const MOST_FAILURES: usize = 100;
 /// A sweep as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepView {
-    /// Its id.
+    /// The sweep's id.
     pub id: SweepId,
-    /// Whose it is; empty without access control.
+    /// The owner's name; empty without access control.
     pub owner: String,
-    /// How it shares the lanes.
-    pub share: Share,
-    /// Whether nothing of it is given out for now.
+    /// Its share of the lanes.
+    pub share: FairShare,
+    /// True if nothing of it is given out for now.
     pub paused: bool,
-    /// What is computed.
+    /// The spec that is computed.
     pub spec: Arc<Spec>,
     /// The same as TOML, with every default written out.
     pub text: Arc<str>,
     /// The files it was submitted with.
     pub inputs: Inputs,
-    /// Where it stands.
+    /// The sweep's state.
     pub state: SweepState,
     /// The class it runs in, once it has started.
     pub class: Option<NumericsClass>,
@@ -42,11 +42,11 @@ pub struct SweepView {
     pub artifacts: Vec<ArtifactRef>,
     /// Shards that failed for good, a hundred at most.
     pub failures: Vec<ShardFailure>,
-    /// When it was accepted.
+    /// The time when it was accepted.
     pub submitted: Time,
-    /// When its first shard was leased.
+    /// The time when its first shard was leased.
     pub started: Option<Time>,
-    /// When it ended.
+    /// The time when it ended.
     pub ended: Option<Time>,
     /// Connected workers that can take its shards.
     pub workers: u32,
@@ -54,18 +54,18 @@ pub struct SweepView {
     pub progress: f64,
     /// Seconds until it ends with the lanes that it has now; `None` where nothing can be said.
     pub seconds_left: Option<f64>,
-    /// What it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
+    /// Lines that say what it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
     pub notices: Vec<String>,
 }
 
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
-    /// What it computes.
+    /// The shape of what it computes.
     pub shape: JobShape,
-    /// Where it stands.
+    /// The job's state.
     pub state: JobState,
-    /// Members of committed shards.
+    /// The number of members of committed shards.
     pub members_done: u64,
     /// Members computed of leased shards.
     pub members_in_flight: u64,
@@ -90,25 +90,25 @@ pub struct JobView {
 /// A worker as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerView {
-    /// Its id.
+    /// The worker's id.
     pub id: WorkerId,
-    /// What it says of itself.
+    /// The profile that it gave of itself.
     pub profile: super::WorkerProfile,
     /// Shards it holds.
     pub leases: u32,
     /// Milliseconds since it was last heard.
     pub silent_ms: u64,
-    /// Whether its session is open.
+    /// True if its session is open.
     pub connected: bool,
-    /// Why it was set aside.
+    /// The reason for which it was set aside.
     pub unfit: Option<String>,
-    /// Whether it takes no more shards and will leave.
+    /// True if it takes no more shards and will leave.
     pub draining: bool,
     /// Members of its shards that were committed.
     pub members_done: u64,
     /// The job of its last committed shard, and members per second of it on all its lanes.
     pub rate: Option<(String, f64)>,
-    /// What it last failed with.
+    /// The words of its last failure.
     pub last_error: Option<String>,
 }
 
@@ -118,21 +118,21 @@ impl Scheduler {
         self.sweeps.get(id).map(|sweep| self.view(id, sweep))
     }
 
-    /// Whether there is such a sweep.
+    /// Returns whether there is such a sweep.
     pub fn is_known(&self, id: &SweepId) -> bool {
         self.sweeps.contains_key(id)
     }
 
     /// The manifests of a complete sweep's jobs: what each shard yielded. `None` when it is not complete.
     pub fn manifests(&self, id: &SweepId) -> Option<Vec<(JobIndex, JobShape, InputRef)>> {
-        let sweep = self.sweeps.get(id).filter(|sweep| matches!(sweep.state, SweepState::Complete { .. }))?;
+        let sweep = self.sweeps.get(id).filter(|sweep| sweep.state.is_complete())?;
         let jobs = sweep.jobs.iter().enumerate().filter_map(|(index, job)| {
             Some((JobIndex(index as u32), job.shape.clone(), job.result.as_ref()?.manifest?))
         });
         Some(jobs.collect())
     }
 
-    /// Whether a sweep is known and has not ended.
+    /// Returns whether a sweep is known and has not ended.
     pub fn is_open(&self, id: &SweepId) -> bool {
         self.sweeps.get(id).is_some_and(|sweep| !sweep.state.has_ended())
     }
@@ -153,9 +153,15 @@ impl Scheduler {
 
     /// The spec of a sweep and the shape of one of its jobs, with the number of members of a shard of it.
     pub fn shard(&self, shard: &ShardRef) -> Option<(&Spec, &JobShape, u64)> {
-        let sweep = self.sweeps.get(&shard.sweep)?;
-        let job = sweep.job(shard.job)?;
-        Some((&sweep.spec, &job.shape, job.members(job.blocks(shard.node))))
+        let (spec, shape) = self.job_spec(&shard.job)?;
+        let job = self.job(&shard.job)?;
+        Some((spec, shape, job.members(job.blocks(shard.node))))
+    }
+
+    /// The spec of a sweep and the shape of one of its jobs.
+    pub fn job_spec(&self, of: &JobRef) -> Option<(&Spec, &JobShape)> {
+        let sweep = self.sweeps.get(&of.sweep)?;
+        Some((&sweep.spec, &sweep.job(of.index)?.shape))
     }
 
     /// A sweep's spec as TOML, with every default written out.
@@ -163,26 +169,26 @@ impl Scheduler {
         self.sweeps.get(id).map(|sweep| &*sweep.text)
     }
 
-    /// Whose a sweep is; `None` when there is no such sweep.
+    /// Returns a sweep's owner; `None` when there is no such sweep.
     pub fn owner(&self, id: &SweepId) -> Option<&str> {
         self.sweeps.get(id).map(|sweep| sweep.owner.as_str())
     }
 
-    /// Whether what a shard yields can still be of use.
+    /// Returns whether what a shard yields can still be of use.
     pub fn expects(&self, shard: &ShardRef) -> bool {
-        self.is_open(&shard.sweep) || self.is_verified(shard)
+        self.is_open(&shard.job.sweep) || self.is_verified(shard)
     }
 
     /// The files that a shard needs. An input that the sweep lacks is left out: the worker misses it and says so.
     pub fn shard_inputs(&self, shard: &ShardRef) -> Vec<ShardInput> {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return Vec::new() };
-        let Some(job) = sweep.jobs.get(shard.job.0 as usize) else { return Vec::new() };
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep) else { return Vec::new() };
+        let Some(job) = sweep.job(shard.job.index) else { return Vec::new() };
         let basis = match &job.shape.basis {
             BasisSource::None => None,
             BasisSource::Input(name) => sweep.inputs.get(name).map(|input| (name.clone(), *input)),
             BasisSource::Job(_) => {
                 let name = nads_file(&job.shape.architecture);
-                self.artifact(&shard.sweep, &name).map(|a| (name, InputRef { size: a.size, digest: a.digest }))
+                self.artifact(&shard.job.sweep, &name).map(|a| (name, InputRef { size: a.size, digest: a.digest }))
             }
         };
         let mut inputs: Vec<_> =
@@ -197,24 +203,22 @@ impl Scheduler {
         inputs
     }
 
-    /// How far a shard came in other hands.
+    /// Returns the checkpoint of a shard that came some way in other hands.
     pub fn checkpoint_of(&self, shard: &ShardRef) -> Option<ShardInput> {
-        let checkpoint = self.job(shard)?.checkpoints.get(&shard.node)?;
-        let Checkpoint { stored, members_done, epochs } = checkpoint;
+        let checkpoint = self.job(&shard.job)?.checkpoints.get(&shard.node)?;
+        let ShardCheckpoint { stored, members_done, epochs } = checkpoint;
         let name = format!("checkpoint after {members_done} members and {epochs} epochs");
         Some(ShardInput { role: "checkpoint", name, stored: *stored })
     }
 
     /// The node over these blocks of a job, if they are one.
-    pub fn node(&self, sweep: &SweepId, job: JobIndex, blocks: std::ops::Range<u64>) -> Option<Node> {
-        let job = self.sweeps.get(sweep)?.jobs.get(job.0 as usize)?;
-        Node::over(&blocks, job.total)
+    pub fn node(&self, of: &JobRef, blocks: std::ops::Range<u64>) -> Option<Node> {
+        Node::over(&blocks, self.job(of)?.total)
     }
 
     /// The blocks of a shard.
     pub fn blocks(&self, shard: &ShardRef) -> Option<std::ops::Range<u64>> {
-        let job = self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)?;
-        Some(shard.node.blocks(job.total))
+        Some(shard.node.blocks(self.job(&shard.job)?.total))
     }
 
     /// Result files of the jobs of a sweep that are complete, also while others are not.
@@ -223,9 +227,9 @@ impl Scheduler {
         jobs.filter_map(|job| job.result.as_ref()).flat_map(|result| &result.artifacts)
     }
 
-    /// What is committed of a job, while its sweep is open.
-    pub fn committed(&self, sweep: &SweepId, job: JobIndex) -> Option<&Committed> {
-        self.sweeps.get(sweep)?.job(job).map(|job| &job.committed)
+    /// Returns what is committed of a job, while its sweep is open.
+    pub fn committed(&self, of: &JobRef) -> Option<&Committed> {
+        self.job(of).map(|job| &job.committed)
     }
 
     /// All workers that are known.
@@ -255,8 +259,7 @@ impl Scheduler {
         let forecast = self.forecast(sweep);
         let jobs = sweep.jobs.iter().zip(&forecast.jobs);
         let jobs = jobs.map(|(job, outlook)| job_view(sweep, job, outlook)).collect();
-        let settled = matches!(sweep.state, SweepState::Complete { .. } | SweepState::Incomplete { .. });
-        let results = sweep.jobs.iter().filter(|_| settled).filter_map(|job| job.result.as_ref());
+        let results = sweep.jobs.iter().filter(|_| sweep.state.has_results()).filter_map(|job| job.result.as_ref());
         SweepView {
             id: id.clone(),
             owner: sweep.owner.clone(),

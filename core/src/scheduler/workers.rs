@@ -1,11 +1,12 @@
 //! Workers: they join, are heard, hold shards, drain, leave, and are lost.
 
+use super::Scheduler;
 use super::effect::{Action, Effects};
-use super::event::{Checkpoint, ShardRef, WorkerProfile};
 use super::failures::Gone;
 use super::headway::Headway;
-use super::state::{Held, Holder, Lease, Purpose, Worker};
-use super::{Record, Scheduler};
+use super::record::Record;
+use super::shard::{ShardCheckpoint, ShardRef, WorkerProfile};
+use super::state::{HeldShard, Holder, Lease, Purpose, Worker};
 use crate::cost::{Rates, SpeedClass};
 use crate::ids::{Time, WorkerId};
 
@@ -34,7 +35,10 @@ impl Scheduler {
             last_error: None,
         };
         let worker = self.workers.entry(id.clone()).or_insert_with(fresh);
-        (worker.connected, worker.draining, worker.last_seen, worker.profile) = (true, false, now, profile);
+        worker.connected = true;
+        worker.draining = false;
+        worker.last_seen = now;
+        worker.profile = profile;
         self.kinds_are_stale = true;
         let expiry = now.plus(self.settings.lease_ttl_ms);
         self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
@@ -72,13 +76,13 @@ impl Scheduler {
         may
     }
 
-    /// Whether a shard is nobody's, and a worker of this profile could have it from before a restart.
+    /// Returns whether a shard is nobody's, and a worker of this profile could have it from before a restart.
     pub(super) fn may_adopt(&self, profile: &WorkerProfile, shard: &ShardRef) -> bool {
-        let Some(sweep) = self.sweeps.get(&shard.sweep) else { return false };
+        let Some(sweep) = self.sweeps.get(&shard.job.sweep) else { return false };
         if sweep.state.has_ended() || !sweep.accepts(profile) {
             return false;
         }
-        let Some(job) = sweep.job(shard.job) else { return false };
+        let Some(job) = sweep.job(shard.job.index) else { return false };
         let blocks = job.blocks(shard.node);
         let waits = job.waiting.get(&blocks.start).is_some_and(|retry| retry.node == shard.node);
         !blocks.is_empty() && (waits || job.pending.contains_all(&blocks))
@@ -87,13 +91,13 @@ impl Scheduler {
     /// Puts a shard into a worker's hands, from wherever it is.
     pub(super) fn hold(&mut self, id: &WorkerId, shard: &ShardRef, purpose: Purpose, headway: Headway, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.held.insert(shard.clone(), Held { purpose, computed: false, headway });
+        worker.held.insert(shard.clone(), HeldShard { purpose, computed: false, headway });
         worker.busy += 1;
         self.watch_for_stalls(now);
         match purpose {
             Purpose::Compute => {
                 let holder = Holder { worker: id.clone(), since: now, blocks_done: 0, fraction: 0.0 };
-                if let Some(job) = self.job_mut(shard) {
+                if let Some(job) = self.job_mut(&shard.job) {
                     let blocks = job.blocks(shard.node);
                     job.waiting.remove(&blocks.start);
                     job.pending.remove(&blocks);
@@ -102,7 +106,7 @@ impl Scheduler {
                 }
             }
             Purpose::Audit => {
-                let audit = self.job_mut(shard).and_then(|job| {
+                let audit = self.job_mut(&shard.job).and_then(|job| {
                     let start = job.blocks(shard.node).start;
                     job.audits.get_mut(&start)
                 });
@@ -126,7 +130,7 @@ impl Scheduler {
         }
         match held.purpose {
             Purpose::Compute => {
-                if let Some(job) = self.job_mut(shard) {
+                if let Some(job) = self.job_mut(&shard.job) {
                     let start = job.blocks(shard.node).start;
                     if let Some(lease) = job.leased.get_mut(&start).filter(|lease| lease.node == shard.node) {
                         lease.holders.retain(|holder| holder.worker != *id);
@@ -137,15 +141,15 @@ impl Scheduler {
                 }
             }
             Purpose::Audit => {
-                let start = self.job(shard).map(|job| job.blocks(shard.node).start);
-                let audit = start.and_then(|start| self.job_mut(shard)?.audits.get_mut(&start));
+                let start = self.job(&shard.job).map(|job| job.blocks(shard.node).start);
+                let audit = start.and_then(|start| self.job_mut(&shard.job)?.audits.get_mut(&start));
                 if let Some(audit) = audit.filter(|audit| audit.node == shard.node) {
                     audit.holder = None;
                 }
             }
             Purpose::Verify(request) => self.verification_held(request, shard, None),
         }
-        self.requeue(&shard.sweep);
+        self.requeue(&shard.job.sweep);
         self.refresh(id);
         Some(held.purpose)
     }
@@ -160,13 +164,13 @@ impl Scheduler {
     /// A lane more or less computes for a shard's sweep.
     fn count_lane(&mut self, shard: &ShardRef, by: i64) {
         self.lanes_leased = self.lanes_leased.saturating_add_signed(by);
-        if let Some(sweep) = self.sweeps.get_mut(&shard.sweep) {
+        if let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) {
             sweep.leased = sweep.leased.saturating_add_signed(by);
-            self.requeue(&shard.sweep);
+            self.requeue(&shard.job.sweep);
         }
     }
 
-    /// Whether a worker can take a shard now, after something about it changed.
+    /// Notes whether a worker can take a shard now, after something about it changed.
     pub(super) fn refresh(&mut self, id: &WorkerId) {
         if self.workers.get(id).is_some_and(Worker::has_free_lane) {
             self.idle.insert(id.clone());
@@ -207,7 +211,7 @@ impl Scheduler {
         self.next_expiry = self.workers.values().map(|worker| worker.last_seen.plus(ttl)).min();
     }
 
-    /// Whoever avoided a worker that is gone may now have to take what is left.
+    /// Wakes everybody: whoever avoided a worker that is gone may now have to take what is left.
     fn workforce_changed(&mut self) {
         self.kinds_are_stale = true;
         self.wake_all = true;
@@ -238,7 +242,7 @@ impl Scheduler {
         &mut self,
         id: &WorkerId,
         shard: &ShardRef,
-        checkpoint: Checkpoint,
+        checkpoint: ShardCheckpoint,
         now: Time,
         effects: &mut Effects,
     ) -> bool {
@@ -248,23 +252,23 @@ impl Scheduler {
             // What is computed to be compared is computed from the beginning.
             return true;
         }
-        let precision = self.sweeps.get(&shard.sweep).map(|sweep| sweep.spec.precision);
+        let precision = self.sweeps.get(&shard.job.sweep).map(|sweep| sweep.spec.precision);
         if let Some(class) = precision.and_then(|precision| worker.profile.class_for(precision)) {
             // Whoever goes on from there must be of the class.
-            self.bind_class(&shard.sweep, &class, now, effects);
+            self.bind_class(&shard.job.sweep, &class, now, effects);
         }
-        let Some(job) = self.job_mut(shard) else { return false };
-        let far = |checkpoint: &Checkpoint| (checkpoint.members_done, checkpoint.epochs);
+        let Some(job) = self.job(&shard.job) else { return false };
+        let far = |checkpoint: &ShardCheckpoint| (checkpoint.members_done, checkpoint.epochs);
         let held = job.checkpoints.get(&shard.node);
         if held.is_some_and(|held| far(held) >= far(&checkpoint)) {
             return true;
         }
-        let replaced = job.checkpoints.insert(shard.node, checkpoint.clone());
+        let replaced = held.map(|held| held.stored.digest).filter(|digest| *digest != checkpoint.stored.digest);
+        self.record(Record::Checkpointed { shard: shard.clone(), checkpoint }, effects);
         self.got_on(id, shard, now);
-        if let Some(replaced) = replaced.filter(|old| old.stored.digest != checkpoint.stored.digest) {
-            effects.actions.push(Action::Discard { blobs: vec![replaced.stored.digest] });
+        if let Some(replaced) = replaced {
+            effects.actions.push(Action::Discard { blobs: vec![replaced] });
         }
-        effects.records.push(Record::Checkpointed { shard: shard.clone(), checkpoint });
         true
     }
 

@@ -13,8 +13,8 @@ use crate::network::{Caller, Report, Request, Up};
 use crate::pool::Merge;
 use crate::transfer::Payload;
 use crate::world::{Happening, World};
-use nadgrid_core::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
-use nadgrid_core::scheduler::{Action, Committed, Event, Record, RequestId, Scheduler, ShardRef};
+use nadgrid_core::ids::{Digest, SweepId, Time, WorkerId};
+use nadgrid_core::scheduler::{Action, Committed, Event, JobRef, Record, RequestId, Scheduler, ShardRef};
 use nadgrid_core::spec::Inputs;
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub(crate) enum Step {
     /// A merge has come to its end.
     Merge(Box<Merge>),
     /// A reduction has come to its end.
-    Reduce { sweep: SweepId, job: JobIndex, generation: u64, committed: Box<Committed> },
+    Reduce { job: JobRef, generation: u64, committed: Box<Committed> },
 }
 
 /// What waits at the desk.
@@ -173,7 +173,7 @@ impl World {
                 self.schedule(after, Happening::Desk(start, step));
             }
             Step::Merge(merge) => self.merge(*merge),
-            Step::Reduce { sweep, job, generation, committed } => self.reduce(sweep, job, generation, &committed),
+            Step::Reduce { job, generation, committed } => self.reduce(job, generation, &committed),
         }
         Ok(())
     }

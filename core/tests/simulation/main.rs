@@ -24,6 +24,7 @@ mod oracle;
 mod pool;
 mod random;
 mod scenario;
+mod shadow;
 mod store;
 mod transfer;
 mod truth;
@@ -159,6 +160,12 @@ fn what_is_broken_on_purpose_is_seen() {
         (Mutation::DiscardsBeforeTheWrite, "is needed and not in the store"),
         (Mutation::AuditsAgree, "should be"),
         (Mutation::ResumesPastTheCheckpoint, "wrong value"),
+        (Mutation::PausesUnrecorded, "whoever replays"),
+        (Mutation::RetriesUnrecorded, "whoever replays"),
+        (Mutation::CopiesUnrecorded, "whoever replays"),
+        (Mutation::CheckpointsUnrecorded, "whoever replays"),
+        (Mutation::AuditsUnrecorded, "whoever replays"),
+        (Mutation::QuarantinesUnrecorded, "whoever replays"),
     ] {
         let Err((seed, error)) = run_all(MUTANT_SEEDS, mutation) else { panic!("{mutation:?} was not seen") };
         assert!(error.contains(words), "{mutation:?}, seed {seed}: {error}");

@@ -9,7 +9,7 @@ use crate::truth;
 use nadgrid_core::grid::Node;
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
-use nadgrid_core::scheduler::{JobResult, Outcome, Record, Scheduler, ShardFailure, ShardRef};
+use nadgrid_core::scheduler::{JobResult, Record, Scheduler, ShardFailure, ShardRef, SweepOutcome};
 use nadgrid_core::spec::{BasisSource, Inputs, JobShape};
 use nadgrid_core::tree::Fold;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub(crate) struct Sweep {
     pub(crate) audited: bool,
     pub(crate) class: Option<NumericsClass>,
     pub(crate) paused: bool,
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<SweepOutcome>,
     pub(crate) jobs: Vec<Job>,
 }
 
@@ -44,6 +44,8 @@ pub(crate) struct Job {
     merged: BTreeMap<u64, Node>,
     pub(crate) quarantined: BTreeMap<u64, ShardFailure>,
     pub(crate) result: Option<JobResult>,
+    retries: u64,
+    copies: u64,
 }
 
 fn overlap(a: &std::ops::Range<u64>, b: &std::ops::Range<u64>) -> bool {
@@ -60,6 +62,8 @@ impl Job {
             merged: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             result: None,
+            retries: 0,
+            copies: 0,
         }
     }
 
@@ -138,12 +142,12 @@ impl Model {
 
     /// The job of a shard.
     pub(crate) fn job(&self, shard: &ShardRef) -> Option<&Job> {
-        self.sweeps.get(&shard.sweep)?.jobs.get(shard.job.0 as usize)
+        self.sweeps.get(&shard.job.sweep)?.jobs.get(shard.job.index.0 as usize)
     }
 
     /// Whether a shard is still to be computed: its sweep is open, and none of its blocks is committed or given up.
     pub(crate) fn lacks(&self, shard: &ShardRef) -> bool {
-        let is_open = self.sweeps.get(&shard.sweep).is_some_and(|sweep| sweep.outcome.is_none());
+        let is_open = self.sweeps.get(&shard.job.sweep).is_some_and(|sweep| sweep.outcome.is_none());
         let lacks = |job: &Job| {
             let blocks = shard.node.blocks(job.total);
             let is_given_up = job.quarantined.values().any(|failure| overlap(&failure.blocks, &blocks));
@@ -182,13 +186,15 @@ impl Model {
             }
             Record::Paused { sweep, paused } => self.open(sweep)?.paused = *paused,
             Record::Committed { shard, partial, worker, .. } => {
-                self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, partial.content, worker.clone())?;
+                self.job_mut(&shard.job.sweep, shard.job.index)?.commit(shard.node, partial.content, worker.clone())?;
             }
             Record::Absorbed { shard, content, worker } => {
-                self.job_mut(&shard.sweep, shard.job)?.commit(shard.node, *content, worker.clone())?;
+                self.job_mut(&shard.job.sweep, shard.job.index)?.commit(shard.node, *content, worker.clone())?;
             }
-            Record::Merged { shard, stored } => self.job_mut(&shard.sweep, shard.job)?.merge(shard.node, *stored)?,
-            Record::Withdrawn { shard } => self.job_mut(&shard.sweep, shard.job)?.withdraw(shard.node)?,
+            Record::Merged { shard, stored } => {
+                self.job_mut(&shard.job.sweep, shard.job.index)?.merge(shard.node, *stored)?
+            }
+            Record::Withdrawn { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.withdraw(shard.node)?,
             Record::Quarantined { sweep, failure } => {
                 let job = self.job_mut(sweep, failure.job)?;
                 if job.meets(failure.node) {
@@ -212,7 +218,14 @@ impl Model {
                     return Err(format!("{sweep} is forgotten before its end"));
                 }
             }
-            Record::Audited { .. } | Record::Checkpointed { .. } | Record::Tally { .. } => {}
+            Record::Retried { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.retries += 1,
+            Record::Copied { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.copies += 1,
+            Record::Tally { sweep, job, tally } => {
+                let job = self.job_mut(sweep, *job)?;
+                job.retries = tally.retries;
+                job.copies = tally.copies;
+            }
+            Record::Audited { .. } | Record::Checkpointed { .. } => {}
         }
         Ok(())
     }
@@ -239,8 +252,6 @@ pub(crate) struct Oracle {
     pub(crate) computed: u64,
     /// Blocks that were withdrawn.
     pub(crate) withdrawn: u64,
-    /// Second copies that a restart has forgotten to have given.
-    pub(crate) copies: u64,
 }
 
 impl Oracle {
@@ -250,7 +261,7 @@ impl Oracle {
         let held = self.model.job(shard).and_then(|job| job.committed.get(&shard.node.blocks(job.total).start));
         let own = held.is_some_and(|(.., worker)| Some(worker) == reporter && self.liars.contains(worker));
         if own {
-            self.deceived.insert(shard.sweep.clone());
+            self.deceived.insert(shard.job.sweep.clone());
         }
         own
     }
@@ -265,10 +276,10 @@ impl Oracle {
         }
         self.model.apply(record)?;
         match record {
-            Record::Committed { shard, .. } if self.deceived.contains(&shard.sweep) => {}
+            Record::Committed { shard, .. } if self.deceived.contains(&shard.job.sweep) => {}
             Record::Reduced { sweep, .. } | Record::Ended { sweep, .. } if self.deceived.contains(sweep) => {}
             Record::Committed { shard, partial, worker, .. } if !self.liars.contains(worker) => {
-                let sweep = &self.model.sweeps[&shard.sweep];
+                let sweep = &self.model.sweeps[&shard.job.sweep];
                 let right = sweep.value(shard, scenario)?;
                 if right != partial.content {
                     return Err(format!("{shard:?} of {} has a wrong value by an honest worker", sweep.name));
@@ -282,7 +293,7 @@ impl Oracle {
                     return Err(format!("job {} of {sweep} is {}, should be {expected}", job.0, result.digest));
                 }
             }
-            Record::Ended { sweep, outcome: Outcome::Complete { digest }, .. } => {
+            Record::Ended { sweep, outcome: SweepOutcome::Complete { digest }, .. } => {
                 let facts = &self.model.sweeps[sweep];
                 let plan = scenario.plan(&facts.name).ok_or("a sweep of no plan")?;
                 let class = facts.class.as_ref().ok_or("a sweep is complete that was not started")?;
@@ -380,8 +391,8 @@ impl Sweep {
 
     /// What a shard yields.
     pub(crate) fn value(&self, shard: &ShardRef, scenario: &Scenario) -> Result<Digest, String> {
-        let coordinates = self.coordinates(shard.job, scenario)?;
-        let total = self.jobs[shard.job.0 as usize].total;
+        let coordinates = self.coordinates(shard.job.index, scenario)?;
+        let total = self.jobs[shard.job.index.0 as usize].total;
         let values: Vec<Digest> = shard.node.blocks(total).map(|block| coordinates.block(block)).collect();
         Ok(truth::fold(shard.node, total, &values))
     }
@@ -400,12 +411,12 @@ impl Sweep {
     fn check_end(&self, plan: &Plan) -> Result<(), String> {
         match &self.outcome {
             None => Err("it has not ended".to_owned()),
-            Some(Outcome::Cancelled) if plan.cancel_at.is_some() => Ok(()),
-            Some(Outcome::Complete { .. }) => match self.cannot_be_computed(plan) {
+            Some(SweepOutcome::Cancelled) if plan.cancel_at.is_some() => Ok(()),
+            Some(SweepOutcome::Complete { .. }) => match self.cannot_be_computed(plan) {
                 None => Ok(()),
                 Some(block) => Err(format!("it is complete, and {block:?} cannot be computed")),
             },
-            Some(Outcome::Incomplete { .. }) => self.check_incomplete(plan),
+            Some(SweepOutcome::Incomplete { .. }) => self.check_incomplete(plan),
             Some(other) => Err(format!("it ended as {other:?}")),
         }
     }

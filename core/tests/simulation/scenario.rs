@@ -9,7 +9,7 @@ use nadgrid_core::cost::Sizing;
 use nadgrid_core::ids::JobIndex;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::places::PlaceBounds;
-use nadgrid_core::scheduler::{Settings, Share};
+use nadgrid_core::scheduler::{FairShare, Settings};
 use nadgrid_core::spec::{Inputs, Spec};
 use std::collections::BTreeSet;
 
@@ -39,6 +39,18 @@ pub(crate) enum Mutation {
     ResumesPastTheCheckpoint,
     /// Workers send the bytes of payloads that have no place yet.
     SendsBeforeTheGrant,
+    /// The scheduler pauses sweeps and does not record it.
+    PausesUnrecorded,
+    /// It counts retries and does not record them.
+    RetriesUnrecorded,
+    /// It counts second copies and does not record them.
+    CopiesUnrecorded,
+    /// It keeps checkpoints and does not record them.
+    CheckpointsUnrecorded,
+    /// It ends audits and does not record it.
+    AuditsUnrecorded,
+    /// It gives blocks up and does not record it.
+    QuarantinesUnrecorded,
 }
 
 /// Events per virtual second, or probabilities where they say so.
@@ -111,7 +123,7 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) spec: Box<Spec>,
-    pub(crate) share: Share,
+    pub(crate) share: FairShare,
     pub(crate) submit_at: u64,
     /// From when to when.
     pub(crate) pause: Option<(u64, u64)>,
@@ -175,7 +187,7 @@ impl Scenario {
         let machines = vec![good(&class); 10];
         let spec = "name = 's0'\narchitectures = ['logreg']\n[nads]\nnetworks = 8192\nblock_size = 32\n";
         let spec = Spec::from_toml(spec).unwrap_or_else(|error| panic!("{error}"));
-        let share = Share { priority: 0, weight: 1.0 };
+        let share = FairShare { priority: 0, weight: 1.0 };
         let (poison, killers) = (BTreeSet::new(), BTreeSet::new());
         let plan = Plan {
             spec: Box::new(spec),
@@ -330,7 +342,7 @@ fn plan(random: &mut Random, index: u64, audited: bool, losses_count: bool) -> P
     let pause_at = submit_at + random.below(20_000);
     Plan {
         spec: Box::new(spec),
-        share: Share { priority: random.below(3) as i32 - 1, weight: random.between(1, 3) as f64 },
+        share: FairShare { priority: random.below(3) as i32 - 1, weight: random.between(1, 3) as f64 },
         submit_at,
         pause: random.chance(0.2).then(|| (pause_at, pause_at + random.below(20_000))),
         cancel_at: random.chance(0.1).then(|| submit_at + random.below(40_000)),

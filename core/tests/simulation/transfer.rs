@@ -10,7 +10,7 @@ use crate::scenario::Mutation;
 use crate::worker::Timer;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::WorkerId;
-use nadgrid_core::scheduler::{Checkpoint, ShardRef};
+use nadgrid_core::scheduler::{ShardCheckpoint, ShardRef};
 
 /// What travels on a connection for payloads; a stream is one transfer.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) enum Payload {
     Partial(Box<Report>),
-    Checkpoint { worker: WorkerId, shard: ShardRef, checkpoint: Checkpoint, bytes: Vec<u8> },
+    Checkpoint { worker: WorkerId, shard: ShardRef, checkpoint: ShardCheckpoint, bytes: Vec<u8> },
 }
 
 impl Payload {

@@ -3,7 +3,7 @@
 use crate::network::{Caller, Reply, Request};
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{JobIndex, SweepId};
-use nadgrid_core::scheduler::{Answer, Claim, ShardRef};
+use nadgrid_core::scheduler::{Answer, Claim, JobRef};
 use std::collections::VecDeque;
 
 /// What a user wants next.
@@ -105,11 +105,11 @@ impl World {
         let Some(sweep) = self.oracle.model.sweeps.get(id) else { return Vec::new() };
         let jobs = sweep.jobs.iter().enumerate().filter(|(_, job)| job.result.is_some());
         let totals: Vec<(JobIndex, u64)> = jobs.map(|(index, job)| (JobIndex(index as u32), job.total)).collect();
-        let complete = matches!(sweep.outcome, Some(nadgrid_core::scheduler::Outcome::Complete { .. }));
+        let complete = matches!(sweep.outcome, Some(nadgrid_core::scheduler::SweepOutcome::Complete { .. }));
         let mut claims: Vec<Claim> = Vec::new();
         for (job, total) in totals.into_iter().filter(|_| complete) {
             let node = nadgrid_core::grid::Node::block(self.random.below(total));
-            let shard = ShardRef { sweep: id.clone(), job, node };
+            let shard = JobRef::new(id, job).shard(node);
             let content = self.oracle.model.sweeps[id].value(&shard, &self.scenario);
             let worker = nadgrid_core::ids::WorkerId::new("whoever");
             claims.extend(content.map(|content| Claim { shard, content, worker }));

@@ -12,7 +12,7 @@ use crate::transfer::{Frame, Payload};
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::scheduler::{Answer, Checkpoint, FailureKind, ShardRef, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, FailureKind, ShardCheckpoint, ShardRef, Verdict, WorkerProfile};
 use nadgrid_core::spec::InputRef;
 
 /// How often a worker says that it is alive, and how far it is.
@@ -429,7 +429,7 @@ impl World {
         let bytes: Vec<u8> = held.values.iter().flat_map(|value| value.0).collect();
         let stored = InputRef { size: bytes.len() as u64, digest: Digest::of(&bytes) };
         let members_done = held.values.len() as u64 * held.assignment.block_size;
-        let checkpoint = Checkpoint { stored, members_done, epochs: 0 };
+        let checkpoint = ShardCheckpoint { stored, members_done, epochs: 0 };
         held.call += 1;
         let (call, shard) = (held.call, held.assignment.shard.clone());
         self.offer(index, key, call, Payload::Checkpoint { worker, shard, checkpoint, bytes });

@@ -10,12 +10,13 @@ use crate::network::{Caller, Down, Network, Reply, Request, Up};
 use crate::oracle::{self, Oracle};
 use crate::random::Random;
 use crate::scenario::{self, Mutation, Scenario};
+use crate::shadow::Shadow;
 use crate::store::Store;
 use crate::transfer::Frame;
 use crate::user::User;
 use crate::worker::{Timer, Worker};
 use nadgrid_core::ids::Time;
-use nadgrid_core::scheduler::{Explanation, Outcome, Subject, Tally};
+use nadgrid_core::scheduler::{Explanation, Subject, SweepOutcome, Tally};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -70,6 +71,7 @@ pub(crate) struct World {
     pub(crate) workers: Vec<Worker>,
     pub(crate) users: Vec<User>,
     pub(crate) oracle: Oracle,
+    pub(crate) shadow: Shadow,
     pub(crate) counts: Counts,
     verbose: bool,
 }
@@ -96,6 +98,7 @@ impl World {
             workers: Vec::new(),
             users: Vec::new(),
             oracle: Oracle::default(),
+            shadow: Shadow::default(),
             counts: Counts::default(),
             verbose,
             scenario,
@@ -278,8 +281,8 @@ impl World {
         self.check_work()?;
         for sweep in self.oracle.model.sweeps.values() {
             self.counts.sight(match sweep.outcome {
-                Some(Outcome::Complete { .. }) => Sight::Complete,
-                Some(Outcome::Incomplete { .. }) => Sight::Incomplete,
+                Some(SweepOutcome::Complete { .. }) => Sight::Complete,
+                Some(SweepOutcome::Incomplete { .. }) => Sight::Incomplete,
                 _ => Sight::Cancelled,
             });
         }
@@ -295,6 +298,7 @@ impl World {
     fn check_workers(&self) -> Result<(), String> {
         let Some(scheduler) = self.coordinator.scheduler() else { return Err("the coordinator is down".to_owned()) };
         self.oracle.agrees(scheduler)?;
+        self.shadow.compare(scheduler)?;
         for view in scheduler.workers(Time(0)) {
             if !self.workers.iter().any(|worker| worker.id == view.id && worker.is_up()) {
                 return Err(format!("{} is gone and still known", view.id));
@@ -318,7 +322,7 @@ impl World {
         // result that waits.
         let shard = self.scenario.settings.sizing.most_blocks;
         let lanes: u64 = self.workers.iter().map(|worker| 2 * u64::from(worker.machine.lanes) + 2).sum();
-        let copies = tallies(|tally| tally.copies) + self.oracle.copies + self.counts.seen(Sight::Verified);
+        let copies = tallies(|tally| tally.copies) + self.counts.seen(Sight::Verified);
         let ended_early = self.counts.seen(Sight::Paused) + self.counts.seen(Sight::Revoked);
         let audits = if self.scenario.plans.iter().any(|plan| plan.spec.audit > 0.0) { blocks } else { 0 };
         let most =

@@ -15,7 +15,7 @@ use crate::cli::spec_file::{Loaded, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, summary};
 use nadgrid_client::{Address, Client, Patience, Staging, ensure_complete};
-use nadgrid_core::scheduler::Share;
+use nadgrid_core::scheduler::FairShare;
 use nadgrid_telemetry::TraceContext;
 use serde::Serialize;
 use std::path::Path;
@@ -108,7 +108,7 @@ async fn sweep(
     let client = Client::connect(address).await?;
     let Loaded { spec, files, .. } = loaded;
     upload(&client, files, |line| screen.say(line)).await?;
-    let answer = client.submit(&spec.to_toml(), "run", &files.inputs(), Share::default()).await;
+    let answer = client.submit(&spec.to_toml(), "run", &files.inputs(), FairShare::default()).await;
     let (sweep, _) = answer.map_err(|e| loaded.refused(e))?;
     *submitted = Some((client.clone(), sweep.id.clone()));
     let mut progress = Progress::new(screen.clone());

@@ -109,7 +109,7 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
         let own = world.held_by("good");
         world.join_as("good", 2, "portable", own);
     }
-    prop_assert!(matches!(world.state(&sweep), SweepState::Complete { .. }), "{:?}", world.scheduler.sweep(&sweep));
+    prop_assert!(world.state(&sweep).is_complete(), "{:?}", world.scheduler.sweep(&sweep));
     Ok(())
 }
 

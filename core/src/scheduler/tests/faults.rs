@@ -1,4 +1,4 @@
-//! What goes wrong with shards and workers, and what becomes of it.
+//! Shards and workers with which something goes wrong.
 
 use super::*;
 
@@ -48,9 +48,11 @@ fn a_poison_block_is_quarantined_and_the_rest_goes_on() {
     }
     let sweep = world.submit(400);
     let total = 100;
-    let poison = |shard: &ShardRef| shard.job == JobIndex(1) && shard.node.blocks(total).contains(&37);
+    let poison = |shard: &ShardRef| shard.job.index == JobIndex(1) && shard.node.blocks(total).contains(&37);
     world.work(&sweep, poison);
-    let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     assert!(message.contains("blocks 37..38 of nads/lenet") && message.contains("does not converge"), "{message}");
     let view = world.scheduler.sweep(&sweep).unwrap();
     let [failure] = &view.failures[..] else { panic!("{:?}", view.failures) };
@@ -77,7 +79,7 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
         for _ in 0..10 {
             let held = world.held_by(&name);
             let Some(shard) = held.first() else { break };
-            if shard.job == JobIndex(0) {
+            if shard.job.index == JobIndex(0) {
                 let due = reductions(&world.report(&name, shard).1);
                 due.iter().for_each(|(_, job, _)| drop(world.handle(reduced(&sweep, *job))));
             } else {
@@ -90,11 +92,13 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
         }
         world.now = world.now.plus(60_000);
     }
-    let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     assert!(message.contains("3 attempts") && message.contains("worker was lost"), "{message}");
 }
 
-/// What failed on one worker goes to another while there is one, after a wait that doubles.
+/// A shard that failed on one worker goes to another while there is one, after a wait that doubles.
 #[test]
 fn a_failed_shard_goes_elsewhere_after_a_wait() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -119,7 +123,7 @@ fn a_failed_shard_goes_elsewhere_after_a_wait() {
     assert_eq!(world.scheduler.next_deadline(), Some(world.now.plus(1_000)));
 }
 
-/// Who was silent while nobody listened keeps its leases; who is silent afterwards does not.
+/// A worker that was silent while nobody listened keeps its leases; one that is silent afterwards does not.
 #[test]
 fn a_time_in_which_nobody_listened_costs_no_lease() {
     let mut world = World::new(Settings::default());
@@ -156,7 +160,7 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     while let [shard, ..] = &world.held_by("quick")[..] {
         world.report("quick", shard);
     }
-    let copied = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.0 as usize].tally.copies;
+    let copied = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.index.0 as usize].tally.copies;
     for worker in ["slow", "quick"] {
         world.now = world.now.plus(2_000);
         world.handle(Event::Alive { worker: id(worker) });
@@ -191,13 +195,13 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     assert_eq!(world.report("quick", &slow).0, Verdict::Committed);
 }
 
-/// How far a lost worker came is handed to the next, also after a restart; a report ends it.
+/// The checkpoint of a lost worker is handed to the next, also after a restart; a report ends it.
 #[test]
 fn a_checkpoint_goes_with_its_shard() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     world.submit(400);
     let shard = world.join("a", 1).remove(0);
-    let checkpoint = |epochs| Checkpoint {
+    let checkpoint = |epochs| ShardCheckpoint {
         stored: InputRef { size: 9, digest: Digest::of(&[epochs as u8]) },
         members_done: 0,
         epochs,
@@ -237,7 +241,7 @@ fn an_audit_finds_the_worker_that_is_wrong() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 1.0\n[nads]\nnetworks = 64\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
-    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), Share::default(), request);
+    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
     for worker in ["a", "b", "liar"] {
         world.join(worker, 1);
     }
@@ -263,11 +267,11 @@ fn an_audit_finds_the_worker_that_is_wrong() {
     assert!(liar.unfit.as_ref().is_some_and(|reason| reason.contains("differ from those of two others")), "{liar:?}");
     let [(_, _, committed)] = &due[..] else { panic!("{due:?}") };
     for held in committed.contributions() {
-        let shard = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: held.node };
+        let shard = JobRef::new(&sweep, JobIndex(0)).shard(held.node);
         assert_eq!(held.content, Digest::of(format!("{shard:?}").as_bytes()));
         assert_ne!(held.worker, id("liar"));
     }
-    let late = ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node::block(0) };
+    let late = JobRef::new(&sweep, JobIndex(0)).shard(Node::block(0));
     assert_eq!(world.report_as("liar", &late, lie(&late)).0, Verdict::NotNeeded);
     let view = world.scheduler.sweep(&sweep).unwrap();
     assert_eq!((view.jobs[0].audits_due, view.jobs[0].tally.audits), (0, committed.len() as u64));
@@ -281,10 +285,12 @@ fn a_worker_alone_audits_itself() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 0.5\n[nads]\nnetworks = 256\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
-    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), Share::default(), request);
+    world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
     world.join("only", 2);
     world.work(&sweep, |_| false);
-    let SweepState::Complete { .. } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+    let SweepState::Ended(SweepOutcome::Complete { .. }) = world.state(&sweep) else {
+        panic!("{:?}", world.state(&sweep))
+    };
     let tally = world.scheduler.sweep(&sweep).unwrap().jobs[0].tally;
     assert!(tally.audits > 0 && tally.audits < tally.shards, "{tally:?}");
 }
@@ -296,7 +302,7 @@ fn a_verification_compares_what_was_committed() {
     let sweep = world.submit(16);
     world.join("a", 1);
     world.work(&sweep, |_| false);
-    let shard = |index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node::block(index) };
+    let shard = |index| JobRef::new(&sweep, JobIndex(0)).shard(Node::block(index));
     let claim =
         |index: u64, text: &str| Claim { shard: shard(index), content: Digest::of(text.as_bytes()), worker: id("a") };
     let request = world.request();
@@ -341,7 +347,7 @@ fn a_draining_worker_gets_nothing_more() {
     assert_eq!(world.join("w", 1).len(), 1, "a new session is a new beginning");
 }
 
-/// What the simulation found: each of these waited for ever, or counted wrongly.
+/// The simulation found these: each waited for ever, or counted wrongly.
 mod found_by_simulation {
     use super::*;
 
@@ -349,11 +355,11 @@ mod found_by_simulation {
         let request = world.request();
         let sweep = SweepId::new("audited");
         let spec = Box::new(Spec { audit, ..*spec(16, 4) });
-        world.submit_as(sweep.clone(), spec, Share::default(), request);
+        world.submit_as(sweep.clone(), spec, FairShare::default(), request);
         sweep
     }
 
-    /// Whoever computes a shard to compare it may store checkpoints, but others do not go on from them.
+    /// A worker that computes a shard to compare it may store checkpoints, but others do not go on from them.
     #[test]
     fn an_auditor_that_stores_a_checkpoint_is_not_sent_away() {
         let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -362,7 +368,7 @@ mod found_by_simulation {
         world.report("a", &shard);
         assert!(world.held_by("a").contains(&shard));
         let (request, stored) = (world.request(), InputRef { size: 1, digest: Digest::of(b"half") });
-        let checkpoint = Checkpoint { stored, members_done: 1, epochs: 0 };
+        let checkpoint = ShardCheckpoint { stored, members_done: 1, epochs: 0 };
         let actions = world.handle(Event::Checkpointed { request, worker: id("a"), shard: shard.clone(), checkpoint });
         assert!(actions.contains(&Action::Answer { request, answer: Answer::Wanted(true) }), "{actions:?}");
         assert!(world.scheduler.checkpoint_of(&shard).is_none());
@@ -374,7 +380,7 @@ mod found_by_simulation {
         let settings = Settings { most_losses: 3, copy_after: 1.0, copy_least_ms: 1, ..Settings::default() };
         let mut world = World::new(settings);
         let sweep = world.submit(8);
-        let kills = |shard: &ShardRef| (shard.job, shard.node) == (JobIndex(1), Node::block(1));
+        let kills = |shard: &ShardRef| (shard.job.index, shard.node) == (JobIndex(1), Node::block(1));
         for round in 0..200 {
             let name = format!("w{round}");
             world.join(&name, 1);
@@ -392,7 +398,9 @@ mod found_by_simulation {
             }
         }
         assert!(world.scheduler.sweep(&sweep).unwrap().jobs[1].tally.copies > 1);
-        let SweepState::Incomplete { message } = world.state(&sweep) else { panic!("{:?}", world.state(&sweep)) };
+        let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
+            panic!("{:?}", world.state(&sweep))
+        };
         assert!(message.contains("worker was lost"), "{message}");
     }
 
@@ -441,7 +449,7 @@ mod found_by_simulation {
             |a| matches!(a, Action::Checked { verification, check } if *verification == request && check.again.is_err()),
         );
         assert!(ended, "{actions:?}");
-        assert!(world.held().iter().all(|(shard, _)| shard.sweep != old));
+        assert!(world.held().iter().all(|(shard, _)| shard.job.sweep != old));
     }
 
     /// Numbers come out of the journal to the last bit.
@@ -449,9 +457,50 @@ mod found_by_simulation {
     fn the_journal_keeps_every_bit_of_a_number() {
         for bits in (0..2_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let weight = f64::from_bits(bits >> 2 | 1 << 61);
-            let share = Share { priority: 0, weight };
+            let share = FairShare { priority: 0, weight };
             let text = serde_json::to_string(&share).unwrap();
-            assert_eq!(serde_json::from_str::<Share>(&text).unwrap().weight.to_bits(), weight.to_bits(), "{text}");
+            assert_eq!(serde_json::from_str::<FairShare>(&text).unwrap().weight.to_bits(), weight.to_bits(), "{text}");
         }
     }
+}
+
+/// Nothing that a user was shown of what went wrong is forgotten.
+#[test]
+fn retries_copies_and_what_failed_survive_a_restart() {
+    let settings = Settings { most_attempts: 1, copy_least_ms: 0, ..Settings::default() };
+    let mut world = World::new(settings);
+    let sweep = world.submit(4);
+    for worker in ["a", "b", "c"] {
+        world.join(worker, 2);
+    }
+    let poison = world.held_by("a").remove(0);
+    for _ in 0..100 {
+        for (shard, worker) in world.held() {
+            if shard == poison {
+                let (kind, message) = (FailureKind::Task, "no".to_owned());
+                world.handle(Event::Failed { worker, shard, kind, message });
+            } else if world.scheduler.sweep(&sweep).unwrap().jobs.iter().any(|job| job.tally.copies > 0) {
+                world.report(worker.as_str(), &shard);
+            } else {
+                world.handle(Event::Alive { worker });
+            }
+        }
+        world.now = world.now.plus(5_000);
+        for worker in ["a", "b", "c"] {
+            world.handle(Event::Alive { worker: id(worker) });
+        }
+    }
+    let seen = |world: &World| {
+        let jobs = world.scheduler.sweep(&sweep).unwrap().jobs;
+        jobs.iter().map(|job| (job.state, job.tally, job.members_failed)).collect::<Vec<_>>()
+    };
+    let before = seen(&world);
+    assert!(
+        before
+            .iter()
+            .any(|(state, tally, failed)| { *state == JobState::Incomplete && tally.retries > 0 && *failed > 0 })
+    );
+    assert!(before.iter().any(|(_, tally, _)| tally.copies > 0), "{before:?}");
+    world.restart();
+    assert_eq!(seen(&world), before);
 }

@@ -1,4 +1,4 @@
-//! What is learned from workers, who is copied, and who hangs.
+//! Rates that are learned from workers, shards that are copied, and lanes that hang.
 
 use super::*;
 use crate::cost::{Estimate, EstimateBasis, Sizing};
@@ -19,7 +19,7 @@ impl World {
     fn submit_spec(&mut self, spec: Box<Spec>) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.submit_as(id.clone(), spec, Share::default(), request);
+        self.submit_as(id.clone(), spec, FairShare::default(), request);
         id
     }
 
@@ -53,7 +53,7 @@ impl World {
     /// A trial: every shard of a sweep is computed on a worker that joins for it, each block in `seconds`.
     fn try_out(&mut self, spec: Box<Spec>, worker: &str, seconds: f64) {
         let sweep = self.submit_spec(spec);
-        while let Some(shard) = self.held_by(worker).into_iter().find(|shard| shard.sweep == sweep) {
+        while let Some(shard) = self.held_by(worker).into_iter().find(|shard| shard.job.sweep == sweep) {
             let blocks = self.scheduler.blocks(&shard).unwrap();
             let actions = self.report_after(worker, &shard, seconds * (blocks.end - blocks.start) as f64);
             reductions(&actions).iter().for_each(|(sweep, job, _)| drop(self.handle(reduced(sweep, *job))));
@@ -66,7 +66,7 @@ impl World {
         blocks.end - blocks.start
     }
 
-    /// What one lane would need for the members of a sweep's first job that are not computed.
+    /// Returns what one lane would need for the members of a sweep's first job that are not computed.
     fn seconds_left(&self, sweep: &SweepId) -> Estimate {
         let sweep = &self.scheduler.sweeps[sweep];
         let job = &sweep.jobs[0];
@@ -92,7 +92,7 @@ fn first_shards_of_long_runs_are_not_sized_by_a_tiny_trial() {
     let ratio = plan.seconds() / (64.0 * truth);
     assert!((0.5..2.0).contains(&ratio), "planned {} s for {} s", plan.seconds(), 64.0 * truth);
     let sweep = world.submit_spec(whole);
-    let first = world.held_by("w").into_iter().find(|shard| shard.sweep == sweep).unwrap();
+    let first = world.held_by("w").into_iter().find(|shard| shard.job.sweep == sweep).unwrap();
     let seconds = truth * world.blocks_of(&first) as f64;
     assert!(seconds <= 3.0 * Settings::default().sizing.target_seconds, "{seconds} s in the first shard");
     // The worker's own word of the first blocks corrects the rest.
@@ -115,7 +115,7 @@ fn a_run_is_not_copied_because_its_estimate_was_wrong() {
     world.try_out(runs("trial", 20, 1, 2_000), "a", 0.004);
     world.join("b", 1);
     let sweep = world.submit_spec(runs("long", 1, 20, 10_000));
-    let (shard, holder) = world.held().into_iter().find(|(shard, _)| shard.sweep == sweep).unwrap();
+    let (shard, holder) = world.held().into_iter().find(|(shard, _)| shard.job.sweep == sweep).unwrap();
     let holder = holder.to_string();
     for second in 1..=20u64 {
         world.pass(1_000, &["a", "b"]);
@@ -174,7 +174,7 @@ fn hung_lanes_lose_their_shards() {
     assert_eq!(due.len(), 1, "the sweep is computed");
 }
 
-/// What has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
+/// A shard that has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
 #[test]
 fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -190,7 +190,7 @@ fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
     assert!(actions.iter().any(taken), "nobody looks at it any more");
 }
 
-/// What was computed occupies a lane again when its worker comes back, until the worker says once more that it is computed.
+/// A computed shard occupies a lane again when its worker comes back, until the worker says once more that it is computed.
 #[test]
 fn a_lane_that_hangs_after_its_worker_came_back_is_found() {
     let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
@@ -260,7 +260,7 @@ fn a_slow_lane_is_not_hung() {
     for epochs in 1..5 {
         world.pass(4 * MINUTE, &["slow"]);
         let stored = InputRef { size: 1, digest: Digest::of(&[epochs as u8]) };
-        let checkpoint = Checkpoint { stored, members_done: 0, epochs };
+        let checkpoint = ShardCheckpoint { stored, members_done: 0, epochs };
         let (request, worker, shard) = (world.request(), id("slow"), shard.clone());
         world.handle(Event::Checkpointed { request, worker, shard, checkpoint });
     }
@@ -293,7 +293,7 @@ fn a_slow_line_is_not_a_hung_lane() {
     let inputs = Inputs::from([("v.npy".to_owned(), stored)]);
     let (request, owner, key) = (world.request(), String::new(), None);
     let sweep = SweepId::new("s");
-    world.handle(Event::Submit { request, id: sweep, owner, key, share: Share::default(), spec, inputs });
+    world.handle(Event::Submit { request, id: sweep, owner, key, share: FairShare::default(), spec, inputs });
     let shard = world.held_by("far").remove(0);
     world.pass(59 * MINUTE, &["far"]);
     assert_eq!(world.held_by("far"), std::slice::from_ref(&shard));
@@ -338,7 +338,7 @@ fn a_reported_time_without_end_leaves_the_journal_readable() {
     assert!(told(&world).all(f64::is_finite));
 }
 
-/// What a class showed outlives its workers, and the coordinator.
+/// The rates of a class outlive its workers, and the coordinator.
 #[test]
 fn rates_are_kept_when_workers_leave_and_after_a_restart() {
     let mut world = World::new(Settings::default());

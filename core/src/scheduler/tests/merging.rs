@@ -11,7 +11,7 @@ const SPEC: &str = "name = 't'\narchitectures = ['logreg']\n[nads]\nblock_size =
 /// A merge that was asked for.
 #[derive(Clone, Debug)]
 struct Merge {
-    sweep: SweepId,
+    job: JobRef,
     number: u64,
     node: Node,
     partials: Vec<StoredPartial>,
@@ -19,9 +19,9 @@ struct Merge {
 
 fn merges(actions: &[Action]) -> Vec<Merge> {
     let merges = actions.iter().filter_map(|action| match action {
-        Action::Merge { sweep, number, node, partials, .. } => {
-            let (sweep, number, node, partials) = (sweep.clone(), *number, *node, partials.clone());
-            Some(Merge { sweep, number, node, partials })
+        Action::Merge { job, number, node, partials } => {
+            let (job, number, node, partials) = (job.clone(), *number, *node, partials.clone());
+            Some(Merge { job, number, node, partials })
         }
         _ => None,
     });
@@ -42,14 +42,14 @@ impl Words {
         digest
     }
 
-    /// What a worker hands in for a shard.
+    /// Returns what a worker hands in for a shard.
     fn computed(&mut self, node: Node) -> Partial {
         let mut fold = Fold::below(node, self.total, |a, b| format!("({a} {b})"));
         node.blocks(self.total).for_each(|block| fold.push(Node::block(block), block.to_string()).unwrap());
         Partial::stored(self.put(fold.finish(node).unwrap()))
     }
 
-    /// What the partials of a node give together.
+    /// Returns what the partials of a node give together.
     fn fold(&self, node: Node, partials: impl IntoIterator<Item = StoredPartial>) -> String {
         let mut fold = Fold::below(node, self.total, |a, b| format!("({a} {b})"));
         for partial in partials {
@@ -78,7 +78,7 @@ impl Bench {
         world.merges = false;
         let (request, sweep) = (world.request(), SweepId::new("s"));
         let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap());
-        world.submit_as(sweep.clone(), spec, Share::default(), request);
+        world.submit_as(sweep.clone(), spec, FairShare::default(), request);
         let words = Words { total: blocks, ..Words::default() };
         Self { world, words, sweep, pool: VecDeque::new(), reductions: Vec::new(), most_stored: 0, written: 0 }
     }
@@ -95,15 +95,9 @@ impl Bench {
         self.most_stored = self.most_stored.max(self.stored());
     }
 
-    /// What must survive a restart; how often shards were tried again need not.
+    /// The facts that must survive a restart.
     fn facts(&self) -> Vec<Record> {
-        let mut records: Vec<Record> = self.world.scheduler.snapshot().collect();
-        for record in &mut records {
-            if let Record::Tally { tally, .. } = record {
-                tally.retries = 0;
-            }
-        }
-        records
+        self.world.scheduler.snapshot().collect()
     }
 
     fn stored(&self) -> u64 {
@@ -124,11 +118,11 @@ impl Bench {
 
     /// The pool does one merge.
     fn merge(&mut self) -> bool {
-        let Some(Merge { sweep, number, node, partials }) = self.pool.pop_front() else { return false };
+        let Some(Merge { job, number, node, partials }) = self.pool.pop_front() else { return false };
         let stored = self.words.fold(node, partials);
         let stored = self.words.put(stored);
         self.written += 1;
-        let actions = self.world.handle(Event::Merged { sweep, job: JobIndex(0), number, stored });
+        let actions = self.world.handle(Event::Merged { job, number, stored });
         self.take(&actions);
         true
     }
@@ -230,8 +224,8 @@ fn a_damaged_merged_partial_is_withdrawn_whole() {
     let merge = bench.pool.pop_front().expect("the merge of the first 64 blocks");
     assert_eq!((merge.node, merge.partials.len()), (Node { level: 6, index: 0 }, 8));
     let damaged = vec![merge.partials[1].node];
-    let (sweep, number, message) = (merge.sweep.clone(), merge.number, "gone".to_owned());
-    let failed = Event::MergeFailed { sweep, job: JobIndex(0), number, damaged, message };
+    let (job, number, message) = (merge.job.clone(), merge.number, "gone".to_owned());
+    let failed = Event::MergeFailed { job, number, damaged, message };
     let actions = bench.world.handle(failed);
     bench.take(&actions);
     let view = bench.world.scheduler.sweep(&bench.sweep).unwrap();
@@ -243,8 +237,8 @@ fn a_damaged_merged_partial_is_withdrawn_whole() {
     assert_eq!(bench.facts(), before);
     // The late answer of the merge that failed is nothing any more.
     let stored = Digest::of(b"late");
-    let actions = bench.world.handle(Event::Merged { sweep: merge.sweep, job: JobIndex(0), number: 99, stored });
-    assert!(actions.is_empty() && !bench.world.scheduler.keeps(&bench.sweep, JobIndex(0), stored));
+    let actions = bench.world.handle(Event::Merged { job: merge.job, number: 99, stored });
+    assert!(actions.is_empty() && !bench.world.scheduler.keeps(&JobRef::new(&bench.sweep, JobIndex(0)), stored));
     bench.join("w", 1);
     let committed = bench.finish();
     assert_eq!(bench.words.fold(root(128), committed.partials()), whole(128));
@@ -253,24 +247,25 @@ fn a_damaged_merged_partial_is_withdrawn_whole() {
     assert!(node.level >= 3);
     let (sweep, generation) = (bench.sweep.clone(), 1);
     let message = "gone".to_owned();
-    let failed = Event::ReduceFailed { sweep, job: JobIndex(0), generation, damaged: vec![node], message };
+    let failed =
+        Event::ReduceFailed { job: JobRef::new(&sweep, JobIndex(0)), generation, damaged: vec![node], message };
     let actions = bench.world.handle(failed);
     bench.take(&actions);
     let committed = bench.finish();
     assert_eq!(bench.words.fold(root(128), committed.partials()), whole(128));
 }
 
-/// What cannot be merged for another reason than damage cannot be reduced either.
+/// Partials that cannot be merged for another reason than damage cannot be reduced either.
 #[test]
 fn a_merge_that_cannot_be_ends_the_sweep() {
     let mut bench = Bench::new(80, one_block_each());
     bench.join("w", 1);
     (0..8).for_each(|_| bench.report(0));
-    let Merge { sweep, number, .. } = bench.pool.pop_front().unwrap();
+    let Merge { job, number, .. } = bench.pool.pop_front().unwrap();
     let message = "blocks 0..1 and 1..2 merge to scatter[0] = inf".to_owned();
-    let failed = Event::MergeFailed { sweep, job: JobIndex(0), number, damaged: Vec::new(), message: message.clone() };
+    let failed = Event::MergeFailed { job, number, damaged: Vec::new(), message: message.clone() };
     bench.world.handle(failed);
-    assert_eq!(bench.world.state(&bench.sweep), SweepState::Failed { message });
+    assert_eq!(bench.world.state(&bench.sweep), SweepState::Ended(SweepOutcome::Failed { message }));
 }
 
 /// A late report of a shard that was merged since gets the answer that it always got.
@@ -283,7 +278,7 @@ fn late_reports_of_merged_shards_change_nothing() {
     assert_eq!(bench.stored(), 1);
     // It has a session, and holds none of them.
     bench.join("late", 1);
-    let shard = |level, index| ShardRef { sweep: bench.sweep.clone(), job: JobIndex(0), node: Node { level, index } };
+    let shard = |level, index| JobRef::new(&bench.sweep, JobIndex(0)).shard(Node { level, index });
     let shards = [shard(0, 3), shard(2, 1), shard(3, 0), shard(4, 0)];
     let verdicts = shards.map(|shard| bench.world.report("late", &shard).0);
     assert_eq!(verdicts, [Verdict::Duplicate, Verdict::Duplicate, Verdict::Duplicate, Verdict::Superseded]);
@@ -313,12 +308,12 @@ fn a_merge_ends_with_what_it_merges() {
     // As if the reduction or an audit had found it: the first partial does not stand.
     let mut effects = Effects::default();
     let shard = late.partials[0].node;
-    bench.world.scheduler.withdraw_damaged(&bench.sweep, JobIndex(0), &[shard], &mut effects);
+    bench.world.scheduler.withdraw_damaged(&JobRef::new(&bench.sweep, JobIndex(0)), &[shard], &mut effects);
     bench.world.scheduler.sanity_check().unwrap();
     bench.world.journal.extend(effects.records);
     let stored = bench.words.fold(late.node, late.partials.clone());
     let stored = bench.words.put(stored);
-    let event = Event::Merged { sweep: late.sweep.clone(), job: JobIndex(0), number: late.number, stored };
+    let event = Event::Merged { job: late.job.clone(), number: late.number, stored };
     let records = bench.world.journal.len();
     bench.world.handle(event);
     assert!(bench.world.journal[records..].iter().all(|record| !matches!(record, Record::Merged { .. })));
@@ -331,7 +326,7 @@ fn audited(audit: f64, blocks: u64) -> Bench {
     let (cancel, request, sweep) = (bench.world.request(), bench.world.request(), SweepId::new("audited"));
     bench.world.handle(Event::Cancel { request: cancel, sweep: bench.sweep.clone() });
     let spec = Box::new(Spec { audit, ..Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap() });
-    bench.world.submit_as(sweep.clone(), spec, Share::default(), request);
+    bench.world.submit_as(sweep.clone(), spec, FairShare::default(), request);
     bench.sweep = sweep;
     bench
 }
@@ -373,7 +368,7 @@ fn what_an_outvoted_worker_had_a_part_in_is_withdrawn_whole() {
         }
         while bench.merge() {}
     }
-    let committed = bench.world.scheduler.committed(&bench.sweep, JobIndex(0)).unwrap().clone();
+    let committed = bench.world.scheduler.committed(&JobRef::new(&bench.sweep, JobIndex(0))).unwrap().clone();
     let of_liar = committed.contributions().filter(|held| held.worker == id("liar"));
     let touched: BTreeSet<Node> =
         of_liar.map(|held| committed.partial_of(held.node)).filter(|node| node.level >= 3).collect();
@@ -452,10 +447,10 @@ proptest! {
                     prop_assert_eq!(bench.facts(), before);
                     bench.join("w", lanes);
                 }
-                Turn::Damage(n) => if let Some(Merge { sweep, number, partials, .. }) = bench.pool.pop_front() {
+                Turn::Damage(n) => if let Some(Merge { job, number, partials, .. }) = bench.pool.pop_front() {
                     let damaged = vec![partials[n as usize % partials.len()].node];
-                    let (job, message) = (JobIndex(0), "gone".to_owned());
-                    let actions = bench.world.handle(Event::MergeFailed { sweep, job, number, damaged, message });
+                    let message = "gone".to_owned();
+                    let actions = bench.world.handle(Event::MergeFailed { job, number, damaged, message });
                     bench.take(&actions);
                 },
             }
@@ -465,7 +460,7 @@ proptest! {
     }
 }
 
-/// What a group size costs and saves: the table in [`crate::scheduler::merge`]. The scheduler alone, without a check after each step.
+/// Measures what a group size costs and saves: the table in [`crate::scheduler::merge`]. The scheduler alone, without a check after each step.
 #[test]
 fn merging_keeps_few_partials() {
     let full = std::env::var_os("NADGRID_MERGE_TABLE").is_some();
@@ -486,7 +481,7 @@ fn run_of_many(shards: u64, lanes: u64, settings: Settings) -> (usize, f64) {
     let mut world = World::new(settings);
     let (request, sweep) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", shards * 4)).unwrap());
-    world.submit_as(sweep.clone(), spec, Share::default(), request);
+    world.submit_as(sweep.clone(), spec, FairShare::default(), request);
     let mut held = VecDeque::from(world.join("w", lanes as u32));
     let (mut most, mut written, mut turn) = (0, 0u64, 1u64);
     while !held.is_empty() {
@@ -498,13 +493,13 @@ fn run_of_many(shards: u64, lanes: u64, settings: Settings) -> (usize, f64) {
         let actions = world.scheduler.handle(event, world.now).actions;
         held.extend(leases(&actions));
         let mut pool = merges(&actions);
-        while let Some(Merge { sweep, number, node, .. }) = pool.pop() {
+        while let Some(Merge { job, number, node, .. }) = pool.pop() {
             written += 1;
             let stored = Digest::of(format!("{node:?}").as_bytes());
-            let merged = Event::Merged { sweep, job: JobIndex(0), number, stored };
+            let merged = Event::Merged { job, number, stored };
             pool.extend(merges(&world.scheduler.handle(merged, world.now).actions));
         }
-        most = most.max(world.scheduler.committed(&sweep, JobIndex(0)).unwrap().stored_len());
+        most = most.max(world.scheduler.committed(&JobRef::new(&sweep, JobIndex(0))).unwrap().stored_len());
     }
     (most, written as f64 / shards as f64)
 }

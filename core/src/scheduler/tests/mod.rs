@@ -21,7 +21,7 @@ struct World {
     now: Time,
     journal: Vec<Record>,
     requests: u64,
-    /// Whether merges come back at once; else the test does them.
+    /// True if merges come back at once; else the test does them.
     merges: bool,
 }
 
@@ -72,9 +72,9 @@ impl World {
         while self.merges
             && let Some(place) = actions.iter().position(|action| matches!(action, Action::Merge { .. }))
         {
-            let Action::Merge { sweep, job, number, node, .. } = actions.remove(place) else { break };
+            let Action::Merge { job, number, node, .. } = actions.remove(place) else { break };
             let stored = Digest::of(format!("merged {node:?}").as_bytes());
-            actions.extend(self.handle(Event::Merged { sweep, job, number, stored }));
+            actions.extend(self.handle(Event::Merged { job, number, stored }));
         }
         actions
     }
@@ -87,11 +87,11 @@ impl World {
     fn submit(&mut self, networks: u64) -> SweepId {
         let request = self.request();
         let id = SweepId::new(format!("s{}", request.0));
-        self.submit_as(id.clone(), spec(networks, 4), Share::default(), request);
+        self.submit_as(id.clone(), spec(networks, 4), FairShare::default(), request);
         id
     }
 
-    fn submit_as(&mut self, id: SweepId, spec: Box<Spec>, share: Share, request: RequestId) -> Vec<Action> {
+    fn submit_as(&mut self, id: SweepId, spec: Box<Spec>, share: FairShare, request: RequestId) -> Vec<Action> {
         let (owner, key, inputs) = (String::new(), None, Inputs::new());
         self.handle(Event::Submit { request, id, owner, key, share, spec, inputs })
     }
@@ -158,13 +158,14 @@ impl World {
 
     /// Kills the coordinator: the state is what the journal says.
     fn restart(&mut self) -> Vec<Action> {
-        self.scheduler = Scheduler::new(self.settings);
+        let lived = std::mem::replace(&mut self.scheduler, Scheduler::new(self.settings));
         for record in self.journal.clone() {
             // As the journal has it.
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
             self.scheduler.replay(record);
         }
+        assert!(self.scheduler.snapshot().eq(lived.snapshot()), "whoever replays knows what whoever lived did");
         let effects = self.scheduler.resume(self.now);
         self.done(effects)
     }
@@ -183,8 +184,8 @@ type Reduction = (SweepId, (JobIndex, u64), Committed);
 
 fn reductions(actions: &[Action]) -> Vec<Reduction> {
     let reductions = actions.iter().filter_map(|action| match action {
-        Action::Reduce { sweep, job, generation, committed } => {
-            Some((sweep.clone(), (*job, *generation), committed.clone()))
+        Action::Reduce { job, generation, committed } => {
+            Some((job.sweep.clone(), (job.index, *generation), committed.clone()))
         }
         _ => None,
     });
@@ -196,7 +197,7 @@ fn result(text: &str) -> JobResult {
 }
 
 fn reduced(sweep: &SweepId, (job, generation): (JobIndex, u64)) -> Event {
-    Event::Reduced { sweep: sweep.clone(), job, generation, result: result("r") }
+    Event::Reduced { job: JobRef::new(sweep, job), generation, result: result("r") }
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn a_sweep_runs_to_its_end() {
         assert_eq!(covered, 18);
         world.handle(reduced(&sweep, *job));
     }
-    assert!(matches!(world.state(&sweep), SweepState::Complete { .. }));
+    assert!(world.state(&sweep).is_complete());
     let view = world.scheduler.sweep(&sweep).unwrap();
     assert!(view.jobs.iter().all(|job| job.members_done == 70), "{view:?}");
     let before = format!("{:?}", world.scheduler.sweep(&sweep));
@@ -258,7 +259,7 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
     let mut world = World::new(Settings::default());
     let sweep = world.submit(64);
     world.join("w", 1);
-    let shard = |level, index| ShardRef { sweep: sweep.clone(), job: JobIndex(0), node: Node { level, index } };
+    let shard = |level, index| JobRef::new(&sweep, JobIndex(0)).shard(Node { level, index });
     // It comes with what it had computed before anybody knew of it.
     world.join_as("x", 1, "portable", vec![shard(1, 1)]);
     assert_eq!(world.report("x", &shard(1, 1)).0, Verdict::Committed);
@@ -267,7 +268,7 @@ fn reports_of_other_cuts_never_count_a_block_twice() {
     // The lease of block 0 is inside of what is now reported: it is another's.
     assert_eq!(world.report("x", &shard(1, 0)).0, Verdict::NotNeeded);
     assert_eq!(world.report("x", &shard(5, 7)).0, Verdict::Invalid);
-    let gone = ShardRef { sweep: SweepId::new("gone"), ..shard(0, 0) };
+    let gone = JobRef::new(&SweepId::new("gone"), JobIndex(0)).shard(shard(0, 0).node);
     assert_eq!(world.report("x", &gone).0, Verdict::NotNeeded);
 }
 
@@ -281,7 +282,10 @@ fn an_unfit_worker_is_set_aside_and_a_wrong_spec_ends_its_sweep() {
     assert_eq!(world.scheduler.workers(world.now)[0].unfit.as_deref(), Some("no libtorch"));
     assert_eq!(world.join("b", 1), vec![shard.clone()]);
     world.handle(Event::Failed { worker: id("b"), shard, kind: FailureKind::Spec, message: "bad".into() });
-    assert_eq!(world.state(&sweep), SweepState::Failed { message: "worker b says of the spec: bad".into() });
+    assert_eq!(
+        world.state(&sweep),
+        SweepState::Ended(SweepOutcome::Failed { message: "worker b says of the spec: bad".into() })
+    );
 }
 
 /// The first result decides the class: a worker that only takes shards, in whatever class, keeps nobody else away.
@@ -373,7 +377,7 @@ fn a_submission_is_idempotent_by_key() {
     let mut submit = |owner: &str, name: &str, key: &str, networks| {
         let request = world.request();
         let (id, key) = (SweepId::new(name), Some(key.into()));
-        let (owner, share, inputs) = (owner.to_owned(), Share::default(), Inputs::new());
+        let (owner, share, inputs) = (owner.to_owned(), FairShare::default(), Inputs::new());
         let event = Event::Submit { request, id, owner, key, share, spec: spec(networks, 4), inputs };
         let actions = world.handle(event);
         actions.into_iter().find_map(|a| match a {
@@ -402,7 +406,7 @@ fn cancelling_revokes_and_discards_and_is_idempotent() {
     assert!(actions.iter().any(|a| matches!(a, Action::Discard { blobs } if blobs.len() == 1)));
     let records = world.journal.len();
     world.handle(Event::Cancel { request, sweep: sweep.clone() });
-    assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Cancelled, records));
+    assert_eq!((world.state(&sweep), world.journal.len()), (SweepState::Ended(SweepOutcome::Cancelled), records));
     assert_eq!(world.report("w", &held).0, Verdict::NotNeeded);
 }
 
@@ -431,8 +435,7 @@ fn a_damaged_partial_is_computed_again() {
     let (_, (job, generation), committed) = due.remove(0);
     let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
     let failed = |generation, damaged: &[Node], message: &str| Event::ReduceFailed {
-        sweep: sweep.clone(),
-        job,
+        job: JobRef::new(&sweep, job),
         generation,
         damaged: damaged.to_vec(),
         message: message.to_owned(),
@@ -449,7 +452,7 @@ fn a_damaged_partial_is_computed_again() {
     assert_eq!(world.scheduler.sweep(&sweep).unwrap().jobs[0].state, JobState::Reducing);
     let message = "disk full".to_owned();
     world.handle(failed(anew[0].1.1, &[], &message));
-    assert_eq!(world.state(&sweep), SweepState::Failed { message });
+    assert_eq!(world.state(&sweep), SweepState::Ended(SweepOutcome::Failed { message }));
 }
 
 /// A worker that puts its partials into a shared store may put anything there: it is named, and another one computes them again.
@@ -468,7 +471,7 @@ fn whose_partial_is_damaged_is_named_and_another_computes_it_again() {
     let (_, (job, generation), committed) = due.remove(0);
     let damaged: Vec<Node> = committed.partials().take(1).map(|partial| partial.node).collect();
     let message = "damaged".to_owned();
-    let actions = world.handle(Event::ReduceFailed { sweep, job, generation, damaged, message });
+    let actions = world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let named = actions.iter().find_map(|action| match action {
         Action::Damaged { worker, reason } => Some((worker.clone(), reason.clone())),
         _ => None,
@@ -489,9 +492,9 @@ fn a_job_waits_for_the_nads_that_it_needs() {
                 [directional]\ndirections = { kind = 'nads', indices = [0, 1] }\nblock_size = 1";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.submit_as(id.clone(), spec, Share::default(), request);
+    world.submit_as(id.clone(), spec, FairShare::default(), request);
     let first = world.join("w", 2);
-    assert_eq!((first.len(), first[0].job), (1, JobIndex(0)), "one block of networks, and no run yet");
+    assert_eq!((first.len(), first[0].job.index), (1, JobIndex(0)), "one block of networks, and no run yet");
     let states = |world: &World| world.scheduler.sweep(&id).unwrap().jobs.iter().map(|j| j.state).collect::<Vec<_>>();
     assert_eq!(states(&world), [JobState::Computing, JobState::Waiting]);
     let (_, actions) = world.report("w", &first[0]);
@@ -499,9 +502,9 @@ fn a_job_waits_for_the_nads_that_it_needs() {
     let digest = Digest::of(b"nads");
     let nads = ArtifactRef { name: "nads/logreg/nads.npy".into(), size: 7, digest };
     let result = JobResult { artifacts: vec![nads], ..result("moments") };
-    let actions = world.handle(Event::Reduced { sweep: id.clone(), job: JobIndex(0), generation: 1, result });
+    let actions = world.handle(Event::Reduced { job: JobRef::new(&id, JobIndex(0)), generation: 1, result });
     let runs = leases(&actions);
-    assert_eq!(runs.iter().map(|shard| shard.job).collect::<Vec<_>>(), [JobIndex(1); 2]);
+    assert_eq!(runs.iter().map(|shard| shard.job.index).collect::<Vec<_>>(), [JobIndex(1); 2]);
     let inputs = world.scheduler.shard_inputs(&runs[0]);
     assert_eq!((inputs.len(), inputs[0].role, inputs[0].stored.digest), (1, "basis", digest));
     // After a restart the runs are open, not the networks.
@@ -517,7 +520,7 @@ fn a_precision_that_nobody_offers_waits() {
     let text = "name = 't'\narchitectures = ['logreg']\nprecision = 'bf16'\n[nads]\nnetworks = 8";
     let (request, id) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(text).unwrap());
-    world.submit_as(id.clone(), spec, Share::default(), request);
+    world.submit_as(id.clone(), spec, FairShare::default(), request);
     assert_eq!(world.join("plain", 1), []);
     assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
     let precisions = vec![Precision::Fp32, Precision::Bf16];
@@ -549,7 +552,7 @@ fn the_files_of_a_sweep_are_kept_with_it() {
     let file = |text: &[u8]| Inputs::from([("x".to_owned(), InputRef { size: 1, digest: Digest::of(text) })]);
     let submit = |world: &mut World, name: &str, inputs: Inputs| {
         let (request, id, key) = (world.request(), SweepId::new(name), Some("key".to_owned()));
-        let (owner, share) = (String::new(), Share::default());
+        let (owner, share) = (String::new(), FairShare::default());
         let actions = world.handle(Event::Submit { request, id, owner, key, share, spec: spec(8, 4), inputs });
         actions.into_iter().find_map(|action| match action {
             Action::Answer { answer, .. } => Some(answer),

@@ -13,21 +13,21 @@ struct Cluster {
     world: World,
     /// Lane-milliseconds of a member of an experiment.
     member_ms: fn(&str) -> f64,
-    /// How many times as long a worker takes.
+    /// The factor by which a worker takes longer.
     slowness: BTreeMap<String, f64>,
     due: BTreeMap<(Time, u64), Due>,
     count: u64,
 }
 
-/// What will happen.
+/// Something that will happen.
 enum Due {
     Progress(WorkerId, ShardRef, ShardStand),
     Report(WorkerId, ShardRef, f64),
-    Reduced(SweepId, JobIndex, u64),
-    Merged(SweepId, JobIndex, u64),
+    Reduced(JobRef, u64),
+    Merged(JobRef, u64),
 }
 
-/// What a sweep showed at a moment.
+/// A view of a sweep at a moment.
 struct Seen {
     at: Time,
     progress: f64,
@@ -41,7 +41,7 @@ impl Cluster {
         Self { world, member_ms, slowness: BTreeMap::new(), due: BTreeMap::new(), count: 0 }
     }
 
-    fn submit(&mut self, name: &str, text: &str, share: Share) -> SweepId {
+    fn submit(&mut self, name: &str, text: &str, share: FairShare) -> SweepId {
         let (request, id) = (self.world.request(), SweepId::new(name));
         let spec = Box::new(Spec::from_toml(text).unwrap());
         let actions = self.world.submit_as(id.clone(), spec, share, request);
@@ -71,11 +71,11 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Lease { worker, shard } => self.begin(worker, shard),
-                Action::Reduce { sweep, job, generation, .. } => {
-                    self.schedule(REDUCTION_MS as f64, Due::Reduced(sweep, job, generation));
+                Action::Reduce { job, generation, .. } => {
+                    self.schedule(REDUCTION_MS as f64, Due::Reduced(job, generation));
                 }
-                Action::Merge { sweep, job, number, .. } => {
-                    self.schedule(MERGE_MS as f64, Due::Merged(sweep, job, number));
+                Action::Merge { job, number, .. } => {
+                    self.schedule(MERGE_MS as f64, Due::Merged(job, number));
                 }
                 _ => {}
             }
@@ -110,10 +110,10 @@ impl Cluster {
                 let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
                 self.world.handle(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds: 0.0 })
             }
-            Due::Reduced(sweep, job, generation) => self.world.handle(reduced(&sweep, (job, generation))),
-            Due::Merged(sweep, job, number) => {
-                let stored = Digest::of(format!("{sweep} {job:?} {number}").as_bytes());
-                self.world.handle(Event::Merged { sweep, job, number, stored })
+            Due::Reduced(job, generation) => self.world.handle(reduced(&job.sweep, (job.index, generation))),
+            Due::Merged(job, number) => {
+                let stored = Digest::of(format!("{job:?} {number}").as_bytes());
+                self.world.handle(Event::Merged { job, number, stored })
             }
         };
         self.take(actions);
@@ -165,7 +165,7 @@ const NETWORKS: &str = "name = 't'\narchitectures = ['lenet']\n[nads]\nnetworks 
 #[test]
 fn the_time_left_is_true_after_the_first_blocks() {
     let mut cluster = Cluster::new(|_| 250.0);
-    let sweep = cluster.submit("s", NETWORKS, Share::default());
+    let sweep = cluster.submit("s", NETWORKS, FairShare::default());
     cluster.join("quick", 4, 0.5);
     cluster.join("plain", 2, 1.0);
     cluster.join("slow", 2, 2.0);
@@ -181,7 +181,7 @@ fn cheap_networks_do_not_stand_for_expensive_runs() {
     let mut cluster = Cluster::new(|experiment| if experiment == "nads" { 5.0 } else { 20_000.0 });
     let text = "name = 't'\narchitectures = ['logreg']\n[nads]\nnetworks = 2048\nblock_size = 32\n\
                 [directional]\ndirections = { kind = 'nads', indices = [{ start = 0, end = 9 }] }\nseeds = 1\nblock_size = 1";
-    let sweep = cluster.submit("s", text, Share::default());
+    let sweep = cluster.submit("s", text, FairShare::default());
     cluster.join("w", 2, 1.0);
     let seen = cluster.run(&sweep);
     assert_forward(&cluster, &sweep, &seen);
@@ -196,11 +196,11 @@ fn the_last_of_a_few_long_runs_is_not_spread_over_all_lanes() {
     let mut cluster = Cluster::new(|_| 20_000.0);
     let text = "name = 't'\narchitectures = ['logreg']\n[directional]\ndirections = { kind = 'pixels', indices = [{ start = 0, end = 9 }] }\n\
                 seeds = 1\nblock_size = 1";
-    let first = cluster.submit("first", text, Share::default());
+    let first = cluster.submit("first", text, FairShare::default());
     cluster.join("w", 8, 1.0);
     let seen = cluster.run(&first);
     assert_forward(&cluster, &first, &seen);
-    let again = cluster.submit("again", text, Share::default());
+    let again = cluster.submit("again", text, FairShare::default());
     cluster.join("w", 8, 1.0);
     let told = cluster.view(&again).seconds_left.unwrap();
     assert!((told - 40.0).abs() < 2.0, "{told} s left of two rounds of 20 s");
@@ -210,12 +210,12 @@ fn the_last_of_a_few_long_runs_is_not_spread_over_all_lanes() {
 fn sweeps_that_share_the_lanes_say_when_each_ends() {
     let mut cluster = Cluster::new(|_| 250.0);
     cluster.join("w", 4, 1.0);
-    cluster.submit("before", NETWORKS, Share::default());
+    cluster.submit("before", NETWORKS, FairShare::default());
     let before = SweepId::new("before");
     cluster.run(&before);
-    let long = cluster.submit("long", NETWORKS, Share::default());
-    let short = cluster.submit("short", &NETWORKS.replace("4096", "1024"), Share::default());
-    let urgent = cluster.submit("urgent", &NETWORKS.replace("4096", "512"), Share { priority: 1, weight: 1.0 });
+    let long = cluster.submit("long", NETWORKS, FairShare::default());
+    let short = cluster.submit("short", &NETWORKS.replace("4096", "1024"), FairShare::default());
+    let urgent = cluster.submit("urgent", &NETWORKS.replace("4096", "512"), FairShare { priority: 1, weight: 1.0 });
     let begun = cluster.world.now;
     let told = [&urgent, &short, &long].map(|sweep| cluster.view(sweep).seconds_left.unwrap());
     for (sweep, told) in [urgent, short, long].iter().zip(told) {
@@ -230,7 +230,7 @@ fn sweeps_that_share_the_lanes_say_when_each_ends() {
 #[test]
 fn without_lanes_no_time_is_told() {
     let mut cluster = Cluster::new(|_| 250.0);
-    let sweep = cluster.submit("s", NETWORKS, Share::default());
+    let sweep = cluster.submit("s", NETWORKS, FairShare::default());
     assert_eq!(cluster.view(&sweep).notices, ["no worker is connected"]);
     cluster.join("w", 2, 1.0);
     while cluster.view(&sweep).jobs[0].members_done < 100 {
@@ -261,7 +261,7 @@ fn without_lanes_no_time_is_told() {
 #[test]
 fn workers_that_come_and_go_change_the_time_left() {
     let mut cluster = Cluster::new(|_| 250.0);
-    let sweep = cluster.submit("s", NETWORKS, Share::default());
+    let sweep = cluster.submit("s", NETWORKS, FairShare::default());
     cluster.join("a", 2, 1.0);
     while cluster.view(&sweep).jobs[0].members_done < 200 {
         cluster.step();
@@ -279,7 +279,7 @@ fn workers_that_come_and_go_change_the_time_left() {
 #[test]
 fn what_is_withdrawn_is_work_again() {
     let mut cluster = Cluster::new(|_| 250.0);
-    let sweep = cluster.submit("s", &NETWORKS.replace("4096", "64"), Share::default());
+    let sweep = cluster.submit("s", &NETWORKS.replace("4096", "64"), FairShare::default());
     cluster.join("w", 1, 1.0);
     while cluster.view(&sweep).jobs[0].state == JobState::Computing {
         cluster.step();
@@ -287,10 +287,11 @@ fn what_is_withdrawn_is_work_again() {
     let all = cluster.view(&sweep);
     assert!(all.progress > 0.9 && all.progress < 1.0, "the result is still to come: {}", all.progress);
     assert!(all.seconds_left.is_some_and(|left| left > 0.0 && left < 1.0), "{all:?}");
-    let node = cluster.world.scheduler.committed(&sweep, JobIndex(0)).unwrap().partials().next().unwrap().node;
+    let node =
+        cluster.world.scheduler.committed(&JobRef::new(&sweep, JobIndex(0))).unwrap().partials().next().unwrap().node;
     let (job, generation, damaged) = (JobIndex(0), 1, vec![node]);
     let message = "damaged".into();
-    cluster.world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
+    cluster.world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let less = cluster.view(&sweep);
     assert!(less.progress < all.progress && less.progress > 0.3, "{} after {}", less.progress, all.progress);
 }
@@ -300,7 +301,7 @@ fn what_is_withdrawn_is_work_again() {
 fn audits_are_a_part_of_the_work() {
     let mut cluster = Cluster::new(|_| 250.0);
     let text = NETWORKS.replace("[nads]", "audit = 1.0\n[nads]").replace("4096", "512");
-    let sweep = cluster.submit("s", &text, Share::default());
+    let sweep = cluster.submit("s", &text, FairShare::default());
     cluster.join("a", 1, 1.0);
     cluster.join("b", 1, 1.0);
     let seen = cluster.run(&sweep);
@@ -314,7 +315,7 @@ fn audits_are_a_part_of_the_work() {
 fn quarantined_blocks_are_over() {
     let mut cluster = Cluster::new(|_| 250.0);
     cluster.world.scheduler.settings.most_attempts = 1;
-    let sweep = cluster.submit("s", &NETWORKS.replace("4096", "16"), Share::default());
+    let sweep = cluster.submit("s", &NETWORKS.replace("4096", "16"), FairShare::default());
     cluster.join("w", 1, 1.0);
     for last in [false, true] {
         let shard = cluster.world.held()[0].0.clone();
@@ -329,7 +330,7 @@ fn quarantined_blocks_are_over() {
 #[test]
 fn a_shard_that_failed_and_a_worker_that_is_set_aside_are_told() {
     let mut cluster = Cluster::new(|_| 250.0);
-    let sweep = cluster.submit("s", NETWORKS, Share::default());
+    let sweep = cluster.submit("s", NETWORKS, FairShare::default());
     cluster.join("a", 1, 1.0);
     cluster.join("b", 1, 1.0);
     let fail = |cluster: &mut Cluster, worker: &str, kind, message: &str| {
@@ -366,7 +367,7 @@ fn withdrawn_blocks_take_their_seconds_with_them() {
     let before = tally(&world);
     let damaged: Vec<Node> = committed.partials().skip(1).map(|partial| partial.node).collect();
     let message = "damaged".to_owned();
-    world.handle(Event::ReduceFailed { sweep: sweep.clone(), job, generation, damaged, message });
+    world.handle(Event::ReduceFailed { job: JobRef::new(&sweep, job), generation, damaged, message });
     let after = tally(&world);
     assert!(0 < after.blocks && after.blocks < before.blocks, "{after:?}");
     assert!((each(after) - each(before)).abs() < 1e-9, "{before:?} {after:?}");

@@ -3,13 +3,13 @@
 use super::*;
 
 fn lanes_of(world: &World, sweep: &SweepId) -> usize {
-    world.held().iter().filter(|(shard, _)| shard.sweep == *sweep).count()
+    world.held().iter().filter(|(shard, _)| shard.job.sweep == *sweep).count()
 }
 
 impl World {
     fn submit_shared(&mut self, name: &str, priority: i32, weight: f64) -> SweepId {
         let (sweep, request) = (SweepId::new(name), self.request());
-        self.submit_as(sweep.clone(), spec(4_000, 4), Share { priority, weight }, request);
+        self.submit_as(sweep.clone(), spec(4_000, 4), FairShare { priority, weight }, request);
         sweep
     }
 
@@ -74,7 +74,8 @@ fn open_sweeps_are_limited() {
     let mut submit = |owner: &str| {
         let request = world.request();
         let (id, owner, inputs) = (SweepId::new(request.0.to_string()), owner.to_owned(), Inputs::new());
-        let event = Event::Submit { request, id, owner, key: None, share: Share::default(), spec: spec(8, 4), inputs };
+        let event =
+            Event::Submit { request, id, owner, key: None, share: FairShare::default(), spec: spec(8, 4), inputs };
         let actions = world.handle(event);
         actions
             .into_iter()
@@ -88,7 +89,7 @@ fn open_sweeps_are_limited() {
     assert_eq!(submit("ben"), Answer::TooManySweeps { limit: 3, each: false });
 }
 
-/// Why nobody takes a sweep is told worker by worker.
+/// The reason why nobody takes a sweep is told worker by worker.
 #[test]
 fn what_keeps_each_worker_is_told() {
     let mut world = World::new(Settings::default());
@@ -105,7 +106,7 @@ fn what_keeps_each_worker_is_told() {
     held.iter().for_each(|shard| drop(world.report("b", shard)));
     let told = world.scheduler.explain(&sweep, Subject::Sweep, world.now).unwrap();
     assert_eq!(told.reasons[0], "none of 3 workers can take it");
-    let of = |name: &str| told.workers.iter().find(|(id, ..)| id.as_str() == name).unwrap().2.clone();
+    let of = |name: &str| told.workers.iter().find(|worker| worker.id.as_str() == name).unwrap().reason.clone();
     assert_eq!(of("a"), "it is set aside: no libtorch");
     assert_eq!(of("b"), "it is draining");
     assert!(of("gpu").contains("class") && of("gpu").contains("sm_90"), "{told:?}");

@@ -53,15 +53,15 @@ impl World {
                 let session = self.coordinator.desk.as_mut().and_then(|desk| desk.sessions.remove(&worker));
                 session.into_iter().for_each(|connection| self.break_connection(connection));
             }
-            Action::Merge { sweep, job, number, node, partials } => {
+            Action::Merge { job, number, node, partials } => {
                 let (start, after) = (self.coordinator.start, self.random.between(1, 3_000));
-                let merge = Box::new(Merge { sweep, job, number, node, partials });
+                let merge = Box::new(Merge { job, number, node, partials });
                 self.schedule(after, Happening::Desk(start, Step::Merge(merge)));
             }
-            Action::Reduce { sweep, job, generation, committed } => {
+            Action::Reduce { job, generation, committed } => {
                 let (start, after) = (self.coordinator.start, self.random.between(1, 3_000));
                 let committed = Box::new(committed);
-                self.schedule(after, Happening::Desk(start, Step::Reduce { sweep, job, generation, committed }));
+                self.schedule(after, Happening::Desk(start, Step::Reduce { job, generation, committed }));
             }
             Action::Checked { verification, check } => {
                 self.counts.sight(Sight::Verified);
@@ -126,7 +126,7 @@ impl World {
         // The sweep has none before its first result.
         let machine = self.workers.iter().find(|known| known.id == *worker);
         let Some(class) = machine.map(|known| known.machine.class.clone()) else { return };
-        let coordinates = Coordinates { spec: spec.name.clone(), class, job: shard.job, basis: input("basis") };
+        let coordinates = Coordinates { spec: spec.name.clone(), class, job: shard.job.index, basis: input("basis") };
         let (total, block_size) = (shape.grid.blocks(), u64::from(shape.grid.block_size));
         let checkpoint = input("checkpoint");
         let assignment = Assignment { shard, total, block_size, coordinates, checkpoint };

@@ -145,6 +145,7 @@ impl World {
         let (records, actions) = (effects.records.len(), effects.actions.len());
         desk.latest = desk.latest.max(now.0);
         desk.scheduler.handle_into(event, now, effects);
+        effects.records.retain(|record| !self.scenario.mutation.hides(record));
         desk.scheduler.sanity_check()?;
         if let Some(deadline) = desk.scheduler.next_deadline().filter(|at| at.0 <= desk.latest) {
             return Err(format!(
@@ -184,6 +185,7 @@ impl World {
                 }
             }
             Record::Merged { .. } => self.counts.sight(Sight::Merged),
+            Record::Copied { .. } => self.counts.sight(Sight::Copied),
             Record::Audited { .. } => self.counts.sight(Sight::Audited),
             Record::Quarantined { .. } => self.counts.sight(Sight::Quarantined),
             Record::Forgotten { .. } => self.counts.sight(Sight::Forgotten),
@@ -216,7 +218,7 @@ impl World {
         if is_verified {
             return Ok(());
         }
-        let sweep = self.oracle.model.sweeps.get(&shard.sweep).ok_or("a lease of no sweep")?;
+        let sweep = self.oracle.model.sweeps.get(&shard.job.sweep).ok_or("a lease of no sweep")?;
         let job = self.oracle.model.job(shard).ok_or("a lease of no job")?;
         let machine = self.workers.iter().find(|known| known.id == *worker).map(|known| &known.machine.class);
         let needed = match job.shape.basis {

@@ -5,6 +5,7 @@ use crate::faults::{Fault, Sight};
 use crate::intake::Intake;
 use crate::journal;
 use crate::scenario::Mutation;
+use crate::shadow::Shadow;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::scheduler::{Action, Effects, Record, Scheduler};
@@ -14,6 +15,7 @@ impl World {
     /// Durable first, then everything else; unless a crash comes.
     pub(super) fn perform(&mut self, effects: Effects, questions: Vec<Command>) -> Result<(), String> {
         let Effects { records, actions } = effects;
+        self.follow(&records)?;
         let crash = self.draw_crash(!records.is_empty());
         let batch = Batch { records, actions, questions, crash };
         if self.scenario.mutation == Mutation::DiscardsBeforeTheWrite {
@@ -116,6 +118,8 @@ impl World {
         let mut replica = scheduler.replica();
         let replayed = records.iter().try_for_each(|record| replica.replay(record.clone()));
         replayed.and_then(|()| replica.end()).map_err(|difference| difference.to_string())?;
+        self.shadow = Shadow::of(self.scenario.settings, records.iter().cloned());
+        self.follow(&[])?;
         if self.scenario.mutation == Mutation::CompactionLosesACommit
             && let Some(place) = records.iter().position(|record| matches!(record, Record::Committed { .. }))
         {
@@ -153,17 +157,8 @@ impl World {
         self.crash().is_ok()
     }
 
-    fn copies_given(&self) -> u64 {
-        let Some(scheduler) = self.coordinator.scheduler() else { return 0 };
-        let sweeps = self.oracle.model.sweeps.keys().filter_map(|id| scheduler.sweep(id));
-        sweeps.flat_map(|sweep| sweep.jobs).map(|job| job.tally.copies).sum()
-    }
-
     fn crash(&mut self) -> Result<(), String> {
         self.trace(|_| "the coordinator dies".to_owned());
-        let copies = self.copies_given();
-        (0..copies).for_each(|_| self.counts.sight(Sight::Copied));
-        self.oracle.copies += copies;
         if self.coordinator.intake().is_some_and(|intake| intake.holders() > 0) {
             self.counts.fault(Fault::CrashWithHolders);
         }
@@ -184,6 +179,7 @@ impl World {
             self.counts.sight(Sight::Restarts);
             self.oracle.restarted(&records)?;
         }
+        self.shadow = Shadow::of(self.scenario.settings, records.iter().cloned());
         let mut scheduler = Scheduler::new(self.scenario.settings);
         records.into_iter().for_each(|record| scheduler.replay(record));
         self.oracle.agrees(&scheduler)?;

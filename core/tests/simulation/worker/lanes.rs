@@ -6,7 +6,7 @@ use crate::network::{Assignment, Report};
 use crate::truth;
 use crate::world::World;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::scheduler::{FailureKind, Partial, PartialBytes, ShardRef};
+use nadgrid_core::scheduler::{FailureKind, JobRef, Partial, PartialBytes, ShardRef};
 
 impl World {
     /// Free lanes begin with what waits.
@@ -73,13 +73,13 @@ impl World {
 
     /// A shard's blocks may be given up though they are good.
     pub(super) fn may_fail(&mut self, assignment: &Assignment) {
-        let ShardRef { sweep, job, node } = &assignment.shard;
+        let ShardRef { job: JobRef { sweep, index }, node } = &assignment.shard;
         let blocks = node.blocks(assignment.total);
-        self.oracle.failed_once.extend(blocks.map(|block| (sweep.clone(), *job, block)));
+        self.oracle.failed_once.extend(blocks.map(|block| (sweep.clone(), *index, block)));
     }
 
     fn fails(&mut self, shard: &ShardRef, spec: &str, block: u64) -> Option<(FailureKind, &'static str)> {
-        if self.scenario.plan(spec)?.poison.contains(&(shard.job, block)) {
+        if self.scenario.plan(spec)?.poison.contains(&(shard.job.index, block)) {
             self.counts.fault(Fault::PoisonBlock);
             return Some((FailureKind::Task, "it does not converge"));
         }
@@ -87,14 +87,14 @@ impl World {
             return Some((FailureKind::Unfit, "the device is gone"));
         }
         if self.strikes(self.scenario.rates.transient, Fault::TransientFailure) {
-            self.oracle.failed_once.insert((shard.sweep.clone(), shard.job, block));
+            self.oracle.failed_once.insert((shard.job.sweep.clone(), shard.job.index, block));
             return Some((FailureKind::Transient, "no memory"));
         }
         None
     }
 
     fn kills(&self, shard: &ShardRef, spec: &str, block: u64) -> bool {
-        self.scenario.plan(spec).is_some_and(|plan| plan.killers.contains(&(shard.job, block)))
+        self.scenario.plan(spec).is_some_and(|plan| plan.killers.contains(&(shard.job.index, block)))
     }
 
     fn fail(&mut self, index: usize, key: u64, kind: FailureKind, message: &'static str) {

@@ -5,39 +5,38 @@
 
 use super::Scheduler;
 use super::effect::Effects;
-use super::event::ShardRef;
+use super::record::Record;
+use super::shard::{JobRef, ShardRef};
 use super::stall::SLOWEST_BYTES_PER_SECOND;
 use super::state::{Job, JobState, Purpose, Sweep, Worker};
 use crate::cost::EstimateBasis;
 use crate::grid::Node;
 use crate::ids::{JobIndex, Time, WorkerId};
 
-/// How often stragglers are looked for.
+/// Milliseconds between two looks for stragglers.
 const EVERY_MS: u64 = 1_000;
-/// How much longer than usual a shard may take whose work was measured in other amounts only.
+/// The factor by which a shard may take longer than usual whose work was measured in other amounts only.
 const OTHER_SIZE: f64 = 4.0;
 /// The part of a holder's patience after which it stands still.
 const STANDING: f64 = 0.25;
 
 impl Scheduler {
-    /// When stragglers are to be looked for, if somebody could take one.
-    pub(super) fn next_copies(&self) -> Option<Time> {
+    /// Returns when stragglers are to be looked for, if somebody could take one.
+    pub(super) fn next_speculation(&self) -> Option<Time> {
         let wanted = self.settings.copy_after > 0.0 && !self.idle.is_empty() && self.lanes_leased > 0;
-        wanted.then(|| self.last_copies.plus(EVERY_MS))
+        wanted.then(|| self.last_speculation.plus(EVERY_MS))
     }
 
     /// Gives idle lanes copies of shards that take too long.
-    pub(super) fn copy_stragglers(&mut self, now: Time, effects: &mut Effects) {
-        if self.settings.copy_after <= 0.0 || self.last_copies.plus(EVERY_MS) > now {
+    pub(super) fn speculate(&mut self, now: Time, effects: &mut Effects) {
+        if self.settings.copy_after <= 0.0 || self.last_speculation.plus(EVERY_MS) > now {
             return;
         }
-        self.last_copies = now;
+        self.last_speculation = now;
         let idle: Vec<WorkerId> = self.idle.iter().cloned().collect();
         for id in idle {
             let Some(shard) = self.straggler_for(&id, now) else { continue };
-            if let Some(job) = self.job_mut(&shard) {
-                job.tally.copies += 1;
-            }
+            self.record(Record::Copied { shard: shard.clone() }, effects);
             self.lease(&id, &shard, Purpose::Compute, now, effects);
         }
     }
@@ -49,8 +48,9 @@ impl Scheduler {
         let mut slowest: Option<(f64, ShardRef)> = None;
         for (sweep_id, sweep) in open.filter(|(_, sweep)| !sweep.paused && sweep.accepts(&worker.profile)) {
             for (index, job) in sweep.jobs.iter().enumerate().filter(|(_, job)| is_at_its_end(sweep, job)) {
+                let of = JobRef::new(sweep_id, JobIndex(index as u32));
                 for lease in job.leased.values().filter(|lease| lease.holders.len() == 1) {
-                    let shard = ShardRef { sweep: sweep_id.clone(), job: JobIndex(index as u32), node: lease.node };
+                    let shard = of.shard(lease.node);
                     let late = self.lateness(worker, id, job, &shard, now);
                     if late.is_some_and(|late| slowest.as_ref().is_none_or(|(most, _)| late > *most)) {
                         slowest = late.map(|late| (late, shard));
@@ -108,7 +108,7 @@ impl Job {
     }
 }
 
-/// Whether nothing of a job is left but what is in somebody's hands.
+/// Returns whether nothing of a job is left but what is in somebody's hands.
 fn is_at_its_end(sweep: &Sweep, job: &Job) -> bool {
     job.state == JobState::Computing && job.pending.is_empty() && job.waiting.is_empty() && !sweep.waits(job)
 }
