@@ -86,7 +86,7 @@ impl RunKey {
 
 /// How the training of a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum TrainingOutcome {
     /// All epochs were trained.
     Finished,
     /// The loss of a batch, or a weight after its step, was no finite number.

@@ -9,7 +9,7 @@ use nadgrid_core::architecture::{Builder, Conv2d, Layer, Network, Padding, Shape
 use nadgrid_core::checkpoint::{Checkpoint, TrainingShape, TrainingState};
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::ids::Digest;
-use nadgrid_core::training::{Classifier, Ending, Observer, Recipe, RunKey};
+use nadgrid_core::training::{Classifier, Observer, Recipe, RunKey, TrainingOutcome};
 use nadgrid_kernels::{InstructionSet, Trainer};
 use oracle64::{Oracle, derivatives};
 use std::borrow::Cow;
@@ -258,7 +258,7 @@ fn every_instruction_set_gives_the_same_bits() {
         let trained = |set| {
             let mut trainer = Trainer::on(set, &network).unwrap();
             let recipe = Recipe { epochs: 1, momentum: 0.9, weight_decay: 5e-4, ..RECIPE };
-            assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), Ending::Finished);
+            assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), TrainingOutcome::Finished);
             let gradients = trainer.input_gradients(&data.inputs, &normal(3, 40 * network.output().len())).unwrap();
             [bits(trainer.parameters()), bits(&trainer.logits(&data.inputs).unwrap()), bits(&gradients)]
         };
@@ -295,7 +295,7 @@ fn descent_is_pytorchs() {
             }
         }
     }
-    assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), Ending::Finished);
+    assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), TrainingOutcome::Finished);
     for (got, expected) in trainer.parameters().iter().zip(&w) {
         assert!((f64::from(*got) - expected).abs() < 1e-6, "{got} for {expected}");
     }
@@ -338,7 +338,7 @@ fn a_run_that_diverges_says_when() {
         batches += 1;
         true
     });
-    let Ending::Diverged { epochs, step } = ending else { panic!("{ending:?}") };
+    let TrainingOutcome::Diverged { epochs, step } = ending else { panic!("{ending:?}") };
     assert_eq!((u64::from(epochs), step), (batches / 3, batches + 1));
     // The first step's weights are large but finite.
     assert!(step > 1);
@@ -353,7 +353,7 @@ fn a_run_stops_when_told() {
         left -= 1;
         left > 0
     });
-    assert_eq!((ending, left), (Ending::Stopped, 0));
+    assert_eq!((ending, left), (TrainingOutcome::Stopped, 0));
 }
 
 /// Takes a copy of every state.
@@ -395,7 +395,7 @@ fn a_run_goes_on_elsewhere_with_the_same_bits() {
     {
         let data = data(network.input().len(), 3, 2);
         let (mut whole, mut states) = (Trainer::new(&network).unwrap(), States::default());
-        assert_eq!(whole.train(&key(), &recipe, &data, &mut states), Ending::Finished);
+        assert_eq!(whole.train(&key(), &recipe, &data, &mut states), TrainingOutcome::Finished);
         assert_eq!(states.0.iter().map(|state| state.epochs).collect::<Vec<_>>(), [1, 2], "{name}");
         let shape = TrainingShape::new(&network, 1, true, recipe.epochs);
         for (place, state) in states.0.into_iter().enumerate() {
@@ -409,7 +409,7 @@ fn a_run_goes_on_elsewhere_with_the_same_bits() {
                 batches += 1;
                 true
             });
-            assert_eq!((ending, batches), (Ending::Finished, 2 * (2 - epochs)), "{name}");
+            assert_eq!((ending, batches), (TrainingOutcome::Finished, 2 * (2 - epochs)), "{name}");
             assert_eq!(bits(rest.parameters()), bits(whole.parameters()), "{name} from epoch {epochs}");
             let (means, variances) = rest.running_statistics();
             assert_eq!(bits(means), bits(whole.running_statistics().0), "{name} from epoch {epochs}");
@@ -431,7 +431,7 @@ fn separable_data_are_learnt() {
         }
         let mut trainer = Trainer::new(&network).unwrap();
         let recipe = Recipe { learning_rate: 0.5, epochs: 5, ..RECIPE };
-        assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), Ending::Finished);
+        assert_eq!(trainer.train(&key(), &recipe, &data, &mut || true), TrainingOutcome::Finished);
         let logits = trainer.logits(&data.inputs).unwrap();
         let right = logits.chunks(2).zip(&data.labels).filter(|(l, label)| u8::from(l[1] > l[0]) == **label);
         assert_eq!(right.count(), 200, "{name}");

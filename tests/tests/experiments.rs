@@ -93,7 +93,7 @@ fn a_long_run_goes_on_elsewhere_with_the_same_digest() {
     cluster.crash_coordinator();
     cluster.add_worker(&["--lanes", "1"]);
     assert_eq!(cluster.digest(&id), expected);
-    assert!(cluster.logs().contains("going on from a checkpoint"), "{}", cluster.logs());
+    assert!(cluster.logs().contains("resuming from a checkpoint"), "{}", cluster.logs());
 }
 
 /// LogReg learns any direction (SCIENCE.md section 2), here the NADs that the same sweep has just computed: the runs wait for them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Attempts at one thing, up to a limit of time.
+/// The waits between attempts at one thing, up to a time limit.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     since: Instant,
@@ -15,46 +15,47 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Begins now.
+    /// Begins with a time limit that counts from now.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { since: Instant::now(), limit, next: FIRST }
     }
 
-    /// Without a limit of time.
+    /// Begins without a time limit.
     pub(crate) fn endless() -> Self {
         Self::new(Duration::MAX)
     }
 
-    /// How long to wait before another attempt; `None` when the time is up.
+    /// Returns how long to wait before another attempt; `None` when the time is up.
     pub(crate) fn wait(&mut self) -> Option<Duration> {
         let left = self.limit.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())?;
         Some(self.next().min(left))
     }
 
-    /// The limit counts from now on: the last attempt got somewhere. The waits stay as long as they have become.
+    /// Starts the time limit again, since the last attempt made progress. The waits stay as long as they have become.
     pub(crate) fn renew(&mut self) {
         self.since = Instant::now();
     }
 
-    /// A limit counts from now on. The waits stay as long as they have become.
+    /// Starts another time limit. The waits stay as long as they have become.
     pub(crate) fn begin_again(&mut self, limit: Duration) {
-        (self.since, self.limit) = (Instant::now(), limit);
+        self.since = Instant::now();
+        self.limit = limit;
     }
 
-    /// How long to wait before another attempt, whatever the limit.
+    /// Returns how long to wait before another attempt, whatever the limit.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next.mul_f64(0.5 + 0.5 * unit());
         self.next = (self.next * 2).min(LONGEST);
         wait
     }
 
-    /// Time since the beginning.
+    /// Returns the time since the limit was started.
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 }
 
-/// A number in [0, 1), not for numerics.
+/// Returns a random number in [0, 1), not for numerics.
 fn unit() -> f64 {
     RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }

@@ -1,17 +1,18 @@
-//! Benchmarks: the lanes of a real worker, fed without a coordinator.
+//! Benchmarks: the lanes of a real worker, without a coordinator.
 
-use crate::board::{Board, Task};
 use crate::cli::{Directional, Jacobian};
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::inputs::Inputs;
-use crate::lane::{self, Computed};
+use crate::inputs::{InputCache, NoInputSource};
+use crate::lane::Lanes;
 use crate::libtorch;
+use crate::shard::{JobKey, ShardKey};
+use crate::task::{ComputedShard, Task};
+use crate::tasks::{TaskReport, TaskTable};
 use nadgrid_core::grid::Node;
+use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::numerics::Precision;
 use nadgrid_core::spec::{self, Spec};
-use nadgrid_proto::v1;
-use nadgrid_proto::v1::session_request::Message;
 use nadgrid_telemetry::Tracer;
 use serde::Serialize;
 use std::sync::Arc;
@@ -22,16 +23,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 /// Shards per lane, so that lanes end at about the same time.
 const SHARDS_PER_LANE: u64 = 4;
 
-/// What a benchmark prints.
+/// The result of a benchmark, as it is printed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measurement {
+pub struct WorkerMeasurement {
     /// Networks differentiated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<u64>,
     /// Runs trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs: Option<u64>,
-    /// Wall time from the first shard given out to the last result.
+    /// The wall time from the first assigned shard to the last result.
     pub seconds: f64,
     /// Threads that computed.
     pub lanes: u32,
@@ -39,7 +40,7 @@ pub struct Measurement {
     pub evaluation: &'static str,
     /// Precision policy.
     pub precision: Precision,
-    /// What the arithmetic ran on.
+    /// The instruction set, or the GPU's arithmetic.
     pub instruction_set: String,
     /// Most memory that the process ever held.
     pub peak_rss_bytes: u64,
@@ -48,25 +49,25 @@ pub struct Measurement {
     pub peak_device_bytes: Option<i64>,
 }
 
-/// Gradients and moments of networks on the lanes: blocks of 32, folded to shards, as in a sweep.
+/// Measures gradients and moments of networks on the lanes: blocks of 32, folded to shards, as in a sweep.
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
-pub fn jacobian(options: &Jacobian, config: &Config) -> Result<Measurement, WorkerError> {
+pub fn jacobian(options: &Jacobian, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
     let Jacobian { architecture, networks, block_size, machine, .. } = options;
     let spec = format!(
         "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n[nads]\nnetworks = {networks}\nblock_size = {block_size}",
         machine.precision,
     );
     let measured = measure(&spec, config)?;
-    Ok(Measurement { networks: Some(*networks), ..measured })
+    Ok(WorkerMeasurement { networks: Some(*networks), ..measured })
 }
 
-/// Directional training runs on the lanes, of random directions and with the publication's recipe.
+/// Measures directional training runs on the lanes, of random directions and with the publication's recipe.
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
-pub fn directional(options: &Directional, config: &Config) -> Result<Measurement, WorkerError> {
+pub fn directional(options: &Directional, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
     let Directional { architecture, runs, epochs, block_size, machine, .. } = options;
     let spec = format!(
         "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n\
@@ -75,11 +76,11 @@ pub fn directional(options: &Directional, config: &Config) -> Result<Measurement
         machine.precision,
     );
     let measured = measure(&spec, config)?;
-    Ok(Measurement { runs: Some(*runs), ..measured })
+    Ok(WorkerMeasurement { runs: Some(*runs), ..measured })
 }
 
 /// Computes the only job of a spec.
-fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
+fn measure(spec: &str, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
     // On a GPU this also makes what is made once: context, handles, kernels.
     let machine = crate::prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
@@ -88,17 +89,19 @@ fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
         let offered = machine.precisions().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(WorkerError::Bench(format!("precision = {}: this device offers {offered}", spec.precision)));
     }
-    let board = Arc::new(Board::new(lanes));
+    let table = Arc::new(TaskTable::new(lanes));
     let (results, mut received) = unbounded_channel();
-    let inputs = Arc::new(Inputs::of(&config.coordinator));
-    let threads = lane::start(lanes, &machine, &inputs, &board, &results, &Tracer::off())?;
+    let inputs = Arc::new(InputCache::new(NoInputSource));
+    let tracer = Tracer::off();
+    let shared = Lanes { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
+    let threads = shared.start(lanes)?;
     let began = Instant::now();
-    let outcome = wait_for_all(&board, &mut received, tasks(&spec, lanes));
+    let outcome = wait_for_all(&table, &mut received, tasks(&spec, lanes));
     let seconds = began.elapsed().as_secs_f64();
-    board.close();
+    table.close();
     threads.into_iter().for_each(|thread| drop(thread.join()));
     outcome?;
-    Ok(Measurement {
+    Ok(WorkerMeasurement {
         networks: None,
         runs: None,
         seconds,
@@ -114,31 +117,31 @@ fn measure(spec: &str, config: &Config) -> Result<Measurement, WorkerError> {
     })
 }
 
-/// Gives out the tasks and takes every result.
+/// Assigns the tasks and waits for every result.
 fn wait_for_all(
-    board: &Board,
-    received: &mut UnboundedReceiver<Computed>,
+    table: &TaskTable,
+    received: &mut UnboundedReceiver<Arc<ComputedShard>>,
     tasks: Vec<Task>,
 ) -> Result<(), WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|source| WorkerError::Start { what: "the benchmark", source })?;
     let mut missing = tasks.len();
-    tasks.into_iter().for_each(|task| board.assign(task));
+    tasks.into_iter().for_each(|task| table.assign(task));
     runtime.block_on(async {
         while missing > 0 {
             tokio::select! {
                 Some(computed) = received.recv() => {
                     missing -= 1;
-                    board.uploaded(&computed.task);
+                    table.uploaded(&computed.task);
                 }
-                () = board.has_news() => missing -= ended(board)?,
+                () = table.has_news() => missing -= take_small_results(table)?,
             }
         }
         Ok(())
     })
 }
 
-/// All blocks, in aligned shards of about equal size.
+/// Returns all blocks, in aligned shards of about equal size.
 fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
     let Some((job, _)) = spec.job(0, &spec::Inputs::new()) else { return Vec::new() };
     let total = job.grid.blocks();
@@ -148,34 +151,30 @@ fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
     let next = || {
         let blocks = (!pending.is_empty()).then(|| Node::first_of(&pending, limit, total).blocks(total))?;
         pending.start = blocks.end;
-        let shard = v1::Shard {
-            sweep_id: "bench".into(),
-            job: 0,
-            first_block: blocks.start,
-            blocks: blocks.end - blocks.start,
-        };
+        let key = JobKey { sweep: SweepId::new("bench"), job: JobIndex(0) };
+        let shard = ShardKey { job: key, first_block: blocks.start, blocks: blocks.end - blocks.start };
         Some(Task::new(shard, text.clone(), job.name(), Vec::new()))
     };
     std::iter::from_fn(next).collect()
 }
 
-/// How many shards the news are the small results of; a large one comes as an upload.
-fn ended(board: &Board) -> Result<usize, WorkerError> {
+/// Takes the small results, and returns their number; a large one comes as an upload.
+fn take_small_results(table: &TaskTable) -> Result<usize, WorkerError> {
     let mut count = 0;
-    for news in board.news(false) {
-        match news {
-            Message::Result(result) => {
-                board.answered(&v1::Answer { shard: result.shard, ..v1::Answer::default() });
+    for report in table.reports(false) {
+        match report {
+            TaskReport::Result(computed) => {
+                table.answered(&computed.task.shard, None);
                 count += 1;
             }
-            Message::Failure(failure) => return Err(WorkerError::Bench(failure.message)),
-            _ => {}
+            TaskReport::Failed { fault, .. } => return Err(WorkerError::Bench(fault.message)),
+            TaskReport::Progress { .. } | TaskReport::Computed { .. } => {}
         }
     }
     Ok(count)
 }
 
-/// As Linux counts it; 0 where it does not say.
+/// Returns the process's peak memory as Linux counts it, or 0 where it is unknown.
 fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -6,7 +6,7 @@
 mod cuda;
 mod environment;
 
-pub use cuda::CudaError;
+pub(crate) use cuda::CudaError;
 pub use environment::clear as clear_environment;
 
 use crate::libtorch::{self, Nondeterminism, Tf32};
@@ -17,7 +17,7 @@ use std::sync::Once;
 use tch::Device;
 use thiserror::Error;
 
-/// What the user asks for.
+/// The device that the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A GPU where libtorch sees one, else the CPU.
@@ -29,7 +29,7 @@ pub enum DeviceChoice {
 }
 
 impl FromStr for DeviceChoice {
-    /// What is accepted.
+    /// The accepted values.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -45,7 +45,7 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// How a central difference is evaluated.
+/// The evaluation of central differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evaluation {
     /// Only what a pixel can reach, by nadgrid's own kernels, on a CPU.
@@ -57,8 +57,8 @@ pub enum Evaluation {
 }
 
 impl Evaluation {
-    /// As it is written.
-    pub const fn as_str(self) -> &'static str {
+    /// Returns its name.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Patch => "patch",
             Self::Dense => "dense",
@@ -66,38 +66,38 @@ impl Evaluation {
         }
     }
 
-    /// The evaluation of this name.
-    pub fn find(name: &str) -> Option<Self> {
+    /// Returns the evaluation of this name.
+    pub(crate) fn find(name: &str) -> Option<Self> {
         [Self::Patch, Self::Dense, Self::Fused].into_iter().find(|evaluation| evaluation.as_str() == name)
     }
 }
 
-/// A device that cannot be had.
+/// The reason why a device cannot be used.
 #[derive(Debug, Error)]
 pub enum DeviceError {
     /// libtorch is another release or cannot be set up.
     #[error(transparent)]
-    Libtorch(#[from] libtorch::Error),
+    Libtorch(#[from] libtorch::LibtorchError),
     /// The loaded libtorch is not the one that nadgrid's classes name.
     #[error("libtorch {found} is loaded, this nadgrid needs {LIBTORCH_VERSION}")]
     Release {
-        /// The loaded one.
+        /// The loaded release.
         found: String,
     },
-    /// No such GPU.
+    /// There is no such GPU.
     #[error("device = cuda:{wanted}: {found}")]
     NoSuchGpu {
         /// Number of the GPU.
         wanted: usize,
-        /// What there is instead.
+        /// The GPUs that exist instead.
         found: String,
     },
-    /// No GPU can be used, or not this one.
+    /// No GPU can be used, or this one cannot.
     #[error("device = cuda:{wanted}: {source}")]
     Cuda {
         /// Number of the GPU.
         wanted: usize,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         source: CudaError,
     },
     /// The patch kernels run on CPUs.
@@ -105,35 +105,35 @@ pub enum DeviceError {
     PatchOnGpu,
 }
 
-/// A device that is ready.
+/// A device that is set up.
 #[derive(Clone, Debug)]
-pub struct Machine {
-    /// For tensors.
-    pub device: Device,
-    /// How differences are evaluated.
-    pub evaluation: Evaluation,
-    /// What its results are labelled with.
-    pub class: NumericsClass,
+pub(crate) struct Machine {
+    /// The device of tensors.
+    pub(crate) device: Device,
+    /// The evaluation of differences.
+    pub(crate) evaluation: Evaluation,
+    /// The numerics class of its results.
+    pub(crate) class: NumericsClass,
     precisions: Vec<Precision>,
 }
 
 impl Machine {
-    /// One lane per core on a CPU. One on a GPU: helper threads make ready what it needs, and a second would take as much memory
-    /// again to hide what little is left.
-    pub fn default_lanes(&self) -> u32 {
+    /// Returns one lane per core on a CPU, and one lane on a GPU: helper threads prepare what that needs, and a second lane would
+    /// take as much memory again for a small gain.
+    pub(crate) fn default_lanes(&self) -> u32 {
         if self.device.is_cuda() {
             return 1;
         }
         std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(u32::MAX))
     }
 
-    /// The precisions in which it can compute: nadgrid's own kernels are float32, TF32 is a GPU's.
-    pub fn precisions(&self) -> Vec<Precision> {
+    /// Returns the precisions in which it can compute: nadgrid's own kernels are float32, TF32 is a GPU's.
+    pub(crate) fn precisions(&self) -> Vec<Precision> {
         self.precisions.clone()
     }
 
-    /// What the arithmetic runs on, for people.
-    pub fn instruction_set(&self) -> &str {
+    /// Returns what the arithmetic runs on, for display.
+    pub(crate) fn instruction_set(&self) -> &str {
         match self.evaluation {
             Evaluation::Patch => nadgrid_kernels::instruction_set(),
             Evaluation::Dense | Evaluation::Fused => &self.class.arithmetic,
@@ -141,11 +141,11 @@ impl Machine {
     }
 }
 
-/// Finds the device and makes libtorch ready for it.
+/// Finds the device and sets libtorch up for it.
 ///
 /// # Errors
 /// [`DeviceError`] when the device is absent or libtorch is not the right one.
-pub fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<Machine, DeviceError> {
+pub(crate) fn prepare(choice: DeviceChoice, evaluation: Option<Evaluation>) -> Result<Machine, DeviceError> {
     libtorch::check_release()?;
     let found = libtorch::version();
     if found != LIBTORCH_VERSION {
@@ -178,7 +178,7 @@ struct Gpu {
     arithmetic: cuda::Arithmetic,
 }
 
-/// The GPU that is chosen, if one is.
+/// Returns the GPU that is chosen, if one is.
 fn find(choice: DeviceChoice) -> Result<Option<Gpu>, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(None),
@@ -193,7 +193,7 @@ fn find(choice: DeviceChoice) -> Result<Option<Gpu>, DeviceError> {
     }
 }
 
-/// The GPU of this number; `None` where libtorch has no CUDA half.
+/// Returns the GPU of this number; `None` where libtorch has no CUDA half.
 fn gpu(number: usize) -> Result<Option<Gpu>, DeviceError> {
     if !libtorch::open_cuda()? {
         return Ok(None);
@@ -210,8 +210,8 @@ fn gpu(number: usize) -> Result<Option<Gpu>, DeviceError> {
     Ok(Some(Gpu { number, arithmetic: cuda::arithmetic(number).map_err(broken)? }))
 }
 
-/// float32 means float32, the same input gives the same bits, and these do not depend on the number of cores: a lane is
-/// one thread.
+/// Makes libtorch exact and deterministic: float32 means float32, the same input gives the same bits, and these do not depend on
+/// the number of cores, since a lane is one thread.
 fn be_exact() -> Result<(), DeviceError> {
     static INTEROP: Once = Once::new();
     libtorch::set_tf32(Tf32::Forbidden)?;
@@ -245,7 +245,8 @@ fn class(gpu: Option<Gpu>, evaluation: Evaluation) -> Result<NumericsClass, Devi
     })
 }
 
-/// Where the worker's own tests compute: what `NADGRID_TEST_DEVICE` names (`cuda`, `cuda:N`), made ready once, else the CPU.
+/// Returns the device of the worker's own tests: what `NADGRID_TEST_DEVICE` names (`cuda`, `cuda:N`), made ready once, else the
+/// CPU.
 #[cfg(test)]
 pub(crate) fn of_tests() -> (DeviceChoice, Device) {
     static CHOSEN: std::sync::OnceLock<(DeviceChoice, Device)> = std::sync::OnceLock::new();

@@ -1,4 +1,4 @@
-//! Why the worker ends other than by being asked to, and the exit code that says so to scripts.
+//! The reasons why a worker ends other than by being asked to, and their exit codes.
 
 use crate::config::ConfigError;
 use crate::device::DeviceError;
@@ -9,54 +9,54 @@ use nadgrid_telemetry::TelemetryError;
 use std::time::Duration;
 use thiserror::Error;
 
-/// One line for people; [`WorkerError::exit_code`] for programs.
+/// The reason why a worker ends. Its text is one line; [`WorkerError::exit_code`] is for scripts.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// A key of the configuration, a variable or a flag is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Logs or spans cannot be had as configured.
+    /// Logs or spans cannot be set up as configured.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// A token or certificate is of no use.
+    /// A token or certificate cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The machine cannot do what is asked.
+    /// The device cannot be used as configured.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The device does not compute what a CPU does.
+    /// The device does not compute what a CPU computes.
     #[error("the device is unfit: {0}")]
     Unfit(ProofError),
     /// The coordinator did not answer for as long as the worker waits for it.
     #[error("cannot reach the coordinator at {url}: {reason} (tried for {})", text::duration(.tried_for.as_secs_f64()))]
     Unreachable {
-        /// Where it should be.
+        /// The coordinator's address.
         url: String,
-        /// What went wrong last.
+        /// The reason why the last attempt failed.
         reason: String,
-        /// For how long.
+        /// The time for which the worker tried.
         tried_for: Duration,
     },
-    /// The coordinator answered that it will not have this worker.
+    /// The coordinator rejected this worker.
     #[error("the coordinator at {url} refuses this worker: {reason}")]
     Refused {
-        /// Where it is.
+        /// The coordinator's address.
         url: String,
-        /// In its words.
+        /// The coordinator's reason.
         reason: String,
     },
-    /// After an error that leaves nothing of the device to this process. A new process may have it again.
+    /// After an error this process can no longer use the device. A new process may be able to.
     #[error("the device is lost: {0}")]
     DeviceLost(String),
     /// A shard of a benchmark failed.
     #[error("the benchmark failed: {0}")]
     Bench(String),
-    /// The operating system gave no thread or no runtime.
+    /// The operating system provided no thread or no runtime.
     #[error("cannot start {what}: {source}")]
     Start {
-        /// What was to be started.
+        /// What could not be started.
         what: &'static str,
-        /// Its words.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }

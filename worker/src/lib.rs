@@ -1,68 +1,79 @@
 //! The worker: computes shards of sweeps that a coordinator leases to it.
 //!
 //! Threads: a session and an uploader, each with a small runtime of its own, and as many lanes as shards are computed at
-//! once; they meet at the [`board`]. Deliberately absent: any state on disk, and any say in what is computed when.
+//! once. They share the table of `tasks`. Wire messages are converted in `session` and `upload`; below them, `tasks` know
+//! `compute`, which knows `population`, which knows `libtorch`, and nothing knows what is above it. Deliberately absent: any
+//! state on disk, and any say in what is computed when.
 
 pub mod bench;
-pub mod board;
 pub mod cli;
-pub mod compute;
 pub mod config;
-pub mod device;
-pub mod ending;
 pub mod error;
-pub mod generator;
-pub mod inputs;
-pub mod lane;
-pub mod libtorch;
-pub mod population;
-pub mod session;
 pub mod shutdown;
 
 mod backoff;
+mod compute;
+mod device;
 mod endpoint;
+mod exit;
+mod fault;
+mod generator;
+mod inputs;
+mod lane;
+mod libtorch;
+mod phases;
 mod pinned;
-mod steps;
+mod population;
+mod session;
+mod shard;
+mod task;
+mod tasks;
 mod upload;
 
-use board::{Board, Cause};
+pub use device::clear_environment;
+pub use exit::exit;
+
 use config::Config;
 use device::{DeviceError, Evaluation, Machine};
-use endpoint::Coordinator;
+use endpoint::CoordinatorEndpoint;
 use error::WorkerError;
-use inputs::Inputs;
+use fault::{Cause, Fault};
+use inputs::InputCache;
+use lane::Lanes;
 use nadgrid_core::text;
 use nadgrid_presigned::DirectStore;
 use nadgrid_telemetry::Tracer;
 use population::{ProofError, memory};
-use session::{Identity, Session};
+use session::download::InputDownload;
+use session::{Identity, WorkerSession};
 use shutdown::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tasks::TaskTable;
 use tch::Device;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// How long threads may take to end after the last message; lanes were asked to end before that.
+/// How long threads may take to end after the last message. Lanes have been asked to end before.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
-/// The device that is configured, once it has shown that it computes.
+/// Prepares the configured device, and proves that it computes.
 fn prepare(config: &Config) -> Result<Machine, WorkerError> {
     let mut machine = device::prepare(config.device, config.evaluation)?;
     let Device::Cuda(number) = machine.device else { return Ok(machine) };
     let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
-    let (free, budget) = (u64::try_from(free).unwrap_or(0), memory::CUDA_BUDGET);
+    let free = u64::try_from(free).unwrap_or(0);
+    let budget = memory::CUDA_BUDGET;
     if free < budget {
-        let (free, budget) = (text::bytes(free), text::bytes(budget));
+        let free = text::bytes(free);
+        let budget = text::bytes(budget);
         tracing::warn!(
-            "{free} of the GPU are free, a population takes up to {budget}: what does not fit goes to others"
+            "{free} of the GPU's memory are free, a population takes up to {budget}: shards that do not fit go to other workers"
         );
     }
     if config.skip_device_proof {
-        tracing::warn!(
-            "NADGRID_SKIP_DEVICE_PROOF=1: nothing shows that this device computes, its results may be zeros"
-        );
+        tracing::warn!("NADGRID_SKIP_DEVICE_PROOF=1: this device is not tested, its results may be zeros");
         generator::leave_proof_out();
         return Ok(machine);
     }
@@ -71,37 +82,37 @@ fn prepare(config: &Config) -> Result<Machine, WorkerError> {
     if machine.evaluation == Evaluation::Fused
         && let Err(error) = population::prove_fused(machine.device, &machine.precisions())
     {
-        // Another release of cuDNN may lack an operation. Lack of memory is no reason: whoever starts again may have enough.
+        // Another release of cuDNN may lack an operation. Lack of memory is no reason: the next start may have enough.
         let is_lacking = !matches!(&error, ProofError::Failed { source, .. } if source.is_out_of_memory());
         match unfit(error) {
             WorkerError::Unfit(error) if config.evaluation.is_none() && is_lacking => {
-                tracing::warn!("evaluation = dense, since fused does not compute here: {error}");
+                tracing::warn!("evaluation = dense, since fused does not work on this device: {error}");
                 machine = device::prepare(config.device, Some(Evaluation::Dense))?;
             }
             error => return Err(error),
         }
     }
-    tracing::info!("the device has proved itself in {}", text::duration(began.elapsed().as_secs_f64()));
+    tracing::info!("the device passed its test in {}", text::duration(began.elapsed().as_secs_f64()));
     Ok(machine)
 }
 
 fn unfit(error: ProofError) -> WorkerError {
     match error {
-        ProofError::Failed { source, .. } if source.fault().cause == Cause::DeviceLost => {
+        ProofError::Failed { source, .. } if Fault::from(&source).cause == Cause::DeviceLost => {
             WorkerError::DeviceLost(source.to_string())
         }
         error => WorkerError::Unfit(error),
     }
 }
 
-/// Works for the coordinator until asked to stop. Lanes that are amid a long computation then are left running: end the process
-/// with [`ending::exit`].
+/// Works for the coordinator until asked to stop. Lanes that are in a long computation then are left running, so the process must
+/// end with [`exit`].
 ///
 /// # Errors
-/// [`WorkerError`] when the device is absent, unfit or lost, or the coordinator out of reach or unwilling.
+/// [`WorkerError`] when the device is absent, unfit or lost, or the coordinator is unreachable or refuses the worker.
 pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
-    // Before the device, which takes a while: what is wrong with a file is told at once.
-    let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
+    // The credentials come before the device, which takes a while, so that errors in their files are reported at once.
+    let coordinator = CoordinatorEndpoint { url: config.coordinator.clone(), credentials: config.credentials.read()? };
     coordinator.endpoint()?;
     let machine = prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
@@ -114,34 +125,43 @@ pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerErr
         "worker {}",
         env!("CARGO_PKG_VERSION")
     );
-    let board = Arc::new(Board::new(lanes).checkpointing(config.checkpoint_interval));
+    let tasks = Arc::new(TaskTable::new(lanes).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
-    let reconnect_timeout = config.reconnect_timeout;
     let store = Arc::<DirectStore>::default();
-    let inputs = Arc::new(Inputs::at(coordinator.clone(), &identity.worker_id, store.clone()));
-    let lane_threads = lane::start(lanes, &machine, &inputs, &board, &results, tracer)?;
+    let inputs = Arc::new(InputCache::new(InputDownload {
+        coordinator: coordinator.clone(),
+        worker_id: identity.worker_id.clone(),
+        store: store.clone(),
+    }));
+    let shared = Lanes { machine: &machine, inputs: &inputs, tasks: &tasks, results: &results, tracer };
+    let lane_threads = shared.start(lanes)?;
     let uploads = Uploads {
         coordinator: coordinator.clone(),
         identity: identity.clone(),
-        board: board.clone(),
+        tasks: tasks.clone(),
         tracer: tracer.clone(),
         store,
     };
     let end_uploads = CancellationToken::new();
     let upload_thread = uploads.start(received, end_uploads.clone())?;
-    let connect_timeout = config.connect_timeout;
-    let grace = config.grace;
-    let session =
-        Session { coordinator, identity, board: board.clone(), connect_timeout, reconnect_timeout, grace, stop };
+    let session = WorkerSession {
+        coordinator,
+        identity,
+        tasks: tasks.clone(),
+        connect_timeout: config.connect_timeout,
+        reconnect_timeout: config.reconnect_timeout,
+        grace: config.grace,
+        stop,
+    };
     let outcome = session.start()?.join();
-    board.close();
+    tasks.close();
     end_uploads.cancel();
     let threads = lane_threads.into_iter().chain([upload_thread]).collect();
-    let left = ending::join_within(LAST_STEP, threads);
+    let left = exit::join_within(LAST_STEP, threads);
     if left > 0 {
-        tracing::warn!("ending while {left} threads compute: what they do is lost, others will do it again");
+        tracing::warn!("ending while {left} threads compute: other workers will compute their shards again");
     }
-    match board.lost() {
+    match tasks.lost() {
         Some(reason) => Err(WorkerError::DeviceLost(reason)),
         None => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }

@@ -16,13 +16,13 @@ const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
 /// What can be wrong with the libtorch that was loaded.
 #[derive(Debug, Error)]
-pub enum Error {
-    /// libtorch threw.
+pub enum LibtorchError {
+    /// libtorch failed.
     #[error("libtorch cannot {task}: {reason}")]
     Thrown {
-        /// What was asked of it, to follow "cannot".
+        /// The task, worded to follow "cannot".
         task: &'static str,
-        /// Its own words.
+        /// libtorch's message.
         reason: String,
     },
     /// The loader found another release than the one this program was compiled for; calling into it is undefined.
@@ -34,7 +34,7 @@ pub enum Error {
         found: String,
     },
     /// The CUDA half is there and does not load, most often because a library that it needs is missing.
-    #[error("{CUDA_LIBRARY} is there but does not load: {0}")]
+    #[error("{CUDA_LIBRARY} exists but cannot be loaded: {0}")]
     Cuda(String),
 }
 
@@ -73,27 +73,28 @@ unsafe extern "C" {
 }
 
 /// The release of the libtorch that is loaded, such as `2.11.0`; not the one whose headers were compiled against.
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     let [major, minor, patch, ..] = nadgrid_libtorch_version().to_be_bytes();
     format!("{major}.{minor}.{patch}")
 }
 
 /// The release that this program was built for.
-pub fn built_for() -> &'static str {
+pub(crate) fn built_for() -> &'static str {
     env!("NADGRID_LIBTORCH_BUILT_FOR")
 }
 
 /// Fails unless the loaded release is the one that this program was built for.
-pub fn check_release() -> Result<(), Error> {
+pub(crate) fn check_release() -> Result<(), LibtorchError> {
     let found = version();
-    if found == built_for() { Ok(()) } else { Err(Error::Release { expected: built_for(), found }) }
+    if found == built_for() { Ok(()) } else { Err(LibtorchError::Release { expected: built_for(), found }) }
 }
 
 /// The widest vector instructions that libtorch's own kernels use here: `DEFAULT`, `AVX2` or `AVX512`.
-pub fn cpu_capability() -> Result<String, Error> {
-    let mut text = Text::default();
-    let mut error = Text::default();
-    let (to, reason) = (&mut text.0, &mut error.0);
+pub(crate) fn cpu_capability() -> Result<String, LibtorchError> {
+    let mut text = TextBuffer::default();
+    let mut error = TextBuffer::default();
+    let to = &mut text.0;
+    let reason = &mut error.0;
     // Safety: both buffers are writable for the lengths given, and the function closes what it writes with a zero.
     let done = unsafe { nadgrid_libtorch_cpu_capability(to.as_mut_ptr(), to.len(), reason.as_mut_ptr(), reason.len()) };
     error.or(done, "name the processor's capability").map(|()| text.to_string())
@@ -101,17 +102,17 @@ pub fn cpu_capability() -> Result<String, Error> {
 
 /// Whether a GPU's products of float32 may be computed in TF32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tf32 {
+pub(crate) enum Tf32 {
     /// float32 means float32, on CPU and on GPU. libtorch's own default allows TF32 in cuDNN's convolutions.
     Forbidden,
     /// cuBLAS and cuDNN may use it. A CPU's float32 stays what it is.
     Allowed,
 }
 
-/// From now on, in the whole process. Whoever computes on a GPU goes through `population`'s policy, which keeps one
+/// Sets the switch for the whole process. Computations on a GPU go through `population`'s policy, which keeps one
 /// computation's setting from changing under another.
-pub fn set_tf32(tf32: Tf32) -> Result<(), Error> {
-    let mut error = Text::default();
+pub(crate) fn set_tf32(tf32: Tf32) -> Result<(), LibtorchError> {
+    let mut error = TextBuffer::default();
     let allowed = tf32 == Tf32::Allowed;
     // Safety: the buffer is writable for the length given.
     let done = unsafe { nadgrid_libtorch_set_tf32(allowed, error.0.as_mut_ptr(), error.0.len()) };
@@ -120,18 +121,18 @@ pub fn set_tf32(tf32: Tf32) -> Result<(), Error> {
 
 /// What libtorch does when asked for an operation that has no deterministic implementation on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nondeterminism {
+pub(crate) enum Nondeterminism {
     /// The operation fails.
     Error,
     /// The operation runs, and libtorch warns once.
     Warning,
 }
 
-/// From now on the same input gives the same bits on the same device.
+/// Makes libtorch deterministic: the same input gives the same bits on the same device.
 ///
 /// Sets an environment variable that cuBLAS wants, so it is to be called before other threads read the environment.
-pub fn be_deterministic(otherwise: Nondeterminism) -> Result<(), Error> {
-    let mut error = Text::default();
+pub(crate) fn be_deterministic(otherwise: Nondeterminism) -> Result<(), LibtorchError> {
+    let mut error = TextBuffer::default();
     let warn_only = otherwise == Nondeterminism::Warning;
     // Safety: the buffer is writable for the length given.
     let done = unsafe { nadgrid_libtorch_be_deterministic(warn_only, error.0.as_mut_ptr(), error.0.len()) };
@@ -144,8 +145,8 @@ static CUDA: OnceLock<Library> = OnceLock::new();
 /// the input. tch offers it with a scalar, and panics where libtorch fails.
 ///
 /// # Errors
-/// libtorch's words when shapes do not fit, there is no memory or the tensors are not on a GPU.
-pub fn cudnn_convolution_add_relu(
+/// libtorch's error when shapes do not fit, there is no memory or the tensors are not on a GPU.
+pub(crate) fn cudnn_convolution_add_relu(
     input: &Tensor,
     weight: &Tensor,
     residual: &Tensor,
@@ -153,10 +154,11 @@ pub fn cudnn_convolution_add_relu(
     stride: i64,
     padding: i64,
 ) -> Result<Tensor, TchError> {
-    let mut error = Text::default();
+    let mut error = TextBuffer::default();
     let mut result = std::ptr::null_mut();
     let [input, weight, residual, bias] = [input, weight, residual, bias].map(|t| t.as_ptr().cast::<c_void>());
-    let (reason, size) = (error.0.as_mut_ptr(), error.0.len());
+    let reason = error.0.as_mut_ptr();
+    let size = error.0.len();
     // Safety: tch's pointers are those of libtorch's tensors, which live for the call; the others are writable.
     let done = unsafe {
         nadgrid_libtorch_cudnn_convolution_add_relu(
@@ -171,37 +173,38 @@ pub fn cudnn_convolution_add_relu(
             size,
         )
     };
-    match done {
-        // Safety: it was made by `new`, as tch's own are, and nobody else has it.
-        true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
-        false => Err(TchError::Torch(error.to_string())),
+    if !done {
+        return Err(TchError::Torch(error.to_string()));
     }
+    // Safety: it was made by `new`, as tch's own are, and nobody else has it.
+    Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
 
-/// max(a·b + bias, 0) of matrices `[m, k]` and `[k, n]` and a row `[n]`, on a GPU as one operation of cuBLAS. tch 0.24 hands its only
-/// argument, a switch, on as the factor of the bias.
+/// max(a·b + bias, 0) of matrices `[m, k]` and `[k, n]` and a row `[n]`, on a GPU as one operation of cuBLAS. tch 0.24 hands its
+/// only argument, a switch, on as the factor of the bias.
 ///
 /// # Errors
-/// libtorch's words when shapes do not fit or there is no memory.
-pub fn addmm_relu(bias: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
-    let mut error = Text::default();
+/// libtorch's error when shapes do not fit or there is no memory.
+pub(crate) fn addmm_relu(bias: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+    let mut error = TextBuffer::default();
     let mut result = std::ptr::null_mut();
     let [bias, a, b] = [bias, a, b].map(|t| t.as_ptr().cast::<c_void>());
-    let (reason, size) = (error.0.as_mut_ptr(), error.0.len());
+    let reason = error.0.as_mut_ptr();
+    let size = error.0.len();
     // Safety: tch's pointers are those of libtorch's tensors, which live for the call; the others are writable.
     let done = unsafe { nadgrid_libtorch_addmm_relu(bias, a, b, &mut result, reason, size) };
-    match done {
-        // Safety: it was made by `new`, as tch's own are, and nobody else has it.
-        true => Ok(unsafe { Tensor::from_ptr(result.cast()) }),
-        false => Err(TchError::Torch(error.to_string())),
+    if !done {
+        return Err(TchError::Torch(error.to_string()));
     }
+    // Safety: it was made by `new`, as tch's own are, and nobody else has it.
+    Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
 
 /// Loads the CUDA half of libtorch; false where there is none.
 ///
 /// It must come before the first use of tch: libtorch looks for CUDA once. The library is looked for where the program
 /// looks for libtorch itself (LD_LIBRARY_PATH, then the folders noted at the build), and stays loaded.
-pub fn open_cuda() -> Result<bool, Error> {
+pub(crate) fn open_cuda() -> Result<bool, LibtorchError> {
     if CUDA.get().is_some() {
         return Ok(true);
     }
@@ -211,7 +214,7 @@ pub fn open_cuda() -> Result<bool, Error> {
         // libloading keeps the loader's own words in the source.
         Err(error) => match error.source().map_or_else(|| error.to_string(), ToString::to_string) {
             reason if is_absent(&reason) => return Ok(false),
-            reason => return Err(Error::Cuda(in_plain_words(&reason))),
+            reason => return Err(LibtorchError::Cuda(in_plain_words(&reason))),
         },
     };
     if let Err(twice) = CUDA.set(library) {
@@ -221,10 +224,10 @@ pub fn open_cuda() -> Result<bool, Error> {
     Ok(true)
 }
 
-/// A function of the CUDA half or of a library that it needs, by its C name; the loader looks through them in their order.
+/// Looks up a function of the CUDA half or of a library that it needs, by its C name; the loader looks through them in their order.
 ///
 /// # Errors
-/// Says that the CUDA half is not loaded, or what the loader says.
+/// The loader's message, or that the CUDA half is not loaded.
 ///
 /// # Safety
 /// `F` must be the type of that function.
@@ -236,17 +239,18 @@ pub(crate) unsafe fn cuda_function<F>(name: &CStr) -> Result<Symbol<F>, String> 
 
 /// What the CUDA half was built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CudaBuild {
+pub(crate) struct CudaBuild {
     /// CUDA, as it numbers itself: 13000 is 13.0.
-    pub cuda: c_int,
+    pub(crate) cuda: c_int,
     /// cuDNN, as it numbers itself: 91900 is 9.19.0.
-    pub cudnn: usize,
+    pub(crate) cudnn: usize,
 }
 
-/// What the CUDA half was built with; it must be loaded.
-pub fn cuda_build() -> Result<CudaBuild, Error> {
-    let (mut cuda, mut cudnn) = (0i64, 0i64);
-    let mut error = Text::default();
+/// Returns what the CUDA half was built with. It must be loaded.
+pub(crate) fn cuda_build() -> Result<CudaBuild, LibtorchError> {
+    let mut cuda = 0i64;
+    let mut cudnn = 0i64;
+    let mut error = TextBuffer::default();
     // Safety: the numbers and the buffer are writable for the length given.
     let done =
         unsafe { nadgrid_libtorch_cuda_build(&raw mut cuda, &raw mut cudnn, error.0.as_mut_ptr(), error.0.len()) };
@@ -254,34 +258,37 @@ pub fn cuda_build() -> Result<CudaBuild, Error> {
     Ok(CudaBuild { cuda: cuda.try_into().unwrap_or(0), cudnn: cudnn.try_into().unwrap_or(0) })
 }
 
-/// How the CUDA half was built, in lines for people, with the architectures among the compiler's flags. There must be a GPU.
-pub fn cuda_config() -> Result<String, Error> {
-    let (mut text, mut error) = (Text::default(), Text::default());
-    let (to, reason) = (&mut text.0, &mut error.0);
+/// Returns how the CUDA half was built, in lines of text, with the architectures among the compiler's flags. There must be a GPU.
+pub(crate) fn cuda_config() -> Result<String, LibtorchError> {
+    let mut text = TextBuffer::default();
+    let mut error = TextBuffer::default();
+    let to = &mut text.0;
+    let reason = &mut error.0;
     // Safety: both buffers are writable for the lengths given, and the function closes what it writes with a zero.
     let done = unsafe { nadgrid_libtorch_cuda_config(to.as_mut_ptr(), to.len(), reason.as_mut_ptr(), reason.len()) };
     error.or(done, "tell how it was built").map(|()| text.to_string())
 }
 
-/// From now on backward of the thread that calls this runs on it, as on a CPU it always does. A GPU would else have one thread for
+/// Makes backward run on the calling thread from now on, as it always does on a CPU. A GPU would else have one thread for
 /// the backward of all, and which of cuDNN's engines it computes with would depend on who came first.
-pub fn keep_backward_here() {
+pub(crate) fn keep_backward_here() {
     nadgrid_libtorch_backward_here();
 }
 
-/// How often a GPU's allocator had to refuse memory since the process began, also where libtorch went on without it: cuDNN then
-/// takes an engine that needs less, and its results have other bits. 0 before the first tensor.
-pub fn cuda_ooms(device: usize) -> Result<i64, Error> {
+/// Returns how often a GPU's allocator has refused memory since the process began, also where libtorch went on without it: cuDNN
+/// then takes an engine that needs less, and its results have other bits. 0 before the first tensor.
+pub(crate) fn cuda_ooms(device: usize) -> Result<i64, LibtorchError> {
     ask_allocator(device, "count refused allocations", nadgrid_libtorch_cuda_ooms)
 }
 
-/// The most bytes that a GPU's allocator ever held: tensors, workspaces, and what it kept for later ones. 0 before the first tensor.
-pub fn cuda_peak_bytes(device: usize) -> Result<i64, Error> {
+/// Returns the most bytes that a GPU's allocator ever held: tensors, workspaces, and what it kept for later ones. 0 before the
+/// first tensor.
+pub(crate) fn cuda_peak_bytes(device: usize) -> Result<i64, LibtorchError> {
     ask_allocator(device, "tell the peak of a GPU's memory", nadgrid_libtorch_cuda_peak)
 }
 
-/// The bytes of a GPU that no process holds.
-pub fn cuda_free_bytes(device: usize) -> Result<i64, Error> {
+/// Returns the bytes of a GPU that no process holds.
+pub(crate) fn cuda_free_bytes(device: usize) -> Result<i64, LibtorchError> {
     ask_allocator(device, "tell what is free of a GPU's memory", nadgrid_libtorch_cuda_free)
 }
 
@@ -289,9 +296,9 @@ fn ask_allocator(
     device: usize,
     task: &'static str,
     question: unsafe extern "C" fn(i8, *mut i64, *mut c_char, usize) -> bool,
-) -> Result<i64, Error> {
+) -> Result<i64, LibtorchError> {
     let mut answer = 0;
-    let mut error = Text::default();
+    let mut error = TextBuffer::default();
     let device = i8::try_from(device).unwrap_or(i8::MAX);
     // Safety: the number and the buffer are writable for the length given.
     let done = unsafe { question(device, &raw mut answer, error.0.as_mut_ptr(), error.0.len()) };
@@ -299,14 +306,14 @@ fn ask_allocator(
 }
 
 /// Gives the memory back that GPUs' allocators keep and nothing uses. It waits for what runs on them.
-pub fn empty_cuda_cache() -> Result<(), Error> {
-    let mut error = Text::default();
+pub(crate) fn empty_cuda_cache() -> Result<(), LibtorchError> {
+    let mut error = TextBuffer::default();
     // Safety: the buffer is writable for the length given.
     let done = unsafe { nadgrid_libtorch_cuda_empty_cache(error.0.as_mut_ptr(), error.0.len()) };
     error.or(done, "give memory back")
 }
 
-/// The loader's words, and what they mean where a library of CUDA's is missing, most often because another CUDA is installed.
+/// Returns the loader's message, and its meaning where a library of CUDA is missing, most often because another CUDA is installed.
 fn in_plain_words(reason: &str) -> String {
     let missing = reason.split_once(": cannot open shared object file").map(|(library, _)| library);
     let cuda =
@@ -328,23 +335,23 @@ fn is_absent(reason: &str) -> bool {
 }
 
 /// Room for a text that C++ writes.
-struct Text([c_char; 1024]);
+struct TextBuffer([c_char; 1024]);
 
-impl Default for Text {
+impl Default for TextBuffer {
     fn default() -> Self {
         Self([0; 1024])
     }
 }
 
-impl Text {
-    /// The text as the reason of a failure, unless all was done. CUDA's go on with advice for programmers.
-    fn or(self, done: bool, task: &'static str) -> Result<(), Error> {
+impl TextBuffer {
+    /// Returns the text as the reason of a failure, unless the task was done. CUDA's texts go on with advice for programmers.
+    fn or(self, done: bool, task: &'static str) -> Result<(), LibtorchError> {
         let reason = || self.to_string().lines().next().unwrap_or_default().to_owned();
-        if done { Ok(()) } else { Err(Error::Thrown { task, reason: reason() }) }
+        if done { Ok(()) } else { Err(LibtorchError::Thrown { task, reason: reason() }) }
     }
 }
 
-impl std::fmt::Display for Text {
+impl std::fmt::Display for TextBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Safety: the array starts as zeros, and what C++ writes into it ends with one.
         f.write_str(&unsafe { CStr::from_ptr(self.0.as_ptr()) }.to_string_lossy())
@@ -388,7 +395,8 @@ mod tests {
     #[test]
     fn a_convolution_of_cudnn_needs_a_gpu() {
         let of = |shape: [i64; 4]| tch::Tensor::ones(shape, (tch::Kind::Float, tch::Device::Cpu));
-        let (maps, bias) = (of([2, 8, 4, 4]), of([8, 1, 1, 1]).flatten(0, -1));
+        let maps = of([2, 8, 4, 4]);
+        let bias = of([8, 1, 1, 1]).flatten(0, -1);
         let error = cudnn_convolution_add_relu(&maps, &of([8, 8, 3, 3]), &maps, &bias, 1, 1).expect_err("no GPU");
         assert!(error.to_string().contains("cudnn_convolution_add_relu"), "{error}");
     }
@@ -408,7 +416,9 @@ mod tests {
     #[test]
     fn products_with_a_bias_are_rectified_or_refused() {
         let of = |values: &[f32], columns: i64| tch::Tensor::from_slice(values).view([-1, columns]);
-        let (a, b, bias) = (of(&[1., 2.], 2), of(&[1., -1., 3., -4.], 2), tch::Tensor::from_slice(&[0.5f32, 1.0]));
+        let a = of(&[1., 2.], 2);
+        let b = of(&[1., -1., 3., -4.], 2);
+        let bias = tch::Tensor::from_slice(&[0.5f32, 1.0]);
         let product = addmm_relu(&bias, &a, &b).expect("shapes fit");
         assert_eq!(Vec::<f32>::try_from(product.flatten(0, -1)).expect("numbers"), [7.5, 0.0]);
         assert!(addmm_relu(&bias, &b, &a).is_err());
@@ -431,7 +441,7 @@ mod tests {
 
     #[test]
     fn texts_are_read_back() {
-        let mut text = Text::default();
+        let mut text = TextBuffer::default();
         text.0[0] = b'a' as c_char;
         assert_eq!(text.to_string(), "a");
     }

@@ -1,21 +1,21 @@
-//! `nadgrid-worker`: parses, runs, and says by its exit code how it went.
+//! `nadgrid-worker`: parses the command line, runs, and reports the outcome by its exit code.
 
 use clap::Parser;
 use nadgrid_core::text;
-use nadgrid_worker::bench::Measurement;
+use nadgrid_worker::bench::WorkerMeasurement;
 use nadgrid_worker::cli::{Bench, Cli, Command};
 use nadgrid_worker::config::{Config, ConfigError, Flags};
 use nadgrid_worker::error::WorkerError;
-use nadgrid_worker::{bench, device, ending, run, shutdown};
+use nadgrid_worker::{bench, clear_environment, exit, run, shutdown};
 use std::panic::catch_unwind;
 
-/// What Rust's runtime ends a program with that panicked.
+/// The exit code of a program that panicked, as Rust's runtime sets it.
 const PANICKED: u8 = 101;
 
 fn main() {
     // Safety: no thread has been started yet.
-    unsafe { device::clear_environment() };
-    // Also after a panic, which has been reported where it happened, lanes may still compute.
+    unsafe { clear_environment() };
+    // Lanes may still compute after a panic, which has been reported where it happened.
     let code = match catch_unwind(|| start(&Cli::parse())) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -24,7 +24,7 @@ fn main() {
         }
         Err(_) => PANICKED,
     };
-    ending::exit(code)
+    exit(code)
 }
 
 fn start(cli: &Cli) -> Result<(), WorkerError> {
@@ -52,7 +52,7 @@ fn load(flags: &Flags) -> Result<Config, ConfigError> {
     Config::load(flags, std::env::vars_os().filter_map(variable))
 }
 
-/// A benchmark's shards are nobody's news, unless they are asked for.
+/// Loads the configuration of a benchmark, whose shards are not logged unless `NADGRID_LOG` asks for it.
 fn quiet(flags: &Flags) -> Result<Config, WorkerError> {
     let mut config = load(flags)?;
     if std::env::var_os("NADGRID_LOG").is_none() {
@@ -62,7 +62,7 @@ fn quiet(flags: &Flags) -> Result<Config, WorkerError> {
     Ok(config)
 }
 
-fn report(measured: &Measurement, json: bool) -> Result<(), WorkerError> {
+fn report(measured: &WorkerMeasurement, json: bool) -> Result<(), WorkerError> {
     if json {
         println!("{}", serde_json::to_string(measured).map_err(|e| WorkerError::Bench(e.to_string()))?);
         return Ok(());

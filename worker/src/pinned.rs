@@ -70,11 +70,14 @@ pub(crate) fn to_lanes(tensor: Tensor) -> Result<Tensor, TchError> {
 
 /// The numbers of a tensor on the host, to be written.
 pub(crate) fn to_write(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
-    let (kind, device, dense) = (tensor.f_kind()?, tensor.device(), tensor.is_contiguous());
+    let kind = tensor.f_kind()?;
+    let device = tensor.device();
+    let dense = tensor.is_contiguous();
     if (kind, device, dense) != (Kind::Float, Device::Cpu, true) {
         return Err(TchError::Kind(format!("{kind:?} on {device:?} is not written number by number")));
     }
-    let (start, count) = (tensor.data_ptr().cast::<f32>(), tensor.numel());
+    let start = tensor.data_ptr().cast::<f32>();
+    let count = tensor.numel();
     if count == 0 {
         return Ok(&mut []);
     }

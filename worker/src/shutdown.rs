@@ -1,5 +1,5 @@
-//! When to stop. After SIGTERM or SIGINT the worker drains: it ends what is running, within its grace period. At the end of
-//! standard input, with which `nadgrid run` ends its workers, nothing is waited for. A second signal ends the program at once.
+//! When to stop. After SIGTERM or SIGINT the worker drains: it finishes its running shards within its grace period. At the end of
+//! standard input, by which `nadgrid run` ends its workers, it waits for nothing. A second signal ends the program at once.
 
 use crate::error::WorkerError;
 use std::io::{self, Read};
@@ -7,7 +7,7 @@ use std::thread::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How the worker is asked to stop. Copies are one.
+/// The request to stop. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     drain: CancellationToken,
@@ -15,27 +15,27 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Asks it to end what is running within its grace period, and to begin nothing more.
+    /// Asks the worker to finish what is running within its grace period, and to begin nothing more.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Asks it to give back what is running.
+    /// Asks the worker to give back what is running.
     pub fn end(&self) {
         self.end.cancel();
     }
 
-    /// Returns when it is asked to drain.
+    /// Returns when the worker is asked to drain.
     pub async fn draining(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Returns when it is asked to end.
+    /// Returns when the worker is asked to end.
     pub async fn ended(&self) {
         self.end.cancelled().await;
     }
 
-    /// Whether it was asked to drain.
+    /// Whether the worker was asked to drain.
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
@@ -44,17 +44,20 @@ impl Stop {
 /// Watches for signals, and for the end of standard input if `until_stdin_closes`, on threads of its own.
 ///
 /// # Errors
-/// [`WorkerError::Start`] when the system gives no thread or no signal handler.
+/// [`WorkerError::Start`] when the system provides no thread or no signal handler.
 pub fn watch(until_stdin_closes: bool) -> Result<Stop, WorkerError> {
     let failed = |source| WorkerError::Start { what: "the signal watch", source };
     let stop = Stop::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let signals = {
         let _inside = runtime.enter();
-        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?)
+        StopSignals {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        }
     };
     let watched = stop.clone();
-    let work = move || runtime.block_on(heed(signals, &watched));
+    let work = move || runtime.block_on(wait_for_signals(signals, &watched));
     Builder::new().name("signals".to_owned()).spawn(work).map_err(failed)?;
     if until_stdin_closes {
         let watched = stop.clone();
@@ -68,21 +71,29 @@ pub fn watch(until_stdin_closes: bool) -> Result<Stop, WorkerError> {
     Ok(stop)
 }
 
-async fn heed((mut terminate, mut interrupt): (Signal, Signal), stop: &Stop) {
-    let name = next(&mut terminate, &mut interrupt).await.0;
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Waits for the next signal, and returns its name and number.
+    async fn next(&mut self) -> (&'static str, i32) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+        }
+    }
+}
+
+async fn wait_for_signals(mut signals: StopSignals, stop: &Stop) {
+    let (name, _) = signals.next().await;
     tracing::info!("stopping: {name} (once more to end at once)");
     stop.drain();
-    let (name, number) = next(&mut terminate, &mut interrupt).await;
+    let (name, number) = signals.next().await;
     tracing::warn!("ending at once: {name} again");
     // Safety: it only ends the process. The lanes are in libtorch, whose destructors must not run under them.
     unsafe { libc::_exit(128 + number) }
-}
-
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
-    tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", 15),
-        _ = interrupt.recv() => ("SIGINT", 2),
-    }
 }
 
 fn drain_stdin() {

@@ -9,7 +9,7 @@ use super::workers::Workers;
 use crate::access::Admitted;
 use crate::desk::Desk;
 use crate::transfers::TransferOffer;
-use nadgrid_core::checkpoint::most_bytes;
+use nadgrid_core::checkpoint::{MAX_BYTES, most_bytes};
 use nadgrid_core::ids::WorkerId;
 use nadgrid_core::scheduler::{Answer, Event, Scheduler, ShardCheckpoint, ShardRef};
 use nadgrid_core::spec::{InputRef, Payload};
@@ -19,9 +19,6 @@ use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1::{self, upload_checkpoint_request::Part, upload_checkpoint_response::Message};
 use tonic::Status;
 use tracing::debug;
-
-/// No checkpoint is larger, whatever the job.
-const MOST_BYTES: u64 = 1 << 30;
 
 /// A shard whose sweep is open.
 struct Open {
@@ -102,7 +99,7 @@ fn limit(open: &Open) -> Result<u64, Status> {
     let Payload::Runs { extra, .. } = open.payload else {
         return Err(invalid("header.shard: only training runs have checkpoints"));
     };
-    Ok(most_bytes(open.state_bytes, open.members, extra).min(MOST_BYTES))
+    Ok(most_bytes(open.state_bytes, open.members, extra).min(MAX_BYTES))
 }
 
 /// What the header announces, if a checkpoint of the shard can be so large.

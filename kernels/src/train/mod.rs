@@ -26,7 +26,7 @@ use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::TrainingState;
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::random::Stream;
-use nadgrid_core::training::{Classifier, Ending, Observer, Recipe, RunKey};
+use nadgrid_core::training::{Classifier, Observer, Recipe, RunKey, TrainingOutcome};
 use plan::{Plan, Work};
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -95,7 +95,13 @@ impl Trainer {
     ///
     /// # Panics
     /// When the data do not fit the network: another dimension, a label that is no class, no samples.
-    pub fn train(&mut self, key: &RunKey, recipe: &Recipe, data: &Dataset, observer: &mut dyn Observer) -> Ending {
+    pub fn train(
+        &mut self,
+        key: &RunKey,
+        recipe: &Recipe,
+        data: &Dataset,
+        observer: &mut dyn Observer,
+    ) -> TrainingOutcome {
         self.network.draw(key.stream("weights"), &mut self.parameters);
         self.forget();
         let dropouts = self.dropouts(key);
@@ -114,7 +120,7 @@ impl Trainer {
         recipe: &Recipe,
         data: &Dataset,
         observer: &mut dyn Observer,
-    ) -> Ending {
+    ) -> TrainingOutcome {
         self.parameters.copy_from_slice(&state.parameters);
         self.velocity.copy_from_slice(&state.velocity);
         self.running_means.copy_from_slice(&state.means);
@@ -133,7 +139,7 @@ impl Trainer {
         data: &Dataset,
         (first, mut dropouts): (u32, Vec<Stream>),
         observer: &mut dyn Observer,
-    ) -> Ending {
+    ) -> TrainingOutcome {
         let batches = recipe.batches(data.len());
         for epoch in first..recipe.epochs {
             let order = key.order(epoch, data.len());
@@ -141,17 +147,17 @@ impl Trainer {
                 let rate = recipe.rate(epoch, batch, batches);
                 if !self.step(data, samples, &mut dropouts, recipe, rate) {
                     let step = u64::from(epoch) * batches as u64 + batch as u64 + 1;
-                    return Ending::Diverged { epochs: epoch, step };
+                    return TrainingOutcome::Diverged { epochs: epoch, step };
                 }
                 if !observer.goes_on() {
-                    return Ending::Stopped;
+                    return TrainingOutcome::Stopped;
                 }
             }
             if observer.wants_state() {
                 observer.take_state(self.state(epoch + 1, &dropouts));
             }
         }
-        Ending::Finished
+        TrainingOutcome::Finished
     }
 
     /// The state after so many epochs.

@@ -1,22 +1,22 @@
-//! NADs as they come in `.npy` files: a matrix k x D of f32 or f64.
+//! NADs from `.npy` files: a matrix k x D of f32 or f64.
 //!
-//! The coordinator has looked at the file before it accepted the sweep, so what is wrong here is told in few words.
+//! The coordinator has checked the file before it accepted the sweep, so errors here are short.
 //! Deliberately absent: other shapes and types, and drawing, for which the `figures` crate has a reader of its own.
 
 use npyz::{NpyFile, Order};
 
 /// Rows of D numbers, row-major.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Matrix {
+pub(super) struct NadMatrix {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) numbers: Vec<f64>,
 }
 
-impl Matrix {
-    /// A row, if there is one of this place.
-    pub(super) fn row(&self, place: u64) -> Option<&[f64]> {
-        let start = usize::try_from(place).ok()?.checked_mul(self.columns)?;
+impl NadMatrix {
+    /// Returns a row, if there is one of this index.
+    pub(super) fn row(&self, index: u64) -> Option<&[f64]> {
+        let start = usize::try_from(index).ok()?.checked_mul(self.columns)?;
         self.numbers.get(start..start.checked_add(self.columns)?)
     }
 
@@ -24,7 +24,9 @@ impl Matrix {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let file = NpyFile::new(bytes).map_err(|e| e.to_string())?;
         let &[rows, columns] = file.shape() else { return Err(format!("its shape is {:?}, not k x D", file.shape())) };
-        let (rows, columns, order) = (rows as usize, columns as usize, file.order());
+        let rows = rows as usize;
+        let columns = columns as usize;
+        let order = file.order();
         let numbers = match file.try_data::<f64>() {
             Ok(numbers) => numbers.collect::<Result<Vec<f64>, _>>(),
             Err(file) => {
@@ -39,7 +41,7 @@ impl Matrix {
         let numbers = match order {
             Order::C => numbers,
             Order::Fortran => {
-                (0..rows * columns).map(|place| numbers[place % columns * rows + place / columns]).collect()
+                (0..rows * columns).map(|index| numbers[index % columns * rows + index / columns]).collect()
             }
         };
         Ok(Self { rows, columns, numbers })
@@ -62,18 +64,18 @@ mod tests {
 
     #[test]
     fn either_type_and_either_order_give_one_matrix() {
-        let expected = Matrix { rows: 2, columns: 3, numbers: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        let expected = NadMatrix { rows: 2, columns: 3, numbers: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
         let wide = file(&[2, 3], Order::C, &[1f64, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let narrow = file(&[2, 3], Order::Fortran, &[1f32, 4.0, 2.0, 5.0, 3.0, 6.0]);
-        assert_eq!(Matrix::parse(&wide), Ok(expected.clone()));
-        assert_eq!(Matrix::parse(&narrow), Ok(expected.clone()));
+        assert_eq!(NadMatrix::parse(&wide), Ok(expected.clone()));
+        assert_eq!(NadMatrix::parse(&narrow), Ok(expected.clone()));
         assert_eq!((expected.row(1), expected.row(2)), (Some(&[4.0, 5.0, 6.0][..]), None));
     }
 
     #[test]
     fn other_arrays_are_refused() {
-        assert!(Matrix::parse(b"no array").is_err());
-        assert!(Matrix::parse(&file(&[3], Order::C, &[1f64, 2.0, 3.0])).unwrap_err().contains("[3]"));
-        assert!(Matrix::parse(&file(&[1, 2], Order::C, &[1i32, 2])).unwrap_err().contains("f8"));
+        assert!(NadMatrix::parse(b"no array").is_err());
+        assert!(NadMatrix::parse(&file(&[3], Order::C, &[1f64, 2.0, 3.0])).unwrap_err().contains("[3]"));
+        assert!(NadMatrix::parse(&file(&[1, 2], Order::C, &[1i32, 2])).unwrap_err().contains("f8"));
     }
 }

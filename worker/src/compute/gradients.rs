@@ -1,51 +1,51 @@
 //! A block of random networks: their gradients at every point, reduced to moments.
 
-use super::{Engine, Job, Watcher, of_kernel};
-use crate::board::Fault;
+use super::{EvaluationBackend, ShardTask, ShardWatcher};
 use crate::device::Evaluation;
+use crate::fault::Fault;
 use crate::population::{self, Derivative, Members, Sampling, memory};
 use nadgrid_core::architecture::Shape;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::random::evaluation_point;
+use nadgrid_core::scheduler::FailureKind;
 use nadgrid_core::spec::{Estimator, Nads};
 use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
-use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread::{Builder, JoinHandle};
 use tch::Device;
 
 /// Blocks of gradients on one device.
-pub(super) struct Gradients {
-    engine: Engine,
-    prepared: Option<Prepared>,
+pub(super) struct GradientEvaluator {
+    backend: EvaluationBackend,
+    prepared: Option<PreparedKernel>,
 }
 
-/// What architecture, input and estimator decide.
-struct Prepared {
+/// A kernel for one architecture, input and estimator.
+struct PreparedKernel {
     of: (String, Shape, Estimator),
-    kernel: Kernel,
+    kernel: GradientKernel,
 }
 
 /// nadgrid's own kernels.
-enum Kernel {
+enum GradientKernel {
     Difference(Box<CentralDifference>),
     Autograd(Box<Trainer>),
 }
 
 /// The members of a shard, where they are drawn ahead of their evaluation; nadgrid's own kernels draw one after the other.
-pub(super) struct Drawn(Option<Members>);
+pub(super) struct DrawnMembers(Option<Members>);
 
 /// The moments of a block.
-pub(super) enum Summed {
-    /// They are there.
+pub(super) enum SummedBlock {
+    /// They are computed.
     Here(Moments),
-    /// A helper thread sums them up, while the lane has the GPU compute the next block.
+    /// A helper thread sums them up while the GPU computes the next block.
     Beside(JoinHandle<Moments>),
 }
 
-impl Summed {
-    /// Waits until they are there.
+impl SummedBlock {
+    /// Waits for the moments.
     pub(super) fn wait(self) -> Moments {
         match self {
             Self::Here(moments) => moments,
@@ -54,73 +54,71 @@ impl Summed {
         }
     }
 
-    /// Of gradients that lie in rows.
+    /// Sums up gradients that lie in rows, beside the lane where it drives a GPU.
     fn of(rows: Vec<f32>, dimension: usize, device: Device) -> Result<Self, Fault> {
         if !device.is_cuda() {
             return Ok(Self::Here(moments(&rows, dimension)));
         }
         let helper = Builder::new().name("moments".to_owned()).spawn(move || moments(&rows, dimension));
-        let none = |error| Fault::new(FailureKind::Transient, format!("no thread for moments: {error}"));
+        let none = |error| Fault::new(FailureKind::Transient, format!("cannot start a thread for moments: {error}"));
         helper.map(Self::Beside).map_err(none)
     }
 }
 
-impl Gradients {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine, prepared: None }
+impl GradientEvaluator {
+    pub(super) fn new(backend: EvaluationBackend) -> Self {
+        Self { backend, prepared: None }
     }
 
     /// Prepares what all blocks of a job share.
-    pub(super) fn prepare(&mut self, job: &Job) -> Result<(), Fault> {
-        match (self.engine.evaluation, &job.plan.spec.nads) {
-            (Evaluation::Patch, Some(nads)) => self.kernel(job, nads.estimator).map(|_| ()),
+    pub(super) fn prepare(&mut self, shard: &ShardTask) -> Result<(), Fault> {
+        match (self.backend.evaluation, &shard.job.spec.nads) {
+            (Evaluation::Patch, Some(nads)) => self.kernel(shard, nads.estimator).map(|_| ()),
             _ => Ok(()),
         }
     }
 
     /// Begins to draw the members of all blocks of a shard, where that is done ahead.
-    pub(super) fn drawn(&self, job: &Job, members: Range<u64>) -> Result<Drawn, Fault> {
-        let drawn = match self.engine.evaluation {
+    pub(super) fn drawn(&self, shard: &ShardTask, members: Range<u64>) -> Result<DrawnMembers, Fault> {
+        let drawn = match self.backend.evaluation {
             Evaluation::Patch => None,
-            Evaluation::Dense | Evaluation::Fused => {
-                Some(self.sampling(job, nads(job)?).members(members).map_err(|e| e.fault())?)
-            }
+            Evaluation::Dense | Evaluation::Fused => Some(self.sampling(shard, nads(shard)?).members(members)?),
         };
-        Ok(Drawn(drawn))
+        Ok(DrawnMembers(drawn))
     }
 
-    /// The moments of the gradients of `members`, of each member at each point in turn; `None` when they are not wanted any more.
-    /// Members that were drawn ahead are the next of `drawn`.
+    /// Computes the moments of the gradients of `members`, of each member at each point in turn; `None` when they are no longer
+    /// wanted. Members that were drawn ahead are the next ones of `drawn`.
     pub(super) fn block(
         &mut self,
-        job: &Job,
+        shard: &ShardTask,
         members: Range<u64>,
-        drawn: &mut Drawn,
-        watcher: &dyn Watcher,
-    ) -> Result<Option<Summed>, Fault> {
-        let nads = nads(job)?;
-        let dimension = job.plan.shape.dimension;
+        drawn: &mut DrawnMembers,
+        watcher: &dyn ShardWatcher,
+    ) -> Result<Option<SummedBlock>, Fault> {
+        let nads = nads(shard)?;
+        let dimension = shard.job.shape.dimension;
         let points: Vec<Vec<f32>> =
-            (0..u64::from(nads.points)).map(|index| evaluation_point(job.plan.spec.seed, index, dimension)).collect();
+            (0..u64::from(nads.points)).map(|index| evaluation_point(shard.job.spec.seed, index, dimension)).collect();
         match &mut drawn.0 {
-            // Of a block that is not wanted, gradients are left out.
+            // A block that is no longer wanted lacks gradients.
             None => {
-                let moments = self.by_kernels(job, nads, members, &points, watcher)?;
-                Ok(Some(Summed::Here(moments)).filter(|_| watcher.wants()))
+                let moments = self.by_kernels(shard, nads, members, &points, watcher)?;
+                Ok(Some(SummedBlock::Here(moments)).filter(|_| watcher.wants()))
             }
             Some(drawn) => {
-                self.by_populations(job, nads, drawn, (members.end - members.start) as usize, &points, watcher)
+                self.by_populations(shard, nads, drawn, (members.end - members.start) as usize, &points, watcher)
             }
         }
     }
 
     fn by_kernels(
         &mut self,
-        job: &Job,
+        shard: &ShardTask,
         nads: &Nads,
         members: Range<u64>,
         points: &[Vec<f32>],
-        watcher: &dyn Watcher,
+        watcher: &dyn ShardWatcher,
     ) -> Result<Moments, Fault> {
         let all = (members.end - members.start) as f64 * points.len() as f64;
         let mut done = 0u64;
@@ -128,41 +126,47 @@ impl Gradients {
             done += 1;
             watcher.advance(done as f64 / all);
         };
-        let (seed, architecture, step) = (job.plan.spec.seed, job.plan.shape.architecture.as_str(), nads.step as f32);
-        let draw = |member, parameters: &mut [f32]| job.plan.network.initialise(seed, architecture, member, parameters);
-        let block = match self.kernel(job, nads.estimator)? {
-            Kernel::Difference(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                if watcher.wants() {
-                    kernel.gradient(p, point, step, out)?;
-                    advance();
-                }
-                Ok(())
-            }),
-            Kernel::Autograd(kernel) => block_moments(&job.plan.network, members, points, draw, |p, point, out| {
-                if watcher.wants() {
-                    kernel.gradient_at(p, point, out)?;
-                    advance();
-                }
-                Ok(())
-            }),
+        let seed = shard.job.spec.seed;
+        let architecture = shard.job.shape.architecture.as_str();
+        let step = nads.step as f32;
+        let draw =
+            |member, parameters: &mut [f32]| shard.job.network.initialise(seed, architecture, member, parameters);
+        let block = match self.kernel(shard, nads.estimator)? {
+            GradientKernel::Difference(kernel) => {
+                block_moments(&shard.job.network, members, points, draw, |p, point, out| {
+                    if watcher.wants() {
+                        kernel.gradient(p, point, step, out)?;
+                        advance();
+                    }
+                    Ok(())
+                })
+            }
+            GradientKernel::Autograd(kernel) => {
+                block_moments(&shard.job.network, members, points, draw, |p, point, out| {
+                    if watcher.wants() {
+                        kernel.gradient_at(p, point, out)?;
+                        advance();
+                    }
+                    Ok(())
+                })
+            }
         };
-        block.map_err(|e| of_kernel(&e))
+        Ok(block?)
     }
 
-    fn kernel(&mut self, job: &Job, estimator: Estimator) -> Result<&mut Kernel, Fault> {
-        let of = (job.plan.shape.architecture.clone(), job.plan.network.input(), estimator);
+    fn kernel(&mut self, shard: &ShardTask, estimator: Estimator) -> Result<&mut GradientKernel, Fault> {
+        let of = (shard.job.shape.architecture.clone(), shard.job.network.input(), estimator);
         let prepared = match self.prepared.take().filter(|prepared| prepared.of == of) {
             Some(prepared) => prepared,
             None => {
                 let kernel = match estimator {
-                    Estimator::CentralDifference => {
-                        CentralDifference::new(&job.plan.network).map(|kernel| Kernel::Difference(Box::new(kernel)))
-                    }
+                    Estimator::CentralDifference => CentralDifference::new(&shard.job.network)
+                        .map(|kernel| GradientKernel::Difference(Box::new(kernel))),
                     Estimator::Autograd => {
-                        Trainer::new(&job.plan.network).map(|kernel| Kernel::Autograd(Box::new(kernel)))
+                        Trainer::new(&shard.job.network).map(|kernel| GradientKernel::Autograd(Box::new(kernel)))
                     }
                 };
-                Prepared { of, kernel: kernel.map_err(|e| of_kernel(&e))? }
+                PreparedKernel { of, kernel: kernel? }
             }
         };
         Ok(&mut self.prepared.insert(prepared).kernel)
@@ -170,43 +174,43 @@ impl Gradients {
 
     fn by_populations(
         &self,
-        job: &Job,
+        shard: &ShardTask,
         nads: &Nads,
         members: &mut Members,
         count: usize,
         points: &[Vec<f32>],
-        watcher: &dyn Watcher,
-    ) -> Result<Option<Summed>, Fault> {
+        watcher: &dyn ShardWatcher,
+    ) -> Result<Option<SummedBlock>, Fault> {
         let goes_on = |part: f64| {
             watcher.advance(part);
             watcher.wants()
         };
-        let block = population::block_gradients(&self.sampling(job, nads), members, count, points, &goes_on);
-        let rows = block.map_err(|e| e.fault())?.filter(|_| watcher.wants());
-        rows.map(|rows| Summed::of(rows, job.plan.shape.dimension, self.engine.device)).transpose()
+        let block = population::block_gradients(&self.sampling(shard, nads), members, count, points, &goes_on);
+        let rows = block?.filter(|_| watcher.wants());
+        rows.map(|rows| SummedBlock::of(rows, shard.job.shape.dimension, self.backend.device)).transpose()
     }
 
-    fn sampling<'a>(&self, job: &'a Job, nads: &Nads) -> Sampling<'a> {
-        let device = self.engine.device;
+    fn sampling<'a>(&self, shard: &'a ShardTask, nads: &Nads) -> Sampling<'a> {
+        let device = self.backend.device;
         let derivative = match nads.estimator {
-            Estimator::CentralDifference if self.engine.evaluation == Evaluation::Fused => {
+            Estimator::CentralDifference if self.backend.evaluation == Evaluation::Fused => {
                 Derivative::Fused { step: nads.step as f32 }
             }
             Estimator::CentralDifference => Derivative::Difference { step: nads.step as f32 },
             Estimator::Autograd => Derivative::Autograd,
         };
         Sampling {
-            network: &job.plan.network,
+            network: &shard.job.network,
             device,
-            precision: job.plan.spec.precision,
-            seed: job.plan.spec.seed,
-            architecture: &job.plan.shape.architecture,
+            precision: shard.job.spec.precision,
+            seed: shard.job.spec.seed,
+            architecture: &shard.job.shape.architecture,
             derivative,
             budget: memory::budget(device),
         }
     }
 }
 
-fn nads(job: &Job) -> Result<&Nads, Fault> {
-    job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))
+fn nads(shard: &ShardTask) -> Result<&Nads, Fault> {
+    shard.job.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))
 }

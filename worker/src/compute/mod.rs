@@ -1,87 +1,56 @@
-//! One shard's arithmetic: gradients folded to moments along the fixed tree, or training runs in a row.
+//! One shard's arithmetic: gradients folded to moments along the fixed tree, or training runs one after the other.
 //!
 //! Deliberately absent: threads and messages. A shard computed twice gives the same bits.
 
 mod basis;
-mod course;
+mod blame;
 mod gradients;
-mod job;
+mod resume;
 mod runs;
 mod samples;
+mod shard_task;
 #[cfg(test)]
 mod tests;
+mod watcher;
 
-use crate::board::Fault;
 use crate::device::{Evaluation, Machine};
-use crate::inputs::Inputs;
-pub use course::MOST_BYTES;
-pub(crate) use course::ROLE;
-use gradients::{Gradients, Summed};
-pub use job::{Job, JobSpec, JobSpecs};
+use crate::fault::Fault;
+use crate::inputs::InputCache;
+use gradients::{GradientEvaluator, SummedBlock};
 use nadgrid_core::grid::Node;
 use nadgrid_core::moments::Moments;
-use nadgrid_core::numerics::{NumericsClass, Precision};
+use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::runs::{Outcome, to_bytes};
+use nadgrid_core::scheduler::FailureKind;
 use nadgrid_core::spec::Payload;
 use nadgrid_core::tree::{Fold, TreeError};
-use nadgrid_kernels::KernelError;
-use nadgrid_proto::v1::FailureKind;
-use runs::Runs;
+use resume::OutcomeForm;
+use runs::RunEvaluator;
+pub(crate) use shard_task::{JobSpecs, ShardTask};
 use std::sync::Arc;
 use tch::Device;
-
-/// Whoever waits for a shard.
-pub trait Watcher {
-    /// Whether its result is still wanted; asked often.
-    fn wants(&self) -> bool;
-    /// All that blocks need is there: the first one begins.
-    fn begun(&self) {}
-    /// This part of the next block is computed, from 0 to 1; told often.
-    fn advance(&self, _fraction: f64) {}
-    /// Another block is computed.
-    fn block_done(&self);
-    /// Whether a checkpoint is due; asked after every epoch of training and after every run.
-    fn wants_checkpoint(&self) -> bool {
-        false
-    }
-    /// Takes the checkpoint that was due.
-    fn take_checkpoint(&self, _snapshot: Snapshot) {}
-}
-
-/// How far a shard has come, for another worker to go on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// A [`nadgrid_core::checkpoint`].
-    pub bytes: Vec<u8>,
-    /// Members of the shard that are done with.
-    pub members_done: u64,
-    /// Epochs of the members in training.
-    pub epochs: u32,
-    /// The precision in which they are trained.
-    pub precision: Precision,
-}
+pub(crate) use watcher::{ShardSnapshot, ShardWatcher};
 
 /// A shard that is computed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evaluated {
-    /// Its result.
-    pub yielded: Yield,
+pub(crate) struct EvaluatedShard {
+    pub(crate) yielded: ShardYield,
     /// Seconds that it took other lanes, before a checkpoint.
-    pub earlier: f64,
+    pub(crate) earlier: f64,
 }
 
 /// What a shard yields.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Yield {
+pub(crate) enum ShardYield {
     /// Moments of gradients.
     Moments(Moments),
     /// Outcomes of training runs, with this many further numbers each.
     Runs(Vec<Outcome>, usize),
 }
 
-impl Yield {
-    /// As it is uploaded.
-    pub fn to_bytes(&self) -> Vec<u8> {
+impl ShardYield {
+    /// Returns the bytes that are uploaded.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Moments(moments) => moments.to_bytes(),
             Self::Runs(runs, extra) => to_bytes(runs, *extra),
@@ -89,77 +58,74 @@ impl Yield {
     }
 }
 
-/// Computes shards on one device, and keeps between them what only the job decides.
-pub struct Evaluator {
+/// Computes shards on one device, and keeps what depends on the job alone from one shard to the next.
+pub(crate) struct ShardEvaluator {
     class: NumericsClass,
-    gradients: Gradients,
-    runs: Runs,
+    gradients: GradientEvaluator,
+    runs: RunEvaluator,
 }
 
-/// The device of an evaluator and how it computes there.
+/// The device of an evaluator, and how it computes there.
 #[derive(Clone, Copy, Debug)]
-struct Engine {
+struct EvaluationBackend {
     device: Device,
     evaluation: Evaluation,
 }
 
-impl Evaluator {
-    /// An evaluator on this machine.
-    pub fn new(machine: &Machine, inputs: Arc<Inputs>) -> Self {
-        let engine = Engine { device: machine.device, evaluation: machine.evaluation };
+impl ShardEvaluator {
+    /// Makes an evaluator on this machine.
+    pub(crate) fn new(machine: &Machine, inputs: Arc<InputCache>) -> Self {
+        let backend = EvaluationBackend { device: machine.device, evaluation: machine.evaluation };
         let class = machine.class.clone();
-        Self { class, gradients: Gradients::new(engine), runs: Runs::new(engine, inputs) }
+        Self { class, gradients: GradientEvaluator::new(backend), runs: RunEvaluator::new(backend, inputs) }
     }
 
-    /// What a shard yields; `None` when it is not wanted any more. Training runs go on `from` a checkpoint of the same shard; one
-    /// of anything else is passed over.
+    /// Computes a shard, and returns `None` when it is no longer wanted. Training runs continue `from` a checkpoint of the same
+    /// shard; a checkpoint of anything else is ignored.
     ///
     /// # Errors
-    /// A [`Fault`] with the kind that tells who is to blame.
-    pub fn shard(&mut self, job: &Job, from: Option<&[u8]>, watcher: &dyn Watcher) -> Result<Option<Evaluated>, Fault> {
-        match job.plan.shape.payload {
+    /// A [`Fault`] whose kind says what is to blame.
+    pub(crate) fn shard(
+        &mut self,
+        shard: &ShardTask,
+        from: Option<&[u8]>,
+        watcher: &dyn ShardWatcher,
+    ) -> Result<Option<EvaluatedShard>, Fault> {
+        match shard.job.shape.payload {
             Payload::Moments { .. } => {
-                let moments = self.moments(job, watcher)?;
-                Ok(moments.map(|moments| Evaluated { yielded: Yield::Moments(moments), earlier: 0.0 }))
+                let moments = self.moments(shard, watcher)?;
+                Ok(moments.map(|moments| EvaluatedShard { yielded: ShardYield::Moments(moments), earlier: 0.0 }))
             }
             Payload::Runs { extra, .. } => {
-                let class = self.class.with(job.precision());
-                let runs = self.runs.shard(job, (&class, extra), from, watcher)?;
-                Ok(runs.map(|(runs, earlier)| Evaluated { yielded: Yield::Runs(runs, extra), earlier }))
+                let class = self.class.with(shard.precision());
+                let form = OutcomeForm { class: &class, extra };
+                let runs = self.runs.shard(shard, &form, from, watcher)?;
+                Ok(runs.map(|(runs, earlier)| EvaluatedShard { yielded: ShardYield::Runs(runs, extra), earlier }))
             }
         }
     }
 
-    /// Blocks are short: a shard of them is not worth a checkpoint.
-    fn moments(&mut self, job: &Job, watcher: &dyn Watcher) -> Result<Option<Moments>, Fault> {
-        let total = job.grid().blocks();
-        let mut fold = Fold::below(job.node, total, |left: Moments, right: Moments| left.merge(&right));
+    /// Computes the moments of a shard. Its blocks are short, so that it is not worth a checkpoint.
+    fn moments(&mut self, shard: &ShardTask, watcher: &dyn ShardWatcher) -> Result<Option<Moments>, Fault> {
+        let total = shard.grid().blocks();
+        let mut fold = Fold::below(shard.node, total, |left: Moments, right: Moments| left.merge(&right));
         let disorder = |e: TreeError| Fault::new(FailureKind::Task, e.to_string());
-        self.gradients.prepare(job)?;
-        let mut drawn = self.gradients.drawn(job, job.members_of(job.node.blocks(total)))?;
+        self.gradients.prepare(shard)?;
+        let mut drawn = self.gradients.drawn(shard, shard.members_of(shard.node.blocks(total)))?;
         watcher.begun();
         // The moments of the block before may still be summed up while a GPU computes the next.
         let mut before = None;
-        for block in job.node.blocks(total) {
-            let members = job.members_of(block..block + 1);
-            let Some(summed) = self.gradients.block(job, members, &mut drawn, watcher)? else { return Ok(None) };
+        for block in shard.node.blocks(total) {
+            let members = shard.members_of(block..block + 1);
+            let Some(summed) = self.gradients.block(shard, members, &mut drawn, watcher)? else { return Ok(None) };
             if let Some((before, summed)) = before.replace((block, summed)) {
-                fold.push(Node::block(before), Summed::wait(summed)).map_err(disorder)?;
+                fold.push(Node::block(before), SummedBlock::wait(summed)).map_err(disorder)?;
             }
             watcher.block_done();
         }
         if let Some((before, summed)) = before {
-            fold.push(Node::block(before), Summed::wait(summed)).map_err(disorder)?;
+            fold.push(Node::block(before), SummedBlock::wait(summed)).map_err(disorder)?;
         }
-        fold.finish(job.node).map(Some).map_err(disorder)
+        fold.finish(shard.node).map(Some).map_err(disorder)
     }
-}
-
-/// An architecture that this program's kernels lack may be known to another's; an overflow is the shard's own.
-fn of_kernel(error: &KernelError) -> Fault {
-    let kind = match error {
-        KernelError::Unsupported { .. } => FailureKind::Unfit,
-        KernelError::NotFinite { .. } => FailureKind::Task,
-    };
-    Fault::new(kind, error.to_string())
 }

@@ -1,9 +1,11 @@
 //! Shards of every experiment: the same bits whatever was computed before, and faults say whose they are.
 
+use super::shard_task::JobSpec;
 use super::*;
 use crate::device::{DeviceChoice, of_tests, prepare};
+use crate::inputs::NoInputSource;
+use crate::shard::{InputFile, ShardKey};
 use nadgrid_core::ids::Digest;
-use nadgrid_proto::v1::{Shard, ShardInput};
 use std::cell::{Cell, RefCell};
 
 const SPEC: &str = "name = 'x'\narchitectures = ['lenet', 'logreg']\ninput = { height = 16, width = 16 }\n\
@@ -23,7 +25,7 @@ impl Blocks {
     }
 }
 
-impl Watcher for Blocks {
+impl ShardWatcher for Blocks {
     fn wants(&self) -> bool {
         self.done.get() < self.wanted
     }
@@ -33,35 +35,35 @@ impl Watcher for Blocks {
     }
 }
 
-fn read(spec: &str, shard: &Shard, inputs: &[ShardInput]) -> Result<Job, Fault> {
-    Job::new(Arc::new(JobSpec::read(spec, shard.job)?), shard, inputs)
+fn read(spec: &str, shard: &ShardKey, inputs: &[InputFile]) -> Result<ShardTask, Fault> {
+    ShardTask::new(Arc::new(JobSpec::read(spec, shard.job.job)?), shard, inputs)
 }
 
-fn shard(job: u32, first_block: u64, blocks: u64) -> Shard {
-    Shard { sweep_id: "s".into(), job, first_block, blocks }
+fn shard(job: u32, first_block: u64, blocks: u64) -> ShardKey {
+    ShardKey::of_tests(job, first_block, blocks)
 }
 
-fn evaluator(evaluation: Option<Evaluation>) -> Evaluator {
+fn evaluator(evaluation: Option<Evaluation>) -> ShardEvaluator {
     let device = if evaluation == Some(Evaluation::Dense) { of_tests().0 } else { DeviceChoice::Cpu };
     let machine = prepare(device, evaluation).unwrap();
-    Evaluator::new(&machine, Arc::new(Inputs::of("http://127.0.0.1:1")))
+    ShardEvaluator::new(&machine, Arc::new(InputCache::new(NoInputSource)))
 }
 
-fn compute(evaluator: &mut Evaluator, spec: &str, shard: Shard) -> Yield {
+fn compute(evaluator: &mut ShardEvaluator, spec: &str, shard: ShardKey) -> ShardYield {
     let job = read(spec, &shard, &[]).unwrap();
     evaluator.shard(&job, None, &Blocks::all()).unwrap().unwrap().yielded
 }
 
-fn moments(evaluator: &mut Evaluator, shard: Shard) -> Moments {
+fn moments(evaluator: &mut ShardEvaluator, shard: ShardKey) -> Moments {
     match compute(evaluator, SPEC, shard) {
-        Yield::Moments(moments) => moments,
+        ShardYield::Moments(moments) => moments,
         other => panic!("{other:?}"),
     }
 }
 
-fn runs(evaluator: &mut Evaluator, spec: &str, shard: Shard) -> Vec<Outcome> {
+fn runs(evaluator: &mut ShardEvaluator, spec: &str, shard: ShardKey) -> Vec<Outcome> {
     match compute(evaluator, spec, shard) {
-        Yield::Runs(runs, 0) => runs.into_iter().map(|run| Outcome { seconds: 0.0, ..run }).collect(),
+        ShardYield::Runs(runs, 0) => runs.into_iter().map(|run| Outcome { seconds: 0.0, ..run }).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -83,7 +85,7 @@ fn halves_merge_to_the_whole_whatever_was_computed_before() {
 fn every_member_gives_a_gradient_at_every_point() {
     let mut evaluator = evaluator(None);
     let two = SPEC.replace("networks = 21", "networks = 21\npoints = 2");
-    let Yield::Moments(two) = compute(&mut evaluator, &two, shard(1, 0, 1)) else { panic!("moments") };
+    let ShardYield::Moments(two) = compute(&mut evaluator, &two, shard(1, 0, 1)) else { panic!("moments") };
     let one = moments(&mut evaluator, shard(1, 0, 1));
     assert_eq!((one.count, two.count), (4, 8));
     // Logistic regression's gradient is its weights, whatever the point: the mean is the same.
@@ -98,7 +100,7 @@ fn autograd_is_the_central_difference_of_a_linear_function() {
     let autograd = SPEC.replace("networks = 21", "networks = 21\nestimator = 'autograd'");
     for evaluation in [Evaluation::Patch, Evaluation::Dense, Evaluation::Fused] {
         let mut evaluator = evaluator(Some(evaluation));
-        let Yield::Moments(exact) = compute(&mut evaluator, &autograd, shard(1, 0, 1)) else { panic!("moments") };
+        let ShardYield::Moments(exact) = compute(&mut evaluator, &autograd, shard(1, 0, 1)) else { panic!("moments") };
         let difference = moments(&mut evaluator, shard(1, 0, 1));
         for (a, b) in exact.mean.iter().zip(&difference.mean) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
@@ -158,7 +160,7 @@ struct Impatient {
     asked: Cell<bool>,
 }
 
-impl Watcher for Impatient {
+impl ShardWatcher for Impatient {
     fn wants(&self) -> bool {
         !self.asked.replace(true)
     }
@@ -180,10 +182,10 @@ fn a_block_is_left_between_two_networks() {
 /// Takes every checkpoint, and stops after so many.
 struct Interrupted {
     after: usize,
-    taken: RefCell<Vec<Snapshot>>,
+    taken: RefCell<Vec<ShardSnapshot>>,
 }
 
-impl Watcher for Interrupted {
+impl ShardWatcher for Interrupted {
     fn wants(&self) -> bool {
         self.taken.borrow().len() < self.after
     }
@@ -194,7 +196,7 @@ impl Watcher for Interrupted {
         true
     }
 
-    fn take_checkpoint(&self, snapshot: Snapshot) {
+    fn take_checkpoint(&self, snapshot: ShardSnapshot) {
         self.taken.borrow_mut().push(snapshot);
     }
 }
@@ -213,7 +215,8 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
         let job = read(TWO_BLOCKS, &shard(0, 0, 2), &[]).unwrap();
         let all = Interrupted { after: usize::MAX, taken: RefCell::default() };
         let whole = evaluator(Some(evaluation)).shard(&job, None, &all).unwrap().unwrap();
-        let (whole, taken) = (digest(&whole), all.taken.into_inner());
+        let whole = digest(&whole);
+        let taken = all.taken.into_inner();
         // Runs in turn: after each of three epochs, and after every run but the last; two together: after each epoch and between.
         let expected = match evaluation {
             Evaluation::Patch => vec![(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)],
@@ -222,28 +225,28 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
         let counted: Vec<_> = taken.iter().map(|snapshot| (snapshot.members_done, snapshot.epochs)).collect();
         assert_eq!(counted[..expected.len()], expected);
         let mut again = evaluator(Some(evaluation));
-        for (place, snapshot) in taken.iter().enumerate() {
-            let stopped = Interrupted { after: place + 1, taken: RefCell::default() };
+        for (index, snapshot) in taken.iter().enumerate() {
+            let stopped = Interrupted { after: index + 1, taken: RefCell::default() };
             assert_eq!(evaluator(Some(evaluation)).shard(&job, None, &stopped), Ok(None));
             // A stop is noticed by the next batch; what was handed out before it is what counts.
-            let from = stopped.taken.into_inner().swap_remove(place);
+            let from = stopped.taken.into_inner().swap_remove(index);
             assert_eq!(
                 (from.members_done, from.epochs, from.bytes.len()),
-                (counted[place].0, counted[place].1, snapshot.bytes.len())
+                (counted[index].0, counted[index].1, snapshot.bytes.len())
             );
             let rest = Interrupted { after: usize::MAX, taken: RefCell::default() };
             let evaluated = again.shard(&job, Some(&from.bytes), &rest).unwrap().unwrap();
-            assert_eq!(digest(&evaluated), whole, "{evaluation:?} from {:?}", counted[place]);
+            assert_eq!(digest(&evaluated), whole, "{evaluation:?} from {:?}", counted[index]);
             assert!(evaluated.earlier > 0.0, "seconds of the earlier lane are counted");
             // What was done is not done again.
-            assert_eq!(rest.taken.borrow().len(), taken.len() - place - 1);
+            assert_eq!(rest.taken.borrow().len(), taken.len() - index - 1);
         }
     }
 }
 
-fn digest(evaluated: &Evaluated) -> Digest {
+fn digest(evaluated: &EvaluatedShard) -> Digest {
     match &evaluated.yielded {
-        Yield::Runs(runs, extra) => nadgrid_core::runs::digest(runs, *extra),
+        ShardYield::Runs(runs, extra) => nadgrid_core::runs::digest(runs, *extra),
         other => panic!("{other:?}"),
     }
 }
@@ -336,11 +339,11 @@ fn experiments_on_images_take_their_files_from_the_store() {
                 [poisoning]\nbasis = { path = 'b' }\nindices = [0]\ntraining = { epochs = 1 }\n\
                 [flipping]\nbasis = { path = 'b' }\ntraining = { epochs = 1 }\n\
                 [margins]\nbasis = { path = 'b' }\nsubspace = 4\nstride = 512\nimages = 3\ntraining = { epochs = 1 }";
-    let mut evaluator = Evaluator::new(&prepare(DeviceChoice::Cpu, None).unwrap(), folder.served.clone());
+    let mut evaluator = ShardEvaluator::new(&prepare(DeviceChoice::Cpu, None).unwrap(), folder.served.clone());
     let mut compute = |job, blocks| {
         let job = read(spec, &shard(job, 0, blocks), &folder.inputs).unwrap();
         match evaluator.shard(&job, None, &Blocks::all()) {
-            Ok(Some(Evaluated { yielded: Yield::Runs(runs, _), .. })) => runs,
+            Ok(Some(EvaluatedShard { yielded: ShardYield::Runs(runs, _), .. })) => runs,
             other => panic!("{other:?}"),
         }
     };
@@ -357,8 +360,8 @@ fn experiments_on_images_take_their_files_from_the_store() {
 
 /// Files as a coordinator would serve them.
 struct Files {
-    inputs: Vec<ShardInput>,
-    served: Arc<Inputs>,
+    inputs: Vec<InputFile>,
+    served: Arc<InputCache>,
 }
 
 fn files() -> Files {
@@ -372,7 +375,8 @@ fn files() -> Files {
     // The cosine transform: an orthonormal basis of 1,024 directions.
     let basis: Vec<f32> = (0..1024 * 1024)
         .map(|at| {
-            let (k, n) = ((at / 1024) as f64, (at % 1024) as f64);
+            let k = (at / 1024) as f64;
+            let n = (at % 1024) as f64;
             let scale = if k == 0.0 { 1.0 } else { 2f64.sqrt() } / 32.0;
             (scale * (std::f64::consts::PI * k * (n + 0.5) / 1024.0).cos()) as f32
         })
@@ -390,12 +394,12 @@ fn files() -> Files {
         ("train", "c/data_batch_1.bin", images(40, 1)),
         ("test", "c/test_batch.bin", images(10, 2)),
     ];
-    let served = Arc::new(Inputs::of("http://127.0.0.1:1"));
+    let served = Arc::new(InputCache::new(NoInputSource));
     let inputs = files.into_iter().map(|(role, name, bytes)| {
         let digest = Digest::of(&bytes).to_string();
         let size = bytes.len() as u64;
         served.keep(&digest, bytes);
-        ShardInput { role: role.into(), name: name.into(), size, digest }
+        InputFile { role: role.into(), name: name.into(), size, digest }
     });
     let inputs = inputs.collect();
     Files { inputs, served }

@@ -1,8 +1,8 @@
 //! What a GPU is and why none can be used, in the words of the CUDA run-time and the driver; neither tch nor libtorch's stable
 //! interface says.
 //!
-//! Everything is asked of the libraries that libtorch_cuda.so brought along. Deliberately absent: NVIDIA's management library, which
-//! a container need not have.
+//! Everything is asked of the libraries that libtorch_cuda.so brought along. Deliberately absent: NVIDIA's management library,
+//! which a container need not have.
 
 use crate::libtorch::{self, CudaBuild};
 use libloading::os::unix::{Library, Symbol};
@@ -11,10 +11,10 @@ use std::ffi::{CStr, c_char, c_int};
 use thiserror::Error;
 
 /// These functions, their attributes' numbers and their errors are part of CUDA's stable interface, that of cuDNN and of cuBLAS.
-type Count = unsafe extern "C" fn(count: *mut c_int) -> c_int;
-type Version = unsafe extern "C" fn(version: *mut c_int) -> c_int;
-type ErrorString = unsafe extern "C" fn(error: c_int) -> *const c_char;
-type GetAttribute = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
+type CountDevices = unsafe extern "C" fn(count: *mut c_int) -> c_int;
+type CudaVersion = unsafe extern "C" fn(version: *mut c_int) -> c_int;
+type CudaErrorString = unsafe extern "C" fn(error: c_int) -> *const c_char;
+type CudaGetAttribute = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
 type LibraryVersion = unsafe extern "C" fn() -> usize;
 
 const MULTIPROCESSORS: c_int = 16;
@@ -26,14 +26,14 @@ const INSUFFICIENT_DRIVER: c_int = 35;
 /// `cudaErrorNoDevice`.
 const NO_DEVICE: c_int = 100;
 
-/// Where the driver lists its cards, whoever may use them.
+/// The folder in which the driver lists its cards, whoever may use them.
 const CARDS: &str = "/proc/driver/nvidia/gpus";
 
-/// Why a GPU cannot be used.
+/// The reason why a GPU cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CudaError {
     /// A library lacks a function.
-    #[error("the CUDA libraries beside libtorch are not what they should be: {0}")]
+    #[error("the CUDA libraries beside libtorch do not fit it: {0}")]
     Library(String),
     /// There is no driver, or the loader does not find it.
     #[error("there is no NVIDIA driver here, or its libcuda.so.1 is not found")]
@@ -41,20 +41,20 @@ pub enum CudaError {
     /// A driver that is too old.
     #[error("the driver is for CUDA {}, this libtorch needs {}: update the driver", dotted(*.driver), dotted(*.needed))]
     OldDriver {
-        /// As CUDA numbers itself.
+        /// The driver's CUDA version.
         driver: c_int,
-        /// As CUDA numbers itself.
+        /// The CUDA version that is needed.
         needed: c_int,
     },
-    /// No card that this process may use.
+    /// There is no card that this process may use.
     #[error("CUDA sees no GPU{0}")]
     NoGpu(String),
-    /// Another failure, in CUDA's words.
+    /// CUDA reported another failure.
     #[error("CUDA: {words} (error {code})")]
     Said {
-        /// In CUDA's words.
+        /// CUDA's message.
         words: String,
-        /// Its number.
+        /// CUDA's error number.
         code: c_int,
     },
     /// The halves of libtorch are of two builds.
@@ -68,25 +68,25 @@ pub enum CudaError {
         /// CUDA of the other half.
         whole: c_int,
     },
-    /// Another cuDNN than libtorch was built with, and no later one of the same kind.
+    /// The loaded cuDNN is older than the one that libtorch was built with, or of another major version.
     #[error("cuDNN {} is loaded, this libtorch needs {} or a later {}.x", triple(*.found), triple(*.needed), *.needed / 10_000)]
     OldCudnn {
-        /// As cuDNN numbers itself.
+        /// The version of the loaded cuDNN.
         found: usize,
-        /// As cuDNN numbers itself.
+        /// The version that libtorch was built with.
         needed: usize,
     },
     /// A GPU that libtorch has no kernels for.
     #[error("its compute capability is {found}, this libtorch has kernels for {}", .kernels.join(", "))]
     Capability {
-        /// Of the GPU, for example `7.0`.
+        /// The GPU's capability, for example `7.0`.
         found: String,
-        /// Of libtorch's kernels.
+        /// The capabilities of libtorch's kernels.
         kernels: Vec<String>,
     },
 }
 
-/// How many GPUs this process may use.
+/// Returns how many GPUs this process may use.
 ///
 /// # Errors
 /// [`CudaError`] when the libraries do not fit each other, or CUDA sees no GPU.
@@ -96,13 +96,13 @@ pub(super) fn count() -> Result<usize, CudaError> {
     check_libraries(&build, half, version_of_the_whole(), library_version(c"cudnnGetVersion")?)?;
     let mut count = 0;
     // Safety: the number is writable for the duration of the call.
-    match unsafe { function::<Count>(c"cudaGetDeviceCount")?(&raw mut count) } {
+    match unsafe { function::<CountDevices>(c"cudaGetDeviceCount")?(&raw mut count) } {
         0 if count > 0 => Ok(count.try_into().unwrap_or(0)),
         code => Err(no_gpu(code, version(c"cudaDriverGetVersion").unwrap_or(0), half)),
     }
 }
 
-fn library(error: libtorch::Error) -> CudaError {
+fn library(error: libtorch::LibtorchError) -> CudaError {
     CudaError::Library(error.to_string())
 }
 
@@ -125,7 +125,7 @@ fn check_libraries(build: &CudaBuild, half: c_int, whole: Option<c_int>, cudnn: 
 fn version_of_the_whole() -> Option<c_int> {
     let mut version = 0;
     // Safety: the symbol is a run-time's, with the signature above.
-    let ask = unsafe { Library::this().get::<Version>(b"cudaRuntimeGetVersion\0") }.ok()?;
+    let ask = unsafe { Library::this().get::<CudaVersion>(b"cudaRuntimeGetVersion\0") }.ok()?;
     // Safety: the number is writable for the duration of the call.
     (unsafe { ask(&raw mut version) } == 0).then_some(version)
 }
@@ -140,11 +140,11 @@ fn no_gpu(code: c_int, driver: c_int, runtime: c_int) -> CudaError {
     }
 }
 
-/// Why cards may be out of sight.
+/// Returns a likely reason why CUDA sees no cards.
 fn hidden(visible: Option<&str>, cards: usize) -> String {
     match (visible, cards) {
         (Some(""), _) => ": CUDA_VISIBLE_DEVICES is set and empty, which hides all".to_owned(),
-        (Some(names), _) => format!(": CUDA_VISIBLE_DEVICES={names} begins with none that is there"),
+        (Some(names), _) => format!(": CUDA_VISIBLE_DEVICES={names} does not begin with a GPU that exists"),
         (None, 0) => String::new(),
         (None, cards) => {
             let is = if cards == 1 { "1 card, which" } else { &format!("{cards} cards, none of which") };
@@ -163,7 +163,7 @@ fn cards() -> usize {
 /// [`CudaError`] when libtorch has no kernels for the GPU, or CUDA does not answer.
 pub(super) fn arithmetic(device: usize) -> Result<Arithmetic, CudaError> {
     let device = c_int::try_from(device).unwrap_or(c_int::MAX);
-    let ask = function::<GetAttribute>(c"cudaDeviceGetAttribute")?;
+    let ask = function::<CudaGetAttribute>(c"cudaDeviceGetAttribute")?;
     let attribute = |which| {
         let mut value = 0;
         // Safety: the number is writable for the duration of the call.
@@ -227,7 +227,9 @@ impl Arithmetic {
 impl std::fmt::Display for Arithmetic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { capability: (major, minor), multiprocessors, l2_mib, cuda, cudnn, cublas } = self;
-        let (cuda, cudnn, cublas) = (dotted(*cuda), triple(*cudnn), triple(*cublas));
+        let cuda = dotted(*cuda);
+        let cudnn = triple(*cudnn);
+        let cublas = triple(*cublas);
         write!(f, "sm_{major}{minor}-{multiprocessors}sm-l2_{l2_mib}m-cuda{cuda}-cudnn{cudnn}-cublas{cublas}")
     }
 }
@@ -240,7 +242,7 @@ fn function<F>(name: &CStr) -> Result<Symbol<F>, CudaError> {
 fn version(name: &CStr) -> Result<c_int, CudaError> {
     let mut version = 0;
     // Safety: the number is writable for the duration of the call.
-    match unsafe { function::<Version>(name)?(&raw mut version) } {
+    match unsafe { function::<CudaVersion>(name)?(&raw mut version) } {
         0 => Ok(version),
         code => Err(said(code)),
     }
@@ -252,7 +254,7 @@ fn library_version(name: &CStr) -> Result<usize, CudaError> {
 }
 
 fn said(code: c_int) -> CudaError {
-    let words = function::<ErrorString>(c"cudaGetErrorString").ok().map(|ask| {
+    let words = function::<CudaErrorString>(c"cudaGetErrorString").ok().map(|ask| {
         // Safety: it answers with a text that is there for ever, also for numbers that mean nothing.
         unsafe { CStr::from_ptr(ask(code)) }.to_string_lossy().into_owned()
     });
@@ -296,7 +298,7 @@ mod tests {
         let none = |visible, cards| CudaError::NoGpu(hidden(visible, cards)).to_string();
         assert_eq!(none(None, 0), "CUDA sees no GPU");
         assert!(none(Some(""), 1).ends_with("CUDA_VISIBLE_DEVICES is set and empty, which hides all"));
-        assert!(none(Some("7"), 1).ends_with("CUDA_VISIBLE_DEVICES=7 begins with none that is there"));
+        assert!(none(Some("7"), 1).ends_with("CUDA_VISIBLE_DEVICES=7 does not begin with a GPU that exists"));
         assert!(none(None, 2).contains("the driver has 2 cards") && none(None, 1).contains("MIG mode"));
     }
 

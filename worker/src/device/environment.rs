@@ -43,7 +43,7 @@ static CLEARED: OnceLock<Vec<String>> = OnceLock::new();
 /// Clears what would give other bits, once for the process.
 ///
 /// # Safety
-/// No other thread may exist: one that reads the environment meanwhile would read freed memory.
+/// No other thread may exist, since one that reads the environment meanwhile would read freed memory.
 pub unsafe fn clear() {
     CLEARED.get_or_init(|| {
         let found = unwanted(std::env::vars_os());

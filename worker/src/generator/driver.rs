@@ -4,7 +4,7 @@
 //! run in the same one. Deliberately absent: memory, which is libtorch's, and waiting.
 
 use super::GeneratorError;
-use super::launch::{Launch, THREADS, Task};
+use super::launch::{KernelArguments, Launch, THREADS};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -18,10 +18,10 @@ const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 type Context = *mut c_void;
 type Module = *mut c_void;
 type Function = *mut c_void;
-type Stream = *mut c_void;
+type StreamHandle = *mut c_void;
 
 type DeviceGet = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
-type GetAttribute = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
+type DriverGetAttribute = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
 type RetainContext = unsafe extern "C" fn(context: *mut Context, device: c_int) -> c_int;
 type SetContext = unsafe extern "C" fn(context: Context) -> c_int;
 type LoadData = unsafe extern "C" fn(module: *mut Module, image: *const c_void) -> c_int;
@@ -35,27 +35,27 @@ type LaunchKernel = unsafe extern "C" fn(
     block_y: c_uint,
     block_z: c_uint,
     shared_bytes: c_uint,
-    stream: Stream,
+    stream: StreamHandle,
     arguments: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> c_int;
-type ErrorString = unsafe extern "C" fn(code: c_int, text: *mut *const c_char) -> c_int;
+type DriverErrorString = unsafe extern "C" fn(code: c_int, text: *mut *const c_char) -> c_int;
 
 // Safety: the signature is that in stream.cpp, which is compiled with this crate.
 unsafe extern "C" {
-    fn nadgrid_generator_stream(device: c_int, stream: *mut Stream, error: *mut c_char, capacity: usize) -> bool;
+    fn nadgrid_generator_stream(device: c_int, stream: *mut StreamHandle, error: *mut c_char, capacity: usize) -> bool;
 }
 
 /// The driver's functions.
 struct Driver {
     device_get: DeviceGet,
-    get_attribute: GetAttribute,
+    get_attribute: DriverGetAttribute,
     retain_context: RetainContext,
     set_context: SetContext,
     load_data: LoadData,
     get_function: GetFunction,
     launch_kernel: LaunchKernel,
-    error_string: ErrorString,
+    error_string: DriverErrorString,
 }
 
 impl Driver {
@@ -107,7 +107,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// The GPU of this number, as libtorch counts.
+    /// Opens the GPU of this number, as libtorch counts.
     pub(super) fn new(ordinal: usize) -> Result<Self, GeneratorError> {
         let driver = Driver::open()?;
         let ordinal = ordinal as c_int;
@@ -117,7 +117,7 @@ impl Opened {
         Ok(Self { driver, ordinal, device })
     }
 
-    /// `sm_90` and so on.
+    /// Returns the GPU's architecture, for example `sm_90`.
     pub(super) fn architecture(&self) -> Result<String, GeneratorError> {
         let attribute = |which| {
             let mut value = 0;
@@ -146,8 +146,9 @@ impl Opened {
             driver.check("finding a kernel", code).map(|()| function)
         };
         let initialise = function(c"nadgrid_initialise")?;
-        let (copy, noise, place) =
-            (function(c"nadgrid_copy")?, function(c"nadgrid_noise")?, function(c"nadgrid_place")?);
+        let copy = function(c"nadgrid_copy")?;
+        let noise = function(c"nadgrid_noise")?;
+        let place = function(c"nadgrid_place")?;
         Ok(Card { driver, ordinal, context, initialise, copy, noise, place })
     }
 }
@@ -180,10 +181,10 @@ impl Card {
         let stream = self.stream()?;
         for Launch { task, blocks, rows } in launches {
             let (function, task) = match task {
-                Task::Initialise(task) => (self.initialise, std::ptr::from_ref(&**task).cast::<c_void>()),
-                Task::Copy(task) => (self.copy, std::ptr::from_ref(&**task).cast()),
-                Task::Noise(task) => (self.noise, std::ptr::from_ref(task).cast()),
-                Task::Place(task) => (self.place, std::ptr::from_ref(task).cast()),
+                KernelArguments::Initialise(task) => (self.initialise, std::ptr::from_ref(&**task).cast::<c_void>()),
+                KernelArguments::Copy(task) => (self.copy, std::ptr::from_ref(&**task).cast()),
+                KernelArguments::Noise(task) => (self.noise, std::ptr::from_ref(task).cast()),
+                KernelArguments::Place(task) => (self.place, std::ptr::from_ref(task).cast()),
             };
             let mut arguments = [task.cast_mut()];
             // Safety: each kernel has one argument, of the layout that `launch` gives it, and only reads it. The rest is the
@@ -208,7 +209,7 @@ impl Card {
         Ok(())
     }
 
-    fn stream(&self) -> Result<Stream, GeneratorError> {
+    fn stream(&self) -> Result<StreamHandle, GeneratorError> {
         let mut stream = null_mut();
         let mut reason = [0 as c_char; 512];
         // Safety: both are writable, the text for the length given, and C++ closes what it writes with a zero.
@@ -229,10 +230,10 @@ pub(super) fn library(name: &str) -> Result<Library, String> {
     opened.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
-/// A function of the driver.
+/// Looks up a function of the driver.
 ///
 /// # Safety
-/// `T` is the function's type.
+/// `T` must be the function's type.
 unsafe fn get<T: Copy>(library: &Library, name: &CStr) -> Result<T, GeneratorError> {
     // Safety: the caller's.
     let symbol = unsafe { library.get::<T>(name.to_bytes_with_nul()) };

@@ -1,4 +1,4 @@
-//! What the kernels are launched with: arguments in the layout of kernel.cu, and how many blocks of threads.
+//! The launches of the kernels: arguments in the layout of kernel.cu, and how many blocks of threads.
 //!
 //! Everything that a launch needs travels in its arguments, so that no table lies on the device and the host never waits.
 //! Deliberately absent: devices. The tests run the same launches on the host.
@@ -20,7 +20,7 @@ pub(super) const NUMBERS: usize = 480;
 /// Rows of one launch: CUDA's limit of a grid's second dimension.
 const ROWS: u64 = 65_535;
 
-/// How a segment is drawn.
+/// The distributions of a segment's numbers, as kernel.cu numbers them.
 pub(super) const UNIFORM: u32 = 0;
 pub(super) const NORMAL: u32 = 1;
 pub(super) const CONSTANT: u32 = 2;
@@ -73,10 +73,10 @@ pub(super) struct Noise {
     padded: u32,
 }
 
-/// What makes samples of it.
+/// The arguments that make samples of the noise.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(super) struct Place {
+pub(super) struct PlacementArguments {
     direction: *const f64,
     out: *mut f32,
     labels: *mut i64,
@@ -90,22 +90,22 @@ pub(super) struct Place {
 
 /// A kernel's arguments.
 #[derive(Clone, Debug)]
-pub(super) enum Task {
-    /// `nadgrid_initialise`.
+pub(super) enum KernelArguments {
+    /// The arguments of `nadgrid_initialise`.
     Initialise(Box<Initialise>),
-    /// `nadgrid_copy`.
+    /// The arguments of `nadgrid_copy`.
     Copy(Box<Copied>),
-    /// `nadgrid_noise`.
+    /// The arguments of `nadgrid_noise`.
     Noise(Noise),
-    /// `nadgrid_place`.
-    Place(Place),
+    /// The arguments of `nadgrid_place`.
+    Place(PlacementArguments),
 }
 
 /// One launch of a kernel.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     /// The kernel and its arguments.
-    pub(super) task: Task,
+    pub(super) task: KernelArguments,
     /// Blocks of threads in a row.
     pub(super) blocks: u32,
     /// Rows of them.
@@ -114,17 +114,17 @@ pub(super) struct Launch {
 
 /// Rows of numbers in memory of the device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rows {
+pub(super) struct DeviceRows {
     /// The first number.
     pub(super) out: *mut f32,
-    /// How many rows.
+    /// The number of rows.
     pub(super) count: u64,
     /// Numbers from one row to the next.
     pub(super) stride: u64,
 }
 
-impl Rows {
-    /// Where a row begins.
+impl DeviceRows {
+    /// Returns the first number of a row.
     fn row(self, row: u64) -> *mut f32 {
         self.out.wrapping_add((row * self.stride) as usize)
     }
@@ -132,24 +132,25 @@ impl Rows {
 
 /// Draws `parameters` into each row, from where its stream is. Neighbours that differ in their stream's index by one are launched
 /// together, so that members of one architecture are one launch, or a few.
-pub(super) fn members(parameters: &[Parameter], streams: &[Stream], rows: Rows) -> Vec<Launch> {
+pub(super) fn members(parameters: &[Parameter], streams: &[Stream], rows: DeviceRows) -> Vec<Launch> {
     let goes_on = |a: &Stream, b: &Stream| {
-        let (from, to) = (StreamKey::of(a), StreamKey::of(b));
+        let from = StreamKey::of(a);
+        let to = StreamKey::of(b);
         from.key == to.key && from.index.wrapping_add(1) == to.index && a.position() == b.position()
     };
     let mut launches = Vec::new();
     let mut first = 0;
     for run in streams.chunk_by(goes_on) {
         let count = run.len() as u64;
-        let own = Rows { out: rows.row(first), count, ..rows };
+        let own = DeviceRows { out: rows.row(first), count, ..rows };
         launches.extend(neighbours(parameters, StreamKey::of(&run[0]), run[0].position(), own));
         first += count;
     }
     launches
 }
 
-/// Row i from the stream of `from`'s key whose index is i greater, from word `word` on.
-fn neighbours(parameters: &[Parameter], from: StreamKey, word: u64, rows: Rows) -> Vec<Launch> {
+/// Draws row i from the stream whose key is `from`'s and whose index is i greater, from word `word` on.
+fn neighbours(parameters: &[Parameter], from: StreamKey, word: u64, rows: DeviceRows) -> Vec<Launch> {
     let segments = segments(parameters, word);
     let mut launches = Vec::new();
     for segments in segments.chunks(SEGMENTS) {
@@ -170,17 +171,18 @@ fn neighbours(parameters: &[Parameter], from: StreamKey, word: u64, rows: Rows) 
                 segment: table,
             };
             let rows = (rows.count - first).min(ROWS) as u32;
-            launches.push(Launch { task: Task::Initialise(Box::new(task)), blocks, rows });
+            launches.push(Launch { task: KernelArguments::Initialise(Box::new(task)), blocks, rows });
         }
     }
     launches
 }
 
-/// Where each tensor's numbers come from and go to.
+/// Returns the segments of all tensors, in the order in which they are drawn.
 fn segments(parameters: &[Parameter], mut word: u64) -> Vec<Segment> {
     let mut segments = Vec::with_capacity(parameters.len());
     for parameter in parameters.iter().filter(|parameter| !parameter.range.is_empty()) {
-        let (place, count) = (parameter.range.start as u64, parameter.range.len() as u64);
+        let place = parameter.range.start as u64;
+        let count = parameter.range.len() as u64;
         let (kind, value, words) = match parameter.init {
             Init::Uniform { bound } => (UNIFORM, bound, count),
             // Two normals take two numbers of 53 bits, each from two words.
@@ -200,24 +202,24 @@ fn tiles(segment: &Segment) -> u32 {
 
 /// Samples of D(v) in memory of the device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Directional {
+pub(super) struct DirectionalTarget {
     /// Room for as many numbers as the direction has.
     pub(super) direction: *mut f64,
     /// `[samples, dimension]`.
     pub(super) out: *mut f32,
     /// `[samples]`.
     pub(super) labels: *mut i64,
-    /// Where the classes lie.
+    /// The distance of either class from the origin.
     pub(super) offset: f64,
     /// The noise's standard deviation.
     pub(super) sigma: f64,
-    /// How many.
+    /// The number of samples.
     pub(super) samples: u64,
 }
 
 /// Draws the noise and makes samples of it, along the direction `v`, which is of norm 1. Empty where there is nothing to draw.
-pub(super) fn directional(from: StreamKey, v: &[f64], data: &Directional) -> Vec<Launch> {
-    let Directional { direction, out, labels, offset, sigma, samples } = *data;
+pub(super) fn directional(from: StreamKey, v: &[f64], data: &DirectionalTarget) -> Vec<Launch> {
+    let DirectionalTarget { direction, out, labels, offset, sigma, samples } = *data;
     let dimension = v.len() as u32;
     if samples == 0 || dimension == 0 {
         return Vec::new();
@@ -225,21 +227,21 @@ pub(super) fn directional(from: StreamKey, v: &[f64], data: &Directional) -> Vec
     let padded = words_of_sample(dimension as usize) as u32;
     let noise = Noise { key: from.key, stream: from.index, out, samples, dimension, padded };
     let positive = samples.div_ceil(2);
-    let place = Place { direction, out, labels, offset, sigma, samples, positive, dimension, unused: 0 };
+    let place = PlacementArguments { direction, out, labels, offset, sigma, samples, positive, dimension, unused: 0 };
     let tiles = (samples * u64::from(padded)).div_ceil(TILE) as u32;
     let mut launches: Vec<Launch> =
         v.chunks(NUMBERS).enumerate().map(|(at, part)| copied(direction, at, part)).collect();
-    launches.push(Launch { task: Task::Noise(noise), blocks: tiles, rows: 1 });
-    launches.push(Launch { task: Task::Place(place), blocks: samples.div_ceil(SAMPLES) as u32, rows: 1 });
+    launches.push(Launch { task: KernelArguments::Noise(noise), blocks: tiles, rows: 1 });
+    launches.push(Launch { task: KernelArguments::Place(place), blocks: samples.div_ceil(SAMPLES) as u32, rows: 1 });
     launches
 }
 
-/// Brings the numbers of one launch.
+/// Returns the launch that copies these numbers to the device.
 fn copied(to: *mut f64, at: usize, part: &[f64]) -> Launch {
     let mut number = [0.0; NUMBERS];
     number[..part.len()].copy_from_slice(part);
     // Within the direction, whose part it is.
     let out = to.wrapping_add(at * NUMBERS);
     let task = Copied { out, count: part.len() as u32, unused: 0, number };
-    Launch { task: Task::Copy(Box::new(task)), blocks: 1, rows: 1 }
+    Launch { task: KernelArguments::Copy(Box::new(task)), blocks: 1, rows: 1 }
 }

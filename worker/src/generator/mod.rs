@@ -14,7 +14,7 @@ mod nvrtc;
 mod tests;
 
 use driver::{Card, Opened};
-use launch::{Launch, Rows};
+use launch::{DeviceRows, Launch};
 use nadgrid_core::architecture::{Conv2d, ConvInit, Network, NetworkError, Shape};
 use nadgrid_core::random::{Stream, StreamKey};
 use nadgrid_core::training::RunKey;
@@ -26,7 +26,7 @@ use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, TchError, Tensor};
 use thiserror::Error;
 
-/// Why numbers are not made on the device.
+/// The reason why numbers are not made on the device.
 #[derive(Debug, Error)]
 pub enum GeneratorError {
     /// NVRTC is not beside libtorch, or does not answer.
@@ -35,9 +35,9 @@ pub enum GeneratorError {
     /// NVRTC does not compile the kernels for this card.
     #[error("the kernels do not compile for {architecture}: {log}")]
     Compile {
-        /// The card's, such as `sm_90`.
+        /// The card's architecture, such as `sm_90`.
         architecture: String,
-        /// What NVRTC says, on one line.
+        /// NVRTC's log, on one line.
         log: String,
     },
     /// The CUDA driver is not there, or lacks a function.
@@ -46,11 +46,11 @@ pub enum GeneratorError {
     /// The CUDA driver refused.
     #[error("{task}: the CUDA driver answers with error {code} ({words})")]
     Driver {
-        /// At what.
+        /// The failed task.
         task: &'static str,
-        /// CUDA's number.
+        /// CUDA's error number.
         code: i32,
-        /// CUDA's words for it.
+        /// CUDA's message.
         words: String,
     },
     /// libtorch does not say which stream it uses.
@@ -59,31 +59,31 @@ pub enum GeneratorError {
     /// libtorch failed.
     #[error("{task}: {}", first_line(.source))]
     Torch {
-        /// At what.
+        /// The failed task.
         task: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// A tensor that cannot be written to.
     #[error("{what}: {found}, expected {expected}")]
     Tensor {
-        /// Which.
+        /// The tensor's contents.
         what: &'static str,
-        /// What it is.
+        /// The property that was found.
         found: String,
-        /// What it should be.
+        /// The property that is required.
         expected: String,
     },
     /// The card draws other numbers than the host.
     #[error("{what}: number {place} is {found} from the GPU and {expected} from the host")]
     Differs {
-        /// What was drawn.
+        /// The kind of numbers.
         what: &'static str,
-        /// The first place that differs.
+        /// The index of the first number that differs.
         place: usize,
-        /// From the card.
+        /// The card's number.
         found: f32,
-        /// From the host.
+        /// The host's number.
         expected: f32,
     },
     /// The network of the proof cannot be built.
@@ -92,22 +92,22 @@ pub enum GeneratorError {
 }
 
 /// Draws on one GPU. It may be shared by lanes.
-pub struct Generator {
+pub(crate) struct Generator {
     device: Device,
     card: Card,
 }
 
-/// Set where a device's proofs are left out.
+/// Whether generators are used without comparing them with the host.
 static UNPROVEN: AtomicBool = AtomicBool::new(false);
 
 /// Generators opened from now on are not compared with the host. For cards that compute nothing.
-pub fn leave_proof_out() {
+pub(crate) fn leave_proof_out() {
     UNPROVEN.store(true, Ordering::Relaxed);
 }
 
 /// A device's generator, which is opened once for the process; `None` for a CPU, and for a GPU that has none, of which a warning
 /// tells.
-pub fn of(device: Device) -> Option<&'static Generator> {
+pub(crate) fn of(device: Device) -> Option<&'static Generator> {
     static OPENED: Mutex<BTreeMap<usize, Option<&'static Generator>>> = Mutex::new(BTreeMap::new());
     let Device::Cuda(ordinal) = device else { return None };
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +119,7 @@ impl Generator {
     ///
     /// # Errors
     /// [`GeneratorError`] when the GPU cannot draw, or draws other numbers. The host draws the same.
-    pub fn open(device: Device) -> Result<Option<Self>, GeneratorError> {
+    pub(crate) fn open(device: Device) -> Result<Option<Self>, GeneratorError> {
         let Device::Cuda(ordinal) = device else { return Ok(None) };
         let generator = Self::unproven(ordinal)?;
         if !UNPROVEN.load(Ordering::Relaxed) {
@@ -128,15 +128,15 @@ impl Generator {
         Ok(Some(generator))
     }
 
-    /// The same; where it cannot be had, a warning says why and that the host draws, and there is none.
-    pub fn open_or_warn(device: Device) -> Option<Self> {
+    /// Opens a generator as [`Generator::open`] does. Where that fails, it logs a warning with the reason, and the host draws.
+    pub(crate) fn open_or_warn(device: Device) -> Option<Self> {
         Self::open(device).unwrap_or_else(|error| {
             tracing::warn!("random numbers are drawn on the host, which is slower and gives the same bits: {error}");
             None
         })
     }
 
-    /// A generator whose numbers were not compared with the host's.
+    /// Opens a generator without comparing its numbers with the host's.
     fn unproven(ordinal: usize) -> Result<Self, GeneratorError> {
         let device = Device::Cuda(ordinal);
         // libtorch makes the context that the kernels run in.
@@ -147,30 +147,36 @@ impl Generator {
         Ok(Self { device, card: opened.load(&cubin)? })
     }
 
-    /// Draws members' parameters, each from where its stream is as [`Network::draw`] does: into `[members, P]` of f32 on the device,
-    /// whose rows may lie apart. Members whose streams follow each other are drawn together. Returns before they are written;
-    /// libtorch's operations of this thread come after.
+    /// Draws members' parameters, each from where its stream is as [`Network::draw`] does: into `[members, P]` of f32 on the
+    /// device, whose rows may lie apart. Members whose streams follow each other are drawn together. Returns before they are
+    /// written; libtorch's operations of this thread come after.
     ///
     /// # Errors
     /// [`GeneratorError`] when the tensor is another, or the driver refuses.
-    pub fn fill_parameters(&self, network: &Network, streams: &[Stream], into: &Tensor) -> Result<(), GeneratorError> {
+    pub(crate) fn fill_parameters(
+        &self,
+        network: &Network,
+        streams: &[Stream],
+        into: &Tensor,
+    ) -> Result<(), GeneratorError> {
         let rows = self.rows("parameters", into, streams.len() as u64, network.parameter_count())?;
         // Safety: the rows were checked; they are libtorch's.
         unsafe { self.launch(&launch::members(network.parameters(), streams, rows)) }
     }
 
-    /// Makes samples of D(v), all of them: into `samples`, `[n, D]` of f32, and `labels`, `[n]` of i64, both on the device and without
-    /// gaps. Returns before they are written; libtorch's operations of this thread come after.
+    /// Makes samples of D(v), all of them: into `samples`, `[n, D]` of f32, and `labels`, `[n]` of i64, both on the device and
+    /// without gaps. Returns before they are written; libtorch's operations of this thread come after.
     ///
     /// # Errors
     /// [`GeneratorError`] when a tensor is another, or the driver refuses.
-    pub fn fill_directional(
+    pub(crate) fn fill_directional(
         &self,
         data: &DirectionalSamples,
         samples: &Tensor,
         labels: &Tensor,
     ) -> Result<(), GeneratorError> {
-        let (v, count) = (data.direction(), data.len() as i64);
+        let v = data.direction();
+        let count = data.len() as i64;
         let dense = |what, tensor: &Tensor, shape: &[i64], kind| {
             let found = (tensor.kind(), tensor.device(), tensor.size(), tensor.is_contiguous());
             let expected = (kind, self.device, shape.to_vec(), true);
@@ -179,7 +185,7 @@ impl Generator {
         dense("labels", labels, &[count], Kind::Int64)?;
         dense("samples", samples, &[count, v.len() as i64], Kind::Float)?;
         let direction = empty(&[v.len() as i64], Kind::Double, self.device)?;
-        let task = launch::Directional {
+        let task = launch::DirectionalTarget {
             direction: direction.data_ptr().cast(),
             out: samples.data_ptr().cast(),
             labels: labels.data_ptr().cast(),
@@ -193,14 +199,20 @@ impl Generator {
     }
 
     /// # Safety
-    /// As [`Card::launch`].
+    /// The caller must uphold what [`Card::launch`] requires.
     unsafe fn launch(&self, launches: &[Launch]) -> Result<(), GeneratorError> {
         // Safety: the caller's.
         unsafe { self.card.launch(launches) }
     }
 
-    /// The memory of `[count, length]` numbers of f32.
-    fn rows(&self, what: &'static str, tensor: &Tensor, count: u64, length: usize) -> Result<Rows, GeneratorError> {
+    /// Returns the memory of `[count, length]` numbers of f32.
+    fn rows(
+        &self,
+        what: &'static str,
+        tensor: &Tensor,
+        count: u64,
+        length: usize,
+    ) -> Result<DeviceRows, GeneratorError> {
         let found = (tensor.kind(), tensor.device(), tensor.size());
         same(what, found, (Kind::Float, self.device, vec![count as i64, length as i64]))?;
         let strides = tensor.stride();
@@ -209,14 +221,15 @@ impl Generator {
             let expected = "rows of neighbouring numbers that do not overlap".to_owned();
             return Err(GeneratorError::Tensor { what, found: format!("strides {strides:?}"), expected });
         }
-        Ok(Rows { out: tensor.data_ptr().cast(), count, stride: strides[0] as u64 })
+        Ok(DeviceRows { out: tensor.data_ptr().cast(), count, stride: strides[0] as u64 })
     }
 
     /// Compares a few thousand numbers of each kind with the host's, bit for bit.
     fn prove(&self) -> Result<(), GeneratorError> {
         let network = sample()?;
         let streams = || ((1 << 32) - 1..(1 << 32) + 2).map(|member| Stream::new(12, &["proof"], member));
-        let (streams_on_device, length) = (streams().collect::<Vec<_>>(), network.parameter_count());
+        let streams_on_device = streams().collect::<Vec<_>>();
+        let length = network.parameter_count();
         let drawn = empty(&[streams_on_device.len() as i64, length as i64], Kind::Float, self.device)?;
         self.fill_parameters(&network, &streams_on_device, &drawn)?;
         let drawn = numbers(&drawn)?;
@@ -257,7 +270,7 @@ fn empty(shape: &[i64], kind: Kind, device: Device) -> Result<Tensor, GeneratorE
     Tensor::f_empty(shape, (kind, device)).map_err(at("making room on the GPU"))
 }
 
-/// A tensor's numbers, which waits for them.
+/// Waits for a tensor's numbers, and returns them.
 fn numbers(tensor: &Tensor) -> Result<Vec<f32>, GeneratorError> {
     let copied = tensor.f_to(Device::Cpu).and_then(|t| t.f_reshape([-1]));
     copied.and_then(Vec::<f32>::try_from).map_err(at("fetching numbers from the GPU"))
@@ -276,11 +289,12 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &'static str, found: T, expected: 
     if found == expected {
         return Ok(());
     }
-    let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+    let found = format!("{found:?}");
+    let expected = format!("{expected:?}");
     Err(GeneratorError::Tensor { what, found, expected })
 }
 
-/// Without the trace that libtorch appends.
+/// Returns an error's text without the trace that libtorch appends.
 fn first_line(error: &TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

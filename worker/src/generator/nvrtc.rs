@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 const SOURCE: &str = include_str!("kernel.cu");
 
-/// libtorch's own door to NVRTC, then NVRTC by the names of the releases that libtorch 2.11 is built for.
+/// The libraries that give access to NVRTC: libtorch's own, then NVRTC by the names of the releases that libtorch 2.11 is built
+/// for.
 const LIBRARIES: [&str; 3] = ["libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"];
 
 /// An `nvrtcProgram`.
@@ -27,8 +28,8 @@ type Compile = unsafe extern "C" fn(program: Handle, options: c_int, option: *co
 type Size = unsafe extern "C" fn(program: Handle, size: *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(program: Handle, to: *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(program: *mut Handle) -> c_int;
-type Version = unsafe extern "C" fn(major: *mut c_int, minor: *mut c_int) -> c_int;
-type ErrorString = unsafe extern "C" fn(code: c_int) -> *const c_char;
+type NvrtcVersion = unsafe extern "C" fn(major: *mut c_int, minor: *mut c_int) -> c_int;
+type NvrtcErrorString = unsafe extern "C" fn(code: c_int) -> *const c_char;
 
 /// The compiler.
 pub(super) struct Nvrtc {
@@ -43,7 +44,7 @@ pub(super) struct Nvrtc {
     #[cfg(test)]
     ptx: Get,
     destroy: Destroy,
-    error_string: ErrorString,
+    error_string: NvrtcErrorString,
 }
 
 impl Nvrtc {
@@ -91,18 +92,18 @@ impl Nvrtc {
     ///
     /// # Errors
     /// [`GeneratorError::Compile`] with the compiler's log.
-    pub(super) fn compile(&self, architecture: &str) -> Result<Program<'_>, GeneratorError> {
+    pub(super) fn compile(&self, architecture: &str) -> Result<CompiledKernels<'_>, GeneratorError> {
         self.compile_source(SOURCE, architecture)
     }
 
-    fn compile_source(&self, source: &str, architecture: &str) -> Result<Program<'_>, GeneratorError> {
+    fn compile_source(&self, source: &str, architecture: &str) -> Result<CompiledKernels<'_>, GeneratorError> {
         let failed = |log: String| GeneratorError::Compile { architecture: architecture.to_owned(), log };
         let source = CString::new(source).map_err(|e| failed(e.to_string()))?;
         let target = CString::new(format!("--gpu-architecture={architecture}")).map_err(|e| failed(e.to_string()))?;
         // The intrinsics round by themselves whatever these say; they are for what someone may add without them.
         let exact = [c"--std=c++17", c"--fmad=false", c"--ftz=false", c"--prec-div=true", c"--prec-sqrt=true"];
         let options: Vec<*const c_char> = exact.iter().map(|o| o.as_ptr()).chain([target.as_ptr()]).collect();
-        let mut program = Program { nvrtc: self, handle: std::ptr::null_mut() };
+        let mut program = CompiledKernels { nvrtc: self, handle: std::ptr::null_mut() };
         let none = std::ptr::null();
         // Safety: the texts end with a zero and outlive the calls; there are no headers.
         let code = unsafe {
@@ -127,13 +128,13 @@ impl Nvrtc {
 }
 
 /// Compiled kernels.
-pub(super) struct Program<'a> {
+pub(super) struct CompiledKernels<'a> {
     nvrtc: &'a Nvrtc,
     handle: Handle,
 }
 
-impl Program<'_> {
-    /// Machine code, for the driver to load.
+impl CompiledKernels<'_> {
+    /// Returns the machine code, for the driver to load.
     ///
     /// # Errors
     /// [`GeneratorError::NoCompiler`] when NVRTC does not hand it out.
@@ -142,7 +143,7 @@ impl Program<'_> {
         read.map_err(|code| GeneratorError::NoCompiler(self.nvrtc.words(code)))
     }
 
-    /// The virtual machine's code, as text.
+    /// Returns the virtual machine's code, as text.
     #[cfg(test)]
     pub(super) fn ptx(&self) -> String {
         String::from_utf8(self.read(self.nvrtc.ptx_size, self.nvrtc.ptx).unwrap()).unwrap()
@@ -165,7 +166,7 @@ impl Program<'_> {
     }
 }
 
-impl Drop for Program<'_> {
+impl Drop for CompiledKernels<'_> {
     fn drop(&mut self) {
         if !self.handle.is_null() {
             // Safety: it was made by NVRTC and is destroyed once. There is nothing to do about a failure.
@@ -174,10 +175,10 @@ impl Drop for Program<'_> {
     }
 }
 
-/// A function of a library.
+/// Looks up a function of a library.
 ///
 /// # Safety
-/// `T` is the function's type.
+/// `T` must be the function's type.
 unsafe fn get<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
     // Safety: the caller's.
     unsafe { library.get::<T>(name.to_bytes_with_nul()) }.map(|symbol| *symbol).map_err(|e| e.to_string())
@@ -187,11 +188,12 @@ unsafe fn get<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
 /// that is loaded already is found by its name. Where it is not beside NVRTC, NVRTC says so itself when it compiles.
 ///
 /// # Safety
-/// The library is one that has NVRTC's functions.
+/// The library must have NVRTC's functions.
 unsafe fn open_builtins(library: &Library) {
     // Safety: the signature is that of NVRTC's stable interface.
-    let Ok(version) = (unsafe { get::<Version>(library, c"nvrtcVersion") }) else { return };
-    let (mut major, mut minor) = (0, 0);
+    let Ok(version) = (unsafe { get::<NvrtcVersion>(library, c"nvrtcVersion") }) else { return };
+    let mut major = 0;
+    let mut minor = 0;
     // Safety: both numbers are writable.
     if unsafe { version(&mut major, &mut minor) } != 0 {
         return;
@@ -204,7 +206,7 @@ unsafe fn open_builtins(library: &Library) {
     }
 }
 
-/// The file that a function was loaded from.
+/// Returns the file that a function was loaded from.
 fn file_of(function: *const c_void) -> Option<PathBuf> {
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     // Safety: dladdr writes into `found` and takes any address; a name that it gives is a text of the loader's.

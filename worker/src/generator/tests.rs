@@ -1,7 +1,7 @@
 //! The kernels against core's and the kernels crate's own numbers, bit for bit: on the host always, and on a GPU where
 //! NADGRID_TEST_DEVICE=cuda says that there is one.
 
-use super::launch::{self, Copied, Initialise, Noise, Place, Rows, Segment, Task};
+use super::launch::{self, Copied, DeviceRows, Initialise, KernelArguments, Noise, PlacementArguments, Segment};
 use super::*;
 use nadgrid_core::architecture;
 use std::f64::consts::TAU;
@@ -44,12 +44,12 @@ fn run(launches: &[Launch]) {
         // Safety: the layouts are the kernels', as a test below compares, and the pointers are to vectors of the tests.
         unsafe {
             match task {
-                Task::Initialise(task) => {
+                KernelArguments::Initialise(task) => {
                     nadgrid_generator_initialise(std::ptr::from_ref(&**task).cast(), *blocks, *rows);
                 }
-                Task::Copy(task) => nadgrid_generator_copy(std::ptr::from_ref(&**task).cast()),
-                Task::Noise(task) => nadgrid_generator_noise(std::ptr::from_ref(task).cast(), *blocks),
-                Task::Place(task) => nadgrid_generator_place(std::ptr::from_ref(task).cast(), *blocks),
+                KernelArguments::Copy(task) => nadgrid_generator_copy(std::ptr::from_ref(&**task).cast()),
+                KernelArguments::Noise(task) => nadgrid_generator_noise(std::ptr::from_ref(task).cast(), *blocks),
+                KernelArguments::Place(task) => nadgrid_generator_place(std::ptr::from_ref(task).cast(), *blocks),
             }
         }
     }
@@ -58,12 +58,13 @@ fn run(launches: &[Launch]) {
 impl Runner {
     /// Members one after the other, `stride` numbers apart. What lies between is left as it was.
     fn members(&self, network: &Network, streams: &[Stream], stride: usize) -> Vec<f32> {
-        let (count, length) = (streams.len(), network.parameter_count());
+        let count = streams.len();
+        let length = network.parameter_count();
         let (before, out) = match self {
             Self::Host => {
                 let before = vec![7.0; count * stride];
                 let mut out = before.clone();
-                let rows = Rows { out: out.as_mut_ptr(), count: count as u64, stride: stride as u64 };
+                let rows = DeviceRows { out: out.as_mut_ptr(), count: count as u64, stride: stride as u64 };
                 run(&launch::members(network.parameters(), streams, rows));
                 (before, out)
             }
@@ -81,12 +82,14 @@ impl Runner {
     }
 
     fn samples(&self, data: &DirectionalSamples) -> (Vec<f32>, Vec<i64>) {
-        let (count, dimension) = (data.len(), data.dimension());
+        let count = data.len();
+        let dimension = data.dimension();
         match self {
             Self::Host => {
-                let (mut out, mut labels) = (vec![7.0; count * dimension], vec![7; count]);
+                let mut out = vec![7.0; count * dimension];
+                let mut labels = vec![7; count];
                 let mut direction = vec![7.0; dimension];
-                let task = launch::Directional {
+                let task = launch::DirectionalTarget {
                     direction: direction.as_mut_ptr(),
                     out: out.as_mut_ptr(),
                     labels: labels.as_mut_ptr(),
@@ -114,7 +117,8 @@ fn network(name: &str) -> Network {
 
 /// Members of a network against [`Network::draw`], rows 64-aligned.
 fn drawn_as_on_the_host(name: &str, network: &Network, streams: &dyn Fn() -> Vec<Stream>) {
-    let (length, stride) = (network.parameter_count(), network.parameter_count().next_multiple_of(64));
+    let length = network.parameter_count();
+    let stride = network.parameter_count().next_multiple_of(64);
     let mut expected = vec![0.0; length];
     for place in places() {
         let drawn = place.members(network, &streams(), stride);
@@ -137,7 +141,8 @@ fn the_layouts_are_the_kernels() {
     unsafe { nadgrid_generator_layout(kernels.as_mut_ptr()) };
     let sizes = [size_of::<Segment>(), size_of::<Initialise>(), size_of::<Copied>(), size_of::<Noise>()];
     let [segment, initialise, copied, noise] = sizes.map(|size| size as u64);
-    let (group, place) = (nadgrid_kernels::data::words_of_sample(1) as u64, size_of::<Place>() as u64);
+    let group = nadgrid_kernels::data::words_of_sample(1) as u64;
+    let place = size_of::<PlacementArguments>() as u64;
     let counts = [u64::from(launch::THREADS), launch::TILE, launch::SEGMENTS as u64, launch::SAMPLES, group];
     let kinds = [launch::UNIFORM, launch::NORMAL, launch::CONSTANT].map(u64::from);
     let ours = [&counts[..], &[launch::NUMBERS as u64], &kinds, &[segment, initialise, copied, noise, place]].concat();
@@ -200,7 +205,8 @@ fn tensors_may_begin_anywhere_in_a_stream() {
 #[test]
 fn members_have_streams_of_their_own() {
     let run = |variant: &str, run, drawn: usize| {
-        let (architecture, variant) = ("a".to_owned(), variant.to_owned());
+        let architecture = "a".to_owned();
+        let variant = variant.to_owned();
         let key = RunKey { seed: 1, experiment: "flipping", architecture, variant, run };
         let mut stream = key.stream("weights");
         stream.fill_uniform(1.0, &mut vec![0.0; drawn]);
@@ -218,7 +224,7 @@ fn members_have_streams_of_their_own() {
         ]
     };
     let network = sample().unwrap();
-    let rows = Rows { out: std::ptr::null_mut(), count: 7, stride: 1 };
+    let rows = DeviceRows { out: std::ptr::null_mut(), count: 7, stride: 1 };
     assert_eq!(launch::members(network.parameters(), &streams(), rows).len(), 5);
     drawn_as_on_the_host("runs", &network, &streams);
 }

@@ -3,7 +3,7 @@
 use nadgrid_core::architecture::Shape;
 use tch::{TchError, Tensor};
 
-/// What flows between layers.
+/// The maps or vectors between two layers.
 pub(super) enum Activations {
     /// `[B, C, H, W]`: the same for all members, before the first layer that has weights.
     Shared(Tensor),
@@ -14,7 +14,7 @@ pub(super) enum Activations {
 }
 
 impl Activations {
-    /// Another handle to the same numbers.
+    /// Returns another handle to the same numbers.
     pub(super) fn share(&self) -> Self {
         match self {
             Self::Shared(t) => Self::Shared(t.shallow_clone()),
@@ -23,7 +23,7 @@ impl Activations {
         }
     }
 
-    /// As vectors `[K, B, features]`; a member's channels, rows and columns in PyTorch's order.
+    /// Reshapes to vectors `[K, B, features]`; a member's channels, rows and columns in PyTorch's order.
     pub(super) fn features(self, members: i64) -> Result<Tensor, TchError> {
         match self {
             Self::Features(t) => Ok(t),
@@ -35,7 +35,7 @@ impl Activations {
         }
     }
 
-    /// As maps `[B, K·C, H, W]`, of this shape for a member.
+    /// Reshapes to maps `[B, K·C, H, W]`, of this shape for a member.
     pub(super) fn maps(self, members: i64, shape: Shape) -> Result<Tensor, TchError> {
         let [channels, height, width] = [shape.channels, shape.height, shape.width].map(|n| n as i64);
         match self {
@@ -45,7 +45,7 @@ impl Activations {
         }
     }
 
-    /// The same by another action on every number or window.
+    /// Applies an action on every number or window, which keeps the form.
     pub(super) fn map(self, action: impl FnOnce(Tensor) -> Result<Tensor, TchError>) -> Result<Self, TchError> {
         Ok(match self {
             Self::Shared(t) => Self::Shared(action(t)?),

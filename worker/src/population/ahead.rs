@@ -1,4 +1,4 @@
-//! Threads that make ready what a lane will need next.
+//! Threads that prepare what a lane will need next.
 //!
 //! A lane that drives a GPU launches work and reads results; whatever else it did, the GPU would wait for. Which thread makes a
 //! thing changes no bit of it: random numbers are keyed. Deliberately absent: threads beside a lane on a CPU, where all cores
@@ -16,11 +16,11 @@ pub(super) struct Ahead<T> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where a helper hands over what it made.
+/// The helper's end of the queue of things that it has made.
 pub(super) struct Made<T>(SyncSender<Result<T, PopulationError>>);
 
 impl<T> Made<T> {
-    /// Waits until there is room; false when nobody wants any more.
+    /// Waits until there is room, and returns false when no more things are needed.
     pub(super) fn give(&self, thing: T) -> bool {
         self.0.send(Ok(thing)).is_ok()
     }
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Ahead<T> {
         Ok(Self { made: Some(made), thread: Some(thread) })
     }
 
-    /// The next thing. This waits for the helper, not for the GPU.
+    /// Waits for the helper's next thing, not for the GPU.
     pub(super) fn next(&mut self) -> Result<T, PopulationError> {
         let made = self.made.as_ref().and_then(|made| made.recv().ok());
         made.unwrap_or_else(|| {
@@ -62,12 +62,12 @@ impl<T> Drop for Ahead<T> {
     }
 }
 
-/// Cores of the machine.
+/// Returns the number of cores of the machine.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-/// Does all pieces on so many threads, this one among them. Whether more threads can be had changes how long it takes, no result.
+/// Processes all pieces on this many threads, the calling one among them. If fewer can be started, it takes longer.
 pub(super) fn in_parallel<P: Send>(threads: usize, pieces: Vec<P>, action: impl Fn(P) + Sync) {
     let threads = threads.min(pieces.len());
     let pieces = Mutex::new(pieces.into_iter());
@@ -128,7 +128,7 @@ mod tests {
     fn every_piece_is_done_once() {
         for threads in [0, 1, 3, 50] {
             let mut done = vec![0; 40];
-            in_parallel(threads, done.iter_mut().enumerate().collect(), |(place, piece)| *piece += place + 1);
+            in_parallel(threads, done.iter_mut().enumerate().collect(), |(index, piece)| *piece += index + 1);
             assert!(done.iter().copied().eq(1..=40), "{threads} threads: {done:?}");
         }
     }

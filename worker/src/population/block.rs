@@ -1,10 +1,11 @@
 //! A block of members on libtorch: differentiated at every point as they are drawn.
 
-use super::difference::{central_difference_told, numbers};
-use super::draw::{Drawing, Members};
-use super::graph::Graph;
-use super::layer::Statistics;
+use super::difference::central_difference;
+use super::draw::{Members, ParameterDrawing};
+use super::graph::PopulationGraph;
 use super::policy::Policy;
+use super::tensor::numbers;
+use super::weights::RunningStatistics;
 use super::{FusedNetwork, Population, PopulationError, at, autograd, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
@@ -12,58 +13,58 @@ use nadgrid_kernels::KernelError;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// How gradients are estimated.
+/// The estimator of gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Derivative {
-    /// By central differences of this step.
+pub(crate) enum Derivative {
+    /// Central differences of this step.
     Difference {
         /// The step h.
         step: f32,
     },
-    /// The same by the fused evaluation, of one network after the other.
+    /// Central differences by the fused evaluation, of one network after the other.
     Fused {
         /// The step h.
         step: f32,
     },
-    /// By backward differentiation.
+    /// Backward differentiation.
     Autograd,
 }
 
-/// Whose gradients, and how.
+/// The networks whose gradients are computed, and how that is done.
 #[derive(Clone, Copy)]
-pub struct Sampling<'a> {
+pub(crate) struct Sampling<'a> {
     /// The architecture's network.
-    pub network: &'a Network,
-    /// Where.
-    pub device: Device,
-    /// How products are computed.
-    pub precision: Precision,
+    pub(crate) network: &'a Network,
+    /// The device to compute on.
+    pub(crate) device: Device,
+    /// The precision of products.
+    pub(crate) precision: Precision,
     /// The sweep's seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The architecture's name.
-    pub architecture: &'a str,
-    /// How gradients are estimated.
-    pub derivative: Derivative,
+    pub(crate) architecture: &'a str,
+    /// The estimator of gradients.
+    pub(crate) derivative: Derivative,
     /// Bytes that the population may take, see [`memory::budget`].
-    pub budget: u64,
+    pub(crate) budget: u64,
 }
 
 impl Sampling<'_> {
-    /// Begins to draw these members, those of several blocks as well: weights are the same on every device.
+    /// Begins to draw these members, also those of several blocks: weights are the same on every device.
     ///
     /// # Errors
-    /// [`PopulationError`] when there is no thread to draw.
-    pub fn members(&self, members: Range<u64>) -> Result<Members, PopulationError> {
-        Members::new(Drawing::at_random(self.network, self.seed, self.architecture), members, self.device)
+    /// [`PopulationError`] when no thread can be started.
+    pub(crate) fn members(&self, members: Range<u64>) -> Result<Members, PopulationError> {
+        Members::new(ParameterDrawing::at_random(self.network, self.seed, self.architecture), members, self.device)
     }
 }
 
-/// The gradients `[count, points, D]` of the next `count` members at each of the points; `None` when they are not wanted any more,
-/// as `goes_on` says, which is told which part of them is computed, from 0 to 1. Each member is drawn once.
+/// Returns the gradients `[count, points, D]` of the next `count` members at each of the points. `goes_on` is called with the part
+/// of them that is computed, from 0 to 1; the result is `None` when it returns false. Each member is drawn once.
 ///
 /// # Errors
 /// [`PopulationError`] when one member does not fit the budget, libtorch fails or a gradient overflows.
-pub fn block_gradients(
+pub(crate) fn block_gradients(
     sampling: &Sampling<'_>,
     members: &mut Members,
     count: usize,
@@ -80,15 +81,17 @@ pub fn block_gradients(
     let Some(gradients) = gradients else { return Ok(None) };
     watch.check("differentiating networks")?;
     match gradients.iter().position(|g| !g.is_finite()) {
-        Some(place) => {
-            let (member, pixel) = (start + (place / (points.len() * dimension)) as u64, place % dimension);
+        Some(index) => {
+            let member = start + (index / (points.len() * dimension)) as u64;
+            let pixel = index % dimension;
             Err(KernelError::NotFinite { member, pixel }.into())
         }
         None => Ok(Some(gradients)),
     }
 }
 
-/// One network after the other. Nothing is read back before all are on their way, so that a GPU never waits for its host.
+/// Differentiates one network after the other. Nothing is read back before all are launched, so that a GPU never waits for its
+/// host.
 fn fused(
     sampling: &Sampling<'_>,
     members: &mut Members,
@@ -118,7 +121,7 @@ fn fused(
     numbers(&gradients).map(Some)
 }
 
-/// As populations, as wide as fits.
+/// Differentiates populations that are as wide as fits.
 fn together(
     sampling: &Sampling<'_>,
     members: &mut Members,
@@ -134,11 +137,12 @@ fn together(
     for first in (0..count).step_by(width) {
         let of_population = width.min(count - first);
         let parameters = members.take(of_population)?;
-        let statistics = Statistics::new(sampling.network, &parameters).map_err(at("making running statistics"))?;
-        let graph = Graph::new(sampling.network, of_population, policy);
+        let statistics =
+            RunningStatistics::new(sampling.network, &parameters).map_err(at("making running statistics"))?;
+        let graph = PopulationGraph::new(sampling.network, of_population, policy);
         let population = Population::assemble(graph, &parameters, statistics)?;
-        for (place, point) in points.iter().enumerate() {
-            let before = (first * points.len() + place * of_population) as f64;
+        for (index, point) in points.iter().enumerate() {
+            let before = (first * points.len() + index * of_population) as f64;
             let part = |part: f64| (before + part * of_population as f64) / (count * points.len()) as f64;
             if !goes_on(part(0.0)) {
                 return Ok(None);
@@ -148,11 +152,11 @@ fn together(
             };
             let found = match sampling.derivative {
                 Derivative::Difference { step } | Derivative::Fused { step } => {
-                    central_difference_told(&population, point, step, &advance)?
+                    central_difference(&population, point, step, &advance)?
                 }
                 Derivative::Autograd => autograd(&population, point)?,
             };
-            let rows = gradients.chunks_exact_mut(dimension).skip(first * points.len() + place).step_by(points.len());
+            let rows = gradients.chunks_exact_mut(dimension).skip(first * points.len() + index).step_by(points.len());
             rows.zip(found.chunks_exact(dimension)).for_each(|(row, gradient)| row.copy_from_slice(gradient));
         }
     }

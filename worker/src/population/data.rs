@@ -6,6 +6,7 @@
 //! set of them. On a CPU the lane makes them in the memory where they stay.
 
 use super::ahead::{Ahead, Made, cores, in_parallel};
+use super::error::check_length;
 use super::{PopulationError, at};
 use crate::generator::{self, Generator};
 use crate::pinned;
@@ -25,24 +26,24 @@ const PART: usize = 1 << 18;
 
 /// A run's samples before they are on a device.
 #[derive(Clone)]
-pub enum RunSamples {
-    /// They lie in memory; runs may share them.
+pub(crate) enum RunSamples {
+    /// Samples in memory; runs may share them.
     Held(Arc<Dataset>),
-    /// They are made where they are needed.
+    /// Samples of D(v), which are made where they are needed.
     Directional(Arc<DirectionalSamples>),
 }
 
 impl RunSamples {
-    /// How many samples it has.
-    pub fn count(&self) -> usize {
+    /// Returns how many samples it has.
+    pub(crate) fn count(&self) -> usize {
         match self {
             Self::Held(data) => data.len(),
             Self::Directional(samples) => samples.len(),
         }
     }
 
-    /// All of them in memory.
-    pub fn dataset(&self) -> Arc<Dataset> {
+    /// Returns all samples in memory.
+    pub(crate) fn dataset(&self) -> Arc<Dataset> {
         match self {
             Self::Held(data) => data.clone(),
             Self::Directional(samples) => {
@@ -84,16 +85,12 @@ impl RunSamples {
         }
     }
 
-    /// Members step together: they need as many samples each.
-    fn check(&self, member: usize, count: usize, of: Shape) -> Result<(), PopulationError> {
-        let length = |what, expected, actual| match expected == actual {
-            true => Ok(()),
-            false => Err(PopulationError::Length { what, expected, actual }),
-        };
-        length("labels of a member", count.max(1), self.count())?;
-        length("numbers of a sample", of.dimension, self.dimension())?;
+    /// Checks that the samples fit the network and are as many as the other members', since members step together.
+    fn check(&self, member: usize, count: usize, of: SampleShape) -> Result<(), PopulationError> {
+        check_length("labels of a member", count.max(1), self.count())?;
+        check_length("numbers of a sample", of.dimension, self.dimension())?;
         if let Self::Held(data) = self {
-            length("inputs of a member", count * of.dimension, data.inputs.len())?;
+            check_length("inputs of a member", count * of.dimension, data.inputs.len())?;
         }
         match self.labels().iter().find(|&&label| usize::from(label) >= of.classes) {
             Some(&label) => Err(PopulationError::Label { member, label, classes: of.classes }),
@@ -102,57 +99,59 @@ impl RunSamples {
     }
 }
 
-/// What a network reads and tells apart.
+/// The dimension that a network reads and the classes that it distinguishes.
 #[derive(Clone, Copy)]
-struct Shape {
+struct SampleShape {
     dimension: usize,
     classes: usize,
 }
 
 /// The samples of K members, as many for each. What several members share lies there once.
-pub struct Samples {
+pub(crate) struct Samples {
     /// `[all, D]`.
     inputs: Tensor,
     /// `[all]`.
     labels: Tensor,
-    /// Where each member's begin.
+    /// The index of each member's first sample.
     starts: Vec<i64>,
     /// Samples of a member.
     count: usize,
 }
 
 /// Samples of all members.
-pub(super) struct Batch {
+pub(super) struct SampleBatch {
     /// `[B·K, D]`, the members' first samples first.
     pub(super) inputs: Tensor,
     /// `[K, B]`.
     pub(super) labels: Tensor,
 }
 
-/// Which samples come when, `[n, K]` on the device.
+/// The order of the members' samples, `[n, K]` on the device.
 pub(super) struct Order(Tensor);
 
 impl Samples {
-    /// Members.
+    /// Returns the number of members.
     pub(super) fn members(&self) -> usize {
         self.starts.len()
     }
 
-    /// Samples of a member.
+    /// Returns the number of samples of each member.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// The order in which every member takes its samples in evaluation: as they lie.
+    /// Returns the order in which every member takes its samples in evaluation: as they lie.
     pub(super) fn in_order(&self) -> Result<Order, PopulationError> {
         let order = order(&self.starts, self.count, |_| (0..self.count as u32).collect());
         upload(&order, self.count, self.inputs.device()).map(Order).map_err(at("moving an order to the device"))
     }
 
-    /// The orders of these epochs, each member's by its key. For a GPU a helper makes the next one during an epoch.
+    /// Returns the orders of these epochs, each member's by its key. For a GPU a helper makes the next one during an epoch.
     pub(super) fn orders(&self, keys: &[RunKey], epochs: Range<u32>) -> Result<Orders, PopulationError> {
         let device = self.inputs.device();
-        let (keys, starts, count) = (keys.to_vec(), self.starts.clone(), self.count);
+        let keys = keys.to_vec();
+        let starts = self.starts.clone();
+        let count = self.count;
         let of_epoch = move |epoch: u32| order(&starts, count, |member| keys[member].order(epoch, count));
         if !device.is_cuda() {
             return Ok(Orders::Lane { of_epoch: Box::new(of_epoch), count });
@@ -169,12 +168,12 @@ impl Samples {
         Ahead::start(0, make).map(Orders::Helper)
     }
 
-    /// The samples at places `first` … of an order, `most` of them or what is left.
-    pub(super) fn batch(&self, order: &Order, first: usize, most: usize) -> Result<Batch, TchError> {
+    /// Returns the samples of an order from `first` on, at most `most` of them.
+    pub(super) fn batch(&self, order: &Order, first: usize, most: usize) -> Result<SampleBatch, TchError> {
         let size = most.min(self.count - first) as i64;
         let places = order.0.f_narrow(0, first as i64, size)?.f_reshape([-1])?;
         let labels = self.labels.f_index_select(0, &places)?.f_view([size, -1])?.f_transpose(0, 1)?;
-        Ok(Batch { inputs: self.inputs.f_index_select(0, &places)?, labels: labels.f_contiguous()? })
+        Ok(SampleBatch { inputs: self.inputs.f_index_select(0, &places)?, labels: labels.f_contiguous()? })
     }
 }
 
@@ -187,7 +186,7 @@ pub(super) enum Orders {
 }
 
 impl Orders {
-    /// That of an epoch; epochs are asked for in turn.
+    /// Returns the order of an epoch. Epochs must be asked for one after the other.
     pub(super) fn next(&mut self, epoch: u32) -> Result<Order, PopulationError> {
         match self {
             Self::Lane { of_epoch, count } => {
@@ -198,13 +197,13 @@ impl Orders {
     }
 }
 
-/// Places among all samples, `[count, K]`: `places` are each member's own.
+/// Returns indices among all samples, `[count, K]`. `places` returns the indices among a member's own samples.
 fn order(starts: &[i64], count: usize, places: impl Fn(usize) -> Vec<u32>) -> Vec<i64> {
     let members = starts.len();
     let mut order = vec![0i64; count * members];
     for (member, start) in starts.iter().enumerate() {
-        for (row, place) in order.chunks_exact_mut(members).zip(places(member)) {
-            row[member] = start + i64::from(place);
+        for (row, index) in order.chunks_exact_mut(members).zip(places(member)) {
+            row[member] = start + i64::from(index);
         }
     }
     order
@@ -215,7 +214,7 @@ fn upload(order: &[i64], count: usize, device: Device) -> Result<Tensor, TchErro
 }
 
 /// Samples on their way to a device.
-pub struct SamplesAhead {
+pub(crate) struct SamplesAhead {
     making: Making,
     starts: Vec<i64>,
     count: usize,
@@ -235,18 +234,18 @@ impl SamplesAhead {
     ///
     /// # Errors
     /// [`PopulationError`] when samples and network do not fit each other, or the device has no room.
-    pub fn begin(network: &Network, runs: &[RunSamples], device: Device) -> Result<Self, PopulationError> {
+    pub(crate) fn begin(network: &Network, runs: &[RunSamples], device: Device) -> Result<Self, PopulationError> {
         Self::begin_as(network, runs, Kind::Float, device)
     }
 
-    /// The same in another kind of number.
+    /// Begins to make the samples in another kind of number.
     pub(super) fn begin_as(
         network: &Network,
         runs: &[RunSamples],
         kind: Kind,
         device: Device,
     ) -> Result<Self, PopulationError> {
-        let shape = Shape { dimension: network.input().len(), classes: network.output().len() };
+        let shape = SampleShape { dimension: network.input().len(), classes: network.output().len() };
         let count = runs.first().map_or(0, RunSamples::count);
         for (member, run) in runs.iter().enumerate() {
             run.check(member, count, shape)?;
@@ -254,11 +253,11 @@ impl SamplesAhead {
         let mut distinct: Vec<RunSamples> = Vec::new();
         let mut starts = Vec::with_capacity(runs.len());
         for run in runs {
-            let place = distinct.iter().position(|known| known.is(run)).unwrap_or(distinct.len());
-            if place == distinct.len() {
+            let index = distinct.iter().position(|known| known.is(run)).unwrap_or(distinct.len());
+            if index == distinct.len() {
                 distinct.push(run.clone());
             }
-            starts.push((place * count) as i64);
+            starts.push((index * count) as i64);
         }
         let dimension = shape.dimension;
         let generator = generator::of(device).filter(|_| kind == Kind::Float).zip(of_directions(&distinct));
@@ -284,18 +283,19 @@ impl SamplesAhead {
         Ok(Self { making, starts, count })
     }
 
-    /// Waits until all are there.
+    /// Waits for all samples.
     ///
     /// # Errors
     /// [`PopulationError`] when memory is short or the device fails.
-    pub fn finish(mut self) -> Result<Samples, PopulationError> {
+    pub(crate) fn finish(mut self) -> Result<Samples, PopulationError> {
         let (inputs, labels) = match &mut self.making {
             Making::Now { done, .. } => done.next()?,
             Making::Card { generator, distinct, dimension, device } => {
                 let (inputs, labels) = room(distinct.len() * self.count, *dimension, Kind::Float, *device)
                     .map_err(at("making room for samples"))?;
-                for (place, run) in distinct.iter().enumerate() {
-                    let (first, count) = ((place * self.count) as i64, self.count as i64);
+                for (index, run) in distinct.iter().enumerate() {
+                    let first = (index * self.count) as i64;
+                    let count = self.count as i64;
                     let own = |of: &Tensor| of.f_narrow(0, first, count).map_err(at("cutting samples"));
                     generator.fill_directional(run, &own(&inputs)?, &own(&labels)?)?;
                 }
@@ -323,7 +323,7 @@ impl Drop for SamplesAhead {
     }
 }
 
-/// All of them, if all are of D(v).
+/// Returns all of them, if all are of D(v).
 fn of_directions(distinct: &[RunSamples]) -> Option<Vec<Arc<DirectionalSamples>>> {
     let directional = |run: &RunSamples| match run {
         RunSamples::Directional(samples) => Some(samples.clone()),
@@ -332,13 +332,13 @@ fn of_directions(distinct: &[RunSamples]) -> Option<Vec<Arc<DirectionalSamples>>
     distinct.iter().map(directional).collect()
 }
 
-/// Inputs `[all, D]` and labels `[all]`.
+/// Allocates inputs `[all, D]` and labels `[all]`.
 fn room(all: usize, dimension: usize, kind: Kind, device: Device) -> Result<(Tensor, Tensor), TchError> {
     let inputs = Tensor::f_empty([all as i64, dimension as i64], (kind, device))?;
     Ok((inputs, Tensor::f_empty([all as i64], (Kind::Int64, device))?))
 }
 
-/// On a CPU: into the memory where they stay, by this thread.
+/// Makes samples on a CPU, on this thread, in the memory where they stay.
 fn fill(distinct: &[RunSamples], inputs: &Tensor) -> Result<(), TchError> {
     let mut first = 0;
     for run in distinct {
@@ -361,11 +361,12 @@ fn fill_labels(distinct: &[RunSamples], labels: &Tensor) -> Result<(), TchError>
     labels.shallow_clone().f_copy_(&Tensor::f_from_slice(&all)?)
 }
 
-/// To a GPU: piece by piece by way of one buffer, on all cores but that of the lane.
+/// Makes samples for a GPU: piece by piece in one buffer, on all cores but the lane's.
 fn copy(distinct: &[RunSamples], inputs: &Tensor, labels: &Tensor, stopped: &dyn Fn() -> bool) -> Result<(), TchError> {
     fill_labels(distinct, labels)?;
     let dimension = inputs.size().get(1).copied().unwrap_or(0).max(1) as usize;
-    let (of_piece, of_part) = ((PIECE / dimension).max(1), (PART / dimension).max(1));
+    let of_piece = (PIECE / dimension).max(1);
+    let of_part = (PART / dimension).max(1);
     let mut buffer = pinned::numbers(of_piece * dimension, inputs.device())?;
     let mut first = 0;
     for run in distinct {
@@ -391,7 +392,7 @@ fn copy(distinct: &[RunSamples], inputs: &Tensor, labels: &Tensor, stopped: &dyn
 
 #[cfg(test)]
 impl Samples {
-    /// Of datasets in memory; those at one address are shared.
+    /// Makes samples of datasets in memory; those at one address are shared.
     pub(super) fn of(
         network: &Network,
         data: &[&Dataset],
@@ -413,7 +414,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::population::difference::numbers;
+    use crate::population::tensor::numbers;
 
     /// What the helpers copy piece by piece is what the lane makes at once: sets longer than a piece, and shared ones.
     #[test]

@@ -1,6 +1,7 @@
 //! The central difference by plain evaluation: 2·D whole forward passes for every member.
 
 use super::activations::Activations;
+use super::tensor::numbers;
 use super::{Population, PopulationError, at, memory};
 use tch::kind::Element;
 use tch::{Device, TchError, Tensor};
@@ -10,19 +11,12 @@ const CPU_BUDGET: u64 = 128 << 20;
 /// Bytes that it may take on a GPU.
 const CUDA_BUDGET: u64 = 1 << 30;
 
-/// The gradients `[K, D]`, g_i = −[f(x+h·e_i) − f(x−h·e_i)]/(2h) of every member's output 0 at `point`, D numbers.
+/// Returns the gradients `[K, D]`, g_i = −[f(x+h·e_i) − f(x−h·e_i)]/(2h) of every member's output 0 at `point`, D numbers. It calls
+/// `advance` with the part of them that is computed, from 0 to 1.
 ///
 /// # Errors
 /// [`PopulationError`] when the point is not of the input's length, or libtorch fails.
-pub fn central_difference<T>(population: &Population, point: &[T], step: T) -> Result<Vec<T>, PopulationError>
-where
-    T: Element + Copy + Default,
-{
-    central_difference_told(population, point, step, &|_| {})
-}
-
-/// The same; `advance` is told which part of it is computed, from 0 to 1.
-pub(super) fn central_difference_told<T>(
+pub(super) fn central_difference<T>(
     population: &Population,
     point: &[T],
     step: T,
@@ -35,14 +29,14 @@ where
     difference_at(population, point, step, &pixels, advance)
 }
 
-/// The same at some pixels only: `[K, pixels]`.
+/// Computes the gradients at some pixels only: `[K, pixels]`.
 ///
 /// Pixels go in runs whose length follows from the shapes alone, so that the bits do not depend on the memory that
 /// happens to be free.
 ///
 /// # Errors
 /// [`PopulationError`] when the point is not of the input's length, there is no such pixel, or libtorch fails.
-pub fn central_difference_at<T>(
+pub(crate) fn central_difference_at<T>(
     population: &Population,
     point: &[T],
     step: T,
@@ -76,24 +70,24 @@ where
     let base = Base::new(point, step, population.device).map_err(at("moving the point to the device"))?;
     let mut gradients = vec![T::default(); population.members() * pixels.len()];
     let run = population.inputs_at_once(2 * memory::numbers_per_input(&population.graph.network));
-    for (place, pixels_of_run) in pixels.chunks(run).enumerate() {
+    for (index, pixels_of_run) in pixels.chunks(run).enumerate() {
         let part = numbers::<T>(&population.differences(&base, pixels_of_run)?)?;
         let rows = gradients.chunks_exact_mut(pixels.len());
         for (row, values) in rows.zip(part.chunks_exact(pixels_of_run.len())) {
-            row[place * run..][..values.len()].copy_from_slice(values);
+            row[index * run..][..values.len()].copy_from_slice(values);
         }
-        advance((place * run + pixels_of_run.len()) as f64 / pixels.len() as f64);
+        advance((index * run + pixels_of_run.len()) as f64 / pixels.len() as f64);
     }
     Ok(gradients)
 }
 
-/// On the device.
+/// A point and a step on the device.
 struct Base {
-    /// `[1, D]`.
+    /// The point, `[1, D]`.
     point: Tensor,
-    /// `[1]`.
+    /// The step, `[1]`.
     step: Tensor,
-    /// 0 … D − 1, `[1, D]`.
+    /// The indices 0 … D − 1, `[1, D]`.
     places: Tensor,
 }
 
@@ -107,7 +101,7 @@ impl Base {
         })
     }
 
-    /// The inputs `[2·pixels, D]`: first all x + h·e_i, then all x − h·e_i.
+    /// Returns the inputs `[2·pixels, D]`: first all x + h·e_i, then all x − h·e_i.
     fn perturbed(&self, pixels: &[usize]) -> Result<Tensor, TchError> {
         let pixels: Vec<i64> = pixels.iter().map(|&pixel| pixel as i64).collect();
         let pixels = Tensor::f_from_slice(&pixels)?.f_to(self.point.device())?.f_view([-1, 1])?;
@@ -117,31 +111,24 @@ impl Base {
 }
 
 impl Population {
-    /// Inputs that are evaluated together, where each takes this many numbers for every member.
+    /// Returns how many inputs are evaluated together, where each takes this many numbers for every member.
     pub(super) fn inputs_at_once(&self, numbers: u64) -> usize {
         let budget = if self.device.is_cuda() { CUDA_BUDGET } else { CPU_BUDGET };
         let each = numbers * (self.members() * self.graph.policy.kind.elt_size_in_bytes()) as u64;
         (budget / each.max(1)).max(1) as usize
     }
 
-    /// The differences `[K, pixels]`.
+    /// Returns the differences `[K, pixels]`.
     fn differences(&self, base: &Base, pixels: &[usize]) -> Result<Tensor, PopulationError> {
         let inputs = base.perturbed(pixels).and_then(|t| t.f_view(self.graph.batch_shape(1)));
         let outputs = self.evaluate(Activations::Shared(inputs.map_err(at("perturbing the point"))?))?;
         let count = pixels.len() as i64;
         let difference = || {
             let values = outputs.f_select(2, 0)?;
-            let (plus, minus) = (values.f_narrow(1, 0, count)?, values.f_narrow(1, count, count)?);
+            let plus = values.f_narrow(1, 0, count)?;
+            let minus = values.f_narrow(1, count, count)?;
             minus.f_sub(&plus)?.f_div(&base.step.f_add(&base.step)?)
         };
         difference().map_err(at("the differences"))
     }
-}
-
-/// A tensor's numbers, row by row, on the CPU.
-pub(super) fn numbers<T: Element + Copy + Default>(tensor: &Tensor) -> Result<Vec<T>, PopulationError> {
-    let mut out = vec![T::default(); tensor.numel()];
-    let copy = tensor.f_to(Device::Cpu).and_then(|t| t.f_contiguous());
-    copy.and_then(|t| t.f_copy_data(&mut out, tensor.numel())).map_err(at("reading results back"))?;
-    Ok(out)
 }

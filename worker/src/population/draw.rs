@@ -1,9 +1,9 @@
 //! Members' parameters, drawn in order, a few at a time, on the device where they are needed.
 //!
 //! On a CPU a lane draws them itself, into the memory from which they are computed. A GPU draws them itself too, where it has a
-//! [`Generator`]; where it has none a helper thread draws the next group while the lane computes with the last, on all cores, into one page-locked buffer that is used again and again, and copies it
-//! beside the GPU's work. A member's numbers are a function of its stream: no bit depends on who draws them. Deliberately absent:
-//! a block in one vector, and drawing anew for each point.
+//! [`Generator`]; where it has none a helper thread draws the next group on all cores while the lane computes with the last, into
+//! one page-locked buffer that is used again and again, and copies it beside the GPU's work. A member's numbers are a function of
+//! its stream: no bit depends on who draws them. Deliberately absent: a block in one vector, and drawing anew for each point.
 
 use super::ahead::{Ahead, Made, cores, in_parallel};
 use super::{PopulationError, at};
@@ -19,24 +19,24 @@ use tch::{Device, Kind, TchError, Tensor};
 const PART: usize = 1 << 16;
 /// Numbers of a group of members: small networks are drawn and copied together, 16 MiB of them.
 const GROUP: usize = 4 << 20;
-/// On a GPU a member begins at a multiple of so many numbers, so that kernels find every member aligned alike.
+/// On a GPU a member begins at a multiple of this many numbers, so that all members are aligned alike.
 const ALIGNMENT: usize = 64;
 
-/// Whose parameters: a network's, by a stream for each member.
+/// A network, and the stream of each member from which its parameters are drawn.
 #[derive(Clone)]
-pub struct Drawing {
+pub(crate) struct ParameterDrawing {
     network: Arc<Network>,
     stream: Arc<dyn Fn(u64) -> Stream + Send + Sync>,
 }
 
-impl Drawing {
-    /// Of this network, from each member's stream.
-    pub fn new(network: &Network, stream: impl Fn(u64) -> Stream + Send + Sync + 'static) -> Self {
+impl ParameterDrawing {
+    /// Draws this network's parameters from each member's stream.
+    pub(crate) fn new(network: &Network, stream: impl Fn(u64) -> Stream + Send + Sync + 'static) -> Self {
         Self { network: Arc::new(network.clone()), stream: Arc::new(stream) }
     }
 
-    /// Networks at random, as [`Network::initialise`] draws them.
-    pub fn at_random(network: &Network, seed: u64, architecture: &str) -> Self {
+    /// Draws random networks, as [`Network::initialise`] does.
+    pub(crate) fn at_random(network: &Network, seed: u64, architecture: &str) -> Self {
         let architecture = architecture.to_owned();
         Self::new(network, move |member| Stream::new(seed, &["weights", &architecture], member))
     }
@@ -47,63 +47,64 @@ impl Drawing {
 }
 
 /// Members' parameters in order.
-pub struct Members {
+pub(crate) struct Members {
     each: usize,
     device: Device,
     left: Range<u64>,
-    source: Source,
+    source: MemberSource,
 }
 
-/// Who makes them.
-enum Source {
-    /// The GPU, when the lane needs them.
-    Card { generator: &'static Generator, drawing: Drawing },
-    /// The lane, when it needs them.
-    Lane(Drawing),
-    /// A helper thread, ahead of the lane.
+/// The maker of the parameters.
+enum MemberSource {
+    /// The GPU draws them when the lane needs them.
+    Card { generator: &'static Generator, drawing: ParameterDrawing },
+    /// The lane draws them when it needs them.
+    Lane(ParameterDrawing),
+    /// A helper thread draws them ahead of the lane.
     Helper {
         groups: Ahead<Tensor>,
-        /// What is left of the last group, `[members, numbers]`.
+        /// The rest of the last group, `[members, numbers]`.
         group: Option<Tensor>,
     },
 }
 
 impl Members {
-    /// These members, for this device. On a GPU drawing begins at once.
+    /// Prepares to draw these members, for this device. On a GPU drawing begins at once.
     ///
     /// # Errors
-    /// [`PopulationError`] when there is no thread to draw.
-    pub fn new(drawing: Drawing, members: Range<u64>, device: Device) -> Result<Self, PopulationError> {
-        let (each, left) = (drawing.each(), members.clone());
+    /// [`PopulationError`] when no thread can be started.
+    pub(crate) fn new(drawing: ParameterDrawing, members: Range<u64>, device: Device) -> Result<Self, PopulationError> {
+        let each = drawing.each();
+        let left = members.clone();
         let source = match generator::of(device) {
-            Some(generator) => Source::Card { generator, drawing },
-            None if !device.is_cuda() => Source::Lane(drawing),
+            Some(generator) => MemberSource::Card { generator, drawing },
+            None if !device.is_cuda() => MemberSource::Lane(drawing),
             // One group lies on the GPU and is computed from, the next is drawn, copied and offered.
             None => {
                 let draw = move |made: &_| Groups::new(drawing, device).draw(members, made);
-                Source::Helper { groups: Ahead::start(0, draw)?, group: None }
+                MemberSource::Helper { groups: Ahead::start(0, draw)?, group: None }
             }
         };
         Ok(Self { each, device, left, source })
     }
 
-    /// Who is next.
-    pub fn left(&self) -> Range<u64> {
+    /// Returns the members that are not taken yet.
+    pub(crate) fn left(&self) -> Range<u64> {
         self.left.clone()
     }
 
-    /// The next `count` members, or what is left of them: `[k, parameters]` in float32 on the device. Rows of a GPU's may be
+    /// Returns the next `count` members, or the rest of them: `[k, parameters]` in float32 on the device. Rows of a GPU's may be
     /// further apart than they are long. What was taken before may still be in use.
     ///
     /// # Errors
     /// [`PopulationError`] when memory is short or the device fails.
-    pub fn take(&mut self, count: usize) -> Result<Tensor, PopulationError> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<Tensor, PopulationError> {
         let end = self.left.end.min(self.left.start + count as u64);
         let members = self.left.start..end;
         let taken = match &mut self.source {
-            Source::Card { generator, drawing } => drawn_there(generator, drawing, members, self.device)?,
-            Source::Lane(drawing) => drawn_here(drawing, members).map_err(at("drawing parameters"))?,
-            Source::Helper { groups, group } => taken(groups, group, (end - members.start) as i64)?,
+            MemberSource::Card { generator, drawing } => drawn_there(generator, drawing, members, self.device)?,
+            MemberSource::Lane(drawing) => drawn_here(drawing, members).map_err(at("drawing parameters"))?,
+            MemberSource::Helper { groups, group } => taken(groups, group, (end - members.start) as i64)?,
         };
         self.left.start = end;
         let parameters = taken.f_narrow(1, 0, self.each as i64).map_err(at("cutting parameters"))?;
@@ -112,14 +113,15 @@ impl Members {
     }
 }
 
-/// Into rows that all begin alike.
+/// Draws on the GPU, into rows that are aligned alike.
 fn drawn_there(
     generator: &Generator,
-    drawing: &Drawing,
+    drawing: &ParameterDrawing,
     members: Range<u64>,
     device: Device,
 ) -> Result<Tensor, PopulationError> {
-    let (count, each) = ((members.end - members.start) as i64, drawing.each());
+    let count = (members.end - members.start) as i64;
+    let each = drawing.each();
     let pitch = each.next_multiple_of(ALIGNMENT) as i64;
     let rows = Tensor::f_empty([count, pitch], (Kind::Float, device)).map_err(at("making room for parameters"))?;
     let own = rows.f_narrow(1, 0, each as i64).map_err(at("cutting parameters"))?;
@@ -128,9 +130,10 @@ fn drawn_there(
     Ok(rows)
 }
 
-/// Straight into the memory from which they are computed, on this thread.
-fn drawn_here(drawing: &Drawing, members: Range<u64>) -> Result<Tensor, TchError> {
-    let (count, each) = ((members.end - members.start) as usize, drawing.each());
+/// Draws on this thread, into the memory from which they are computed.
+fn drawn_here(drawing: &ParameterDrawing, members: Range<u64>) -> Result<Tensor, TchError> {
+    let count = (members.end - members.start) as usize;
+    let each = drawing.each();
     let mut numbers = pinned::numbers(count * each, Device::Cpu)?;
     let rows = pinned::to_write(&mut numbers)?.chunks_exact_mut(each.max(1));
     for (member, row) in members.zip(rows) {
@@ -139,16 +142,18 @@ fn drawn_here(drawing: &Drawing, members: Range<u64>) -> Result<Tensor, TchError
     numbers.f_view([count as i64, each as i64])
 }
 
-/// The next rows of the groups.
+/// Takes the next rows of the groups.
 fn taken(groups: &mut Ahead<Tensor>, group: &mut Option<Tensor>, count: i64) -> Result<Tensor, PopulationError> {
-    let (mut pieces, mut missing) = (Vec::new(), count);
+    let mut pieces = Vec::new();
+    let mut missing = count;
     while missing > 0 {
         let rest = match group.take() {
             Some(rest) => rest,
             None => groups.next()?,
         };
         let rows = rest.size().first().copied().unwrap_or(0);
-        let (own, others) = (rows.min(missing), (rows - missing).max(0));
+        let own = rows.min(missing);
+        let others = (rows - missing).max(0);
         pieces.push(rest.f_narrow(0, 0, own).map_err(at("cutting parameters"))?);
         if others > 0 {
             *group = Some(rest.f_narrow(0, own, others).map_err(at("cutting parameters"))?);
@@ -163,7 +168,7 @@ fn taken(groups: &mut Ahead<Tensor>, group: &mut Option<Tensor>, count: i64) -> 
 
 /// A helper's work.
 struct Groups {
-    drawing: Drawing,
+    drawing: ParameterDrawing,
     device: Device,
     parts: Vec<DrawPart>,
     /// Numbers from the beginning of one member to that of the next.
@@ -173,7 +178,7 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(drawing: Drawing, device: Device) -> Self {
+    fn new(drawing: ParameterDrawing, device: Device) -> Self {
         let parts = drawing.network.draw_parts(PART);
         let pitch = drawing.each().next_multiple_of(ALIGNMENT);
         let size = 1 << (GROUP / pitch.max(1)).max(1).ilog2();
@@ -221,7 +226,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::population::difference::numbers;
+    use crate::population::tensor::numbers;
     use nadgrid_core::architecture::{self, Shape};
 
     fn network(name: &str) -> Network {
@@ -241,7 +246,7 @@ mod tests {
     #[test]
     fn a_lane_draws_what_initialise_draws() {
         let network = network("lenet");
-        let mut members = Members::new(Drawing::at_random(&network, 5, "lenet"), 3..10, Device::Cpu).unwrap();
+        let mut members = Members::new(ParameterDrawing::at_random(&network, 5, "lenet"), 3..10, Device::Cpu).unwrap();
         let taken = members.take(4).unwrap();
         assert_eq!(taken.size(), [4, network.parameter_count() as i64]);
         assert!(numbers::<f32>(&taken).unwrap() == expected(&network, "lenet", 3..7));
@@ -257,12 +262,13 @@ mod tests {
     fn a_helper_draws_the_same_in_groups() {
         for name in ["lenet", "vgg11"] {
             let network = network(name);
-            let groups = Groups::new(Drawing::at_random(&network, 5, name), Device::Cpu);
+            let groups = Groups::new(ParameterDrawing::at_random(&network, 5, name), Device::Cpu);
             let small = Groups { size: 2, ..groups };
-            let (pitch, each) = (small.pitch as i64, network.parameter_count() as i64);
+            let pitch = small.pitch as i64;
+            let each = network.parameter_count() as i64;
             assert!(pitch >= each && pitch % ALIGNMENT as i64 == 0);
             let helper = Ahead::start(0, move |made| small.draw(3..8, made)).unwrap();
-            let source = Source::Helper { groups: helper, group: None };
+            let source = MemberSource::Helper { groups: helper, group: None };
             let mut members = Members { each: each as usize, device: Device::Cpu, left: 3..8, source };
             for own in [3..4, 4..7, 7..8] {
                 let taken = members.take((own.end - own.start) as usize).unwrap();

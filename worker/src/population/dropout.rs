@@ -1,4 +1,4 @@
-//! What dropout layers multiply by: drawn on the CPU from each member's own stream, so that every engine drops the same.
+//! The factors of dropout layers: drawn on the CPU from each member's own stream, so that every engine drops the same.
 //!
 //! For a GPU a helper thread draws the masks of the next steps and copies them there, so that no step waits for its masks.
 
@@ -22,12 +22,12 @@ pub(super) struct Dropout {
 
 /// A dropout layer.
 struct DropoutLayer {
-    /// Its place among the network's steps.
+    /// The layer's index among the network's steps.
     index: usize,
     probability: f32,
     /// Numbers of an input of one member.
     features: usize,
-    /// The members'.
+    /// The members' streams.
     streams: Vec<Stream>,
 }
 
@@ -48,7 +48,7 @@ impl DropoutLayer {
 /// Masks that a helper draws.
 struct MasksAhead {
     masks: Ahead<MaskAhead>,
-    /// Where the streams stand after the masks that were used.
+    /// The positions of the streams after the masks that were used.
     positions: Vec<u64>,
 }
 
@@ -56,7 +56,7 @@ struct MasksAhead {
 struct MaskAhead {
     layer: usize,
     mask: Tensor,
-    /// Where the streams stand after it.
+    /// The positions of the streams after this mask.
     positions: Vec<u64>,
 }
 
@@ -82,18 +82,18 @@ impl Dropout {
         Self { device: Device::Cpu, layers: Vec::new(), ahead: None }
     }
 
-    /// Where the streams stand, `[layers, K]`.
+    /// Returns the positions of the streams, `[layers, K]`.
     pub(super) fn positions(&self) -> Vec<u64> {
         self.ahead.as_ref().map_or_else(|| positions(&self.layers), |ahead| ahead.positions.clone())
     }
 
-    /// Takes the streams where they stood.
+    /// Moves the streams to these positions.
     pub(super) fn seek(&mut self, positions: &[u64]) {
         let streams = self.layers.iter_mut().flat_map(|layer| &mut layer.streams);
         streams.zip(positions).for_each(|(stream, &position)| stream.seek(position));
     }
 
-    /// For a GPU: draws ahead, for batches of these sizes, the last things that streams are told to do.
+    /// Begins to draw ahead for a GPU, for batches of these sizes. The streams cannot be moved after that.
     pub(super) fn go_ahead(
         &mut self,
         batches: impl Iterator<Item = usize> + Send + 'static,
@@ -105,19 +105,21 @@ impl Dropout {
     }
 
     fn start(&mut self, batches: impl Iterator<Item = usize> + Send + 'static) -> Result<(), PopulationError> {
-        let (positions, device) = (positions(&self.layers), self.device);
+        let positions = positions(&self.layers);
+        let device = self.device;
         let mut layers = std::mem::take(&mut self.layers);
         let make = move |made: &Made<_>| draw(&mut layers, batches, device, made).map_err(at("drawing dropout ahead"));
         self.ahead = Some(MasksAhead { masks: Ahead::start(WAITING, make)?, positions });
         Ok(())
     }
 
-    /// The next factors `[K, B, features]` of a layer, on the device; `None` where nothing is dropped.
+    /// Returns the next factors `[K, B, features]` of a layer, on the device; `None` where nothing is dropped.
     pub(super) fn mask(&mut self, layer: usize, batch: i64) -> Result<Option<Tensor>, TchError> {
         if let Some(ahead) = &mut self.ahead {
             let next = ahead.masks.next().map_err(|error| TchError::Torch(error.to_string()))?;
             if next.layer != layer || next.mask.size().get(1) != Some(&batch) {
-                let (drawn, size) = (next.layer, next.mask.size());
+                let drawn = next.layer;
+                let size = next.mask.size();
                 return Err(TchError::Shape(format!(
                     "dropout {layer} of {batch} samples, drawn for {drawn}: {size:?}"
                 )));
@@ -132,7 +134,7 @@ impl Dropout {
     }
 }
 
-/// Draws every layer's masks, batch after batch. They are small: their copies go between the GPU's other work, and nobody waits.
+/// Draws every layer's masks, batch after batch. They are small: their copies run between the GPU's other work, and nothing waits.
 fn draw(
     layers: &mut [DropoutLayer],
     batches: impl Iterator<Item = usize>,
@@ -140,12 +142,13 @@ fn draw(
     made: &Made<MaskAhead>,
 ) -> Result<(), TchError> {
     for batch in batches {
-        for place in 0..layers.len() {
-            let layer = &mut layers[place];
+        for number in 0..layers.len() {
+            let layer = &mut layers[number];
             let shape = layer.shape(batch);
             let mut mask = pinned::numbers(shape.iter().product::<i64>() as usize, device)?;
             layer.fill(pinned::to_write(&mut mask)?);
-            let (layer, mask) = (layer.index, pinned::sent(&mask.f_view(shape)?, device)?);
+            let layer = layer.index;
+            let mask = pinned::sent(&mask.f_view(shape)?, device)?;
             if !made.give(MaskAhead { layer, mask, positions: positions(layers) }) {
                 return Ok(());
             }
@@ -157,7 +160,7 @@ fn draw(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::population::difference::numbers;
+    use crate::population::tensor::numbers;
     use nadgrid_core::architecture::Shape;
 
     /// Two layers, batches of several sizes: the helper's masks and positions are the lane's, mask by mask.
@@ -181,7 +184,8 @@ mod tests {
         for size in sizes {
             for (layer, features) in [(0, 30), (3, 4)] {
                 let mask = |dropout: &mut Dropout| dropout.mask(layer, size as i64).unwrap().unwrap();
-                let (one, other) = (mask(&mut when_needed), mask(&mut ahead));
+                let one = mask(&mut when_needed);
+                let other = mask(&mut ahead);
                 assert_eq!(one.size(), [3, size as i64, features as i64]);
                 assert!(numbers::<f32>(&one).unwrap() == numbers::<f32>(&other).unwrap(), "{layer} of {size}");
                 assert_eq!(when_needed.positions(), ahead.positions());

@@ -1,11 +1,11 @@
-//! What can go wrong in a population, and whose fault it is.
+//! What can go wrong in a population.
+//!
+//! Deliberately absent: whose fault it is, which `compute` decides.
 
-use crate::board::{Cause, Fault};
 use crate::generator::GeneratorError;
 use crate::libtorch;
 use nadgrid_core::text;
 use nadgrid_kernels::KernelError;
-use nadgrid_proto::v1::FailureKind;
 use tch::TchError;
 use thiserror::Error;
 
@@ -17,75 +17,75 @@ pub enum PopulationError {
     Layer {
         /// Index of the layer.
         layer: usize,
-        /// Its kind.
+        /// The layer's kind.
         what: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// libtorch failed elsewhere.
     #[error("{task}: {}", first_line(.source))]
     Torch {
-        /// At what.
+        /// The failed task.
         task: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// There was no memory for a tensor.
     #[error("{task}: out of memory{}", asked(*.bytes))]
     OutOfMemory {
-        /// At what, or in which kind of layer.
+        /// The failed task, or the kind of layer.
         task: &'static str,
-        /// Bytes that were asked for, where libtorch says.
+        /// Bytes that were asked for, where libtorch names them.
         bytes: Option<u64>,
     },
     /// cuDNN found no way to compute a convolution. Each that it has was tried; mostly memory for their workspaces is lacking.
     #[error("{task}: out of memory for the workspace of a convolution: {}", first_line(.source))]
     NoEngine {
-        /// At what, or in which kind of layer.
+        /// The failed task, or the kind of layer.
         task: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// Memory was refused, and libtorch went on without it in another way, which gives other bits: the result is thrown away.
-    #[error("{task}: out of memory: libtorch was refused some and went on in another way, which gives other bits")]
+    #[error("{task}: out of memory: libtorch continued in another way, whose results have other bits")]
     Refused {
-        /// At what.
+        /// The failed task.
         task: &'static str,
     },
     /// The GPU is lost to this process: whatever it asks of it next fails too.
     #[error("{task}: the GPU is lost to this process: {}", first_line(.source))]
     DeviceLost {
-        /// At what, or in which kind of layer.
+        /// The failed task, or the kind of layer.
         task: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// CUDA or one of its libraries refused a call; other calls may go well.
     #[error("{task}: {}", first_line(.source))]
     Cuda {
-        /// At what, or in which kind of layer.
+        /// The failed task, or the kind of layer.
         task: &'static str,
-        /// libtorch's words.
+        /// libtorch's error.
         source: TchError,
     },
     /// libtorch does not take a setting.
     #[error(transparent)]
-    Setting(#[from] libtorch::Error),
+    Setting(#[from] libtorch::LibtorchError),
     /// TF32 is a number format of NVIDIA's GPUs.
     #[error("precision = tf32: a CPU does not have it; use fp32 or bf16")]
     Tf32OnCpu,
     /// Numbers that do not make what they are given for.
     #[error("{what}: {actual} numbers, {expected} are needed")]
     Length {
-        /// What they are given for.
+        /// The purpose of the numbers.
         what: &'static str,
-        /// As many are needed.
+        /// The number that is needed.
         expected: usize,
-        /// As many came.
+        /// The number that was given.
         actual: usize,
     },
     /// A pixel that the input does not have.
-    #[error("pixel {pixel} of an input of {dimension} numbers")]
+    #[error("pixel {pixel} is beyond the input of {dimension} numbers")]
     Pixel {
         /// The pixel.
         pixel: usize,
@@ -93,9 +93,9 @@ pub enum PopulationError {
         dimension: usize,
     },
     /// A class that the network has no output for.
-    #[error("member {member}: label {label}, the network tells {classes} classes apart")]
+    #[error("member {member}: label {label}, the network has {classes} classes")]
     Label {
-        /// Whose data.
+        /// The member whose data they are.
         member: usize,
         /// The label.
         label: u8,
@@ -105,7 +105,7 @@ pub enum PopulationError {
     /// Not even one member fits.
     #[error("{task}: one member needs {}, the budget is {}", text::bytes(*.needed), text::bytes(*.budget))]
     Memory {
-        /// What for.
+        /// The task.
         task: &'static str,
         /// Bytes of one member.
         needed: u64,
@@ -115,7 +115,7 @@ pub enum PopulationError {
     /// The host is too small for a block's samples.
     #[error("{task}: {} of memory are needed, this machine has {}", text::bytes(*.needed), text::bytes(*.present))]
     HostMemory {
-        /// What for.
+        /// The task.
         task: &'static str,
         /// Bytes of the block.
         needed: u64,
@@ -131,12 +131,12 @@ pub enum PopulationError {
 }
 
 impl PopulationError {
-    /// A failure of libtorch in a layer.
-    pub(super) fn in_layer(layer: usize, what: &'static str, source: TchError) -> Self {
+    /// Describes a failure of libtorch in a layer.
+    pub(crate) fn in_layer(layer: usize, what: &'static str, source: TchError) -> Self {
         Self::of_device(what, source).unwrap_or_else(|source| Self::Layer { layer, what, source })
     }
 
-    /// What of libtorch's failures is the device's and not the computation's, by its words: tch carries nothing else.
+    /// Recognises failures of the device, and not of the computation, by libtorch's words: tch carries nothing else.
     fn of_device(task: &'static str, source: TchError) -> Result<Self, TchError> {
         let text = source.to_string();
         let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
@@ -153,27 +153,9 @@ impl PopulationError {
         }
     }
 
-    /// Whether memory was refused. Where cuDNN has no engine it may be for want of one.
-    pub fn is_out_of_memory(&self) -> bool {
+    /// Whether memory was refused. Where cuDNN has no engine, the reason may also be that it lacks the operation.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::OutOfMemory { .. } | Self::Refused { .. })
-    }
-
-    /// Whose fault it is. Populations keep within a budget, so where memory runs out someone else holds it, for now.
-    pub fn fault(&self) -> Fault {
-        let (kind, cause) = match self {
-            Self::Tf32OnCpu
-            | Self::Setting(_)
-            | Self::Memory { .. }
-            | Self::HostMemory { .. }
-            | Self::Cuda { .. }
-            | Self::Generator(_) => (FailureKind::Unfit, Cause::Other),
-            Self::OutOfMemory { .. } | Self::NoEngine { .. } | Self::Refused { .. } => {
-                (FailureKind::Transient, Cause::OutOfMemory)
-            }
-            Self::DeviceLost { .. } => (FailureKind::Unfit, Cause::DeviceLost),
-            _ => (FailureKind::Task, Cause::Other),
-        };
-        Fault { cause, ..Fault::new(kind, self.to_string()) }
     }
 }
 
@@ -186,11 +168,11 @@ impl From<GeneratorError> for PopulationError {
     }
 }
 
-/// How allocators of CPUs, GPUs and the libraries on them say that there is no memory.
+/// The words by which allocators of CPUs, GPUs and the libraries on them report that there is no memory.
 const NO_MEMORY: [&str; 5] =
     ["out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED", "ALLOCATION_FAILED", "std::bad_alloc"];
-/// How libtorch gives up on a convolution, by the plans that cuDNN proposes (`GET`) and by those that it was asked to measure
-/// (`FIND`): it tries one after the other and keeps no memory error of any.
+/// The words by which libtorch gives up on a convolution, by the plans that cuDNN proposes (`GET`) and by those that it was asked
+/// to measure (`FIND`): it tries one after the other and keeps no memory error.
 const NO_ENGINE: &str = "unable to find an engine";
 /// After these errors every call fails until the process ends; the CUDA run-time's documentation says so of each.
 const LOST: [&str; 12] = [
@@ -207,13 +189,14 @@ const LOST: [&str; 12] = [
     "uncorrectable NVLink error",
     "context is destroyed",
 ];
-/// How other failures of CUDA and its libraries begin.
+/// The beginnings of other failures of CUDA and its libraries.
 const CUDA: [&str; 5] = ["CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS"];
 
 /// `you tried to allocate 4096 bytes` on a CPU, `Tried to allocate 20.00 MiB` on a GPU.
 fn bytes_asked(text: &str) -> Option<u64> {
     let mut words = text.split_once("ried to allocate ")?.1.split_whitespace();
-    let (number, unit) = (words.next()?.parse::<f64>().ok()?, words.next()?);
+    let number = words.next()?.parse::<f64>().ok()?;
+    let unit = words.next()?;
     let shift = ["bytes", "KiB", "MiB", "GiB", "TiB"].iter().position(|&known| unit.starts_with(known))?;
     Some((number * (1u64 << (10 * shift)) as f64) as u64)
 }
@@ -228,10 +211,15 @@ fn first_line(error: &TchError) -> String {
 }
 
 /// Gives a failure of libtorch the name of what it failed at.
-pub(super) fn at(task: &'static str) -> impl FnOnce(TchError) -> PopulationError {
+pub(crate) fn at(task: &'static str) -> impl FnOnce(TchError) -> PopulationError {
     move |source| {
         PopulationError::of_device(task, source).unwrap_or_else(|source| PopulationError::Torch { task, source })
     }
+}
+
+/// Fails where there are not as many numbers as are needed.
+pub(super) fn check_length(what: &'static str, expected: usize, actual: usize) -> Result<(), PopulationError> {
+    if expected == actual { Ok(()) } else { Err(PopulationError::Length { what, expected, actual }) }
 }
 
 #[cfg(test)]
@@ -239,44 +227,11 @@ mod tests {
     use super::*;
     use tch::{Device, Kind, Tensor};
 
-    fn said(text: &str) -> PopulationError {
-        at("gathering a batch")(TchError::Torch(text.to_owned()))
-    }
-
-    /// Texts as libtorch 2.11 and the CUDA 13.0 run-time have them.
     #[test]
-    fn the_device_s_failures_are_told_from_the_computation_s() {
+    fn a_gpu_without_memory_says_what_was_asked_for() {
         let full = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which \
                     12.06 MiB is free.\nException raised from malloc at CUDACachingAllocator.cpp:1463";
-        let illegal = "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in \
-                       https://docs.nvidia.com/cuda/cuda-runtime-api/ for more information.";
-        use Cause::{DeviceLost, Other, OutOfMemory};
-        use FailureKind::{Task, Transient, Unfit};
-        for (text, kind, cause) in [
-            (full, Transient, OutOfMemory),
-            ("CUDA error: out of memory", Transient, OutOfMemory),
-            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Transient, OutOfMemory),
-            ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", Transient, OutOfMemory),
-            ("GET was unable to find an engine to execute this computation", Transient, OutOfMemory),
-            ("FIND was unable to find an engine to execute this computation", Transient, OutOfMemory),
-            (illegal, Unfit, DeviceLost),
-            ("CUDA error: device-side assert triggered", Unfit, DeviceLost),
-            ("CUDA error: unspecified launch failure", Unfit, DeviceLost),
-            ("CUDA error: uncorrectable ECC error encountered", Unfit, DeviceLost),
-            ("CUDA error: misaligned address", Unfit, DeviceLost),
-            ("CUDA error: no kernel image is available for execution on the device", Unfit, Other),
-            ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul(...)`", Unfit, Other),
-            ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", Unfit, Other),
-            ("The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1", Task, Other),
-            ("index out of range in self", Task, Other),
-        ] {
-            for error in [said(text), PopulationError::in_layer(2, "conv2d", TchError::Torch(text.to_owned()))] {
-                let fault = error.fault();
-                assert_eq!((fault.kind, fault.cause), (kind, cause), "{text}");
-                assert_eq!(fault.message.lines().count(), 1, "{}", fault.message);
-            }
-        }
-        let message = said(full).to_string();
+        let message = at("gathering a batch")(TchError::Torch(full.to_owned())).to_string();
         assert_eq!(message, "gathering a batch: out of memory, 20.0 MiB were asked for");
     }
 
@@ -286,6 +241,5 @@ mod tests {
         let error = Tensor::f_empty([1 << 50], (Kind::Float, Device::Cpu)).map_err(at("making room")).unwrap_err();
         let PopulationError::OutOfMemory { task: "making room", bytes: Some(bytes) } = error else { panic!("{error}") };
         assert_eq!(bytes, 4 << 50);
-        assert_eq!(error.fault().kind, FailureKind::Transient);
     }
 }

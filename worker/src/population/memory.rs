@@ -5,8 +5,8 @@
 //! that ask for free memory.
 
 use super::PopulationError;
-use super::graph::live_numbers;
 use super::layer::is_unfolded;
+use super::liveness::live_numbers;
 use crate::libtorch;
 use nadgrid_core::architecture::{Layer, Network, Step};
 use nadgrid_core::text;
@@ -15,65 +15,66 @@ use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
 /// Bytes that a lane's population may take on a CPU.
-pub const CPU_BUDGET: u64 = 2 << 30;
+pub(crate) const CPU_BUDGET: u64 = 2 << 30;
 /// Bytes that a population may take on a GPU; the smallest in use for training have 32 GiB or more.
-pub const CUDA_BUDGET: u64 = 24 << 30;
+pub(crate) const CUDA_BUDGET: u64 = 24 << 30;
 
-/// Of a number; estimates are for float32.
+/// Bytes of a number; estimates are for float32.
 const NUMBER: u64 = 4;
-/// Copies of the parameters while a member is trained: weights, their gradient in pieces and whole, momentum, what is added,
-/// what the layers read, and two that come and go.
+/// Copies of the parameters that exist while a member is trained: weights, their gradient in pieces and whole, momentum, what is
+/// added, what the layers read, and two that come and go.
 const PARAMETERS_IN_TRAINING: u64 = 8;
-/// What a GPU's activations take beyond their numbers, in quarters: convolutions' workspaces, and what lies between blocks of the
+/// Memory of a GPU's activations, in quarters of their numbers: convolutions' workspaces, and what lies between blocks of the
 /// allocator. Seen on the null GPU, which has no workspaces: peaks of ResNet18, VGG11 and DenseNet121 are 0.9 to 1.0 times the
 /// estimate without this.
 const QUARTERS_ON_CUDA: u64 = 5;
-/// Copies of the parameters while a member is evaluated: flat, and as the layers read them.
+/// Copies of the parameters that exist while a member is evaluated: flat, and as the layers read them.
 const PARAMETERS_IN_EVALUATION: u64 = 2;
 
-/// Bytes that a population may take on this kind of device.
-pub fn budget(device: Device) -> u64 {
+/// Returns the bytes that a population may take on this kind of device.
+pub(crate) fn budget(device: Device) -> u64 {
     if device.is_cuda() { CUDA_BUDGET } else { CPU_BUDGET }
 }
 
-/// Bytes that the training of one member takes, about: parameters, activations and samples.
+/// Estimates the bytes that the training of one member takes: parameters, activations and samples.
 ///
 /// On a CPU every layer's output is counted, with as much again for gradients on their way and what libtorch reorders. That is
 /// more than twice what is taken, but widths, and with them the bits of populations that exist, follow from it. On a GPU it is what
 /// backward keeps; test samples, as many as are trained on, come when the activations are gone.
-pub fn bytes_per_member(device: Device, network: &Network, batch: usize, samples: usize) -> u64 {
+pub(crate) fn bytes_per_member(device: Device, network: &Network, batch: usize, samples: usize) -> u64 {
     let parameters = PARAMETERS_IN_TRAINING * network.parameter_count() as u64;
-    let (batch, data) = (batch as u64, samples as u64 * numbers_of_sample(network));
-    NUMBER
-        * match device.is_cuda() {
-            false => parameters + batch * numbers_per_gradient(network) + data,
-            true => {
-                let training = batch * numbers_in_training(network) * QUARTERS_ON_CUDA / 4;
-                parameters + data + training.max(data + batch * numbers_per_input(network))
-            }
-        }
+    let batch = batch as u64;
+    let data = samples as u64 * numbers_of_sample(network);
+    let numbers = if device.is_cuda() {
+        let training = batch * numbers_in_training(network) * QUARTERS_ON_CUDA / 4;
+        parameters + data + training.max(data + batch * numbers_per_input(network))
+    } else {
+        parameters + batch * numbers_per_gradient(network) + data
+    };
+    NUMBER * numbers
 }
 
-/// Bytes that the samples of so many runs take, and their labels.
-pub fn bytes_of_samples(network: &Network, samples: u64, runs: u64) -> u64 {
+/// Returns the bytes that the samples of this many runs take, and their labels.
+pub(crate) fn bytes_of_samples(network: &Network, samples: u64, runs: u64) -> u64 {
     NUMBER * runs * samples * numbers_of_sample(network)
 }
 
-/// A sample and its label, which is an integer of twice a number's size.
+/// Returns the numbers of a sample and its label, which is an integer of twice a number's size.
 fn numbers_of_sample(network: &Network) -> u64 {
     network.input().len() as u64 + 2
 }
 
-/// Numbers that training on one more sample takes of a GPU at once: the maps that derivatives read, and at one layer the gradients
-/// of what it yields and reads. Backward drops a map with the last layer that reads it. Where a convolution is unfolded, its windows
-/// are kept too, and their gradient is as large.
+/// Returns the numbers that training on one more sample takes of a GPU at once: the maps that derivatives read, and at one layer
+/// the gradients of what it yields and reads. Backward drops a map with the last layer that reads it. Where a convolution is
+/// unfolded, its windows are kept too, and their gradient is as large.
 fn numbers_in_training(network: &Network) -> u64 {
     let mut is_kept = vec![false; network.steps().len() + 1];
-    let mut keep = |map: usize| match std::mem::replace(&mut is_kept[map], true) {
-        true => 0,
-        false => network.map(map).len(),
+    let mut keep = |map: usize| {
+        let was_kept = std::mem::replace(&mut is_kept[map], true);
+        if was_kept { 0 } else { network.map(map).len() }
     };
-    let (mut kept, mut most) = (keep(0), 0);
+    let mut kept = keep(0);
+    let mut most = 0;
     for (index, step) in network.steps().iter().enumerate() {
         let output = step.output.len();
         let windows = numbers_unfolded(step);
@@ -94,7 +95,7 @@ fn numbers_in_training(network: &Network) -> u64 {
     most as u64
 }
 
-/// Numbers of an unfolded convolution's windows of one sample, 0 where nothing is unfolded.
+/// Returns the numbers of an unfolded convolution's windows of one sample, 0 where nothing is unfolded.
 fn numbers_unfolded(step: &Step) -> usize {
     match &step.layer {
         Layer::Conv2d(conv) if is_unfolded(step.input.channels, conv.kernel) => {
@@ -105,28 +106,28 @@ fn numbers_unfolded(step: &Step) -> usize {
     }
 }
 
-/// Bytes that one member takes beside `inputs` inputs while it is differentiated by evaluation.
+/// Returns the bytes that one member takes beside `inputs` inputs while it is differentiated by evaluation.
 pub(super) fn bytes_in_evaluation(network: &Network, inputs: usize) -> u64 {
     let parameters = PARAMETERS_IN_EVALUATION * network.parameter_count() as u64;
     NUMBER * (parameters + inputs as u64 * numbers_per_input(network))
 }
 
-/// Numbers that evaluating one more input of one member takes: maps, and as much again for what libtorch reorders.
+/// Returns the numbers that evaluating one more input of one member takes: maps, and as much again for what libtorch reorders.
 pub(super) fn numbers_per_input(network: &Network) -> u64 {
     2 * live_numbers(network) as u64
 }
 
-/// Numbers that a gradient at one more input of one member takes: every map and its gradient.
+/// Returns the numbers that a gradient at one more input of one member takes: every map and its gradient.
 pub(super) fn numbers_per_gradient(network: &Network) -> u64 {
     let kept: usize = network.steps().iter().map(|step| step.output.len()).sum();
     2 * (network.input().len() + kept) as u64
 }
 
-/// The width of a population that is to have `members`: all, or else the largest power of two that fits the budget.
+/// Returns the width of a population that is to have `members`: all, or else the largest power of two that fits the budget.
 ///
 /// # Errors
 /// [`PopulationError::Memory`] when not even one member fits.
-pub fn narrowed(
+pub(crate) fn narrowed(
     task: &'static str,
     members: usize,
     bytes_per_member: u64,
@@ -144,12 +145,13 @@ pub fn narrowed(
     Ok(to)
 }
 
-/// Every block of a sweep is narrowed alike: it is said again only after something else has been said.
+/// Warns about a narrowed population. Every block of a sweep is narrowed alike, so a warning is repeated only after another one.
 fn warn_once(task: &'static str, from: usize, to: usize, each: u64, budget: u64) {
     static LAST: Mutex<Option<(&str, usize, u64)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.replace((task, from, each)) != Some((task, from, each)) {
-        let (each, budget) = (text::bytes(each), text::bytes(budget));
+        let each = text::bytes(each);
+        let budget = text::bytes(budget);
         tracing::warn!(from, to, "{task}: a population is narrowed, a member needs {each} of {budget}");
     }
 }
@@ -160,17 +162,17 @@ fn warn_once(task: &'static str, from: usize, to: usize, each: u64, budget: u64)
 /// other bits. So what was computed meanwhile is thrown away. The count is the whole process's: what another lane was refused
 /// spoils this lane's result too, which is safe, and cannot go on for ever, see `lane`.
 #[derive(Clone, Copy, Debug)]
-pub struct OomWatch {
+pub(crate) struct OomWatch {
     gpu: Option<usize>,
     before: i64,
 }
 
 impl OomWatch {
-    /// From now on. A CPU has nothing to notice: there libtorch fails where memory does.
+    /// Begins to watch. A CPU needs no watch: there libtorch fails where memory does.
     ///
     /// # Errors
-    /// [`PopulationError::Setting`] when libtorch does not say.
-    pub fn new(device: Device) -> Result<Self, PopulationError> {
+    /// [`PopulationError::Setting`] when libtorch does not answer.
+    pub(crate) fn new(device: Device) -> Result<Self, PopulationError> {
         let gpu = match device {
             Device::Cuda(number) => Some(number),
             _ => None,
@@ -182,7 +184,7 @@ impl OomWatch {
     ///
     /// # Errors
     /// [`PopulationError::Refused`] at this task; [`PopulationError::Setting`] when libtorch does not say.
-    pub fn check(&self, task: &'static str) -> Result<(), PopulationError> {
+    pub(crate) fn check(&self, task: &'static str) -> Result<(), PopulationError> {
         self.compare(task, refused(self.gpu)?)
     }
 
@@ -195,18 +197,18 @@ fn refused(gpu: Option<usize>) -> Result<i64, PopulationError> {
     Ok(gpu.map_or(Ok(0), libtorch::cuda_ooms)?)
 }
 
-/// Fails where the machine, or the container that this runs in, could not hold so many bytes if it held nothing else.
+/// Fails where the machine, or the container that this runs in, has less memory than this many bytes.
 ///
 /// # Errors
-/// [`PopulationError::HostMemory`] with what there is.
-pub fn check_host(task: &'static str, needed: u64) -> Result<(), PopulationError> {
+/// [`PopulationError::HostMemory`] names both sizes.
+pub(crate) fn check_host(task: &'static str, needed: u64) -> Result<(), PopulationError> {
     match host_bytes(Path::new("/")) {
         Some(present) if needed > present => Err(PopulationError::HostMemory { task, needed, present }),
         _ => Ok(()),
     }
 }
 
-/// Bytes of memory of the machine, or of the container where that has fewer; `None` where Linux does not say.
+/// Returns the bytes of memory of the machine, or of the container where that has fewer; `None` where they are unknown.
 fn host_bytes(root: &Path) -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
     let limit = |path: &str| read(path)?.trim().parse::<u64>().ok();
@@ -223,14 +225,13 @@ fn host_bytes(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nadgrid_proto::v1::FailureKind;
 
     #[test]
     fn what_was_computed_while_memory_was_refused_is_thrown_away() {
         let watch = OomWatch { gpu: Some(0), before: 3 };
         assert!(watch.compare("a block", 3).is_ok());
         let error = watch.compare("a block", 4).unwrap_err();
-        assert_eq!(error.fault().kind, FailureKind::Transient);
+        assert!(error.is_out_of_memory());
         assert!(error.to_string().starts_with("a block: out of memory"), "{error}");
         OomWatch::new(Device::Cpu).unwrap().check("a block").unwrap();
     }
@@ -240,8 +241,8 @@ mod tests {
         nadgrid_core::architecture::find(name).unwrap().network(input, 2).unwrap()
     }
 
-    /// Peaks of the allocator in MiB for so many directional runs of 10,000 samples in batches of 128 on the null GPU: what is held for
-    /// tensors, and gaps between them. A card's workspaces come on top.
+    /// Peaks of the allocator in MiB for so many directional runs of 10,000 samples in batches of 128 on the null GPU: what is held
+    /// for tensors, and gaps between them. A card's workspaces come on top.
     #[test]
     fn a_gpu_s_estimates_are_near_the_peaks() {
         for (name, samples, runs, mib) in [
@@ -289,6 +290,6 @@ mod tests {
         check_host("samples", 1).unwrap();
         let error = check_host("samples of a block", 1 << 60).unwrap_err();
         assert!(error.to_string().starts_with("samples of a block: 1024.0 PiB of memory are needed, "), "{error}");
-        assert_eq!(error.fault().kind, FailureKind::Unfit);
+        assert!(!error.is_out_of_memory());
     }
 }

@@ -18,41 +18,45 @@ mod error;
 mod fused;
 mod graph;
 mod layer;
-pub mod memory;
+mod liveness;
+pub(crate) mod memory;
+mod mode;
 mod policy;
 mod proof;
 mod sgd;
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod train;
 mod trained;
+mod training_population;
+mod weights;
 
-pub use autograd::autograd;
-pub use block::{Derivative, Sampling, block_gradients};
-pub use data::{RunSamples, Samples, SamplesAhead};
-pub use difference::{central_difference, central_difference_at};
-pub use draw::{Drawing, Members};
-pub use error::PopulationError;
-pub use fused::FusedNetwork;
-pub use proof::{ProofError, prove, prove_fused};
-pub use train::{Training, state_shape, train, width};
-pub use trained::{Member, Trained};
+pub(crate) use block::{Derivative, Sampling, block_gradients};
+pub(crate) use data::{RunSamples, Samples, SamplesAhead};
+pub(crate) use draw::Members;
+pub(crate) use error::{PopulationError, at};
+pub(crate) use proof::{ProofError, prove, prove_fused};
+pub(crate) use train::{PopulationTraining, state_shape, train, width};
 
 use activations::Activations;
-use error::at;
-use graph::{Graph, Mode};
-use layer::{Statistics, Weights};
+use autograd::autograd;
+use difference::central_difference_at;
+use fused::FusedNetwork;
+use graph::PopulationGraph;
+use mode::LayerMode;
 use nadgrid_core::architecture::Network;
 use nadgrid_core::numerics::Precision;
 use policy::Policy;
 use tch::kind::Element;
 use tch::{Device, Tensor};
+use weights::{NetworkWeights, RunningStatistics};
 
 /// K members of one network on a device, in evaluation mode.
-pub struct Population {
-    graph: Graph,
-    weights: Weights,
-    statistics: Statistics,
+pub(crate) struct Population {
+    graph: PopulationGraph,
+    weights: NetworkWeights,
+    statistics: RunningStatistics,
     device: Device,
 }
 
@@ -62,7 +66,7 @@ impl Population {
     ///
     /// # Errors
     /// [`PopulationError`] when there are not whole members, the device lacks the precision, or libtorch fails.
-    pub fn new<T: Element>(
+    pub(crate) fn new<T: Element>(
         network: &Network,
         parameters: &[T],
         device: Device,
@@ -72,45 +76,51 @@ impl Population {
         let each = network.parameter_count();
         let members = parameters.len() / each.max(1);
         if members == 0 || parameters.len() != members * each {
-            let (expected, actual) = (members.max(1) * each, parameters.len());
+            let expected = members.max(1) * each;
+            let actual = parameters.len();
             return Err(PopulationError::Length { what: "parameters", expected, actual });
         }
         let flat = Tensor::f_from_slice(parameters)
             .and_then(|t| t.f_to(device))
             .and_then(|t| t.f_view([members as i64, each as i64]))
             .map_err(at("moving parameters to the device"))?;
-        let statistics = Statistics::new(network, &flat).map_err(at("making running statistics"))?;
-        Self::assemble(Graph::new(network, members, policy), &flat, statistics)
+        let statistics = RunningStatistics::new(network, &flat).map_err(at("making running statistics"))?;
+        Self::assemble(PopulationGraph::new(network, members, policy), &flat, statistics)
     }
 
-    /// Of flat parameters `[K, parameters]` that are on the device.
-    fn assemble(graph: Graph, parameters: &Tensor, statistics: Statistics) -> Result<Self, PopulationError> {
+    /// Makes a population of flat parameters `[K, parameters]` that are on the device.
+    fn assemble(
+        graph: PopulationGraph,
+        parameters: &Tensor,
+        statistics: RunningStatistics,
+    ) -> Result<Self, PopulationError> {
         let _no_grad = tch::no_grad_guard();
-        let weights = Weights::cut(&graph.network, parameters, &graph.policy).map_err(at("cutting parameters"))?;
+        let weights =
+            NetworkWeights::cut(&graph.network, parameters, &graph.policy).map_err(at("cutting parameters"))?;
         Ok(Self { graph, weights, statistics, device: parameters.device() })
     }
 
-    /// Members K.
-    pub fn members(&self) -> usize {
+    /// Returns the number of members K.
+    pub(crate) fn members(&self) -> usize {
         self.graph.members as usize
     }
 
-    /// Numbers of an input.
+    /// Returns the numbers of an input.
     fn dimension(&self) -> usize {
         self.graph.network.input().len()
     }
 
-    /// The outputs `[K, B, outputs]` for inputs `[B, channels, height, width]` that all members share.
+    /// Returns the outputs `[K, B, outputs]` for inputs `[B, channels, height, width]` that all members share.
     ///
     /// # Errors
     /// [`PopulationError`] names the layer.
-    pub fn forward(&self, inputs: &Tensor) -> Result<Tensor, PopulationError> {
+    pub(crate) fn forward(&self, inputs: &Tensor) -> Result<Tensor, PopulationError> {
         let _held = self.graph.policy.hold()?;
         self.evaluate(Activations::Shared(inputs.shallow_clone()))
     }
 
-    /// The same for inputs of any form, under a policy that is held.
+    /// Returns the outputs for inputs of any form, under a policy that is held.
     fn evaluate(&self, inputs: Activations) -> Result<Tensor, PopulationError> {
-        self.graph.forward(&self.weights, &self.statistics, inputs, &mut Mode::Evaluation)
+        self.graph.forward(&self.weights, &self.statistics, inputs, &mut LayerMode::Evaluation)
     }
 }

@@ -9,12 +9,12 @@ use nadgrid_core::numerics::Precision;
 use std::sync::{Condvar, Mutex, PoisonError};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// How a population computes.
+/// The precision policy of a population.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
-    /// Of weights, activations and whatever else is no product.
+    /// The kind of weights, activations and everything else that is not a product.
     pub(super) kind: Kind,
-    /// Of what convolutions and fully connected layers read and yield.
+    /// The kind that convolutions and fully connected layers read and yield.
     products: Kind,
     tf32: Tf32,
     /// Whether convolutions of few channels a group are products of unfolded maps, as suits a GPU.
@@ -32,7 +32,7 @@ impl Policy {
         Ok(Self { kind, products, tf32, unfolds: device.is_cuda() })
     }
 
-    /// The kind of what products read.
+    /// Returns the kind that products read.
     pub(super) fn products(&self) -> Kind {
         self.products
     }
@@ -42,18 +42,18 @@ impl Policy {
         self.tf32 == Tf32::Allowed
     }
 
-    /// As a product reads it.
+    /// Converts a tensor to the kind that products read.
     pub(super) fn narrow(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
         tensor.f_to_kind(self.products)
     }
 
-    /// A product's result, as everything else reads it.
+    /// Converts a product's result to the kind of everything else.
     pub(super) fn widen(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
         tensor.f_to_kind(self.kind)
     }
 
-    /// Sets the switch, and keeps it until what is returned is dropped. One thread must not hold two policies.
-    pub(super) fn hold(&self) -> Result<Held, PopulationError> {
+    /// Sets the switch, and keeps it until the guard is dropped. One thread must not hold two policies.
+    pub(super) fn hold(&self) -> Result<PrecisionGuard, PopulationError> {
         let ours = |switch: &Switch| switch.set == Some(self.tf32);
         let switch = SWITCH.lock().unwrap_or_else(PoisonError::into_inner);
         let waits = |switch: &mut Switch| switch.holders > 0 && !ours(switch);
@@ -63,7 +63,7 @@ impl Policy {
             switch.set = Some(self.tf32);
         }
         switch.holders += 1;
-        Ok(Held)
+        Ok(PrecisionGuard)
     }
 }
 
@@ -75,10 +75,10 @@ struct Switch {
 static SWITCH: Mutex<Switch> = Mutex::new(Switch { set: None, holders: 0 });
 static FREE: Condvar = Condvar::new();
 
-/// The switch stays as it is while this lives.
-pub(super) struct Held;
+/// The switch for TF32 stays as it is while this guard lives.
+pub(super) struct PrecisionGuard;
 
-impl Drop for Held {
+impl Drop for PrecisionGuard {
     fn drop(&mut self) {
         SWITCH.lock().unwrap_or_else(PoisonError::into_inner).holders -= 1;
         FREE.notify_all();

@@ -1,12 +1,12 @@
-//! A GPU proves that it computes before anybody relies on it: convolutions and products in each precision, and the gradients of a
-//! few random networks, against the CPU.
+//! The test of a GPU before its worker joins: convolutions and products in each precision, and the gradients of a few random
+//! networks, against the CPU.
 //!
 //! A card or a driver that writes nothing, or wrong numbers, would otherwise yield sweeps that look complete. Deliberately absent:
 //! bits, which only cards of one class share, and speed.
 
 use super::{
     Derivative, FusedNetwork, Policy, Population, PopulationError, Sampling, at, block_gradients,
-    central_difference_at, difference, memory,
+    central_difference_at, memory, tensor,
 };
 use nadgrid_core::architecture::{self, Network, Shape};
 use nadgrid_core::numerics::Precision;
@@ -19,36 +19,36 @@ const SEED: u64 = 1;
 const ARCHITECTURE: &str = "lenet";
 const MEMBERS: u64 = 4;
 const DEEP: &str = "resnet18";
-/// At which the deep network is differentiated: a corner, an edge and two inside.
+/// The pixels at which the deep network is differentiated: a corner, an edge and two inside.
 const PIXELS: [usize; 4] = [0, 31, 495, 528];
-/// The published step: outputs are about as large as it, so that their rounding is small beside their difference.
+/// The published step. Outputs are about as large, so that their rounding is small beside their difference.
 const STEP: f32 = 100.0;
 
-/// Why a device is not relied on.
+/// The reason why a device is not used.
 #[derive(Debug, Error)]
 pub enum ProofError {
-    /// It writes nothing.
+    /// The device writes nothing.
     #[error("{what}: all numbers are zero")]
     Zeros {
-        /// What was computed.
+        /// The computation.
         what: String,
     },
-    /// It computes something else.
-    #[error("{what}: {relative:.1e} of its size away from what a CPU computes, rounding explains {limit:.0e}")]
+    /// The device computes something else.
+    #[error("{what}: the relative error against a CPU is {relative:.1e}, rounding explains {limit:.0e}")]
     Wrong {
-        /// What was computed.
+        /// The computation.
         what: String,
-        /// How far it is off, as a part of the right numbers' norm.
+        /// The distance from the right numbers, as a part of their norm.
         relative: f64,
-        /// How far it may be.
+        /// The largest distance that rounding explains.
         limit: f64,
     },
-    /// It failed.
+    /// The device failed.
     #[error("{what}: {source}")]
     Failed {
-        /// What was to be computed.
+        /// The computation.
         what: String,
-        /// How.
+        /// Its error.
         source: PopulationError,
     },
     /// The CPU failed.
@@ -56,20 +56,20 @@ pub enum ProofError {
     Reference(#[from] KernelError),
 }
 
-/// Computes on `device` in each of these precisions what a CPU computes too, and compares.
+/// Computes on `device`, in each of these precisions, and compares the results with a CPU's.
 ///
 /// # Errors
-/// [`ProofError`] says what came out wrong.
-pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
+/// [`ProofError`] names the computation that is wrong.
+pub(crate) fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
     let reference = Reference::new()?;
     for &precision in precisions {
-        for operation in [Operation::Convolution, Operation::GroupedConvolution, Operation::Product] {
+        for operation in [ProbeOperation::Convolution, ProbeOperation::GroupedConvolution, ProbeOperation::Product] {
             let what = format!("{} in {precision}", operation.name());
             let got = operation.on(device, precision).map_err(failed(&what))?;
             let want = operation.exact().map_err(failed(&what))?;
-            compare(what, &got, &want, Limits::of(precision).operation)?;
+            compare(what, &got, &want, ProofTolerances::of(precision).operation)?;
         }
-        let Limits { difference, autograd, .. } = Limits::of(precision);
+        let ProofTolerances { difference, autograd, .. } = ProofTolerances::of(precision);
         for (derivative, name, want, limit) in [
             (Derivative::Difference { step: STEP }, "differences", &reference.differences, difference),
             (Derivative::Autograd, "autograd", &reference.gradients, autograd),
@@ -80,15 +80,16 @@ pub fn prove(device: Device, precisions: &[Precision]) -> Result<(), ProofError>
     Ok(())
 }
 
-/// The same of the fused evaluation alone: of the same networks, whose convolutions have few channels, and of a ResNet18 at a few
-/// pixels, whose convolutions, sums and ReLUs are one operation of cuDNN each.
+/// Tests the fused evaluation: on the same networks, whose convolutions have few channels, and on a ResNet18 at a few pixels, whose
+/// convolutions, sums and ReLUs are one operation of cuDNN each.
 ///
 /// # Errors
-/// As [`prove`].
-pub fn prove_fused(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
-    let (reference, deep) = (Reference::new()?, Deep::new()?);
+/// [`ProofError`] names the computation that is wrong.
+pub(crate) fn prove_fused(device: Device, precisions: &[Precision]) -> Result<(), ProofError> {
+    let reference = Reference::new()?;
+    let deep = Deep::new()?;
     for &precision in precisions {
-        let limit = Limits::of(precision).difference;
+        let limit = ProofTolerances::of(precision).difference;
         let derivative = Derivative::Fused { step: STEP };
         reference.compare(device, precision, derivative, "fused differences", &reference.differences, limit)?;
         let what = format!("differences of a {DEEP}, fused, in {precision}");
@@ -103,19 +104,19 @@ fn failed(what: &str) -> impl FnOnce(PopulationError) -> ProofError {
     |source| ProofError::Failed { what, source }
 }
 
-/// How far numbers may be from those of exact arithmetic, as a part of their norm.
-struct Limits {
-    /// Of a convolution or a product. Float32 has 24 bits, and Winograd's convolutions lose some; TF32 has 11 and bfloat16 8, of two
-    /// factors and, in bfloat16, of the result. A convolution in TF32 that should be float32 is found out.
+/// The largest distances from numbers of exact arithmetic, as a part of their norm.
+struct ProofTolerances {
+    /// The limit for a convolution or a product. Float32 has 24 bits, and Winograd's convolutions lose some; TF32 has 11 and
+    /// bfloat16 8, of two factors and, in bfloat16, of the result. A convolution in TF32 that should be float32 is found out.
     operation: f64,
-    /// Of central differences, which come through five layers and are continuous in every weight.
+    /// The limit for central differences, which come through five layers and are continuous in every weight.
     difference: f64,
-    /// Of autograd. A number near zero before a ReLU, or two near each other before a maximum, may fall to either side by rounding,
-    /// and with each goes a part of the gradient: one of some thousands in float32, more the fewer bits there are.
+    /// The limit for autograd. A number near zero before a ReLU, or two near each other before a maximum, may fall to either side
+    /// by rounding, and with each goes a part of the gradient: one of some thousands in float32, more the fewer bits there are.
     autograd: f64,
 }
 
-impl Limits {
+impl ProofTolerances {
     fn of(precision: Precision) -> Self {
         let (operation, difference, autograd) = match precision {
             Precision::Fp32 => (1e-4, 1e-3, 5e-2),
@@ -132,12 +133,12 @@ fn compare(what: String, got: &[f64], want: &[f64], limit: f64) -> Result<(), Pr
     }
     let relative = distance(got, want);
     tracing::debug!("{what}: {relative:.1e} away from a CPU's");
-    // Not so where it is not a number.
+    // A NaN is not close.
     let is_close = got.len() == want.len() && relative <= limit;
     if is_close { Ok(()) } else { Err(ProofError::Wrong { what, relative, limit }) }
 }
 
-/// As a part of the norm of what is wanted.
+/// Returns the distance between numbers, as a part of the norm of those that are expected.
 fn distance(got: &[f64], want: &[f64]) -> f64 {
     let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
     norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
@@ -147,15 +148,15 @@ fn wide(numbers: &[f32]) -> Vec<f64> {
     numbers.iter().map(|&number| f64::from(number)).collect()
 }
 
-/// One call of the libraries that populations rest on.
+/// One call of the libraries that populations use.
 #[derive(Clone, Copy)]
-enum Operation {
+enum ProbeOperation {
     Convolution,
     GroupedConvolution,
     Product,
 }
 
-impl Operation {
+impl ProbeOperation {
     fn name(self) -> &'static str {
         match self {
             Self::Convolution => "a convolution",
@@ -164,7 +165,7 @@ impl Operation {
         }
     }
 
-    /// As a population computes it.
+    /// Computes it as a population does.
     fn on(self, device: Device, precision: Precision) -> Result<Vec<f64>, PopulationError> {
         let policy = Policy::new(precision, Kind::Float, device)?;
         let _held = policy.hold()?;
@@ -173,16 +174,16 @@ impl Operation {
             let narrow = |t: Tensor| policy.narrow(&t.f_to(device)?);
             policy.widen(&self.apply(&narrow(a)?, &narrow(b)?)?)?.f_to_kind(Kind::Double)
         };
-        difference::numbers(&run().map_err(at("a computation of known result"))?)
+        tensor::numbers(&run().map_err(at("a computation of known result"))?)
     }
 
-    /// In float64 on the CPU.
+    /// Computes it in float64 on the CPU.
     fn exact(self) -> Result<Vec<f64>, PopulationError> {
         let run = || {
             let (a, b) = self.factors()?;
             self.apply(&a.f_to_kind(Kind::Double)?, &b.f_to_kind(Kind::Double)?)
         };
-        difference::numbers(&run().map_err(at("a computation of known result"))?)
+        tensor::numbers(&run().map_err(at("a computation of known result"))?)
     }
 
     fn apply(self, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
@@ -205,7 +206,7 @@ impl Operation {
     }
 }
 
-/// Standard normal float32 numbers.
+/// Returns standard normal float32 numbers.
 fn numbers(shape: &[i64], index: u64) -> Result<Tensor, TchError> {
     let count = shape.iter().product::<i64>();
     let mut numbers = vec![0.0f32; count.try_into().unwrap_or(0)];
@@ -224,9 +225,11 @@ struct Reference {
 impl Reference {
     fn new() -> Result<Self, ProofError> {
         let (network, point) = known(ARCHITECTURE)?;
-        let (mut kernel, mut trainer) = (CentralDifference::new(&network)?, Trainer::new(&network)?);
+        let mut kernel = CentralDifference::new(&network)?;
+        let mut trainer = Trainer::new(&network)?;
         let all = MEMBERS as usize * point.len();
-        let (mut differences, mut gradients) = (vec![0.0; all], vec![0.0; all]);
+        let mut differences = vec![0.0; all];
+        let mut gradients = vec![0.0; all];
         let mut weights = vec![0.0; network.parameter_count()];
         let rows = differences.chunks_exact_mut(point.len()).zip(gradients.chunks_exact_mut(point.len()));
         for (member, (difference, gradient)) in (0..MEMBERS).zip(rows) {
@@ -237,7 +240,7 @@ impl Reference {
         Ok(Self { network, point, differences, gradients })
     }
 
-    /// Fails where a device's gradients are not these.
+    /// Fails where a device's gradients are not those of the reference.
     fn compare(
         &self,
         device: Device,
@@ -253,12 +256,14 @@ impl Reference {
         rows.try_for_each(|(got, want)| compare(what.clone(), &wide(got), &wide(want), limit))
     }
 
-    /// The same on a device.
+    /// Computes the gradients on a device.
     fn on(&self, device: Device, precision: Precision, derivative: Derivative) -> Result<Vec<f32>, PopulationError> {
-        let (network, budget) = (&self.network, memory::budget(device));
+        let network = &self.network;
+        let budget = memory::budget(device);
         let sampling =
             Sampling { network, device, precision, seed: SEED, architecture: ARCHITECTURE, derivative, budget };
-        let (mut members, points) = (sampling.members(0..MEMBERS)?, std::slice::from_ref(&self.point));
+        let mut members = sampling.members(0..MEMBERS)?;
+        let points = std::slice::from_ref(&self.point);
         block_gradients(&sampling, &mut members, MEMBERS as usize, points, &|_| true).map(Option::unwrap_or_default)
     }
 }
@@ -285,14 +290,15 @@ impl Deep {
     fn fused(&self, device: Device, precision: Precision) -> Result<Vec<f32>, PopulationError> {
         let moved = |numbers: &[f32]| Tensor::f_from_slice(numbers).and_then(|t| t.f_to(device));
         let moved = |numbers| moved(numbers).map_err(at("moving a network to the device"));
-        let (parameters, point) = (moved(&self.parameters)?, moved(&self.point)?);
+        let parameters = moved(&self.parameters)?;
+        let point = moved(&self.point)?;
         let points = point.f_unsqueeze(0).map_err(at("moving a network to the device"))?;
         let mut fused = FusedNetwork::new(&self.network, precision, device)?;
-        difference::numbers(&fused.gradients_at(&parameters, &points, f64::from(STEP), &PIXELS, &|_| {})?)
+        tensor::numbers(&fused.gradients_at(&parameters, &points, f64::from(STEP), &PIXELS, &|_| {})?)
     }
 }
 
-/// A network of the registry for one channel of 32 x 32, and a point.
+/// Returns a network of the registry for one channel of 32 x 32, and a point.
 fn known(name: &'static str) -> Result<(Network, Vec<f32>), ProofError> {
     let input = Shape { channels: 1, height: 32, width: 32 };
     let network = architecture::find(name).and_then(|known| known.network(input, 1).ok());
@@ -316,14 +322,15 @@ mod tests {
     #[test]
     fn limits_are_no_wider_than_rounding_explains() {
         crate::device::be_one_thread();
-        let (reference, limits) = (Reference::new().unwrap(), Limits::of(Precision::Bf16));
+        let reference = Reference::new().unwrap();
+        let limits = ProofTolerances::of(Precision::Bf16);
         let far = |derivative, want: &[f32], limit: f64| {
             let got = reference.on(Device::Cpu, Precision::Bf16, derivative).unwrap();
             distance(&wide(&got), &wide(want)) / limit
         };
-        let product = Operation::Product.on(Device::Cpu, Precision::Bf16).unwrap();
+        let product = ProbeOperation::Product.on(Device::Cpu, Precision::Bf16).unwrap();
         let used = [
-            distance(&product, &Operation::Product.exact().unwrap()) / limits.operation,
+            distance(&product, &ProbeOperation::Product.exact().unwrap()) / limits.operation,
             far(Derivative::Difference { step: STEP }, &reference.differences, limits.difference),
             far(Derivative::Autograd, &reference.gradients, limits.autograd),
         ];
@@ -339,7 +346,7 @@ mod tests {
         assert_eq!(told(&[0.0; 99]), "a product: all numbers are zero");
         let mut half = want.clone();
         half[50..].fill(0.0);
-        assert!(told(&half).starts_with("a product: 9.3e-1 of its size away"), "{}", told(&half));
+        assert!(told(&half).starts_with("a product: the relative error against a CPU is 9.3e-1"), "{}", told(&half));
         let mut none = want.clone();
         none[7] = f64::NAN;
         assert!(told(&none).contains("NaN"), "{}", told(&none));
@@ -350,16 +357,17 @@ mod tests {
     #[test]
     fn tf32_is_not_taken_for_float32() {
         crate::device::be_one_thread();
-        let operation = Operation::Product;
+        let operation = ProbeOperation::Product;
         let (a, b) = operation.factors().unwrap();
         let rounded = |t: &Tensor| {
-            let numbers: Vec<f32> = difference::numbers(t).unwrap();
+            let numbers: Vec<f32> = tensor::numbers(t).unwrap();
             let short = |x: f32| f32::from_bits(x.to_bits().wrapping_add(1 << 12) & !((1 << 13) - 1));
             Tensor::from_slice(&numbers.into_iter().map(short).collect::<Vec<_>>()).view_as(t)
         };
         let product = operation.apply(&rounded(&a), &rounded(&b)).unwrap().to_kind(Kind::Double);
-        let (got, want) = (difference::numbers(&product).unwrap(), operation.exact().unwrap());
-        assert!(compare("fp32".to_owned(), &got, &want, Limits::of(Precision::Fp32).operation).is_err());
-        compare("tf32".to_owned(), &got, &want, Limits::of(Precision::Tf32).operation).unwrap();
+        let got = tensor::numbers(&product).unwrap();
+        let want = operation.exact().unwrap();
+        assert!(compare("fp32".to_owned(), &got, &want, ProofTolerances::of(Precision::Fp32).operation).is_err());
+        compare("tf32".to_owned(), &got, &want, ProofTolerances::of(Precision::Tf32).operation).unwrap();
     }
 }

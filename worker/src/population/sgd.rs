@@ -55,9 +55,10 @@ impl Schedule {
 }
 
 impl Sgd {
-    /// Before the first step of these parameters.
+    /// Makes the optimiser before the first step of these parameters.
     pub(super) fn new(recipe: &Recipe, parameters: &Tensor) -> Result<Self, TchError> {
-        let (kind, device) = (parameters.f_kind()?, parameters.device());
+        let kind = parameters.f_kind()?;
+        let device = parameters.device();
         let number = |value: f64| Tensor::f_from_slice(&[value])?.f_to_kind(kind)?.f_to(device);
         let unless_zero = |value: f64| (value != 0.0).then(|| number(value)).transpose();
         let clip = match unless_zero(recipe.gradient_clip)? {
@@ -73,7 +74,7 @@ impl Sgd {
         Ok(Self { clip, decay: unless_zero(recipe.weight_decay)?, momentum, bad_since, zero: number(0.0)? })
     }
 
-    /// As an earlier optimiser of the same recipe left it.
+    /// Restores an optimiser of the same recipe.
     pub(super) fn restored(
         recipe: &Recipe,
         parameters: &Tensor,
@@ -90,7 +91,7 @@ impl Sgd {
         Ok(sgd)
     }
 
-    /// One step: `losses` `[K]` and their `gradient` `[K, P]`. A member with a bad number stays as it was before it.
+    /// Makes one step, from `losses` `[K]` and their `gradient` `[K, P]`. A member with a bad number stays as it was before it.
     pub(super) fn step(
         &mut self,
         parameters: &mut Tensor,
@@ -114,7 +115,7 @@ impl Sgd {
         Ok(())
     }
 
-    /// What the learning rate is multiplied by.
+    /// Returns the direction that the learning rate scales.
     fn direction(&mut self, parameters: &Tensor, mut gradient: Tensor) -> Result<Tensor, TchError> {
         if let Some(Clip { limit, eps, one }) = &self.clip {
             let norm = gradient.f_square()?.f_sum_dim_intlist([1].as_slice(), true, None)?.f_sqrt()?;
@@ -130,12 +131,12 @@ impl Sgd {
         Ok(gradient)
     }
 
-    /// `[K, P]`; `None` without momentum.
+    /// Returns the velocity `[K, P]`; `None` without momentum.
     pub(super) fn velocity(&self) -> Option<&Tensor> {
         self.momentum.as_ref().map(|momentum| &momentum.velocity)
     }
 
-    /// For every member the first bad step, 0 for none. This waits for the device.
+    /// Returns the first bad step of every member, 0 for none, as a tensor on the device.
     pub(super) fn bad_since(&self) -> &Tensor {
         &self.bad_since
     }

@@ -5,46 +5,46 @@
 //! within an epoch.
 
 use super::activations::Activations;
-use super::data::{Batch, Samples};
-use super::difference::numbers;
-use super::draw::{Drawing, Members};
+use super::data::{SampleBatch, Samples};
 use super::dropout::Dropout;
-use super::graph::{Graph, Mode};
-use super::layer::{Statistics, Weights};
+use super::mode::LayerMode;
 use super::policy::Policy;
 use super::sgd::{Schedule, Sgd};
+use super::tensor::numbers;
 use super::trained::Trained;
+use super::training_population::{TrainingPopulation, losses};
+use super::weights::NetworkWeights;
 use super::{PopulationError, at, memory};
 use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::{TrainingShape, TrainingState};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::training::{Ending, Observer, Recipe, RunKey};
+use nadgrid_core::training::{Observer, Recipe, RunKey, TrainingOutcome};
 use std::borrow::Cow;
-use tch::{Device, Kind, Reduction, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
-/// What is to be trained.
+/// The runs that are trained together.
 #[derive(Clone, Copy)]
-pub struct Training<'a> {
+pub(crate) struct PopulationTraining<'a> {
     /// The architecture's network; its outputs are the classes.
-    pub network: &'a Network,
-    /// Where.
-    pub device: Device,
-    /// How products are computed.
-    pub precision: Precision,
+    pub(crate) network: &'a Network,
+    /// The device to compute on.
+    pub(crate) device: Device,
+    /// The precision of products.
+    pub(crate) precision: Precision,
     /// Hyper-parameters, the same for all runs.
-    pub recipe: &'a Recipe,
+    pub(crate) recipe: &'a Recipe,
     /// The runs.
-    pub keys: &'a [RunKey],
+    pub(crate) keys: &'a [RunKey],
     /// Each run's training samples, on the device.
-    pub samples: &'a Samples,
+    pub(crate) samples: &'a Samples,
 }
 
-/// How many of `members` runs of so many samples fit a budget together, see [`memory::budget`]: all, or else the largest power of
-/// two. The others are to be trained after them.
+/// Returns how many of `members` runs of so many samples fit a budget together, see [`memory::budget`]: all, or else the largest
+/// power of two. The others are to be trained after them.
 ///
 /// # Errors
 /// [`PopulationError::Memory`] when not even one run fits.
-pub fn width(
+pub(crate) fn width(
     device: Device,
     network: &Network,
     recipe: &Recipe,
@@ -56,41 +56,42 @@ pub fn width(
     memory::narrowed("training runs", members, each, budget)
 }
 
-impl Training<'_> {
-    /// What a state of these runs together holds.
-    pub fn shape(&self) -> TrainingShape {
+impl PopulationTraining<'_> {
+    /// Returns the shape of a state of these runs together.
+    pub(crate) fn shape(&self) -> TrainingShape {
         state_shape(self.network, self.keys.len(), self.recipe)
     }
 }
 
-/// What a state of `members` runs of a population holds.
-pub fn state_shape(network: &Network, members: usize, recipe: &Recipe) -> TrainingShape {
+/// Returns the shape of a state of `members` runs of a population.
+pub(crate) fn state_shape(network: &Network, members: usize, recipe: &Recipe) -> TrainingShape {
     TrainingShape::new(network, members, recipe.momentum != 0.0, recipe.epochs)
 }
 
-/// Trains all runs together, before the eyes of an observer; `None` when it says to stop. With a state that an observer took of
-/// the same runs, on a device of the same numerics class, it goes on from there, and the result is the same to the bit.
+/// Trains all runs together, and returns `None` when the observer stops it. From a state that an observer took of the same runs, on
+/// a device of the same numerics class, training continues, and the result is the same to the bit.
 ///
 /// # Errors
 /// [`PopulationError`] when data, state and network do not fit each other, or libtorch fails.
-pub fn train(
-    training: &Training<'_>,
+pub(crate) fn train(
+    training: &PopulationTraining<'_>,
     from: Option<&TrainingState<'_>>,
     observer: &mut dyn Observer,
 ) -> Result<Option<Trained>, PopulationError> {
     train_as(training, Kind::Float, from, observer)
 }
 
-/// The same in another kind of number.
+/// Trains all runs in another kind of number.
 pub(super) fn train_as(
-    training: &Training<'_>,
+    training: &PopulationTraining<'_>,
     kind: Kind,
     from: Option<&TrainingState<'_>>,
     observer: &mut dyn Observer,
 ) -> Result<Option<Trained>, PopulationError> {
-    let Training { network, device, precision, recipe, keys, samples } = *training;
+    let PopulationTraining { network, device, precision, recipe, keys, samples } = *training;
     if samples.members() != keys.len() {
-        let (expected, actual) = (keys.len(), samples.members());
+        let expected = keys.len();
+        let actual = samples.members();
         return Err(PopulationError::Length { what: "datasets", expected, actual });
     }
     let policy = Policy::new(precision, kind, device)?;
@@ -99,14 +100,14 @@ pub(super) fn train_as(
     let mut dropout = Dropout::new(network, keys, device);
     let (mut run, mut sgd) = match from {
         None => {
-            let run = Run::drawn(network, keys, policy, device)?;
+            let run = TrainingPopulation::drawn(network, keys, policy, device)?;
             let sgd = Sgd::new(recipe, &run.parameters).map_err(at("setting the optimiser up"))?;
             (run, sgd)
         }
         Some(state) => {
             check(&training.shape(), state)?;
             dropout.seek(&state.dropouts);
-            let run = Run::loaded(network, state, keys.len(), policy, device)?;
+            let run = TrainingPopulation::loaded(network, state, keys.len(), policy, device)?;
             let sgd = Sgd::restored(recipe, &run.parameters, &state.velocity, &state.bad_since);
             (run, sgd.map_err(at("setting the optimiser up"))?)
         }
@@ -118,7 +119,7 @@ pub(super) fn train_as(
     Ok(endings.map(|endings| Trained::new(run, endings, recipe.batch_size as usize)))
 }
 
-/// A state that does not fit would be read wrongly.
+/// Fails where a state has not the shape of the runs, and would be read wrongly.
 fn check(shape: &TrainingShape, state: &TrainingState<'_>) -> Result<(), PopulationError> {
     let TrainingShape { members, parameters, statistics, dropouts, velocity, .. } = *shape;
     let velocities = if velocity { members * parameters } else { 0 };
@@ -137,58 +138,20 @@ fn check(shape: &TrainingShape, state: &TrainingState<'_>) -> Result<(), Populat
     Ok(())
 }
 
-/// K members in training.
-pub(super) struct Run {
-    pub(super) graph: Graph,
-    /// `[K, P]`.
-    pub(super) parameters: Tensor,
-    pub(super) statistics: Statistics,
-}
-
-impl Run {
-    /// With the weights of these runs.
-    fn drawn(network: &Network, keys: &[RunKey], policy: Policy, device: Device) -> Result<Self, PopulationError> {
-        let of_runs = keys.to_vec();
-        let drawing = Drawing::new(network, move |run| of_runs[run as usize].stream("weights"));
-        let parameters = Members::new(drawing, 0..keys.len() as u64, device)?.take(keys.len())?;
-        // The optimiser goes through all of them in one row.
-        let parameters = parameters.f_contiguous().and_then(|t| t.f_to_kind(policy.kind));
-        Self::new(network, parameters.map_err(at("drawing parameters"))?, policy)
-    }
-
-    /// As an earlier run left it.
-    fn loaded(
-        network: &Network,
-        state: &TrainingState<'_>,
-        members: usize,
-        policy: Policy,
-        device: Device,
-    ) -> Result<Self, PopulationError> {
-        let parameters = flat(&state.parameters, members, policy, device)?;
-        let statistics = Statistics::of_members(network, &parameters, &state.means, &state.variances)
-            .map_err(at("restoring running statistics"))?;
-        Ok(Self { graph: Graph::new(network, members, policy), parameters, statistics })
-    }
-
-    /// With these weights `[K, P]`.
-    pub(super) fn new(network: &Network, parameters: Tensor, policy: Policy) -> Result<Self, PopulationError> {
-        let statistics = Statistics::new(network, &parameters).map_err(at("making running statistics"))?;
-        let members = parameters.size().first().copied().unwrap_or(0) as usize;
-        Ok(Self { graph: Graph::new(network, members, policy), parameters, statistics })
-    }
-
-    /// The epochs from `first` on; how every run ended.
+impl TrainingPopulation {
+    /// Trains the epochs from `first` on, and returns the outcome of every run.
     fn train(
         &mut self,
         sgd: &mut Sgd,
         dropout: &mut Dropout,
-        training: &Training<'_>,
+        training: &PopulationTraining<'_>,
         first: u32,
         observer: &mut dyn Observer,
         watch: &memory::OomWatch,
-    ) -> Result<Option<Vec<Ending>>, PopulationError> {
-        let Training { recipe, keys, samples, .. } = *training;
-        let (kind, device) = (self.graph.policy.kind, self.parameters.device());
+    ) -> Result<Option<Vec<TrainingOutcome>>, PopulationError> {
+        let PopulationTraining { recipe, keys, samples, .. } = *training;
+        let kind = self.graph.policy.kind;
+        let device = self.parameters.device();
         let size = recipe.batch_size as usize;
         let batches = recipe.batches(samples.count());
         let mut bad_since = numbers::<i64>(sgd.bad_since())?;
@@ -209,7 +172,7 @@ impl Run {
             if bad_since.iter().all(|&step| step > 0) {
                 break;
             }
-            // At every epoch: what is spoilt need not be trained to its end, and must not get into a checkpoint.
+            // This is checked after every epoch: spoilt runs need not be trained to their end, and must not get into a checkpoint.
             watch.check("training")?;
             if observer.wants_state() {
                 observer.take_state(self.state(sgd, dropout, epoch + 1, &bad_since)?);
@@ -218,7 +181,7 @@ impl Run {
         Ok(Some(bad_since.into_iter().map(|step| ending(step, batches)).collect()))
     }
 
-    /// The state after so many epochs, read back from the device.
+    /// Reads the state after so many epochs back from the device.
     fn state(
         &self,
         sgd: &Sgd,
@@ -240,14 +203,19 @@ impl Run {
         })
     }
 
-    /// Every member's mean loss `[K]` of its batch, and the gradient `[K, P]`: a member's loss depends on no other's weights.
-    pub(super) fn gradient(&self, batch: &Batch, dropout: &mut Dropout) -> Result<(Tensor, Tensor), PopulationError> {
+    /// Returns every member's mean loss `[K]` of its batch, and the gradient `[K, P]`: a member's loss depends on no other's
+    /// weights.
+    pub(super) fn gradient(
+        &self,
+        batch: &SampleBatch,
+        dropout: &mut Dropout,
+    ) -> Result<(Tensor, Tensor), PopulationError> {
         let leaf =
             self.parameters.f_detach().and_then(|t| t.f_set_requires_grad(true)).map_err(at("the parameters"))?;
         let network = &self.graph.network;
-        let weights = Weights::cut(network, &leaf, &self.graph.policy).map_err(at("cutting parameters"))?;
+        let weights = NetworkWeights::cut(network, &leaf, &self.graph.policy).map_err(at("cutting parameters"))?;
         let inputs = batch.inputs.f_view(self.graph.batch_shape(self.graph.members)).map_err(at("shaping a batch"))?;
-        let mut mode = Mode::Training(dropout);
+        let mut mode = LayerMode::Training(dropout);
         let logits = self.graph.forward(&weights, &self.statistics, Activations::Maps(inputs), &mut mode)?;
         let backward = || {
             let losses = losses(&logits, &batch.labels)?.f_mean_dim([1].as_slice(), false, None)?;
@@ -259,30 +227,14 @@ impl Run {
     }
 }
 
-/// Samples of each batch of an epoch: the last may be smaller.
+/// Returns the sizes of the batches of an epoch: the last may be smaller.
 fn batch_sizes(samples: usize, most: usize) -> impl Iterator<Item = usize> + Clone + Send + 'static {
     (0..samples).step_by(most.max(1)).map(move |first| most.min(samples - first))
 }
 
-/// Numbers of `members` members on the device, `[K, P]`.
-fn flat(numbers: &[f32], members: usize, policy: Policy, device: Device) -> Result<Tensor, PopulationError> {
-    let shape = [members as i64, (numbers.len() / members.max(1)) as i64];
-    let moved = Tensor::f_from_slice(numbers).and_then(|t| t.f_view(shape)?.f_to(device)?.f_to_kind(policy.kind));
-    moved.map_err(at("moving parameters to the device"))
-}
-
-/// The cross-entropy `[K, B]` of every sample, for logits `[K, B, classes]` and labels `[K, B]`.
-pub(super) fn losses(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
-    let classes = logits.size().last().copied().unwrap_or(0);
-    let flat = logits.f_reshape([-1, classes])?;
-    // −100 is PyTorch's number for labels that do not count; labels are checked when they come.
-    let each = flat.f_cross_entropy_loss(&labels.f_reshape([-1])?, None::<Tensor>, Reduction::None, -100, 0.0)?;
-    each.f_view_as(labels)
-}
-
-fn ending(bad_since: i64, batches: usize) -> Ending {
+fn ending(bad_since: i64, batches: usize) -> TrainingOutcome {
     match u64::try_from(bad_since) {
-        Ok(0) | Err(_) => Ending::Finished,
-        Ok(step) => Ending::Diverged { epochs: ((step - 1) / batches as u64) as u32, step },
+        Ok(0) | Err(_) => TrainingOutcome::Finished,
+        Ok(step) => TrainingOutcome::Diverged { epochs: ((step - 1) / batches as u64) as u32, step },
     }
 }

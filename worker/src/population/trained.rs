@@ -1,55 +1,61 @@
-//! What training leaves: accuracies and losses of all runs together, and each run's network by itself.
+//! The result of training: accuracies and losses of all runs together, and each run's network by itself.
 
 use super::activations::Activations;
 use super::data::Samples;
-use super::difference::numbers;
-use super::graph::Graph;
-use super::train::{Run, losses};
+use super::error::check_length;
+use super::graph::PopulationGraph;
+use super::mode::LayerMode;
+use super::tensor::numbers;
+use super::training_population::{TrainingPopulation, losses};
+use super::weights::NetworkWeights;
 use super::{Population, PopulationError, at};
 use crate::pinned;
-use nadgrid_core::training::{Classifier, Ending};
+use nadgrid_core::training::{Classifier, TrainingOutcome};
 use tch::{Kind, TchError, Tensor};
 
 /// Runs that were trained together, in the order of their keys.
-pub struct Trained {
-    pub(super) run: Run,
-    endings: Vec<Ending>,
+pub(crate) struct Trained {
+    pub(super) run: TrainingPopulation,
+    endings: Vec<TrainingOutcome>,
     /// Inputs that are evaluated at once.
     batch: usize,
 }
 
 impl Trained {
-    pub(super) fn new(run: Run, endings: Vec<Ending>, batch: usize) -> Self {
+    pub(super) fn new(run: TrainingPopulation, endings: Vec<TrainingOutcome>, batch: usize) -> Self {
         Self { run, endings, batch }
     }
 
-    /// How each run ended.
-    pub fn endings(&self) -> &[Ending] {
+    /// Returns the outcome of each run's training.
+    pub(crate) fn endings(&self) -> &[TrainingOutcome] {
         &self.endings
     }
 
-    /// Every run's accuracy in percent and mean cross-entropy on its samples, in evaluation mode; both are no numbers for runs
-    /// that diverged. The samples are on the device of the runs.
+    /// Returns every run's accuracy in percent and mean cross-entropy on its samples, in evaluation mode; both are no numbers for
+    /// runs that diverged. The samples are on the device of the runs.
     ///
     /// # Errors
     /// [`PopulationError`] when there are not samples of each run, or libtorch fails.
-    pub fn evaluate(&self, samples: &Samples) -> Result<Vec<(f64, f64)>, PopulationError> {
+    pub(crate) fn evaluate(&self, samples: &Samples) -> Result<Vec<(f64, f64)>, PopulationError> {
         if samples.members() != self.endings.len() {
-            let (expected, actual) = (self.endings.len(), samples.members());
+            let expected = self.endings.len();
+            let actual = samples.members();
             return Err(PopulationError::Length { what: "datasets", expected, actual });
         }
         let mut scores = self.run.evaluate(samples, self.batch)?;
-        for (score, _) in scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != Ending::Finished) {
+        for (score, _) in
+            scores.iter_mut().zip(&self.endings).filter(|(_, ending)| **ending != TrainingOutcome::Finished)
+        {
             *score = (f64::NAN, f64::NAN);
         }
         Ok(scores)
     }
 
-    /// One run's network.
+    /// Returns one run's network.
     ///
     /// # Errors
     /// [`PopulationError`] when libtorch fails, or there is no such run.
-    pub fn member(&self, run: usize) -> Result<Member, PopulationError> {
+    pub(crate) fn member(&self, run: usize) -> Result<Member, PopulationError> {
         if run >= self.endings.len() {
             return Err(PopulationError::Length { what: "runs", expected: run + 1, actual: self.endings.len() });
         }
@@ -57,21 +63,23 @@ impl Trained {
     }
 }
 
-impl Run {
+impl TrainingPopulation {
     fn evaluate(&self, samples: &Samples, size: usize) -> Result<Vec<(f64, f64)>, PopulationError> {
         let _no_grad = tch::no_grad_guard();
-        let (policy, device) = (self.graph.policy, self.parameters.device());
+        let policy = self.graph.policy;
+        let device = self.parameters.device();
         let _held = policy.hold()?;
         let network = &self.graph.network;
         let order = samples.in_order()?;
-        let weights = super::Weights::cut(network, &self.parameters, &policy).map_err(at("cutting parameters"))?;
+        let weights = NetworkWeights::cut(network, &self.parameters, &policy).map_err(at("cutting parameters"))?;
         let zeros = |kind| Tensor::f_zeros([self.graph.members], (kind, device)).map_err(at("making room for sums"));
-        let (mut right, mut loss) = (zeros(Kind::Int64)?, zeros(Kind::Double)?);
+        let mut right = zeros(Kind::Int64)?;
+        let mut loss = zeros(Kind::Double)?;
         for first in (0..samples.count()).step_by(size) {
             let batch = samples.batch(&order, first, size).map_err(at("gathering a batch"))?;
             let inputs = batch.inputs.f_view(self.graph.batch_shape(self.graph.members));
             let inputs = Activations::Maps(inputs.map_err(at("shaping a batch"))?);
-            let mode = &mut super::Mode::Evaluation;
+            let mode = &mut LayerMode::Evaluation;
             let logits = self.graph.forward(&weights, &self.statistics, inputs, mode)?;
             let mut count = || -> Result<(), TchError> {
                 let rows = [1].as_slice();
@@ -88,29 +96,29 @@ impl Run {
         Ok(scores.map(|(right, loss)| (100.0 * right as f64 / count, loss / count)).collect())
     }
 
-    /// One member as a population of its own.
+    /// Returns one member as a population of its own.
     fn member(&self, member: i64) -> Result<Population, PopulationError> {
         let Self { graph, parameters, statistics } = self;
         let statistics = statistics.of_member(member, graph.members).map_err(at("cutting running statistics"))?;
         let parameters = parameters_of(parameters, member).map_err(at("cutting parameters"))?;
-        Population::assemble(Graph::new(&graph.network, 1, graph.policy), &parameters, statistics)
+        Population::assemble(PopulationGraph::new(&graph.network, 1, graph.policy), &parameters, statistics)
     }
 }
 
-/// One row of `[K, P]` as `[1, P]`, copied: a copy begins where a GPU's kernels can read vectors, a row only sometimes does, and
+/// Copies one row of `[K, P]` to `[1, P]`: a copy begins where a GPU's kernels can read vectors, a row only sometimes does, and
 /// cuDNN would compute some members by other kernels than the rest.
 pub(super) fn parameters_of(all: &Tensor, member: i64) -> Result<Tensor, TchError> {
     all.f_narrow_copy(0, member, 1)
 }
 
 /// The network of one run.
-pub struct Member {
+pub(crate) struct Member {
     population: Population,
     batch: usize,
 }
 
 impl Member {
-    /// `n` rows of `width` numbers, on the device.
+    /// Moves rows of `width` numbers to the device.
     fn rows(&self, values: &[f32], width: usize) -> Result<Tensor, PopulationError> {
         let kind = self.population.graph.policy.kind;
         let moved =
@@ -118,7 +126,7 @@ impl Member {
         moved.and_then(|t| t.f_view([-1, width as i64])).map_err(at("moving rows to the device"))
     }
 
-    /// Numbers of a result, as f32.
+    /// Reads a result back, as f32.
     fn read(result: &Tensor) -> Result<Vec<f32>, PopulationError> {
         numbers(&result.f_to_kind(Kind::Float).map_err(at("reading results back"))?)
     }
@@ -147,28 +155,32 @@ impl Classifier for Member {
         Ok(gradients)
     }
 
-    /// One forward pass for all sets, and everything is read back at once: a GPU waits once for each batch.
+    /// Makes one forward pass for all sets, and reads everything back at once: a GPU waits once for each batch.
     fn each_input_gradients(
         &mut self,
         inputs: &[f32],
         cotangents: &[Vec<f32>],
         take: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<(), PopulationError> {
-        let (dimension, classes) = (self.population.dimension(), self.population.graph.network.output().len());
+        let dimension = self.population.dimension();
+        let classes = self.population.graph.network.output().len();
         let rows = whole("inputs", inputs.len(), dimension)?;
         if let Some(set) = cotangents.iter().find(|set| set.len() != rows * classes) {
-            let (expected, actual) = (rows * classes, set.len());
+            let expected = rows * classes;
+            let actual = set.len();
             return Err(PopulationError::Length { what: "cotangents", expected, actual });
         }
         if cotangents.is_empty() {
             return Ok(());
         }
         let _held = self.population.graph.policy.hold()?;
-        for (place, inputs) in inputs.chunks(self.batch * dimension).enumerate() {
-            let (first, count) = (place * self.batch, inputs.len() / dimension);
+        for (index, inputs) in inputs.chunks(self.batch * dimension).enumerate() {
+            let first = index * self.batch;
+            let count = inputs.len() / dimension;
             let own = |set: &Vec<f32>| set[first * classes..][..count * classes].to_vec();
             let all: Vec<f32> = cotangents.iter().flat_map(own).collect();
-            let (inputs, all) = (self.rows(inputs, dimension)?, self.rows(&all, classes)?);
+            let inputs = self.rows(inputs, dimension)?;
+            let all = self.rows(&all, classes)?;
             let of_set =
                 |set: usize, logits: &Tensor| logits.f_mul(&all.f_narrow(0, (set * count) as i64, count as i64)?);
             let gradients = self.population.input_gradients(&inputs, cotangents.len(), of_set)?;
@@ -181,11 +193,9 @@ impl Classifier for Member {
     }
 }
 
-/// How many rows of `width` numbers there are.
+/// Returns how many rows of `width` numbers there are.
 fn whole(what: &'static str, numbers: usize, width: usize) -> Result<usize, PopulationError> {
     let rows = numbers / width;
-    match rows * width == numbers {
-        true => Ok(rows),
-        false => Err(PopulationError::Length { what, expected: (rows + 1) * width, actual: numbers }),
-    }
+    let expected = if rows * width == numbers { numbers } else { (rows + 1) * width };
+    check_length(what, expected, numbers).map(|()| rows)
 }

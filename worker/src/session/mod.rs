@@ -8,19 +8,22 @@
 //!    └───── reconnecting ◀────────┘   lanes compute on; what is held is named in the next hello
 //! ```
 //!
-//! Deliberately absent: results, which travel by [`crate::upload`].
+//! Wire messages become the worker's own types here (`convert`, `received`). Deliberately absent: large results, which
+//! [`crate::upload`] sends.
 
+mod convert;
+pub(crate) mod download;
 mod received;
 mod serve;
 
 use crate::backoff::Backoff;
-use crate::board::Board;
 use crate::device::Machine;
-use crate::endpoint::{self, Coordinator, Link};
+use crate::endpoint::{self, CoordinatorEndpoint, Link};
 use crate::error::WorkerError;
 use crate::shutdown::Stop;
+use crate::tasks::TaskTable;
 use nadgrid_core::PROTOCOL_VERSION;
-use nadgrid_core::numerics::Precision;
+use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message as Request;
 use nadgrid_proto::v1::session_response::Message as Response;
@@ -34,41 +37,41 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-/// Until the welcome, a coordinator may take this long.
+/// The longest time that a coordinator may take until its welcome.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// How long results and last checkpoints may take to go out once nothing is computed any more, and their share of the grace
-/// period at most.
+/// The longest time that results and last checkpoints may take to be sent once nothing is computed any more. Of the grace period it
+/// is one part in [`UPLOADS_OF_GRACE`] at most.
 const LAST_UPLOADS: Duration = Duration::from_secs(5);
 const UPLOADS_OF_GRACE: u32 = 5;
-/// What a stopping worker grants a handshake, and a goodbye.
+/// The time that a stopping worker allows for a handshake, and for a goodbye.
 const MOMENT: Duration = Duration::from_secs(1);
-/// A session that lived so long was one: the waits before the next begin anew.
+/// After a session that lasted this long, the waits before the next one start anew.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Largest message of a session: one with a spec of the greatest length.
+/// The largest message of a session: one with a spec of the greatest length.
 const MESSAGE_LIMIT: usize = 2 << 20;
-/// Messages on their way at most; a coordinator that reads none for so long is as good as lost.
+/// The most messages that wait to be sent. A coordinator that reads none of them meanwhile counts as lost.
 const OUTBOX: usize = 256;
 
-/// What this worker says of itself.
+/// What this worker reports about itself.
 #[derive(Clone, Debug)]
-pub struct Identity {
-    /// New with every run of the program.
-    pub worker_id: String,
-    /// For people.
-    pub name: String,
-    /// Numerics class of its results, whatever the precision.
-    pub class: v1::NumericsClass,
-    /// Precisions that it offers.
-    pub precisions: Vec<Precision>,
+pub(crate) struct Identity {
+    /// A new id with every run of the program.
+    pub(crate) worker_id: String,
+    /// The display name.
+    pub(crate) name: String,
+    /// The numerics class of its results, whatever the precision.
+    pub(crate) class: NumericsClass,
+    /// The precisions that it offers.
+    pub(crate) precisions: Vec<Precision>,
     /// Shards it computes at once.
-    pub lanes: u32,
+    pub(crate) lanes: u32,
 }
 
 impl Identity {
-    /// An identity of its own.
-    pub fn new(name: String, machine: &Machine, lanes: u32) -> Self {
-        let (class, precisions) = ((&machine.class).into(), machine.precisions());
-        Self { worker_id: uuid::Uuid::new_v4().to_string(), name, class, precisions, lanes }
+    /// Makes an identity with a new id.
+    pub(crate) fn new(name: String, machine: &Machine, lanes: u32) -> Self {
+        let worker_id = uuid::Uuid::new_v4().to_string();
+        Self { worker_id, name, class: machine.class.clone(), precisions: machine.precisions(), lanes }
     }
 
     fn hello(&self, held: Vec<v1::Shard>) -> v1::Hello {
@@ -77,7 +80,7 @@ impl Identity {
             name: self.name.clone(),
             protocol_version: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            numerics_class: Some(self.class.clone()),
+            numerics_class: Some((&self.class).into()),
             lanes: self.lanes,
             held,
             precisions: self.precisions.iter().map(ToString::to_string).collect(),
@@ -85,35 +88,35 @@ impl Identity {
     }
 }
 
-/// What a session needs to know.
-pub(crate) struct Session {
-    pub(crate) coordinator: Coordinator,
+/// The worker's side of its sessions with the coordinator, one after the other.
+pub(crate) struct WorkerSession {
+    pub(crate) coordinator: CoordinatorEndpoint,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) tasks: Arc<TaskTable>,
     pub(crate) connect_timeout: Duration,
     pub(crate) reconnect_timeout: Duration,
-    /// How long it may take once asked to drain.
+    /// The longest time from the request to drain to the end.
     pub(crate) grace: Duration,
-    /// Asks it to drain, or to end.
+    /// The request to drain, or to end.
     pub(crate) stop: Stop,
 }
 
 /// A connection after its welcome.
-struct Open {
+struct OpenConnection {
     requests: mpsc::Sender<v1::SessionRequest>,
     responses: Streaming<v1::SessionResponse>,
     heartbeat: Duration,
 }
 
-/// How serving a connection ended.
-enum End {
+/// The end of a connection.
+enum ConnectionEnd {
     /// The worker was asked to stop or can do no more, and has said goodbye.
     Left,
     /// The connection broke.
     Lost(String),
 }
 
-impl Session {
+impl WorkerSession {
     /// Starts the thread; it ends with the session.
     pub(crate) fn start(self) -> Result<JoinHandle<Result<(), WorkerError>>, WorkerError> {
         let failed = |source| WorkerError::Start { what: "the session", source };
@@ -134,9 +137,9 @@ impl Session {
                 Ok(open) => {
                     let began = Instant::now();
                     match self.serve(open).await {
-                        End::Left => return Ok(()),
-                        End::Lost(reason) => {
-                            tracing::warn!("lost the coordinator at {url}: {reason}");
+                        ConnectionEnd::Left => return Ok(()),
+                        ConnectionEnd::Lost(reason) => {
+                            tracing::warn!("lost the connection to the coordinator at {url}: {reason}");
                             if began.elapsed() >= SETTLED {
                                 backoff = Backoff::new(self.reconnect_timeout);
                             } else {
@@ -153,10 +156,11 @@ impl Session {
                 Err(status) => endpoint::reason(&status),
             };
             let Some(wait) = backoff.wait() else {
-                let (url, tried_for) = (url.clone(), backoff.elapsed());
+                let url = url.clone();
+                let tried_for = backoff.elapsed();
                 return Err(WorkerError::Unreachable { url, reason, tried_for });
             };
-            tracing::debug!("no coordinator at {url}, trying again in {wait:.1?}: {reason}");
+            tracing::debug!("cannot reach the coordinator at {url}, retrying in {wait:.1?}: {reason}");
             tokio::select! {
                 () = self.leaving() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
@@ -164,28 +168,28 @@ impl Session {
         }
     }
 
-    /// Returns when it is time to leave: asked to end, or drained, or of no more use.
+    /// Returns when it is time to leave: the worker was asked to end, is drained, or can no longer compute.
     async fn leaving(&self) {
         let drained = async {
             self.stop.draining().await;
-            self.board.drain();
-            self.board.idle().await;
+            self.tasks.drain();
+            self.tasks.idle().await;
         };
         tokio::select! {
             () = self.stop.ended() => {}
-            () = self.board.is_lost() => {}
+            () = self.tasks.is_lost() => {}
             () = drained => {}
         }
     }
 
-    /// How long the last uploads may take.
+    /// Returns how long the last uploads may take.
     fn last_uploads(&self) -> Duration {
         if self.stop.is_draining() { LAST_UPLOADS.min(self.grace / UPLOADS_OF_GRACE) } else { LAST_UPLOADS }
     }
 
-    /// Opens a session; `None` when asked to stop before. A hello that is already on its way is given a moment to be
+    /// Opens a session, and returns `None` when asked to stop before. A hello that is already sent is given a moment to be
     /// answered, so that a goodbye can follow it.
-    async fn open_unless_stopped(&self, link: Link) -> Option<Result<Open, Status>> {
+    async fn open_unless_stopped(&self, link: Link) -> Option<Result<OpenConnection, Status>> {
         let mut opening = pin!(self.open(link));
         tokio::select! {
             opened = &mut opening => Some(opened),
@@ -197,9 +201,10 @@ impl Session {
     }
 
     /// Connects, says hello and waits for the welcome.
-    async fn open(&self, link: Link) -> Result<Open, Status> {
+    async fn open(&self, link: Link) -> Result<OpenConnection, Status> {
         let (requests, outbox) = mpsc::channel(OUTBOX);
-        let hello = Request::Hello(self.identity.hello(self.board.held()));
+        let held = self.tasks.held().iter().map(Into::into).collect();
+        let hello = Request::Hello(self.identity.hello(held));
         requests.try_send(request(hello)).map_err(|_| Status::internal("the outbox is closed"))?;
         let handshake = async {
             let mut client = WorkerServiceClient::new(link).max_decoding_message_size(MESSAGE_LIMIT);
@@ -207,20 +212,20 @@ impl Session {
             let first = responses.message().await?.and_then(cleaned);
             match first {
                 Some(Response::Welcome(welcome)) => Ok((responses, welcome)),
-                Some(_) => Err(Status::unknown("the first message was no welcome")),
+                Some(_) => Err(Status::unknown("the first message was not a welcome")),
                 None => Err(Status::new(Code::Unavailable, "the session was closed before the welcome")),
             }
         };
         let (responses, welcome) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
-            .map_err(|_| Status::deadline_exceeded("no welcome came"))??;
+            .map_err(|_| Status::deadline_exceeded("the coordinator sent no welcome in time"))??;
         tracing::info!(coordinator = %self.coordinator.url, version = welcome.coordinator_version, "connected");
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.clamp(10, 60_000)));
-        Ok(Open { requests, responses, heartbeat })
+        Ok(OpenConnection { requests, responses, heartbeat })
     }
 }
 
-/// A worker that drains is asked to end when lanes have had their time.
+/// Asks a draining worker to end when lanes have had their time.
 async fn end_in_time(stop: Stop, lanes: Duration) {
     stop.draining().await;
     tokio::time::sleep(lanes).await;

@@ -1,7 +1,7 @@
 //! The coordinator's messages, made harmless where they enter: a coordinator may be hostile.
 //!
-//! Its words reach logs, which are read on terminals, and it decides what is held in memory. What an honest coordinator sends stays as it
-//! is. Deliberately absent: judgement of what is asked; a shard is understood by its lane.
+//! Its words reach logs, which are read on terminals, and it decides what is held in memory. What an honest coordinator sends stays
+//! as it is. Deliberately absent: judgement of what is asked; a shard is understood by its lane.
 
 use nadgrid_core::spec::MAX_SPEC_BYTES;
 use nadgrid_core::text::clean;
@@ -20,7 +20,7 @@ pub(super) fn cleaned(response: v1::SessionResponse) -> Option<Message> {
     let mut message = response.message?;
     match &mut message {
         Message::Welcome(welcome) => text(&mut welcome.coordinator_version, NAME),
-        Message::Assignment(told) => assignment(told),
+        Message::Assignment(assigned) => assignment(assigned),
         Message::Revocation(revocation) => {
             shard(&mut revocation.shard);
             text(&mut revocation.reason, SENTENCE);
@@ -33,14 +33,14 @@ pub(super) fn cleaned(response: v1::SessionResponse) -> Option<Message> {
     Some(message)
 }
 
-fn assignment(told: &mut v1::Assignment) {
-    shard(&mut told.shard);
-    for name in [&mut told.architecture, &mut told.experiment, &mut told.traceparent] {
+fn assignment(assigned: &mut v1::Assignment) {
+    shard(&mut assigned.shard);
+    for name in [&mut assigned.architecture, &mut assigned.experiment, &mut assigned.traceparent] {
         text(name, NAME);
     }
-    shorten(&mut told.spec);
-    told.inputs.truncate(FILES);
-    for input in &mut told.inputs {
+    shorten(&mut assigned.spec);
+    assigned.inputs.truncate(FILES);
+    for input in &mut assigned.inputs {
         text(&mut input.role, NAME);
         text(&mut input.name, PATH);
         text(&mut input.digest, NAME);

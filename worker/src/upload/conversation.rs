@@ -1,11 +1,11 @@
-//! One attempt to hand a payload in: its header, a grant, its bytes, the answer. Where the grant names a place in a shared store, the
-//! bytes are put there, and only that is said in the stream; if they cannot be, another grant is waited for.
+//! One attempt to upload a payload: its header, a grant, its bytes, the answer. Where the grant names a place in a shared store,
+//! the bytes are put there, and only that is reported in the stream; if they cannot be, the attempt waits for another grant.
 //!
-//! An attempt is given up when the connection breaks, the coordinator refuses, or no byte moves for a while after the grant.
-//! Until the grant, and once all bytes are through, it waits: pings find out when nobody is there. Deliberately absent: trying again.
+//! An attempt is given up when the connection breaks, the coordinator refuses, or no byte moves for a while after the grant. It
+//! waits for the grant, and for the answer once all bytes are sent; pings detect a peer that is gone. Deliberately absent: retries.
 
 use super::waits::{UploadWait, WaitPhase};
-use crate::endpoint::{told, warn_unreachable};
+use crate::endpoint::{reportable, warn_unreachable};
 use bytes::Bytes;
 use nadgrid_presigned::DirectStore;
 use nadgrid_proto::upload::{UploadGate, UploadMessages, gated};
@@ -18,28 +18,28 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
-/// How long the connection may take no byte after the grant. The coordinator's own patience is shorter as a rule.
+/// How long the connection may take no byte after the grant. The coordinator's own deadline is shorter as a rule.
 const STALLED: Duration = Duration::from_secs(90);
-/// Between two looks at how many bytes the connection has taken.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The time between two checks of how many bytes the connection has taken.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long the coordinator may take to accept the call.
-const LET_IN: Duration = Duration::from_secs(60);
+const ACCEPTED: Duration = Duration::from_secs(60);
 
 /// The messages of one kind of upload.
 pub(super) trait OutgoingUpload {
-    type Header;
-    type Request: Unpin;
-    type Response;
-    type Answer;
+    type UploadHeader;
+    type UploadRequest: Unpin;
+    type UploadResponse;
+    type UploadAnswer;
 
-    fn header(header: Self::Header) -> Self::Request;
-    fn data(data: Vec<u8>) -> Self::Request;
-    fn said(response: Self::Response) -> UploadReply<Self::Answer>;
-    /// The message about a payload that was to be put into the store; `None` where no grant asks for that.
-    fn beside(outcome: Result<(), String>) -> Option<Self::Request>;
+    fn header(header: Self::UploadHeader) -> Self::UploadRequest;
+    fn data(data: Vec<u8>) -> Self::UploadRequest;
+    fn reply(response: Self::UploadResponse) -> UploadReply<Self::UploadAnswer>;
+    /// Returns the message about a payload that was to be put into the store; `None` where no grant asks for that.
+    fn beside(outcome: Result<(), String>) -> Option<Self::UploadRequest>;
 }
 
-/// A message of the coordinator.
+/// A message from the coordinator.
 pub(super) enum UploadReply<A> {
     /// There is a place for the payload.
     Grant(v1::Grant),
@@ -52,10 +52,10 @@ pub(super) enum UploadReply<A> {
 pub(super) struct OutgoingPartial;
 
 impl OutgoingUpload for OutgoingPartial {
-    type Header = v1::PartialHeader;
-    type Request = v1::UploadPartialRequest;
-    type Response = v1::UploadPartialResponse;
-    type Answer = v1::Verdict;
+    type UploadHeader = v1::PartialHeader;
+    type UploadRequest = v1::UploadPartialRequest;
+    type UploadResponse = v1::UploadPartialResponse;
+    type UploadAnswer = v1::Verdict;
 
     fn header(header: v1::PartialHeader) -> v1::UploadPartialRequest {
         v1::UploadPartialRequest { part: Some(partial_request::Part::Header(header)) }
@@ -65,7 +65,7 @@ impl OutgoingUpload for OutgoingPartial {
         v1::UploadPartialRequest { part: Some(partial_request::Part::Data(data)) }
     }
 
-    fn said(response: v1::UploadPartialResponse) -> UploadReply<v1::Verdict> {
+    fn reply(response: v1::UploadPartialResponse) -> UploadReply<v1::Verdict> {
         match response.message {
             Some(partial_response::Message::Grant(grant)) => UploadReply::Grant(grant),
             Some(partial_response::Message::Verdict(verdict)) => {
@@ -87,10 +87,10 @@ impl OutgoingUpload for OutgoingPartial {
 pub(super) struct OutgoingCheckpoint;
 
 impl OutgoingUpload for OutgoingCheckpoint {
-    type Header = v1::CheckpointHeader;
-    type Request = v1::UploadCheckpointRequest;
-    type Response = v1::UploadCheckpointResponse;
-    type Answer = bool;
+    type UploadHeader = v1::CheckpointHeader;
+    type UploadRequest = v1::UploadCheckpointRequest;
+    type UploadResponse = v1::UploadCheckpointResponse;
+    type UploadAnswer = bool;
 
     fn header(header: v1::CheckpointHeader) -> v1::UploadCheckpointRequest {
         v1::UploadCheckpointRequest { part: Some(checkpoint_request::Part::Header(header)) }
@@ -100,7 +100,7 @@ impl OutgoingUpload for OutgoingCheckpoint {
         v1::UploadCheckpointRequest { part: Some(checkpoint_request::Part::Data(data)) }
     }
 
-    fn said(response: v1::UploadCheckpointResponse) -> UploadReply<bool> {
+    fn reply(response: v1::UploadCheckpointResponse) -> UploadReply<bool> {
         match response.message {
             Some(checkpoint_response::Message::Grant(grant)) => UploadReply::Grant(grant),
             Some(checkpoint_response::Message::Wanted(wanted)) => UploadReply::Answer(wanted),
@@ -114,34 +114,34 @@ impl OutgoingUpload for OutgoingCheckpoint {
 }
 
 /// The messages of an upload, as a call takes them.
-pub(super) type GatedMessages<K> = UploadMessages<<K as OutgoingUpload>::Request, Bytes>;
+pub(super) type GatedMessages<K> = UploadMessages<<K as OutgoingUpload>::UploadRequest, Bytes>;
 
-/// What handing in makes use of besides the call.
+/// What an upload uses besides the call.
 #[derive(Clone, Copy)]
 pub(super) struct UploadContext<'a> {
     /// The shared store, where there is one.
     pub(super) store: &'a DirectStore,
-    /// Where its progress is noted for the user.
+    /// The wait that is reported to the user.
     pub(super) wait: &'a UploadWait,
 }
 
-/// Hands a payload in, once.
-pub(super) async fn hand_in<K: OutgoingUpload, C>(
-    header: K::Header,
+/// Makes one attempt to upload a payload.
+pub(super) async fn upload<K: OutgoingUpload, C>(
+    header: K::UploadHeader,
     bytes: Bytes,
     call: C,
     UploadContext { store, wait }: UploadContext<'_>,
-) -> Result<K::Answer, Status>
+) -> Result<K::UploadAnswer, Status>
 where
-    C: AsyncFnOnce(GatedMessages<K>) -> Result<Response<Streaming<K::Response>>, Status>,
+    C: AsyncFnOnce(GatedMessages<K>) -> Result<Response<Streaming<K::UploadResponse>>, Status>,
 {
     let (mut gate, messages) = gated(K::header(header), bytes.clone(), K::data);
-    let called = timeout(LET_IN, call(messages)).await;
-    let called = called.map_err(|_| Status::deadline_exceeded("the coordinator did not take the call"))?;
+    let called = timeout(ACCEPTED, call(messages)).await;
+    let called = called.map_err(|_| Status::deadline_exceeded("the coordinator did not accept the call in time"))?;
     let mut answers = called?.into_inner();
-    wait.enter(WaitPhase::Place);
+    wait.enter(WaitPhase::Grant);
     loop {
-        match K::said(next(&mut answers, &gate, wait).await?) {
+        match K::reply(next(&mut answers, &gate, wait).await?) {
             UploadReply::Answer(answer) => return Ok(answer),
             UploadReply::Grant(v1::Grant { put: None }) => {
                 wait.enter(WaitPhase::Sending);
@@ -151,44 +151,48 @@ where
                 wait.enter(WaitPhase::Storing);
                 let outcome = tokio::select! {
                     outcome = put_beside(store, &put, bytes.clone()) => outcome,
-                    said = answers.message() => return said_meanwhile::<K>(said),
+                    message = answers.message() => return reply_meanwhile::<K>(message),
                 };
-                wait.enter(if outcome.is_ok() { WaitPhase::Answer } else { WaitPhase::Place });
-                let said = K::beside(outcome);
-                gate.say(said.ok_or_else(|| Status::internal("a grant of a place that such a payload has not"))?);
+                wait.enter(if outcome.is_ok() { WaitPhase::Answer } else { WaitPhase::Grant });
+                let report = K::beside(outcome);
+                gate.say(report.ok_or_else(|| {
+                    Status::internal("the grant names a place in the store, which such a payload cannot use")
+                })?);
             }
             UploadReply::Nothing => {}
         }
     }
 }
 
-/// Puts a payload into the store. An error is the reason in words, for the coordinator.
+/// Puts a payload into the store. An error is the reason, in words for the coordinator.
 async fn put_beside(store: &DirectStore, put: &v1::PresignedRequest, bytes: Bytes) -> Result<(), String> {
     store.put(put, bytes).await.map_err(|failure| {
         warn_unreachable(&failure);
-        told(&failure)
+        reportable(&failure)
     })
 }
 
-/// The result of an upload whose payload was being put into the store when the coordinator spoke: it can only end or refuse.
-fn said_meanwhile<K: OutgoingUpload>(said: Result<Option<K::Response>, Status>) -> Result<K::Answer, Status> {
-    match said?.map(K::said) {
+/// Returns the result of an upload whose payload was being put into the store when a message arrived: it can only end or refuse.
+fn reply_meanwhile<K: OutgoingUpload>(
+    message: Result<Option<K::UploadResponse>, Status>,
+) -> Result<K::UploadAnswer, Status> {
+    match message?.map(K::reply) {
         Some(UploadReply::Answer(answer)) => Ok(answer),
         _ => Err(Status::unavailable("the coordinator ended the upload before the payload was in the store")),
     }
 }
 
-/// The coordinator's next message. It is waited for as long as bytes move or none are due.
+/// Waits for the coordinator's next message, as long as bytes move or none are due.
 async fn next<T, M>(answers: &mut Streaming<T>, gate: &UploadGate<M>, wait: &UploadWait) -> Result<T, Status> {
     let mut pulse = UploadPulse { taken: gate.taken(), moved_at: Instant::now() };
     loop {
-        if let Ok(said) = timeout(LOOK_EVERY, answers.message()).await {
-            return said?.ok_or_else(|| Status::unavailable("the coordinator ended the upload without an answer"));
+        if let Ok(message) = timeout(CHECK_EVERY, answers.message()).await {
+            return message?.ok_or_else(|| Status::unavailable("the coordinator ended the upload without an answer"));
         }
         if gate.is_through() {
             wait.enter(WaitPhase::Answer);
         } else if wait.is_sending() && pulse.is_stalled(gate.taken(), Instant::now()) {
-            return Err(Status::deadline_exceeded(format!("no byte was taken for {STALLED:.0?}")));
+            return Err(Status::deadline_exceeded(format!("no byte was accepted for {STALLED:.0?}")));
         }
     }
 }
@@ -200,7 +204,7 @@ struct UploadPulse {
 }
 
 impl UploadPulse {
-    /// Whether no byte has moved for [`STALLED`], now that `taken` are through.
+    /// Whether no byte has moved for [`STALLED`], given that `taken` bytes have been accepted.
     fn is_stalled(&mut self, taken: u64, now: Instant) -> bool {
         if taken != self.taken {
             *self = Self { taken, moved_at: now };
@@ -215,7 +219,8 @@ mod tests {
 
     #[test]
     fn an_upload_stalls_after_the_whole_time_without_a_byte() {
-        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
         let mut pulse = UploadPulse { taken: 0, moved_at: began };
         assert!(!pulse.is_stalled(0, began + STALLED - second));
         assert!(!pulse.is_stalled(10, began + STALLED), "bytes have moved");

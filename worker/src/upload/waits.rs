@@ -1,31 +1,31 @@
-//! Payloads that wait to be handed in: one warning for all of them together, now and again.
+//! Payloads that wait for their upload: one warning for all of them together, at intervals.
 
 use nadgrid_core::text;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a payload waits before the user is told.
-const TOLD_AFTER: Duration = Duration::from_secs(8);
-/// Between two warnings.
-const TOLD_EVERY: Duration = Duration::from_secs(30);
-/// Between two looks at what waits.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a payload waits before a warning.
+const WARN_AFTER: Duration = Duration::from_secs(8);
+/// The time between two warnings.
+const WARN_EVERY: Duration = Duration::from_secs(30);
+/// The time between two checks of what waits.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a payload waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WaitPhase {
-    /// The coordinator is to accept the call.
+    /// It waits for the coordinator to accept the call.
     Call,
-    /// The coordinator is to have a place for it.
-    Place,
-    /// Its bytes are on their way.
+    /// It waits for the coordinator's grant.
+    Grant,
+    /// Its bytes are being sent.
     Sending,
-    /// They are being put into the shared store.
+    /// Its bytes are being put into the shared store.
     Storing,
-    /// All of them are through; the coordinator is to answer.
+    /// All bytes are sent; it waits for the coordinator's answer.
     Answer,
-    /// The last attempt failed for this reason; another will follow.
+    /// The last attempt failed for this reason, and another will follow.
     Refused(String),
 }
 
@@ -57,28 +57,29 @@ impl UploadWaits {
         UploadWait { number, waits: self.clone() }
     }
 
-    /// The warning that is due at this moment, if the first of all has waited for long.
-    fn words(&self, now: Instant) -> Option<String> {
+    /// Returns the warning that is due at this moment, if the first payload has waited for long.
+    fn warning(&self, now: Instant) -> Option<String> {
         let waiting = self.lock();
         let first = waiting.values().next()?;
         let waited = now.duration_since(first.since);
-        if waited < TOLD_AFTER {
+        if waited < WARN_AFTER {
             return None;
         }
-        let (name, waited) = (&first.name, text::duration(waited.as_secs_f64()));
+        let name = &first.name;
+        let waited = text::duration(waited.as_secs_f64());
         let others = match waiting.len() - 1 {
             0 => String::new(),
-            others => format!(" (and {others} after it)"),
+            others => format!(" (and {others} more)"),
         };
         let why = match &first.phase {
             WaitPhase::Call => "the coordinator does not answer".to_owned(),
-            WaitPhase::Place => "the coordinator has no place for it yet".to_owned(),
-            WaitPhase::Sending => "its bytes are on their way".to_owned(),
-            WaitPhase::Storing => "it is put into the store".to_owned(),
-            WaitPhase::Answer => "its bytes are through, and the coordinator has not answered yet".to_owned(),
-            WaitPhase::Refused(reason) => format!("it was not taken: {reason}"),
+            WaitPhase::Grant => "the coordinator has no capacity for it yet".to_owned(),
+            WaitPhase::Sending => "its bytes are being sent".to_owned(),
+            WaitPhase::Storing => "it is being put into the store".to_owned(),
+            WaitPhase::Answer => "its bytes are sent, and the coordinator has not answered yet".to_owned(),
+            WaitPhase::Refused(reason) => format!("the last attempt failed: {reason}"),
         };
-        Some(format!("{name}{others} has waited for {waited} to be handed in, and is kept: {why}"))
+        Some(format!("the upload of {name}{others} has been waiting for {waited}, the payload is kept: {why}"))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, WaitingUpload>> {
@@ -104,13 +105,13 @@ impl Drop for UploadWait {
     }
 }
 
-/// Warns of what waits, for ever.
-pub(super) async fn tell(waits: Arc<UploadWaits>) {
+/// Warns about uploads that wait, for ever.
+pub(super) async fn warn(waits: Arc<UploadWaits>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if let Some(words) = waits.words(Instant::now()) {
-            tracing::warn!("{words}");
-            tokio::time::sleep(TOLD_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
+        if let Some(warning) = waits.warning(Instant::now()) {
+            tracing::warn!("{warning}");
+            tokio::time::sleep(WARN_EVERY).await;
         }
     }
 }
@@ -124,16 +125,24 @@ mod tests {
         let waits = Arc::<UploadWaits>::default();
         let first = waits.begin("s/nads/lenet/0..4".to_owned());
         let second = waits.begin("s/nads/lenet/4..8".to_owned());
-        first.enter(WaitPhase::Place);
+        first.enter(WaitPhase::Grant);
         let now = Instant::now();
-        assert_eq!(waits.words(now), None);
-        let told = waits.words(now + Duration::from_secs(42)).unwrap();
-        assert!(told.starts_with("s/nads/lenet/0..4 (and 1 after it)") && told.contains("no place"), "{told}");
+        assert_eq!(waits.warning(now), None);
+        let told = waits.warning(now + Duration::from_secs(42)).unwrap();
+        assert!(
+            told.starts_with("the upload of s/nads/lenet/0..4 (and 1 more)") && told.contains("no capacity"),
+            "{told}"
+        );
         first.enter(WaitPhase::Refused("the disk is full".to_owned()));
-        assert!(waits.words(now + Duration::from_secs(42)).unwrap().contains("the disk is full"));
+        assert!(waits.warning(now + Duration::from_secs(42)).unwrap().contains("the disk is full"));
         drop(first);
-        assert!(waits.words(now + Duration::from_secs(42)).unwrap().starts_with("s/nads/lenet/4..8 has waited for"));
+        assert!(
+            waits
+                .warning(now + Duration::from_secs(42))
+                .unwrap()
+                .starts_with("the upload of s/nads/lenet/4..8 has been waiting for")
+        );
         drop(second);
-        assert_eq!(waits.words(now + Duration::from_secs(42)), None);
+        assert_eq!(waits.warning(now + Duration::from_secs(42)), None);
     }
 }

@@ -201,7 +201,7 @@ fn a_signal_ends_the_wait_for_a_coordinator() {
     let mut child = command.env("NADGRID_LOG", "debug").spawn().unwrap();
     let mut seen = Vec::new();
     let mut errors = child.stderr.take().unwrap();
-    while !String::from_utf8_lossy(&seen).contains("no coordinator at") {
+    while !String::from_utf8_lossy(&seen).contains("cannot reach the coordinator at") {
         let mut bytes = [0; 256];
         let count = errors.read(&mut bytes).unwrap();
         assert!(count > 0, "it ended early: {}", String::from_utf8_lossy(&seen));

@@ -1,7 +1,7 @@
 //! A program on tensors: one call of libtorch for an operation where it has one, channels last throughout.
 
-use super::program::{Action, Operation, Program, View};
-use super::weights::{Kinds, Weights};
+use super::program::{BufferView, FusedAction, FusedOperation, FusedProgram};
+use super::weights::{Kinds, ProgramWeights};
 use crate::libtorch;
 use crate::population::PopulationError;
 use crate::population::error::at;
@@ -10,22 +10,27 @@ use nadgrid_core::architecture::Padding;
 use tch::{TchError, Tensor};
 
 /// The buffers of a pass.
-pub(super) struct Pass<'a> {
-    program: &'a Program,
-    weights: &'a Weights,
+pub(super) struct ForwardPass<'a> {
+    program: &'a FusedProgram,
+    weights: &'a ProgramWeights,
     kinds: Kinds,
     /// Whether the device lets cuDNN use TF32; `None` where there is no cuDNN.
     tf32: Option<bool>,
     buffers: Vec<Option<Tensor>>,
 }
 
-impl<'a> Pass<'a> {
-    pub(super) fn new(program: &'a Program, weights: &'a Weights, kinds: Kinds, tf32: Option<bool>) -> Self {
+impl<'a> ForwardPass<'a> {
+    pub(super) fn new(
+        program: &'a FusedProgram,
+        weights: &'a ProgramWeights,
+        kinds: Kinds,
+        tf32: Option<bool>,
+    ) -> Self {
         let buffers = program.buffers.iter().map(|_| None).collect();
         Self { program, weights, kinds, tf32, buffers }
     }
 
-    /// The outputs `[n, outputs]`, wide, for inputs of the first buffer's shape, `[n, C, H, W]`, narrow and channels last.
+    /// Returns the outputs `[n, outputs]`, wide, for inputs of the first buffer's shape, `[n, C, H, W]`, narrow and channels last.
     pub(super) fn run(mut self, inputs: Tensor, last_reads: &[usize]) -> Result<Tensor, PopulationError> {
         self.buffers[0] = Some(inputs);
         for (index, operation) in self.program.operations.iter().enumerate() {
@@ -41,7 +46,7 @@ impl<'a> Pass<'a> {
         outputs.map_err(at("the outputs"))
     }
 
-    fn read(&self, view: &View) -> Result<Tensor, TchError> {
+    fn read(&self, view: &BufferView) -> Result<Tensor, TchError> {
         let missing = || TchError::Shape("a buffer is empty".to_owned());
         let buffer = self.buffers[view.buffer].as_ref().ok_or_else(missing)?;
         if self.program.is_whole(view) {
@@ -51,7 +56,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Makes a result a buffer, or copies it into its part of one.
-    fn write(&mut self, view: &View, result: Tensor) -> Result<(), TchError> {
+    fn write(&mut self, view: &BufferView, result: Tensor) -> Result<(), TchError> {
         if self.program.is_whole(view) {
             self.buffers[view.buffer] = Some(result);
             return Ok(());
@@ -67,38 +72,39 @@ impl<'a> Pass<'a> {
         self.read(view)?.f_copy_(&result)
     }
 
-    fn compute(&self, operation: &Operation) -> Result<Tensor, TchError> {
+    fn compute(&self, operation: &FusedOperation) -> Result<Tensor, TchError> {
         let read = self.read(&operation.reads)?;
         let residual = operation.residual.as_ref().map(|view| self.read(view)).transpose()?;
         let window = |size: usize| [size as i64; 2];
         match operation.action {
-            Action::Convolve { product, relu, .. } if self.program.is_product(operation) => {
+            FusedAction::Convolve { product, relu, .. } if self.program.is_product(operation) => {
                 self.rows(product, &read, relu)
             }
-            Action::Convolve { .. } => self.convolve(operation, read, residual),
-            Action::Multiply { product, relu } => self.multiply(product, &read, relu),
-            Action::Normalise { affine, relu } => {
+            FusedAction::Convolve { .. } => self.convolve(operation, read, residual),
+            FusedAction::Multiply { product, relu } => self.multiply(product, &read, relu),
+            FusedAction::Normalise { affine, relu } => {
                 let [scale, shift] = self.weights.affine(affine)?;
                 let sums = Tensor::f_empty_permuted(read.size(), CHANNELS_LAST, (self.kinds.narrow, read.device()))?;
                 rectified(shift.f_addcmul_out(&sums, &read, &scale)?, relu)
             }
-            Action::Sum { relu } => {
+            FusedAction::Sum { relu } => {
                 let residual = residual.ok_or_else(|| TchError::Shape("a sum of one map".to_owned()))?;
                 rectified(read.f_add(&residual)?, relu)
             }
-            Action::Rectify => read.f_relu(),
-            Action::MaxPool { size } => read.f_max_pool2d(window(size), window(size), [0, 0], [1, 1], false),
-            Action::AvgPool { size } => read.f_avg_pool2d(window(size), window(size), [0, 0], false, true, None),
-            Action::Flatten => read.f_contiguous()?.f_flatten(1, -1)?.f_unsqueeze(2)?.f_unsqueeze(3),
-            Action::Copy => Ok(read),
+            FusedAction::Rectify => read.f_relu(),
+            FusedAction::MaxPool { size } => read.f_max_pool2d(window(size), window(size), [0, 0], [1, 1], false),
+            FusedAction::AvgPool { size } => read.f_avg_pool2d(window(size), window(size), [0, 0], false, true, None),
+            FusedAction::Flatten => read.f_contiguous()?.f_flatten(1, -1)?.f_unsqueeze(2)?.f_unsqueeze(3),
+            FusedAction::Copy => Ok(read),
         }
     }
 
-    /// On a GPU `cudnn_convolution_relu` or `cudnn_convolution_add_relu` where the operation is one call. These take whether TF32 is
-    /// allowed from libtorch's global switch, which the caller holds, and let cuDNN choose among all its forward engines, also those
-    /// that it does not call deterministic: cuDNN documents no forward convolution as such. The plain convolution takes both flags.
-    fn convolve(&self, operation: &Operation, read: Tensor, residual: Option<Tensor>) -> Result<Tensor, TchError> {
-        let Action::Convolve { product: index, kernel, stride, padding, relu } = operation.action else {
+    /// Convolves. On a GPU it calls `cudnn_convolution_relu` or `cudnn_convolution_add_relu` where the operation is one call. These
+    /// take whether TF32 is allowed from libtorch's global switch, which the caller holds, and let cuDNN choose among all its
+    /// forward engines, also those that it does not call deterministic: cuDNN documents no forward convolution as such. The plain
+    /// convolution takes both flags.
+    fn convolve(&self, operation: &FusedOperation, read: Tensor, residual: Option<Tensor>) -> Result<Tensor, TchError> {
+        let FusedAction::Convolve { product: index, kernel, stride, padding, relu } = operation.action else {
             return Err(TchError::Shape("no convolution".to_owned()));
         };
         let product = &self.program.products[index];
@@ -106,8 +112,11 @@ impl<'a> Pass<'a> {
             Padding::Zeros(zeros) => (read, zeros as i64),
             Padding::Circular => (wrap(&read, kernel as i64 - 1)?, 0),
         };
-        let (weight, bias) = (self.weights.product(index), self.weights.bias(index, product)?);
-        let (stride, padding, one) = ([stride as i64; 2], [zeros; 2], [1, 1]);
+        let weight = self.weights.product(index);
+        let bias = self.weights.bias(index, product)?;
+        let stride = [stride as i64; 2];
+        let padding = [zeros; 2];
+        let one = [1, 1];
         let Some(tf32) = self.tf32 else {
             let bias = product.biased.then_some(&bias);
             let sums = read.f_conv2d(weight, bias, stride, padding, one, 1)?;
@@ -132,13 +141,14 @@ impl<'a> Pass<'a> {
         let product = &self.program.products[index];
         // Channels last: weights and maps lie alike.
         let rows = |t: &Tensor| t.f_permute(CHANNELS_LAST)?.f_flatten(1, -1);
-        let (bias, weight) = (self.weights.bias(index, product)?, rows(self.weights.product(index))?.f_tr()?);
+        let bias = self.weights.bias(index, product)?;
+        let weight = rows(self.weights.product(index))?.f_tr()?;
         let features = rows(read)?;
         let features = if self.weights.is_last(index) { features.f_to_kind(self.kinds.wide)? } else { features };
         product_of(&bias, &features, &weight, relu)?.f_unsqueeze(2)?.f_unsqueeze(3)
     }
 
-    /// A convolution of kernel 1: every position is a row of channels.
+    /// Convolves with kernel 1: every position is a row of channels.
     fn rows(&self, index: usize, read: &Tensor, relu: bool) -> Result<Tensor, TchError> {
         let product = &self.program.products[index];
         let positions = read.f_permute(CHANNELS_LAST)?;
@@ -155,7 +165,7 @@ impl<'a> Pass<'a> {
 /// The dimensions of `[n, C, H, W]` as they lie in memory.
 const CHANNELS_LAST: [i64; 4] = [0, 2, 3, 1];
 
-/// a·b + bias, then max(x, 0) if asked for.
+/// Returns a·b + bias, with max(x, 0) applied if asked for.
 fn product_of(bias: &Tensor, a: &Tensor, b: &Tensor, relu: bool) -> Result<Tensor, TchError> {
     if relu { libtorch::addmm_relu(bias, a, b) } else { bias.f_addmm(a, b) }
 }

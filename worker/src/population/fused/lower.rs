@@ -1,22 +1,22 @@
 //! From a network's graph to a program: batch norms go into the convolutions before them, sums and max(x, 0) into the operation
 //! whose result they read, dropout away, and concatenations into where their operands are written.
 
-use super::program::{Action, Affine, LANE, Operation, Product, Program, View};
+use super::program::{BufferView, FusedAction, FusedAffine, FusedOperation, FusedProduct, FusedProgram, LANE};
 use nadgrid_core::architecture::{Init, Layer, Network, Padding, Shape, Step};
 
-/// What a program may take for granted.
+/// What a program may assume about batch norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::population) enum Norms {
-    /// Batch norms are as they are drawn: they multiply by one positive number, 1/√(1 + eps).
+    /// They are as drawn: they multiply by one positive number, 1/√(1 + eps).
     Drawn,
-    /// They may be any.
+    /// They may have any weights and statistics.
     #[cfg_attr(not(test), allow(dead_code, reason = "PyTorch's values are those of other batch norms"))]
     Any,
 }
 
-/// The program of a network in evaluation mode.
-pub(super) fn lower(network: &Network, norms: Norms) -> Program {
-    let mut lowering = Lowering::new(network);
+/// Returns the program of a network in evaluation mode.
+pub(super) fn lower(network: &Network, norms: Norms) -> FusedProgram {
+    let mut lowering = FusedLowering::new(network);
     for index in 0..network.steps().len() {
         lowering.step(index);
     }
@@ -28,29 +28,29 @@ pub(super) fn lower(network: &Network, norms: Norms) -> Program {
 }
 
 /// An operation on maps, as [`Step::inputs`] counts them, that have no place yet.
-struct Node {
+struct LoweredNode {
     step: usize,
-    action: Action,
+    action: FusedAction,
     input: usize,
     residual: Option<usize>,
     rectified: bool,
     output: usize,
 }
 
-struct Lowering<'a> {
+struct FusedLowering<'a> {
     network: &'a Network,
-    /// For every map the one whose numbers it shows: dropout and most flattenings change none.
+    /// The map whose numbers each map shows: dropout and most flattenings change none.
     shown: Vec<usize>,
-    /// For every map the steps that read it; the end of the network counts as one.
+    /// The steps that read each map; the end of the network counts as one.
     readers: Vec<Vec<usize>>,
     /// Steps that are part of an earlier node.
     merged: Vec<bool>,
-    nodes: Vec<Node>,
-    products: Vec<Product>,
-    affines: Vec<Affine>,
+    nodes: Vec<LoweredNode>,
+    products: Vec<FusedProduct>,
+    affines: Vec<FusedAffine>,
 }
 
-impl<'a> Lowering<'a> {
+impl<'a> FusedLowering<'a> {
     fn new(network: &'a Network) -> Self {
         let steps = network.steps();
         let mut shown: Vec<usize> = (0..=steps.len()).collect();
@@ -68,7 +68,7 @@ impl<'a> Lowering<'a> {
         Self { network, shown, readers, merged, nodes: Vec::new(), products: Vec::new(), affines: Vec::new() }
     }
 
-    /// The step that reads a map, where it is the only one.
+    /// Returns the step that reads a map, where it is the only one.
     fn only_reader(&self, map: usize) -> Option<(usize, &'a Step)> {
         let [reader] = self.readers[map][..] else { return None };
         Some((reader, self.network.steps().get(reader)?))
@@ -85,8 +85,14 @@ impl<'a> Lowering<'a> {
             return;
         }
         let input = self.shown[step.inputs[0]];
-        let mut node =
-            Node { step: index, action: Action::Copy, input, residual: None, rectified: false, output: index + 1 };
+        let mut node = LoweredNode {
+            step: index,
+            action: FusedAction::Copy,
+            input,
+            residual: None,
+            rectified: false,
+            output: index + 1,
+        };
         node.action = match &step.layer {
             Layer::Conv2d(conv) => {
                 let affine = self.affine(step);
@@ -95,46 +101,47 @@ impl<'a> Lowering<'a> {
                 self.merge_sum(&mut node);
                 let relu = self.merge_relu(&mut node);
                 let product = self.product(step, conv.kernel, affine);
-                Action::Convolve { product, kernel: conv.kernel, stride: conv.stride, padding: conv.padding, relu }
+                FusedAction::Convolve { product, kernel: conv.kernel, stride: conv.stride, padding: conv.padding, relu }
             }
             Layer::Linear { .. } => {
                 let affine = self.affine(step);
                 let relu = self.merge_relu(&mut node);
-                Action::Multiply { product: self.product(step, 0, affine), relu }
+                FusedAction::Multiply { product: self.product(step, 0, affine), relu }
             }
             Layer::BatchNorm2d { .. } => {
-                let (norm, channels) = (self.norm(index), step.output.channels);
-                self.affines.push(Affine { channels, norm, ..Affine::default() });
-                Action::Normalise { affine: self.affines.len() - 1, relu: self.merge_relu(&mut node) }
+                let norm = self.norm(index);
+                let channels = step.output.channels;
+                self.affines.push(FusedAffine { channels, norm, ..FusedAffine::default() });
+                FusedAction::Normalise { affine: self.affines.len() - 1, relu: self.merge_relu(&mut node) }
             }
             Layer::Add => {
                 node.residual = Some(self.shown[step.inputs[1]]);
-                Action::Sum { relu: self.merge_relu(&mut node) }
+                FusedAction::Sum { relu: self.merge_relu(&mut node) }
             }
-            Layer::Relu => Action::Rectify,
-            Layer::MaxPool2d { size } => Action::MaxPool { size: *size },
-            Layer::AvgPool2d { size } => Action::AvgPool { size: *size },
-            Layer::Flatten => Action::Flatten,
+            Layer::Relu => FusedAction::Rectify,
+            Layer::MaxPool2d { size } => FusedAction::MaxPool { size: *size },
+            Layer::AvgPool2d { size } => FusedAction::AvgPool { size: *size },
+            Layer::Flatten => FusedAction::Flatten,
             // Placed, not computed; dropout is the identity.
             Layer::Concat | Layer::Dropout { .. } => return,
         };
         self.nodes.push(node);
     }
 
-    /// Takes the only reader of a node's output into the node, if it is such a layer; its index.
-    fn merge(&mut self, node: &mut Node, is_such: impl Fn(&Layer) -> bool) -> Option<usize> {
+    /// Takes the only reader of a node's output into the node, if it is such a layer, and returns its index.
+    fn merge(&mut self, node: &mut LoweredNode, is_such: impl Fn(&Layer) -> bool) -> Option<usize> {
         let (reader, _) = self.only_reader(node.output).filter(|(_, step)| is_such(&step.layer))?;
         self.merged[reader] = true;
         node.output = reader + 1;
         Some(reader)
     }
 
-    fn merge_relu(&mut self, node: &mut Node) -> bool {
+    fn merge_relu(&mut self, node: &mut LoweredNode) -> bool {
         self.merge(node, |layer| matches!(layer, Layer::Relu)).is_some()
     }
 
-    /// A sum whose other operand is computed before the node. If it is not, that operand's node may take the sum.
-    fn merge_sum(&mut self, node: &mut Node) {
+    /// Takes a sum into the node, if its other operand is computed before. If it is not, that operand's node may take the sum.
+    fn merge_sum(&mut self, node: &mut LoweredNode) {
         let Some((_, step)) = self.only_reader(node.output) else { return };
         if !matches!(step.layer, Layer::Add) {
             return;
@@ -147,42 +154,44 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Where a batch norm's weight and bias begin.
+    /// Returns where a batch norm's weight and bias begin among the parameters.
     fn norm(&self, index: usize) -> Option<(usize, usize)> {
         let weight = self.network.steps()[index].weight?;
         Some((self.parameter(weight), self.parameter(weight + 1)))
     }
 
-    /// Makes the affine of a product; its index.
+    /// Makes the affine of a product, and returns its index.
     fn affine(&mut self, step: &Step) -> usize {
         let bias = self.network.bias(step).map(|parameter| parameter.range.start);
-        self.affines.push(Affine { channels: step.output.channels, bias, ..Affine::default() });
+        self.affines.push(FusedAffine { channels: step.output.channels, bias, ..FusedAffine::default() });
         self.affines.len() - 1
     }
 
-    /// Makes the product of a convolution with such a kernel, or of a fully connected layer, which has none; its index.
+    /// Makes the product of a convolution with such a kernel, or of a fully connected layer, which has none, and returns its index.
     fn product(&mut self, step: &Step, kernel: usize, affine: usize) -> usize {
         let weight = step.weight.map_or(0..0, |weight| self.network.parameters()[weight].range.clone());
         // A fully connected layer reads the map before a flattening, and all of it.
         let Shape { channels, height, width } = self.network.map(self.shown[step.inputs[0]]);
         let (height, width) = if kernel > 0 { (kernel, kernel) } else { (height, width) };
         let shape = [step.output.channels, channels, height, width];
-        let Affine { norm, bias, .. } = self.affines[affine];
-        let (scaled, biased) = (norm.is_some(), norm.is_some() || bias.is_some());
+        let FusedAffine { norm, bias, .. } = self.affines[affine];
+        let scaled = norm.is_some();
+        let biased = norm.is_some() || bias.is_some();
         let inputs = shape[1];
-        self.products.push(Product { weight, shape, inputs, affine, normed: false, scaled, biased });
+        self.products.push(FusedProduct { weight, shape, inputs, affine, normed: false, scaled, biased });
         self.products.len() - 1
     }
 
-    /// Where maps are joined and all that reads them is drawn batch norms before max(x, 0), as in a DenseNet, max(x, 0) is taken where
-    /// they are written: for positive c, max(c·x, 0) is c·max(x, 0). Convolutions of kernel 1 then read the joined maps, with weights
+    /// Applies max(x, 0) to joined maps where they are written, if all their readers are drawn batch norms before max(x, 0), as in
+    /// a DenseNet: for positive c, max(c·x, 0) is c·max(x, 0). Convolutions of kernel 1 then read the joined maps, with weights
     /// multiplied by c, and nothing is computed between. Other readers' max(x, 0) changes nothing any more.
     fn rectify_joined(&mut self) {
         let mut groups: Vec<usize> = (0..=self.network.steps().len()).collect();
         for (index, step) in self.network.steps().iter().enumerate() {
             if matches!(step.layer, Layer::Concat) {
                 for map in step.inputs.iter().map(|&map| self.shown[map]) {
-                    let (from, to) = (groups[map], groups[index + 1]);
+                    let from = groups[map];
+                    let to = groups[index + 1];
                     groups.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
                 }
             }
@@ -205,8 +214,8 @@ impl<'a> Lowering<'a> {
         }
         for node in self.nodes.iter_mut().filter(|node| rectified[node.output]) {
             match &mut node.action {
-                Action::Convolve { relu, .. } | Action::Multiply { relu, .. } => *relu = true,
-                Action::Normalise { relu, .. } | Action::Sum { relu } => *relu = true,
+                FusedAction::Convolve { relu, .. } | FusedAction::Multiply { relu, .. } => *relu = true,
+                FusedAction::Normalise { relu, .. } | FusedAction::Sum { relu } => *relu = true,
                 _ => node.rectified = true,
             }
         }
@@ -230,18 +239,18 @@ impl<'a> Lowering<'a> {
 
     /// Lets the readers of a batch norm's map read what it reads, if they are convolutions of kernel 1.
     fn skip_norm(&mut self, read: usize, written: usize) {
-        let reads = |node: &&mut Node| {
+        let reads = |node: &&mut LoweredNode| {
             let is_product =
-                matches!(node.action, Action::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. });
+                matches!(node.action, FusedAction::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. });
             is_product && node.input == written && node.residual != Some(written)
         };
-        let readers: Vec<&mut Node> = self.nodes.iter_mut().filter(reads).collect();
+        let readers: Vec<&mut LoweredNode> = self.nodes.iter_mut().filter(reads).collect();
         if readers.len() != self.readers[written].len() {
             return;
         }
         for node in readers {
             node.input = read;
-            if let Action::Convolve { product, .. } = node.action {
+            if let FusedAction::Convolve { product, .. } = node.action {
                 self.products[product].normed = true;
                 self.products[product].scaled = true;
             }
@@ -249,16 +258,20 @@ impl<'a> Lowering<'a> {
         self.nodes.retain(|node| node.output != written);
     }
 
-    /// Where a convolution adds another's result, and nothing else reads that, it adds the other's bias too.
+    /// Lets a convolution that adds another's result, which nothing else reads, add the other's bias too.
     fn share_biases(&mut self) {
         for place in 0..self.nodes.len() {
-            let Node { action: Action::Convolve { product: taker, .. }, residual: Some(residual), .. } =
+            let LoweredNode { action: FusedAction::Convolve { product: taker, .. }, residual: Some(residual), .. } =
                 self.nodes[place]
             else {
                 continue;
             };
             let giver = self.nodes.iter().find(|node| node.output == residual);
-            let Some(Node { action: Action::Convolve { product: giver, relu: false, .. }, residual: None, .. }) = giver
+            let Some(LoweredNode {
+                action: FusedAction::Convolve { product: giver, relu: false, .. },
+                residual: None,
+                ..
+            }) = giver
             else {
                 continue;
             };
@@ -273,19 +286,19 @@ impl<'a> Lowering<'a> {
     }
 
     /// Gives every map its place, and makes operations of the nodes.
-    fn place(mut self) -> Program {
+    fn place(mut self) -> FusedProgram {
         let steps = self.network.steps();
         let mut buffers = vec![self.padded_input()];
-        let mut places: Vec<Option<View>> = vec![None; steps.len() + 1];
-        places[0] = Some(View { buffer: 0, first: 0, shape: buffers[0] });
+        let mut places: Vec<Option<BufferView>> = vec![None; steps.len() + 1];
+        places[0] = Some(BufferView { buffer: 0, first: 0, shape: buffers[0] });
         // The last concatenation has the largest buffer: those before it find their results' place in it.
-        let mut copies: Vec<(usize, usize, View)> = Vec::new();
+        let mut copies: Vec<(usize, usize, BufferView)> = Vec::new();
         for (index, step) in steps.iter().enumerate().rev().filter(|(_, step)| matches!(step.layer, Layer::Concat)) {
             let whole = *places[index + 1].get_or_insert_with(|| own(&mut buffers, step.output));
             let mut first = whole.first;
             for &map in &step.inputs {
                 let (map, shape) = (self.shown[map], self.network.map(map));
-                let part = View { buffer: whole.buffer, first, shape };
+                let part = BufferView { buffer: whole.buffer, first, shape };
                 first += shape.channels;
                 match places[map] {
                     None => places[map] = Some(part),
@@ -296,8 +309,9 @@ impl<'a> Lowering<'a> {
         for node in &self.nodes {
             places[node.output].get_or_insert_with(|| own(&mut buffers, self.network.map(node.output)));
         }
-        let place = |map: usize| places[map].unwrap_or(View { buffer: 0, first: 0, shape: self.network.map(map) });
-        let operation = |node: &Node| Operation {
+        let place =
+            |map: usize| places[map].unwrap_or(BufferView { buffer: 0, first: 0, shape: self.network.map(map) });
+        let operation = |node: &LoweredNode| FusedOperation {
             step: node.step,
             what: steps[node.step].layer.kind(),
             action: node.action,
@@ -306,25 +320,27 @@ impl<'a> Lowering<'a> {
             rectified: node.rectified,
             writes: place(node.output),
         };
-        let copy = |&(step, map, writes): &(usize, usize, View)| {
-            let (what, reads) = (steps[step].layer.kind(), place(map));
-            Operation { step, what, action: Action::Copy, reads, residual: None, rectified: false, writes }
+        let copy = |&(step, map, writes): &(usize, usize, BufferView)| {
+            let what = steps[step].layer.kind();
+            let reads = place(map);
+            FusedOperation { step, what, action: FusedAction::Copy, reads, residual: None, rectified: false, writes }
         };
-        let mut operations: Vec<Operation> = self.nodes.iter().map(operation).chain(copies.iter().map(copy)).collect();
+        let mut operations: Vec<FusedOperation> =
+            self.nodes.iter().map(operation).chain(copies.iter().map(copy)).collect();
         operations.sort_by_key(|operation| operation.step);
         let output = place(self.shown[steps.len()]);
-        Program { buffers, operations, products: self.products, affines: self.affines, output }
+        FusedProgram { buffers, operations, products: self.products, affines: self.affines, output }
     }
 
-    /// The input's shape. Where only convolutions of channels in eights read it, zeros fill its own channels up to that: then these
-    /// convolutions are one call, too.
+    /// Returns the input's shape. Where only convolutions of channels in eights read it, zeros fill its own channels up to that:
+    /// then these convolutions are one call, too.
     fn padded_input(&mut self) -> Shape {
         let input = self.network.input();
         let channels = input.channels.next_multiple_of(LANE);
         let mut products = Vec::new();
         for node in self.nodes.iter().filter(|node| node.input == 0) {
             match node.action {
-                Action::Convolve { product, .. } if self.products[product].shape[0].is_multiple_of(LANE) => {
+                FusedAction::Convolve { product, .. } if self.products[product].shape[0].is_multiple_of(LANE) => {
                     products.push(product);
                 }
                 _ => return input,
@@ -339,15 +355,15 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Whether it is a batch norm before max(x, 0), and nothing else.
-fn is_norm_and_relu(node: &Node) -> bool {
-    matches!(node.action, Action::Normalise { relu: true, .. })
+/// Whether a node is a batch norm before max(x, 0), and nothing else.
+fn is_norm_and_relu(node: &LoweredNode) -> bool {
+    matches!(node.action, FusedAction::Normalise { relu: true, .. })
 }
 
-/// A buffer of its own.
-fn own(buffers: &mut Vec<Shape>, shape: Shape) -> View {
+/// Makes a buffer for one map.
+fn own(buffers: &mut Vec<Shape>, shape: Shape) -> BufferView {
     buffers.push(shape);
-    View { buffer: buffers.len() - 1, first: 0, shape }
+    BufferView { buffer: buffers.len() - 1, first: 0, shape }
 }
 
 /// Whether a step's map has the numbers of the one that it reads, in their order: dropout, a flattening of one row and column, and

@@ -11,18 +11,18 @@ pub(super) const LANE: usize = 8;
 
 /// Some consecutive channels of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct BufferView {
     /// Index of the buffer.
     pub(super) buffer: usize,
     /// The first channel.
     pub(super) first: usize,
-    /// What is seen: its channels are as many from the first one on.
+    /// The shape that is seen, with this many channels from the first one on.
     pub(super) shape: Shape,
 }
 
-/// What an operation does.
+/// The action of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum FusedAction {
     /// A convolution, with its bias and with the residual that the operation names, then max(x, 0) if asked for.
     Convolve {
         /// Index of its weights.
@@ -52,23 +52,23 @@ pub(super) enum Action {
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Operation {
+pub(super) struct FusedOperation {
     /// The network's step that begins it, and that step's kind, for error messages.
     pub(super) step: usize,
     pub(super) what: &'static str,
-    pub(super) action: Action,
-    pub(super) reads: View,
-    /// What is added, for convolutions and sums.
-    pub(super) residual: Option<View>,
+    pub(super) action: FusedAction,
+    pub(super) reads: BufferView,
+    /// The map that is added, for convolutions and sums.
+    pub(super) residual: Option<BufferView>,
     /// Whether what is written is max(x, 0) of the action's result.
     pub(super) rectified: bool,
-    pub(super) writes: View,
+    pub(super) writes: BufferView,
 }
 
 /// The weights of a convolution or a fully connected layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Product {
-    /// Place among the network's parameters.
+pub(super) struct FusedProduct {
+    /// The range among the network's parameters.
     pub(super) weight: Range<usize>,
     /// Their shape `[outputs, inputs, height, width]`; a fully connected layer reads its whole map.
     pub(super) shape: [usize; 4],
@@ -86,38 +86,38 @@ pub(super) struct Product {
 
 /// Scale and bias of channels: of a batch norm, of a product, or of both, one folded into the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Affine {
+pub(super) struct FusedAffine {
     pub(super) channels: usize,
-    /// Where a batch norm's weight and bias begin among the network's parameters.
+    /// The begin of a batch norm's weight and of its bias among the network's parameters.
     pub(super) norm: Option<(usize, usize)>,
-    /// Where the product's own bias begins.
+    /// The begin of the product's own bias.
     pub(super) bias: Option<usize>,
-    /// Another one whose bias is added too.
+    /// The index of another affine whose bias is added too.
     pub(super) also: Option<usize>,
 }
 
 /// A network's operations, in order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Program {
+pub(super) struct FusedProgram {
     /// Shapes of the buffers; the first is the input's, whose channels may be more than the network's.
     pub(super) buffers: Vec<Shape>,
-    pub(super) operations: Vec<Operation>,
-    pub(super) products: Vec<Product>,
-    pub(super) affines: Vec<Affine>,
-    pub(super) output: View,
+    pub(super) operations: Vec<FusedOperation>,
+    pub(super) products: Vec<FusedProduct>,
+    pub(super) affines: Vec<FusedAffine>,
+    pub(super) output: BufferView,
 }
 
-impl Operation {
+impl FusedOperation {
     /// Whether one call of cuDNN does all of it: convolution, bias, residual, max(x, 0). Channels that are not in eights, as those
     /// of LeNet, have no such call for every kind of number.
-    pub(super) fn is_one_call(&self, product: &Product) -> bool {
-        let Action::Convolve { relu, .. } = self.action else { return false };
+    pub(super) fn is_one_call(&self, product: &FusedProduct) -> bool {
+        let FusedAction::Convolve { relu, .. } = self.action else { return false };
         relu && product.inputs.is_multiple_of(LANE) && product.shape[0].is_multiple_of(LANE)
     }
 }
 
-impl Program {
-    /// For every buffer the last operation that reads it; nobody reads the output's.
+impl FusedProgram {
+    /// Returns the last operation that reads each buffer; none reads the output's.
     pub(super) fn last_reads(&self) -> Vec<usize> {
         let mut last = vec![usize::MAX; self.buffers.len()];
         for (index, operation) in self.operations.iter().enumerate() {
@@ -131,14 +131,15 @@ impl Program {
     }
 
     /// Whether these are all channels of a buffer.
-    pub(super) fn is_whole(&self, view: &View) -> bool {
+    pub(super) fn is_whole(&self, view: &BufferView) -> bool {
         view.shape.channels == self.buffers[view.buffer].channels
     }
 
-    /// Numbers that are held at once for every input, at most.
+    /// Returns the most numbers that are held at once for every input.
     pub(super) fn live_numbers(&self) -> usize {
         let last = self.last_reads();
-        let (mut held, mut most) = (vec![false; self.buffers.len()], self.buffers[0].len());
+        let mut held = vec![false; self.buffers.len()];
+        let mut most = self.buffers[0].len();
         held[0] = true;
         for (index, operation) in self.operations.iter().enumerate() {
             held[operation.writes.buffer] = true;
@@ -151,36 +152,38 @@ impl Program {
         most
     }
 
-    /// Whether a convolution is a product of matrices: of kernel 1, which reads some channels of a buffer. cuDNN would copy them first.
-    pub(super) fn is_product(&self, operation: &Operation) -> bool {
-        let Action::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. } = operation.action else {
+    /// Whether a convolution is a product of matrices: of kernel 1, which reads some channels of a buffer. cuDNN would copy them
+    /// first.
+    pub(super) fn is_product(&self, operation: &FusedOperation) -> bool {
+        let FusedAction::Convolve { kernel: 1, stride: 1, padding: Padding::Zeros(0), .. } = operation.action else {
             return false;
         };
         operation.residual.is_none() && !self.is_whole(&operation.reads)
     }
 
-    /// Kernels and library calls of a pass on a GPU, beside those that make the inputs and take the differences.
+    /// Returns the number of kernels and library calls of a pass on a GPU, beside those that make the inputs and take the
+    /// differences.
     #[cfg(test)]
     pub(super) fn launches(&self) -> usize {
         self.operations.iter().map(|operation| self.launches_of(operation)).sum()
     }
 
     #[cfg(test)]
-    fn launches_of(&self, operation: &Operation) -> usize {
+    fn launches_of(&self, operation: &FusedOperation) -> usize {
         let own = match operation.action {
-            Action::Multiply { .. } => 1,
-            Action::Convolve { .. } if self.is_product(operation) => 1,
-            Action::Convolve { product, relu, padding, .. } => {
+            FusedAction::Multiply { .. } => 1,
+            FusedAction::Convolve { .. } if self.is_product(operation) => 1,
+            FusedAction::Convolve { product, relu, padding, .. } => {
                 let product = &self.products[product];
                 let wrapping = if padding == Padding::Circular { 2 } else { 0 };
                 let further = [product.biased, operation.residual.is_some(), relu];
                 let further = further.into_iter().filter(|&is| is).count();
                 1 + wrapping + if operation.is_one_call(product) { 0 } else { further }
             }
-            Action::Normalise { relu, .. } | Action::Sum { relu } => 1 + usize::from(relu),
+            FusedAction::Normalise { relu, .. } | FusedAction::Sum { relu } => 1 + usize::from(relu),
             _ => 1,
         };
-        let copied = !self.is_whole(&operation.writes) && operation.action != Action::Copy;
+        let copied = !self.is_whole(&operation.writes) && operation.action != FusedAction::Copy;
         own + usize::from(copied) + usize::from(operation.rectified)
     }
 }

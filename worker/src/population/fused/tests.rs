@@ -1,7 +1,7 @@
 //! Programs: what is merged, where maps lie, how many launches a pass takes.
 
 use super::lower::{Norms, lower};
-use super::program::{Action, Program};
+use super::program::{FusedAction, FusedProgram};
 use nadgrid_core::architecture::{self, Conv2d, Network, Shape};
 
 fn network(name: &str) -> Network {
@@ -9,11 +9,11 @@ fn network(name: &str) -> Network {
     architecture::find(name).unwrap().network(input, 1).unwrap()
 }
 
-fn program(name: &str) -> Program {
+fn program(name: &str) -> FusedProgram {
     lower(&network(name), Norms::Drawn)
 }
 
-fn count(program: &Program, is: impl Fn(&Action) -> bool) -> usize {
+fn count(program: &FusedProgram, is: impl Fn(&FusedAction) -> bool) -> usize {
     program.operations.iter().filter(|operation| is(&operation.action)).count()
 }
 
@@ -39,8 +39,8 @@ fn launches_of_a_pass_are_few() {
 fn resnets_are_convolutions_alone() {
     let program = program("resnet18");
     assert_eq!(program.operations.len(), 22);
-    assert_eq!(count(&program, |a| matches!(a, Action::Convolve { relu: true, .. })), 17);
-    assert_eq!(count(&program, |a| matches!(a, Action::Convolve { relu: false, .. })), 3);
+    assert_eq!(count(&program, |a| matches!(a, FusedAction::Convolve { relu: true, .. })), 17);
+    assert_eq!(count(&program, |a| matches!(a, FusedAction::Convolve { relu: false, .. })), 3);
     assert_eq!(program.operations.iter().filter(|o| o.residual.is_some()).count(), 8);
     // The three convolutions whose sum another computes leave their bias to it.
     assert_eq!(program.products.iter().filter(|p| !p.biased).count(), 3);
@@ -51,7 +51,7 @@ fn resnets_are_convolutions_alone() {
 fn densenets_have_no_concatenations() {
     for (norms, left) in [(Norms::Drawn, 1), (Norms::Any, 62)] {
         let program = lower(&network("densenet121"), norms);
-        assert_eq!(count(&program, |a| matches!(a, Action::Copy)), 0);
+        assert_eq!(count(&program, |a| matches!(a, FusedAction::Copy)), 0);
         // All features of a block lie in one buffer.
         let parts = program.operations.iter().filter(|o| !program.is_whole(&o.writes)).map(|o| o.writes.buffer);
         let mut layers: Vec<usize> = parts.collect();
@@ -61,7 +61,7 @@ fn densenets_have_no_concatenations() {
             [256, 512, 1024, 1024]
         );
         // As drawn, batch norms before convolutions are nothing but the last one before the pooling.
-        assert_eq!(count(&program, |a| matches!(a, Action::Normalise { .. })), left);
+        assert_eq!(count(&program, |a| matches!(a, FusedAction::Normalise { .. })), left);
     }
 }
 
@@ -80,6 +80,6 @@ fn maps_are_rectified_where_nobody_misses_what_is_negative() {
         })
         .unwrap()
     };
-    let norms = |also| count(&lower(&network(also), Norms::Drawn), |a| matches!(a, Action::Normalise { .. }));
+    let norms = |also| count(&lower(&network(also), Norms::Drawn), |a| matches!(a, FusedAction::Normalise { .. }));
     assert_eq!([norms(false), norms(true)], [0, 2]);
 }

@@ -3,51 +3,52 @@
 //! The tensors are made once and written anew for every network. A network comes as it is drawn, so that its running means are 0
 //! and its running variances 1. Deliberately absent: networks that are trained.
 
-use super::program::{Action, Affine, Product, Program};
+use super::program::{FusedAction, FusedAffine, FusedProduct, FusedProgram};
 use crate::population::layer::decimal;
 use nadgrid_core::architecture::BATCH_NORM_EPS;
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Vectors begin at multiples of so many numbers: cuDNN picks other kernels for addresses that are less even.
+/// Vectors begin at multiples of this many numbers: cuDNN selects other kernels for addresses that are less aligned.
 const ALIGNMENT: usize = 64;
 
 /// The kinds of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kinds {
-    /// Of parameters, inputs, the last layer and its outputs.
+    /// The kind of parameters, inputs, the last layer and its outputs.
     pub(super) wide: Kind,
-    /// Of maps and of the weights that products read.
+    /// The kind of maps and of the weights that products read.
     pub(super) narrow: Kind,
 }
 
 /// The weights of a program.
-pub(super) struct Weights {
+pub(super) struct ProgramWeights {
     kinds: Kinds,
     /// The program's affines, each with its place in the vectors.
-    affines: Vec<(Affine, i64)>,
-    /// Where in the flat parameters the vectors' numbers lie, `[3·V]`: batch norms' weights, their biases, products' biases.
+    affines: Vec<(FusedAffine, i64)>,
+    /// The indices of the vectors' numbers in the flat parameters, `[3·V]`: batch norms' weights, their biases, products' biases.
     places: Tensor,
-    /// Which of them there are, and what stands for those that are not: 1, 0, 0.
+    /// Whether each of these numbers exists, and the numbers that stand in for those that do not: 1, 0, 0.
     present: Tensor,
     otherwise: Tensor,
     /// 1/√(1 + eps) for the channels of batch norms, 1 for others, `[V]`.
     spread: Tensor,
     /// The same factor for the channels of products that read a drawn batch norm's maps, 1 for others, `[V]`.
     entering: Tensor,
-    /// `[V]`, wide: of results, and of the weights that make them.
+    /// The scale of results, and of the weights that make them; `[V]`, wide.
     scale: Tensor,
     weighting: Tensor,
-    /// `[V]`, wide and narrow.
+    /// The biases, `[V]`, wide and narrow.
     biases: [Tensor; 2],
-    /// `[outputs, inputs, height, width]`, channels last.
+    /// The products' weights `[outputs, inputs, height, width]`, channels last.
     products: Vec<Tensor>,
     /// The product whose results are the network's outputs.
     last: Option<usize>,
 }
 
-impl Weights {
-    pub(super) fn new(program: &Program, kinds: Kinds, device: Device) -> Result<Self, TchError> {
-        let (mut affines, mut length) = (Vec::new(), 0);
+impl ProgramWeights {
+    pub(super) fn new(program: &FusedProgram, kinds: Kinds, device: Device) -> Result<Self, TchError> {
+        let mut affines = Vec::new();
+        let mut length = 0;
         for affine in &program.affines {
             affines.push((affine.clone(), length as i64));
             length += affine.channels.next_multiple_of(ALIGNMENT);
@@ -80,10 +81,10 @@ impl Weights {
         let vector = |kind| Tensor::f_zeros([length as i64], (kind, device));
         let last = program.operations.last().filter(|last| last.writes == program.output);
         let last = last.and_then(|last| match last.action {
-            Action::Multiply { product, .. } => Some(product),
+            FusedAction::Multiply { product, .. } => Some(product),
             _ => None,
         });
-        let product = |(index, product): (usize, &Product)| {
+        let product = |(index, product): (usize, &FusedProduct)| {
             let [outputs, _, height, width] = product.shape.map(|n| n as i64);
             let kind = if Some(index) == last { kinds.wide } else { kinds.narrow };
             // Zeros where nothing is written: behind the input's own channels.
@@ -107,7 +108,7 @@ impl Weights {
     }
 
     /// Takes a network's flat parameters, `[P]`, wide and on the device.
-    pub(super) fn load(&mut self, program: &Program, parameters: &Tensor) -> Result<(), TchError> {
+    pub(super) fn load(&mut self, program: &FusedProgram, parameters: &Tensor) -> Result<(), TchError> {
         let length = self.spread.size1().unwrap_or(0);
         let vectors = parameters.f_index_select(0, &self.places)?.f_where_self(&self.present, &self.otherwise)?;
         let part = |part: i64| vectors.f_narrow(0, part * length, length);
@@ -155,7 +156,7 @@ impl Weights {
     }
 
     /// A product's bias `[outputs]`, of the kind in which it computes.
-    pub(super) fn bias(&self, index: usize, product: &Product) -> Result<Tensor, TchError> {
+    pub(super) fn bias(&self, index: usize, product: &FusedProduct) -> Result<Tensor, TchError> {
         let [wide, narrow] = &self.biases;
         self.vector(if self.is_last(index) { wide } else { narrow }, product.affine)
     }

@@ -10,7 +10,8 @@ fn central_differences_are_pytorchs() {
     for name in NAMES {
         let network = network(name, 1, 1);
         let expected = &reference(name)["1ch_1cl"]["central_difference"];
-        let (parameters, point) = (formula(&network), image(&network, 0));
+        let parameters = formula(&network);
+        let point = image(&network, 0);
         let pixels: Vec<usize> = floats(&expected["pixels"]).into_iter().map(|p| p as usize).collect();
         let values = floats(&expected["values"]);
         let double = population(&network, &parameters);
@@ -36,7 +37,8 @@ fn autograd_is_the_limit_of_central_differences() {
     for name in NAMES {
         let network = network(name, 1, 1);
         let small = network.parameter_count() < 100_000;
-        let (parameters, pixels) = (formula(&network), [0, 33, 500]);
+        let parameters = formula(&network);
+        let pixels = [0, 33, 500];
         let points = images(&network, if small { 3 } else { 1 });
         // Another member beside it: a gradient is its own.
         let members = if small { 2 } else { 1 };
@@ -45,12 +47,12 @@ fn autograd_is_the_limit_of_central_differences() {
         let gradients = autograd(&population, &points).unwrap();
         let largest = gradients.iter().fold(0.0f64, |a, g| a.max(g.abs()));
         let count = points.len() / 1024;
-        for (place, point) in points.chunks(1024).enumerate() {
+        for (index, point) in points.chunks(1024).enumerate() {
             let differences = central_difference_at(&population, point, STEP, &pixels).unwrap();
             let size = outputs::<f64>(&population, &batch(&network, point)).iter().fold(1.0f64, |a, f| a.max(f.abs()));
             let tolerance = 1e-6 * largest + 8.0 * f64::EPSILON * size / (2.0 * STEP);
             for (member, differences) in differences.chunks(pixels.len()).enumerate() {
-                let own = &gradients[(member * count + place) * 1024..][..1024];
+                let own = &gradients[(member * count + index) * 1024..][..1024];
                 let own: Vec<f64> = pixels.iter().map(|&p| own[p]).collect();
                 assert_close(&own, differences, tolerance, name);
             }
@@ -64,7 +66,8 @@ fn autograd_is_the_limit_of_central_differences() {
 fn plain_evaluation_and_patches_agree_to_rounding() {
     device::be_one_thread();
     let network = network("lenet", 1, 1);
-    let (each, members) = (network.parameter_count(), 4);
+    let each = network.parameter_count();
+    let members = 4;
     let mut parameters = vec![0.0f32; members * each];
     for (member, own) in parameters.chunks_exact_mut(each).enumerate() {
         network.initialise(11, "lenet", member as u64, own);
@@ -86,7 +89,8 @@ fn plain_evaluation_and_patches_agree_to_rounding() {
 }
 
 fn sampling(network: &Network, derivative: Derivative, budget: u64) -> Sampling<'_> {
-    let (device, precision) = (here(), Precision::Fp32);
+    let device = here();
+    let precision = Precision::Fp32;
     Sampling { network, device, precision, seed: 0, architecture: "logreg", derivative, budget }
 }
 

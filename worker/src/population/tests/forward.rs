@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::population::dropout::Dropout;
-use nadgrid_proto::v1::FailureKind;
 use tch::Kind;
 
 /// Also in float32 for what is small: f32 takes the same way.
@@ -33,14 +32,15 @@ fn forward_passes_in_training_are_pytorchs() {
         let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
         let flat = with_copies(&formula(&network));
         let members = COPIES + 1;
-        let weights = Weights::cut(&network, &flat, &policy).unwrap();
-        let statistics = Statistics::new(&network, &flat).unwrap();
+        let weights = NetworkWeights::cut(&network, &flat, &policy).unwrap();
+        let statistics = RunningStatistics::new(&network, &flat).unwrap();
         let inputs = Activations::Maps(batch(&network, &images(&network, 4)).repeat([1, members as i64, 1, 1]));
         let _no_grad = tch::no_grad_guard();
         let mut dropout = Dropout::off();
-        let mode = &mut Mode::Training(&mut dropout);
-        let outputs = Graph::new(&network, members, policy).forward(&weights, &statistics, inputs, mode).unwrap();
-        let outputs: Vec<f64> = difference::numbers(&outputs).unwrap();
+        let mode = &mut LayerMode::Training(&mut dropout);
+        let outputs =
+            PopulationGraph::new(&network, members, policy).forward(&weights, &statistics, inputs, mode).unwrap();
+        let outputs: Vec<f64> = tensor::numbers(&outputs).unwrap();
         assert_pytorchs_in_training(&outputs, &expected, name);
     }
 }
@@ -76,10 +76,10 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(central_difference(&population, &[0f32; 3], 1.0), Err(PopulationError::Length { .. })));
     let point = [0f32; 1024];
     let beyond = central_difference_at(&population, &point, 1.0, &[3, 1024]).unwrap_err();
-    assert_eq!(beyond.to_string(), "pixel 1024 of an input of 1024 numbers");
+    assert_eq!(beyond.to_string(), "pixel 1024 is beyond the input of 1024 numbers");
     assert!(matches!(autograd(&population, &point[..1000]), Err(PopulationError::Length { .. })));
     let wrong = population.forward(&Tensor::zeros([2, 3, 32, 32], (Kind::Float, here()))).unwrap_err();
     let text = wrong.to_string();
     assert!(text.starts_with("layer 1 (linear): ") && !text.contains('\n'), "{text}");
-    assert_eq!(wrong.fault().kind, FailureKind::Task);
+    assert!(matches!(wrong, PopulationError::Layer { .. }));
 }

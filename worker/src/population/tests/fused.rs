@@ -15,9 +15,10 @@ fn fused<T: Element + Copy + Default + Into<f64>>(
     pixels: &[usize],
 ) -> Vec<f64> {
     let mut fused = FusedNetwork::with(network, precision, T::KIND, Device::Cpu, norms).unwrap();
-    let (parameters, points) = (Tensor::from_slice(parameters), Tensor::from_slice(point).unsqueeze(0));
+    let parameters = Tensor::from_slice(parameters);
+    let points = Tensor::from_slice(point).unsqueeze(0);
     let gradients = fused.gradients_at(&parameters, &points, 100.0, pixels, &|_| {}).unwrap();
-    difference::numbers::<T>(&gradients).unwrap().into_iter().map(Into::into).collect()
+    tensor::numbers::<T>(&gradients).unwrap().into_iter().map(Into::into).collect()
 }
 
 fn plain<T: Element + Copy + Default + Into<f64>>(
@@ -38,7 +39,8 @@ fn fused_differences_are_pytorchs() {
     for name in NAMES {
         let network = network(name, 1, 1);
         let expected = &reference(name)["1ch_1cl"]["central_difference"];
-        let (parameters, point) = (formula(&network), image(&network, 0));
+        let parameters = formula(&network);
+        let point = image(&network, 0);
         let pixels: Vec<usize> = floats(&expected["pixels"]).into_iter().map(|p| p as usize).collect();
         let values = floats(&expected["values"]);
         let got = fused(&network, (Precision::Fp32, Norms::Any), &parameters, &point, &pixels);
@@ -195,7 +197,7 @@ fn networks_and_points_follow_each_other() {
         network.initialise(1, "lenet", member, &mut parameters);
         let flat = Tensor::from_slice(&parameters);
         let got = one.gradients(&flat, &both, 100.0, &|part| parts.borrow_mut().push(part)).unwrap();
-        let got = difference::numbers::<f32>(&got).unwrap();
+        let got = tensor::numbers::<f32>(&got).unwrap();
         for (point, got) in points.chunks(3072).zip(got.chunks(3072)) {
             let pixels: Vec<usize> = (0..3072).collect();
             let fresh = fused(&network, (Precision::Fp32, Norms::Drawn), &parameters, point, &pixels);
@@ -220,6 +222,6 @@ fn what_does_not_fit_is_refused_there_too() {
     assert_eq!(refused(1000, 1024), "parameters: 1000 numbers, 1025 are needed");
     assert_eq!(refused(1025, 1000), "points: 1000 numbers, 1024 are needed");
     let error = fused.gradients_at(&of(1025), &of(1024).unsqueeze(0), 1.0, &[2000], &|_| {}).unwrap_err();
-    assert_eq!(error.to_string(), "pixel 2000 of an input of 1024 numbers");
+    assert_eq!(error.to_string(), "pixel 2000 is beyond the input of 1024 numbers");
     assert!(FusedNetwork::new(&network, Precision::Tf32, Device::Cpu).is_err());
 }

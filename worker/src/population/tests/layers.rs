@@ -12,7 +12,8 @@ fn circular_convolutions_wrap_around() {
         let conv = Conv2d { padding: Padding::Circular, ..Conv2d::new("conv", 1, kernel) }.stride(stride).no_bias();
         let input = Shape { channels: 1, height: side, width: side };
         let network = Network::chain(vec![Layer::Conv2d(conv)], input).unwrap();
-        let (weights, image) = (formula(&network), image(&network, 1));
+        let weights = formula(&network);
+        let image = image(&network, 1);
         let mut expected = Vec::new();
         for (row, column) in (0..side).step_by(stride).flat_map(|r| (0..side).step_by(stride).map(move |c| (r, c))) {
             let product =
@@ -37,14 +38,14 @@ fn dropout_multiplies_by_the_streams_of_each_run() {
     for network in [vectors, maps] {
         let flat = Tensor::from_slice(&[identity.clone(), identity.clone()].concat()).view([2, -1]).to_device(here());
         let policy = Policy::new(Precision::Fp32, Kind::Float, here()).unwrap();
-        let weights = Weights::cut(&network, &flat, &policy).unwrap();
-        let statistics = Statistics::new(&network, &flat).unwrap();
-        let graph = Graph::new(&network, 2, policy);
+        let weights = NetworkWeights::cut(&network, &flat, &policy).unwrap();
+        let statistics = RunningStatistics::new(&network, &flat).unwrap();
+        let graph = PopulationGraph::new(&network, 2, policy);
         let mut dropout = Dropout::new(&network, &keys, here());
         let mut streams: Vec<Stream> = keys.iter().map(|key| key.dropout(1)).collect();
         for _ in 0..2 {
             let inputs = Tensor::ones([3, 4, 2, 3], (Kind::Float, here()));
-            let mode = &mut Mode::Training(&mut dropout);
+            let mode = &mut LayerMode::Training(&mut dropout);
             let outputs = graph.forward(&weights, &statistics, Activations::Maps(inputs), mode).unwrap();
             let expected: Vec<f32> = streams
                 .iter_mut()
@@ -54,7 +55,7 @@ fn dropout_multiplies_by_the_streams_of_each_run() {
                     mask
                 })
                 .collect();
-            assert_eq!(difference::numbers::<f32>(&outputs).unwrap(), expected);
+            assert_eq!(tensor::numbers::<f32>(&outputs).unwrap(), expected);
         }
     }
 }
@@ -67,13 +68,13 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
     let network = Network::chain(layers, input).unwrap();
     let flat = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0]).view([2, 2]).to_device(here());
     let policy = Policy::new(Precision::Fp32, Kind::Double, here()).unwrap();
-    let weights = Weights::cut(&network, &flat, &policy).unwrap();
-    let statistics = Statistics::new(&network, &flat).unwrap();
+    let weights = NetworkWeights::cut(&network, &flat, &policy).unwrap();
+    let statistics = RunningStatistics::new(&network, &flat).unwrap();
     let values: Vec<f64> = (0..16).map(|i| f64::from(i * i)).collect();
     let mut dropout = Dropout::off();
     let inputs = Activations::Maps(Tensor::from_slice(&values).view([2, 2, 2, 2]).to_device(here()));
-    let _ = Graph::new(&network, 2, policy)
-        .forward(&weights, &statistics, inputs, &mut Mode::Training(&mut dropout))
+    let _ = PopulationGraph::new(&network, 2, policy)
+        .forward(&weights, &statistics, inputs, &mut LayerMode::Training(&mut dropout))
         .unwrap();
     for member in 0..2 {
         let own: Vec<f64> = values.chunks(4).skip(member).step_by(2).flatten().copied().collect();
@@ -81,8 +82,8 @@ fn running_statistics_move_as_pytorchs_and_belong_to_a_member() {
         let variance = own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 7.0;
         let cut = statistics.of_member(member as i64, 2).unwrap();
         let (got_mean, got_variance) = cut.of(0).unwrap();
-        assert_close(&difference::numbers(got_mean).unwrap(), &[0.1 * mean], 1e-12, "mean");
-        assert_close(&difference::numbers(got_variance).unwrap(), &[0.9 + 0.1 * variance], 1e-12, "variance");
+        assert_close(&tensor::numbers(got_mean).unwrap(), &[0.1 * mean], 1e-12, "mean");
+        assert_close(&tensor::numbers(got_variance).unwrap(), &[0.9 + 0.1 * variance], 1e-12, "variance");
     }
 }
 
@@ -109,15 +110,15 @@ fn unfolded_convolutions_are_grouped_convolutions() {
         policy.unfolds = unfolds;
         let flat = Tensor::from_slice(&members).view([3, -1]).set_requires_grad(true);
         let leaf = inputs.repeat([1, 3, 1, 1]).set_requires_grad(true);
-        let weights = Weights::cut(&network, &flat, &policy).unwrap();
-        let statistics = Statistics::new(&network, &flat).unwrap();
+        let weights = NetworkWeights::cut(&network, &flat, &policy).unwrap();
+        let statistics = RunningStatistics::new(&network, &flat).unwrap();
         let maps = Activations::Maps(leaf.shallow_clone());
-        let graph = Graph::new(&network, 3, policy);
-        let outputs = graph.forward(&weights, &statistics, maps, &mut Mode::Evaluation).unwrap();
+        let graph = PopulationGraph::new(&network, 3, policy);
+        let outputs = graph.forward(&weights, &statistics, maps, &mut LayerMode::Evaluation).unwrap();
         let loss = (&outputs * &outputs).sum(Kind::Double);
         let gradients = Tensor::run_backward(&[loss], &[&flat, &leaf], false, false);
         [outputs.detach(), gradients[0].shallow_clone(), gradients[1].shallow_clone()]
-            .map(|t| difference::numbers::<f64>(&t).unwrap())
+            .map(|t| tensor::numbers::<f64>(&t).unwrap())
     });
     for (grouped, unfolded) in results[0].iter().zip(&results[1]) {
         let largest = grouped.iter().fold(0.0f64, |a, g| a.max(g.abs()));

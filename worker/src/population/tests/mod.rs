@@ -10,6 +10,7 @@ mod repeats;
 mod runs;
 mod together;
 
+use super::trained::Trained;
 use super::*;
 use crate::device;
 use nadgrid_core::architecture::{self, Network, Shape};
@@ -34,7 +35,15 @@ const COPIES: usize = 4;
 /// processor: the root of 2 · 4,608 is 96.
 const BEYOND_ROUNDING: f64 = 96.0;
 
-/// That of the tests, see [`device::of_tests`].
+fn central_difference<T: Element + Copy + Default>(
+    population: &Population,
+    point: &[T],
+    step: T,
+) -> Result<Vec<T>, PopulationError> {
+    difference::central_difference(population, point, step, &|_| {})
+}
+
+/// Returns the device of the tests, see [`device::of_tests`].
 fn here() -> Device {
     device::of_tests().1
 }
@@ -87,7 +96,7 @@ fn population<T: Element>(network: &Network, parameters: &[T]) -> Population {
 fn outputs<T: Element + Copy + Default + Into<f64>>(population: &Population, inputs: &Tensor) -> Vec<f64> {
     let _no_grad = tch::no_grad_guard();
     let outputs = population.forward(inputs).unwrap();
-    difference::numbers::<T>(&outputs).unwrap().into_iter().map(Into::into).collect()
+    tensor::numbers::<T>(&outputs).unwrap().into_iter().map(Into::into).collect()
 }
 
 fn assert_close(got: &[f64], want: &[f64], tolerance: f64, what: &str) {
@@ -176,5 +185,5 @@ fn samples(network: &Network, data: &[&Dataset]) -> Samples {
 /// One member's parameters after training.
 fn parameters_of(trained: &Trained, member: usize) -> Vec<f64> {
     let row = trained.run.parameters.select(0, member as i64).to_kind(tch::Kind::Double);
-    difference::numbers(&row).unwrap()
+    tensor::numbers(&row).unwrap()
 }

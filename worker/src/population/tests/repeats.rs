@@ -40,7 +40,8 @@ fn a_block_has_the_same_bits_every_time() {
         for &precision in precisions() {
             let difference = Derivative::Difference { step: 1.0 };
             for derivative in [difference, Derivative::Fused { step: 1.0 }, Derivative::Autograd] {
-                let (device, budget) = (here(), memory::budget(here()));
+                let device = here();
+                let budget = memory::budget(here());
                 let network = &network;
                 let sampling = Sampling { network, device, precision, seed: 2, architecture: name, derivative, budget };
                 all_alike(&format!("{name} in {precision}, {derivative:?}"), times, || {
@@ -56,14 +57,22 @@ fn a_block_has_the_same_bits_every_time() {
 fn a_training_has_the_same_bits_every_time() {
     device::be_one_thread();
     for (name, network, times) in networks() {
-        let (keys, data) = (keys(name, 2), noise(&network, 8, 1.0, 0));
+        let keys = keys(name, 2);
+        let data = noise(&network, 8, 1.0, 0);
         for &precision in precisions() {
-            let (recipe, samples) = (&RECIPE, samples(&network, &[&data; 2]));
-            let training =
-                Training { network: &network, device: here(), precision, recipe, keys: &keys, samples: &samples };
+            let recipe = &RECIPE;
+            let samples = samples(&network, &[&data; 2]);
+            let training = PopulationTraining {
+                network: &network,
+                device: here(),
+                precision,
+                recipe,
+                keys: &keys,
+                samples: &samples,
+            };
             all_alike(&format!("{name} in {precision}"), times, || {
                 let trained = train(&training, None, &mut || true).unwrap().unwrap();
-                difference::numbers(&trained.run.parameters).unwrap()
+                tensor::numbers(&trained.run.parameters).unwrap()
             });
         }
     }

@@ -3,21 +3,26 @@
 use super::*;
 use nadgrid_core::checkpoint::{Checkpoint, TrainingShape, TrainingState};
 use nadgrid_core::ids::Digest;
-use nadgrid_core::training::{Classifier, Ending, Observer, Recipe};
-use nadgrid_proto::v1::FailureKind;
+use nadgrid_core::training::{Classifier, Observer, Recipe, TrainingOutcome};
 use std::borrow::Cow;
 
 const RECIPE: Recipe =
     Recipe { epochs: 4, batch_size: 8, learning_rate: 0.5, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
-fn training<'a>(network: &'a Network, recipe: &'a Recipe, keys: &'a [RunKey], samples: &'a Samples) -> Training<'a> {
-    Training { network, device: here(), precision: Precision::Fp32, recipe, keys, samples }
+fn training<'a>(
+    network: &'a Network,
+    recipe: &'a Recipe,
+    keys: &'a [RunKey],
+    samples: &'a Samples,
+) -> PopulationTraining<'a> {
+    PopulationTraining { network, device: here(), precision: Precision::Fp32, recipe, keys, samples }
 }
 
 #[test]
 fn runs_start_from_the_weights_of_their_keys() {
     let network = network("lenet", 1, 2);
-    let (keys, data) = (keys("lenet", 3), noise(&network, 4, 1.0, 0));
+    let keys = keys("lenet", 3);
+    let data = noise(&network, 4, 1.0, 0);
     let recipe = Recipe { learning_rate: 0.0, epochs: 1, ..RECIPE };
     let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 3])), None, &mut || true)
         .unwrap()
@@ -42,16 +47,19 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
         }
         data
     };
-    let (a, b) = (separated(0), separated(1));
+    let a = separated(0);
+    let b = separated(1);
     let trained =
         train(&training(&network, &RECIPE, &keys, &samples(&network, &[&a, &b])), None, &mut || true).unwrap().unwrap();
-    assert_eq!(trained.endings(), [Ending::Finished; 2]);
+    assert_eq!(trained.endings(), [TrainingOutcome::Finished; 2]);
     let scores = trained.evaluate(&samples(&network, &[&b, &a])).unwrap();
     for (run, data) in [&b, &a].into_iter().enumerate() {
         let logits = wide(&trained.member(run).unwrap().logits(&data.inputs).unwrap());
-        let (mut right, mut loss) = (0.0, 0.0);
+        let mut right = 0.0;
+        let mut loss = 0.0;
         for (logits, &label) in logits.chunks(2).zip(&data.labels) {
-            let (own, other) = (logits[usize::from(label)], logits[1 - usize::from(label)]);
+            let own = logits[usize::from(label)];
+            let other = logits[1 - usize::from(label)];
             right += f64::from(own > other);
             loss += (other - own).exp().ln_1p();
         }
@@ -68,7 +76,8 @@ fn what_is_learnt_is_told_for_all_and_for_each() {
 #[test]
 fn a_member_s_parameters_begin_where_vectors_do() {
     let network = network("lenet", 1, 2);
-    let (keys, data) = (keys("lenet", 2), noise(&network, 8, 1.0, 0));
+    let keys = keys("lenet", 2);
+    let data = noise(&network, 8, 1.0, 0);
     let recipe = Recipe { epochs: 1, ..RECIPE };
     let trained = train(&training(&network, &recipe, &keys, &samples(&network, &[&data; 2])), None, &mut || true)
         .unwrap()
@@ -84,7 +93,8 @@ fn a_member_s_parameters_begin_where_vectors_do() {
 fn input_gradients_are_those_of_the_cotangents() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
-    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let keys = keys("logreg", 2);
+    let samples = samples(&network, &[&data; 2]);
     let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || true).unwrap().unwrap();
     let cotangents: Vec<f32> = (0..40).map(|i| (i as f32).sin()).collect();
     for run in 0..2 {
@@ -107,7 +117,8 @@ fn gradients_of_several_cotangents_are_those_of_each() {
     device::be_one_thread();
     let network = network("lenet", 3, 10);
     let data = noise(&network, 20, 1.0, 0);
-    let (keys, samples) = (keys("lenet", 1), samples(&network, &[&data]));
+    let keys = keys("lenet", 1);
+    let samples = samples(&network, &[&data]);
     let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || true).unwrap().unwrap();
     let set = |set: usize| (0..200).map(|i| ((i + 7 * set) as f32).sin()).collect::<Vec<f32>>();
     let sets: Vec<Vec<f32>> = (0..3).map(set).collect();
@@ -133,7 +144,8 @@ fn a_run_stops_after_the_batch_in_which_it_is_told_to() {
     let network = network("logreg", 1, 2);
     let data = noise(&network, 20, 1.0, 0);
     let mut batches = 0;
-    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let keys = keys("logreg", 2);
+    let samples = samples(&network, &[&data; 2]);
     let stopped = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || {
         batches += 1;
         batches < 5
@@ -179,13 +191,14 @@ fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
         let mut data: Vec<Dataset> = (0..3).map(|run| noise(&network, 5, 1.0, run)).collect();
         data[1].inputs[5] = f32::NAN;
         let data: Vec<&Dataset> = data.iter().collect();
-        let (own, fewer) = (samples(&network, &data), samples(&network, &data[..2]));
+        let own = samples(&network, &data);
+        let fewer = samples(&network, &data[..2]);
         let training = training(&network, &recipe, &keys, &own);
         let mut states = States { shape: training.shape(), taken: Vec::new() };
         let whole = train(&training, None, &mut states).unwrap().unwrap();
         assert!(matches!(
             whole.endings()[..],
-            [Ending::Finished, Ending::Diverged { epochs: 0, .. }, Ending::Finished]
+            [TrainingOutcome::Finished, TrainingOutcome::Diverged { epochs: 0, .. }, TrainingOutcome::Finished]
         ));
         let scores = |trained: &Trained| {
             let scores = trained.evaluate(&own).unwrap();
@@ -196,14 +209,14 @@ fn a_population_goes_on_from_every_epoch_with_the_same_bits() {
             let rest = train(&training, Some(state), &mut || true).unwrap().unwrap();
             assert_eq!(rest.endings(), whole.endings(), "{name} from epoch {}", state.epochs);
             let bits = |trained: &Trained| {
-                let numbers: Vec<f32> = difference::numbers(&trained.run.parameters).unwrap();
+                let numbers: Vec<f32> = tensor::numbers(&trained.run.parameters).unwrap();
                 numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
             assert!(bits(&rest) == bits(&whole), "{name} from epoch {}", state.epochs);
             // Running statistics have come along.
             assert_eq!(scores(&rest), scores(&whole), "{name} from epoch {}", state.epochs);
         }
-        let fewer = Training { keys: &keys[..2], samples: &fewer, ..training };
+        let fewer = PopulationTraining { keys: &keys[..2], samples: &fewer, ..training };
         let refused = train(&fewer, Some(&states.taken[0]), &mut || true).err().unwrap().to_string();
         assert!(refused.starts_with("parameters of a state: "), "{refused}");
     }
@@ -216,19 +229,21 @@ fn nothing_is_trained_that_cannot_end_well() {
     let mut data = noise(&network, 20, 1.0, 0);
     data.inputs.fill(f32::INFINITY);
     let mut batches = 0;
-    let (keys, samples) = (keys("logreg", 2), samples(&network, &[&data; 2]));
+    let keys = keys("logreg", 2);
+    let samples = samples(&network, &[&data; 2]);
     let trained = train(&training(&network, &RECIPE, &keys, &samples), None, &mut || {
         batches += 1;
         true
     });
-    assert_eq!(trained.unwrap().unwrap().endings(), [Ending::Diverged { epochs: 0, step: 1 }; 2]);
+    assert_eq!(trained.unwrap().unwrap().endings(), [TrainingOutcome::Diverged { epochs: 0, step: 1 }; 2]);
     assert_eq!(batches, 3);
 }
 
 #[test]
 fn data_that_do_not_fit_are_named() {
     let network = network("logreg", 1, 2);
-    let (keys, data) = (keys("logreg", 2), noise(&network, 8, 1.0, 0));
+    let keys = keys("logreg", 2);
+    let data = noise(&network, 8, 1.0, 0);
     let one = samples(&network, &[&data]);
     let error = train(&training(&network, &RECIPE, &keys, &one), None, &mut || true).err().unwrap();
     assert_eq!(error.to_string(), "datasets: 1 numbers, 2 are needed");
@@ -238,7 +253,7 @@ fn data_that_do_not_fit_are_named() {
     assert_eq!(refused(&[&data, &fewer]), "labels of a member: 7 numbers, 8 are needed");
     let mut label = data.clone();
     label.labels[3] = 2;
-    assert_eq!(refused(&[&data, &label]), "member 1: label 2, the network tells 2 classes apart");
+    assert_eq!(refused(&[&data, &label]), "member 1: label 2, the network has 2 classes");
     let empty = Dataset { dimension: 1024, ..Dataset::default() };
     assert_eq!(refused(&[&empty, &empty]), "labels of a member: 0 numbers, 1 are needed");
 }
@@ -248,7 +263,8 @@ fn data_that_do_not_fit_are_named() {
 fn a_population_that_does_not_fit_is_narrowed() {
     device::be_one_thread();
     let network = network("lenet", 1, 2);
-    let (keys, data) = (keys("lenet", 5), noise(&network, 12, 1.0, 0));
+    let keys = keys("lenet", 5);
+    let data = noise(&network, 12, 1.0, 0);
     let all = samples(&network, &[&data; 5]);
     let whole = training(&network, &RECIPE, &keys, &all);
     let each = memory::bytes_per_member(Device::Cpu, &network, 8, 12);
@@ -257,8 +273,9 @@ fn a_population_that_does_not_fit_is_narrowed() {
     let together = train(&whole, None, &mut || true).unwrap().unwrap();
     let scores = together.evaluate(&all).unwrap();
     for (first, count) in [(0, 2), (2, 2), (4, 1)] {
-        let (keys, own) = (&keys[first..first + count], samples(&network, &vec![&data; count]));
-        let narrow = train(&Training { keys, samples: &own, ..whole }, None, &mut || true).unwrap().unwrap();
+        let keys = &keys[first..first + count];
+        let own = samples(&network, &vec![&data; count]);
+        let narrow = train(&PopulationTraining { keys, samples: &own, ..whole }, None, &mut || true).unwrap().unwrap();
         assert_eq!(narrow.endings(), &together.endings()[first..first + count]);
         for (run, (_, loss)) in narrow.evaluate(&own).unwrap().into_iter().enumerate() {
             assert_close(&parameters_of(&together, first + run), &parameters_of(&narrow, run), 1e-5, "weights");
@@ -267,7 +284,7 @@ fn a_population_that_does_not_fit_is_narrowed() {
     }
     let none = of(each - 1).err().unwrap();
     assert!(none.to_string().starts_with("training runs: one member needs "), "{none}");
-    assert_eq!(none.fault().kind, FailureKind::Unfit);
+    assert!(matches!(none, PopulationError::Memory { .. }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::population::train::train_as;
-use nadgrid_core::training::{Ending, Recipe};
+use nadgrid_core::training::{Recipe, TrainingOutcome};
 use tch::Kind;
 
 const RECIPE: Recipe =
@@ -31,9 +31,10 @@ pub(super) fn mixture() -> Network {
 
 fn trained(network: &Network, recipe: &Recipe, keys: &[RunKey], data: &[Dataset], kind: Kind) -> Trained {
     let data: Vec<&Dataset> = data.iter().collect();
-    let (device, precision) = (here(), Precision::Fp32);
+    let device = here();
+    let precision = Precision::Fp32;
     let samples = Samples::of(network, &data, kind, device).unwrap();
-    let training = Training { network, device, precision, recipe, keys, samples: &samples };
+    let training = PopulationTraining { network, device, precision, recipe, keys, samples: &samples };
     train_as(&training, kind, None, &mut || true).unwrap().unwrap()
 }
 
@@ -48,7 +49,8 @@ fn eight_are_each_alone(name: &str, network: &Network, recipe: &Recipe, samples:
     let mut start = vec![0.0; network.parameter_count()];
     for member in [0, 5] {
         let alone = trained(network, recipe, &keys[member..=member], &data[member..=member], Kind::Double);
-        let (got, want) = (parameters_of(&together, member), parameters_of(&alone, 0));
+        let got = parameters_of(&together, member);
+        let want = parameters_of(&alone, 0);
         network.draw(keys[member].stream("weights"), &mut start);
         let moved = farthest(&got, &wide(&start));
         println!("{name} {member}: apart {:.1e}, moved {moved:.1e}", farthest(&got, &want));
@@ -60,7 +62,8 @@ fn eight_are_each_alone(name: &str, network: &Network, recipe: &Recipe, samples:
             use nadgrid_core::training::Classifier as _;
             wide(&trained.member(run).unwrap().logits(inputs).unwrap())
         };
-        let (got, want) = (logits(&together, member), logits(&alone, 0));
+        let got = logits(&together, member);
+        let want = logits(&alone, 0);
         let largest = want.iter().fold(1.0f64, |a, w| a.max(w.abs()));
         assert_close(&got, &want, 1e-6 * largest, name);
     }
@@ -102,10 +105,13 @@ fn a_member_that_diverges_disturbs_nobody() {
         for member in [0, 1, 3] {
             assert_eq!(parameters_of(&beside_sound, member), parameters_of(&beside_spoilt, member), "{name} {member}");
         }
-        assert_eq!(beside_sound.endings(), [Ending::Finished; 4]);
+        assert_eq!(beside_sound.endings(), [TrainingOutcome::Finished; 4]);
         let met = keys[2].order(0, 10).iter().position(|&sample| sample == 7).unwrap() as u64 / 4;
-        let diverged = Ending::Diverged { epochs: 0, step: met + 1 };
-        assert_eq!(beside_spoilt.endings(), [Ending::Finished, Ending::Finished, diverged, Ending::Finished]);
+        let diverged = TrainingOutcome::Diverged { epochs: 0, step: met + 1 };
+        assert_eq!(
+            beside_spoilt.endings(),
+            [TrainingOutcome::Finished, TrainingOutcome::Finished, diverged, TrainingOutcome::Finished]
+        );
         let data: Vec<&Dataset> = sound.iter().collect();
         let scores = beside_spoilt.evaluate(&samples(&network, &data)).unwrap();
         assert!(scores[2].0.is_nan() && scores[2].1.is_nan() && scores[3].1.is_finite(), "{scores:?}");

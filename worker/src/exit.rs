@@ -1,15 +1,15 @@
-//! The end of the process, which no lane can hold up.
+//! The end of the process, which no lane can delay.
 //!
 //! A lane that is inside a kernel or a libtorch call cannot be interrupted, and a call may take minutes. Lanes are asked to end and
-//! given a moment; those that compute on are left running, and the process ends under them. This is why [`exit`] runs no destructors:
-//! libtorch's must not run while a lane uses it. Deliberately absent: killing threads, which no system does safely.
+//! given a moment; those that compute on are left running, and the process ends under them. This is why [`exit`] runs no
+//! destructors: libtorch's must not run while a lane uses it. Deliberately absent: killing threads, which no system does safely.
 
 use std::io::Write;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether threads have ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// The time between two checks whether threads have ended.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// Waits until all threads have ended, for `limit` at most, and returns how many have not. These run on.
 pub(crate) fn join_within(limit: Duration, threads: Vec<JoinHandle<()>>) -> usize {
@@ -23,7 +23,7 @@ pub(crate) fn join_within(limit: Duration, threads: Vec<JoinHandle<()>>) -> usiz
         if left.is_empty() || Instant::now() >= deadline {
             return left.len();
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_EVERY);
     }
 }
 
