@@ -7,7 +7,7 @@ use crate::population::{self, Derivative, Members, Sampling, memory};
 use nadgrid_core::architecture::Shape;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::random::evaluation_point;
-use nadgrid_core::spec::{Estimator, Nads};
+use nadgrid_core::spec::{Estimator, NadsSpec};
 use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
 use nadgrid_proto::v1::FailureKind;
 use std::ops::Range;
@@ -117,7 +117,7 @@ impl Gradients {
     fn by_kernels(
         &mut self,
         job: &Job,
-        nads: &Nads,
+        nads: &NadsSpec,
         members: Range<u64>,
         points: &[Vec<f32>],
         watcher: &dyn Watcher,
@@ -171,7 +171,7 @@ impl Gradients {
     fn by_populations(
         &self,
         job: &Job,
-        nads: &Nads,
+        nads: &NadsSpec,
         members: &mut Members,
         count: usize,
         points: &[Vec<f32>],
@@ -186,7 +186,7 @@ impl Gradients {
         rows.map(|rows| Summed::of(rows, job.plan.shape.dimension, self.engine.device)).transpose()
     }
 
-    fn sampling<'a>(&self, job: &'a Job, nads: &Nads) -> Sampling<'a> {
+    fn sampling<'a>(&self, job: &'a Job, nads: &NadsSpec) -> Sampling<'a> {
         let device = self.engine.device;
         let derivative = match nads.estimator {
             Estimator::CentralDifference if self.engine.evaluation == Evaluation::Fused => {
@@ -207,6 +207,6 @@ impl Gradients {
     }
 }
 
-fn nads(job: &Job) -> Result<&Nads, Fault> {
+fn nads(job: &Job) -> Result<&NadsSpec, Fault> {
     job.plan.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))
 }
