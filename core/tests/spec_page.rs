@@ -56,7 +56,7 @@ fn table(sections: &[&Section]) -> String {
     heads.extend(has_kinds.then(|| "of kind".to_owned()));
     heads.extend(columns.iter().enumerate().map(|(index, section)| match (columns.len(), index) {
         (1, _) => "default".to_owned(),
-        (_, 0) => format!("default of `{}`", section.path.split('.').next().unwrap()),
+        (_, 0) => format!("default of `{}`", section.path.split('.').next().unwrap_or_default()),
         _ => "of the others".to_owned(),
     }));
     heads.extend(["accepted".to_owned(), "meaning".to_owned()]);
@@ -72,18 +72,17 @@ fn table(sections: &[&Section]) -> String {
 }
 
 fn wrapped(words: &str) -> String {
-    let mut lines = vec![String::new()];
+    let mut text = String::new();
+    let mut column = 0;
     for word in words.split_whitespace() {
-        let line = lines.last_mut().unwrap();
-        if line.len() + 1 + word.len() > COLUMNS && !line.is_empty() {
-            lines.push(word.to_owned());
-        } else {
-            let gap = if line.is_empty() { "" } else { " " };
-            line.push_str(gap);
-            line.push_str(word);
+        let is_full = column + 1 + word.len() > COLUMNS;
+        if column > 0 {
+            text.push(if is_full { '\n' } else { ' ' });
         }
+        column = if is_full || column == 0 { word.len() } else { column + 1 + word.len() };
+        text.push_str(word);
     }
-    lines.join("\n")
+    text
 }
 
 /// What stands between the marks of a name.

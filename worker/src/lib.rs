@@ -26,7 +26,7 @@ mod steps;
 mod upload;
 
 use board::{Board, Cause};
-use config::Config;
+use config::WorkerConfig;
 use device::{DeviceError, Evaluation, Machine};
 use endpoint::Coordinator;
 use error::WorkerError;
@@ -48,7 +48,7 @@ use upload::Uploads;
 const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// The device that is configured, once it has shown that it computes.
-fn prepare(config: &Config) -> Result<Machine, WorkerError> {
+fn prepare(config: &WorkerConfig) -> Result<Machine, WorkerError> {
     let mut machine = device::prepare(config.device, config.evaluation)?;
     let Device::Cuda(number) = machine.device else { return Ok(machine) };
     let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
@@ -99,9 +99,9 @@ fn unfit(error: ProofError) -> WorkerError {
 ///
 /// # Errors
 /// [`WorkerError`] when the device is absent, unfit or lost, or the coordinator out of reach or unwilling.
-pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
+pub fn run(config: &WorkerConfig, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
     // Before the device, which takes a while: what is wrong with a file is told at once.
-    let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials.read()? };
+    let coordinator = Coordinator { url: config.coordinator.clone(), credentials: config.credentials().read()? };
     coordinator.endpoint()?;
     let machine = prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
