@@ -141,7 +141,7 @@ impl LocalFiles {
 fn too_few(spec: &Spec, file: &str, images: usize) -> Option<Violation> {
     let asked = spec.margins.as_ref().filter(|_| file == cifar10::TEST_FILE)?.images;
     let accepted = format!("at most {images}, the images of the test set");
-    let violation = Violation { field: "margins.images".into(), value: asked.to_string(), accepted, place: None };
+    let violation = Violation { field: "margins.images".into(), value: asked.to_string(), accepted, position: None };
     (asked as usize > images).then_some(violation)
 }
 

@@ -1,7 +1,8 @@
 //! `nadgrid-coordinator`: parses, calls `run`, maps the result to an exit code.
 
 use clap::Parser;
-use nadgrid_coordinator::config::{Config, Flags};
+use nadgrid_configuration::Configuration;
+use nadgrid_coordinator::config::{Config, CoordinatorFlags};
 use nadgrid_telemetry::Tracer;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -17,8 +18,12 @@ const BACKLOG: u32 = 4096;
 const LEFT_BEHIND: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let started = Config::load(&flags, std::env::vars()).map_err(Box::<dyn std::error::Error>::from);
+    let flags = CoordinatorFlags::parse();
+    let variables = Config::variables(std::env::vars_os());
+    for warning in variables.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    let started = Config::load(&flags, &variables).map_err(Box::<dyn std::error::Error>::from);
     let started = started.and_then(|config| Ok((config.telemetry().start("nadgrid-coordinator")?, config)));
     let (tracer, config) = match started {
         Ok(started) => started,
@@ -43,7 +48,7 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn start(flags: &Flags, config: Config, tracer: Tracer) -> Result<(), Box<dyn std::error::Error>> {
+async fn start(flags: &CoordinatorFlags, config: Config, tracer: Tracer) -> Result<(), Box<dyn std::error::Error>> {
     let listener = listen(config.listen).map_err(|e| cannot_listen(config.listen, &e))?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();

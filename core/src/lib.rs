@@ -11,7 +11,6 @@ pub mod cost;
 pub mod dataset;
 pub mod deepfool;
 pub mod directions;
-pub mod environment;
 pub mod grid;
 pub mod ids;
 pub mod moments;

@@ -11,7 +11,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// Levenshtein distance in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -43,6 +43,15 @@ pub fn clean(text: &str, most: usize) -> String {
         kept.push('…');
     }
     kept
+}
+
+/// A sentence as it goes on after a colon: in lower case, unless it begins with an abbreviation.
+pub fn uncapitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => format!("{}{}", first.to_lowercase(), letters.as_str()),
+        _ => sentence.to_owned(),
+    }
 }
 
 /// An integer with thousands separators: `2,097,152`.

@@ -6,29 +6,8 @@
 use crate::checkpoint::TrainingState;
 use crate::dataset::Dataset;
 use crate::random::Stream;
-use serde::{Deserialize, Serialize};
 
-/// Hyper-parameters of stochastic gradient descent on the mean cross-entropy of a batch.
-///
-/// A step, for every member by itself: the gradient of the batch's mean loss is scaled by min(1, `gradient_clip` /
-/// (‖gradient‖₂ + 1e-6)), norm over all parameters; `weight_decay` · w is added; v ← momentum · v + that (v starts as the first
-/// gradient, which is the same as starting at 0); w ← w − learning rate · v.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recipe {
-    /// Passes over the training samples.
-    pub epochs: u32,
-    /// Samples of a batch; the last batch of an epoch may be smaller.
-    pub batch_size: u32,
-    /// The learning rate before the first step; it falls linearly to 0 with the last, see [`Recipe::rate`].
-    pub learning_rate: f64,
-    /// Momentum, without dampening and not Nesterov's.
-    pub momentum: f64,
-    /// L2 penalty, added to the clipped gradient.
-    pub weight_decay: f64,
-    /// Largest norm of a gradient; 0 for no limit.
-    pub gradient_clip: f64,
-}
+pub use crate::spec::Recipe;
 
 /// What is added to a gradient's norm before the limit is divided by it, as in PyTorch's `clip_grad_norm_`.
 pub const CLIP_EPS: f64 = 1e-6;

@@ -119,7 +119,7 @@ impl Reason {
 /// The status of a refused spec.
 pub fn refused_spec(error: &SpecError) -> Status {
     let describe = |v: &Violation| {
-        let place = v.place.map_or(String::new(), |place| format!("{place}: "));
+        let place = v.position.map_or(String::new(), |position| format!("{position}: "));
         match v.value.is_empty() {
             true => format!("{place}{}", v.accepted),
             false => format!("{place}{}: {}", v.value, v.accepted),

@@ -34,9 +34,6 @@ pub enum TelemetryError {
 }
 
 impl Settings {
-    /// The keys of a configuration.
-    pub const KEYS: [&str; 4] = ["log", "log_format", "otlp", "trace_sample"];
-
     /// Begins to log, and to send the spans of `service` where a collector is configured.
     ///
     /// # Errors

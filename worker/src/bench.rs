@@ -1,7 +1,7 @@
 //! Benchmarks: the lanes of a real worker, without a coordinator.
 
-use crate::cli::{Directional, Jacobian};
-use crate::config::Config;
+use crate::cli::{DirectionalBench, JacobianBench};
+use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::inputs::{InputCache, NoInputSource};
 use crate::lane::Lanes;
@@ -53,8 +53,8 @@ pub struct WorkerMeasurement {
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
-pub fn jacobian(options: &Jacobian, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
-    let Jacobian { architecture, networks, block_size, machine, .. } = options;
+pub fn jacobian(options: &JacobianBench, config: &WorkerConfig) -> Result<WorkerMeasurement, WorkerError> {
+    let JacobianBench { architecture, networks, block_size, machine, .. } = options;
     let spec = format!(
         "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n[nads]\nnetworks = {networks}\nblock_size = {block_size}",
         machine.precision,
@@ -67,8 +67,8 @@ pub fn jacobian(options: &Jacobian, config: &Config) -> Result<WorkerMeasurement
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
-pub fn directional(options: &Directional, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
-    let Directional { architecture, runs, epochs, block_size, machine, .. } = options;
+pub fn directional(options: &DirectionalBench, config: &WorkerConfig) -> Result<WorkerMeasurement, WorkerError> {
+    let DirectionalBench { architecture, runs, epochs, block_size, machine, .. } = options;
     let spec = format!(
         "name = 'bench'\narchitectures = [{architecture:?}]\nprecision = {:?}\n\
          [directional]\ndirections = {{ kind = 'random', count = {runs} }}\nblock_size = {block_size}\n\
@@ -80,7 +80,7 @@ pub fn directional(options: &Directional, config: &Config) -> Result<WorkerMeasu
 }
 
 /// Computes the only job of a spec.
-fn measure(spec: &str, config: &Config) -> Result<WorkerMeasurement, WorkerError> {
+fn measure(spec: &str, config: &WorkerConfig) -> Result<WorkerMeasurement, WorkerError> {
     // On a GPU this also makes what is made once: context, handles, kernels.
     let machine = crate::prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
@@ -184,10 +184,11 @@ fn peak_rss_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::OnMachine;
+    use crate::cli::MachineFlags;
+    use nadgrid_configuration::Variables;
 
-    fn machine() -> OnMachine {
-        OnMachine {
+    fn machine() -> MachineFlags {
+        MachineFlags {
             lanes: Some(2),
             device: "cpu".into(),
             evaluation: "auto".into(),
@@ -198,23 +199,23 @@ mod tests {
 
     #[test]
     fn every_network_is_computed_and_memory_is_reported() {
-        let options = Jacobian { architecture: "logreg".into(), networks: 70, block_size: 32, machine: machine() };
-        let config = Config::load(&options.machine.flags(), std::iter::empty()).unwrap();
+        let options = JacobianBench { architecture: "logreg".into(), networks: 70, block_size: 32, machine: machine() };
+        let config = WorkerConfig::load(&options.machine.flags(), &Variables::default()).unwrap();
         let measured = jacobian(&options, &config).unwrap();
         assert_eq!((measured.networks, measured.lanes, measured.evaluation), (Some(70), 2, "patch"));
         assert!(measured.seconds > 0.0 && measured.peak_rss_bytes > 1 << 20);
-        let wrong = Jacobian { architecture: "lennet".into(), ..options };
+        let wrong = JacobianBench { architecture: "lennet".into(), ..options };
         assert!(jacobian(&wrong, &config).unwrap_err().to_string().contains("lenet"));
-        let wrong = OnMachine { precision: "tf32".into(), ..machine() };
-        let wrong = Jacobian { architecture: "logreg".into(), networks: 2, block_size: 1, machine: wrong };
+        let wrong = MachineFlags { precision: "tf32".into(), ..machine() };
+        let wrong = JacobianBench { architecture: "logreg".into(), networks: 2, block_size: 1, machine: wrong };
         assert!(jacobian(&wrong, &config).unwrap_err().to_string().contains("offers fp32"));
     }
 
     #[test]
     fn every_run_is_trained() {
         let options =
-            Directional { architecture: "logreg".into(), runs: 3, epochs: 1, block_size: 1, machine: machine() };
-        let config = Config::load(&options.machine.flags(), std::iter::empty()).unwrap();
+            DirectionalBench { architecture: "logreg".into(), runs: 3, epochs: 1, block_size: 1, machine: machine() };
+        let config = WorkerConfig::load(&options.machine.flags(), &Variables::default()).unwrap();
         let measured = directional(&options, &config).unwrap();
         assert_eq!((measured.runs, measured.networks), (Some(3), None));
         assert!(measured.seconds > 0.0);

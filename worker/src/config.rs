@@ -1,309 +1,148 @@
-//! The worker's configuration: a TOML file, then `NADGRID_...` variables, then flags; what comes later wins.
+//! The worker's configuration: a file, then `NADGRID_...` variables, then flags.
 //!
-//! An unknown key or variable is an error that names it: a misspelt one must not pass for a default.
-//! Deliberately absent: reading the process's environment or arguments, which the caller hands in.
+//! A key is written once, in the table below: the file, the variables, the flags, `--help` and docs/configuration.md are made
+//! from it. Deliberately absent: how the layers are put together, which is the same for every program (`nadgrid-configuration`).
 
 use crate::device::{DeviceChoice, Evaluation};
-use config::{Config as Layers, File, FileFormat, Map, Value};
-use nadgrid_core::environment::{UnknownVariable, own_values};
-use nadgrid_core::text;
+use nadgrid_configuration::{ConfigurationError, KeyFlags, Range, Variables, boolean, configuration, load};
 use nadgrid_proto::access::{CredentialFiles, Secret};
 use nadgrid_telemetry::{LogFormat, Settings};
-use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::path::PathBuf;
 use std::time::Duration;
-use thiserror::Error;
 use tonic::transport::Uri;
 
-const KEYS: [&str; 19] = [
-    "coordinator",
-    "device",
-    "lanes",
-    "name",
-    "evaluation",
-    "connect_timeout",
-    "reconnect_timeout",
-    "grace",
-    "checkpoint_interval",
-    "token_file",
-    "insecure_token",
-    "tls_ca",
-    "tls_certificate",
-    "tls_key",
-    "tls_domain",
-    "log",
-    "log_format",
-    "otlp",
-    "trace_sample",
-];
-/// The variable that may hold the token itself: no file and no flag has it.
-const TOKEN: &str = "token";
-/// The variable by which a device need not prove that it computes, see [`Config::skip_device_proof`].
-const SKIP_DEVICE_PROOF: &str = "skip_device_proof";
-
-/// Most lanes that make sense on one machine.
-const MAX_LANES: u32 = 1024;
 /// Longest wait in seconds: a week.
 const MAX_WAIT: f64 = 7.0 * 86_400.0;
 
-/// A configuration that is refused.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum ConfigError {
-    /// The file cannot be read or is no TOML.
-    #[error("{}: {reason}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A key that means nothing.
-    #[error("{origin}: unknown key `{key}`{hint}; known are {}", KEYS.join(", "))]
-    UnknownKey {
-        /// The file.
-        origin: String,
-        /// The key.
-        key: String,
-        /// A likely correction.
-        hint: String,
-    },
-    /// A variable that means nothing to any program of nadgrid.
-    #[error(transparent)]
-    Variable(#[from] UnknownVariable),
-    /// A value of the wrong type or out of range.
-    #[error("{key} = {value}: {accepted}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What is accepted.
-        accepted: String,
-    },
-    /// A value of the wrong type, in the reader's words.
-    #[error("{0}")]
-    Type(String),
+configuration! {
+    /// The configuration that the worker runs with.
+    pub struct WorkerConfig {
+        /// URL of the coordinator.
+        coordinator: String, default("http://127.0.0.1:7400".to_owned()), "URL", [any], with "url";
+        /// Where to compute: auto, cpu, cuda or cuda:N.
+        device: DeviceChoice as String, shown("auto", DeviceChoice::Auto), "DEVICE", [any],
+            with "nadgrid_configuration::parsed";
+        /// Shards computed at once.
+        lanes: Option<u32> as u32, absent("all cores on a CPU, 1 on a GPU"), "N", [Range::of(1.0, 1024.0)];
+        /// Display name of this worker.
+        name: String, shown("the host's name", host_name()), "NAME", [any], with "display_name";
+        /// How central differences are evaluated: auto, patch, dense or fused.
+        evaluation: Option<Evaluation> as String, absent("auto, patch on a CPU and fused on a GPU"), "EVALUATION", [any],
+            with "evaluation";
+        /// Seconds to wait for a coordinator that was never reached.
+        connect_timeout: Duration as f64, shown("30", Duration::from_secs(30)), "SECONDS", [any], with "seconds";
+        /// Seconds to wait for a coordinator that was lost.
+        reconnect_timeout: Duration as f64, shown("600", Duration::from_secs(600)), "SECONDS", [any], with "seconds";
+        /// File that holds the token; the variable NADGRID_TOKEN may hold it instead.
+        token_file: Option<PathBuf> as PathBuf, absent(""), "FILE", [any];
+        /// Send the token over plain http to another machine too.
+        insecure_token: bool, switch, "", [any];
+        /// Authorities to trust for https://, instead of the system's (PEM).
+        tls_ca: Option<PathBuf> as PathBuf, absent(""), "FILE", [any];
+        /// Own certificate, where the coordinator asks for one (PEM).
+        tls_certificate: Option<PathBuf> as PathBuf, absent(""), "FILE", [any];
+        /// Key of the own certificate (PEM).
+        tls_key: Option<PathBuf> as PathBuf, absent(""), "FILE", [any];
+        /// Host name of the coordinator's certificate.
+        tls_domain: Option<String> as String, absent("that of the address"), "NAME", [any];
+        /// Seconds that running shards may take after a signal; what is left is given back.
+        // Kubernetes kills a pod 30 seconds after its SIGTERM.
+        grace: Duration as f64, shown("25", Duration::from_secs(25)), "SECONDS", [any], with "seconds";
+        /// Minimum seconds between checkpoints of a training shard; 0 for one at the end of every epoch.
+        checkpoint_interval: Duration as f64, shown("60", Duration::from_secs(60)), "SECONDS", [any], with "seconds";
+        /// What is logged: a level, or target=level pairs.
+        log: String, default(Settings::default().log), "FILTER", [any];
+        /// The form of log lines: text, or json for an object a line.
+        log_format: LogFormat as String, shown("text", LogFormat::Text), "FORMAT", [any];
+        /// Collector that spans are sent to, OTLP over gRPC.
+        otlp: Option<String> as String, absent("none"), "URL", [any];
+        /// Share of traces that are recorded, from 0 to 1.
+        trace_sample: f64, default(1.0), "X", [any];
+    } besides {} variables {
+        /// The token itself, from `NADGRID_TOKEN`: no file holds it, and a flag would show it to everybody on the machine.
+        token: Option<Secret>;
+        /// Whether a GPU is relied on although nothing shows that it computes. Only for a stand-in without a card: whatever such
+        /// a worker yields may be zeros. So it is a variable, `NADGRID_SKIP_DEVICE_PROOF=1`, no flag and no key of a file.
+        skip_device_proof: bool;
+    }
 }
 
-/// What the worker runs with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// URL of the coordinator.
-    pub coordinator: String,
-    /// Where to compute.
-    pub device: DeviceChoice,
-    /// Shards to compute at once; by default one for each core, or one on a GPU.
-    pub lanes: Option<u32>,
-    /// What people call this worker.
-    pub name: String,
-    /// How central differences are evaluated; by default what suits the device.
-    pub evaluation: Option<Evaluation>,
-    /// How long to wait for a coordinator that was never reached.
-    pub connect_timeout: Duration,
-    /// How long to wait for a coordinator that was lost.
-    pub reconnect_timeout: Duration,
-    /// Token, certificates and whom to trust.
-    pub credentials: CredentialFiles,
-    /// After a signal, how long running shards and their uploads may take; what is left is given back.
-    pub grace: Duration,
-    /// How often a shard in training hands out a checkpoint at most, at the end of an epoch; 0 for every epoch.
-    pub checkpoint_interval: Duration,
-    /// What is logged, and where spans go.
-    pub telemetry: Settings,
-    /// Whether a GPU is relied on although nothing shows that it computes. For a stand-in without a card alone: whatever such a
-    /// worker yields may be zeros. So it is a variable, `NADGRID_SKIP_DEVICE_PROOF=1`, no flag and no key of a file.
-    pub skip_device_proof: bool,
-}
-
-/// The values of flags; what is `None` was not given.
-#[derive(Clone, Debug, Default)]
-pub struct Flags {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// Key and value of the others.
-    pub values: Vec<(&'static str, Option<String>)>,
-}
-
-/// As the layers give it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(default = "default_coordinator")]
-    coordinator: String,
-    #[serde(default = "auto")]
-    device: String,
-    lanes: Option<u32>,
-    name: Option<String>,
-    #[serde(default = "auto")]
-    evaluation: String,
-    #[serde(default = "default_connect_timeout")]
-    connect_timeout: f64,
-    #[serde(default = "default_reconnect_timeout")]
-    reconnect_timeout: f64,
-    #[serde(default = "default_grace")]
-    grace: f64,
-    #[serde(default = "default_checkpoint_interval")]
-    checkpoint_interval: f64,
-    token_file: Option<PathBuf>,
-    #[serde(default)]
-    insecure_token: bool,
-    tls_ca: Option<PathBuf>,
-    tls_certificate: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
-    tls_domain: Option<String>,
-    log: Option<String>,
-    #[serde(default)]
-    log_format: LogFormat,
-    otlp: Option<String>,
-    #[serde(default = "all")]
-    trace_sample: f64,
-}
-
-fn all() -> f64 {
-    1.0
-}
-
-/// Kubernetes kills a pod 30 seconds after its SIGTERM.
-fn default_grace() -> f64 {
-    25.0
-}
-
-fn default_checkpoint_interval() -> f64 {
-    60.0
-}
-
-fn default_coordinator() -> String {
-    "http://127.0.0.1:7400".to_owned()
-}
-
-fn auto() -> String {
-    "auto".to_owned()
-}
-
-fn default_connect_timeout() -> f64 {
-    30.0
-}
-
-fn default_reconnect_timeout() -> f64 {
-    600.0
-}
-
-impl Config {
-    /// Puts the layers together. `variables` is the environment; names without the prefix `NADGRID_` are ignored.
+impl WorkerConfig {
+    /// The configuration from file, variables and flags, later ones winning.
     ///
     /// # Errors
-    /// [`ConfigError`] names the key, file or variable.
-    pub fn load(flags: &Flags, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let variables = own_values(variables, &[&KEYS[..], &["config", TOKEN, SKIP_DEVICE_PROOF]].concat())?;
-        let token = variables.get(TOKEN).map(Secret::new);
-        let skip_device_proof = match variables.get(SKIP_DEVICE_PROOF).map(String::as_str) {
-            None => false,
-            Some("1") => true,
-            Some(other) => {
-                let (value, accepted) = (other.to_owned(), "1, or not set".to_owned());
-                return Err(ConfigError::Value { key: SKIP_DEVICE_PROOF, value, accepted });
-            }
-        };
-        let mut layers = Layers::builder();
-        if let Some(path) = flags.config.clone().or_else(|| variables.get("config").map(PathBuf::from)) {
-            let file = Layers::builder().add_source(read(&path)?).build();
-            let file = file.map_err(|e| ConfigError::File { path: path.clone(), reason: e.to_string() })?;
-            check_keys(&path, file.cache.clone().into_table().unwrap_or_default())?;
-            layers = layers.add_source(file);
+    /// [`ConfigurationError`] names the file or the key, its value and what is accepted.
+    pub fn load(flags: &KeyFlags<Self>, variables: &Variables) -> Result<Self, ConfigurationError> {
+        let mut config: Self = load(flags, variables, &[])?;
+        config.token = variables.get("token").map(Secret::new);
+        if let Some(value) = variables.get("skip_device_proof") {
+            let refused = || ConfigurationError::value("skip_device_proof", &value, "1, 0, true, false, yes or no");
+            config.skip_device_proof = boolean(value).ok_or_else(refused)?;
         }
-        let set = |error: config::ConfigError| ConfigError::Type(error.to_string());
-        for key in KEYS {
-            let flag = flags.values.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.as_deref());
-            let value = flag.or_else(|| variables.get(key).map(String::as_str));
-            layers = layers.set_override_option(key, value).map_err(set)?;
+        Ok(config)
+    }
+
+    /// Token, certificates and whom to trust.
+    pub fn credentials(&self) -> CredentialFiles {
+        CredentialFiles {
+            token: self.token.clone(),
+            token_file: self.token_file.clone(),
+            insecure_token: self.insecure_token,
+            tls_ca: self.tls_ca.clone(),
+            tls_certificate: self.tls_certificate.clone(),
+            tls_key: self.tls_key.clone(),
+            tls_domain: self.tls_domain.clone(),
         }
-        let raw = layers.build().and_then(Layers::try_deserialize::<Raw>).map_err(set)?;
-        Ok(Self { skip_device_proof, ..raw.check(token)? })
+    }
+
+    /// What is logged, and where spans go.
+    pub fn telemetry(&self) -> Settings {
+        Settings {
+            log: self.log.clone(),
+            log_format: self.log_format,
+            otlp: self.otlp.clone(),
+            trace_sample: self.trace_sample,
+        }
     }
 }
 
-impl Raw {
-    fn check(self, token: Option<Secret>) -> Result<Config, ConfigError> {
-        let refuse = |key, value: &dyn std::fmt::Display, accepted: String| ConfigError::Value {
-            key,
-            value: value.to_string(),
-            accepted,
-        };
-        let host = |uri: &Uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-        };
-        if !self.coordinator.parse::<Uri>().is_ok_and(|uri| host(&uri)) {
-            return Err(refuse(
-                "coordinator",
-                &self.coordinator,
-                "a URL, http://HOST:PORT or https://HOST:PORT".into(),
-            ));
-        }
-        let device = self.device.parse().map_err(|accepted| refuse("device", &self.device, accepted))?;
-        let evaluation = match self.evaluation.as_str() {
-            "auto" => None,
-            name => match Evaluation::find(name) {
-                None => return Err(refuse("evaluation", &name, "one of auto, patch, dense, fused".into())),
-                chosen => chosen,
-            },
-        };
-        if let Some(lanes) = self.lanes.filter(|lanes| !(1..=MAX_LANES).contains(lanes)) {
-            return Err(refuse("lanes", &lanes, format!("from 1 to {MAX_LANES}")));
-        }
-        let name = self.name.unwrap_or_else(host_name);
-        if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-            return Err(refuse("name", &format!("{name:?}"), "1 to 100 characters".into()));
-        }
-        let wait = |key, seconds: f64| match Duration::try_from_secs_f64(seconds) {
-            Ok(wait) if seconds <= MAX_WAIT => Ok(wait),
-            _ => Err(refuse(key, &seconds, format!("seconds, from 0 to {MAX_WAIT}"))),
-        };
-        Ok(Config {
-            coordinator: self.coordinator,
-            device,
-            lanes: self.lanes,
-            name,
-            evaluation,
-            connect_timeout: wait("connect_timeout", self.connect_timeout)?,
-            reconnect_timeout: wait("reconnect_timeout", self.reconnect_timeout)?,
-            credentials: CredentialFiles {
-                token,
-                token_file: self.token_file,
-                insecure_token: self.insecure_token,
-                tls_ca: self.tls_ca,
-                tls_certificate: self.tls_certificate,
-                tls_key: self.tls_key,
-                tls_domain: self.tls_domain,
-            },
-            grace: wait("grace", self.grace)?,
-            checkpoint_interval: wait("checkpoint_interval", self.checkpoint_interval)?,
-            telemetry: Settings {
-                log: self.log.unwrap_or_else(|| "info".to_owned()),
-                log_format: self.log_format,
-                otlp: self.otlp,
-                trace_sample: self.trace_sample,
-            },
-            skip_device_proof: false,
-        })
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    if url.parse::<Uri>().is_ok_and(|uri| is_server(&uri)) {
+        Ok(url)
+    } else {
+        Err(D::Error::custom("a URL, http://HOST:PORT or https://HOST:PORT"))
     }
 }
 
-fn read(path: &Path) -> Result<File<config::FileSourceString, FileFormat>, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::File { path: path.to_owned(), reason: format!("cannot be read: {e}") })?;
-    Ok(File::from_str(&text, FileFormat::Toml))
+fn is_server(uri: &Uri) -> bool {
+    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
 }
 
-fn check_keys(path: &Path, table: Map<String, Value>) -> Result<(), ConfigError> {
-    let mut keys: Vec<String> = table.into_keys().collect();
-    keys.sort();
-    match keys.into_iter().find(|key| !KEYS.contains(&key.as_str())) {
-        Some(key) => {
-            let hint = text::nearest(&key, KEYS).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-            Err(ConfigError::UnknownKey { origin: path.display().to_string(), key, hint })
-        }
-        None => Ok(()),
+fn display_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        return Err(D::Error::custom("1 to 100 characters"));
     }
+    Ok(name)
+}
+
+/// `None` for `auto`: what suits the device.
+fn evaluation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Evaluation>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let found = Evaluation::find(&name);
+    if found.is_none() && name != "auto" {
+        return Err(D::Error::custom("one of auto, patch, dense, fused"));
+    }
+    Ok(found)
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    let wait = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= MAX_WAIT);
+    wait.ok_or_else(|| D::Error::custom(format!("seconds, from 0 to {MAX_WAIT}")))
 }
 
 /// The host's name; `worker` where it has none.

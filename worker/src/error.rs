@@ -1,8 +1,8 @@
 //! The reasons why a worker ends other than by being asked to, and their exit codes.
 
-use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::population::ProofError;
+use nadgrid_configuration::ConfigurationError;
 use nadgrid_core::text;
 use nadgrid_proto::access::AccessError;
 use nadgrid_telemetry::TelemetryError;
@@ -14,7 +14,7 @@ use thiserror::Error;
 pub enum WorkerError {
     /// A key of the configuration, a variable or a flag is wrong.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigurationError),
     /// Logs or spans cannot be set up as configured.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),

@@ -33,7 +33,7 @@ mod upload;
 pub use device::clear_environment;
 pub use exit::exit;
 
-use config::Config;
+use config::WorkerConfig;
 use device::{DeviceError, Evaluation, Machine};
 use endpoint::CoordinatorEndpoint;
 use error::WorkerError;
@@ -59,7 +59,7 @@ use upload::Uploads;
 const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// Prepares the configured device, and proves that it computes.
-fn prepare(config: &Config) -> Result<Machine, WorkerError> {
+fn prepare(config: &WorkerConfig) -> Result<Machine, WorkerError> {
     let mut machine = device::prepare(config.device, config.evaluation)?;
     let Device::Cuda(number) = machine.device else { return Ok(machine) };
     let free = libtorch::cuda_free_bytes(number).map_err(DeviceError::from)?;
@@ -110,9 +110,10 @@ fn unfit(error: ProofError) -> WorkerError {
 ///
 /// # Errors
 /// [`WorkerError`] when the device is absent, unfit or lost, or the coordinator is unreachable or refuses the worker.
-pub fn run(config: &Config, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
+pub fn run(config: &WorkerConfig, stop: Stop, tracer: &Tracer) -> Result<(), WorkerError> {
     // The credentials come before the device, which takes a while, so that errors in their files are reported at once.
-    let coordinator = CoordinatorEndpoint { url: config.coordinator.clone(), credentials: config.credentials.read()? };
+    let coordinator =
+        CoordinatorEndpoint { url: config.coordinator.clone(), credentials: config.credentials().read()? };
     coordinator.endpoint()?;
     let machine = prepare(config)?;
     let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());

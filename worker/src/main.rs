@@ -1,10 +1,11 @@
 //! `nadgrid-worker`: parses the command line, runs, and reports the outcome by its exit code.
 
 use clap::Parser;
+use nadgrid_configuration::{Configuration, ConfigurationError, KeyFlags};
 use nadgrid_core::text;
 use nadgrid_worker::bench::WorkerMeasurement;
 use nadgrid_worker::cli::{Bench, Cli, Command};
-use nadgrid_worker::config::{Config, ConfigError, Flags};
+use nadgrid_worker::config::WorkerConfig;
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::{bench, clear_environment, exit, run, shutdown};
 use std::panic::catch_unwind;
@@ -30,8 +31,8 @@ fn main() {
 fn start(cli: &Cli) -> Result<(), WorkerError> {
     match &cli.command {
         None => {
-            let config = load(&cli.flags())?;
-            let tracer = config.telemetry.start("nadgrid-worker")?;
+            let config = load(&cli.flags)?;
+            let tracer = config.telemetry().start("nadgrid-worker")?;
             let outcome = run(&config, shutdown::watch(cli.until_stdin_closes)?, &tracer);
             tracer.shutdown();
             outcome
@@ -45,20 +46,21 @@ fn start(cli: &Cli) -> Result<(), WorkerError> {
     }
 }
 
-fn load(flags: &Flags) -> Result<Config, ConfigError> {
-    let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    };
-    Config::load(flags, std::env::vars_os().filter_map(variable))
+fn load(flags: &KeyFlags<WorkerConfig>) -> Result<WorkerConfig, ConfigurationError> {
+    let variables = WorkerConfig::variables(std::env::vars_os());
+    for warning in variables.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    WorkerConfig::load(flags, &variables)
 }
 
 /// Loads the configuration of a benchmark, whose shards are not logged unless `NADGRID_LOG` asks for it.
-fn quiet(flags: &Flags) -> Result<Config, WorkerError> {
+fn quiet(flags: &KeyFlags<WorkerConfig>) -> Result<WorkerConfig, WorkerError> {
     let mut config = load(flags)?;
     if std::env::var_os("NADGRID_LOG").is_none() {
-        config.telemetry.log = "warn".to_owned();
+        config.log = "warn".to_owned();
     }
-    config.telemetry.start("nadgrid-worker")?;
+    config.telemetry().start("nadgrid-worker")?;
     Ok(config)
 }
 

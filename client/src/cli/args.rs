@@ -1,11 +1,12 @@
 //! What can be typed. Every flag has a variable of the same name, `NADGRID_...`.
 
 use super::Failure;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nadgrid_client::access::{CredentialFiles, Secret};
 use nadgrid_client::{Address, Error};
-use nadgrid_core::environment::{PREFIX, own_values};
+use nadgrid_configuration::{PREFIX, Variables};
 use nadgrid_core::scheduler::FairShare;
 use nadgrid_core::spec::Experiment;
 use nadgrid_core::text::nearest;
@@ -113,7 +114,7 @@ struct TelemetryArgs {
 impl Cli {
     /// What was typed; ends the program where that is none of ours.
     pub(crate) fn read() -> Self {
-        let matches = Self::command().get_matches();
+        let matches = with_booleans(Self::command()).get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.name = matches.subcommand_name().unwrap_or_default().to_owned();
         cli
@@ -167,12 +168,20 @@ pub(crate) fn variables() -> Vec<String> {
     variables.into_iter().collect()
 }
 
-/// Refuses a misspelt `NADGRID_...` variable, which would else be ignored without a word.
-pub(crate) fn check_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+/// A warning for each variable that is nearly one of this command's.
+pub(crate) fn misspelt_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<String> {
     let own: Vec<String> = variables().iter().map(|name| name.replacen(PREFIX, "", 1).to_lowercase()).collect();
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
-    own_values(all.into_iter().filter_map(text), &own).map(drop).map_err(|e| Failure::Usage(e.to_string()))
+    Variables::read(all, &own).warnings().to_vec()
+}
+
+/// The command, the variables of whose switches take 1, yes and true alike.
+fn with_booleans(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| match argument.get_action() {
+        ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+        _ => argument,
+    });
+    command.mut_subcommands(with_booleans)
 }
 
 #[derive(Debug, Subcommand)]
@@ -551,6 +560,7 @@ fn device(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::builder::ValueParser;
 
     #[test]
     fn the_command_line_is_consistent_and_every_flag_has_its_variable() {
@@ -560,8 +570,6 @@ mod tests {
                 let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
                 let variable = flag.get_env().unwrap_or_default().to_str().unwrap();
                 assert_eq!(variable, format!("NADGRID_{name}"), "{} of {}", name, command.get_name());
-                // Other programs must not take it for a misspelt one.
-                assert!(nadgrid_core::environment::is_known(&name.to_lowercase()), "{variable}");
             }
         }
     }
@@ -579,12 +587,26 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_variable_is_refused_and_other_programs_are_left_alone() {
-        let check = |name: &str| check_variables([(OsString::from(name), OsString::from("1"))]);
-        for known in ["NADGRID_KEEP_STATE", "NADGRID_LEASE_TTL", "NADGRID_BIN_DIR", "HOME"] {
-            assert!(check(known).is_ok(), "{known}");
+    fn a_misspelt_variable_is_a_warning_and_those_of_others_are_let_be() {
+        let warnings = |name: &str| misspelt_variables([(OsString::from(name), OsString::from("1"))]);
+        for other in ["NADGRID_KEEP_STATE", "NADGRID_LEASE_TTL", "NADGRID_PORT", "NADGRID_SERVICE_HOST", "HOME"] {
+            assert!(warnings(other).is_empty(), "{other}");
         }
-        let error = check("NADGRID_COORDINATR").unwrap_err().to_string();
-        assert!(error.contains("did you mean NADGRID_COORDINATOR"), "{error}");
+        let warning = warnings("NADGRID_COORDINATR").concat();
+        assert!(warning.contains("did you mean NADGRID_COORDINATOR"), "{warning}");
+    }
+
+    #[test]
+    fn every_switch_takes_the_usual_booleans_of_a_variable() {
+        fn check(command: &clap::Command) {
+            for switch in command.get_arguments().filter(|a| matches!(a.get_action(), ArgAction::SetTrue)) {
+                let parser = switch.get_value_parser();
+                assert_eq!(format!("{parser:?}"), format!("{:?}", ValueParser::new(BoolishValueParser::new())));
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let command = with_booleans(Cli::command());
+        command.clone().debug_assert();
+        check(&command);
     }
 }

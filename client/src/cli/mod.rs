@@ -34,7 +34,9 @@ use nadgrid_telemetry::{Span, SpanKind, TraceContext, Tracer};
 
 /// Does what the command line says, until it is done or interrupted.
 pub(crate) async fn dispatch(cli: Cli, tracer: &Tracer) -> Result<(), Failure> {
-    args::check_variables(std::env::vars_os())?;
+    for warning in args::misspelt_variables(std::env::vars_os()) {
+        output::note(&format!("warning: {warning}"));
+    }
     let mut span = tracer.is_on().then(|| tracer.span(cli.span_name(), SpanKind::Client, None));
     let outcome = perform(cli, span.as_ref().map(Span::context)).await;
     if let (Some(span), Err(failure)) = (&mut span, &outcome) {

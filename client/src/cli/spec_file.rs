@@ -54,7 +54,7 @@ fn read_spec(args: &SpecArgs) -> Result<Spec, Failure> {
     }
     let changed = Spec::override_keys(&text, &args.set).map_err(Error::from)?;
     // What is wrong stands in the file, or was typed.
-    let spec = Spec::from_toml(&changed).map_err(|error| error.placed(&text, &args.set));
+    let spec = Spec::from_toml(&changed).map_err(|error| error.located(&text, &args.set));
     Ok(spec.map_err(Error::from)?)
 }
 

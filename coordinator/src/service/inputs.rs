@@ -12,7 +12,7 @@ use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
 use nadgrid_core::ids::{Digest, SweepId};
 use nadgrid_core::scheduler::{SweepOutcome, SweepState};
-use nadgrid_core::spec::{InputRef, Inputs, Part, Spec, SpecError, Upload, nads_file};
+use nadgrid_core::spec::{ImageSet, InputRef, Inputs, Spec, SpecError, Upload, nads_file};
 use nadgrid_core::text;
 use nadgrid_figures::npy;
 use nadgrid_proto::chunks::ChunkError;
@@ -249,7 +249,7 @@ async fn check_directions(
 async fn check_images(store: &Store, spec: &Spec, path: &str, given: &Inputs) -> Result<Inputs, Status> {
     let files: Vec<_> = spec.cifar10_files(given).map(|(part, name, input)| (part, name.to_owned(), *input)).collect();
     let has = |part| files.iter().any(|(own, ..)| *own == part);
-    if !has(Part::Train) || !has(Part::Test) {
+    if !has(ImageSet::Train) || !has(ImageSet::Test) {
         let what = format!("its data_batch_*.bin and {} were not all uploaded with the spec", cifar10::TEST_FILE);
         return Err(missing("cifar10.path", path, &what));
     }
@@ -259,7 +259,7 @@ async fn check_images(store: &Store, spec: &Spec, path: &str, given: &Inputs) ->
         let file = name.clone();
         let parsed = tokio::task::spawn_blocking(move || cifar10::parse(&bytes, &file).map(|images| images.len()));
         let images = parsed.await.map_err(internal)?.map_err(|e| refused("cifar10.path", path, e.to_string()))?;
-        test_images += if *part == Part::Test { images } else { 0 };
+        test_images += if *part == ImageSet::Test { images } else { 0 };
     }
     if let Some(margins) = spec.margins.as_ref().filter(|margins| margins.images as usize > test_images) {
         let accepted = format!("at most {test_images}, the images of the test set");

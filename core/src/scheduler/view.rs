@@ -9,7 +9,7 @@ use super::state::{Job, JobState, Sweep, SweepState, Worker};
 use crate::grid::Node;
 use crate::ids::{Digest, JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
-use crate::spec::{BasisSource, InputRef, Inputs, JobShape, Part, Spec, nads_file};
+use crate::spec::{BasisSource, ImageSet, InputRef, Inputs, JobShape, Spec, nads_file};
 use std::sync::Arc;
 
 /// Failures that a view of a sweep shows at most.
@@ -195,7 +195,7 @@ impl Scheduler {
             basis.into_iter().map(|(name, stored)| ShardInput { role: "basis", name, stored }).collect();
         if job.shape.experiment.is_on_images() {
             inputs.extend(sweep.spec.cifar10_files(&sweep.inputs).map(|(part, name, stored)| {
-                let role = if part == Part::Test { "test" } else { "train" };
+                let role = if part == ImageSet::Test { "test" } else { "train" };
                 ShardInput { role, name: name.to_owned(), stored: *stored }
             }));
         }

@@ -2,26 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// For example `[0, 10, { start = 14, end = 1023, stride = 4 }]`. Kept as it was written: a long range costs nothing.
+/// A list of indices, for example `[0, 10, { start = 14, end = 1023, stride = 4 }]`. Kept as it was written: a long range costs nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Indices(Vec<Item>);
+pub struct Indices(Vec<IndexItem>);
 
-/// Entries of a list: an index is below the number of pixels of an input.
-const MOST_ENTRIES: usize = super::MAX_PIXELS;
+/// Most entries of a list: an index is below the number of pixels of an input.
+const MAX_ENTRIES: usize = super::MAX_PIXELS;
 
 /// One entry of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Item {
+enum IndexItem {
     One(u64),
-    Run(Run),
+    Range(IndexRange),
 }
 
-/// start, start + stride, … below end.
+/// The indices start, start + stride, … below end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct IndexRange {
     start: u64,
     end: u64,
     #[serde(default = "one")]
@@ -32,39 +32,39 @@ fn one() -> u64 {
     1
 }
 
-impl Item {
+impl IndexItem {
     fn len(self) -> u64 {
         match self {
             Self::One(_) => 1,
-            Self::Run(Run { start, end, stride }) => end.saturating_sub(start).div_ceil(stride.max(1)),
+            Self::Range(IndexRange { start, end, stride }) => end.saturating_sub(start).div_ceil(stride.max(1)),
         }
     }
 
     fn get(self, place: u64) -> u64 {
         match self {
             Self::One(index) => index,
-            Self::Run(Run { start, stride, .. }) => start + place * stride,
+            Self::Range(IndexRange { start, stride, .. }) => start + place * stride,
         }
     }
 }
 
 impl Indices {
-    /// 0 … count − 1.
+    /// The indices 0 … count − 1.
     pub fn all(count: u64) -> Self {
-        Self(vec![Item::Run(Run { start: 0, end: count, stride: 1 })])
+        Self(vec![IndexItem::Range(IndexRange { start: 0, end: count, stride: 1 })])
     }
 
-    /// How many.
+    /// How many indices there are.
     pub fn len(&self) -> u64 {
         self.0.iter().fold(0, |sum, item| sum.saturating_add(item.len()))
     }
 
-    /// Whether there are none.
+    /// Whether there are no indices.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The index at a place below [`Indices::len`].
+    /// The index at a position below [`Indices::len`].
     pub fn get(&self, place: u64) -> Option<u64> {
         let mut left = place;
         for item in &self.0 {
@@ -76,21 +76,22 @@ impl Indices {
         None
     }
 
-    /// The largest.
+    /// The largest index.
     pub fn largest(&self) -> Option<u64> {
         self.0.iter().filter_map(|item| Some(item.get(item.len().checked_sub(1)?))).max()
     }
 
     /// What is wrong with the way it is written.
     pub(super) fn fault(&self) -> Option<String> {
-        if self.0.len() > MOST_ENTRIES {
+        if self.0.len() > MAX_ENTRIES {
             let entries = self.0.len();
-            return Some(format!("{entries} entries; at most {MOST_ENTRIES}, of which each may be a range"));
+            return Some(format!("{entries} entries; at most {MAX_ENTRIES}, of which each may be a range"));
         }
-        let empty = |item: &&Item| item.len() == 0 || matches!(item, Item::Run(Run { stride: 0, .. }));
+        let empty =
+            |item: &&IndexItem| item.len() == 0 || matches!(item, IndexItem::Range(IndexRange { stride: 0, .. }));
         match (self.0.is_empty(), self.0.iter().find(empty)) {
             (true, _) => Some("at least one index".into()),
-            (_, Some(Item::Run(Run { start, end, stride }))) => Some(format!(
+            (_, Some(IndexItem::Range(IndexRange { start, end, stride }))) => Some(format!(
                 "{start} to below {end} by {stride} holds nothing: start < end and a stride of at least 1"
             )),
             _ => None,
@@ -129,7 +130,7 @@ mod tests {
         assert!(parse("[{ start = 0, end = 4, stride = 0 }]").fault().unwrap().contains("stride"));
         assert!(parse("[0]").fault().is_none());
         let many = |count: usize| parse(&format!("[{}]", vec!["7"; count].join(",")));
-        assert!(many(MOST_ENTRIES).fault().is_none());
-        assert!(many(MOST_ENTRIES + 1).fault().unwrap().contains("at most 4096"));
+        assert!(many(MAX_ENTRIES).fault().is_none());
+        assert!(many(MAX_ENTRIES + 1).fault().unwrap().contains("at most 4096"));
     }
 }

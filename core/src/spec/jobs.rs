@@ -2,7 +2,9 @@
 //!
 //! A grid is index arithmetic: run r of a training job is variant r / seeds, seed r % seeds.
 
-use super::{Basis, Directions, Indices, Spec, Wave};
+use super::{
+    BasisSpec, Directions, FileDirections, Indices, NadDirections, PixelDirections, PlaneWaves, Recipe, Spec, Wave,
+};
 use crate::cifar10;
 use crate::directions::published_grid;
 use crate::grid::Grid;
@@ -10,7 +12,7 @@ use crate::ids::{Digest, JobIndex};
 use crate::moments::partial_bytes;
 use crate::numerics::Precision;
 use crate::runs::runs_bytes;
-use crate::training::{Recipe, RunKey};
+use crate::training::RunKey;
 use crate::work::Work;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,7 +38,7 @@ pub enum Experiment {
 }
 
 impl Experiment {
-    /// All, in the order in which a sweep lists its jobs.
+    /// Every experiment, in the order in which a sweep lists its jobs.
     pub const ALL: [Self; 5] = [Self::Nads, Self::Directional, Self::Poisoning, Self::Flipping, Self::Margins];
 
     /// Its name in specs, results and on the wire.
@@ -96,7 +98,7 @@ pub enum Payload {
     },
     /// An outcome for every run, with this many further numbers each.
     Runs {
-        /// Further numbers.
+        /// Further numbers of every run.
         extra: usize,
         /// Epochs that a run has at most.
         epochs: u32,
@@ -118,11 +120,11 @@ impl Payload {
 /// Where a job finds its NADs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BasisSource {
-    /// It needs none.
+    /// It needs no NADs.
     None,
-    /// In the result of another job of its sweep, for which it waits.
+    /// They are in the result of another job of its sweep, for which it waits.
     Job(JobIndex),
-    /// In the input of this name.
+    /// They are in the input of this name.
     Input(String),
 }
 
@@ -139,7 +141,7 @@ pub struct JobShape {
     pub dimension: usize,
     /// What a shard yields.
     pub payload: Payload,
-    /// Its NADs.
+    /// Where its NADs come from.
     pub basis: BasisSource,
     /// Forward passes of one member by the definition; a training run's backward passes not counted.
     pub forward_passes: u64,
@@ -163,7 +165,7 @@ impl JobShape {
 /// A file that a spec names, as it lies in the artifact store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRef {
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// Digest of the bytes.
     pub digest: Digest,
@@ -173,7 +175,7 @@ pub struct InputRef {
 /// file's name; for an earlier sweep's NADs, [`Upload::Sweep`]'s name.
 pub type Inputs = BTreeMap<String, InputRef>;
 
-/// What a spec wants besides its text.
+/// A file or a result that a spec requires besides its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upload {
     /// A `.npy` file of directions.
@@ -198,7 +200,7 @@ pub enum Upload {
         field: &'static str,
         /// The sweep's id.
         sweep: String,
-        /// Of which architecture.
+        /// The architecture whose NADs they are.
         architecture: String,
         /// Numbers D of a row.
         dimension: usize,
@@ -265,7 +267,7 @@ pub enum Variant {
     Trained,
 }
 
-/// Its label in results; random numbers are keyed by it.
+/// Writes its label in results, by which random numbers are keyed too.
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -285,59 +287,76 @@ impl fmt::Display for Variant {
 }
 
 impl Directions {
-    /// How many, on an input of `nads` NADs.
+    /// How many there are, on an input of `nads` NADs.
     pub(super) fn len(&self, nads: u64) -> u64 {
         match self {
-            Self::Dft { frequencies: Some(frequencies), .. } => frequencies.len() as u64,
-            Self::Dft { frequencies: None, .. } => published_grid().count() as u64,
-            Self::Nads { indices: Some(indices), .. } | Self::File { indices, .. } | Self::Pixels { indices } => {
-                indices.len()
+            Self::Dft(PlaneWaves { frequencies, .. }) => {
+                frequencies.as_ref().map_or_else(|| published_grid().count(), Vec::len) as u64
             }
-            Self::Nads { indices: None, .. } => nads,
-            Self::Random { count } => *count,
+            Self::Nads(NadDirections { indices, .. }) => indices.as_ref().map_or(nads, Indices::len),
+            Self::File(FileDirections { indices, .. }) | Self::Pixels(PixelDirections { indices }) => indices.len(),
+            Self::Random(random) => random.count,
         }
     }
 
-    /// The NADs that they are rows of, if they are.
-    pub(super) fn basis(&self) -> Option<Basis> {
+    /// The basis whose rows they are, if they are such.
+    pub(super) fn basis(&self) -> Option<BasisSpec> {
         match self {
-            Self::Nads { sweep, .. } => Some(Basis { path: None, sweep: sweep.clone() }),
-            Self::File { path, .. } => Some(Basis { path: Some(path.clone()), sweep: None }),
-            Self::Dft { .. } | Self::Pixels { .. } | Self::Random { .. } => None,
+            Self::Nads(nads) => Some(BasisSpec { path: None, sweep: nads.sweep.clone() }),
+            Self::File(file) => Some(BasisSpec { path: Some(file.path.clone()), sweep: None }),
+            Self::Dft(_) | Self::Pixels(_) | Self::Random(_) => None,
         }
     }
 
-    /// The direction at a place.
-    fn get(&self, place: u64) -> Option<Direction> {
-        let at = |indices: &Indices| indices.get(place);
+    /// The largest row of the basis that is taken, where rows are chosen.
+    fn largest_row(&self) -> Option<u64> {
+        match self {
+            Self::Nads(nads) => nads.indices.as_ref().and_then(Indices::largest),
+            Self::File(file) => file.indices.largest(),
+            Self::Dft(_) | Self::Pixels(_) | Self::Random(_) => None,
+        }
+    }
+
+    /// The direction at a position below [`Directions::len`].
+    fn get(&self, position: u64) -> Option<Direction> {
         Some(match self {
-            Self::Dft { frequencies, wave } => {
-                let place = usize::try_from(place).ok()?;
-                let (k1, k2) = match frequencies {
-                    Some(frequencies) => frequencies.get(place).map(|&[k1, k2]| (k1, k2))?,
-                    None => published_grid().nth(place)?,
-                };
-                Direction::Wave { wave: *wave, k1, k2 }
-            }
-            Self::Nads { indices, .. } => Direction::Nad(indices.as_ref().map_or(Some(place), at)?),
-            Self::File { indices, .. } => Direction::Row(at(indices)?),
-            Self::Pixels { indices } => Direction::Pixel(at(indices)?),
-            Self::Random { .. } => Direction::Random(place),
+            Self::Dft(waves) => waves.get(usize::try_from(position).ok()?)?,
+            Self::Nads(NadDirections { indices: None, .. }) => Direction::Nad(position),
+            Self::Nads(NadDirections { indices: Some(indices), .. }) => Direction::Nad(indices.get(position)?),
+            Self::File(file) => Direction::Row(file.indices.get(position)?),
+            Self::Pixels(pixels) => Direction::Pixel(pixels.indices.get(position)?),
+            Self::Random(_) => Direction::Random(position),
         })
     }
 }
 
+impl PlaneWaves {
+    fn get(&self, position: usize) -> Option<Direction> {
+        let [k1, k2] = match &self.frequencies {
+            Some(frequencies) => *frequencies.get(position)?,
+            None => published_grid().nth(position)?.into(),
+        };
+        Some(Direction::Wave { wave: self.wave, k1, k2 })
+    }
+}
+
+/// The samples of a training set and of a test set.
+#[derive(Clone, Copy)]
+pub(super) struct SampleSizes {
+    pub(super) train: u64,
+    pub(super) test: u64,
+}
+
 /// What a training experiment comes to for one architecture.
-pub(super) struct Training {
+pub(super) struct TrainingPlan {
     pub(super) variants: u64,
     pub(super) seeds: u32,
     pub(super) block_size: u32,
     pub(super) recipe: Recipe,
-    /// Training and test samples.
-    pub(super) samples: (u64, u64),
+    pub(super) samples: SampleSizes,
     /// Further numbers of every run.
     pub(super) extra: usize,
-    pub(super) basis: Option<Basis>,
+    pub(super) basis: Option<BasisSpec>,
 }
 
 impl Spec {
@@ -352,43 +371,56 @@ impl Spec {
         })
     }
 
-    pub(super) fn training(&self, experiment: Experiment, inputs: &Inputs) -> Option<Training> {
-        let with_images = |variants, (seeds, block_size), recipe: &Recipe, basis: &Basis| Training {
-            variants,
-            seeds,
-            block_size,
-            recipe: *recipe,
-            samples: self.images(inputs),
-            extra: 0,
-            basis: Some(basis.clone()),
-        };
+    pub(super) fn training(&self, experiment: Experiment, inputs: &Inputs) -> Option<TrainingPlan> {
         Some(match experiment {
             Experiment::Nads => return None,
             Experiment::Directional => {
                 let e = self.directional.as_ref()?;
-                Training {
+                TrainingPlan {
                     variants: e.directions.len(self.nad_count()),
                     seeds: e.seeds,
                     block_size: e.block_size,
                     recipe: e.training,
-                    samples: (u64::from(e.train_samples), u64::from(e.test_samples)),
+                    samples: SampleSizes { train: u64::from(e.train_samples), test: u64::from(e.test_samples) },
                     extra: 0,
                     basis: e.directions.basis(),
                 }
             }
             Experiment::Poisoning => {
                 let e = self.poisoning.as_ref()?;
-                let variants = e.indices.len() + u64::from(e.clean);
-                with_images(variants, (e.seeds, e.block_size), &e.training, &e.basis)
+                TrainingPlan {
+                    variants: e.indices.len() + u64::from(e.clean),
+                    seeds: e.seeds,
+                    block_size: e.block_size,
+                    recipe: e.training,
+                    samples: self.images(inputs),
+                    extra: 0,
+                    basis: Some(e.basis.clone()),
+                }
             }
             Experiment::Flipping => {
                 let e = self.flipping.as_ref()?;
-                with_images(2, (e.seeds, e.block_size), &e.training, &e.basis)
+                TrainingPlan {
+                    variants: 2,
+                    seeds: e.seeds,
+                    block_size: e.block_size,
+                    recipe: e.training,
+                    samples: self.images(inputs),
+                    extra: 0,
+                    basis: Some(e.basis.clone()),
+                }
             }
             Experiment::Margins => {
                 let e = self.margins.as_ref()?;
-                let training = with_images(1, (e.seeds, e.block_size), &e.training, &e.basis);
-                Training { extra: self.subspaces() as usize * e.images as usize, ..training }
+                TrainingPlan {
+                    variants: 1,
+                    seeds: e.seeds,
+                    block_size: e.block_size,
+                    recipe: e.training,
+                    samples: self.images(inputs),
+                    extra: self.subspaces() as usize * e.images as usize,
+                    basis: Some(e.basis.clone()),
+                }
             }
         })
     }
@@ -447,29 +479,29 @@ impl Spec {
         all.checked_sub(size).map_or(0, |rest| rest / u64::from(margins.stride.max(1)) + 1)
     }
 
-    /// Images of the training and of the test set.
-    fn images(&self, inputs: &Inputs) -> (u64, u64) {
-        let files = |test: bool| {
-            let own = self.cifar10_files(inputs).filter(|(part, ..)| (*part == Part::Test) == test);
-            own.map(|(_, _, input)| input.size / RECORD_BYTES).sum::<u64>()
-        };
-        match (files(false), files(true)) {
-            (0, _) | (_, 0) => (50_000, 10_000),
-            both => both,
-        }
+    /// The images of the training and of the test set; those of the full set where the inputs lack one.
+    fn images(&self, inputs: &Inputs) -> SampleSizes {
+        let train = self.images_of(ImageSet::Train, inputs);
+        let test = self.images_of(ImageSet::Test, inputs);
+        if train == 0 || test == 0 { SampleSizes { train: 50_000, test: 10_000 } } else { SampleSizes { train, test } }
+    }
+
+    fn images_of(&self, set: ImageSet, inputs: &Inputs) -> u64 {
+        let files = self.cifar10_files(inputs).filter(|(of, ..)| *of == set);
+        files.map(|(_, _, input)| input.size / RECORD_BYTES).sum()
     }
 
     /// The files of the CIFAR-10 folder among the inputs, in the order of their names.
-    pub fn cifar10_files<'a>(&'a self, inputs: &'a Inputs) -> impl Iterator<Item = (Part, &'a str, &'a InputRef)> {
+    pub fn cifar10_files<'a>(&'a self, inputs: &'a Inputs) -> impl Iterator<Item = (ImageSet, &'a str, &'a InputRef)> {
         let folder = self.cifar10.as_ref().map(|images| format!("{}/", images.path));
         inputs.iter().filter_map(move |(name, input)| {
             let file = name.strip_prefix(folder.as_deref()?)?;
-            let part = if file == cifar10::TEST_FILE { Part::Test } else { Part::Train };
-            Some((part, name.as_str(), input))
+            let set = if file == cifar10::TEST_FILE { ImageSet::Test } else { ImageSet::Train };
+            Some((set, name.as_str(), input))
         })
     }
 
-    pub(super) fn basis_source(&self, basis: &Basis, architecture: &str) -> BasisSource {
+    pub(super) fn basis_source(&self, basis: &BasisSpec, architecture: &str) -> BasisSource {
         match (&basis.path, &basis.sweep) {
             (Some(path), _) => BasisSource::Input(path.clone()),
             (None, Some(sweep)) => BasisSource::Input(sweep_input(sweep, architecture)),
@@ -485,15 +517,10 @@ impl Spec {
     pub fn uploads(&self) -> Vec<Upload> {
         let (all, one_channel) = (self.shape().len(), self.input.height * self.input.width);
         let mut uploads = Vec::new();
-        if let Some(e) = &self.directional {
-            let largest = match &e.directions {
-                Directions::Nads { indices, .. } => indices.as_ref().and_then(Indices::largest),
-                Directions::File { indices, .. } => indices.largest(),
-                _ => None,
-            };
-            if let Some(basis) = e.directions.basis() {
-                self.want("directional.directions", &basis, all, largest, &mut uploads);
-            }
+        if let Some(e) = &self.directional
+            && let Some(basis) = e.directions.basis()
+        {
+            self.want("directional.directions", &basis, all, e.directions.largest_row(), &mut uploads);
         }
         if let Some(e) = &self.poisoning {
             let largest = e.indices.largest().map(|p| p + 1);
@@ -512,7 +539,14 @@ impl Spec {
         uploads
     }
 
-    fn want(&self, field: &'static str, basis: &Basis, dimension: usize, largest: Option<u64>, to: &mut Vec<Upload>) {
+    fn want(
+        &self,
+        field: &'static str,
+        basis: &BasisSpec,
+        dimension: usize,
+        largest: Option<u64>,
+        to: &mut Vec<Upload>,
+    ) {
         if let Some(path) = basis.path.clone() {
             to.push(Upload::Directions { field, path, dimension, largest });
         } else if let Some(sweep) = &basis.sweep {
@@ -527,11 +561,11 @@ impl Spec {
     }
 }
 
-/// Half of a labelled set of images.
+/// One of the two sets of labelled images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// To train on.
+pub enum ImageSet {
+    /// The images to train on.
     Train,
-    /// To test with.
+    /// The images to test with.
     Test,
 }

@@ -2,6 +2,7 @@
 //!
 //! A job is made by itself, whatever the others are: a worker asks for one. Deliberately absent: seconds.
 
+use super::jobs::SampleSizes;
 use super::{BasisSource, Experiment, Inputs, JobShape, Payload, Spec};
 use crate::architecture::Network;
 use crate::checkpoint::TrainingShape;
@@ -59,7 +60,7 @@ impl Spec {
 
     fn training_job(&self, experiment: Experiment, architecture: &str, network: &Network, inputs: &Inputs) -> JobShape {
         let training = self.training(experiment, inputs).expect("the spec has it");
-        let (train, test) = training.samples;
+        let SampleSizes { train, test } = training.samples;
         let samples = SampleCounts { train, test, drawn: experiment == Experiment::Directional };
         let trained = Work::of_training(network, &training.recipe, samples);
         let work = match experiment {
@@ -76,8 +77,7 @@ impl Spec {
             payload: Payload::Runs {
                 extra: training.extra,
                 epochs: training.recipe.epochs,
-                steps: u64::from(training.recipe.epochs)
-                    * training.samples.0.div_ceil(u64::from(training.recipe.batch_size.max(1))),
+                steps: u64::from(training.recipe.epochs) * train.div_ceil(u64::from(training.recipe.batch_size.max(1))),
             },
             basis: training.basis.map_or(BasisSource::None, |basis| self.basis_source(&basis, architecture)),
             forward_passes: u64::from(training.recipe.epochs) * train + train + test,

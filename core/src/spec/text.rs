@@ -1,6 +1,6 @@
 //! Specs as text: overrides from outside, and what the TOML reader says in our words.
 
-use super::{Place, Spec, SpecError, Violation};
+use super::{SourcePosition, Spec, SpecError, Violation};
 use crate::text;
 
 impl Spec {
@@ -37,7 +37,7 @@ fn parse_value(text: &str) -> toml::Value {
 /// What the TOML reader says, with line and column, and the nearest known key for a misspelt one.
 pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> SpecError {
     let span = error.span().filter(|span| !span.is_empty() || span.start > 0);
-    let place = span.map(|span| Place::of(text, span.start));
+    let position = span.map(|span| SourcePosition::of(text, span.start));
     let message = error.message();
     let mut quoted = message.split('`').skip(1).step_by(2);
     let hint = match quoted.next() {
@@ -51,5 +51,5 @@ pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> S
     let value =
         if field.is_empty() || value.contains('\n') || message.starts_with("unknown field") { "" } else { value };
     let accepted = format!("{message}{hint}");
-    SpecError::new(vec![Violation { field: field.into(), value: value.into(), accepted, place }])
+    SpecError::new(vec![Violation { field: field.into(), value: value.into(), accepted, position }])
 }

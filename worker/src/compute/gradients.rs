@@ -8,7 +8,7 @@ use nadgrid_core::architecture::Shape;
 use nadgrid_core::moments::Moments;
 use nadgrid_core::random::evaluation_point;
 use nadgrid_core::scheduler::FailureKind;
-use nadgrid_core::spec::{Estimator, Nads};
+use nadgrid_core::spec::{Estimator, NadsSpec};
 use nadgrid_kernels::{CentralDifference, Trainer, block_moments, moments};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -115,7 +115,7 @@ impl GradientEvaluator {
     fn by_kernels(
         &mut self,
         shard: &ShardTask,
-        nads: &Nads,
+        nads: &NadsSpec,
         members: Range<u64>,
         points: &[Vec<f32>],
         watcher: &dyn ShardWatcher,
@@ -175,7 +175,7 @@ impl GradientEvaluator {
     fn by_populations(
         &self,
         shard: &ShardTask,
-        nads: &Nads,
+        nads: &NadsSpec,
         members: &mut Members,
         count: usize,
         points: &[Vec<f32>],
@@ -190,7 +190,7 @@ impl GradientEvaluator {
         rows.map(|rows| SummedBlock::of(rows, shard.job.shape.dimension, self.backend.device)).transpose()
     }
 
-    fn sampling<'a>(&self, shard: &'a ShardTask, nads: &Nads) -> Sampling<'a> {
+    fn sampling<'a>(&self, shard: &'a ShardTask, nads: &NadsSpec) -> Sampling<'a> {
         let device = self.backend.device;
         let derivative = match nads.estimator {
             Estimator::CentralDifference if self.backend.evaluation == Evaluation::Fused => {
@@ -211,6 +211,6 @@ impl GradientEvaluator {
     }
 }
 
-fn nads(shard: &ShardTask) -> Result<&Nads, Fault> {
+fn nads(shard: &ShardTask) -> Result<&NadsSpec, Fault> {
     shard.job.spec.nads.as_ref().ok_or_else(|| Fault::new(FailureKind::Spec, "the spec has no [nads]"))
 }

@@ -11,7 +11,7 @@ use nadgrid_core::cifar10::{self, Images};
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::directions::{self, on_each_channel};
 use nadgrid_core::scheduler::FailureKind;
-use nadgrid_core::spec::{Direction, Directional, Experiment, Margins, Spec, Variant, Wave};
+use nadgrid_core::spec::{Direction, DirectionalSpec, Experiment, MarginsSpec, Spec, Variant, Wave};
 use nadgrid_core::training::RunKey;
 use nadgrid_core::work::SampleCounts;
 use nadgrid_kernels::data::{DirectionalSamples, Flip, complete, poison};
@@ -119,7 +119,7 @@ impl JobSamples {
     }
 
     /// Returns the NADs of every block, each on every channel.
-    fn blocks(&self, spec: &Spec, margins: &Margins) -> Result<Vec<Vec<f64>>, Fault> {
+    fn blocks(&self, spec: &Spec, margins: &MarginsSpec) -> Result<Vec<Vec<f64>>, Fault> {
         let basis = self.complete(spec)?;
         let plane = basis.dimension();
         let size = margins.subspace as usize;
@@ -178,7 +178,7 @@ impl JobSamples {
         match (variant, &shard.job.spec.directional) {
             (Variant::Direction(direction), Some(experiment)) => {
                 let v = self.direction(shard, direction, key)?;
-                let Directional { offset, sigma, train_samples, test_samples, .. } = *experiment;
+                let DirectionalSpec { offset, sigma, train_samples, test_samples, .. } = *experiment;
                 let samples = if part == SampleSplit::Train { train_samples } else { test_samples } as usize;
                 let samples = DirectionalSamples::new(key, part.name(), &v, offset, sigma, samples);
                 Ok(RunSamples::Directional(Arc::new(samples)))

@@ -60,7 +60,7 @@ fn what_is_wrong_is_said_in_one_line_with_its_exit_code() {
     for (arguments, variable, code, words) in [
         (&["--config", file][..], None, 2, "unknown key `lanse`; did you mean `lanes`?"),
         (&["--device", "gpu"], None, 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
-        (&[], Some(("NADGRID_DEVISE", "cpu")), 2, "NADGRID_DEVISE is unknown to nadgrid; did you mean NADGRID_DEVICE?"),
+        (&[], Some(("NADGRID_DEVICE", "gpu")), 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
         (&[], Some(("NADGRID_LOG", "nadgrid=loud")), 2, "log = nadgrid=loud"),
         (&["--device", "cuda:99"], None, 1, "device = cuda:99: "),
         (

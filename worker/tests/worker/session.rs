@@ -1,6 +1,7 @@
 //! A whole worker in this process, against a coordinator that the test plays.
 
 use crate::support::{Coordinator, Heard};
+use nadgrid_configuration::{KeyFlags, Variables};
 use nadgrid_core::moments::{Moments, partial_bytes};
 use nadgrid_core::random::evaluation_point;
 use nadgrid_core::spec::{Experiment, Spec};
@@ -9,7 +10,7 @@ use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::session_request::Message;
 use nadgrid_telemetry::Tracer;
-use nadgrid_worker::config::{Config, Flags};
+use nadgrid_worker::config::WorkerConfig;
 use nadgrid_worker::error::WorkerError;
 use nadgrid_worker::run;
 use nadgrid_worker::shutdown::Stop;
@@ -34,8 +35,8 @@ impl Worker {
     pub(crate) fn start(url: &str, options: &[(&'static str, &str)]) -> Self {
         let fixed = [("coordinator", url), ("device", "cpu"), ("connect_timeout", "10"), ("reconnect_timeout", "10")];
         let all = options.iter().copied().chain(fixed);
-        let values = all.map(|(key, value)| (key, Some(value.to_owned()))).collect();
-        let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
+        let flags = all.fold(KeyFlags::default(), |flags, (key, value)| flags.with(key, value));
+        let config = WorkerConfig::load(&flags, &Variables::default()).unwrap();
         let stop = Stop::default();
         let stopped = stop.clone();
         Self { stop, thread: std::thread::spawn(move || run(&config, stopped, &Tracer::off())) }
@@ -285,9 +286,8 @@ fn a_refusal_is_final_and_an_absent_coordinator_is_waited_for_no_longer_than_ask
     let url = coordinator.url();
     drop(coordinator.die());
     let began = Instant::now();
-    let flags = [("coordinator", url.as_str()), ("device", "cpu"), ("connect_timeout", "0.7")];
-    let values = flags.map(|(key, value)| (key, Some(value.to_owned()))).into();
-    let config = Config::load(&Flags { config: None, values }, std::iter::empty()).unwrap();
+    let flags = KeyFlags::default().with("coordinator", &url).with("device", "cpu").with("connect_timeout", "0.7");
+    let config = WorkerConfig::load(&flags, &Variables::default()).unwrap();
     let absent = run(&config, Stop::default(), &Tracer::off()).unwrap_err();
     assert_eq!(absent.exit_code(), 3);
     let line = absent.to_string();

@@ -1,8 +1,8 @@
-//! `nadgrid init`: a spec to begin with, in which every key stands with what it means, its default and what is accepted.
+//! `nadgrid init`: a spec to begin with, in which every key stands with its meaning, its default and what it accepts.
 //!
-//! Whether that is so is tested against the reader of specs. Absent: questions to the user; the file is the form.
+//! Deliberately absent: the keys themselves, which the reader of specs declares, and questions to the user; the file is the form.
 
-mod keys;
+mod template;
 
 use crate::cli::args::InitArgs;
 use crate::cli::{Failure, output};
@@ -18,9 +18,9 @@ pub(crate) async fn init(args: InitArgs) -> Result<(), Failure> {
     let architectures = if args.architecture.is_empty() { vec!["lenet".to_owned()] } else { args.architecture };
     let file = &args.file;
     if file == Path::new("-") {
-        return output::print(keys::spec("sweep", &experiments, &architectures).trim_end());
+        return output::print(template::spec("sweep", &experiments, &architectures).trim_end());
     }
-    let text = keys::spec(&name(file), &experiments, &architectures);
+    let text = template::spec(&name(file), &experiments, &architectures);
     let mut options = File::options();
     options.write(true).create_new(!args.force).create(true).truncate(true);
     let mut written = match options.open(file) {
@@ -31,17 +31,20 @@ pub(crate) async fn init(args: InitArgs) -> Result<(), Failure> {
     };
     written.write_all(text.as_bytes()).map_err(Error::io(file, "write"))?;
     let shown = file.display();
-    output::note(&format!("{shown} is written; `nadgrid plan {shown}` tells what it will take"));
+    output::note(&format!("{shown} is written; `nadgrid plan {shown}` estimates what it will take"));
     Ok(())
 }
 
-/// A sweep's name from that of its file.
+/// The sweep's name, from that of its file.
 fn name(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let fits = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    let name: String = stem.chars().map(fits).take(100).collect();
+    let name: String = stem.chars().map(accepted_or_dash).take(100).collect();
     let name = name.trim_start_matches('.');
     if name.is_empty() { "sweep".into() } else { name.into() }
+}
+
+fn accepted_or_dash(c: char) -> char {
+    if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }
 }
 
 #[cfg(test)]

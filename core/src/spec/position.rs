@@ -6,17 +6,17 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A place in a text, counted from 1, in characters.
+/// A position in a text, counted from 1, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePosition {
     /// The line.
     pub line: usize,
     /// The column.
     pub column: usize,
 }
 
-impl Place {
-    /// The place of a byte.
+impl SourcePosition {
+    /// The position of a byte.
     pub(super) fn of(text: &str, byte: usize) -> Self {
         let before = text.get(..byte.min(text.len())).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
@@ -25,24 +25,25 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
     }
 }
 
 impl SpecError {
-    /// The same error, each violation with its place in `text`: that of its value, or of the nearest table around it.
-    /// `elsewhere` are keys whose values come from somewhere else, and so have no place.
+    /// The same error, each violation with its position in `text`: that of its value, or of the nearest table around it.
+    /// `elsewhere` are keys whose values come from somewhere else, and so have no position.
     #[must_use]
-    pub fn placed(mut self, text: &str, elsewhere: &[(String, String)]) -> Self {
+    pub fn located(mut self, text: &str, elsewhere: &[(String, String)]) -> Self {
         let Ok(table) = DeTable::parse(text) else { return self };
         for violation in &mut self.violations {
             let field = violation.field.as_str();
             let is_within =
                 |key: &str| field.strip_prefix(key).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
             let own = !field.is_empty() && !elsewhere.iter().any(|(key, _)| is_within(key));
-            violation.place = own.then(|| span(table.get_ref(), field)).flatten().map(|at| Place::of(text, at.start));
+            violation.position =
+                own.then(|| span(table.get_ref(), field)).flatten().map(|at| SourcePosition::of(text, at.start));
         }
         self
     }
@@ -74,8 +75,8 @@ mod tests {
     const WRONG: &str = "name = 'é x'\narchitectures = ['lenet', 'lenett']\n[nads]\nnetworks = 64\n  step = -1.0\n";
 
     fn places(error: &SpecError) -> Vec<(&str, Option<(usize, usize)>)> {
-        let place = |place: Place| (place.line, place.column);
-        error.violations.iter().map(|v| (v.field.as_str(), v.place.map(place))).collect()
+        let found = error.violations.iter();
+        found.map(|v| (v.field.as_str(), v.position.map(|at| (at.line, at.column)))).collect()
     }
 
     #[test]
@@ -97,7 +98,7 @@ mod tests {
     fn what_comes_from_elsewhere_has_no_place_and_the_rest_keeps_its_own() {
         let set = [("nads.step".to_owned(), "-2.0".to_owned())];
         let text = Spec::override_keys(WRONG, &set).unwrap();
-        let error = Spec::from_toml(&text).unwrap_err().placed(WRONG, &set);
+        let error = Spec::from_toml(&text).unwrap_err().located(WRONG, &set);
         let found = places(&error);
         assert!(found.contains(&("nads.step", None)) && found.contains(&("name", Some((1, 8)))), "{found:?}");
     }
