@@ -2,7 +2,7 @@
 
 use crate::scheduler::Scheduler;
 
-/// How much longer than a snapshot the journal may get: compacting it then costs a part of what appending to it has cost.
+/// Bounds on how much longer than a snapshot the journal gets: compacting it then costs a part of what appending to it has cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionBounds {
     /// The journal holds more than this many records beyond those of a snapshot when it is replaced.

@@ -35,10 +35,10 @@ use compaction::JournalLength;
 use output::DurableBatch;
 use std::collections::{BTreeSet, HashMap};
 
-/// Why the scheduler takes no report of another class or of a shard that there is not.
+/// This is said of a report of another class, or of a shard that there is not.
 pub const INVALID_REPORT: &str = "the result's numerics class is not its sweep's, or the sweep has no such shard";
 
-/// Those around a shell, and how it names them.
+/// Says how a shell names those around it.
 pub trait ShellPeers {
     /// The way to a worker, for one session.
     type Outbox;
@@ -66,10 +66,10 @@ enum RequestAsker<C> {
     Session(WorkerId, Box<NamedShard>),
 }
 
-/// The scheduler, and all that a loop around it must know.
+/// A shell holds the scheduler, and all that a loop around it must know.
 pub struct Shell<P: ShellPeers> {
     scheduler: Scheduler,
-    /// What has happened since the last batch was taken.
+    /// The batch that gathers what happens.
     open: ShellBatch<P>,
     durable: DurableBatch<P>,
     requests: u64,
@@ -83,7 +83,7 @@ pub struct Shell<P: ShellPeers> {
 }
 
 impl<P: ShellPeers> Shell<P> {
-    /// A shell around a scheduler that has replayed a journal of this many records.
+    /// Wraps a scheduler that has replayed a journal of this many records.
     pub fn new(scheduler: Scheduler, journalled: u64, bounds: CompactionBounds) -> Self {
         Self {
             scheduler,
@@ -99,7 +99,7 @@ impl<P: ShellPeers> Shell<P> {
         }
     }
 
-    /// The state, which is ahead of the journal while a batch is not written.
+    /// Returns the state, which is ahead of the journal while a batch is not written.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
@@ -183,7 +183,7 @@ impl<P: ShellPeers> Shell<P> {
         request
     }
 
-    /// What has happened since the last batch, to be looked at.
+    /// Returns the batch that gathers what happens, to be looked at.
     pub fn open_batch(&self) -> &ShellBatch<P> {
         &self.open
     }

@@ -8,9 +8,9 @@ use crate::scheduler::{Event, Record, Scheduler, ShardRef};
 pub struct WorkerStep {
     /// The step in one word.
     pub name: String,
-    /// When it began, in microseconds since the worker took the shard.
+    /// The begin, in microseconds since the worker took the shard.
     pub begin_us: u64,
-    /// When it ended, in microseconds since the worker took the shard.
+    /// The end, in microseconds since the worker took the shard.
     pub end_us: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::spec::Experiment;
 use std::ops::Range;
 use std::vec;
 
-/// What has happened between two writes: its records go to the journal, the rest waits until they are there.
+/// A batch is what has happened between two writes: its records go to the journal, the rest waits until they are there.
 pub struct ShellBatch<P: ShellPeers> {
     pub(super) effects: Effects,
     /// Results that are answered without a request, and to whom.
@@ -26,17 +26,17 @@ impl<P: ShellPeers> Default for ShellBatch<P> {
 }
 
 impl<P: ShellPeers> ShellBatch<P> {
-    /// The records that are to be durable before anything else is done.
+    /// Returns the records that are to be durable before anything else is done.
     pub fn records(&self) -> &[Record] {
         &self.effects.records
     }
 
-    /// What the scheduler asks for, to be looked at: it is done by way of [`Shell::next_output`].
+    /// Returns what the scheduler asks for, to be looked at: it is done by way of [`Shell::next_output`].
     pub fn actions(&self) -> &[Action] {
         &self.effects.actions
     }
 
-    /// The results that are answered without a request, to be looked at.
+    /// Returns the results that are answered without a request, to be looked at.
     pub fn refusals(&self) -> &[(WorkerId, ResultAnswer)] {
         &self.refusals
     }
@@ -47,7 +47,7 @@ impl<P: ShellPeers> ShellBatch<P> {
     }
 }
 
-/// What is left to do of a batch that is durable.
+/// The outputs that are left of a batch that is durable.
 pub(super) struct DurableBatch<P: ShellPeers> {
     pub(super) refusals: vec::IntoIter<(WorkerId, ResultAnswer)>,
     pub(super) actions: vec::IntoIter<Action>,
@@ -73,9 +73,9 @@ pub enum ShellOutput<P: ShellPeers> {
     Answer {
         /// The request.
         request: RequestId,
-        /// Whoever waits for it.
+        /// The one who waits for it.
         caller: P::Caller,
-        /// What the caller is told.
+        /// The answer.
         answer: Answer,
     },
     /// A worker is given a shard, by way of [`Shell::session`].
@@ -91,7 +91,7 @@ pub enum ShellOutput<P: ShellPeers> {
         worker: WorkerId,
         /// The shard.
         shard: ShardRef,
-        /// Its blocks.
+        /// The blocks of the shard.
         blocks: Range<u64>,
         /// The reason in words.
         reason: &'static str,
@@ -100,7 +100,7 @@ pub enum ShellOutput<P: ShellPeers> {
     AnswerResult {
         /// The worker.
         worker: WorkerId,
-        /// What it is told.
+        /// The answer to the worker.
         answer: ResultAnswer,
     },
     /// A worker was silent for too long: its session ends.
@@ -152,7 +152,7 @@ pub enum ShellOutput<P: ShellPeers> {
     Checked {
         /// The request that began it.
         verification: RequestId,
-        /// What became of the shard.
+        /// The outcome for one shard.
         check: Check,
     },
     /// Blobs are removed that nothing refers to, which [`Shell::unneeded`] picks.
@@ -174,9 +174,9 @@ pub enum ShellOutput<P: ShellPeers> {
 pub struct ShardAssignment {
     /// The shard.
     pub shard: ShardRef,
-    /// Its blocks.
+    /// The blocks of the shard.
     pub blocks: Range<u64>,
-    /// What its job is; absent when the session's last assignment was of the same job.
+    /// The job, which is absent when the session's last assignment was of the same job.
     pub job: Option<AssignedJob>,
     /// The files that the worker does not have yet: all of them with a new job, otherwise those of the shard alone.
     pub inputs: Vec<ShardInput>,
@@ -198,7 +198,7 @@ pub struct AssignedJob {
 pub struct ResultAnswer {
     /// The shard, as the worker named it.
     pub shard: NamedShard,
-    /// What becomes of the result, or why it is refused.
+    /// The verdict, or why the result is refused.
     pub verdict: Result<Verdict, String>,
 }
 

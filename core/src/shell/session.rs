@@ -31,7 +31,7 @@ pub struct ShellSession<O> {
 pub struct JoiningWorker<O> {
     /// The worker's id.
     pub worker: WorkerId,
-    /// What it says of itself.
+    /// The worker's description of itself.
     pub profile: WorkerProfile,
     /// The shards that it says it holds from an earlier session.
     pub held: Vec<NamedShard>,
@@ -85,7 +85,7 @@ pub enum WorkerMessage {
     Progress {
         /// The shard.
         shard: NamedShard,
-        /// How far it is.
+        /// The worker's progress with it.
         stand: ShardStand,
     },
     /// It has computed a shard whose result follows.
@@ -99,7 +99,7 @@ pub enum WorkerMessage {
         shard: NamedShard,
         /// The kind of the failure.
         kind: FailureKind,
-        /// What the worker says of it, fit to be shown.
+        /// The worker's words for it, fit to be shown.
         message: String,
     },
     /// It hands in a result that is small enough to come over the session.
@@ -115,13 +115,13 @@ pub struct InlineResult {
     pub class: Option<NumericsClass>,
     /// The partial's bytes.
     pub data: Vec<u8>,
-    /// What the worker says is their digest, in hexadecimal digits.
+    /// The digest of the bytes in hexadecimal digits, as the worker says.
     pub digest: String,
     /// The seconds that the shard took its lane.
     pub seconds: f64,
     /// The part of these seconds that passed before the first block.
     pub begin_seconds: f64,
-    /// What the worker did for it.
+    /// The steps that the worker took for it.
     pub steps: Vec<WorkerStep>,
 }
 
@@ -210,12 +210,12 @@ impl<P: ShellPeers> Shell<P> {
         Some(ShardRef { sweep: sweep.clone(), job: *job, node })
     }
 
-    /// The shard of this name, if it is in the worker's hands.
+    /// Returns the shard of this name, if it is in the worker's hands.
     fn held(&self, worker: &WorkerId, named: &NamedShard) -> Option<ShardRef> {
         self.find_shard(named).filter(|shard| self.scheduler.holds(worker, shard))
     }
 
-    /// What a message of a session is to the scheduler.
+    /// Turns a message of a session into an event of the scheduler.
     fn said(&mut self, worker: WorkerId, message: WorkerMessage, observer: &mut impl ShellObserver) -> Option<Event> {
         match message {
             WorkerMessage::Alive => Some(Event::Alive { worker }),
@@ -236,7 +236,7 @@ impl<P: ShellPeers> Shell<P> {
         }
     }
 
-    /// A result that came over the session: its bytes are looked at here, since they are few.
+    /// Turns a result that came over the session into an event. Its bytes are looked at here, since they are few.
     fn result(
         &mut self,
         worker: WorkerId,
@@ -267,7 +267,7 @@ impl<P: ShellPeers> Shell<P> {
         }
     }
 
-    /// The digest of what a result says, or what is wrong with it.
+    /// Returns the digest of what a result says.
     fn content(&self, shard: &ShardRef, result: &InlineResult) -> Result<Digest, String> {
         let InlineResult { data, digest: said, .. } = result;
         if data.len() > MAX_INLINE_BYTES {
@@ -286,7 +286,7 @@ impl<P: ShellPeers> Shell<P> {
         self.open.refusals.push((worker, answer));
     }
 
-    /// What a worker is told with a shard. Nothing when there is no such shard any more.
+    /// Returns what a worker is told with a shard; nothing when there is no such shard any more.
     pub(super) fn assignment(&mut self, worker: &WorkerId, shard: ShardRef) -> Option<ShardAssignment> {
         let (_, shape, _) = self.scheduler.shard(&shard)?;
         let blocks = self.scheduler.blocks(&shard)?;
