@@ -24,6 +24,7 @@ mod stall;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timelines;
+mod write;
 
 pub(crate) use durable::{Durable, ToldSweep};
 pub(crate) use handle::{Closed, CoordinatorHandle, SessionNews};
@@ -31,25 +32,24 @@ pub(crate) use stall::JournalWait;
 pub(crate) use timelines::{Fate, LeaseTimeline, ShardTimeline, Timelines, sweep_context};
 
 use crate::artifacts::Store;
-use crate::journal::{Journal, JournalError, JournalIdentity, Replayed};
+use crate::journal::{Journal, JournalError, JournalIdentity};
 use crate::metrics::ShardMeters;
 use durable::{Pending, Views};
 use handle::{LoopCommand, LoopRead};
-use metrics::{counter, histogram};
 use nadgrid_core::ids::Time;
-use nadgrid_core::scheduler::{Event, Record, Scheduler};
+use nadgrid_core::scheduler::{Event, Scheduler};
 use nadgrid_core::shell::{CompactionBounds, Shell};
 use nadgrid_telemetry::Tracer;
 use observe::Onlookers;
 use peers::CoordinatorPeers;
 use pool::MergePool;
-use stall::{Answering, JournalWatch, JournalWork};
+use stall::{Answering, JournalWatch};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Commands that may wait before senders do, and that one write to the journal takes.
 const QUEUE: usize = 4096;
@@ -242,54 +242,5 @@ impl<J: Journal> EventLoop<J> {
             self.compact().await;
         }
         Ok(())
-    }
-
-    async fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let began = Instant::now();
-        let Self { shell, journal, reads, onlookers, clock, watch, .. } = self;
-        let answering = Answering { reads, scheduler: shell.scheduler(), onlookers, clock, watch };
-        let (appended, deaf) = answering.until(JournalWork::Append, records, journal.append(records)).await;
-        self.has_been_deaf(deaf);
-        appended?;
-        self.batches.fetch_add(1, Ordering::Relaxed);
-        histogram!("nadgrid_journal_append_seconds").record(began.elapsed().as_secs_f64());
-        counter!("nadgrid_journal_records_total").increment(records.len() as u64);
-        Ok(())
-    }
-
-    fn has_been_deaf(&mut self, time: Option<Duration>) {
-        self.shell.was_deaf(time.map_or(0, |time| time.as_millis() as u64));
-    }
-
-    /// Replaces the journal by a snapshot. Where that fails the journal stays as it was.
-    async fn compact(&mut self) {
-        let before = self.shell.journalled();
-        let began = Instant::now();
-        let (compacted, deaf) = self.replace_journal().await;
-        self.has_been_deaf(deaf);
-        match compacted {
-            Ok(kept) => {
-                self.shell.compacted(kept.records);
-                self.batches.fetch_add(kept.batches, Ordering::Relaxed);
-                info!(before, records = kept.records, seconds = began.elapsed().as_secs_f64(), "journal compacted");
-            }
-            Err(error) => {
-                self.shell.not_compacted();
-                warn!(%error, "the journal could not be compacted");
-            }
-        }
-    }
-
-    /// Also returns for how long nobody was listened to.
-    async fn replace_journal(&mut self) -> (Result<Replayed, JournalError>, Option<Duration>) {
-        let Self { shell, journal, reads, onlookers, clock, watch, .. } = self;
-        let scheduler = shell.scheduler();
-        let mut snapshot = scheduler.snapshot();
-        let answering = Answering { reads, scheduler, onlookers, clock, watch };
-        let replica = Box::new(scheduler.replica());
-        answering.until(JournalWork::Compact, &[], journal.compact(&mut snapshot, replica)).await
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What a worker is told in its session.
+/// Something that a worker is told in its session.
 pub(crate) enum SessionNews {
     /// It is given a shard.
     Assignment {

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::artifacts::{ArtifactsUrl, PresignSettings, Store};
-use crate::journal::SnapshotReader;
+use crate::journal::{Replayed, SnapshotReader};
 use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
 use nadgrid_core::scheduler::{
-    Answer, Partial, Settings, ShardRef, Share, Subject, SweepState, Verdict, WorkerProfile,
+    Answer, Partial, Record, Settings, ShardRef, Share, Subject, SweepState, Verdict, WorkerProfile,
 };
 use nadgrid_core::shell::{SessionNumber, WorkerMessage};
 use nadgrid_core::spec::{Inputs, Spec};

@@ -16,7 +16,7 @@ const MAX_WORDS: usize = 2_000;
 /// Bytes of a sweep's id in a result: a longer one is of no sweep, and nothing to repeat.
 const MAX_SWEEP_ID: usize = 100;
 
-/// A shard as a worker names it.
+/// Returns the shard that a worker names.
 pub(crate) fn named_shard(shard: &v1::Shard) -> NamedShard {
     let v1::Shard { sweep_id, job, first_block, blocks } = shard;
     let sweep = SweepId::new(sweep_id.as_str());
@@ -28,12 +28,12 @@ fn wire_shard(shard: &NamedShard) -> v1::Shard {
     v1::Shard { sweep_id: sweep.as_str().to_owned(), job: job.0, first_block: *first_block, blocks: *blocks }
 }
 
-/// What a worker did for a shard.
+/// Returns the steps that a worker took for a shard.
 pub(crate) fn worker_steps(steps: Vec<v1::Step>) -> Vec<WorkerStep> {
     steps.into_iter().map(|v1::Step { name, begin_us, end_us }| WorkerStep { name, begin_us, end_us }).collect()
 }
 
-/// Something that a worker says in its session; `None` for what is no message of a session under way, or about no shard.
+/// Returns what a worker says in its session; `None` for what is no message of a session under way, or about no shard.
 pub(super) fn worker_message(message: Request) -> Option<WorkerMessage> {
     Some(match message {
         Request::Heartbeat(_) => WorkerMessage::Alive,
@@ -71,7 +71,7 @@ fn inline_result(result: v1::ShardResult) -> Option<InlineResult> {
     })
 }
 
-/// What a worker is told in its session.
+/// Returns what a worker is told in its session.
 pub(super) fn session_response(news: SessionNews) -> SessionResponse {
     let message = match news {
         SessionNews::Assignment { assignment, context } => Response::Assignment(wire_assignment(assignment, context)),
@@ -83,7 +83,7 @@ pub(super) fn session_response(news: SessionNews) -> SessionResponse {
     SessionResponse { message: Some(message) }
 }
 
-/// An assignment. The job is left out where it is the last assignment's.
+/// Returns an assignment. The job is left out where it is that of the assignment before.
 fn wire_assignment(assignment: ShardAssignment, context: Option<TraceContext>) -> v1::Assignment {
     let ShardAssignment { shard, blocks, job, inputs } = assignment;
     let wire = v1::Assignment {
