@@ -5,7 +5,7 @@
 //! registry, methods of the contract, and only the newest sweeps and the workers that are known have series, which end a while
 //! after they do.
 
-use crate::desk::{Closed, Desk};
+use crate::event_loop::{Closed, CoordinatorHandle};
 use metrics::{Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
@@ -199,7 +199,7 @@ impl Metrics {
     }
 
     /// All metrics in Prometheus's text format. They tell of everybody's sweeps.
-    pub(crate) async fn render(&self, desk: &Desk) -> Result<String, Closed> {
+    pub(crate) async fn render(&self, desk: &CoordinatorHandle) -> Result<String, Closed> {
         let (sweeps, workers, now, wait) = desk
             .read(move |durable| {
                 let sweeps = durable.sweeps_before(None, MOST_SWEEPS, |_| true);

@@ -5,9 +5,6 @@ use nadgrid_core::moments::Moments;
 use nadgrid_core::runs::{self, Outcome};
 use nadgrid_core::spec::Payload;
 
-/// Why the scheduler does not take a report.
-pub(crate) const INVALID: &str = "the result's numerics class is not its sweep's, or the sweep has no such shard";
-
 /// Checks the bytes of a partial of `members` members, which have this digest; returns the digest of what they say, without how
 /// long it took.
 ///

@@ -3,7 +3,7 @@
 use crate::access::{self, Acceptor, Bindings, Gate, Quota, Refusals, Shares, TlsError, Tokens, TokensError};
 use crate::artifacts::{OwnerError, Store, StoreError};
 use crate::config::{Config, ConfigError};
-use crate::desk::{Desk, DeskTask, JournalWait};
+use crate::event_loop::{CoordinatorHandle, EventLoop, JournalWait};
 use crate::journal::{self, JournalError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -120,7 +120,7 @@ pub async fn run(
     let journal = journal::open(&config.journal, &config.data, patience).await?;
     let store = Store::open(&config.artifacts, &config.data, &config.presign()?).await?;
     let scheduler = Scheduler::new(config.settings());
-    let (task, desk) = DeskTask::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
+    let (task, desk) = EventLoop::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
     // Before anything is written to either: beside a wrong journal every artifact would be an orphan.
     store.claim(&desk.journal(), task.journal_name(), task.is_new(), config.adopt_artifacts).await?;
     // The desk outlives the server, so that requests in flight are still answered.
@@ -211,7 +211,7 @@ fn places_of_reads(limits: &Limits) -> TransferPlaces {
 }
 
 /// Sets aside what nothing refers to any more, now and again.
-async fn collect_orphans(desk: Desk, store: Store, found: Arc<FoundBlobs>, age: Duration) {
+async fn collect_orphans(desk: CoordinatorHandle, store: Store, found: Arc<FoundBlobs>, age: Duration) {
     loop {
         // Nothing is removed before somebody could have noticed that something is wrong.
         tokio::time::sleep(age).await;

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod random;
 pub mod runs;
 pub mod scheduler;
+pub mod shell;
 pub mod spec;
 pub mod statistics;
 pub mod text;

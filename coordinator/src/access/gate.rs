@@ -17,7 +17,7 @@
 use super::shares::Account;
 use super::whole::whole;
 use super::{Admitted, Caller, Peer, Refusals, Right, Shares, Tokens};
-use crate::desk::JournalWait;
+use crate::event_loop::JournalWait;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::page::{self, PageToken, Place};

@@ -3,7 +3,7 @@
 use super::api::{Asked, SweepRow};
 use super::{Page, Refused};
 use crate::access::{Admitted, Caller, Places};
-use crate::desk::{Closed, Durable, ToldSweep};
+use crate::event_loop::{Closed, Durable, ToldSweep};
 use crate::service::{Sweeps, unknown};
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -71,7 +71,7 @@ impl Looks {
             (durable.sweeps_before(None, LOOKED_AT, |_| true), durable.workers(), durable.wait())
         };
         let (sweeps, workers, wait) = page.desk.read(query).await?;
-        let row = |(_, told): &(u64, ToldSweep)| (told.view().owner.clone(), SweepRow::from(&told.to_wire()));
+        let row = |(_, told): &(u64, ToldSweep)| (told.view().owner.clone(), SweepRow::from(&v1::Sweep::from(told)));
         let mut workers: Vec<v1::Worker> = workers.iter().map(v1::Worker::from).collect();
         page.sweeps.of_workers.tell(&mut workers);
         let mut workers: Vec<_> = workers.iter().map(WorkerView::from).collect();
@@ -205,12 +205,12 @@ pub(super) async fn sweep(
             }
         }
         let view = receiver.borrow_and_update().clone();
-        Some((event("sweep", &SweepView::from(&*view)), (receiver, false)))
+        Some((event("sweep", &SweepView::from(&v1::Sweep::from(&*view))), (receiver, false)))
     });
     Ok(send(&page, &admitted, version, place, events))
 }
 
-async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<v1::Sweep>>, Status> {
+async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<ToldSweep>>, Status> {
     let sweep = SweepId::new(id.clone());
     sweeps.own(&admitted.caller, &sweep).await?;
     sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown(&id))

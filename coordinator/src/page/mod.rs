@@ -18,7 +18,7 @@ mod token;
 
 pub(crate) use token::PageToken;
 
-use crate::desk::Desk;
+use crate::event_loop::CoordinatorHandle;
 use crate::metrics::Metrics;
 use crate::service::Sweeps;
 use axum::Router;
@@ -35,7 +35,7 @@ use tonic_types::StatusExt;
 /// What the page's handlers need.
 pub(crate) struct Page {
     pub(crate) sweeps: Arc<Sweeps>,
-    pub(crate) desk: Desk,
+    pub(crate) desk: CoordinatorHandle,
     pub(crate) metrics: Metrics,
     pub(crate) started: SystemTime,
     pub(crate) pictures: pictures::Pictures,
@@ -43,7 +43,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(sweeps: Arc<Sweeps>, desk: Desk, metrics: Metrics) -> Self {
+    pub(crate) fn new(sweeps: Arc<Sweeps>, desk: CoordinatorHandle, metrics: Metrics) -> Self {
         let (pictures, looks) = (pictures::Pictures::default(), events::Looks::default());
         Self { sweeps, desk, metrics, started: SystemTime::now(), pictures, looks }
     }

@@ -2,7 +2,7 @@
 
 use super::api::Asked;
 use super::{Page, Refused, json};
-use crate::desk::{LeaseTimeline, ShardTimeline};
+use crate::event_loop::{LeaseTimeline, ShardTimeline};
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -95,7 +95,7 @@ impl From<&ShardTimeline> for Timeline {
 
 fn detail(lease: &LeaseTimeline) -> String {
     match &lease.fate {
-        crate::desk::Fate::Failed(message) => format!("failed: {message}"),
+        crate::event_loop::Fate::Failed(message) => format!("failed: {message}"),
         fate => fate.as_str().to_owned(),
     }
 }
@@ -169,7 +169,7 @@ pub(super) async fn one(
     let sweep = SweepId::new(id);
     page.sweeps.own(&admitted.caller, &sweep).await?;
     let asked = key.clone();
-    let find = move |timelines: &crate::desk::Timelines| {
+    let find = move |timelines: &crate::event_loop::Timelines| {
         timelines.shards(&sweep).find(|shard| shard.key() == asked).map(Timeline::from)
     };
     match page.desk.timelines(find).await? {

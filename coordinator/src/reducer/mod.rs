@@ -2,7 +2,7 @@
 //! some of its partials, on the way there.
 //!
 //! [`nads`] merges moments and computes eigenvectors; [`runs`] puts training runs in a row. Blocks the thread: it runs on a
-//! CPU pool, outside the desk's loop.
+//! CPU pool, outside the event loop.
 
 pub mod manifest;
 mod nads;

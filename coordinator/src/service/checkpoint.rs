@@ -7,7 +7,7 @@ use super::invalid;
 use super::receive::{Announced, Receiver, UploadKind, UploadPart};
 use super::workers::Workers;
 use crate::access::Admitted;
-use crate::desk::Desk;
+use crate::event_loop::CoordinatorHandle;
 use crate::transfers::TransferOffer;
 use nadgrid_core::checkpoint::{MAX_BYTES, most_bytes};
 use nadgrid_core::ids::WorkerId;
@@ -82,7 +82,7 @@ pub(super) async fn receive(
 }
 
 /// The shard; `None` when there is none such, its sweep has ended, or it is not the worker's to compute.
-async fn open(desk: &Desk, worker: WorkerId, wire: v1::Shard) -> Result<Option<Open>, Status> {
+async fn open(desk: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Result<Option<Open>, Status> {
     let find = move |scheduler: &Scheduler| {
         let job = wire.job_ref();
         let node = scheduler.node(&job, wire.range()).filter(|_| scheduler.is_open(&job.sweep))?;

@@ -7,7 +7,7 @@ use super::store_failed;
 use super::sweeps::Sweeps;
 use crate::access::{Admitted, Caller, Quota};
 use crate::artifacts::{Held, Store, StoreError};
-use crate::desk::Desk;
+use crate::event_loop::CoordinatorHandle;
 use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
 use nadgrid_core::ids::{Digest, SweepId};
@@ -146,7 +146,7 @@ fn internal(error: impl ToString) -> Status {
 /// # Errors
 /// A refused spec that names the key, or `INPUT_MISSING` where a file is to be uploaded first.
 pub(super) async fn resolve(
-    desk: &Desk,
+    desk: &CoordinatorHandle,
     store: &Store,
     caller: &Caller,
     spec: &Spec,
@@ -184,7 +184,7 @@ pub(super) async fn resolve(
 
 /// The NADs of a complete sweep of the caller's own.
 async fn earlier_nads(
-    desk: &Desk,
+    desk: &CoordinatorHandle,
     caller: &Caller,
     field: &str,
     sweep: &str,

@@ -1,7 +1,8 @@
-//! The gRPC handlers: they validate, convert, and ask the desk. No state of their own.
+//! The gRPC handlers: they validate, convert, and ask the event loop. No state of their own.
 
 mod beside;
 mod checkpoint;
+mod convert;
 mod inputs;
 mod read;
 mod receive;
@@ -15,7 +16,7 @@ pub(crate) use sweeps::{Sweeps, WorkerTransfers, unknown};
 pub(crate) use workers::Workers;
 
 use crate::artifacts::StoreError;
-use crate::desk::Closed;
+use crate::event_loop::Closed;
 use nadgrid_proto::status::Reason;
 use tonic::Status;
 use tracing::warn;

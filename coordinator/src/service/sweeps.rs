@@ -5,7 +5,7 @@ use super::receive::{Answers, converse};
 use super::{beside, read, store_failed, verify};
 use crate::access::{Admitted, Caller, Quota, Shares, authorise};
 use crate::artifacts::Store;
-use crate::desk::{Desk, Durable, sweep_context};
+use crate::event_loop::{CoordinatorHandle, Durable, ToldSweep, sweep_context};
 use crate::limits::Limits;
 use crate::transfers::{CallerTransfers, TransferOffer, TransferPlaces};
 use futures::stream::{self, BoxStream};
@@ -47,7 +47,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Sweeps {
-    pub(crate) desk: Desk,
+    pub(crate) desk: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) sizing: Sizing,
     /// Files that are received at once; others wait.
@@ -94,7 +94,7 @@ impl Sweeps {
         let asked = id.clone();
         let told = self.desk.read(move |durable| durable.sweep(&asked)).await?;
         let told = told.ok_or_else(|| unknown(id.as_str()))?;
-        Ok(self.noticed(told.to_wire()))
+        Ok(self.noticed((&told).into()))
     }
 
     /// The sweep with what keeps its payloads.
@@ -248,7 +248,7 @@ impl SweepService for Sweeps {
         let (mut sweeps, mut bytes, mut last) = (Vec::new(), 0, None);
         for (number, told) in found.iter().take(limit) {
             // A spec is long, and of a list nobody wants it.
-            let view = v1::Sweep { spec: String::new(), ..self.noticed(told.to_wire()) };
+            let view = v1::Sweep { spec: String::new(), ..self.noticed(told.into()) };
             bytes += view.encoded_len();
             if bytes > PAGE_BYTES && !sweeps.is_empty() {
                 break;
@@ -428,7 +428,7 @@ impl WorkerTransfers {
 /// A sweep that is followed, and what was said of it last.
 struct Followed {
     sweeps: Sweeps,
-    changes: watch::Receiver<Arc<v1::Sweep>>,
+    changes: watch::Receiver<Arc<ToldSweep>>,
     looks: tokio::time::Interval,
     said: Option<v1::Sweep>,
 }
@@ -447,8 +447,8 @@ impl Followed {
                     _ = self.looks.tick() => false,
                 },
             };
-            let view = self.changes.borrow_and_update().as_ref().clone();
-            let view = self.sweeps.noticed(view);
+            let told = self.changes.borrow_and_update().clone();
+            let view = self.sweeps.noticed(v1::Sweep::from(&*told));
             // A sweep whose payloads wait may not change for long: that they do is told all the same.
             if is_new || self.said.as_ref().is_some_and(|said| said.notices != view.notices) {
                 self.said = Some(view.clone());
@@ -460,7 +460,7 @@ impl Followed {
 
 impl Sweeps {
     /// The sweep as it stands, then every later version until it has ended.
-    fn changes(self, changes: watch::Receiver<Arc<v1::Sweep>>) -> impl Stream<Item = v1::Sweep> + Send {
+    fn changes(self, changes: watch::Receiver<Arc<ToldSweep>>) -> impl Stream<Item = v1::Sweep> + Send {
         let mut looks = tokio::time::interval(LOOK_AGAIN);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let followed = Followed { sweeps: self, changes, looks, said: None };

@@ -1,6 +1,7 @@
 //! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
 
 use super::beside::{self, BesideOutcome};
+use super::convert::{named_shard, worker_steps};
 use super::invalid;
 use super::receive::{Announced, Received, Receiver, UploadKind, UploadPart};
 use super::workers::Workers;
@@ -10,6 +11,7 @@ use crate::transfers::TransferOffer;
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{Answer, Event, Partial, PartialBytes, Scheduler, ShardRef, Verdict};
+use nadgrid_core::shell::INVALID_REPORT;
 use nadgrid_core::spec::Payload;
 use nadgrid_proto::convert::worker_id;
 use nadgrid_proto::status::Reason;
@@ -93,7 +95,8 @@ pub(super) async fn receive(
     };
     let stored = workers.observed(&sweep, stored)?;
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
-    workers.desk.told(worker.clone(), wire, std::mem::take(&mut header.steps)).await;
+    let steps = worker_steps(std::mem::take(&mut header.steps));
+    workers.desk.steps(worker.clone(), named_shard(&wire), steps).await;
     let (seconds, begin_seconds) = (partial::seconds(header.seconds), partial::seconds(header.begin_seconds));
     report(workers, Report { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial).await
 }
@@ -171,5 +174,5 @@ async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Par
     if verdict == Verdict::NoSession {
         return Err(no_session(&reporter));
     }
-    v1::Verdict::of(verdict).ok_or_else(|| Reason::RequestInvalid.status(partial::INVALID))
+    v1::Verdict::of(verdict).ok_or_else(|| Reason::RequestInvalid.status(INVALID_REPORT))
 }

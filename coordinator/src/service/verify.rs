@@ -3,7 +3,7 @@
 use super::store_failed;
 use super::sweeps::{unexpected, unknown};
 use crate::artifacts::Store;
-use crate::desk::Desk;
+use crate::event_loop::CoordinatorHandle;
 use crate::reducer::manifest;
 use futures::stream::{self, Stream};
 use nadgrid_core::ids::{JobIndex, SweepId};
@@ -27,7 +27,7 @@ struct Job {
 
 /// Begins a verification: how many shards it takes, then a response for each.
 pub(super) async fn start(
-    desk: &Desk,
+    desk: &CoordinatorHandle,
     store: &Store,
     request: v1::VerifyRequest,
 ) -> Result<impl Stream<Item = v1::VerifyResponse> + Send + use<>, Status> {
@@ -62,7 +62,7 @@ pub(super) async fn start(
 }
 
 /// The jobs of a complete sweep with what their shards yielded.
-async fn jobs(desk: &Desk, store: &Store, sweep: &SweepId) -> Result<Vec<Job>, Status> {
+async fn jobs(desk: &CoordinatorHandle, store: &Store, sweep: &SweepId) -> Result<Vec<Job>, Status> {
     let id = sweep.clone();
     let found = desk.query(move |scheduler: &Scheduler, _| (scheduler.is_known(&id), scheduler.manifests(&id))).await?;
     let (known, manifests) = found;

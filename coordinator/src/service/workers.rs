@@ -2,12 +2,13 @@
 
 use super::beside;
 use super::checkpoint::{self, CheckpointUpload};
+use super::convert;
 use super::receive::{Answers, converse};
 use super::upload::{self, PartialUpload};
 use super::{invalid, read, store_failed};
 use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
 use crate::artifacts::{Held, Store};
-use crate::desk::Desk;
+use crate::event_loop::CoordinatorHandle;
 use crate::limits::Limits;
 use crate::transfers::{TransferOffer, TransferPlaces};
 use futures::StreamExt;
@@ -15,6 +16,7 @@ use futures::stream::{self, BoxStream};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::{ClassPatterns, Precision};
 use nadgrid_core::scheduler::WorkerProfile;
+use nadgrid_core::shell::SessionNumber;
 use nadgrid_core::text;
 use nadgrid_core::{LIBTORCH_VERSION, PROTOCOL_VERSION};
 use nadgrid_proto::convert::worker_id;
@@ -41,7 +43,7 @@ const MAX_LANES: u32 = 1024;
 
 #[derive(Clone)]
 pub(crate) struct Workers {
-    pub(crate) desk: Desk,
+    pub(crate) desk: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) heartbeat: Duration,
     /// Partials and checkpoints that are received at once; others wait.
@@ -86,9 +88,9 @@ impl WorkerService for Workers {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat_interval_ms: self.heartbeat.as_millis() as u32,
         };
-        let message = Some(v1::session_response::Message::Welcome(welcome));
-        drop(outbox.try_send(v1::SessionResponse { message }));
-        let session = self.desk.attach(worker.clone(), profile, hello.held, outbox).await?;
+        let welcome = v1::SessionResponse { message: Some(v1::session_response::Message::Welcome(welcome)) };
+        let held = hello.held.iter().map(convert::named_shard).collect();
+        let session = self.desk.attach(worker.clone(), profile, held, outbox).await?;
         // Over when the token is revoked, or when the stream of responses has ended, whatever the worker still says.
         let over = admitted.caller.revoked.child_token();
         let listening = self.clone().listen(worker, session, messages, over.clone(), places);
@@ -98,9 +100,10 @@ impl WorkerService for Workers {
             tokio::select! { () = stop => {}, () = revoked => {} }
         };
         let ends_with_us = over.drop_guard();
-        let responses = ReceiverStream::new(inbox).map(move |message| {
+        let news = ReceiverStream::new(inbox).map(convert::session_response);
+        let responses = stream::iter([welcome]).chain(news).map(move |response| {
             let _held = &ends_with_us;
-            Ok(message)
+            Ok(response)
         });
         Ok(Response::new(responses.take_until(ended).boxed()))
     }
@@ -192,7 +195,7 @@ impl Workers {
     async fn listen(
         self,
         worker: WorkerId,
-        session: u64,
+        session: SessionNumber,
         mut messages: Streaming<v1::SessionRequest>,
         session_over: CancellationToken,
         places: Places,
@@ -202,8 +205,12 @@ impl Workers {
             session_over.run_until_cancelled(messages.next()).await
         {
             drained = matches!(message, Message::Goodbye(_));
-            let over = drained || matches!(message, Message::Hello(_));
-            if over || self.desk.message(worker.clone(), session, message).await.is_err() {
+            if drained || matches!(message, Message::Hello(_)) {
+                break;
+            }
+            // What is about no shard is passed over.
+            let Some(message) = convert::worker_message(message) else { continue };
+            if self.desk.message(worker.clone(), session, message).await.is_err() {
                 break;
             }
         }
@@ -280,7 +287,7 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desk::tests::class;
+    use crate::event_loop::tests::class;
 
     fn hello() -> v1::Hello {
         v1::Hello {

@@ -1,7 +1,7 @@
-//! The coordinator as its desk is: it takes all that waits, applies it ([`decide`]), writes the records in one go ([`write`]), and
-//! then acts ([`act`]). Here is what it holds, and what arrives.
+//! The coordinator: core's shell, driven as the event loop drives it. It takes all that waits ([`decide`]), writes the records in one
+//! go ([`write`]), and then does the outputs ([`act`]). Here is what it holds, and what arrives.
 //!
-//! Everything but the scheduler's records is lost in a crash, which may come between any two steps.
+//! Everything but the journal's records is lost in a crash, which may come between any two steps.
 
 mod act;
 mod decide;
@@ -10,13 +10,15 @@ mod write;
 use crate::faults::Fault;
 use crate::intake::{Intake, Stream};
 use crate::network::{Caller, Report, Request, Up};
+use crate::peers::{EventCount, SimulatedPeers};
 use crate::pool::Merge;
 use crate::transfer::Payload;
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, SweepId, Time, WorkerId};
-use nadgrid_core::scheduler::{Action, Committed, Event, JobRef, Record, RequestId, Scheduler, ShardRef};
+use nadgrid_core::scheduler::{Committed, Event, JobRef, Record, RequestId, Scheduler};
+use nadgrid_core::shell::{SessionNumber, Shell, ShellBatch};
 use nadgrid_core::spec::Inputs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is due at the coordinator.
 pub(crate) enum Step {
@@ -38,21 +40,20 @@ pub(crate) enum Step {
     Reduce { job: JobRef, generation: u64, committed: Box<Committed> },
 }
 
-/// What waits at the desk.
-pub(crate) enum Command {
+/// What waits to be taken in.
+pub(crate) enum Waiting {
     Event(Event),
     Ask(Caller, Event),
     Message(u64, Up),
     Broken(u64),
+    Question(Question),
+}
+
+/// What is asked and changes nothing.
+pub(crate) enum Question {
     /// Whether a result can be of use; if so it is given a place.
     Upload(Stream, Box<Report>),
     Look(Caller, SweepId),
-}
-
-/// Who waits for the answer to a request.
-enum Asker {
-    Call(Caller),
-    Session(WorkerId, ShardRef),
 }
 
 /// What a crash leaves of a batch.
@@ -64,26 +65,30 @@ enum Crash {
     AmidActions,
 }
 
-/// A batch under way.
-struct Batch {
-    records: Vec<Record>,
-    actions: Vec<Action>,
-    questions: Vec<Command>,
+/// A write under way.
+struct Write {
+    lines: Vec<String>,
+    /// What is to be told when it is done; nothing if a mutation has told it before.
+    batch: Option<ShellBatch<SimulatedPeers>>,
+    began: u64,
     crash: Option<Crash>,
 }
 
-/// What a crash takes.
-struct Desk {
-    scheduler: Scheduler,
-    queue: Vec<Command>,
+/// A coordinator that is up: all this is what a crash takes.
+struct Running {
+    shell: Shell<SimulatedPeers>,
+    queue: Vec<Waiting>,
     /// Whether somebody will look into the queue.
     woken: bool,
-    writing: Option<Batch>,
-    askers: BTreeMap<RequestId, Asker>,
-    requests: u64,
-    /// Sessions: connections by workers.
-    sessions: BTreeMap<WorkerId, u64>,
-    verifications: BTreeMap<RequestId, Caller>,
+    writing: Option<Write>,
+    /// The sessions of the connections that are listened to.
+    listening: BTreeMap<u64, (WorkerId, SessionNumber)>,
+    /// The connection of each worker's newest session that is not over, counted beside the shell.
+    newest: BTreeMap<WorkerId, u64>,
+    heard: EventCount,
+    /// Verifications that are open, and those that were given up before they were.
+    verifying: Vec<(RequestId, Caller)>,
+    given_up: BTreeSet<(usize, u64)>,
     intake: Intake,
     tick_at: Option<u64>,
     /// The latest time that the scheduler has heard of.
@@ -97,28 +102,28 @@ pub(crate) struct Coordinator {
     pub(crate) start: u64,
     /// How much its clock is ahead.
     pub(crate) clock: u64,
-    desk: Option<Desk>,
+    running: Option<Running>,
 }
 
 impl Coordinator {
     /// Whether it is up.
     pub(crate) fn is_up(&self) -> bool {
-        self.desk.is_some()
+        self.running.is_some()
     }
 
     /// Its scheduler, if it is up.
     pub(crate) fn scheduler(&self) -> Option<&Scheduler> {
-        self.desk.as_ref().map(|desk| &desk.scheduler)
+        self.running.as_ref().map(|running| running.shell.scheduler())
     }
 
     /// What comes in, if it is up.
     pub(crate) fn intake(&self) -> Option<&Intake> {
-        self.desk.as_ref().map(|desk| &desk.intake)
+        self.running.as_ref().map(|running| &running.intake)
     }
 
     /// The same, to be changed.
     pub(crate) fn intake_mut(&mut self) -> Option<&mut Intake> {
-        self.desk.as_mut().map(|desk| &mut desk.intake)
+        self.running.as_mut().map(|running| &mut running.intake)
     }
 
     /// Blobs that can be computed again.
@@ -142,11 +147,11 @@ impl World {
 
     /// How long the scheduler's time stands still, because the clock went back.
     pub(crate) fn lag(&self) -> u64 {
-        self.coordinator.desk.as_ref().map_or(0, |desk| desk.latest.saturating_sub(self.clock().0))
+        self.coordinator.running.as_ref().map_or(0, |running| running.latest.saturating_sub(self.clock().0))
     }
 
     /// Something is due, if the coordinator is still the same that it was due at.
-    pub(crate) fn desk(&mut self, start: u64, step: Step) -> Result<(), String> {
+    pub(crate) fn coordinate(&mut self, start: u64, step: Step) -> Result<(), String> {
         if start != self.coordinator.start {
             match step {
                 Step::Reduce { .. } => self.counts.fault(Fault::ReductionLost),
@@ -161,8 +166,8 @@ impl World {
             Step::Take => return self.take(),
             Step::Written => return self.written(),
             Step::Tick => {
-                self.coordinator.desk.as_mut().ok_or("down")?.tick_at = None;
-                self.enqueue(Command::Event(Event::Tick));
+                self.coordinator.running.as_mut().ok_or("down")?.tick_at = None;
+                self.enqueue(Waiting::Event(Event::Tick));
             }
             Step::Stored(stream, payload) => return self.stored(stream, payload),
             Step::Watch(stream) => self.look_after(stream),
@@ -170,7 +175,7 @@ impl World {
                 if self.strikes(self.scenario.rates.store_fails, Fault::StoreFails) =>
             {
                 let after = self.random.between(1_000, 30_000);
-                self.schedule(after, Happening::Desk(start, step));
+                self.schedule(after, Happening::Coordinator(start, step));
             }
             Step::Merge(merge) => self.merge(*merge),
             Step::Reduce { job, generation, committed } => self.reduce(job, generation, &committed),
@@ -179,13 +184,13 @@ impl World {
     }
 
     /// Something waits to be taken.
-    pub(crate) fn enqueue(&mut self, command: Command) {
-        let Some(desk) = &mut self.coordinator.desk else { return };
-        desk.queue.push(command);
-        if !desk.woken && desk.writing.is_none() {
-            desk.woken = true;
+    pub(crate) fn enqueue(&mut self, waiting: Waiting) {
+        let Some(running) = &mut self.coordinator.running else { return };
+        running.queue.push(waiting);
+        if !running.woken && running.writing.is_none() {
+            running.woken = true;
             let (start, after) = (self.coordinator.start, self.random.between(0, 3));
-            self.schedule(after, Happening::Desk(start, Step::Take));
+            self.schedule(after, Happening::Coordinator(start, Step::Take));
         }
     }
 
@@ -199,25 +204,32 @@ impl World {
         }
         // The real request is made with its id; here the id is filled in when it is applied.
         let request_id = RequestId(0);
-        let command = match request {
-            Request::Submit(plan) => Command::Ask(caller, self.submission(plan)),
-            Request::Pause(sweep, paused) => Command::Ask(caller, Event::Pause { request: request_id, sweep, paused }),
-            Request::Cancel(sweep) => Command::Ask(caller, Event::Cancel { request: request_id, sweep }),
-            Request::Look(sweep) => Command::Look(caller, sweep),
-            Request::Verify(claims) => Command::Ask(caller, Event::Verify { request: request_id, claims }),
-            Request::GiveUpVerifying => {
-                let verifications = self.coordinator.desk.as_ref().map(|desk| &desk.verifications);
-                let open = verifications.and_then(|open| open.iter().find(|(_, asker)| asker.is_same(&caller)));
-                let Some((&verification, _)) = open else { return };
-                Command::Event(Event::EndVerify { verification })
-            }
+        let waiting = match request {
+            Request::Submit(plan) => Waiting::Ask(caller, self.submission(plan)),
+            Request::Pause(sweep, paused) => Waiting::Ask(caller, Event::Pause { request: request_id, sweep, paused }),
+            Request::Cancel(sweep) => Waiting::Ask(caller, Event::Cancel { request: request_id, sweep }),
+            Request::Look(sweep) => Waiting::Question(Question::Look(caller, sweep)),
+            Request::Verify(claims) => Waiting::Ask(caller, Event::Verify { request: request_id, claims }),
+            Request::GiveUpVerifying => return self.give_up_verifying(caller),
         };
-        self.enqueue(command);
+        self.enqueue(waiting);
+    }
+
+    /// Nobody waits for a verification any more: it is ended, now or as soon as it is open.
+    fn give_up_verifying(&mut self, caller: Caller) {
+        let Some(running) = &mut self.coordinator.running else { return };
+        match running.verifying.iter().position(|(_, asker)| asker.is_same(&caller)) {
+            Some(place) => {
+                let (verification, _) = running.verifying.remove(place);
+                self.enqueue(Waiting::Event(Event::EndVerify { verification }));
+            }
+            None => running.given_up.extend(caller.call()),
+        }
     }
 
     /// It is asked whether a result can be of use.
     pub(crate) fn ask_about(&mut self, stream: Stream, report: Box<Report>) {
-        self.enqueue(Command::Upload(stream, report));
+        self.enqueue(Waiting::Question(Question::Upload(stream, report)));
     }
 
     /// Stores a payload and reports it.
@@ -234,7 +246,7 @@ impl World {
                 Event::Checkpointed { request: RequestId(0), worker, shard, checkpoint }
             }
         };
-        self.enqueue(Command::Ask(Caller::Stream(stream), event));
+        self.enqueue(Waiting::Ask(Caller::Stream(stream), event));
         Ok(())
     }
 
@@ -254,12 +266,12 @@ impl World {
 
     /// A message of a session arrives.
     pub(crate) fn message_arrives(&mut self, connection: u64, message: Up) {
-        self.enqueue(Command::Message(connection, message));
+        self.enqueue(Waiting::Message(connection, message));
     }
 
     /// A connection is known to be broken.
     pub(crate) fn broken_above(&mut self, connection: u64) {
-        self.enqueue(Command::Broken(connection));
+        self.enqueue(Waiting::Broken(connection));
     }
 }
 

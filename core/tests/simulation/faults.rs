@@ -71,8 +71,14 @@ counted!(
         ReplyLost,
         /// A request arrives at a coordinator that was started after it was sent.
         RequestAcrossRestart,
-        /// Something arrives of a session that was replaced.
+        /// Something is said in a session that is over: another one has replaced it, or it was ended.
         StaleSession,
+        /// A message is read whose connection is broken.
+        WordsAfterTheBreak,
+        /// A worker computes a shard in another class than it says it has.
+        OtherClass,
+        /// The journal cannot be compacted.
+        CompactionFails,
         /// The coordinator's clock jumps forwards.
         ClockForward,
         /// The coordinator's clock jumps back.
@@ -157,6 +163,10 @@ counted!(
         Restarts,
         /// Compactions of the journal.
         Compactions,
+        /// Results that were refused since they were computed in another class.
+        Refused,
+        /// Assignments that did not repeat what their job is.
+        JobRemembered,
         /// Batches of several commands with one write.
         GroupCommits,
         /// Shards that were computed again for a user.

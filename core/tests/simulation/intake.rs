@@ -150,7 +150,7 @@ impl World {
     }
 
     fn watch(&mut self, stream: Stream, after: u64) {
-        self.schedule(after, Happening::Desk(self.coordinator.start, Step::Watch(stream)));
+        self.schedule(after, Happening::Coordinator(self.coordinator.start, Step::Watch(stream)));
     }
 
     /// Looks whether a payload still comes.
@@ -229,7 +229,7 @@ impl World {
     fn store_later(&mut self, stream: Stream, payload: Payload) {
         let slow = self.strikes(self.scenario.rates.store_slow, Fault::StoreSlow);
         let after = if slow { self.random.between(1_000, 30_000) } else { self.random.between(0, 30) };
-        self.schedule(after, Happening::Desk(self.coordinator.start, Step::Stored(stream, payload)));
+        self.schedule(after, Happening::Coordinator(self.coordinator.start, Step::Stored(stream, payload)));
     }
 
     /// A payload is stored, and reported; or the store does not take it.

@@ -11,8 +11,8 @@ const CHECKSUM: usize = 8;
 #[derive(Default)]
 pub(crate) struct Journal {
     bytes: Vec<u8>,
-    /// Frames since the last compaction.
-    pub(crate) frames: u64,
+    /// Records in whole frames.
+    pub(crate) records: u64,
 }
 
 /// Records as lines.
@@ -39,7 +39,7 @@ impl Journal {
     /// Appends a batch; it is durable.
     pub(crate) fn append(&mut self, lines: &[String]) {
         self.bytes.extend(frame(lines));
-        self.frames += 1;
+        self.records += lines.len() as u64;
     }
 
     /// Appends a batch of which only a part gets to the disk: `share` of its bytes, not all.
@@ -52,7 +52,7 @@ impl Journal {
     /// Puts other records in the place of all.
     pub(crate) fn replace(&mut self, lines: &[String]) {
         self.bytes = frame(lines);
-        self.frames = 0;
+        self.records = lines.len() as u64;
     }
 
     /// Takes the last batch away: what no journal may do.
@@ -76,6 +76,7 @@ impl Journal {
         }
         let whole = self.bytes.len() - rest.len();
         self.bytes.truncate(whole);
+        self.records = records.len() as u64;
         records
     }
 }

@@ -1,8 +1,9 @@
-//! A simulation of the scheduler with its journal, its store, workers, users and the network between them, on a virtual clock.
+//! A simulation of the coordinator's loop with its journal, its store, workers, users and the network between them, on a virtual clock.
 //!
 //! Each seed is a scenario: what is computed, by whom, and what goes wrong how often. Whatever goes wrong, each sweep must end
 //! as the uninterrupted run of a single worker ends, nothing that was acknowledged may be lost, and no block may count twice
-//! ([`oracle`]). The scheduler is the real one, driven as the coordinator's desk drives it; everything else is here. Deliberately
+//! ([`oracle`]). The scheduler and the loop around it (core's shell: sessions, requests, batches, compaction) are those of the coordinator;
+//! everything else is here. Deliberately
 //! absent: processes, sockets and files, which the chaos tests have.
 //!
 //! Payloads have a size and travel on connections with a line and a window ([`line`]), from an offer over a grant to a verdict
@@ -21,6 +22,7 @@ mod journal;
 mod line;
 mod network;
 mod oracle;
+mod peers;
 mod pool;
 mod random;
 mod scenario;
@@ -152,8 +154,11 @@ fn whoever_vanishes_with_a_grant_holds_nobody_up() {
 fn what_is_broken_on_purpose_is_seen() {
     for (mutation, words) in [
         (Mutation::JournalLosesABatch, "acknowledged and lost"),
-        (Mutation::ActsBeforeTheWrite, "acknowledged and lost"),
-        (Mutation::CompactionLosesACommit, "should say"),
+        (Mutation::AnswersBeforeTheWrite, "acknowledged and lost"),
+        (Mutation::TakesAnyClass, "has a wrong value by an honest worker"),
+        (Mutation::HearsOldSessions, "in a session that is over, and it counts"),
+        (Mutation::EndsNewSessions, "in a session that is over, and it counts"),
+        (Mutation::CompactionDropsARecord, "should say"),
         (Mutation::ReducerTrustsTheStore, "should be"),
         (Mutation::ReducerSwaps, "should be"),
         (Mutation::MergeSwaps, "should be"),

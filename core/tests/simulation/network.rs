@@ -9,39 +9,77 @@ use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, SweepId, WorkerId};
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{Answer, Claim, FailureKind, Partial, ShardRef, WorkerProfile};
+use nadgrid_core::shell::NamedShard;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What a worker says in its session.
 #[derive(Debug)]
 pub(crate) enum Up {
-    Hello { worker: WorkerId, profile: Box<WorkerProfile>, held: Vec<ShardRef> },
+    Hello { worker: WorkerId, profile: Box<WorkerProfile>, held: Vec<NamedShard> },
     Heartbeat,
-    Progress(ShardRef, u64),
-    Computed(ShardRef),
-    Failed(ShardRef, FailureKind, String),
-    Result(Box<Report>),
+    Progress(NamedShard, u64),
+    Computed(NamedShard),
+    Failed(NamedShard, FailureKind, String),
+    Result(NamedShard, Box<Report>),
     Draining,
     Goodbye,
+}
+
+impl Up {
+    /// The shard that is said to be computed.
+    pub(crate) fn computed(&self) -> Option<NamedShard> {
+        match self {
+            Self::Computed(shard) => Some(shard.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// What it hears.
 #[derive(Debug)]
 pub(crate) enum Down {
     Welcome,
-    Assign(Box<Assignment>),
-    Revoke(ShardRef),
-    /// A result is answered, whatever the verdict.
-    Answered(ShardRef),
+    /// A shard, with its job unless that is the job of the assignment before it in the same session.
+    Assign {
+        shard: ShardRef,
+        job: Option<Box<JobFacts>>,
+        checkpoint: Option<Digest>,
+    },
+    Revoke(NamedShard),
+    /// A result is taken or not needed; or it is refused.
+    Answered {
+        shard: NamedShard,
+        is_refused: bool,
+    },
+}
+
+/// What a worker must know of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct JobFacts {
+    pub(crate) total: u64,
+    pub(crate) block_size: u64,
+    pub(crate) coordinates: Coordinates,
 }
 
 /// A shard to compute.
 #[derive(Clone, Debug)]
 pub(crate) struct Assignment {
     pub(crate) shard: ShardRef,
-    pub(crate) total: u64,
-    pub(crate) block_size: u64,
-    pub(crate) coordinates: Coordinates,
+    pub(crate) job: JobFacts,
     pub(crate) checkpoint: Option<Digest>,
+}
+
+impl Assignment {
+    /// The blocks to compute.
+    pub(crate) fn blocks(&self) -> Range<u64> {
+        self.shard.node.blocks(self.job.total)
+    }
+
+    /// The shard by its blocks, as it is named in a session.
+    pub(crate) fn named(&self) -> NamedShard {
+        NamedShard::of(self.shard.clone(), &self.blocks())
+    }
 }
 
 /// A computed shard.
@@ -91,6 +129,14 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// The user and its call.
+    pub(crate) fn call(&self) -> Option<(usize, u64)> {
+        match self {
+            Self::User { index, call } => Some((*index, *call)),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// Whether it is the same user with the same call.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         matches!((self, other), (Self::User { index: a, call: b }, Self::User { index: c, call: d }) if (a, b) == (c, d))
@@ -105,6 +151,8 @@ struct Connection {
     /// When the last message will arrive, up and down: the next does not come before.
     last: [u64; 2],
     broken: bool,
+    /// The start of the coordinator that it was opened to, until that knows that it is broken.
+    read_by: Option<u64>,
 }
 
 /// All connections, and who is cut off until when.
@@ -124,6 +172,13 @@ impl Network {
         self.connections.get(&connection).map(|connection| (connection.index, connection.run))
     }
 
+    /// The coordinator knows that it is broken, and reads nothing more from it.
+    pub(crate) fn is_read_no_more(&mut self, connection: u64) {
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.read_by = None;
+        }
+    }
+
     /// Whether nothing has broken it.
     pub(crate) fn is_whole(&self, connection: u64) -> bool {
         self.connections.get(&connection).is_some_and(|connection| !connection.broken)
@@ -137,7 +192,8 @@ impl World {
             return None;
         }
         self.network.opened += 1;
-        let connection = Connection { index, run, last: [self.time; 2], broken: false };
+        let read_by = Some(self.coordinator.start);
+        let connection = Connection { index, run, last: [self.time; 2], broken: false, read_by };
         self.network.connections.insert(self.network.opened, connection);
         Some(self.network.opened)
     }
@@ -205,12 +261,26 @@ impl World {
         }
     }
 
-    /// A message arrives at the coordinator.
-    pub(crate) fn arrive(&mut self, connection: u64, message: Up) -> Result<(), String> {
+    /// A message arrives at the coordinator. What was under way when its connection broke may be read later all the same.
+    pub(crate) fn arrive(&mut self, connection: u64, message: Up) {
         if self.network.is_whole(connection) {
+            return self.message_arrives(connection, message);
+        }
+        if self.strikes(self.scenario.rates.late_words, Fault::WordsAfterTheBreak) {
+            let at = self.time + self.random.between(0, 8_000);
+            let Some(broken) = self.network.connections.get_mut(&connection) else { return };
+            broken.last[0] = broken.last[0].max(at);
+            let after = broken.last[0] - self.time;
+            self.schedule(after, Happening::LateUp(connection, message));
+        }
+    }
+
+    /// A message is read whose connection is broken, unless the coordinator knows of that, or is another.
+    pub(crate) fn arrive_late(&mut self, connection: u64, message: Up) {
+        let read_by = self.network.connections.get(&connection).and_then(|connection| connection.read_by);
+        if read_by == Some(self.coordinator.start) {
             self.message_arrives(connection, message);
         }
-        Ok(())
     }
 
     /// A message arrives at a worker.

@@ -1,6 +1,6 @@
 //! The coordinator's pool: merges and reductions, as the real one does them on blobs of symbols.
 
-use crate::coordinator::Command;
+use crate::coordinator::Waiting;
 use crate::faults::Sight;
 use crate::world::World;
 use nadgrid_core::grid::Node;
@@ -31,7 +31,7 @@ impl World {
                 Event::MergeFailed { job, number, damaged: vec![node], message }
             }
         };
-        self.enqueue(Command::Event(event));
+        self.enqueue(Waiting::Event(event));
     }
 
     /// A reduction has come to its end.
@@ -45,6 +45,6 @@ impl World {
                 Event::ReduceFailed { job, generation, damaged: vec![node], message }
             }
         };
-        self.enqueue(Command::Event(event));
+        self.enqueue(Waiting::Event(event));
     }
 }

@@ -10,6 +10,7 @@ use nadgrid_core::ids::JobIndex;
 use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::{FairShare, Settings};
+use nadgrid_core::shell::CompactionBounds;
 use nadgrid_core::spec::{Inputs, Spec};
 use std::collections::BTreeSet;
 
@@ -22,9 +23,15 @@ pub(crate) enum Mutation {
     /// A crash takes the last batch with it that was acknowledged.
     JournalLosesABatch,
     /// Everybody is told before the journal is written.
-    ActsBeforeTheWrite,
-    /// A compacted journal lacks a commit.
-    CompactionLosesACommit,
+    AnswersBeforeTheWrite,
+    /// What is said in a session that is over counts as said in the worker's newer one.
+    HearsOldSessions,
+    /// The end of a session that is over ends the worker's newer one.
+    EndsNewSessions,
+    /// A result of another class passes for one of the sweep's.
+    TakesAnyClass,
+    /// A compacted journal lacks a record.
+    CompactionDropsARecord,
     /// The reduction takes damaged bytes for good.
     ReducerTrustsTheStore,
     /// The reduction merges in the order of arrival, not of the tree.
@@ -75,6 +82,12 @@ pub(crate) struct Rates {
     pub(crate) hung: f64,
     /// The chance of each message of a session that the connection breaks with it.
     pub(crate) broken: f64,
+    /// The chance of each message under way on a broken connection that it is read all the same.
+    pub(crate) late_words: f64,
+    /// The chance of each shard that it is computed in another class.
+    pub(crate) other_class: f64,
+    /// The chance of each compaction that it fails.
+    pub(crate) compaction_fails: f64,
     /// The chance of each request that it, or its answer, is lost.
     pub(crate) lost: f64,
     /// The chance of each request that it comes twice.
@@ -148,8 +161,8 @@ pub(crate) struct Scenario {
     pub(crate) calm_at: u64,
     /// Probability of a checkpoint after a block.
     pub(crate) checkpoints: f64,
-    /// Batches after which the journal is compacted.
-    pub(crate) compact_after: u64,
+    /// When the journal is compacted.
+    pub(crate) compaction: CompactionBounds,
     /// Whether workers are lost so easily, for the settings, that a good block may be given up with a bad one.
     pub(crate) losses_count: bool,
 }
@@ -175,7 +188,7 @@ impl Scenario {
             plans,
             calm_at: random.between(20_000, 90_000),
             checkpoints: if random.chance(0.4) { 0.4 } else { 0.0 },
-            compact_after: random.between(3, 80),
+            compaction: CompactionBounds { beyond: random.between(3, 120), times: random.between(1, 2) },
             losses_count,
         }
     }
@@ -211,7 +224,7 @@ impl Scenario {
             plans: vec![plan],
             calm_at,
             checkpoints: 0.0,
-            compact_after: 1_000,
+            compaction: CompactionBounds::default(),
             losses_count: false,
         }
     }
@@ -263,6 +276,9 @@ fn rates(random: &mut Random) -> Rates {
         grant_lost: rate(0.1),
         store_away: rate(0.05),
         store_slow: rate(0.1),
+        late_words: rate(0.9),
+        other_class: rate(0.03),
+        compaction_fails: rate(0.3),
     }
 }
 
@@ -297,7 +313,7 @@ fn chunk_ms(random: &mut Random, quiet: bool) -> u64 {
     }
 }
 
-const CLASSES: [&str; 2] = ["portable", "avx512"];
+pub(crate) const CLASSES: [&str; 2] = ["portable", "avx512"];
 
 fn machines(random: &mut Random, classes: u64, has_liar: bool, quiet: bool) -> Vec<Machine> {
     let count = random.between(1, 6) + if has_liar { 2 } else { 0 };

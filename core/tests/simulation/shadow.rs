@@ -50,6 +50,19 @@ impl World {
 }
 
 impl Mutation {
+    /// Whether it hides records of any kind.
+    pub(crate) fn hides_records(self) -> bool {
+        matches!(
+            self,
+            Self::PausesUnrecorded
+                | Self::RetriesUnrecorded
+                | Self::CopiesUnrecorded
+                | Self::CheckpointsUnrecorded
+                | Self::AuditsUnrecorded
+                | Self::QuarantinesUnrecorded
+        )
+    }
+
     /// Whether a handler changes the state for this record, and does not record it.
     pub(crate) fn hides(self, record: &Record) -> bool {
         match self {

@@ -33,13 +33,9 @@ impl Store {
         self.blobs.get(&digest).map(Vec::as_slice).filter(|bytes| Digest::of(bytes) == digest)
     }
 
-    /// Removes blobs but those that are needed.
-    pub(crate) fn remove(&mut self, blobs: Vec<Digest>, needed: impl Iterator<Item = Digest>) {
-        let mut unneeded: BTreeSet<Digest> = blobs.into_iter().collect();
-        for digest in needed {
-            unneeded.remove(&digest);
-        }
-        self.blobs.retain(|digest, _| !unneeded.contains(digest));
+    /// Removes blobs.
+    pub(crate) fn remove(&mut self, blobs: BTreeSet<Digest>) {
+        self.blobs.retain(|digest, _| !blobs.contains(digest));
     }
 
     /// Removes whatever nobody needs, as after a start.

@@ -6,14 +6,16 @@ mod lanes;
 
 use crate::faults::{Fault, Sight};
 use crate::intake::SLOWEST_CHUNK;
-use crate::network::{Assignment, Down, Reply, Report, Up};
+use crate::network::{Assignment, Down, JobFacts, Reply, Report, Up};
 use crate::scenario::{Machine, Mutation};
 use crate::transfer::{Frame, Payload};
 use crate::world::{Happening, World};
 use nadgrid_core::ids::{Digest, WorkerId};
 use nadgrid_core::numerics::Precision;
-use nadgrid_core::scheduler::{Answer, FailureKind, ShardCheckpoint, ShardRef, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{Answer, FailureKind, JobRef, ShardCheckpoint, ShardRef, Verdict, WorkerProfile};
+use nadgrid_core::shell::NamedShard;
 use nadgrid_core::spec::InputRef;
+use std::collections::BTreeSet;
 
 /// How often a worker says that it is alive, and how far it is.
 const HEARTBEAT: u64 = 3_000;
@@ -58,7 +60,7 @@ enum Stage {
 
 /// A shard that a worker has.
 #[derive(Debug)]
-struct Held {
+struct HeldShard {
     key: u64,
     assignment: Assignment,
     stage: Stage,
@@ -84,8 +86,12 @@ pub(crate) struct Worker {
     welcome: bool,
     /// Its connection for payloads.
     pub(crate) payloads: Option<u64>,
-    held: Vec<Held>,
+    held: Vec<HeldShard>,
     keys: u64,
+    /// The job of the session's last assignment.
+    last_job: Option<(JobRef, JobFacts)>,
+    /// The shards that it has said in this session to have computed.
+    said_computed: BTreeSet<NamedShard>,
     draining: bool,
     /// Lanes that hang.
     hung: usize,
@@ -106,6 +112,8 @@ impl Worker {
             payloads: None,
             held: Vec::new(),
             keys: 0,
+            last_job: None,
+            said_computed: BTreeSet::new(),
             draining: false,
             hung: 0,
             closed: false,
@@ -121,7 +129,7 @@ impl Worker {
         self.connection.filter(|_| self.welcome)
     }
 
-    fn find(&mut self, key: u64) -> Option<&mut Held> {
+    fn find(&mut self, key: u64) -> Option<&mut HeldShard> {
         self.held.iter_mut().find(|held| held.key == key)
     }
 
@@ -130,8 +138,9 @@ impl Worker {
         self.held.iter().any(|held| held.key == key)
     }
 
-    fn drop_shard(&mut self, shard: &ShardRef) {
-        self.held.retain(|held| held.assignment.shard != *shard);
+    /// The key of a held shard of this name.
+    fn key_of(&self, shard: &NamedShard) -> Option<u64> {
+        self.held.iter().find(|held| held.assignment.named() == *shard).map(|held| held.key)
     }
 
     fn profile(&self) -> WorkerProfile {
@@ -273,7 +282,9 @@ impl World {
         let worker = &mut self.workers[index];
         (worker.connection, worker.welcome) = (Some(connection), false);
         worker.held.iter_mut().for_each(|held| (held.told_blocks, held.told_computed) = (0, false));
-        let held = worker.held.iter().map(|held| held.assignment.shard.clone()).collect();
+        worker.last_job = None;
+        worker.said_computed.clear();
+        let held = worker.held.iter().map(|held| held.assignment.named()).collect();
         let hello = Up::Hello { worker: worker.id.clone(), profile: Box::new(worker.profile()), held };
         self.send_up(connection, hello);
         self.worker_later(index, HANDSHAKE, Timer::Handshake(connection));
@@ -311,6 +322,7 @@ impl World {
         let Some(connection) = worker.session() else { return };
         let news: Vec<Up> = worker.held.iter_mut().filter_map(|held| held.news(progress)).collect();
         worker.held.retain(|held| !matches!(held.stage, Stage::Failed(..)));
+        worker.said_computed.extend(news.iter().filter_map(Up::computed));
         news.into_iter().for_each(|message| self.send_up(connection, message));
     }
 
@@ -325,17 +337,35 @@ impl World {
         }
         match message {
             Down::Welcome => self.welcome(index),
-            Down::Assign(assignment) => self.assigned(index, *assignment),
+            Down::Assign { shard, job, checkpoint } => {
+                let job = self.job_of(index, &shard, job.map(|job| *job));
+                self.assigned(index, Assignment { shard, job, checkpoint });
+            }
             Down::Revoke(shard) => {
-                self.workers[index].drop_shard(&shard);
+                let revoked = self.workers[index].key_of(&shard);
+                self.workers[index].held.retain(|held| Some(held.key) != revoked);
                 self.begin(index);
             }
-            Down::Answered(shard) => {
-                let mut held = self.workers[index].held.iter();
-                let key = held.find(|held| held.assignment.shard == shard).map(|held| held.key);
-                key.into_iter().for_each(|key| self.answered(index, key));
+            Down::Answered { shard, is_refused } => {
+                let Some(key) = self.workers[index].key_of(&shard) else { return };
+                match is_refused {
+                    true => self.refused(index, key),
+                    false => self.answered(index, key),
+                }
             }
         }
+    }
+
+    /// The job of an assignment: it comes with it, or it is that of the assignment before.
+    fn job_of(&mut self, index: usize, shard: &ShardRef, job: Option<JobFacts>) -> JobFacts {
+        let last = &mut self.workers[index].last_job;
+        if let Some(job) = job {
+            *last = Some((shard.job.clone(), job.clone()));
+            return job;
+        }
+        let known = last.as_ref().filter(|(job, _)| *job == shard.job);
+        let Some((.., known)) = known else { panic!("{shard:?} is assigned without its job") };
+        known.clone()
     }
 
     fn welcome(&mut self, index: usize) {
@@ -366,7 +396,7 @@ impl World {
         }
         let values = self.resume(&assignment);
         let began = self.time;
-        self.workers[index].held.push(Held {
+        self.workers[index].held.push(HeldShard {
             key,
             assignment,
             stage: Stage::Queued,
@@ -390,7 +420,7 @@ impl World {
         }
         self.counts.sight(Sight::Resumed);
         // At least the last block is still to be computed.
-        let blocks = assignment.shard.node.blocks(assignment.total);
+        let blocks = assignment.blocks();
         values.truncate((blocks.end - blocks.start - 1) as usize);
         values
     }
@@ -401,9 +431,10 @@ impl World {
             return;
         }
         let Some(connection) = worker.session() else { return };
-        if let Some(Held { stage: Stage::Computed(report), .. }) = worker.find(key) {
-            let report = report.clone();
-            self.send_up(connection, Up::Result(report));
+        let Some(held) = worker.find(key) else { return };
+        if let Stage::Computed(report) = &held.stage {
+            let (shard, report) = (held.assignment.named(), report.clone());
+            self.send_up(connection, Up::Result(shard, report));
         }
     }
 
@@ -428,7 +459,7 @@ impl World {
         let Some(held) = self.workers[index].find(key) else { return };
         let bytes: Vec<u8> = held.values.iter().flat_map(|value| value.0).collect();
         let stored = InputRef { size: bytes.len() as u64, digest: Digest::of(&bytes) };
-        let members_done = held.values.len() as u64 * held.assignment.block_size;
+        let members_done = held.values.len() as u64 * held.assignment.job.block_size;
         let checkpoint = ShardCheckpoint { stored, members_done, epochs: 0 };
         held.call += 1;
         let (call, shard) = (held.call, held.assignment.shard.clone());
@@ -441,6 +472,7 @@ impl World {
         let Some(held) = self.workers[index].find(key) else { return };
         match answer {
             Answer::Reported(Verdict::NoSession) => self.offer_later(index, key),
+            Answer::Reported(Verdict::Invalid) => self.refused(index, key),
             Answer::Reported(_) => self.answered(index, key),
             Answer::Wanted(false) if held.call == call && !matches!(held.stage, Stage::Computed(_)) => {
                 self.workers[index].held.retain(|held| held.key != key);
@@ -448,6 +480,15 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The coordinator refuses a result: its shard has failed, whoever's fault it is.
+    fn refused(&mut self, index: usize, key: u64) {
+        let held = self.workers[index].find(key).filter(|held| matches!(held.stage, Stage::Computed(_)));
+        let Some(assignment) = held.map(|held| held.assignment.clone()) else { return };
+        self.counts.sight(Sight::Refused);
+        self.may_fail(&assignment);
+        self.fail(index, key, FailureKind::Task, "the result was refused");
     }
 
     /// The coordinator has a result, or does not want it. What was given again meanwhile is computed again.
@@ -469,9 +510,9 @@ impl World {
     }
 }
 
-impl Held {
+impl HeldShard {
     fn news(&mut self, progress: bool) -> Option<Up> {
-        let shard = || self.assignment.shard.clone();
+        let shard = || self.assignment.named();
         let done = self.values.len() as u64;
         match &self.stage {
             Stage::Running if progress && done > self.told_blocks => {

@@ -30,6 +30,8 @@ const AFTERMATH: u64 = 120_000;
 pub(crate) enum Happening {
     /// A message of a session arrives at the coordinator.
     Up(u64, Up),
+    /// The same, of a connection that is broken.
+    LateUp(u64, Up),
     /// A message of a session arrives at its worker.
     Down(u64, Down),
     /// Something arrives on a connection for payloads.
@@ -43,7 +45,7 @@ pub(crate) enum Happening {
     /// Its answer arrives.
     Reply(Caller, Reply),
     /// Something is due at the coordinator of this start.
-    Desk(u64, Step),
+    Coordinator(u64, Step),
     /// Something is due at a worker, if it is still the same run of its program.
     Worker(usize, u64, Timer),
     /// Something is due at a user.
@@ -110,7 +112,7 @@ impl World {
         for plan in 0..world.scenario.plans.len() {
             world.add_user(plan);
         }
-        world.schedule(0, Happening::Desk(0, Step::Start));
+        world.schedule(0, Happening::Coordinator(0, Step::Start));
         world.schedule(world.scenario.calm_at, Happening::Calm);
         Fault::ALL.iter().for_each(|&fault| world.schedule_fault(fault));
         world
@@ -229,10 +231,12 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
-            Happening::Up(connection, message) => self.arrive(connection, message)?,
+            Happening::Up(connection, message) => self.arrive(connection, message),
+            Happening::LateUp(connection, message) => self.arrive_late(connection, message),
             Happening::Down(connection, message) => self.hear(connection, message),
             Happening::Frame(connection, frame) => self.frame_arrives(connection, frame)?,
             Happening::BrokenAbove(connection) => {
+                self.network.is_read_no_more(connection);
                 self.transfers_break(connection);
                 self.broken_above(connection);
             }
@@ -242,7 +246,7 @@ impl World {
             }
             Happening::Request { caller, request, sent_in } => self.request_arrives(caller, request, sent_in),
             Happening::Reply(caller, reply) => self.reply_arrives(caller, reply)?,
-            Happening::Desk(start, step) => self.desk(start, step)?,
+            Happening::Coordinator(start, step) => self.coordinate(start, step)?,
             Happening::Worker(index, run, timer) => self.worker_timer(index, run, timer),
             Happening::User(index, call) => self.user_step(index, call)?,
             Happening::Fault(fault) => self.go_wrong(fault),

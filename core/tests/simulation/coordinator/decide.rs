@@ -1,178 +1,295 @@
-//! What waits at the desk becomes events, and what the scheduler makes of each is looked at before anything else happens.
+//! What waits is taken in, and what the shell makes of each is looked at before anything else happens.
 
-use super::{Asker, Command, report_event};
+use super::{Running, Waiting, report_event};
 use crate::faults::{Fault, Sight};
-use crate::network::{Down, Report, Up};
+use crate::network::{Caller, Down, Report, Up};
 use crate::scenario::Mutation;
+use crate::truth;
 use crate::world::World;
-use nadgrid_core::ids::WorkerId;
-use nadgrid_core::scheduler::{Action, Effects, Event, Partial, PartialBytes, Record, RequestId, ShardRef, ShardStand};
+use nadgrid_core::ids::{Digest, Time, WorkerId};
+use nadgrid_core::numerics::NumericsClass;
+use nadgrid_core::scheduler::{
+    Action, Event, Partial, Record, RequestId, ShardRef, ShardStand, Verdict, WorkerProfile,
+};
+use nadgrid_core::shell::{InlineResult, JoiningWorker, NamedShard, SessionNumber, WorkerMessage};
+
+/// How much of the open batch has been looked at.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    records: usize,
+    actions: usize,
+    refusals: usize,
+}
+
+impl Running {
+    /// What must hold of the scheduler after each event.
+    fn check(&self) -> Result<(), String> {
+        self.shell.scheduler().sanity_check()?;
+        let latest = self.latest;
+        match self.shell.next_deadline().filter(|at| at.0 <= latest) {
+            Some(deadline) => {
+                Err(format!("the next deadline, {deadline:?}, is not after {latest}: it would tick for ever"))
+            }
+            None => Ok(()),
+        }
+    }
+}
 
 impl World {
     /// Takes everything that waits.
     pub(super) fn take(&mut self) -> Result<(), String> {
-        let Some(desk) = &mut self.coordinator.desk else { return Ok(()) };
-        desk.woken = false;
-        if desk.writing.is_some() {
+        let Some(running) = &mut self.coordinator.running else { return Ok(()) };
+        running.woken = false;
+        if running.writing.is_some() {
             return Ok(());
         }
-        let commands = std::mem::take(&mut desk.queue);
-        let (mut effects, mut questions) = (Effects::default(), Vec::new());
-        let mut events = 0;
-        for command in commands {
-            match command {
-                Command::Upload(..) | Command::Look(..) => questions.push(command),
-                change => {
-                    if let Some(event) = self.event(change) {
-                        events += 1;
-                        self.handle(event, &mut effects)?;
-                    }
-                }
-            }
+        let waiting = std::mem::take(&mut running.queue);
+        let mut changes = 0;
+        for waiting in waiting {
+            changes += usize::from(!matches!(waiting, Waiting::Question(_)));
+            self.take_in_and_look(waiting)?;
         }
-        if events > 1 && !effects.records.is_empty() {
+        let writes =
+            self.coordinator.running.as_ref().is_some_and(|running| !running.shell.open_batch().records().is_empty());
+        if changes > 1 && writes {
             self.counts.sight(Sight::GroupCommits);
         }
-        self.perform(effects, questions)
+        self.perform()
     }
 
-    /// What a command is to the scheduler.
-    fn event(&mut self, command: Command) -> Option<Event> {
-        match command {
-            Command::Event(event) => Some(event),
-            Command::Ask(caller, event) => {
-                let request = self.asked_by(Asker::Call(caller));
-                if let Event::Verify { .. } = event {
-                    self.coordinator.desk.as_mut()?.verifications.insert(request, caller);
-                }
-                Some(with_request(event, request))
-            }
-            Command::Broken(connection) => {
-                let worker = self.worker_of(connection)?;
-                self.coordinator.desk.as_mut()?.sessions.remove(&worker);
-                self.trace(|_| format!("{worker}: its session has ended"));
-                Some(Event::Leave { worker, drained: false })
-            }
-            Command::Message(connection, message) => self.message(connection, message),
-            Command::Upload(..) | Command::Look(..) => None,
-        }
+    fn seen(&self) -> Seen {
+        let Some(running) = &self.coordinator.running else { return Seen::default() };
+        let batch = running.shell.open_batch();
+        Seen { records: batch.records().len(), actions: batch.actions().len(), refusals: batch.refusals().len() }
     }
 
-    fn asked_by(&mut self, asker: Asker) -> RequestId {
-        let desk = self.coordinator.desk.as_mut().expect("somebody asks a coordinator that is up");
-        desk.requests += 1;
-        desk.askers.insert(RequestId(desk.requests), asker);
-        RequestId(desk.requests)
-    }
-
-    /// Whose session a connection is, if it was not replaced.
-    fn worker_of(&self, connection: u64) -> Option<WorkerId> {
-        let mut sessions = self.coordinator.desk.as_ref()?.sessions.iter();
-        sessions.find(|(_, current)| **current == connection).map(|(worker, _)| worker.clone())
-    }
-
-    fn message(&mut self, connection: u64, message: Up) -> Option<Event> {
-        if let Up::Hello { worker, profile, held } = message {
-            return Some(self.attach(connection, worker, *profile, held));
-        }
-        let Some(worker) = self.worker_of(connection) else {
-            self.counts.fault(Fault::StaleSession);
-            return None;
+    /// Takes something in, and looks at what comes of it.
+    fn take_in_and_look(&mut self, waiting: Waiting) -> Result<(), String> {
+        let reporter = match &waiting {
+            Waiting::Ask(_, Event::Report { worker, .. }) => Some(worker.clone()),
+            Waiting::Message(_, Up::Result(_, report)) => Some(report.worker.clone()),
+            _ => None,
         };
-        let scheduler = self.coordinator.scheduler()?;
-        let exists = |shard: &ShardRef| scheduler.blocks(shard).is_some_and(|blocks| !blocks.is_empty());
-        match message {
-            Up::Hello { .. } => None,
-            Up::Heartbeat => Some(Event::Alive { worker }),
-            Up::Draining => Some(Event::Draining { worker }),
-            Up::Progress(shard, blocks_done) => {
-                let stand = ShardStand { blocks_done, ..ShardStand::default() };
-                exists(&shard).then_some(Event::Progress { worker, shard, stand })
-            }
-            Up::Computed(shard) => exists(&shard).then_some(Event::Computed { worker, shard }),
-            Up::Failed(shard, kind, message) => {
-                exists(&shard).then_some(Event::Failed { worker, shard, kind, message })
-            }
-            Up::Result(report) => self.result(connection, *report),
-            Up::Goodbye => {
-                self.coordinator.desk.as_mut()?.sessions.remove(&worker);
-                self.break_connection(connection);
-                Some(Event::Leave { worker, drained: true })
-            }
-        }
-    }
-
-    fn attach(
-        &mut self,
-        connection: u64,
-        worker: WorkerId,
-        profile: nadgrid_core::scheduler::WorkerProfile,
-        mut held: Vec<ShardRef>,
-    ) -> Event {
-        if let Some(scheduler) = self.coordinator.scheduler() {
-            held.retain(|shard| scheduler.blocks(shard).is_some_and(|blocks| !blocks.is_empty()));
-        }
-        let replaced = self.coordinator.desk.as_mut().and_then(|desk| desk.sessions.insert(worker.clone(), connection));
-        if let Some(replaced) = replaced {
-            self.break_connection(replaced);
-        }
-        held.iter().for_each(|_| self.counts.sight(Sight::Brought));
-        self.send_down(connection, Down::Welcome);
-        Event::Join { worker, profile, held }
-    }
-
-    /// A result that came in the session.
-    fn result(&mut self, connection: u64, report: Report) -> Option<Event> {
-        let scheduler = self.coordinator.scheduler()?;
-        let known = scheduler.blocks(&report.shard).is_some_and(|blocks| !blocks.is_empty());
-        if !known || !scheduler.expects(&report.shard) {
-            self.counts.sight(Sight::NotNeeded);
-            self.send_down(connection, Down::Answered(report.shard));
-            return None;
-        }
-        let request = self.asked_by(Asker::Session(report.worker.clone(), report.shard.clone()));
-        let partial = Partial { bytes: PartialBytes::Inline(report.bytes.as_slice().into()), ..report.partial.clone() };
-        Some(with_request(report_event(Report { partial, ..report }), request))
-    }
-
-    /// Applies an event, and looks at what the scheduler makes of it.
-    fn handle(&mut self, event: Event, effects: &mut Effects) -> Result<(), String> {
+        let seen = self.seen();
         let now = self.clock();
-        let event = if self.scenario.mutation == Mutation::AuditsAgree { self.agreeing(event) } else { event };
-        self.trace(|_| format!("{event:?}"));
-        let reporter = if let Event::Report { worker, .. } = &event { Some(worker.clone()) } else { None };
-        let Some(desk) = &mut self.coordinator.desk else { return Ok(()) };
-        let (records, actions) = (effects.records.len(), effects.actions.len());
-        desk.latest = desk.latest.max(now.0);
-        desk.scheduler.handle_into(event, now, effects);
-        effects.records.retain(|record| !self.scenario.mutation.hides(record));
-        desk.scheduler.sanity_check()?;
-        if let Some(deadline) = desk.scheduler.next_deadline().filter(|at| at.0 <= desk.latest) {
-            return Err(format!(
-                "the next deadline, {deadline:?}, is not after {}: it would tick for ever",
-                desk.latest
-            ));
+        let heard = self.coordinator.running.as_ref().map(|running| running.heard);
+        self.take_in(waiting, now)?;
+        if let Some(running) = self.coordinator.running.as_mut().filter(|running| Some(running.heard) != heard) {
+            running.latest = running.latest.max(now.0);
+            running.check()?;
         }
-        for record in &effects.records[records..] {
-            self.trace(|_| format!("  record {record:?}"));
-            self.note(record);
-            if self.oracle.believes(record, reporter.as_ref()) {
-                self.counts.sight(Sight::SelfAudited);
-            }
-            self.oracle.decided(record, &self.scenario)?;
-        }
-        effects.actions[actions..].iter().try_for_each(|action| self.check_action(action))
+        self.look_at_batch(seen, reporter.as_ref())
     }
 
-    /// The event as it would be if whoever compares always saw what is committed.
-    fn agreeing(&self, mut event: Event) -> Event {
-        if let Event::Report { shard, partial, .. } = &mut event
-            && let Some(job) = self.oracle.model.job(shard).filter(|job| job.has(shard.node))
-            && let Some((_, content, _)) = job.committed.get(&shard.node.blocks(job.total).start)
-        {
-            partial.content = *content;
+    /// Looks at what the shell has made of what it took in last.
+    fn look_at_batch(&mut self, seen: Seen, reporter: Option<&WorkerId>) -> Result<(), String> {
+        let Some(running) = &self.coordinator.running else { return Ok(()) };
+        let batch = running.shell.open_batch();
+        let mut records = batch.records()[seen.records..].to_vec();
+        records.retain(|record| !self.scenario.mutation.hides(record));
+        let actions = batch.actions()[seen.actions..].to_vec();
+        let refusals = batch.refusals()[seen.refusals..].to_vec();
+        for (worker, answer) in refusals {
+            self.check_refusal(&worker, &answer.shard, answer.verdict)?;
+        }
+        for record in &records {
+            self.decided(record, reporter)?;
+        }
+        actions.iter().try_for_each(|action| self.check_action(action))
+    }
+
+    /// The scheduler has decided something.
+    pub(super) fn decided(&mut self, record: &Record, reporter: Option<&WorkerId>) -> Result<(), String> {
+        self.trace(|_| format!("  record {record:?}"));
+        self.note(record);
+        if self.oracle.believes(record, reporter) {
+            self.counts.sight(Sight::SelfAudited);
+        }
+        self.oracle.decided(record, &self.scenario)
+    }
+
+    fn take_in(&mut self, waiting: Waiting, now: Time) -> Result<(), String> {
+        match waiting {
+            Waiting::Event(event) => self.event(event, now),
+            Waiting::Ask(caller, event) => self.ask(caller, event, now),
+            Waiting::Question(question) => {
+                if let Some(running) = &mut self.coordinator.running {
+                    running.shell.question(question);
+                }
+            }
+            Waiting::Message(connection, Up::Hello { worker, profile, held }) => {
+                self.attach(connection, worker, *profile, held, now);
+            }
+            Waiting::Message(connection, Up::Goodbye) => {
+                self.end_session(connection, true, now)?;
+                self.break_connection(connection);
+            }
+            Waiting::Message(connection, message) => return self.message(connection, message, now),
+            Waiting::Broken(connection) => return self.end_session(connection, false, now),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event, now: Time) {
+        self.trace(|_| format!("{event:?}"));
+        if let Some(running) = &mut self.coordinator.running {
+            running.shell.event(event, now, &mut running.heard);
+        }
+    }
+
+    fn ask(&mut self, caller: Caller, event: Event, now: Time) {
+        let event = self.mutated(event);
+        self.trace(|_| format!("{event:?}"));
+        let Some(running) = &mut self.coordinator.running else { return };
+        match event {
+            Event::Verify { claims, .. } => running.shell.verify(claims, caller, caller, now, &mut running.heard),
+            // Payloads are reported even when nobody waits for the answer any more.
+            event @ (Event::Report { .. } | Event::Checkpointed { .. }) => {
+                running.shell.ask(|request| with_request(event, request), caller, now, &mut running.heard);
+            }
+            event => running.shell.order(|request| with_request(event, request), caller, now, &mut running.heard),
+        }
+    }
+
+    /// The connection of a session that is over, if that is what this one is.
+    fn session_is_over(&self, connection: u64, worker: &WorkerId) -> bool {
+        self.coordinator.running.as_ref().is_some_and(|running| running.newest.get(worker) != Some(&connection))
+    }
+
+    /// Everything that what is said in a session that is over must not change.
+    fn everything(&self) -> String {
+        let Some(running) = &self.coordinator.running else { return String::new() };
+        format!("{:?} {}", running.shell.scheduler(), running.shell.open_batch().outputs())
+    }
+
+    /// The session of a connection; with this mutation the worker's newest instead.
+    fn session_of(&self, connection: u64, mutation: Mutation) -> Option<(WorkerId, SessionNumber)> {
+        let running = self.coordinator.running.as_ref()?;
+        let (worker, session) = running.listening.get(&connection)?;
+        let newest = running.newest.get(worker).and_then(|newest| running.listening.get(newest));
+        let mutated = newest.filter(|_| self.scenario.mutation == mutation).map(|(_, newest)| *newest);
+        Some((worker.clone(), mutated.unwrap_or(*session)))
+    }
+
+    /// A worker says something. What it says in a session that is over changes nothing.
+    fn message(&mut self, connection: u64, message: Up, now: Time) -> Result<(), String> {
+        let Some((worker, session)) = self.session_of(connection, Mutation::HearsOldSessions) else { return Ok(()) };
+        let is_over = self.session_is_over(connection, &worker);
+        let before = is_over.then(|| self.everything());
+        self.trace(|_| format!("{worker}, in session {}: {message:?}", session.0));
+        let message = self.read_message(message);
+        let Some(running) = &mut self.coordinator.running else { return Ok(()) };
+        running.shell.message(worker.clone(), session, message, now, &mut running.heard);
+        self.has_changed_nothing(&worker, before)
+    }
+
+    /// A session ends, with a goodbye or without. The end of one that is over changes nothing.
+    fn end_session(&mut self, connection: u64, drained: bool, now: Time) -> Result<(), String> {
+        let Some((worker, session)) = self.session_of(connection, Mutation::EndsNewSessions) else { return Ok(()) };
+        let is_over = self.session_is_over(connection, &worker);
+        let before = is_over.then(|| self.everything());
+        self.trace(|_| format!("{worker}: session {} has ended", session.0));
+        let Some(running) = &mut self.coordinator.running else { return Ok(()) };
+        running.listening.remove(&connection);
+        if !is_over {
+            running.newest.remove(&worker);
+        }
+        running.shell.detach(worker.clone(), session, drained, now, &mut running.heard);
+        self.has_changed_nothing(&worker, before)
+    }
+
+    fn has_changed_nothing(&mut self, worker: &WorkerId, before: Option<String>) -> Result<(), String> {
+        let Some(before) = before else { return Ok(()) };
+        self.counts.fault(Fault::StaleSession);
+        match self.everything() == before {
+            true => Ok(()),
+            false => Err(format!("{worker} is heard in a session that is over, and it counts")),
+        }
+    }
+
+    fn attach(&mut self, connection: u64, worker: WorkerId, profile: WorkerProfile, held: Vec<NamedShard>, now: Time) {
+        self.trace(|_| format!("{worker} joins by {connection} and holds {held:?}"));
+        let Some(running) = &mut self.coordinator.running else { return };
+        let brought = held.iter().filter(|shard| running.shell.find_shard(shard).is_some()).count();
+        let joining = JoiningWorker { worker: worker.clone(), profile, held, outbox: connection };
+        let attached = running.shell.attach(joining, now, &mut running.heard);
+        running.listening.insert(connection, (worker.clone(), attached.session));
+        let before = running.newest.insert(worker, connection);
+        assert_eq!(before, attached.replaced, "the session that is replaced is the one before");
+        (0..brought).for_each(|_| self.counts.sight(Sight::Brought));
+        attached.replaced.into_iter().for_each(|replaced| self.break_connection(replaced));
+        self.send_down(connection, Down::Welcome);
+    }
+
+    /// What a worker says, as it comes out of the wire.
+    fn read_message(&self, message: Up) -> WorkerMessage {
+        match message {
+            Up::Progress(shard, blocks_done) => {
+                WorkerMessage::Progress { shard, stand: ShardStand { blocks_done, ..ShardStand::default() } }
+            }
+            Up::Computed(shard) => WorkerMessage::Computed { shard },
+            Up::Failed(shard, kind, message) => WorkerMessage::Failed { shard, kind, message },
+            Up::Result(shard, report) => {
+                let Event::Report { class, partial, .. } = self.mutated(report_event((*report).clone())) else {
+                    return WorkerMessage::Alive;
+                };
+                let Report { seconds, bytes, .. } = *report;
+                let data = if partial.content == report.partial.content {
+                    bytes
+                } else {
+                    truth::partial_bytes(partial.content, 0)
+                };
+                let digest = Digest::of(&data).to_string();
+                let class = Some(class);
+                let result =
+                    InlineResult { shard, class, data, digest, seconds, begin_seconds: 0.0, steps: Vec::new() };
+                WorkerMessage::Result(Box::new(result))
+            }
+            Up::Draining => WorkerMessage::Draining,
+            // Sessions begin and end elsewhere.
+            Up::Heartbeat | Up::Hello { .. } | Up::Goodbye => WorkerMessage::Alive,
+        }
+    }
+
+    /// A report as it would be if the mutation were in whoever takes it.
+    fn mutated(&self, mut event: Event) -> Event {
+        let Event::Report { shard, partial, class, .. } = &mut event else { return event };
+        match self.scenario.mutation {
+            // Whoever compares always sees what is committed.
+            Mutation::AuditsAgree => {
+                *partial = Partial { content: self.agreed(shard, partial.content), ..partial.clone() }
+            }
+            Mutation::TakesAnyClass => *class = self.class_of(shard).unwrap_or_else(|| class.clone()),
+            _ => {}
         }
         event
+    }
+
+    fn agreed(&self, shard: &ShardRef, content: Digest) -> Digest {
+        let job = self.oracle.model.job(shard).filter(|job| job.has(shard.node));
+        let held = job.and_then(|job| job.committed.get(&shard.node.blocks(job.total).start));
+        held.map_or(content, |(_, held, _)| *held)
+    }
+
+    fn class_of(&self, shard: &ShardRef) -> Option<NumericsClass> {
+        self.oracle.model.sweeps.get(&shard.job.sweep)?.class.clone()
+    }
+
+    /// A result that is wanted and in its worker's hands is not turned away.
+    fn check_refusal(
+        &self,
+        worker: &WorkerId,
+        shard: &NamedShard,
+        verdict: Result<Verdict, String>,
+    ) -> Result<(), String> {
+        verdict.map_err(|why| format!("a result of {shard:?} by {worker} is refused: {why}"))?;
+        let Some(running) = &self.coordinator.running else { return Ok(()) };
+        let Some(found) = running.shell.find_shard(shard) else { return Ok(()) };
+        let is_held = running.shell.scheduler().holds(worker, &found);
+        match is_held && self.oracle.model.lacks(&found) {
+            true => Err(format!("a result is turned away: {found:?}")),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn note(&mut self, record: &Record) {

@@ -2,11 +2,14 @@
 
 use super::{Stage, Timer};
 use crate::faults::Fault;
-use crate::network::{Assignment, Report};
-use crate::truth;
+use crate::network::{Assignment, JobFacts, Report};
+use crate::scenario::{self, CLASSES};
+use crate::truth::{self, Coordinates};
 use crate::world::World;
 use nadgrid_core::ids::Digest;
+use nadgrid_core::numerics::NumericsClass;
 use nadgrid_core::scheduler::{FailureKind, JobRef, Partial, PartialBytes, ShardRef};
+use std::ops::Range;
 
 impl World {
     /// Free lanes begin with what waits.
@@ -36,11 +39,14 @@ impl World {
         let Some(held) = self.workers[index].find(key).filter(|held| matches!(held.stage, Stage::Running)) else {
             return self.begin(index);
         };
-        let blocks = held.assignment.shard.node.blocks(held.assignment.total);
+        let blocks = held.assignment.blocks();
         let block = blocks.start + held.values.len() as u64;
-        let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.coordinates.clone());
+        let named = held.assignment.named();
+        let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.job.coordinates.clone());
         self.oracle.computed += 1;
-        if self.strikes(self.scenario.rates.hung, Fault::LaneHung) {
+        // That a shard is computed may be said of it before it is given out anew, and be heard after: then nobody waits for its lane.
+        let is_watched = !self.workers[index].said_computed.contains(&named);
+        if is_watched && self.strikes(self.scenario.rates.hung, Fault::LaneHung) {
             return self.hang(index, key);
         }
         if let Some((kind, message)) = self.fails(&shard, &coordinates.spec, block) {
@@ -73,8 +79,8 @@ impl World {
 
     /// A shard's blocks may be given up though they are good.
     pub(super) fn may_fail(&mut self, assignment: &Assignment) {
-        let ShardRef { job: JobRef { sweep, index }, node } = &assignment.shard;
-        let blocks = node.blocks(assignment.total);
+        let JobRef { sweep, index } = &assignment.shard.job;
+        let blocks = assignment.blocks();
         self.oracle.failed_once.extend(blocks.map(|block| (sweep.clone(), *index, block)));
     }
 
@@ -97,7 +103,7 @@ impl World {
         self.scenario.plan(spec).is_some_and(|plan| plan.killers.contains(&(shard.job.index, block)))
     }
 
-    fn fail(&mut self, index: usize, key: u64, kind: FailureKind, message: &'static str) {
+    pub(super) fn fail(&mut self, index: usize, key: u64, kind: FailureKind, message: &'static str) {
         if let Some(held) = self.workers[index].find(key) {
             held.stage = Stage::Failed(kind, message);
         }
@@ -107,16 +113,21 @@ impl World {
 
     fn computed(&mut self, index: usize, key: u64) {
         let lies = self.random.chance(self.workers[index].machine.lies);
+        let is_other = !lies && self.strikes(self.scenario.rates.other_class, Fault::OtherClass);
         let nonce = self.random.next();
         let (id, now) = (self.workers[index].id.clone(), self.time);
         let Some(held) = self.workers[index].find(key) else { return };
-        let Assignment { shard, total, coordinates, .. } = &held.assignment;
-        let right = truth::fold(shard.node, *total, &held.values);
+        let Assignment { shard, job: JobFacts { total, coordinates, .. }, .. } = &held.assignment;
+        let (class, values) = match is_other {
+            true => other_class(coordinates, held.assignment.blocks()),
+            false => (coordinates.class.clone(), held.values.clone()),
+        };
+        let right = truth::fold(shard.node, *total, &values);
         // No two lies are alike: two that agree are believed.
         let content = if lies { truth::merge(right, Digest::of(&nonce.to_le_bytes())) } else { right };
         let bytes = truth::partial_bytes(content, nonce);
         let partial = Partial { bytes: PartialBytes::Stored(Digest::of(&bytes)), content };
-        let (shard, class) = (shard.clone(), coordinates.class.clone());
+        let shard = shard.clone();
         let seconds = (now - held.began) as f64 / 1e3;
         held.stage = Stage::Computed(Box::new(Report { worker: id, shard, class, partial, bytes, seconds }));
         if lies {
@@ -129,4 +140,13 @@ impl World {
         }
         self.begin(index);
     }
+}
+
+/// What a worker yields whose arithmetic is not what it said when it joined, and says so with its result.
+fn other_class(coordinates: &Coordinates, blocks: Range<u64>) -> (NumericsClass, Vec<Digest>) {
+    let is_other = |name: &&&str| ***name != *coordinates.class.arithmetic;
+    let other = CLASSES.iter().find(is_other).copied().unwrap_or_default();
+    let class = scenario::class(other);
+    let elsewhere = Coordinates { class: class.clone(), ..coordinates.clone() };
+    (class, blocks.map(|block| elsewhere.block(block)).collect())
 }

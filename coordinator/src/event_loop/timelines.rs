@@ -10,8 +10,8 @@
 
 use nadgrid_core::ids::{SweepId, WorkerId};
 use nadgrid_core::scheduler::ShardRef;
+use nadgrid_core::shell::WorkerStep;
 use nadgrid_core::text;
-use nadgrid_proto::v1::Step;
 use nadgrid_telemetry::{KeyValue, SpanKind, SpanRecord, TraceContext, Tracer};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -73,7 +73,7 @@ pub(crate) struct LeaseTimeline {
     pub(crate) ended: Option<SystemTime>,
     pub(crate) fate: Fate,
     /// Steps that the worker reported.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<WorkerStep>,
     context: TraceContext,
 }
 
@@ -106,7 +106,7 @@ impl ShardTimeline {
 }
 
 /// What is to be known of a shard when it is leased.
-pub(super) struct Leased<'a> {
+pub(super) struct LeasedShard<'a> {
     pub(super) shard: &'a ShardRef,
     pub(super) job: String,
     pub(super) blocks: Range<u64>,
@@ -116,7 +116,7 @@ pub(super) struct Leased<'a> {
 }
 
 #[derive(Default)]
-struct Sweep {
+struct SweepShards {
     shards: HashMap<ShardRef, ShardTimeline>,
     /// As they were first leased.
     order: VecDeque<ShardRef>,
@@ -125,7 +125,7 @@ struct Sweep {
 
 /// All that is remembered.
 pub(crate) struct Timelines {
-    sweeps: HashMap<SweepId, Sweep>,
+    sweeps: HashMap<SweepId, SweepShards>,
     order: VecDeque<SweepId>,
     tracer: Tracer,
 }
@@ -147,8 +147,8 @@ impl Timelines {
     }
 
     /// A worker has the shard from now on; its span, for the worker's.
-    pub(super) fn leased(&mut self, leased: Leased<'_>) -> TraceContext {
-        let Leased { shard, job, blocks, members, worker, name } = leased;
+    pub(super) fn leased(&mut self, leased: LeasedShard<'_>) -> TraceContext {
+        let LeasedShard { shard, job, blocks, members, worker, name } = leased;
         let now = SystemTime::now();
         let tracer = self.tracer.clone();
         let sweep = self.sweep(&shard.job.sweep);
@@ -194,7 +194,7 @@ impl Timelines {
         context
     }
 
-    fn sweep(&mut self, id: &SweepId) -> &mut Sweep {
+    fn sweep(&mut self, id: &SweepId) -> &mut SweepShards {
         if !self.sweeps.contains_key(id) {
             self.order.push_back(id.clone());
             if self.order.len() > MOST_SWEEPS
@@ -244,7 +244,7 @@ impl Timelines {
     }
 
     /// What a worker tells of a shard. It may say anything: only so much is kept.
-    pub(super) fn told(&mut self, shard: &ShardRef, worker: &WorkerId, mut steps: Vec<Step>) {
+    pub(super) fn told(&mut self, shard: &ShardRef, worker: &WorkerId, mut steps: Vec<WorkerStep>) {
         steps.truncate(MOST_STEPS);
         for step in &mut steps {
             step.name = text::clean(&step.name, 32);
@@ -297,7 +297,7 @@ impl Timelines {
     }
 }
 
-impl Sweep {
+impl SweepShards {
     fn forget_oldest(&mut self, tracer: &Tracer) {
         let Some(shard) = self.order.pop_front() else { return };
         if let Some(mut timeline) = self.shards.remove(&shard) {
@@ -383,7 +383,7 @@ mod tests {
     fn lease(timelines: &mut Timelines, shard: &ShardRef, worker: &str) -> TraceContext {
         let (job, blocks) = ("nads/lenet".to_owned(), shard.node.index..shard.node.index + 1);
         let worker = WorkerId::new(worker);
-        timelines.leased(Leased { shard, job, blocks, members: 32, worker: &worker, name: "w".into() })
+        timelines.leased(LeasedShard { shard, job, blocks, members: 32, worker: &worker, name: "w".into() })
     }
 
     #[test]
@@ -393,7 +393,11 @@ mod tests {
         lease(&mut timelines, &shard, "a");
         lease(&mut timelines, &shard, "b");
         timelines.computed(&shard, &WorkerId::new("b"));
-        timelines.told(&shard, &WorkerId::new("b"), vec![Step { name: "x".repeat(99), begin_us: 5, end_us: 1 }; 99]);
+        timelines.told(
+            &shard,
+            &WorkerId::new("b"),
+            vec![WorkerStep { name: "x".repeat(99), begin_us: 5, end_us: 1 }; 99],
+        );
         timelines.committed(&shard, &WorkerId::new("b"));
         let sweep = SweepId::new("s");
         let told: Vec<_> = timelines.shards(&sweep).collect();

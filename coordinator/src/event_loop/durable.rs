@@ -12,7 +12,7 @@ use nadgrid_core::numerics::Precision;
 use nadgrid_core::scheduler::{
     ArtifactRef, Committed, Explanation, JobRef, Record, Scheduler, Subject, SweepView, WorkerView, Workforce,
 };
-use nadgrid_proto::v1;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const UNWRITTEN: &str = "waiting for the journal";
 pub(super) struct Views {
     /// A view is never older than what anybody was told of its sweep, and at most [`REFRESH_EVERY`] older than the journal.
     shown: HashMap<SweepId, Arc<SweepView>>,
-    watchers: HashMap<SweepId, watch::Sender<Arc<v1::Sweep>>>,
+    watchers: HashMap<SweepId, watch::Sender<Arc<ToldSweep>>>,
     /// Sweeps that have changed since they were looked at.
     changed: BTreeSet<SweepId>,
     refreshed: Instant,
@@ -106,7 +106,7 @@ impl Views {
                 continue;
             };
             let Some(sender) = self.watchers.get(&id) else { continue };
-            tell(sender, v1::Sweep::from(&*view));
+            tell(sender, ToldSweep { view: view.clone(), waits: None });
             if sender.receiver_count() == 0 || view.state.has_ended() {
                 self.watchers.remove(&id);
             }
@@ -168,25 +168,27 @@ impl<'a> Pending<'a> {
 }
 
 /// A sweep as it may be told, and what it and everything else waits for.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ToldSweep {
     view: Arc<SweepView>,
-    wait: Option<JournalWait>,
+    /// The journal, in words, while the sweep is open and a write takes long.
+    waits: Option<String>,
 }
 
 impl ToldSweep {
-    /// The sweep as it stands in the journal.
+    fn new(view: Arc<SweepView>, wait: Option<&JournalWait>) -> Self {
+        let waits = wait.filter(|_| !view.state.has_ended()).map(ToString::to_string);
+        Self { view, waits }
+    }
+
+    /// Returns the sweep as it stands in the journal.
     pub(crate) fn view(&self) -> &SweepView {
         &self.view
     }
 
-    /// As it goes over the wire.
-    pub(crate) fn to_wire(&self) -> v1::Sweep {
-        let mut sweep = v1::Sweep::from(&*self.view);
-        if let Some(wait) = self.wait.as_ref().filter(|_| !self.view.state.has_ended()) {
-            sweep.notices.insert(0, wait.to_string());
-            sweep.seconds_left = None;
-        }
-        sweep
+    /// Returns, in words, that the journal is waited for; nothing while it is not, or once the sweep has ended.
+    pub(crate) fn waits(&self) -> Option<&str> {
+        self.waits.as_deref()
     }
 }
 
@@ -217,8 +219,7 @@ impl Durable<'_> {
 
     /// A sweep as it may be told.
     pub(crate) fn sweep(&mut self, id: &SweepId) -> Option<ToldSweep> {
-        let view = self.view(id)?;
-        Some(ToldSweep { view, wait: self.wait.clone() })
+        Some(ToldSweep::new(self.view(id)?, self.wait.as_ref()))
     }
 
     fn view(&mut self, id: &SweepId) -> Option<Arc<SweepView>> {
@@ -256,7 +257,7 @@ impl Durable<'_> {
                 false => Arc::new(view),
             };
             self.views.keep(&view);
-            Some((number, ToldSweep { view, wait: self.wait.clone() }))
+            Some((number, ToldSweep::new(view, self.wait.as_ref())))
         });
         told.take(limit).collect()
     }
@@ -326,17 +327,19 @@ impl Durable<'_> {
     }
 
     /// Follows a sweep from now on; `None` when there is no such sweep.
-    pub(super) fn follow(&mut self, id: &SweepId) -> Option<watch::Receiver<Arc<v1::Sweep>>> {
+    pub(super) fn follow(&mut self, id: &SweepId) -> Option<watch::Receiver<Arc<ToldSweep>>> {
         let told = self.sweep(id)?;
-        let wire = told.to_wire();
         if told.view.state.has_ended() {
             // Nothing will change: nothing is kept.
-            return Some(watch::Sender::new(Arc::new(wire)).subscribe());
+            return Some(watch::Sender::new(Arc::new(told)).subscribe());
         }
-        let watchers = self.views.watchers.entry(id.clone());
-        let sender = watchers.or_insert_with(|| watch::Sender::new(Arc::default()));
-        tell(sender, wire);
-        Some(sender.subscribe())
+        match self.views.watchers.entry(id.clone()) {
+            Entry::Occupied(watchers) => {
+                tell(watchers.get(), told);
+                Some(watchers.get().subscribe())
+            }
+            Entry::Vacant(nobody) => Some(nobody.insert(watch::Sender::new(Arc::new(told))).subscribe()),
+        }
     }
 
     /// Tells all watchers what is waited for.
@@ -345,18 +348,18 @@ impl Durable<'_> {
         for id in watched {
             let Some(told) = self.sweep(&id) else { continue };
             if let Some(sender) = self.views.watchers.get(&id) {
-                sender.send_replace(Arc::new(told.to_wire()));
+                sender.send_replace(Arc::new(told));
             }
         }
     }
 }
 
 /// Tells watchers what is news to them.
-fn tell(watchers: &watch::Sender<Arc<v1::Sweep>>, sweep: v1::Sweep) {
+fn tell(watchers: &watch::Sender<Arc<ToldSweep>>, told: ToldSweep) {
     watchers.send_if_modified(|last| {
-        let is_new = **last != sweep;
+        let is_new = **last != told;
         if is_new {
-            *last = Arc::new(sweep);
+            *last = Arc::new(told);
         }
         is_new
     });

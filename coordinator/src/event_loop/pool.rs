@@ -3,8 +3,8 @@
 //! There are as many places for merges as for reductions, so neither waits for the other. A store that fails loses nothing: the
 //! work is tried again, more and more rarely, until the store is back or nobody wants the result any more.
 
-use super::DeskTask;
-use super::handle::{Command, query_in_turn};
+use super::EventLoop;
+use super::handle::{LoopCommand, query_in_turn};
 use crate::artifacts::{Held, Store};
 use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
@@ -24,61 +24,67 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// The places of the pool.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(super) struct MergePool {
     reductions: Arc<Semaphore>,
     merges: Arc<Semaphore>,
 }
 
-impl Pool {
+impl MergePool {
     /// A pool that does so many reductions at once, and as many merges.
     pub(super) fn new(reducers: usize) -> Self {
         Self { reductions: Arc::new(Semaphore::new(reducers)), merges: Arc::new(Semaphore::new(reducers)) }
     }
 }
 
-/// Whose work it is, and what it needs.
+/// A merge or reduction of a job.
 #[derive(Clone)]
-struct Work {
-    job: JobRef,
-    /// Which merge or reduction of the job.
-    number: u64,
+pub(super) struct MergeJob {
+    pub(super) job: JobRef,
+    /// The number of the merge or reduction among those of the job.
+    pub(super) number: u64,
+}
+
+/// A merge or reduction, and what it needs.
+#[derive(Clone)]
+struct PoolWork {
+    of: MergeJob,
     spec: Arc<Spec>,
     shape: Arc<JobShape>,
     store: Store,
-    back: mpsc::WeakSender<Command>,
+    back: mpsc::WeakSender<LoopCommand>,
 }
 
-impl<J: Journal> DeskTask<J> {
-    fn work(&self, job: JobRef, number: u64) -> Option<Work> {
-        let (spec, shape) = self.scheduler.job_spec(&job)?;
-        let (spec, shape) = (Arc::new(spec.clone()), Arc::new(shape.clone()));
-        let (store, back) = (self.store.clone(), self.back.clone());
-        Some(Work { job, number, spec, shape, store, back })
+impl<J: Journal> EventLoop<J> {
+    fn work(&self, of: MergeJob) -> Option<PoolWork> {
+        let (spec, shape) = self.shell.scheduler().job_spec(&of.job)?;
+        let spec = Arc::new(spec.clone());
+        let shape = Arc::new(shape.clone());
+        Some(PoolWork { of, spec, shape, store: self.store.clone(), back: self.back.clone() })
     }
 
-    pub(super) fn spawn_reduction(&self, job: JobRef, generation: u64, committed: Committed) {
-        let Some(work) = self.work(job, generation) else { return };
+    pub(super) fn spawn_reduction(&self, of: MergeJob, committed: Committed) {
+        let Some(work) = self.work(of) else { return };
         tokio::spawn(work.reduce(committed, self.pool.reductions.clone()));
     }
 
-    pub(super) fn spawn_merge(&self, job: JobRef, number: u64, node: Node, partials: Vec<StoredPartial>) {
-        let Some(work) = self.work(job, number) else { return };
+    pub(super) fn spawn_merge(&self, of: MergeJob, node: Node, partials: Vec<StoredPartial>) {
+        let Some(work) = self.work(of) else { return };
         tokio::spawn(work.merge(node, partials, self.pool.merges.clone()));
     }
 }
 
-/// Whether the desk still waits for what comes out of a job's merge or reduction of this number.
+/// Whether the scheduler still waits for what comes out of a job's merge or reduction of this number.
 type Awaits = fn(&Scheduler, &JobRef, u64) -> bool;
 
 /// What kind of work it is.
-struct Kind {
+struct PoolWorkKind {
     name: &'static str,
     places: Arc<Semaphore>,
     awaits: Awaits,
 }
 
 /// How a piece of work ended.
-enum Ended<T> {
+enum PoolOutcome<T> {
     Done(T),
     Failed {
         damaged: Vec<Node>,
@@ -88,22 +94,22 @@ enum Ended<T> {
     Dropped,
 }
 
-impl Work {
+impl PoolWork {
     async fn reduce(self, committed: Committed, places: Arc<Semaphore>) {
         let started = Instant::now();
         let (count, committed) = (committed.len(), Arc::new(committed));
         let work = self.clone();
         let reduce = move || {
-            let Work { spec, shape, store, .. } = work.clone();
+            let PoolWork { spec, shape, store, .. } = work.clone();
             let committed = committed.clone();
             move || reducer::reduce(&spec, &shape, &committed, &store, &Handle::current())
         };
-        let kind = Kind { name: "reduction", places, awaits: Scheduler::awaits_reduction };
+        let kind = PoolWorkKind { name: "reduction", places, awaits: Scheduler::awaits_reduction };
         let ended = self.until_stored(kind, reduce).await;
-        let Self { job, number: generation, .. } = &self;
+        let MergeJob { job, number: generation } = &self.of;
         let sweep = &job.sweep;
         let (event, stored) = match ended {
-            Ended::Done((result, stored)) => {
+            PoolOutcome::Done((result, stored)) => {
                 let seconds = started.elapsed().as_secs_f64();
                 histogram!("nadgrid_reduction_seconds").record(seconds);
                 let name = self.shape.name();
@@ -111,12 +117,12 @@ impl Work {
                 let event = Event::Reduced { job: job.clone(), generation: *generation, result };
                 (event, stored)
             }
-            Ended::Failed { damaged, message } => {
+            PoolOutcome::Failed { damaged, message } => {
                 counter!("nadgrid_reductions_failed_total").increment(1);
-                let (job, generation) = (job.clone(), *generation);
-                (Event::ReduceFailed { job, generation, damaged, message }, Vec::new())
+                let event = Event::ReduceFailed { job: job.clone(), generation: *generation, damaged, message };
+                (event, Vec::new())
             }
-            Ended::Dropped => return,
+            PoolOutcome::Dropped => return,
         };
         self.tell(event, stored).await;
     }
@@ -126,16 +132,16 @@ impl Work {
         let (count, partials) = (partials.len() as u64, Arc::new(partials));
         let work = self.clone();
         let merge = move || {
-            let Work { shape, store, .. } = work.clone();
+            let PoolWork { shape, store, .. } = work.clone();
             let partials = partials.clone();
             move || reducer::merge(&shape, node, &partials, &store, &Handle::current())
         };
-        let kind = Kind { name: "merge", places, awaits: Scheduler::awaits_merge };
+        let kind = PoolWorkKind { name: "merge", places, awaits: Scheduler::awaits_merge };
         let ended = self.until_stored(kind, merge).await;
-        let Self { job, number, .. } = &self;
+        let MergeJob { job, number } = &self.of;
         let sweep = &job.sweep;
         match ended {
-            Ended::Done((held, bytes)) => {
+            PoolOutcome::Done((held, bytes)) => {
                 let (seconds, digest) = (started.elapsed().as_secs_f64(), held.digest());
                 histogram!("nadgrid_merge_seconds").record(seconds);
                 counter!("nadgrid_merged_partials_total").increment(count);
@@ -147,78 +153,79 @@ impl Work {
                 self.tell(event, vec![held]).await;
                 self.remove_if_unwanted(digest).await;
             }
-            Ended::Failed { damaged, message } => {
+            PoolOutcome::Failed { damaged, message } => {
                 counter!("nadgrid_merges_failed_total").increment(1);
-                let (job, number) = (job.clone(), *number);
-                self.tell(Event::MergeFailed { job, number, damaged, message }, Vec::new()).await;
+                let event = Event::MergeFailed { job: job.clone(), number: *number, damaged, message };
+                self.tell(event, Vec::new()).await;
             }
-            Ended::Dropped => {}
+            PoolOutcome::Dropped => {}
         }
     }
 
     /// Does something on the pool; again and again while the store fails and the result is wanted.
-    async fn until_stored<T, F>(&self, kind: Kind, work: impl Fn() -> F) -> Ended<T>
+    async fn until_stored<T, F>(&self, kind: PoolWorkKind, work: impl Fn() -> F) -> PoolOutcome<T>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, ReduceError> + Send + 'static,
     {
-        let Kind { name: what, places, awaits } = kind;
+        let PoolWorkKind { name: what, places, awaits } = kind;
         let (mut wait, longest) = WAITS;
-        let (sweep, job) = (&self.job.sweep, self.shape.name());
+        let sweep = &self.of.job.sweep;
+        let job = self.shape.name();
         loop {
             let place = places.acquire().await;
             let done = tokio::task::spawn_blocking(work()).await;
             drop(place);
             let error = match done {
-                Ok(Ok(done)) => return Ended::Done(done),
+                Ok(Ok(done)) => return PoolOutcome::Done(done),
                 Ok(Err(error)) => error,
                 Err(panic) => {
                     let message = format!("the {what} of {job} panicked: {panic}");
                     warn!(%sweep, reason = message, "{what} failed");
-                    return Ended::Failed { damaged: Vec::new(), message };
+                    return PoolOutcome::Failed { damaged: Vec::new(), message };
                 }
             };
             if !matches!(error, ReduceError::Store(_)) {
                 warn!(%sweep, job, %error, "{what} failed");
                 let message = error.to_string();
                 let damaged = if let ReduceError::Partial { node, .. } = error { vec![node] } else { Vec::new() };
-                return Ended::Failed { damaged, message };
+                return PoolOutcome::Failed { damaged, message };
             }
             warn!(%sweep, job, %error, again_in = wait.as_secs(), "{what} failed: it is tried again");
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(longest);
             if !self.is_wanted(awaits).await {
-                return Ended::Dropped;
+                return PoolOutcome::Dropped;
             }
         }
     }
 
-    /// Asks the desk whether this work's result is still waited for.
+    /// Asks the loop whether this work's result is still waited for.
     async fn is_wanted(&self, awaits: Awaits) -> bool {
-        let Some(desk) = self.back.upgrade() else { return false };
-        let (job, number) = (self.job.clone(), self.number);
-        let awaited = query_in_turn(&desk, move |scheduler, _| awaits(scheduler, &job, number));
+        let Some(commands) = self.back.upgrade() else { return false };
+        let MergeJob { job, number } = self.of.clone();
+        let awaited = query_in_turn(&commands, move |scheduler, _| awaits(scheduler, &job, number));
         awaited.await.unwrap_or(false)
     }
 
-    /// Tells the desk what came out. What is stored is kept from the collection of orphans until the journal names it.
+    /// Tells the loop what came out. What is stored is kept from the collection of orphans until the journal names it.
     async fn tell(&self, event: Event, stored: Vec<Held>) {
-        let Some(desk) = self.back.upgrade() else { return };
-        drop(desk.send(Command::Event(event)).await);
+        let Some(commands) = self.back.upgrade() else { return };
+        drop(commands.send(LoopCommand::Event(event)).await);
         // A question is answered once all before it is in the journal.
-        drop(query_in_turn(&desk, |_, _| ()).await);
+        drop(query_in_turn(&commands, |_, _| ()).await);
         drop(stored);
     }
 
     /// Removes a merged partial that came too late: what it is of was withdrawn, or its sweep has ended.
     async fn remove_if_unwanted(&self, digest: Digest) {
-        let Some(desk) = self.back.upgrade() else { return };
+        let Some(commands) = self.back.upgrade() else { return };
         let removal = self.store.removal();
-        let job = self.job.clone();
+        let job = self.of.job.clone();
         let needed = move |scheduler: &Scheduler| {
             scheduler.keeps(&job, digest) || scheduler.referenced().any(|held| held == digest)
         };
-        if let Ok(false) = query_in_turn(&desk, move |scheduler, _| needed(scheduler)).await
+        if let Ok(false) = query_in_turn(&commands, move |scheduler, _| needed(scheduler)).await
             && let Err(error) = removal.remove(digest).await
         {
             warn!(%error, "a blob could not be removed");

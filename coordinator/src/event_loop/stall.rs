@@ -1,9 +1,9 @@
 //! A write to the journal that takes long: those who only ask are answered meanwhile, and told what is waited for.
 
 use super::Clock;
-use super::durable::{Durable, Pending, Views};
-use super::handle::Read;
-use super::timeline::Timelines;
+use super::durable::{Durable, Pending};
+use super::handle::LoopRead;
+use super::observe::Onlookers;
 use nadgrid_core::ids::Time;
 use nadgrid_core::scheduler::{Record, Scheduler};
 use std::fmt;
@@ -75,26 +75,25 @@ pub(super) struct JournalWatch {
 
 /// Everything that answers are made from, while the journal is busy.
 pub(super) struct Answering<'a> {
-    pub(super) reads: &'a mut mpsc::Receiver<Read>,
+    pub(super) reads: &'a mut mpsc::Receiver<LoopRead>,
     pub(super) scheduler: &'a Scheduler,
-    pub(super) views: &'a mut Views,
-    pub(super) timelines: &'a Timelines,
+    pub(super) onlookers: &'a mut Onlookers,
     pub(super) clock: &'a Clock,
     pub(super) watch: &'a JournalWatch,
 }
 
 impl Answering<'_> {
     /// Answers one question from what is durable.
-    pub(super) fn answer(&mut self, read: Read, pending: &Pending<'_>, wait: Option<JournalWait>, now: Time) {
+    pub(super) fn answer(&mut self, read: LoopRead, pending: &Pending<'_>, wait: Option<JournalWait>, now: Time) {
         match read {
-            Read::State(query) => query(&mut self.durable(pending, wait, now)),
-            Read::Timelines(query) => query(self.timelines),
-            Read::Follow(sweep, reply) => drop(reply.send(self.durable(pending, wait, now).follow(&sweep))),
+            LoopRead::State(query) => query(&mut self.durable(pending, wait, now)),
+            LoopRead::Timelines(query) => query(&self.onlookers.timelines),
+            LoopRead::Follow(sweep, reply) => drop(reply.send(self.durable(pending, wait, now).follow(&sweep))),
         }
     }
 
     fn durable<'b>(&'b mut self, pending: &'b Pending<'b>, wait: Option<JournalWait>, now: Time) -> Durable<'b> {
-        Durable { scheduler: self.scheduler, views: self.views, pending, wait, now }
+        Durable { scheduler: self.scheduler, views: &mut self.onlookers.views, pending, wait, now }
     }
 
     /// Waits for the journal, and answers meanwhile if that takes long. Also returns for how long nobody was listened to, if
@@ -138,7 +137,7 @@ impl Answering<'_> {
                 seconds = since.elapsed().as_secs_f64(),
                 "the journal is no longer waited for"
             );
-            self.views.watched_changed();
+            self.onlookers.views.watched_changed();
         }
         (result, Some(since.elapsed()))
     }

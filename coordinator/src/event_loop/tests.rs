@@ -1,14 +1,16 @@
-//! A desk whose journal can be held: what is told meanwhile, and what is not.
+//! An event loop whose journal can be held: what is told meanwhile, and what is not.
 
 use super::*;
 use crate::artifacts::{ArtifactsUrl, PresignSettings, Store};
-use crate::journal::SnapshotReader;
-use nadgrid_core::ids::{Digest, JobIndex, SweepId};
+use crate::journal::{Replayed, SnapshotReader};
+use nadgrid_core::ids::{Digest, JobIndex, SweepId, WorkerId};
 use nadgrid_core::numerics::{NumericsClass, Precision};
-use nadgrid_core::scheduler::{FairShare, JobRef, Partial, Settings, Subject, SweepState, Verdict, WorkerProfile};
+use nadgrid_core::scheduler::{
+    Answer, FairShare, JobRef, Partial, Record, Settings, ShardRef, Subject, SweepState, Verdict, WorkerProfile,
+};
+use nadgrid_core::shell::{SessionNumber, WorkerMessage};
 use nadgrid_core::spec::{Inputs, Spec};
-use nadgrid_proto::v1::session_response::Message as Response;
-use nadgrid_proto::v1::{self, session_request};
+use nadgrid_proto::v1;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -100,14 +102,14 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 struct Office {
-    desk: Desk,
+    handle: CoordinatorHandle,
     journal: HeldJournal,
     _folder: TempDir,
     _running: JoinHandle<Result<(), JournalError>>,
 }
 
 /// What a worker is told.
-type Inbox = mpsc::Receiver<v1::SessionResponse>;
+type Inbox = mpsc::Receiver<SessionNews>;
 
 pub(crate) fn class() -> NumericsClass {
     NumericsClass {
@@ -125,10 +127,10 @@ impl Office {
         let (folder, journal) = (tempfile::tempdir().unwrap(), HeldJournal::new());
         let store = Store::open(&ArtifactsUrl::from(""), folder.path(), &PresignSettings::default()).await.unwrap();
         let scheduler = Scheduler::new(settings);
-        let opened = DeskTask::open(scheduler, journal.clone(), store, 1, Tracer::off()).await;
-        let (task, desk) = opened.unwrap();
+        let opened = EventLoop::open(scheduler, journal.clone(), store, 1, Tracer::off()).await;
+        let (task, handle) = opened.unwrap();
         let running = tokio::spawn(task.run(CancellationToken::new()));
-        Self { desk, journal, _folder: folder, _running: running }
+        Self { handle, journal, _folder: folder, _running: running }
     }
 
     /// Asks for a sweep; the answer is waited for by whoever wants it.
@@ -139,17 +141,17 @@ impl Office {
             let (owner, key, share, inputs) = (String::new(), None, FairShare::default(), Inputs::new());
             Event::Submit { request, id, owner, key, share, spec, inputs }
         };
-        let desk = self.desk.clone();
-        tokio::spawn(async move { desk.order(submit).await.unwrap() })
+        let handle = self.handle.clone();
+        tokio::spawn(async move { handle.order(submit).await.unwrap() })
     }
 
     fn cancel(&self, id: &str) -> JoinHandle<Answer> {
-        let (desk, sweep) = (self.desk.clone(), SweepId::new(id));
-        tokio::spawn(async move { desk.order(move |request| Event::Cancel { request, sweep }).await.unwrap() })
+        let (handle, sweep) = (self.handle.clone(), SweepId::new(id));
+        tokio::spawn(async move { handle.order(move |request| Event::Cancel { request, sweep }).await.unwrap() })
     }
 
     /// A worker of one lane, and the shard that it is given.
-    async fn join(&self, worker: &str) -> (Inbox, u64, v1::Shard) {
+    async fn join(&self, worker: &str) -> (Inbox, SessionNumber, ShardRef) {
         let (outbox, mut inbox) = mpsc::channel(64);
         let profile = WorkerProfile {
             name: worker.into(),
@@ -158,28 +160,28 @@ impl Office {
             lanes: 1,
             version: "0".into(),
         };
-        let session = self.desk.attach(WorkerId::new(worker), profile, Vec::new(), outbox).await.unwrap();
+        let session = self.handle.attach(WorkerId::new(worker), profile, Vec::new(), outbox).await.unwrap();
         let shard = assigned(&mut inbox).await;
         (inbox, session, shard)
     }
 
-    fn report(&self, worker: &str, shard: &v1::Shard) -> JoinHandle<Answer> {
-        let (desk, worker, shard) = (self.desk.clone(), WorkerId::new(worker), shard.to_core(1024).unwrap());
+    fn report(&self, worker: &str, shard: &ShardRef) -> JoinHandle<Answer> {
+        let (handle, worker, shard) = (self.handle.clone(), WorkerId::new(worker), shard.clone());
         let partial = Partial::stored(Digest::of(format!("{shard:?}").as_bytes()));
         let class = class();
         let report =
             move |request| Event::Report { request, worker, shard, class, partial, seconds: 1.0, begin_seconds: 0.0 };
-        tokio::spawn(async move { desk.ask(report).await.unwrap() })
+        tokio::spawn(async move { handle.ask(report).await.unwrap() })
     }
 
     async fn sweep(&self, id: &str) -> Option<v1::Sweep> {
         let id = SweepId::new(id);
-        within(self.desk.read(move |durable| durable.sweep(&id))).await.unwrap().map(|told| told.to_wire())
+        within(self.handle.read(move |durable| durable.sweep(&id))).await.unwrap().map(|told| (&told).into())
     }
 
     async fn list(&self) -> Vec<(String, v1::SweepState)> {
-        let sweeps = within(self.desk.read(|durable| durable.sweeps_before(None, 10, |_| true))).await.unwrap();
-        let wire = sweeps.iter().map(|(_, told)| told.to_wire());
+        let sweeps = within(self.handle.read(|durable| durable.sweeps_before(None, 10, |_| true))).await.unwrap();
+        let wire = sweeps.iter().map(|(_, told)| v1::Sweep::from(told));
         wire.map(|sweep| (sweep.id.clone(), sweep.state())).collect()
     }
 
@@ -188,10 +190,10 @@ impl Office {
     }
 }
 
-async fn assigned(inbox: &mut Inbox) -> v1::Shard {
+async fn assigned(inbox: &mut Inbox) -> ShardRef {
     loop {
-        if let Some(Response::Assignment(assignment)) = within(inbox.recv()).await.unwrap().message {
-            return assignment.shard.unwrap();
+        if let SessionNews::Assignment { assignment, .. } = within(inbox.recv()).await.unwrap() {
+            return assignment.shard;
         }
     }
 }
@@ -213,9 +215,9 @@ async fn what_is_not_durable_is_told_to_nobody() {
     let known = move |durable: &mut Durable<'_>| {
         (durable.is_known(&id), durable.owner(&id), durable.explain(&id, Subject::Sweep))
     };
-    assert_eq!(within(office.desk.read(known)).await.unwrap(), (false, None, None));
+    assert_eq!(within(office.handle.read(known)).await.unwrap(), (false, None, None));
     let id = SweepId::new("second");
-    assert!(within(office.desk.follow(id)).await.unwrap().is_none());
+    assert!(within(office.handle.follow(id)).await.unwrap().is_none());
     assert!(!second.is_finished() && !cancelled.is_finished(), "they wait for the journal");
     office.journal.release();
     assert!(matches!(within(second).await.unwrap(), Answer::Submitted { created: true, .. }));
@@ -241,13 +243,13 @@ async fn what_was_seen_stays_and_nothing_is_added() {
     assert_eq!(office.done("s").await, seen);
     let id = SweepId::new("s");
     let committed_now =
-        within(office.desk.read(move |durable| durable.committed(&JobRef::new(&id, JobIndex(0))))).await.unwrap();
+        within(office.handle.read(move |durable| durable.committed(&JobRef::new(&id, JobIndex(0))))).await.unwrap();
     assert_eq!(committed_now.unwrap().len(), 1, "no picture shows it either");
     let id = SweepId::new("s");
-    let block = |shard: &v1::Shard| Subject::Block(JobIndex(0), shard.first_block);
+    let block = |shard: &ShardRef| Subject::Block(JobIndex(0), shard.node.blocks(1024).start);
     let subjects = [block(&shard), block(&next), Subject::Job(JobIndex(0)), Subject::Sweep];
     let explain = move |durable: &mut Durable<'_>| subjects.map(|subject| durable.explain(&id, subject).unwrap().state);
-    let states = within(office.desk.read(explain)).await.unwrap();
+    let states = within(office.handle.read(explain)).await.unwrap();
     assert_eq!(states, ["committed", "waiting for the journal", "computing", "running"]);
     assert!(!report.is_finished());
     office.journal.release();
@@ -256,8 +258,8 @@ async fn what_was_seen_stays_and_nothing_is_added() {
 }
 
 /// Whether the first thing that a sweep is told to wait for is the journal.
-fn names_the_journal(sweep: &v1::Sweep) -> bool {
-    sweep.notices.first().is_some_and(|notice| notice.contains("/data/held.sqlite"))
+fn names_the_journal(told: &ToldSweep) -> bool {
+    v1::Sweep::from(told).notices.first().is_some_and(|notice| notice.contains("/data/held.sqlite"))
 }
 
 /// Everything that is told meanwhile says what is waited for, and since when; afterwards nothing does.
@@ -265,30 +267,30 @@ fn names_the_journal(sweep: &v1::Sweep) -> bool {
 async fn what_is_waited_for_is_told() {
     let office = Office::open(Settings::default()).await;
     within(office.submit("s")).await.unwrap();
-    let mut watched = within(office.desk.follow(SweepId::new("s"))).await.unwrap().unwrap();
+    let mut watched = within(office.handle.follow(SweepId::new("s"))).await.unwrap().unwrap();
     assert!(!names_the_journal(&watched.borrow_and_update()));
     office.journal.hold();
     office.journal.fault.send_replace(Some("database or disk is full".into()));
     let paused = office.cancel("other");
     let second = office.submit("second");
     // Watchers are told without asking.
-    let notice = within(watched.wait_for(|sweep| names_the_journal(sweep))).await.unwrap().notices[0].clone();
+    let notice = within(watched.wait_for(|told| names_the_journal(told))).await.unwrap().waits().unwrap().to_owned();
     for words in ["/data/held.sqlite", "database or disk is full", "nothing new is accepted"] {
         assert!(notice.contains(words), "{notice}");
     }
     assert!(office.sweep("s").await.unwrap().notices[0].contains("/data/held.sqlite"));
-    let wait = within(office.desk.read(|durable| durable.wait())).await.unwrap().unwrap();
+    let wait = within(office.handle.read(|durable| durable.wait())).await.unwrap().unwrap();
     assert!(wait.to_string().contains("database or disk is full") && wait.seconds() > 0.0);
-    assert!(office.desk.journal_wait().borrow().is_some(), "for calls that are given up");
+    assert!(office.handle.journal_wait().borrow().is_some(), "for calls that are given up");
     let id = SweepId::new("s");
-    let told = within(office.desk.read(move |durable| durable.explain(&id, Subject::Sweep))).await.unwrap().unwrap();
+    let told = within(office.handle.read(move |durable| durable.explain(&id, Subject::Sweep))).await.unwrap().unwrap();
     assert!(told.reasons[0].contains("/data/held.sqlite"), "{told:?}");
     office.journal.release();
     assert_eq!(within(paused).await.unwrap(), Answer::UnknownSweep);
     within(second).await.unwrap();
-    within(watched.wait_for(|sweep| !names_the_journal(sweep))).await.unwrap();
-    assert!(office.desk.journal_wait().borrow().is_none());
-    assert!(within(office.desk.read(|durable| durable.wait())).await.unwrap().is_none());
+    within(watched.wait_for(|told| !names_the_journal(told))).await.unwrap();
+    assert!(office.handle.journal_wait().borrow().is_none());
+    assert!(within(office.handle.read(|durable| durable.wait())).await.unwrap().is_none());
 }
 
 /// A worker speaks while nobody listens: its lease is not lost for that, although its words are taken in late.
@@ -302,20 +304,19 @@ async fn a_worker_keeps_its_lease_while_the_journal_waits() {
     let begun = office.journal.writes();
     let second = office.submit("second");
     office.journal.is_waited_for(begun).await;
-    let heartbeat = session_request::Message::Heartbeat(v1::Heartbeat {});
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(lease_ttl_ms / 4)).await;
-        office.desk.message(WorkerId::new("w"), session, heartbeat.clone()).await.unwrap();
+        office.handle.message(WorkerId::new("w"), session, WorkerMessage::Alive).await.unwrap();
     }
     office.journal.release();
     within(second).await.unwrap();
     // In its turn, so that all that the worker said was taken in.
     let held =
-        office.desk.query(|scheduler, now| scheduler.workers(now).iter().map(|worker| worker.leases).sum::<u32>());
+        office.handle.query(|scheduler, now| scheduler.workers(now).iter().map(|worker| worker.leases).sum::<u32>());
     assert_eq!(within(held).await.unwrap(), 1);
     assert_eq!(within(office.report("w", &shard)).await.unwrap(), Answer::Reported(Verdict::Committed));
     let told = std::iter::from_fn(|| inbox.try_recv().ok());
-    let revoked = told.filter(|told| matches!(told.message, Some(Response::Revocation(_)))).count();
+    let revoked = told.filter(|told| matches!(told, SessionNews::Revocation { .. })).count();
     assert_eq!(revoked, 0);
 }
 
@@ -325,7 +326,7 @@ async fn who_follows_a_sweep_that_is_forgotten_is_let_go() {
     let office = Office::open(Settings { most_ended_sweeps: 1, ..Settings::default() }).await;
     within(office.submit("first")).await.unwrap();
     within(office.submit("second")).await.unwrap();
-    let mut watched = within(office.desk.follow(SweepId::new("first"))).await.unwrap().unwrap();
+    let mut watched = within(office.handle.follow(SweepId::new("first"))).await.unwrap().unwrap();
     within(office.cancel("second")).await.unwrap();
     within(office.cancel("first")).await.unwrap();
     assert_eq!(office.sweep("first").await, None);
@@ -344,7 +345,7 @@ async fn what_was_given_up_is_not_done_afterwards() {
     let (given_up, cancelled) = (office.submit("third"), office.cancel("s"));
     // Both are in the queue.
     within(async {
-        while office.desk.commands.capacity() > QUEUE - 2 {
+        while office.handle.commands.capacity() > QUEUE - 2 {
             tokio::task::yield_now().await
         }
     })
