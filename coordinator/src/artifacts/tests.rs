@@ -202,7 +202,7 @@ async fn what_is_held_is_there_whatever_is_removed_meanwhile() {
         let held = blobs.put(b"shared".to_vec()).await.unwrap();
         removed.recv().await.unwrap();
         assert_eq!(blobs.get(held.digest()).await.unwrap(), b"shared");
-        let found = blobs.hold([digest]).await;
+        let found = blobs.lease([digest]).await;
         drop(held);
         removed.recv().await.unwrap();
         assert_eq!(blobs.get(digest).await.unwrap(), b"shared");

@@ -5,7 +5,7 @@
 
 use super::DeskTask;
 use super::handle::{Command, query_in_turn};
-use crate::artifacts::{Held, Store};
+use crate::artifacts::{BlobLease, Store};
 use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
 use metrics::{counter, histogram};
@@ -208,7 +208,7 @@ impl Work {
     }
 
     /// Tells the desk what came out. What is stored is kept from the collection of orphans until the journal names it.
-    async fn tell(&self, event: Event, stored: Vec<Held>) {
+    async fn tell(&self, event: Event, stored: Vec<BlobLease>) {
         let Some(desk) = self.back.upgrade() else { return };
         drop(desk.send(Command::Event(event)).await);
         // A question is answered once all before it is in the journal.

@@ -3,7 +3,7 @@
 use super::handle::Outbox;
 use super::timeline::Leased;
 use super::{Asker, DeskTask};
-use crate::access::OnceAMinute;
+use crate::access::LogThrottle;
 use crate::journal::Journal;
 use crate::partial;
 use metrics::counter;
@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// The job of the last assignment: the next of the same job does not repeat its spec.
     last: Option<(SweepId, JobIndex)>,
     /// Its refused results in the log.
-    refused: OnceAMinute,
+    refused: LogThrottle,
 }
 
 impl<J: Journal> DeskTask<J> {
@@ -53,7 +53,7 @@ impl<J: Journal> DeskTask<J> {
         let number = self.session_count;
         let name: Arc<str> = profile.name.as_str().into();
         self.sessions
-            .insert(worker.clone(), Session { number, name, outbox, last: None, refused: OnceAMinute::default() });
+            .insert(worker.clone(), Session { number, name, outbox, last: None, refused: LogThrottle::default() });
         reply.send(number).ok();
         info!(worker = %worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
         // Shards that do not exist are none of the scheduler's business.

@@ -1,6 +1,6 @@
 //! The same of a journal in a SQLite file and of one in a PostgreSQL database; then what each has of its own.
 
-use super::ledger::{Failure, Span, Tables};
+use super::ledger::{BatchRange, TableFailure, Tables};
 use super::*;
 use nadgrid_core::ids::{JobIndex, SweepId, Time};
 use nadgrid_core::scheduler::{Outcome, Scheduler, Settings, Tally};
@@ -269,7 +269,7 @@ struct Failing<T> {
 
 impl<T: Tables> Failing<T> {
     /// Comes before a step, and after it.
-    async fn step(&mut self, done: bool) -> Result<(), Failure> {
+    async fn step(&mut self, done: bool) -> Result<(), TableFailure> {
         match self.left {
             None => return Ok(()),
             Some(0) if done != self.fault.done => return Ok(()),
@@ -283,7 +283,7 @@ impl<T: Tables> Failing<T> {
             self.killed.notify_one();
             std::future::pending::<()>().await;
         }
-        Err(Failure { error: JournalError::Silent { journal: self.tables.name().to_owned() }, passing: true })
+        Err(TableFailure { error: JournalError::Silent { journal: self.tables.name().to_owned() }, is_transient: true })
     }
 }
 
@@ -292,40 +292,40 @@ impl<T: Tables> Tables for Failing<T> {
         self.tables.name()
     }
 
-    async fn id(&mut self, new: &str) -> Result<String, Failure> {
+    async fn id(&mut self, new: &str) -> Result<String, TableFailure> {
         self.tables.id(new).await
     }
 
-    async fn recover(&mut self) -> Result<Span, Failure> {
+    async fn recover(&mut self) -> Result<BatchRange, TableFailure> {
         self.tables.recover().await
     }
 
-    async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+    async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), TableFailure> {
         self.tables.append(number, body).await
     }
 
-    async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
+    async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, TableFailure> {
         self.step(false).await?;
         let read = self.tables.read(from).await?;
         self.step(true).await?;
         Ok(read)
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
+    async fn begin(&mut self) -> Result<(), TableFailure> {
         self.step(false).await?;
         self.tables.begin().await?;
         self.step(true).await
     }
 
-    async fn insert(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+    async fn insert(&mut self, number: i64, body: &[u8]) -> Result<(), TableFailure> {
         self.step(false).await?;
         self.tables.insert(number, body).await?;
         self.step(true).await
     }
 
-    async fn replace(&mut self, span: Span) -> Result<(), Failure> {
+    async fn replace(&mut self, range: BatchRange) -> Result<(), TableFailure> {
         self.step(false).await?;
-        self.tables.replace(span).await?;
+        self.tables.replace(range).await?;
         self.replaced = true;
         self.step(true).await
     }
@@ -394,9 +394,9 @@ async fn a_file_is_compacted_or_not_whatever_step_goes_wrong() {
 async fn a_database_is_compacted_or_not_whatever_step_goes_wrong() {
     let server = Server::start();
     let open = async || {
-        let place = JournalUrl::from(server.url().as_str()).place(Path::new("")).unwrap();
+        let place = JournalUrl::from(server.url().as_str()).target(Path::new("")).unwrap();
         let name = place.to_string();
-        let super::place::Place::Postgres(options) = place else { unreachable!() };
+        let super::target::JournalTarget::Postgres(options) = place else { unreachable!() };
         Postgres::open(name, *options).await.unwrap()
     };
     a_compaction_that_goes_wrong_at_any_step(open).await;

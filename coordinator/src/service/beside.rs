@@ -12,7 +12,7 @@
 use super::receive::{Announced, Receiver, UploadKind};
 use super::store_failed;
 use super::workers::Workers;
-use crate::artifacts::{Held, PresignedCall, Store};
+use crate::artifacts::{BlobLease, PresignedCall, Store};
 use crate::limits::Limits;
 use crate::metrics::{self, TransferWay};
 use crate::transfers::TransferOffer;
@@ -43,13 +43,13 @@ pub(super) async fn receive<K: UploadKind>(
     receiver: &mut Receiver<K>,
     announced: &Announced,
     offer: TransferOffer,
-) -> Result<Option<Held>, Status> {
+) -> Result<Option<BlobLease>, Status> {
     if !workers.store.presigns() {
         return Ok(None);
     }
     let worker = offer.caller.clone();
     let ticket = receiver.place(&workers.direct, offer).await?;
-    let held = workers.store.hold([announced.digest]).await.pop();
+    let held = workers.store.lease([announced.digest]).await.pop();
     let signed = workers.store.presign_put(announced.digest, validity(&workers.limits)).await;
     let Some(put) = signed.inspect_err(|error| warn!(%error, "no presigned request")).ok().flatten() else {
         return Ok(None);

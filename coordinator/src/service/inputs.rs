@@ -5,8 +5,8 @@
 use super::receive::{Announced, Receiver, UploadKind, UploadPart};
 use super::store_failed;
 use super::sweeps::Sweeps;
-use crate::access::{Admitted, Caller, Quota};
-use crate::artifacts::{Held, Store, StoreError};
+use crate::access::{Admitted, Caller, UploadQuota};
+use crate::artifacts::{BlobLease, Store, StoreError};
 use crate::desk::Desk;
 use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
@@ -68,7 +68,7 @@ pub(super) async fn receive(
     let offer = TransferOffer { caller: admitted.turn(), sweep: None, size };
     let ticket = receiver.place(&sweeps.uploads, offer).await?;
     // What is found is kept until it is submitted, as what is stored now is for being young.
-    let found = sweeps.store.hold([announced.digest]).await;
+    let found = sweeps.store.lease([announced.digest]).await;
     let is_there = sweeps.store.has(announced.digest, size).await.map_err(|error| store_failed(&error))?;
     if is_there {
         found.into_iter().for_each(|held| sweeps.found.keep(held));
@@ -84,7 +84,7 @@ pub(super) async fn receive(
 /// for as long as a file that was stored at that moment.
 pub(crate) struct FoundBlobs {
     age: Duration,
-    held: Mutex<HashMap<Digest, (Held, Instant)>>,
+    held: Mutex<HashMap<Digest, (BlobLease, Instant)>>,
 }
 
 impl FoundBlobs {
@@ -92,7 +92,7 @@ impl FoundBlobs {
         Self { age, held: Mutex::default() }
     }
 
-    fn keep(&self, found: Held) {
+    fn keep(&self, found: BlobLease) {
         self.lock().insert(found.digest(), (found, Instant::now()));
     }
 
@@ -101,14 +101,14 @@ impl FoundBlobs {
         self.lock().retain(|_, (_, since)| since.elapsed() < self.age);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (Held, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (BlobLease, Instant)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A file counted among its user's; no longer, when it is not received after all.
 struct Reserved<'a> {
-    quota: &'a Quota,
+    quota: &'a UploadQuota,
     caller: &'a Caller,
     digest: Digest,
     /// Whether it was counted before.
@@ -119,7 +119,7 @@ struct Reserved<'a> {
 impl<'a> Reserved<'a> {
     fn new(sweeps: &'a Sweeps, caller: &'a Caller, announced: &Announced) -> Result<Self, Status> {
         let Announced { size, digest } = *announced;
-        let quota = &sweeps.quota;
+        let quota = &sweeps.upload_quota;
         let known = quota.reserve(caller, digest, size)?;
         Ok(Self { quota, caller, digest, known, received: false })
     }

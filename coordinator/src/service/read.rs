@@ -1,13 +1,13 @@
 //! Sending what is stored: a few at once, and only to those who take it.
 //!
 //! A blob is read while it is sent, a piece at a time. HTTP/2 lets a reader stop for ever, so each chunk has a deadline, and
-//! whoever misses it loses the connection. Chunks are small, so that the pace of a slow reader is seen; its window must be small,
+//! whoever misses it loses the connection. Chunks are small, so that the deadline of a slow reader is seen; its window must be small,
 //! too, for what lies in it counts as sent.
 
 use super::store_failed;
 use crate::access::Admitted;
 use crate::artifacts::BlobReader;
-use crate::limits::{Limits, Pace};
+use crate::limits::{Limits, TransferDeadline};
 use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ struct Outgoing<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     ticket: TransferTicket,
     reader: Admitted,
-    pace: Pace,
+    deadline: TransferDeadline,
 }
 
 /// Nobody takes any more of it.
@@ -55,7 +55,7 @@ impl Reading {
         let Self { blob, ticket, reader, stop } = self;
         let (messages, receiver) = mpsc::channel(READY);
         let revoked = reader.caller.revoked.clone();
-        let outgoing = Outgoing { messages, ticket, reader, pace: limits.pace(Instant::now()) };
+        let outgoing = Outgoing { messages, ticket, reader, deadline: limits.transfer_deadline(Instant::now()) };
         tokio::spawn(async move {
             let sending = outgoing.send_all(first, blob, wrap);
             tokio::select! { _ = sending => {}, () = stop.cancelled() => {}, () = revoked.cancelled() => {} }
@@ -92,9 +92,9 @@ impl<T> Outgoing<T> {
 
     /// Waits until the reader takes the next message.
     async fn offer(&mut self, message: Result<T, Status>, size: usize) -> Result<(), Unread> {
-        match timeout_at(self.pace.deadline(Instant::now()), self.messages.send(message)).await {
+        match timeout_at(self.deadline.at(Instant::now()), self.messages.send(message)).await {
             Ok(Ok(())) => {
-                self.pace.moved(size);
+                self.deadline.moved(size);
                 self.ticket.moved(size);
                 metrics::transferred(TransferWay::Out, size as u64);
                 Ok(())

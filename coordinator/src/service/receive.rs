@@ -10,8 +10,8 @@
 use super::beside::BesideOutcome;
 use super::store_failed;
 use crate::access::Admitted;
-use crate::artifacts::{Held, Store};
-use crate::limits::{Limits, Pace};
+use crate::artifacts::{BlobLease, Store};
+use crate::limits::{Limits, TransferDeadline};
 use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use futures::stream::{self, BoxStream};
@@ -125,8 +125,8 @@ fn answers<T: Send + 'static>(
 impl<K: UploadKind> Receiver<K> {
     /// The header, which is the first that is said.
     pub(super) async fn header(&mut self) -> Result<K::Header, Status> {
-        let mut pace = self.limits.pace(Instant::now());
-        let message = self.next(&mut pace).await?;
+        let mut deadline = self.limits.transfer_deadline(Instant::now());
+        let message = self.next(&mut deadline).await?;
         let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
         if bytes > MAX_HEADER_BYTES {
             let message = format!("the upload's header has {bytes} bytes, at most {MAX_HEADER_BYTES} are accepted");
@@ -165,8 +165,8 @@ impl<K: UploadKind> Receiver<K> {
         let mut assembler = Assembler::of(announced.size, announced.digest);
         // A sender that is gone is found out below.
         drop(self.grants.send(K::grant(v1::Grant { put: None })).await);
-        let mut pace = self.limits.pace(Instant::now());
-        while let Some(part) = self.next(&mut pace).await?.and_then(K::part) {
+        let mut deadline = self.limits.transfer_deadline(Instant::now());
+        while let Some(part) = self.next(&mut deadline).await?.and_then(K::part) {
             match part {
                 // Parts without bytes would buy time for ever.
                 UploadPart::Data(data) if data.is_empty() => {
@@ -208,19 +208,19 @@ impl<K: UploadKind> Receiver<K> {
         }
     }
 
-    /// The next message, at the pace that the sender must keep; `None` at its end.
-    async fn next(&mut self, pace: &mut Pace) -> Result<Option<K::Request>, Status> {
-        let message = timeout_at(pace.deadline(Instant::now()), self.parts.message()).await;
+    /// The next message, at the deadline that the sender must keep; `None` at its end.
+    async fn next(&mut self, deadline: &mut TransferDeadline) -> Result<Option<K::Request>, Status> {
+        let message = timeout_at(deadline.at(Instant::now()), self.parts.message()).await;
         let message =
             message.map_err(|_| Status::deadline_exceeded("the upload was silent or slow for too long"))??;
-        pace.moved(message.as_ref().map_or(0, prost::Message::encoded_len));
+        deadline.moved(message.as_ref().map_or(0, prost::Message::encoded_len));
         Ok(message)
     }
 }
 
 impl Received {
     /// Stores the payload and gives its place back. It is held until the report is in the journal.
-    pub(super) async fn store(self, store: &Store) -> Result<Held, Status> {
+    pub(super) async fn store(self, store: &Store) -> Result<BlobLease, Status> {
         let Self { bytes, digest, ticket } = self;
         let stored = store.put_checked(bytes, digest).await.map_err(|error| store_failed(&error));
         drop(ticket);

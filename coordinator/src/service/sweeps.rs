@@ -3,7 +3,7 @@
 use super::inputs::{self, FoundBlobs, InputUpload};
 use super::receive::{Answers, converse};
 use super::{beside, read, store_failed, verify};
-use crate::access::{Admitted, Caller, Quota, Shares, authorise};
+use crate::access::{Admitted, Caller, CallerQuotas, UploadQuota, authorise};
 use crate::artifacts::Store;
 use crate::desk::{Desk, Durable, sweep_context};
 use crate::limits::Limits;
@@ -61,8 +61,8 @@ pub(crate) struct Sweeps {
     pub(crate) limits: Limits,
     /// Artifacts that are sent at once; others wait.
     pub(crate) reads: TransferPlaces,
-    pub(crate) shares: Arc<Shares>,
-    pub(crate) quota: Arc<Quota>,
+    pub(crate) quotas: Arc<CallerQuotas>,
+    pub(crate) upload_quota: Arc<UploadQuota>,
     pub(crate) tracer: Tracer,
 }
 
@@ -189,7 +189,7 @@ impl SweepService for Sweeps {
         let given = files(given)?;
         // What is found in the store is kept there until the journal names it.
         let digests: Vec<_> = given.values().map(|input| input.digest).collect();
-        let _held = self.store.hold(digests).await;
+        let _held = self.store.lease(digests).await;
         let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
@@ -207,7 +207,7 @@ impl SweepService for Sweeps {
                     span.set("sweep.id", sweep.to_string());
                     span.link(sweep_context(&sweep, &self.tracer));
                 }
-                self.quota.used(&admitted.caller, used);
+                self.upload_quota.used(&admitted.caller, used);
                 Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
             }
             Answer::KeyTaken { sweep } => {
@@ -266,7 +266,7 @@ impl SweepService for Sweeps {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let place = self.shares.watcher(&admitted)?;
+        let place = self.quotas.watcher(&admitted)?;
         let id = request.into_inner().sweep_id;
         self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
         let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;

@@ -4,7 +4,7 @@ use super::store_failed;
 use super::sweeps::{unexpected, unknown};
 use crate::artifacts::Store;
 use crate::desk::Desk;
-use crate::reducer::manifest;
+use crate::reducer::manifest::{self, ManifestEntry};
 use futures::stream::{self, Stream};
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::random::Stream as Random;
@@ -22,7 +22,7 @@ struct Job {
     index: JobIndex,
     name: String,
     total: u64,
-    entries: Vec<manifest::Entry>,
+    entries: Vec<ManifestEntry>,
 }
 
 /// Begins a verification: how many shards it takes, then a response for each.

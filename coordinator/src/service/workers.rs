@@ -5,8 +5,8 @@ use super::checkpoint::{self, CheckpointUpload};
 use super::receive::{Answers, converse};
 use super::upload::{self, PartialUpload};
 use super::{invalid, read, store_failed};
-use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
-use crate::artifacts::{Held, Store};
+use crate::access::{Admitted, CallerQuotas, QuotaPermits, RejectionLog, WorkerBindings};
+use crate::artifacts::{BlobLease, Store};
 use crate::desk::Desk;
 use crate::limits::Limits;
 use crate::transfers::{TransferOffer, TransferPlaces};
@@ -52,9 +52,9 @@ pub(crate) struct Workers {
     pub(crate) limits: Limits,
     /// Files that are sent at once; others wait.
     pub(crate) reads: TransferPlaces,
-    pub(crate) shares: Arc<Shares>,
-    pub(crate) bindings: Arc<Bindings>,
-    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) quotas: Arc<CallerQuotas>,
+    pub(crate) bindings: Arc<WorkerBindings>,
+    pub(crate) rejections: Arc<RejectionLog>,
     /// The numerics classes that are let in.
     pub(crate) classes: ClassPatterns,
 }
@@ -68,7 +68,7 @@ impl WorkerService for Workers {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let places = self.shares.session(&admitted)?;
+        let places = self.quotas.session(&admitted)?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, messages.message()).await;
         let hello = match first.map_err(|_| invalid("the session did not begin with a hello in time"))?? {
@@ -142,7 +142,7 @@ impl WorkerService for Workers {
             let verdict = received.inspect_err(|status| {
                 let token = &admitted.caller.name;
                 let what = format_args!("a report with token {token:?}: {}", status.message());
-                workers.refusals.log(admitted.peer.address, cause(status), what);
+                workers.rejections.log(admitted.peer.address, cause(status), what);
             })?;
             let message = v1::upload_partial_response::Message::Verdict(verdict.into());
             Ok(v1::UploadPartialResponse { message: Some(message) })
@@ -173,7 +173,7 @@ impl Workers {
     }
 
     /// Takes down, for users, whether the store took a payload of the sweep.
-    pub(super) fn observed(&self, sweep: &SweepId, stored: Result<Held, Status>) -> Result<Held, Status> {
+    pub(super) fn observed(&self, sweep: &SweepId, stored: Result<BlobLease, Status>) -> Result<BlobLease, Status> {
         match &stored {
             Ok(_) => self.uploads.stored(sweep),
             Err(status) => self.note_refusal(sweep, status),
@@ -195,7 +195,7 @@ impl Workers {
         session: u64,
         mut messages: Streaming<v1::SessionRequest>,
         session_over: CancellationToken,
-        places: Places,
+        places: QuotaPermits,
     ) {
         let mut drained = false;
         while let Some(Some(Ok(v1::SessionRequest { message: Some(message) }))) =

@@ -35,7 +35,8 @@ fn what_waits_is_told_with_its_reason() {
     let sweep = SweepId::new("s");
     assert_eq!(places.notices(&sweep), Vec::<String>::new(), "it has only begun");
     wait_long(&places);
-    let told = "3 results wait for a place, the first for 5.0 s (2 workers): all 1 are taken; raise uploads";
+    let told =
+        "3 results wait to be transferred, the first for 5.0 s (2 workers): all 1 places are taken; raise uploads";
     assert_eq!(places.notices(&sweep), [told]);
     assert_eq!(places.notices(&SweepId::new("other")), Vec::<String>::new());
     let of_b = places.by_caller()["b"];
