@@ -11,6 +11,9 @@ use crate::runs::{self, Outcome, RunsError, runs_bytes};
 use std::borrow::Cow;
 use thiserror::Error;
 
+/// The largest checkpoint that a coordinator takes, whatever the job. Runs whose state is larger begin again on another worker.
+pub const MAX_BYTES: u64 = 1 << 30;
+
 /// What the bytes of a checkpoint begin with; the digit is the version.
 const MAGIC: [u8; 8] = *b"NADCKPT1";
 /// Of a checkpoint without outcomes and state: magic, what it is of, seconds, bytes of outcomes, whether there is a state, BLAKE3.

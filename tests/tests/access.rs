@@ -189,7 +189,7 @@ fn certificates_that_do_not_fit_are_refused_in_words() {
             true => nadgrid(url, &[flags, &["list"]].concat()),
             false => worker(url, flags),
         };
-        refused(&ask(url, &["--tls-ca", &stranger.file]), &["another authority"]);
+        refused(&ask(url, &["--tls-ca", &stranger.file]), &["not trusted here"]);
         // The system's authorities do not know it either.
         refused(&ask(url, &[]), &["tls_ca"]);
         refused(&ask(url, &["--tls-ca", ca, "--tls-domain", "grid.example"]), &["another host name"]);
@@ -224,11 +224,11 @@ fn mutual_tls_wants_a_certificate_of_its_authority() {
         });
         assert!(said.any(|said| said.contains(word)), "never {word:?}");
     };
-    refused_in_time(&[], "asks for a client certificate");
-    refused_in_time(&stranger.valid(&files, "foreign").flags(), "authority that it does not know");
+    refused_in_time(&[], "requires a client certificate");
+    refused_in_time(&stranger.valid(&files, "foreign").flags(), "does not know the authority");
     refused_in_time(&authority.sign(&files, "expired", "127.0.0.1", 2021).flags(), "certificate has expired");
     // Each cause is logged once, however often it happens.
-    refused_in_time(&[], "asks for a client certificate");
+    refused_in_time(&[], "requires a client certificate");
     for cause in ["no client certificate", "client certificate of an unknown authority", "expired client certificate"] {
         cluster.wait_for_log(cause);
         assert_eq!(cluster.logs().matches(&format!("cause=\"TLS: {cause}\"")).count(), 1, "{}", cluster.logs());
@@ -275,7 +275,7 @@ fn a_new_token_is_printed_once_with_its_entry() {
     assert!(made.status.success() && token.len() > 40 && !said.contains(&token), "{said}");
     let tokens = files.write("tokens.toml", &said);
     let cluster = Cluster::start(&["--tokens", &tokens]);
-    refused(&cluster.nadgrid(&["list"]), &["a token is needed", "--token-file"]);
+    refused(&cluster.nadgrid(&["list"]), &["a token is required", "--token-file"]);
     assert_eq!(cluster.nadgrid(&["list"]).status.code(), Some(6));
     let eve = files.write("eve.token", &token);
     assert_eq!(cluster.nadgrid_ok(&["--token-file", &eve, "list", "--json"]), "[]");

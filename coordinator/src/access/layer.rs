@@ -77,7 +77,7 @@ struct RequestPermit {
     call: Option<CallPermit>,
 }
 
-/// Where a call gets its permits from before it is under way.
+/// The source of the permits that a call needs before it is under way.
 struct CallPermit {
     quota: Arc<CallerQuota>,
     calls: Arc<Semaphore>,

@@ -74,7 +74,7 @@ struct ConnectionCounts {
 #[derive(Default)]
 struct NetworkConnections {
     all: usize,
-    /// By number, so that the oldest is the first.
+    /// The anonymous connections by number, so that the oldest is the first.
     anonymous: BTreeMap<u64, AnonymousConnection>,
 }
 

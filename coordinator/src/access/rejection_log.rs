@@ -43,7 +43,7 @@ impl RejectionLog {
         }
     }
 
-    /// As [`LogThrottle::is_news`], for each cause and peer.
+    /// Like [`LogThrottle::is_news`], for each cause and peer.
     fn is_news(&self, peer: IpAddr, cause: &'static str, now: Instant) -> Option<u64> {
         let peer = network(peer);
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -138,7 +138,7 @@ impl Store {
         self.put_checked(bytes, digest).await
     }
 
-    /// As [`Store::put`], for bytes whose digest the caller has computed.
+    /// Stores bytes like [`Store::put`], with the digest that the caller has computed.
     ///
     /// # Errors
     /// [`StoreError::Store`]; then nothing is stored, or all of it.

@@ -86,7 +86,7 @@ impl Encoder {
     /// Adds a record of a batch that replaces others: every line is read back.
     ///
     /// # Errors
-    /// As [`Encoder::push`].
+    /// Those of [`Encoder::push`].
     pub fn push_proven(&mut self, record: &Record) -> Result<(), Unwritable> {
         let line = self.line(record)?;
         prove(record, &self.lines[line..])

@@ -5,7 +5,7 @@ use super::api::{AdmittedExtension, SweepRow};
 use crate::access::{Admitted, Caller, QuotaPermits};
 use crate::desk::{Closed, Durable, ToldSweep};
 use crate::http_status::HttpError;
-use crate::service::{Sweeps, unknown};
+use crate::service::{Sweeps, unknown_sweep};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
@@ -74,7 +74,7 @@ impl Overviews {
         let (sweeps, workers, wait) = page.desk.read(query).await?;
         let row = |(_, told): &(u64, ToldSweep)| (told.view().owner.clone(), SweepRow::from(&told.to_wire()));
         let mut workers: Vec<v1::Worker> = workers.iter().map(v1::Worker::from).collect();
-        page.sweeps.of_workers.tell(&mut workers);
+        page.sweeps.of_workers.fill_in(&mut workers);
         let mut workers: Vec<_> = workers.iter().map(WorkerView::from).collect();
         // Milliseconds always change, so they are rounded: without that, every snapshot would be an event.
         workers.iter_mut().for_each(|worker| {
@@ -229,7 +229,7 @@ pub(super) async fn sweep(
 async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<v1::Sweep>>, Status> {
     let sweep = SweepId::new(id.clone());
     sweeps.own(&admitted.caller, &sweep).await?;
-    sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown(&id))
+    sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown_sweep(&id))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ struct PictureKey {
     sweep: SweepId,
     name: String,
     theme: Theme,
-    format: PictureFormat,
+    format: ImageFormat,
     members_done: u64,
 }
 
@@ -75,18 +75,18 @@ impl Pictures {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PictureFormat {
+enum ImageFormat {
     Svg,
     Png,
 }
 
 /// Splits a file's name into the picture's name and its format.
-fn format(file: &str) -> Result<(&str, PictureFormat), Status> {
+fn format(file: &str) -> Result<(&str, ImageFormat), Status> {
     let unknown = || Reason::RequestInvalid.status(format!("{file:?}: a picture ends with .svg or .png"));
     let (name, ending) = file.rsplit_once('.').ok_or_else(unknown)?;
     match ending {
-        "svg" => Ok((name, PictureFormat::Svg)),
-        "png" => Ok((name, PictureFormat::Png)),
+        "svg" => Ok((name, ImageFormat::Svg)),
+        "png" => Ok((name, ImageFormat::Png)),
         _ => Err(unknown()),
     }
 }
@@ -158,7 +158,7 @@ async fn find(
         };
         Some(PicturedSweep { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
     });
-    found.await?.ok_or_else(|| service::unknown(id.as_str()))
+    found.await?.ok_or_else(|| service::unknown_sweep(id.as_str()))
 }
 
 /// The numbers of the jobs that a picture shows.
@@ -332,15 +332,15 @@ async fn cached_or_drawn(page: &Page, admitted: &Admitted, mut key: PictureKey) 
 /// Draws on a thread of its own, off the threads that serve.
 async fn drawn(
     turn: OwnedSemaphorePermit,
-    format: PictureFormat,
+    format: ImageFormat,
     draw: impl FnOnce() -> Result<nadgrid_figures::Figure, SweepError> + Send + 'static,
 ) -> Result<Bytes, Status> {
     let drawn = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let figure = draw().map_err(unknown)?;
         match format {
-            PictureFormat::Svg => Ok(Bytes::from(figure.svg().to_owned())),
-            PictureFormat::Png => {
+            ImageFormat::Svg => Ok(Bytes::from(figure.svg().to_owned())),
+            ImageFormat::Png => {
                 figure.png().map(Bytes::from).map_err(|error| Reason::Internal.status(error.to_string()))
             }
         }
@@ -355,10 +355,10 @@ fn unknown(error: SweepError) -> Status {
     }
 }
 
-fn send(format: PictureFormat, bytes: Bytes) -> Response {
+fn send(format: ImageFormat, bytes: Bytes) -> Response {
     let kind = match format {
-        PictureFormat::Svg => "image/svg+xml",
-        PictureFormat::Png => "image/png",
+        ImageFormat::Svg => "image/svg+xml",
+        ImageFormat::Png => "image/png",
     };
     let headers = [
         (header::CONTENT_TYPE, kind),

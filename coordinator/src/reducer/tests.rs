@@ -11,13 +11,13 @@ const SPEC: &str = "name = 't'\narchitectures = ['logreg']\ninput = { height = 1
                     [nads]\nnetworks = 10\nblock_size = 4\n\
                     [directional]\ndirections = { kind = 'pixels', indices = [0, 2] }\nseeds = 2\nblock_size = 1";
 
-struct Place {
+struct TestStore {
     spec: Spec,
     store: Store,
     _folder: tempfile::TempDir,
 }
 
-impl Place {
+impl TestStore {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::local(folder.path()).unwrap();
@@ -67,7 +67,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_partial_is_named_and_the_rest_reduces() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let result = place.reduce(0, &partials).await.unwrap();
     let names: Vec<_> = result.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
@@ -83,10 +83,10 @@ async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
 }
 
-/// What was merged on the way gives the same bits, and takes the place of what it was merged from.
+/// Merging partials before the reduction changes no bit, and the merged partial replaces its parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn merges_on_the_way_change_no_bit() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let whole = place.reduce(0, &partials).await.unwrap();
     let left = Node { level: 1, index: 0 };
@@ -102,7 +102,7 @@ async fn merges_on_the_way_change_no_bit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_names_what_is_damaged() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let left = Node { level: 1, index: 0 };
     // Of another shape than the shard's.
@@ -121,7 +121,7 @@ async fn a_merge_names_what_is_damaged() {
 /// the reduction.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_spoils_a_merge_is_named() {
-    let place = Place::new();
+    let place = TestStore::new();
     let mut partials = place.blocks().await;
     let lie = Moments { count: 4, mean: vec![0.0; 3], scatter: vec![9e119; 6] };
     let is_named = |error: &ReduceError, block: u64| {
@@ -143,7 +143,7 @@ async fn what_spoils_a_merge_is_named() {
 /// Four runs in two cuts: one table, one digest. A diverged run has a line, and no numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_a_table_whatever_the_cut() {
-    let place = Place::new();
+    let place = TestStore::new();
     let good =
         |accuracy: f64| Outcome { train_accuracy: 100.0, test_accuracy: accuracy, epochs: 20, ..Outcome::default() };
     let runs = [good(90.0), good(50.5), Outcome::diverged(3, 240), good(75.0)];
@@ -151,7 +151,7 @@ async fn runs_are_a_table_whatever_the_cut() {
     let node = |level, index| Node { level, index };
     let halves = [place.put(node(1, 0), bytes(&runs[..2])).await, place.put(node(1, 1), bytes(&runs[2..])).await];
     let whole = [place.put(node(2, 0), bytes(&runs)).await];
-    let inline = [Place::inline(node(1, 0), bytes(&runs[..2])), Place::inline(node(1, 1), bytes(&runs[2..]))];
+    let inline = [TestStore::inline(node(1, 0), bytes(&runs[..2])), TestStore::inline(node(1, 1), bytes(&runs[2..]))];
     let result = place.reduce(1, &halves).await.unwrap();
     for other in [&whole[..], &inline[..]] {
         let other = place.reduce(1, other).await.unwrap();
