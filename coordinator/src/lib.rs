@@ -11,6 +11,7 @@ mod desk;
 mod http_status;
 pub mod journal;
 mod limits;
+mod log_throttle;
 mod memory;
 mod metrics;
 mod page;

@@ -107,7 +107,8 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }

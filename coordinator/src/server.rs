@@ -11,14 +11,12 @@ use crate::journal::{self, JournalError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::service::{FoundBlobs, Sweeps, WorkerTransfers, Workers};
+use crate::service::{FoundBlobs, SweepServer, Sweeps, WorkerServer, WorkerTransfers, Workers};
 use crate::transfers::{PlaceSettings, TransferPlaces};
 use nadgrid_core::numerics::ClassPatterns;
 use nadgrid_core::places::PlaceBounds;
 use nadgrid_core::scheduler::Scheduler;
 use nadgrid_proto::DESCRIPTORS;
-use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
-use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
 use nadgrid_telemetry::Tracer;
 use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
@@ -129,7 +127,8 @@ pub async fn run(
     // The event loop outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
     let desk_task = tokio::spawn({
-        let (ended, stop) = (ended.clone(), stop.clone());
+        let ended = ended.clone();
+        let stop = stop.clone();
         async move {
             let result = task.run(ended).await;
             stop.cancel();
@@ -273,8 +272,8 @@ async fn serve(
     // afterwards, and a supervisor that restarted the coordinator would only interrupt the reads. If the journal stays
     // unavailable, the coordinator ends by itself.
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<SweepServiceServer<Sweeps>>().await;
-    health.set_serving::<WorkerServiceServer<Workers>>().await;
+    health.set_serving::<SweepServer>().await;
+    health.set_serving::<WorkerServer>().await;
     // Current tools use v1, some older ones still v1alpha.
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
@@ -294,8 +293,8 @@ async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(SweepServiceServer::from_arc(sweeps).max_decoding_message_size(limits.message_bytes))
-        .add_service(WorkerServiceServer::new(workers).max_decoding_message_size(limits.message_bytes));
+        .add_service(SweepServer::from_arc(sweeps).max_decoding_message_size(limits.message_bytes))
+        .add_service(WorkerServer::new(workers).max_decoding_message_size(limits.message_bytes));
     let keepalive = Some(Duration::from_secs_f64(limits.keepalive_seconds));
     let server = Server::builder()
         .max_concurrent_streams(limits.streams_per_connection)

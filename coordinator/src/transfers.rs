@@ -144,7 +144,8 @@ impl TransferPlaces {
         }
         let trouble = state.troubles.entry(sweep.clone());
         let trouble = trouble.or_insert_with(|| StoreTrouble { message: String::new(), since: now, last: now });
-        (trouble.message, trouble.last) = (message, now);
+        trouble.message = message;
+        trouble.last = now;
     }
 
     /// Notes that the store accepted a payload of this sweep.
@@ -236,7 +237,8 @@ impl TransferState {
         match self.queue.shortage() {
             Some(PlaceShortage::Places) => format!("all {places} places are taken; raise {}", settings.places),
             Some(PlaceShortage::Bytes) => {
-                let (held, most) = (text::bytes(self.queue.bytes()), text::bytes(bytes));
+                let held = text::bytes(self.queue.bytes());
+                let most = text::bytes(bytes);
                 format!("{held} are being transferred, at most {most} may be; raise {}", settings.bytes)
             }
             Some(PlaceShortage::Callers) => {

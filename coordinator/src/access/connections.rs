@@ -136,7 +136,8 @@ impl Acceptor {
     ) {
         let address = from.ip().to_canonical();
         let Some(permit) = self.register(address) else { return };
-        let (ready, stop) = (ready.clone(), stop.clone());
+        let ready = ready.clone();
+        let stop = stop.clone();
         tokio::spawn(async move {
             let connecting = self.connect(stream, address, permit, ready);
             stop.run_until_cancelled(connecting).await;

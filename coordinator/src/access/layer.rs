@@ -368,7 +368,8 @@ mod tests {
 
     #[test]
     fn every_audience_knows_whom_it_admits() {
-        let (user, worker) = (Right::User { admin: false }, Right::Worker);
+        let user = Right::User { admin: false };
+        let worker = Right::Worker;
         for (path, users, workers) in [
             ("/nadgrid.v1.SweepService/Submit", true, false),
             ("/nadgrid.v1.WorkerService/Session", false, true),

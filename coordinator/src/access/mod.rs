@@ -30,7 +30,7 @@ pub(crate) use connections::{Peer, accept};
 pub(crate) use layer::{AuthLayer, AuthPolicy};
 pub(crate) use page_token::PageToken;
 pub(crate) use quotas::{CallerQuotas, QuotaPermits, UploadQuota, WorkerBindings};
-pub(crate) use rejection_log::{LogThrottle, RejectionLog};
+pub(crate) use rejection_log::RejectionLog;
 pub(crate) use routes::PageRoute;
 pub use tls::TlsError;
 pub(crate) use tls::{ServerTls, TlsFiles};

@@ -289,8 +289,11 @@ mod tests {
     #[test]
     fn unused_uploads_are_counted_once_per_file_and_user() {
         let limits = Limits { unused_input_bytes: 100, ..Limits::default() };
-        let (quota, ada, bob) = (UploadQuota::new(&limits), named("ada"), named("bob"));
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let quota = UploadQuota::new(&limits);
+        let ada = named("ada");
+        let bob = named("bob");
+        let a = Digest::of(b"a");
+        let b = Digest::of(b"b");
         quota.reserve(&ada, a, 60).unwrap();
         quota.reserve(&ada, a, 60).unwrap();
         assert!(Reason::Full.is_of(&quota.reserve(&ada, b, 60).unwrap_err()));
@@ -308,7 +311,7 @@ mod tests {
         quota.reserve(&named("ada"), a, 1).unwrap();
         quota.reserve(&named("ada"), b, 1).unwrap();
         let refused = quota.reserve(&named("ada"), c, 0).unwrap_err();
-        assert!(Reason::Full.is_of(&refused) && refused.message().starts_with("2 files"), "{refused}");
+        assert!(Reason::Full.is_of(&refused) && refused.message().starts_with("2 uploaded files"), "{refused}");
         quota.reserve(&named("ada"), b, 1).unwrap();
         quota.reserve(&named("bob"), c, 1).unwrap();
     }

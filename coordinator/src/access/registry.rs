@@ -127,7 +127,8 @@ impl ConnectionRegistry {
             let ended = counts.end_one(network, now).ok_or(full)?;
             instead_of = Some((ended, full));
         }
-        let (number, cut) = (counts.next, CancellationToken::new());
+        let number = counts.next;
+        let cut = CancellationToken::new();
         counts.next += 1;
         counts.all += 1;
         counts.anonymous += 1;
@@ -254,7 +255,8 @@ mod tests {
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::"));
         assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
         assert_eq!(of("192.0.2.7"), address(7));
-        let (connections, now) = (connections(10, 10, 2), Instant::now());
+        let connections = connections(10, 10, 2);
+        let now = Instant::now();
         let enter = |last: &str| connections.enter(last.parse().unwrap(), now).map(|entered| entered.permit);
         let _held = [enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap()];
         assert_eq!(enter("2001:db8::3").err(), Some(FullLimit::Peer));
@@ -263,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_network_that_opens_many_connections_loses_its_own() {
-        let (connections, now) = (connections(10, 4, 10), Instant::now());
+        let connections = connections(10, 4, 10);
+        let now = Instant::now();
         let flood: Vec<ConnectionPermit> = (0..4).map(|_| enter(&connections, 1, now).unwrap()).collect();
         // Connections of the same network have a second for their first request.
         assert_eq!(enter(&connections, 1, now).err(), Some(FullLimit::Anonymous));
@@ -276,7 +279,8 @@ mod tests {
 
     #[test]
     fn permits_are_kept_for_those_who_have_shown_a_token() {
-        let (connections, now) = (connections(5, 2, 5), Instant::now());
+        let connections = connections(5, 2, 5);
+        let now = Instant::now();
         let proven: Vec<ConnectionPermit> = (0..3)
             .map(|_| {
                 let permit = enter(&connections, 1, now).unwrap();
@@ -299,9 +303,11 @@ mod tests {
 
     #[test]
     fn every_permit_is_given_back_once() {
-        let (connections, now) = (connections(3, 2, 3), Instant::now());
+        let connections = connections(3, 2, 3);
+        let now = Instant::now();
         for last in 0..20 {
-            let (one, two) = (enter(&connections, last, now).unwrap(), enter(&connections, last, now).unwrap());
+            let one = enter(&connections, last, now).unwrap();
+            let two = enter(&connections, last, now).unwrap();
             // The third replaces the first.
             let three = enter(&connections, last + 1, now).unwrap();
             assert!(is_cut(&one));

@@ -1,34 +1,16 @@
 //! Logs rejected requests and connections: each cause once a minute and peer, however often it happens.
 
 use super::registry::network;
+use crate::log_throttle::LogThrottle;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::warn;
 
-/// How long an event is not logged again.
-const QUIET: Duration = Duration::from_secs(60);
 /// The most causes that are remembered; if more come, all are forgotten.
 const MAX_REMEMBERED: usize = 4096;
-
-/// Lets an event be logged once a minute, however often it happens: when it was last logged, and how often it happened since.
-#[derive(Default)]
-pub(crate) struct LogThrottle(Option<(Instant, u64)>);
-
-impl LogThrottle {
-    /// Counts the event. If it is to be logged, returns how often it happened unlogged since it was last logged.
-    pub(crate) fn is_news(&mut self, now: Instant) -> Option<u64> {
-        match &mut self.0 {
-            Some((at, unlogged)) if now.duration_since(*at) < QUIET => {
-                *unlogged += 1;
-                None
-            }
-            last => Some(last.replace((now, 0)).map_or(0, |(_, unlogged)| unlogged)),
-        }
-    }
-}
 
 /// Remembers which rejections were logged within the last minute.
 #[derive(Default)]
@@ -57,11 +39,14 @@ impl RejectionLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_throttle::QUIET;
 
     #[test]
     fn a_cause_is_logged_once_a_minute_and_peer() {
-        let (rejections, start) = (RejectionLog::default(), Instant::now());
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let rejections = RejectionLog::default();
+        let start = Instant::now();
+        let one = IpAddr::from([10, 0, 0, 1]);
+        let other = IpAddr::from([10, 0, 0, 2]);
         assert_eq!(rejections.is_news(one, "TOKEN_MISSING", start), Some(0));
         assert_eq!(rejections.is_news(one, "TOKEN_MISSING", start), None);
         assert_eq!(rejections.is_news(one, "TOKEN_MISSING", start + QUIET / 2), None);

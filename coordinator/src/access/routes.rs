@@ -66,11 +66,8 @@ pub(super) struct Route {
 impl Route {
     /// The row of a path.
     pub(super) fn of(path: &str) -> Self {
-        if let Some(route) = PageRoute::find(path) {
-            return route;
-        }
-        let known = GRPC_ROUTES.iter().find(|known| known.path == path);
-        known.map_or_else(|| Self::unknown(path), |known| known.route())
+        let known = GRPC_ROUTES.iter().find(|known| known.path == path).map(GrpcRoute::route);
+        known.or_else(|| PageRoute::find(path)).unwrap_or_else(|| Self::unknown(path))
     }
 
     /// A path that the contract does not have: health, reflection, or nothing at all.

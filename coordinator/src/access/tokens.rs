@@ -67,7 +67,8 @@ struct Granted {
 
 impl Granted {
     fn is_same(&self, other: &Self) -> bool {
-        let (a, b) = (&self.caller, &other.caller);
+        let a = &self.caller;
+        let b = &other.caller;
         self.hash == other.hash && self.expires == other.expires && a.name == b.name && a.right == b.right
     }
 
@@ -259,10 +260,12 @@ mod tests {
 
     #[test]
     fn what_stays_keeps_its_streams_and_what_goes_loses_them() {
-        let (ada, lab) = (entry("ada", "user", "one", ""), entry("lab", "worker", "two", ""));
+        let ada = entry("ada", "user", "one", "");
+        let lab = entry("lab", "worker", "two", "");
         let tokens = tokens(&(ada + &lab));
         let now = SystemTime::now();
-        let (one, two) = (tokens.find(Some(b"one"), now).unwrap(), tokens.find(Some(b"two"), now).unwrap());
+        let one = tokens.find(Some(b"one"), now).unwrap();
+        let two = tokens.find(Some(b"two"), now).unwrap();
         tokens.replace(parse(&lab).unwrap());
         assert!(one.revoked.is_cancelled() && !two.revoked.is_cancelled());
         assert!(tokens.find(Some(b"one"), now).is_err());

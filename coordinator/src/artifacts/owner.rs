@@ -78,7 +78,8 @@ impl Store {
         is_new: bool,
         adopts: bool,
     ) -> Result<(), OwnerError> {
-        let (store, journal) = (self.name.to_string(), name.to_owned());
+        let store = self.name.to_string();
+        let journal = name.to_owned();
         let batches = identity.batches;
         let refusal = match self.owner().await? {
             Some(known) if known.id != identity.id => Some(OwnerError::Another { store, journal }),

@@ -96,7 +96,8 @@ impl BlobReader {
         if let Some(piece) = self.piece().await? {
             return Ok(Some(piece));
         }
-        let (expected, actual) = (self.digest, self.actual());
+        let expected = self.digest;
+        let actual = self.actual();
         if actual == expected {
             return Ok(None);
         }

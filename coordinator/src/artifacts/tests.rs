@@ -79,7 +79,8 @@ async fn bytes_come_back_and_damage_does_not(place: TestStore) {
 
 async fn orphans_are_collected_and_nothing_else(place: TestStore) {
     let blobs = place.open().await;
-    let (needed, orphan) = (store(&blobs, &[1]).await, store(&blobs, &[2]).await);
+    let needed = store(&blobs, &[1]).await;
+    let orphan = store(&blobs, &[2]).await;
     let held = blobs.put(vec![3]).await.unwrap();
     let removal = blobs.removal();
     let references = BTreeSet::from([needed]);
@@ -236,7 +237,8 @@ async fn a_half_written_blob_is_not_there_and_foreign_files_are_left_alone() {
 async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let server = S3::start();
     let open = |url: &str| {
-        let (url, variables) = (ArtifactsUrl::from(url), server.variables());
+        let url = ArtifactsUrl::from(url);
+        let variables = server.variables();
         async move {
             Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string()
         }
@@ -251,13 +253,16 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
 /// Others need no keys, and are given none.
 #[tokio::test]
 async fn a_bucket_signs_requests_for_single_blobs_and_a_folder_none() {
-    let (server, valid, digest) = (S3::start(), Duration::from_secs(60), Digest::of(b"gradient"));
+    let server = S3::start();
+    let valid = Duration::from_secs(60);
+    let digest = Digest::of(b"gradient");
     let open = async |is_on: bool, endpoint: Option<&str>, more: Option<(&str, &str)>| {
         let public_endpoint = endpoint.map(|url| url.parse().unwrap());
         let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let variables = server.variables().into_iter().chain(more);
         let presign = PresignSettings { is_on, public_endpoint };
-        let (url, data) = (server.url("a/prefix"), Path::new("/nowhere"));
+        let url = server.url("a/prefix");
+        let data = Path::new("/nowhere");
         Store::open_with(&url.as_str().into(), data, &presign, variables).await.unwrap()
     };
     let blobs = open(true, None, None).await;

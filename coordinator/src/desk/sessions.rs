@@ -3,8 +3,8 @@
 use super::handle::Outbox;
 use super::timeline::Leased;
 use super::{Asker, DeskTask};
-use crate::access::LogThrottle;
 use crate::journal::Journal;
+use crate::log_throttle::LogThrottle;
 use crate::partial;
 use metrics::counter;
 use nadgrid_core::MAX_INLINE_BYTES;

@@ -96,7 +96,8 @@ impl<T: Tables> Ledger<T> {
             let error = JournalError::TakenOver { journal: self.tables.name().to_owned() };
             return Err(TableFailure { error, is_transient: false });
         }
-        (self.range, self.doubt) = (Some(found), None);
+        self.range = Some(found);
+        self.doubt = None;
         Ok(found)
     }
 
@@ -107,9 +108,11 @@ impl<T: Tables> Ledger<T> {
             return Ok(());
         }
         let longer = BatchRange { last: range.last + 1, ..range };
-        (self.doubt, *tried) = (Some(longer), Some(longer));
+        self.doubt = Some(longer);
+        *tried = Some(longer);
         self.tables.append(longer.last, body).await?;
-        (self.range, self.doubt) = (Some(longer), None);
+        self.range = Some(longer);
+        self.doubt = None;
         Ok(())
     }
 
@@ -119,7 +122,8 @@ impl<T: Tables> Ledger<T> {
         from: i64,
         records: &mut (dyn Iterator<Item = Record> + Send),
     ) -> Result<(Replayed, Vec<Digest>), TableFailure> {
-        let (mut written, mut batches) = (Replayed::default(), Vec::new());
+        let mut written = Replayed::default();
+        let mut batches = Vec::new();
         let mut encoder = Encoder::default();
         loop {
             let record = records.next();
@@ -190,7 +194,8 @@ impl<T: Tables> Ledger<T> {
         self.read_back(new, batches, reader).await?;
         self.doubt = Some(new);
         self.tables.replace(new).await?;
-        (self.range, self.doubt) = (Some(new), None);
+        self.range = Some(new);
+        self.doubt = None;
         Ok(written)
     }
 }
@@ -264,7 +269,10 @@ impl<T: Tables> Journal for Ledger<T> {
         let mut encoder = Encoder::default();
         records.iter().try_for_each(|record| encoder.push(record)).map_err(|source| self.encoding(source))?;
         let body = encoder.finish();
-        let (started, mut wait, mut tried, mut failures) = (Instant::now(), FIRST_WAIT, None, 0);
+        let started = Instant::now();
+        let mut wait = FIRST_WAIT;
+        let mut tried = None;
+        let mut failures = 0;
         loop {
             let failure = match self.attempt(&body, &mut tried).await {
                 Ok(()) if failures == 0 => return Ok(()),
@@ -280,7 +288,8 @@ impl<T: Tables> Journal for Ledger<T> {
                 return Err(failure.error);
             }
             if started.elapsed() + wait > self.patience {
-                let (seconds, last) = (self.patience.as_secs_f64(), Box::new(failure.error));
+                let seconds = self.patience.as_secs_f64();
+                let last = Box::new(failure.error);
                 return Err(JournalError::Patience { seconds, last });
             }
             failures += 1;
@@ -296,7 +305,9 @@ impl<T: Tables> Journal for Ledger<T> {
         let missing = |number| JournalError::Missing { journal: journal.clone(), number };
         let surplus = |number| JournalError::Surplus { journal: journal.clone(), number, last: range.last };
         // All batches are read, not only those that the head names: a damaged head must not hide a batch.
-        let (mut replayed, mut next, mut from) = (Replayed::default(), range.first, i64::MIN);
+        let mut replayed = Replayed::default();
+        let mut next = range.first;
+        let mut from = i64::MIN;
         loop {
             let page = self.tables.read(from).await.map_err(|failure| failure.error)?;
             if page.is_empty() {

@@ -99,7 +99,8 @@ impl Postgres {
         // The old session is gone now, and with it whatever it was doing.
         let range = self.head(&mut connection).await?;
         info!(journal = self.name, "reconnected to the journal");
-        (self.connection, self.compacting) = (Some(connection), false);
+        self.connection = Some(connection);
+        self.compacting = false;
         Ok(range)
     }
 
@@ -230,7 +231,8 @@ impl Tables for Postgres {
     async fn begin(&mut self) -> Result<(), TableFailure> {
         let mut connection = self.take()?;
         self.answer(sqlx::raw_sql("BEGIN").execute(&mut connection)).await?;
-        (self.connection, self.compacting) = (Some(connection), true);
+        self.connection = Some(connection);
+        self.compacting = true;
         Ok(())
     }
 
@@ -252,7 +254,8 @@ impl Tables for Postgres {
         let old = sqlx::query("DELETE FROM nadgrid_batches WHERE number < $1").bind(range.first);
         self.answer_within(LONG_ANSWER_WITHIN, old.execute(&mut connection)).await?;
         self.answer_within(LONG_ANSWER_WITHIN, sqlx::raw_sql("COMMIT").execute(&mut connection)).await?;
-        (self.connection, self.compacting) = (Some(connection), false);
+        self.connection = Some(connection);
+        self.compacting = false;
         Ok(())
     }
 }

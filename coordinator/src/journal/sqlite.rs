@@ -77,7 +77,8 @@ impl Sqlite {
         let path = mark::path(path);
         let marked = mark::read(&path).map_err(|source| self.unmarked(&path, source))?;
         if let Some(marked) = marked.filter(|&marked| marked > last) {
-            let (journal, mark) = (self.name.clone(), path.display().to_string());
+            let journal = self.name.clone();
+            let mark = path.display().to_string();
             return Err(JournalError::Shorter { journal, last, marked, mark });
         }
         match Mark::start(&path, last) {
@@ -161,7 +162,9 @@ impl Sqlite {
 
     /// Writes the rows of version 1 as batches. Returns the number of the last.
     async fn convert(&mut self) -> Result<i64, JournalError> {
-        let (mut after, mut last, mut encoder) = (i64::MIN, 0, Encoder::default());
+        let mut after = i64::MIN;
+        let mut last = 0;
+        let mut encoder = Encoder::default();
         loop {
             let rows = "SELECT number, body FROM records WHERE number > ? ORDER BY number LIMIT ?";
             let rows = sqlx::query(rows).bind(after).bind(MIGRATED_AT_ONCE).fetch_all(&mut self.connection).await;
@@ -203,7 +206,8 @@ impl Sqlite {
 async fn check_log(path: &Path, journal: &str) -> Result<(), JournalError> {
     let path = mark::beside(path, "-wal");
     for reads in 1.. {
-        let (journal, file) = (journal.to_owned(), path.display().to_string());
+        let journal = journal.to_owned();
+        let file = path.display().to_string();
         match examine_log(&path) {
             Ok(None) => break,
             Ok(Some(damage)) if reads >= LOG_READS => return Err(JournalError::Log { journal, file, damage }),

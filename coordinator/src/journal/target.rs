@@ -96,7 +96,9 @@ impl fmt::Display for JournalTarget {
             Self::Sqlite(path) => return write!(f, "{}", path.display()),
             Self::Postgres(options) => options,
         };
-        let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
+        let user = options.get_username();
+        let host = options.get_host();
+        let port = options.get_port();
         let host = options.get_socket().map_or_else(|| host.to_owned(), |socket| socket.display().to_string());
         write!(f, "postgres://{user}@{host}:{port}/{}", options.get_database().unwrap_or(user))
     }

@@ -45,7 +45,8 @@ struct WalHeader {
 impl WalHeader {
     /// Parses a header; `None` if the bytes are not one.
     fn of(bytes: &[u8; HEADER]) -> Option<Self> {
-        let (magic, page) = (word(bytes, 0), word(bytes, 8));
+        let magic = word(bytes, 0);
+        let page = word(bytes, 8);
         if magic & !1 != MAGIC || !PAGES.contains(&page) || !page.is_power_of_two() {
             return None;
         }
@@ -58,9 +59,11 @@ impl WalHeader {
     /// SQLite's checksum, continued over these bytes.
     fn add(&self, (mut first, mut second): Sums, bytes: &[u8]) -> Sums {
         for words in bytes.chunks_exact(8) {
-            let (mut one, mut two) = (word(words, 0), word(words, 4));
+            let mut one = word(words, 0);
+            let mut two = word(words, 4);
             if !self.big_endian {
-                (one, two) = (one.swap_bytes(), two.swap_bytes());
+                one = one.swap_bytes();
+                two = two.swap_bytes();
             }
             first = first.wrapping_add(one).wrapping_add(second);
             second = second.wrapping_add(two).wrapping_add(first);
@@ -105,11 +108,15 @@ pub(super) fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
         let blank = header.iter().all(|&byte| byte == 0) && is_blank(log)?;
         return Ok((!blank).then_some(WalDamage::Header));
     };
-    let (mut frame, mut page) = ([0; FRAME], vec![0; head.page]);
-    let (mut sums, mut broken, mut number) = (head.sums, None::<Broken>, 0);
+    let mut frame = [0; FRAME];
+    let mut page = vec![0; head.page];
+    let mut sums = head.sums;
+    let mut broken = None::<Broken>;
+    let mut number = 0;
     while fill(&mut log, &mut frame)? && fill(&mut log, &mut page)? {
         number += 1;
-        let (current, stored) = (frame[8..16] == head.salts, sums_at(&frame, 16));
+        let current = frame[8..16] == head.salts;
+        let stored = sums_at(&frame, 16);
         let Some(past) = &mut broken else {
             let computed = head.sums_of(&frame, &page, sums);
             if current && word(&frame, 0) != 0 && computed == stored {
@@ -177,7 +184,8 @@ mod tests {
         put(&mut bytes, sums);
         for &(salt, number, ends) in frames {
             let mut frame = [0; FRAME];
-            (frame[3], frame[7]) = (number, if ends { 4 } else { 0 });
+            frame[3] = number;
+            frame[7] = if ends { 4 } else { 0 };
             frame[8..16].fill(salt);
             let page = [number.wrapping_mul(37) ^ salt; PAGE];
             sums = plain.sums_of(&frame, &page, sums);

@@ -44,7 +44,8 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn new(sweeps: Arc<Sweeps>, desk: Desk, metrics: Metrics) -> Self {
-        let (pictures, overviews) = (pictures::Pictures::default(), events::Overviews::default());
+        let pictures = pictures::Pictures::default();
+        let overviews = events::Overviews::default();
         Self { sweeps, desk, metrics, started: SystemTime::now(), pictures, overviews }
     }
 

@@ -122,7 +122,8 @@ fn steps(lease: &LeaseTimeline, since: impl Fn(SystemTime) -> f64) -> Vec<Timeli
         })
         .collect();
     if let (Some(computed), Some(ended)) = (lease.computed, lease.ended) {
-        let (begin_ms, end_ms) = (since(computed), Some(since(ended)));
+        let begin_ms = since(computed);
+        let end_ms = Some(since(ended));
         spans.push(TimelineSpan { name: "report".into(), worker: worker(), begin_ms, end_ms, detail: None, depth: 2 });
     }
     spans

@@ -70,7 +70,8 @@ pub(crate) fn reduce(
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra, .. } => runs::reduce(spec, &partials, extra)?,
     };
-    let (mut artifacts, mut stored) = (Vec::new(), Vec::new());
+    let mut artifacts = Vec::new();
+    let mut stored = Vec::new();
     for (name, bytes) in files {
         let size = bytes.len() as u64;
         let lease = io.block_on(store.put(bytes))?;

@@ -117,7 +117,8 @@ fn decompose(moments: &Moments) -> Result<NadsDecomposition, ReduceError> {
     let memory = self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::Yes, Par::Seq, Default::default());
     let mut memory = MemBuffer::new(memory);
     let stack = MemStack::new(&mut memory);
-    let (values, vectors) = (eigenvalues.as_mut(), Some(eigenvectors.as_mut()));
+    let values = eigenvalues.as_mut();
+    let vectors = Some(eigenvectors.as_mut());
     self_adjoint_evd(scatter.as_ref(), values, vectors, Par::Seq, stack, Default::default())
         .map_err(|_| ReduceError::Eigen(d))?;
 
@@ -163,7 +164,8 @@ mod tests {
     }
 
     fn normal_rows(n: usize, sample: u64) -> (Vec<f32>, [[f64; 3]; 3]) {
-        let (c, s) = (0.6, 0.8);
+        let c = 0.6;
+        let s = 0.8;
         let q = [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]];
         let mut z = vec![0.0; 3 * n];
         Stream::new(1, &["test"], sample).fill_normal(&mut z);
@@ -211,7 +213,8 @@ mod tests {
     /// Standard errors against the spread of singular values over independent samples.
     #[test]
     fn standard_errors_are_those_of_repeated_samples() {
-        let (n, repeats) = (400, 200);
+        let n = 400;
+        let repeats = 200;
         let largest: Vec<f64> = (0..repeats)
             .map(|sample| decompose(&Moments::of_rows(&normal_rows(n, sample).0, 3)).unwrap().singular_values[0])
             .collect();

@@ -73,7 +73,8 @@ fn cell(number: f64) -> String {
 /// The files of margins (runs x blocks x images, infinite if an image never left its class) and of their quartiles by block.
 fn margins(spec: &Spec, name: &str, runs: &[Outcome]) -> ResultFiles {
     let Some(experiment) = &spec.margins else { return Vec::new() };
-    let (blocks, images) = (spec.subspaces() as usize, experiment.images as usize);
+    let blocks = spec.subspaces() as usize;
+    let images = experiment.images as usize;
     let all: Vec<f64> = runs.iter().flat_map(|run| run.extra.iter().copied()).collect();
     let mut text = "seed,first_nad,last_nad,lower_quartile,median,upper_quartile,images,unreached\n".to_owned();
     for (seed, run) in runs.iter().enumerate() {

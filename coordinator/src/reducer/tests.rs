@@ -29,7 +29,9 @@ impl TestStore {
     }
 
     async fn reduce(&self, job: usize, partials: &[(Node, Partial)]) -> Result<JobResult, ReduceError> {
-        let (spec, store, job) = (self.spec.clone(), self.store.clone(), self.job(job));
+        let spec = self.spec.clone();
+        let store = self.store.clone();
+        let job = self.job(job);
         let mut committed = Committed::new(job.grid.blocks());
         partials.iter().for_each(|(node, partial)| committed.insert(*node, partial, &WorkerId::new("w")));
         let reduced = move || reduce(&spec, &job, &committed, &store, &Handle::current());
@@ -38,7 +40,8 @@ impl TestStore {
 
     /// Merges the partials of a node of the first job; what is stored.
     async fn merge(&self, node: Node, partials: &[(Node, Partial)]) -> Result<Digest, ReduceError> {
-        let (store, job) = (self.store.clone(), self.job(0));
+        let store = self.store.clone();
+        let job = self.job(0);
         let stored = |(node, partial): &(Node, Partial)| StoredPartial { node: *node, bytes: partial.bytes.clone() };
         let partials: Vec<StoredPartial> = partials.iter().map(stored).collect();
         let merged = move || merge(&job, node, &partials, &store, &Handle::current());

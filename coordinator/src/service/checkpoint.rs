@@ -65,7 +65,8 @@ pub(super) async fn receive(
         return Err(invalid(message));
     }
     let announced = announced(&header, limit(&open)?)?;
-    let (size, sweep) = (announced.size, open.shard.sweep.clone());
+    let size = announced.size;
+    let sweep = open.shard.sweep.clone();
     let offer = TransferOffer { caller: worker.as_str().into(), sweep: Some(sweep.clone()), size };
     let ticket = receiver.place(&workers.uploads, offer).await?;
     let received = receiver.payload(&announced, ticket).await?;
@@ -84,11 +85,13 @@ pub(super) async fn receive(
 /// Finds the shard; `None` if it does not exist, its sweep has ended, or the worker does not hold it.
 async fn open(desk: &Desk, worker: WorkerId, wire: v1::Shard) -> Result<Option<OpenShard>, Status> {
     let find = move |scheduler: &Scheduler| {
-        let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
+        let sweep = SweepId::new(wire.sweep_id.as_str());
+        let job = JobIndex(wire.job);
         let node = scheduler.node(&sweep, job, wire.range()).filter(|_| scheduler.is_open(&sweep))?;
         let shard = ShardRef { sweep, job, node };
         let (_, job, members) = scheduler.shard(&shard).filter(|_| scheduler.holds(&worker, &shard))?;
-        let (payload, state_bytes) = (job.payload, job.state_bytes);
+        let payload = job.payload;
+        let state_bytes = job.state_bytes;
         Some(OpenShard { shard, payload, state_bytes, members })
     };
     Ok(desk.query(move |scheduler, _| find(scheduler)).await?)

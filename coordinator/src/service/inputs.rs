@@ -58,7 +58,8 @@ pub(super) async fn receive(
     mut receiver: Receiver<InputUpload>,
 ) -> Result<v1::UploadInputResponse, Status> {
     let header = receiver.header().await?;
-    let (size, limit) = (header.size, MAX_BYTES);
+    let size = header.size;
+    let limit = MAX_BYTES;
     if size > limit {
         let message = format!("header.size: {}", ChunkError::TooLarge { size, limit });
         return Err(invalid(message));
@@ -188,7 +189,8 @@ async fn earlier_nads(
     sweep: &str,
     architecture: &str,
 ) -> Result<InputRef, Status> {
-    let (id, name) = (SweepId::new(sweep), nads_file(architecture));
+    let id = SweepId::new(sweep);
+    let name = nads_file(architecture);
     let caller = caller.clone();
     let found = desk
         .query(move |scheduler, _| {

@@ -19,8 +19,15 @@ use crate::desk::Closed;
 use nadgrid_core::scheduler::Answer;
 use nadgrid_core::text;
 use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
+use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
 use tonic::Status;
 use tracing::warn;
+
+/// The users' service as the server routes requests to it.
+pub(crate) type SweepServer = SweepServiceServer<Sweeps>;
+/// The workers' service as the server routes requests to it.
+pub(crate) type WorkerServer = WorkerServiceServer<Workers>;
 
 /// The most characters of a request's own text that an error repeats.
 const MAX_REPEATED: usize = 200;

@@ -104,7 +104,8 @@ where
     let admitted = Admitted::of(&request)?;
     let revoked = admitted.caller.revoked.clone();
     let (grants, granted) = mpsc::channel(MAX_GRANTS);
-    let (limits, stop) = (limits.clone(), stop.clone());
+    let limits = limits.clone();
+    let stop = stop.clone();
     let receiving = receive(admitted, Receiver { parts: request.into_inner(), grants, limits, stop });
     let ended = async move {
         let received = revoked.run_until_cancelled(receiving).await;

@@ -149,7 +149,8 @@ fn share(priority: i32, weight: f64) -> Result<Share, Status> {
 impl SweepService for Sweeps {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
         let v1::PlanRequest { spec, inputs } = request.into_inner();
-        let (spec, inputs) = (parse(spec).await?, files(inputs)?);
+        let spec = parse(spec).await?;
+        let inputs = files(inputs)?;
         let precision = spec.precision;
         let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
         let sizing = self.sizing;
@@ -193,7 +194,8 @@ impl SweepService for Sweeps {
         let _leases = self.store.lease(digests).await;
         let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
-        let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
+        let id = SweepId::new(uuid::Uuid::now_v7().to_string());
+        let name = spec.name.clone();
         let owner = admitted.caller.name.to_string();
         let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
         let answer =
@@ -346,7 +348,8 @@ impl SweepService for Sweeps {
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let admitted = Admitted::of(&request)?;
         let v1::ReadArtifactRequest { sweep_id, name, presigned } = request.into_inner();
-        let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
+        let id = SweepId::new(sweep_id.clone());
+        let asked = name.clone();
         self.own(&admitted.caller, &id).await?;
         let ask = move |durable: &mut Durable<'_>| {
             let artifact = durable.artifacts(&id).into_iter().find(|artifact| artifact.name == asked);

@@ -72,7 +72,8 @@ pub(super) async fn receive(
         return Ok(v1::Verdict::NotNeeded);
     };
     let announced = announced(&header, &expected)?;
-    let (caller, sweep) = (worker.as_str().into(), expected.shard.sweep.clone());
+    let caller = worker.as_str().into();
+    let sweep = expected.shard.sweep.clone();
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
     let beside = if travels_beside(&header, &expected) {
         let received = beside::receive(workers, &mut receiver, &announced, offer.clone()).await;
@@ -93,7 +94,8 @@ pub(super) async fn receive(
     let stored = workers.observed(&sweep, stored)?;
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
     workers.desk.told(worker.clone(), wire, std::mem::take(&mut header.steps)).await;
-    let (seconds, begin_seconds) = (partial::seconds(header.seconds), partial::seconds(header.begin_seconds));
+    let seconds = partial::seconds(header.seconds);
+    let begin_seconds = partial::seconds(header.begin_seconds);
     report(workers, PartialReport { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial)
         .await
 }
@@ -108,7 +110,8 @@ fn travels_beside(header: &v1::PartialHeader, expected: &ExpectedPartial) -> boo
 /// ended, or the worker does not hold the shard.
 async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Result<Option<ExpectedPartial>, Status> {
     let find = move |scheduler: &Scheduler| -> Result<Option<ExpectedPartial>, Status> {
-        let (sweep, job) = (SweepId::new(wire.sweep_id.as_str()), JobIndex(wire.job));
+        let sweep = SweepId::new(wire.sweep_id.as_str());
+        let job = JobIndex(wire.job);
         let open = scheduler.is_open(&sweep);
         let node = scheduler.node(&sweep, job, wire.range());
         let shard = node.map(|node| ShardRef { sweep, job, node });
@@ -169,7 +172,8 @@ async fn report(
     partial: Partial,
 ) -> Result<v1::Verdict, Status> {
     let PartialReport { worker, class, seconds, begin_seconds } = report;
-    let (reporter, reported) = (worker.clone(), shard.clone());
+    let reporter = worker.clone();
+    let reported = shard.clone();
     let event = move |request| Event::Report { request, worker, shard, class, partial, seconds, begin_seconds };
     let answer = workers.desk.ask(event).await?;
     debug!(worker = %reporter, sweep = %reported.sweep, node = ?reported.node, ?answer, seconds, "reported");

@@ -93,7 +93,8 @@ impl WorkerService for Workers {
         let over = admitted.caller.revoked.child_token();
         let listening = self.clone().listen(worker, session, messages, over.clone(), permits);
         tokio::spawn(listening);
-        let (stop, revoked) = (self.stop.clone().cancelled_owned(), admitted.caller.revoked.cancelled_owned());
+        let stop = self.stop.clone().cancelled_owned();
+        let revoked = admitted.caller.revoked.cancelled_owned();
         let ended = async move {
             tokio::select! { () = stop => {}, () = revoked => {} }
         };
@@ -272,7 +273,8 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     // Precisions that this coordinator does not know are ignored, since no spec can ask for them.
     let precisions = Precision::ALL.into_iter().filter(|known| hello.precisions.iter().any(|p| p == known.as_str()));
     let precisions = precisions.collect();
-    let (name, version) = (text::clean(&hello.name, MAX_NAME), text::clean(&hello.version, MAX_NAME));
+    let name = text::clean(&hello.name, MAX_NAME);
+    let version = text::clean(&hello.version, MAX_NAME);
     Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
 }
 
@@ -293,7 +295,8 @@ mod tests {
 
     #[test]
     fn the_texts_of_a_hello_are_short_and_harmless_to_a_terminal() {
-        let (name, version) = ("gpu\u{1b}[2J\nINFO forged".into(), "v".repeat(1 << 20));
+        let name = "gpu\u{1b}[2J\nINFO forged".into();
+        let version = "v".repeat(1 << 20);
         let (_, profile) = check(&v1::Hello { name, version, ..hello() }).unwrap();
         assert_eq!(profile.name, "gpu\u{fffd}[2J\u{fffd}INFO forged");
         assert_eq!(profile.version.chars().count(), MAX_NAME);

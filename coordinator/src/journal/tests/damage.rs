@@ -56,7 +56,8 @@ async fn no_flipped_bit_of_a_log_loses_anything_in_silence() {
     let expected = all(&mut journal).await.unwrap();
     assert_eq!(found_in(&files).await.unwrap(), expected, "the copy is whole");
     let unmarked = [files[0].clone(), files[1].clone(), None];
-    let (mut by_the_mark, mut in_the_log) = (0, 0);
+    let mut by_the_mark = 0;
+    let mut in_the_log = 0;
     for bit in bits_of(files[1].as_ref().unwrap()) {
         match found_in(&flipped(&files, 1, bit)).await {
             Ok(found) => assert_eq!(found, expected, "bit {bit}"),
@@ -119,9 +120,11 @@ async fn a_copy_made_at_any_instant_has_what_was_acknowledged() {
         journal.append(&[ended(number)]).await.unwrap();
         assert_eq!(found_in(&files_of(&path)).await.unwrap(), records(1..=number));
     }
-    let (acknowledged, over) = (Arc::new(AtomicU64::new(5)), Arc::new(AtomicBool::new(false)));
+    let acknowledged = Arc::new(AtomicU64::new(5));
+    let over = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
-        let (acknowledged, over) = (acknowledged.clone(), over.clone());
+        let acknowledged = acknowledged.clone();
+        let over = over.clone();
         async move {
             for number in 6.. {
                 if over.load(Ordering::SeqCst) {

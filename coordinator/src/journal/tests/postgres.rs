@@ -88,7 +88,8 @@ async fn a_lost_answer_is_no_second_batch() {
     assert!(proxy.has_lost(), "an answer was lost");
     assert_eq!(all(&mut journal).await.unwrap(), records(1..=2));
     // Whichever answer of a compaction is lost: the old records or the new ones, and a journal that goes on.
-    let (mut old, mut outcomes) = (records(1..=2), std::collections::BTreeSet::new());
+    let mut old = records(1..=2);
+    let mut outcomes = std::collections::BTreeSet::new();
     for answers in 0..16 {
         let new = records([10 * answers, 10 * answers + 1]);
         proxy.lose_answer_after(answers as i64);
@@ -137,7 +138,8 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(("127.0.0.1", direct.port().unwrap())).unwrap();
-                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let mut from = client.try_clone().unwrap();
+                let mut to = server.try_clone().unwrap();
                 std::thread::spawn(move || {
                     drop(std::io::copy(&mut from, &mut to));
                     drop(to.shutdown(Shutdown::Both));
