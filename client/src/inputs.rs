@@ -97,8 +97,8 @@ impl LocalFiles {
             return Err(refused(format!("{shape}; rows of {dimension} numbers are required")));
         }
         if let Some(largest) = largest.filter(|&largest| largest >= count as u64) {
-            let last = format!("the last row of {} is {}", path.display(), count - 1);
-            return Err(refused(format!("row {largest} does not exist: {last}")));
+            let last = format!("the last of {} is {}", path.display(), count - 1);
+            return Err(refused(format!("row {largest} is requested, but {last}")));
         }
         self.add(name.to_owned(), path, &bytes);
         Ok(())

@@ -112,7 +112,7 @@ fn damaged_files_are_named_with_what_is_wrong() {
     let (home, _) = place();
     // Carriers lie on p and p + 1.
     let said = refused(&spec("nads.npy", "[2]"), home.path());
-    assert!(said.contains("row 3 does not exist") && said.ends_with("is 2"), "{said}");
+    assert!(said.contains("row 3 is requested") && said.ends_with("is 2"), "{said}");
     fs::write(home.path().join("nads.npy"), npy_bytes(0, 1024)).unwrap();
     assert!(refused(&good, home.path()).contains("its shape is 0 x 1024"));
 }

@@ -232,7 +232,7 @@ async fn check_directions(
         return Err(refused(field, path, accepted));
     }
     if let Some(largest) = largest.filter(|&largest| largest >= rows as u64) {
-        let accepted = format!("row {largest} does not exist: the last row of {path:?} is {}", rows - 1);
+        let accepted = format!("row {largest} is requested, but the last of {path:?} is {}", rows - 1);
         return Err(refused(&format!("{field}.indices"), &largest.to_string(), accepted));
     }
     match matrix.rows().into_iter().position(|row| row.iter().all(|&v| v == 0.0)) {
