@@ -3,14 +3,14 @@
 //! Absent: retries (only [`Client::watch`] tries again by itself), and any state besides the connection.
 
 use crate::bounded::BoundedChannel;
-use crate::error::{Error, root_cause, said};
+use crate::error::{Error, said};
 use crate::paths::is_plain_id;
 use crate::untrusted::Untrusted;
 use futures::stream::{BoxStream, StreamExt};
 use nadgrid_core::scheduler::FairShare;
 use nadgrid_core::spec::Inputs;
 use nadgrid_presigned::DirectStore;
-use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain};
+use nadgrid_proto::access::{AccessError, Bearer, Credentials, explain, root_cause};
 use nadgrid_proto::convert::inputs_to_wire;
 use nadgrid_proto::v1::sweep_service_client::SweepServiceClient;
 use nadgrid_proto::v1::{

@@ -7,7 +7,7 @@ use crate::untrusted::SENTENCE;
 use nadgrid_core::spec::SpecError;
 use nadgrid_core::text::clean;
 use nadgrid_figures::sweep::SweepError;
-use nadgrid_proto::access::{AccessError, explain};
+use nadgrid_proto::access::{AccessError, explain, root_cause};
 use nadgrid_proto::chunks::ChunkError;
 use nadgrid_proto::status::{Reason, blamed_fields, describe as in_words};
 use std::fmt;
@@ -208,15 +208,6 @@ fn away_reason(status: &Status) -> String {
         Some(source) => said(&explain(&root_cause(source))),
         None => describe(status),
     }
-}
-
-/// What lies at the bottom of an error: transports wrap "connection refused" three times over.
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut bottom = error;
-    while let Some(source) = bottom.source() {
-        bottom = source;
-    }
-    bottom.to_string()
 }
 
 #[cfg(test)]

@@ -94,11 +94,11 @@ impl LocalFiles {
         let (count, length) = rows.dim();
         if count == 0 || length != dimension {
             let shape = format!("{}: its shape is {count} x {length}", path.display());
-            return Err(refused(format!("{shape}; rows of {dimension} numbers are needed")));
+            return Err(refused(format!("{shape}; rows of {dimension} numbers are required")));
         }
         if let Some(largest) = largest.filter(|&largest| largest >= count as u64) {
             let last = format!("the last of {} is {}", path.display(), count - 1);
-            return Err(refused(format!("row {largest} is asked for, {last}")));
+            return Err(refused(format!("row {largest} is requested, but {last}")));
         }
         self.add(name.to_owned(), path, &bytes);
         Ok(())

@@ -1,20 +1,22 @@
 //! The coordinator: a tonic server around the core's scheduler.
 //!
-//! One loop owns all state (`event_loop`): it awaits commands, applies them to the scheduler, makes the records
-//! durable in the journal, and then acts. What takes long (storing payloads, merging, eigenvectors) happens
-//! elsewhere and comes back as a command. Deliberately absent: libtorch, and locks around state.
+//! One loop owns all state (`event_loop`): it awaits commands, applies them to the scheduler, makes the records durable in
+//! the journal, and then acts. Slow work (storing payloads, merging, eigenvectors) is done elsewhere and its result comes
+//! back as a command. Deliberately absent: libtorch, and locks around state.
 
 mod access;
-pub mod artifacts;
+mod artifacts;
 pub mod config;
 mod event_loop;
+mod http_status;
 pub mod journal;
-pub mod limits;
+mod limits;
+mod log_throttle;
 mod memory;
 mod metrics;
 mod page;
 mod partial;
-pub mod reducer;
+mod reducer;
 mod server;
 mod service;
 mod transfers;

@@ -1,4 +1,4 @@
-//! `nadgrid-coordinator`: parses, calls `run`, maps the result to an exit code.
+//! `nadgrid-coordinator`: parses the configuration, calls `run` and maps the result to an exit code.
 
 use clap::Parser;
 use nadgrid_configuration::Configuration;
@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Connections that the kernel holds until they are taken.
+/// The most connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
-/// What still runs when everything has ended (a reduction, say) is left to the journal's next reader.
-const LEFT_BEHIND: Duration = Duration::from_millis(200);
+/// How long to wait for tasks at the end. Whatever still runs then, for example a reduction, is repeated after the next start.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let flags = CoordinatorFlags::parse();
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let ended = runtime.block_on(start(&flags, config, tracer.clone()));
-    runtime.shutdown_timeout(LEFT_BEHIND);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     tracer.shutdown();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,31 +61,31 @@ async fn start(flags: &CoordinatorFlags, config: Config, tracer: Tracer) -> Resu
     }
     raise_open_files();
     let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
-    // Whoever started this program on port 0 reads the port from this line.
+    // A program that started this one on port 0 reads the port from this line.
     let mut out = std::io::stdout();
     writeln!(out, "listening on {scheme}://{address}")?;
     out.flush()?;
     let page = nadgrid_coordinator::page_address(&config, &format!("{scheme}://{address}"))?;
-    let somebody_looks = flags.until_stdin_closes || out.is_terminal();
-    // Whoever has read the first line may have gone.
-    drop(writeln!(out, "page at {}", shown(&page, &config, somebody_looks)));
+    let is_private = flags.until_stdin_closes || out.is_terminal();
+    // The reader of the first line may have closed the output.
+    drop(writeln!(out, "page at {}", shown(&page, &config, is_private)));
     drop(out.flush());
     nadgrid_coordinator::run(config, listener, stop, tracer).await?;
     Ok(())
 }
 
-/// The page's address as it is printed. A person and a program that started this one see its token; where the output may be a
-/// log, it says where the token is.
-fn shown(page: &str, config: &Config, somebody_looks: bool) -> String {
+/// The page's address as it is printed. On a terminal, or for the program that started this one, it contains the token. If
+/// the output may be a log, it names the token's file instead.
+fn shown(page: &str, config: &Config, is_private: bool) -> String {
     match page.split_once('#') {
-        Some((address, _)) if !somebody_looks => {
+        Some((address, _)) if !is_private => {
             format!("{address} (its token is in {})", config.data.join("page-token").display())
         }
         _ => page.to_owned(),
     }
 }
 
-/// Every connection is an open file; most systems allow more of them than they grant at first.
+/// Raises the limit of open files, since every connection is one; most systems allow more than the default.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limits = getrlimit(Resource::Nofile);
@@ -94,7 +94,7 @@ fn raise_open_files() {
     }
 }
 
-/// With room for many who connect at once: whoever finds none is not refused but tries again a second later.
+/// Listens with a long backlog: a client that finds no room in it is not refused but retries a second later.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -112,7 +112,8 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
@@ -122,8 +123,8 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The end of standard input is the end of the program that started this one. It is read on a thread of its own,
-/// which nobody waits for.
+/// Stops at the end of standard input, which is the end of the program that started this one. A thread reads it, and nothing
+/// waits for that thread.
 fn stop_on_closed_stdin(stop: &CancellationToken) {
     let stop = stop.clone();
     std::thread::spawn(move || {

@@ -1,13 +1,13 @@
-//! Memory that is free in this process is given back to the system.
+//! Returns free memory of this process to the system.
 //!
-//! glibc keeps what was freed, in an arena for every thread there ever was: after a burst of large requests hundreds of megabytes
-//! stay, though nothing uses them. Pages that are free within an arena are given back when it is asked to; what is free at an
-//! arena's end only when something at that end is freed, and the more so the lower the threshold for it, which glibc raises by
-//! itself up to 64 MiB. So there are few arenas here, and the threshold stays where it is put. Deliberately absent: an allocator of
-//! our own, whose build wants more than a C++ compiler.
+//! glibc keeps freed memory in arenas, one for every thread that ever ran: after a burst of large requests hundreds of
+//! megabytes stay allocated though nothing uses them. It returns free pages within an arena on request, and free memory at an
+//! arena's end whenever something there is freed and more than a threshold is free, which glibc itself raises up to 64 MiB.
+//! Therefore there are few arenas here, and the threshold is fixed. Deliberately absent: another allocator, whose build
+//! requires more than a C++ compiler.
 
-/// Gives free memory back now and again, on a thread of its own. To be called before there are other threads, since a thread
-/// keeps its arena. Elsewhere than on glibc nothing is done.
+/// Returns free memory to the system from time to time, on a thread of its own. Must be called before other threads start,
+/// because a thread keeps its arena. Without glibc it does nothing.
 pub fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::watch();
@@ -18,49 +18,50 @@ mod glibc {
     use std::time::Duration;
     use tracing::warn;
 
-    /// How often it is looked at how much is free.
-    const LOOK: Duration = Duration::from_secs(2);
-    /// Less is not worth looking for.
-    const LEAST: usize = 16 << 20;
-    /// Threads that allocate at once wait for each other where they share one; small pieces have a cache for each thread.
-    const MOST_ARENAS: libc::c_int = 4;
-    /// Bytes that may stay free at an arena's end: a partial's, so that the next one finds its pages there.
-    const MOST_AT_END: libc::c_int = 4 << 20;
-    /// Bytes from which on a piece is a mapping of its own, which is gone when it is freed.
-    const LEAST_MAPPED: libc::c_int = 8 << 20;
+    /// How often the amount of free memory is checked.
+    const CHECK_EVERY: Duration = Duration::from_secs(2);
+    /// The least amount of free memory that is returned.
+    const MIN_FREE: usize = 16 << 20;
+    /// Threads that share an arena wait for each other when they allocate; small pieces come from a cache of each thread.
+    const MAX_ARENAS: libc::c_int = 4;
+    /// Bytes that may stay free at an arena's end: as many as a partial has, so that the next one finds its pages there.
+    const MAX_AT_END: libc::c_int = 4 << 20;
+    /// Bytes from which a piece is a mapping of its own, which is returned when it is freed.
+    const MIN_MAPPED: libc::c_int = 8 << 20;
 
     pub(super) fn watch() {
         for (option, value) in [
-            (libc::M_ARENA_MAX, MOST_ARENAS),
-            (libc::M_TRIM_THRESHOLD, MOST_AT_END),
-            (libc::M_MMAP_THRESHOLD, LEAST_MAPPED),
+            (libc::M_ARENA_MAX, MAX_ARENAS),
+            (libc::M_TRIM_THRESHOLD, MAX_AT_END),
+            (libc::M_MMAP_THRESHOLD, MIN_MAPPED),
         ] {
-            // SAFETY: it takes two numbers, and refuses what it does not know.
+            // SAFETY: mallopt takes two numbers, and refuses options that it does not know.
             if unsafe { libc::mallopt(option, value) } != 1 {
-                warn!(option, value, "the allocator does not take an option");
+                warn!(option, value, "the allocator refuses an option");
             }
         }
-        let look = || {
-            loop {
-                std::thread::sleep(LOOK);
-                if free() >= LEAST {
-                    trim();
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("memory".into()).spawn(look) {
-            warn!(%error, "free memory is not given back to the system");
+        if let Err(error) = std::thread::Builder::new().name("memory".into()).spawn(trim_forever) {
+            warn!(%error, "free memory is not returned to the system");
         }
     }
 
-    /// Bytes that are free within the arenas.
+    fn trim_forever() {
+        loop {
+            std::thread::sleep(CHECK_EVERY);
+            if free() >= MIN_FREE {
+                trim();
+            }
+        }
+    }
+
+    /// The number of free bytes within the arenas.
     fn free() -> usize {
-        // SAFETY: it takes nothing, and locks what it reads.
+        // SAFETY: mallinfo2 takes nothing, and locks what it reads.
         unsafe { libc::mallinfo2() }.fordblks
     }
 
     fn trim() {
-        // SAFETY: it locks each arena, and gives back pages that hold nothing.
+        // SAFETY: malloc_trim locks each arena, and returns pages that contain nothing.
         unsafe { libc::malloc_trim(0) };
     }
 
@@ -73,9 +74,9 @@ mod glibc {
             pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
         }
 
-        /// Small pieces, of which the last stays: without being asked glibc gives nothing of them back.
+        /// The last of many small pieces stays, so glibc by itself would return none of the others.
         #[test]
-        fn what_is_free_is_given_back() {
+        fn free_memory_is_returned() {
             let mut pieces: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 4000]).collect();
             let last = pieces.pop();
             let full = resident();

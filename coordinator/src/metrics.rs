@@ -1,42 +1,37 @@
-//! What Prometheus is told. Names follow its conventions; [`NAMES`] describes each.
+//! The metrics for Prometheus, by its conventions. [`METRICS`] describes each.
 //!
-//! Counters and histograms are kept where things happen; gauges are set when somebody asks, from the scheduler's views.
-//! The label `part` is a job's name: `job` is Prometheus's own. Labels are bounded: architectures and experiments are of the
-//! registry, methods of the contract, and only the newest sweeps and the workers that are known have series, which end a while
-//! after they do.
+//! Counters and histograms are updated where things happen; gauges are set at each scrape (`page/metrics.rs`). The label
+//! `part` is a job's name, because Prometheus itself uses `job`. Label values are bounded: architectures and experiments come
+//! from the registry, methods from the contract, and only the newest sweeps and the known workers have series.
 
-use crate::event_loop::{Closed, CoordinatorHandle};
 use metrics::{Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use metrics_util::MetricKindMask;
-use nadgrid_core::scheduler::{JobState, SweepState, SweepView, WorkerView};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Sweeps that have series of their own, the newest.
-const MOST_SWEEPS: usize = 50;
-/// What was not told of for so long is no series any more.
+/// Gauges that were not updated for this long are dropped.
 const IDLE: Duration = Duration::from_secs(90);
-/// Old samples are put together at least this often, even if nobody asks.
+/// How often old samples are merged, even if nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-enum Kind {
+enum MetricKind {
     Counter,
     Gauge,
     Histogram,
 }
-use Kind::{Counter, Gauge, Histogram};
+use MetricKind::{Counter, Gauge, Histogram};
 
-/// Every metric, its kind and unit, and what it is.
-const NAMES: &[(&str, Kind, Unit, &str)] = &[
+/// Every metric with its kind, unit and description.
+const METRICS: &[(&str, MetricKind, Unit, &str)] = &[
     ("nadgrid_build_info", Gauge, Unit::Count, "1, with the version of the coordinator as a label"),
     ("nadgrid_sweeps_submitted_total", Counter, Unit::Count, "Sweeps accepted"),
-    ("nadgrid_sweeps_ended_total", Counter, Unit::Count, "Sweeps ended, by how they ended"),
-    ("nadgrid_shards_leased_total", Counter, Unit::Count, "Shards given to workers, copies and audits included"),
-    ("nadgrid_shards_committed_total", Counter, Unit::Count, "Shards whose result counts"),
+    ("nadgrid_sweeps_ended_total", Counter, Unit::Count, "Sweeps ended, by outcome"),
+    ("nadgrid_shards_leased_total", Counter, Unit::Count, "Leases of shards, including copies and audits"),
+    ("nadgrid_shards_committed_total", Counter, Unit::Count, "Shards committed"),
     ("nadgrid_shards_failed_total", Counter, Unit::Count, "Failures of shards that workers reported, by kind"),
-    ("nadgrid_shards_quarantined_total", Counter, Unit::Count, "Shards that are not tried again"),
+    ("nadgrid_shards_quarantined_total", Counter, Unit::Count, "Shards quarantined: they are not tried again"),
     ("nadgrid_members_committed_total", Counter, Unit::Count, "Networks or training runs of committed shards"),
     ("nadgrid_shard_seconds", Histogram, Unit::Seconds, "Seconds that a committed shard took its lane"),
     (
@@ -45,41 +40,41 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         Unit::Seconds,
         "Seconds to merge a job's partials and compute its results",
     ),
-    ("nadgrid_reductions_failed_total", Counter, Unit::Count, "Reductions that did not come to their end"),
+    ("nadgrid_reductions_failed_total", Counter, Unit::Count, "Reductions that failed"),
     (
         "nadgrid_merge_seconds",
         Histogram,
         Unit::Seconds,
-        "Seconds until partials were merged while their job was computed",
+        "Seconds to merge partials while their job is still being computed",
     ),
-    ("nadgrid_merged_partials_total", Counter, Unit::Count, "Partials that were merged while their job was computed"),
+    ("nadgrid_merged_partials_total", Counter, Unit::Count, "Partials merged while their job was being computed"),
     (
         "nadgrid_merge_bytes_total",
         Counter,
         Unit::Bytes,
-        "Bytes of partials that such merges read and wrote, by direction",
+        "Bytes of partials that these merges read and wrote, by direction",
     ),
-    ("nadgrid_merges_failed_total", Counter, Unit::Count, "Such merges that did not come to their end"),
-    ("nadgrid_journal_append_seconds", Histogram, Unit::Seconds, "Seconds until records were durable, a batch each"),
+    ("nadgrid_merges_failed_total", Counter, Unit::Count, "Merges that failed"),
+    ("nadgrid_journal_append_seconds", Histogram, Unit::Seconds, "Seconds until a batch of records was durable"),
     ("nadgrid_journal_records_total", Counter, Unit::Count, "Records made durable"),
     (
         "nadgrid_journal_wait_seconds",
         Gauge,
         Unit::Seconds,
-        "Seconds for which the journal has been waited for, 0 when it is not; nothing new is accepted meanwhile",
+        "Seconds for which the coordinator has been waiting for its journal, else 0; nothing new is accepted meanwhile",
     ),
-    ("nadgrid_requests_total", Counter, Unit::Count, "Requests let in, by method"),
+    ("nadgrid_requests_total", Counter, Unit::Count, "Requests admitted, by method"),
     (
         "nadgrid_request_seconds",
         Histogram,
         Unit::Seconds,
-        "Seconds until a request was answered, of a stream until it began",
+        "Seconds until a call was answered, a stream began or an upload ended",
     ),
     (
         "nadgrid_transfer_bytes_total",
         Counter,
         Unit::Bytes,
-        "Bytes of payloads: in and out through the coordinator, put into the store and offered from it by presigned requests",
+        "Bytes of payloads: in and out through the coordinator, and put into or read from the store by presigned requests",
     ),
     ("nadgrid_refusals_total", Counter, Unit::Count, "Requests and connections refused, by cause"),
     ("nadgrid_sweeps_open", Gauge, Unit::Count, "Sweeps that have not ended, by state"),
@@ -87,43 +82,43 @@ const NAMES: &[(&str, Kind, Unit, &str)] = &[
         "nadgrid_workers_left_total",
         Counter,
         Unit::Count,
-        "Sessions of workers that ended: drained, or lost with what they held",
+        "Sessions of workers that ended: drained, or lost with their leases",
     ),
     ("nadgrid_workers", Gauge, Unit::Count, "Workers, by state: fit, unfit, draining or away"),
     ("nadgrid_lanes", Gauge, Unit::Count, "Lanes of all fit workers"),
     ("nadgrid_leases", Gauge, Unit::Count, "Shards that workers hold"),
     ("nadgrid_worker_lanes", Gauge, Unit::Count, "Shards that a worker computes at once"),
     ("nadgrid_worker_leases", Gauge, Unit::Count, "Shards that a worker holds"),
-    ("nadgrid_worker_fit", Gauge, Unit::Count, "Whether a worker is connected and may be given shards"),
-    ("nadgrid_worker_silence_seconds", Gauge, Unit::Seconds, "Seconds since a worker was last heard"),
-    ("nadgrid_worker_members", Gauge, Unit::Count, "Networks or runs of a worker's committed shards, since it came"),
+    ("nadgrid_worker_fit", Gauge, Unit::Count, "Whether a worker is connected and can be given shards"),
+    ("nadgrid_worker_silence_seconds", Gauge, Unit::Seconds, "Seconds since a worker's last message"),
+    ("nadgrid_worker_members", Gauge, Unit::Count, "Networks or runs in a worker's committed shards since it joined"),
     (
         "nadgrid_worker_members_per_second",
         Gauge,
         Unit::CountPerSecond,
-        "Rate of a worker's last committed shards, all its lanes; part is the job",
+        "Members per second of all a worker's lanes, measured on its last committed shards; part is the job",
     ),
     ("nadgrid_sweep_members", Gauge, Unit::Count, "Networks or runs of a job of a sweep"),
-    ("nadgrid_sweep_members_done", Gauge, Unit::Count, "Of these, committed"),
-    ("nadgrid_sweep_members_failed", Gauge, Unit::Count, "Of these, failed for good"),
-    ("nadgrid_sweep_retries", Gauge, Unit::Count, "Shards of a job of a sweep that were given out again"),
+    ("nadgrid_sweep_members_done", Gauge, Unit::Count, "Committed networks or runs of a job of a sweep"),
+    ("nadgrid_sweep_members_failed", Gauge, Unit::Count, "Quarantined networks or runs of a job of a sweep"),
+    ("nadgrid_sweep_retries", Gauge, Unit::Count, "Shards of a job of a sweep that were leased again"),
     ("nadgrid_sweep_complete", Gauge, Unit::Count, "Whether a job of a sweep is complete"),
     (
         "nadgrid_sweep_progress_ratio",
         Gauge,
         Unit::Count,
-        "Share of a sweep's work that is done, from 0 to 1, each job weighted by what it costs",
+        "Share of a sweep's work that is done, from 0 to 1, each job weighted by its cost",
     ),
     (
         "nadgrid_sweep_seconds_left",
         Gauge,
         Unit::Seconds,
-        "Estimated seconds until a sweep ends, 0 after it; NaN where nothing can be said",
+        "Estimated seconds until a sweep ends, 0 after its end; NaN if unknown",
     ),
     ("nadgrid_sweep_age_seconds", Gauge, Unit::Seconds, "Seconds since a sweep was submitted, until it ended"),
 ];
 
-/// Counters that are there from the start, by their label's values.
+/// Counters that exist from the start, with the values of their label.
 const AT_ZERO: &[(&str, &str, &[&str])] = &[
     ("nadgrid_sweeps_ended_total", "state", &["complete", "incomplete", "failed", "cancelled"]),
     ("nadgrid_shards_failed_total", "kind", &["spec", "unfit", "task", "transient"]),
@@ -132,7 +127,7 @@ const AT_ZERO: &[(&str, &str, &[&str])] = &[
     ("nadgrid_transfer_bytes_total", "way", &["in", "out", "put", "get"]),
 ];
 
-/// Metrics, as they are told.
+/// The metrics of this process.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     handle: PrometheusHandle,
@@ -140,14 +135,14 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// The program's metrics: all coordinators of one process share them.
+    /// Installs the metrics of this process, which all its coordinators share.
     pub(crate) fn install() -> Self {
         static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = HANDLE.get_or_init(|| {
             let seconds = |name: &str| Matcher::Full(name.to_owned());
             let wide = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
             let narrow = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
-            // Fails for empty buckets alone, and these are none.
+            // It fails only for empty buckets, which these are not.
             let builder = PrometheusBuilder::new()
                 .idle_timeout(MetricKindMask::GAUGE, Some(IDLE))
                 .set_buckets_for_metric(seconds("nadgrid_shard_seconds"), &wide)
@@ -158,11 +153,11 @@ impl Metrics {
                 .unwrap_or_default();
             let recorder = builder.build_recorder();
             let handle = recorder.handle();
-            // Another recorder keeps what it has; then there is nothing to tell here.
+            // If the process has another recorder, that one keeps the metrics and this one stays empty.
             drop(metrics::set_global_recorder(recorder));
             handle
         });
-        // A series that begins with its first event has no rate until the second.
+        // A series that begins with its first event would have no rate until the second.
         for (name, label, values) in AT_ZERO {
             values.iter().for_each(|value| counter!(*name, *label => *value).increment(0));
         }
@@ -180,7 +175,7 @@ impl Metrics {
         }
         let process = Collector::default();
         process.describe();
-        for (name, kind, unit, what) in NAMES {
+        for (name, kind, unit, what) in METRICS {
             match kind {
                 Counter => metrics::describe_counter!(*name, *unit, *what),
                 Gauge => metrics::describe_gauge!(*name, *unit, *what),
@@ -190,7 +185,7 @@ impl Metrics {
         Self { handle: handle.clone(), process }
     }
 
-    /// Keeps memory bounded while nobody asks.
+    /// Keeps memory bounded while nobody scrapes.
     pub(crate) async fn keep(self) {
         loop {
             tokio::time::sleep(UPKEEP).await;
@@ -198,92 +193,20 @@ impl Metrics {
         }
     }
 
-    /// All metrics in Prometheus's text format. They tell of everybody's sweeps.
-    pub(crate) async fn render(&self, desk: &CoordinatorHandle) -> Result<String, Closed> {
-        let (sweeps, workers, now, wait) = desk
-            .read(move |durable| {
-                let sweeps = durable.sweeps_before(None, MOST_SWEEPS, |_| true);
-                (sweeps, durable.workers(), durable.now(), durable.wait())
-            })
-            .await?;
+    /// All metrics in Prometheus's text format.
+    pub(crate) fn render(&self) -> String {
         gauge!("nadgrid_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         self.process.collect();
-        of_workers(&workers);
-        gauge!("nadgrid_journal_wait_seconds").set(wait.map_or(0.0, |wait| wait.seconds()));
-        let (mut queued, mut running, mut paused) = (0, 0, 0);
-        for sweep in sweeps.iter().map(|(_, told)| told.view()) {
-            match &sweep.state {
-                state if state.has_ended() => {}
-                _ if sweep.paused => paused += 1,
-                SweepState::Queued => queued += 1,
-                _ => running += 1,
-            }
-        }
-        for (state, count) in [("queued", queued), ("running", running), ("paused", paused)] {
-            gauge!("nadgrid_sweeps_open", "state" => state).set(f64::from(count));
-        }
-        sweeps.iter().for_each(|(_, told)| of_sweep(told.view(), now.0));
-        Ok(self.handle.render())
+        self.handle.render()
     }
 }
 
-fn of_workers(workers: &[WorkerView]) {
-    let (mut states, mut lanes, mut leases) = ([0.0; 4], 0, 0);
-    for worker in workers {
-        let state = match worker {
-            worker if !worker.connected => 3,
-            worker if worker.unfit.is_some() => 1,
-            worker if worker.draining => 2,
-            _ => 0,
-        };
-        states[state] += 1.0;
-        lanes += if state == 0 { worker.profile.lanes } else { 0 };
-        leases += worker.leases;
-        let labels = [("worker", worker.profile.name.clone()), ("worker_id", worker.id.to_string())];
-        let device = worker.profile.class.device.to_string();
-        gauge!("nadgrid_worker_lanes", "worker" => labels[0].1.clone(), "worker_id" => labels[1].1.clone(), "device" => device)
-            .set(f64::from(worker.profile.lanes));
-        gauge!("nadgrid_worker_leases", &labels).set(f64::from(worker.leases));
-        gauge!("nadgrid_worker_fit", &labels).set(f64::from(u8::from(state == 0)));
-        gauge!("nadgrid_worker_silence_seconds", &labels).set(worker.silent_ms as f64 / 1e3);
-        gauge!("nadgrid_worker_members", &labels).set(worker.members_done as f64);
-        if let Some((job, rate)) = &worker.rate {
-            let [(_, name), (_, id)] = labels;
-            gauge!("nadgrid_worker_members_per_second", "worker" => name, "worker_id" => id, "part" => job.clone())
-                .set(*rate);
-        }
-    }
-    for (state, count) in ["fit", "unfit", "draining", "away"].into_iter().zip(states) {
-        gauge!("nadgrid_workers", "state" => state).set(count);
-    }
-    gauge!("nadgrid_lanes").set(f64::from(lanes));
-    gauge!("nadgrid_leases").set(f64::from(leases));
-}
-
-fn of_sweep(sweep: &SweepView, now: u64) {
-    let end = sweep.ended.map_or(now, |at| at.0);
-    let labels = [("sweep", sweep.id.to_string()), ("name", sweep.spec.name.clone())];
-    gauge!("nadgrid_sweep_age_seconds", &labels).set(end.saturating_sub(sweep.submitted.0) as f64 / 1e3);
-    gauge!("nadgrid_sweep_progress_ratio", &labels).set(sweep.progress);
-    // A gauge keeps its last value: what is not known any more is no number.
-    let left = if sweep.state.has_ended() { 0.0 } else { sweep.seconds_left.unwrap_or(f64::NAN) };
-    gauge!("nadgrid_sweep_seconds_left", &labels).set(left);
-    for job in &sweep.jobs {
-        let [sweep, name] = labels.clone();
-        let labels = [sweep, name, ("part", job.shape.name())];
-        gauge!("nadgrid_sweep_members", &labels).set(job.shape.grid.networks as f64);
-        gauge!("nadgrid_sweep_members_done", &labels).set(job.members_done as f64);
-        gauge!("nadgrid_sweep_members_failed", &labels).set(job.members_failed as f64);
-        gauge!("nadgrid_sweep_retries", &labels).set(job.tally.retries as f64);
-        gauge!("nadgrid_sweep_complete", &labels).set(f64::from(u8::from(job.state == JobState::Complete)));
-    }
-}
-
-/// What is counted for every shard. The handles are kept: looking them up by name costs more than all else that counting does.
+/// The meters that are updated for every shard. Their handles are kept, because looking them up by name costs more than
+/// counting itself.
 #[derive(Default)]
 pub(crate) struct ShardMeters {
     leased: Option<metrics::Counter>,
-    /// One for each experiment and architecture.
+    /// The meters of committed shards, for each experiment and architecture.
     committed: Vec<CommittedMeters>,
 }
 
@@ -296,19 +219,22 @@ struct CommittedMeters {
 }
 
 impl ShardMeters {
-    /// A shard was given to a worker.
+    /// Counts a lease.
     pub(crate) fn leased(&mut self) {
         self.leased.get_or_insert_with(|| counter!("nadgrid_shards_leased_total")).increment(1);
     }
 
-    /// A shard's result counts.
+    /// Counts a committed shard.
     pub(crate) fn committed(&mut self, experiment: &'static str, architecture: &str, members: u64, seconds: f64) {
-        let is_of = |held: &CommittedMeters| held.experiment == experiment && held.architecture == architecture;
-        let place = self.committed.iter().position(is_of).unwrap_or_else(|| {
+        let known = self
+            .committed
+            .iter()
+            .position(|known| known.experiment == experiment && known.architecture == architecture);
+        let index = known.unwrap_or_else(|| {
             self.committed.push(CommittedMeters::new(experiment, architecture.to_owned()));
             self.committed.len() - 1
         });
-        let meters = &self.committed[place];
+        let meters = &self.committed[index];
         meters.shards.increment(1);
         meters.members.increment(members);
         meters.seconds.record(seconds);
@@ -325,20 +251,20 @@ impl CommittedMeters {
     }
 }
 
-/// Which way a payload goes.
+/// The way of a payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TransferWay {
-    /// A payload comes to the coordinator.
+    /// It is sent to the coordinator.
     In,
-    /// A payload is sent by the coordinator.
+    /// It is sent by the coordinator.
     Out,
-    /// Into the store, by a worker itself.
+    /// A worker puts it into the store by a presigned request.
     Put,
-    /// From the store, by whoever was given a request for it.
+    /// A worker or client reads it from the store by a presigned request.
     Get,
 }
 
-/// Bytes of a payload came or went.
+/// Counts bytes of a payload.
 pub(crate) fn transferred(way: TransferWay, bytes: u64) {
     let way = match way {
         TransferWay::In => "in",
@@ -349,7 +275,7 @@ pub(crate) fn transferred(way: TransferWay, bytes: u64) {
     counter!("nadgrid_transfer_bytes_total", "way" => way).increment(bytes);
 }
 
-/// A request was answered.
+/// Counts and measures an answered request.
 pub(crate) fn answered(method: &'static str, seconds: f64) {
     counter!("nadgrid_requests_total", "method" => method).increment(1);
     histogram!("nadgrid_request_seconds", "method" => method).record(seconds);

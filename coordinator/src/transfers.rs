@@ -1,8 +1,8 @@
-//! Payloads that wait for a place and payloads on their way: who is next, and what users are told of it.
+//! Payloads that wait for a place and payloads in transfer: which is next, and what users see of it.
 //!
-//! A [`TransferTicket`] is offered, granted and given back by being dropped, so a place lives and dies with the request that
-//! holds it. The order is that of [`PlaceQueue`]. Counted behind a mutex, as the access quotas are: this is no coordinator
-//! state, and after a restart nobody waits. Deliberately absent: reading and writing the payloads.
+//! A [`TransferTicket`] is offered, granted and given back by being dropped, so a place lives as long as the request that
+//! has it. [`PlaceQueue`] decides the order. The counts are behind a mutex, like the access quotas: they are not coordinator
+//! state, and after a restart nothing waits. Deliberately absent: reading and writing the payloads.
 
 mod meter;
 #[cfg(test)]
@@ -17,37 +17,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long a payload waits before users are told.
+/// How long a payload waits before it is reported to users.
 const WAITS_LONG: Duration = Duration::from_secs(2);
-/// How long the store's last refusal is reported after the last payload of that sweep.
-const TROUBLE_TOLD: Duration = Duration::from_secs(60);
-/// Sweeps whose trouble with the store is remembered.
+/// How long a failure of the store is reported after the last payload of that sweep.
+const TROUBLE_REPORTED: Duration = Duration::from_secs(60);
+/// The most sweeps whose failures of the store are remembered.
 const MAX_TROUBLES: usize = 1024;
 
-/// A payload that somebody would like to transfer.
+/// A payload that waits to be transferred.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferOffer {
-    /// Whose turn it is: a worker's id, or who a user is.
+    /// Who takes turns: a worker by its id, or a user.
     pub(crate) caller: Arc<str>,
-    /// The sweep that waits for it.
+    /// The sweep that waits for the payload.
     pub(crate) sweep: Option<SweepId>,
-    /// Bytes of it that are in memory while it has its place; 0 where only pieces of it are.
+    /// The bytes that are in memory while the payload has its place; 0 if it is transferred in pieces.
     pub(crate) size: u64,
 }
 
-/// The settings that bound a kind of transfer, as users know them.
+/// The names of the settings that bound one kind of transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlaceSettings {
-    /// Bounds how many there are at once.
+    /// Bounds the number of transfers.
     places: &'static str,
-    /// Bounds how many of these are one caller's.
+    /// Bounds the transfers of one caller.
     each: &'static str,
     /// Bounds their bytes.
     bytes: &'static str,
 }
 
 impl PlaceSettings {
-    /// Partials and checkpoints that come to the coordinator.
+    /// Partials and checkpoints that are sent to the coordinator.
     pub(crate) const PARTIALS: Self =
         Self { places: "uploads", each: "limits.uploads_per_worker", bytes: "limits.upload_bytes" };
     /// Partials that workers put into the store themselves.
@@ -58,7 +58,7 @@ impl PlaceSettings {
     pub(crate) const READS: Self = Self { places: "limits.reads", each: "limits.reads", ..Self::PARTIALS };
 }
 
-/// Places for transfers of one kind. Clones share them.
+/// The places for transfers of one kind. Clones share them.
 #[derive(Clone)]
 pub(crate) struct TransferPlaces {
     state: Arc<Mutex<TransferState>>,
@@ -68,7 +68,7 @@ pub(crate) struct TransferPlaces {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct CallerTransfers {
     pub(crate) waiting: u32,
-    /// How long the first of those has waited.
+    /// How long the first of them has waited.
     pub(crate) waited: Duration,
     pub(crate) moving: u32,
     pub(crate) bytes_per_second: f64,
@@ -85,26 +85,26 @@ struct TransferState {
 struct Transfer {
     offer: TransferOffer,
     since: Instant,
-    /// Until it is granted.
+    /// Wakes the waiting request; `None` once the place is granted.
     wake: Option<oneshot::Sender<()>>,
 }
 
-/// A caller of whom something waits or moves.
+/// A caller with tickets.
 #[derive(Default)]
 struct TransferCaller {
-    /// How many tickets it has.
+    /// The number of its tickets.
     tickets: usize,
     meter: RateMeter,
 }
 
-/// What the store said when it did not take a payload.
+/// A failure of the store to accept payloads.
 struct StoreTrouble {
     message: String,
     since: Instant,
     last: Instant,
 }
 
-/// A payload's turn, and then its place, until it is dropped.
+/// A payload's position in the queue and then its place, until it is dropped.
 pub(crate) struct TransferTicket {
     ticket: PlaceTicket,
     granted: oneshot::Receiver<()>,
@@ -134,25 +134,26 @@ impl TransferPlaces {
         TransferTicket { ticket, granted, places: self.clone() }
     }
 
-    /// The store did not take a payload of this sweep.
+    /// Notes that the store did not accept a payload of this sweep.
     pub(crate) fn refused(&self, sweep: &SweepId, message: String) {
         let now = Instant::now();
         let mut state = self.lock();
-        state.troubles.retain(|_, trouble| now.duration_since(trouble.last) < TROUBLE_TOLD);
+        state.troubles.retain(|_, trouble| now.duration_since(trouble.last) < TROUBLE_REPORTED);
         if state.troubles.len() >= MAX_TROUBLES && !state.troubles.contains_key(sweep) {
             return;
         }
         let trouble = state.troubles.entry(sweep.clone());
         let trouble = trouble.or_insert_with(|| StoreTrouble { message: String::new(), since: now, last: now });
-        (trouble.message, trouble.last) = (message, now);
+        trouble.message = message;
+        trouble.last = now;
     }
 
-    /// The store took a payload of this sweep.
+    /// Notes that the store accepted a payload of this sweep.
     pub(crate) fn stored(&self, sweep: &SweepId) {
         self.lock().troubles.remove(sweep);
     }
 
-    /// What each caller transfers and waits for.
+    /// The transfers of each caller.
     pub(crate) fn by_caller(&self) -> HashMap<Arc<str>, CallerTransfers> {
         let now = Instant::now();
         let state = self.lock();
@@ -171,20 +172,23 @@ impl TransferPlaces {
         callers
     }
 
-    /// What keeps the payloads of a sweep, a sentence each; nothing while all is well.
+    /// What delays the payloads of a sweep, one sentence each; empty if nothing does.
     pub(crate) fn notices(&self, sweep: &SweepId) -> Vec<String> {
         let now = Instant::now();
         let state = self.lock();
-        let trouble = state.troubles.get(sweep).filter(|trouble| now.duration_since(trouble.last) < TROUBLE_TOLD);
+        let trouble = state.troubles.get(sweep).filter(|trouble| now.duration_since(trouble.last) < TROUBLE_REPORTED);
         let trouble = trouble.map(|trouble| {
             let lasts = text::duration(now.duration_since(trouble.since).as_secs_f64());
-            format!("the artifact store has taken no result for {lasts}; workers offer them again: {}", trouble.message)
+            format!(
+                "the artifact store has accepted no result for {lasts}; workers offer them again: {}",
+                trouble.message
+            )
         });
-        trouble.into_iter().chain(state.waiting_words(sweep, now)).collect()
+        trouble.into_iter().chain(state.waiting_notice(sweep, now)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, TransferState> {
-        // Nothing panics while it holds the lock; if something did, the state is whole between any two statements.
+        // Nothing panics while holding the lock; if something did, the state is consistent between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,12 +198,12 @@ impl TransferState {
     fn grant(&mut self) {
         while let Some(ticket) = self.queue.grant() {
             let wake = self.transfers.get_mut(&ticket).and_then(|transfer| transfer.wake.take());
-            // Whoever does not hear it any more is about to give it back.
+            // A request that no longer listens is about to drop its ticket.
             wake.map(|wake| wake.send(()));
         }
     }
 
-    /// A ticket of this caller is gone.
+    /// Forgets a ticket of this caller.
     fn forget(&mut self, caller: &Arc<str>) {
         let Some(known) = self.callers.get_mut(caller) else { return };
         known.tickets -= 1;
@@ -208,7 +212,7 @@ impl TransferState {
         }
     }
 
-    fn waiting_words(&self, sweep: &SweepId, now: Instant) -> Option<String> {
+    fn waiting_notice(&self, sweep: &SweepId, now: Instant) -> Option<String> {
         if self.queue.waiting() == 0 {
             return None;
         }
@@ -222,43 +226,45 @@ impl TransferState {
         let results = counted(waiting.len(), "result", "waits", "wait");
         let of_workers = counted(workers, "worker", "", "");
         let lasts = text::duration(longest.as_secs_f64());
-        let why = self.shortage_words();
-        Some(format!("{results} for a place, the first for {lasts} ({of_workers}): {why}"))
+        let why = self.shortage();
+        Some(format!("{results} to be transferred, the first for {lasts} ({of_workers}): {why}"))
     }
 
-    fn shortage_words(&self) -> String {
+    /// The reason why payloads wait, with the setting that bounds them.
+    fn shortage(&self) -> String {
         let PlaceBounds { places, each, bytes } = self.queue.bounds();
         let settings = self.settings;
         match self.queue.shortage() {
-            Some(PlaceShortage::Places) => format!("all {places} are taken; raise {}", settings.places),
+            Some(PlaceShortage::Places) => format!("all {places} places are taken; raise {}", settings.places),
             Some(PlaceShortage::Bytes) => {
-                let (held, most) = (text::bytes(self.queue.bytes()), text::bytes(bytes));
-                format!("payloads of {held} are on their way, of {most} at most; raise {}", settings.bytes)
+                let held = text::bytes(self.queue.bytes());
+                let most = text::bytes(bytes);
+                format!("{held} are being transferred, at most {most} may be; raise {}", settings.bytes)
             }
             Some(PlaceShortage::Callers) => {
-                format!("each worker sends {each} at a time; the line to it is slow, or raise {}", settings.each)
+                format!("each worker sends {each} at a time; its line is slow, or raise {}", settings.each)
             }
-            None => "one is about to be free".to_owned(),
+            None => "a place is about to be free".to_owned(),
         }
     }
 }
 
-/// A number of things and what they do.
-fn counted(count: usize, noun: &str, one_does: &str, many_do: &str) -> String {
-    let (plural, verb) = if count == 1 { ("", one_does) } else { ("s", many_do) };
+/// A counted noun with its verb, in singular or plural.
+fn counted(count: usize, noun: &str, singular: &str, plural: &str) -> String {
+    let (plural, verb) = if count == 1 { ("", singular) } else { ("s", plural) };
     format!("{count} {noun}{plural} {verb}").trim_end().to_owned()
 }
 
 impl TransferTicket {
-    /// Returns once there is a place.
+    /// Waits for the place.
     pub(crate) async fn granted(&mut self) {
         if (&mut self.granted).await.is_err() {
-            // A ticket is granted or dropped, so this is not reached; to wait is what is right without a place.
+            // A ticket is granted or dropped, so this is not reached. Without a place, waiting is right.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Bytes of it came or went.
+    /// Counts transferred bytes of the payload.
     pub(crate) fn moved(&self, bytes: usize) {
         let mut state = self.places.lock();
         let caller = state.transfers.get(&self.ticket).map(|transfer| transfer.offer.caller.clone());
@@ -267,7 +273,8 @@ impl TransferTicket {
         }
     }
 
-    /// All of it has come: the caller's next may be sent. The place is kept until the ticket is dropped.
+    /// Notes that the whole payload was received, so that the caller's next may be sent. The place is kept until the ticket is
+    /// dropped.
     pub(crate) fn received(&self) {
         let mut state = self.places.lock();
         state.queue.received(self.ticket);

@@ -14,6 +14,7 @@ pub use reach::StoreReach;
 use body::CountedBody;
 use bytes::Bytes;
 use nadgrid_core::ids::Digest;
+use nadgrid_proto::access::root_cause;
 use nadgrid_proto::chunks::{Assembler, ChunkError};
 use nadgrid_proto::v1::PresignedRequest;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -106,7 +107,7 @@ impl PresignedStore {
         // TLS has one provider in a program. That it was installed before is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = Client::builder().connect_timeout(CONNECT).redirect(Policy::none()).build();
-        Ok(Self { http: http.map_err(|error| PresignedError::Request(root_cause(&error)))? })
+        Ok(Self { http: http.map_err(|error| PresignedError::Request(cause_of(&error)))? })
     }
 
     /// Puts a payload where the request says. One that is there already counts as put.
@@ -212,7 +213,7 @@ impl StoreCall {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> PresignedError {
-        PresignedError::Unreachable { host: self.host.clone(), why: root_cause(error) }
+        PresignedError::Unreachable { host: self.host.clone(), why: cause_of(error) }
     }
 
     fn silent(&self, waited: Duration) -> PresignedError {
@@ -231,14 +232,10 @@ impl StoreCall {
     }
 }
 
-/// The innermost cause: the outer ones repeat the address, which is secret.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: Option<&dyn Error> = error.source();
-    while let Some(next) = cause.and_then(Error::source) {
-        cause = Some(next);
-    }
-    // Without a cause, the error itself describes it; `plain` takes its address out.
-    cause.map_or_else(|| plain(error), |cause| cause.to_string())
+/// The innermost cause of an error; outer ones repeat the address, which is secret.
+fn cause_of(error: &reqwest::Error) -> String {
+    // An error without a source describes itself; `plain` removes its address.
+    error.source().map_or_else(|| plain(error), root_cause)
 }
 
 fn plain(error: &reqwest::Error) -> String {

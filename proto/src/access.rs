@@ -1,7 +1,7 @@
-//! What a program shows of itself when it connects: a bearer token, certificates, and whom it trusts.
+//! The credentials of a program that connects: a bearer token, certificates, and the authorities that it trusts.
 //!
-//! Worker and client read the same files and say the same when something is wrong with them. Secrets print as `***`.
-//! Deliberately absent: connecting (both have an endpoint of their own), and what a coordinator makes of a token.
+//! Worker and client read the same files and report the same errors. Secrets are printed as `***`. Deliberately absent:
+//! connecting (both have an endpoint of their own), and checking tokens, which the coordinator does.
 
 use nadgrid_core::ids::Digest;
 use std::fmt;
@@ -14,27 +14,27 @@ use tonic::{Request, Status};
 
 /// The metadata key of a token.
 pub const AUTHORIZATION: &str = "authorization";
-/// What stands before a token there.
+/// The prefix of a token in its metadata.
 pub const BEARER: &str = "Bearer ";
-/// Longest token in bytes.
+/// The longest token, in bytes.
 pub const MAX_TOKEN: usize = 512;
 
-/// Text that must not be seen: neither `Debug` nor an error shows it.
+/// A secret text, which neither `Debug` nor an error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps `text` from being printed.
+    /// Wraps a text so that it is not printed.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for those who need it.
+    /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What a coordinator keeps of a token: its BLAKE3 hash.
+    /// The BLAKE3 digest, which is all that a coordinator knows of a token.
     pub fn digest(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }
@@ -46,7 +46,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A file or setting that is of no use. The key is as configuration files have it; flags have dashes.
+/// A file or setting cannot be used. The key is written as in configuration files; flags have dashes.
 #[derive(Debug, Error)]
 pub enum AccessError {
     /// A file cannot be read.
@@ -59,7 +59,7 @@ pub enum AccessError {
         /// What is wrong with the file.
         source: std::io::Error,
     },
-    /// A file or value holds something else than it should.
+    /// The content of a file or value is invalid.
     #[error("{key}: {what}")]
     Content {
         /// Name of the setting.
@@ -68,43 +68,43 @@ pub enum AccessError {
         what: String,
     },
     /// One setting needs another.
-    #[error("{key} needs {other} beside it")]
+    #[error("{key} requires {other}")]
     Needs {
-        /// What was given.
+        /// The setting that was given.
         key: &'static str,
-        /// What is missing.
+        /// The setting that is missing.
         other: &'static str,
     },
-    /// A token would go over the network in the clear.
+    /// A token would be sent unencrypted.
     #[error(
-        "{url} is neither https:// nor on this machine: the token would be readable on its way; \
-         use https://, or insecure_token where the network itself is protected"
+        "{url} is neither https:// nor on this machine: the token would be sent unencrypted; \
+         use https://, or insecure_token if the network itself is protected"
     )]
     TokenInTheClear {
-        /// Address of the server.
+        /// The server's address.
         url: String,
     },
-    /// The address is none.
+    /// The address is malformed.
     #[error("{0}")]
     Address(String),
 }
 
-/// Where the credentials are, as flags, files and variables give it.
+/// The places of the credentials, from flags, files and variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialFiles {
-    /// The token itself, from the variable `NADGRID_TOKEN`; wins over the file.
+    /// The token itself, from the variable `NADGRID_TOKEN`; it takes precedence over the file.
     pub token: Option<Secret>,
-    /// A file that holds the token.
+    /// The file that contains the token.
     pub token_file: Option<PathBuf>,
-    /// Whether the token may go over plain http to another machine.
+    /// Whether the token may be sent over plain http to another machine.
     pub insecure_token: bool,
-    /// Authorities to trust instead of the system's (PEM).
+    /// The authorities to trust instead of the system's (PEM).
     pub tls_ca: Option<PathBuf>,
     /// This program's certificate, for mutual TLS (PEM).
     pub tls_certificate: Option<PathBuf>,
     /// The certificate's private key (PEM).
     pub tls_key: Option<PathBuf>,
-    /// The name that the coordinator's certificate is for, when it is not the URL's host.
+    /// The name in the coordinator's certificate, if it is not the URL's host.
     pub tls_domain: Option<String>,
 }
 
@@ -144,12 +144,12 @@ impl CredentialFiles {
 }
 
 impl Credentials {
-    /// How to connect to `url`, with TLS when it begins with `https://`.
+    /// The endpoint of `url`, with TLS if it begins with `https://`.
     ///
     /// # Errors
-    /// [`AccessError`] for a malformed address, unusable certificates, or a token that would be readable on its way.
+    /// [`AccessError`] for a malformed address, unusable certificates, or a token that would be sent unencrypted.
     pub fn endpoint(&self, url: &str) -> Result<Endpoint, AccessError> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| AccessError::Address(root(&e)))?;
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| AccessError::Address(root_cause(&e)))?;
         if endpoint.uri().scheme_str() != Some("https") {
             let exposed = self.token.is_some() && !self.insecure_token && !is_local(endpoint.uri());
             return if exposed { Err(AccessError::TokenInTheClear { url: url.to_owned() }) } else { Ok(endpoint) };
@@ -166,12 +166,12 @@ impl Credentials {
         }
         let unusable = |e: tonic::transport::Error| AccessError::Content {
             key: if self.identity.is_some() { "tls_ca, tls_certificate, tls_key" } else { "tls_ca" },
-            what: root(&e),
+            what: root_cause(&e),
         };
         endpoint.tls_config(tls).map_err(unusable)
     }
 
-    /// Puts the token on every request.
+    /// An interceptor that adds the token to every request.
     pub fn bearer(&self) -> Bearer {
         let value = self.token.as_ref().and_then(|token| {
             let mut value: MetadataValue<Ascii> = format!("{BEARER}{}", token.expose()).parse().ok()?;
@@ -182,7 +182,7 @@ impl Credentials {
     }
 }
 
-/// Puts a token on every request; without a token, nothing.
+/// Adds a token to every request, if there is one.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -201,20 +201,23 @@ impl Interceptor for Bearer {
     }
 }
 
-/// What the bottom of a broken connection means, where TLS is the cause; else as it is.
+/// Explains the root cause of a broken connection if TLS is at fault; otherwise returns it unchanged.
 pub fn explain(cause: &str) -> String {
     const MEANINGS: &[(&str, &str)] = &[
-        ("peer certificate: UnknownIssuer", "its certificate is of another authority than those trusted here (tls_ca)"),
+        (
+            "peer certificate: UnknownIssuer",
+            "its certificate was issued by an authority that is not trusted here (tls_ca)",
+        ),
         ("peer certificate: certificate expired", "its certificate has expired"),
         ("peer certificate: Expired", "its certificate has expired"),
         ("peer certificate: certificate not valid yet", "its certificate is not valid yet"),
         ("peer certificate: certificate not valid for name", "its certificate is for another host name (tls_domain)"),
-        ("alert: CertificateRequired", "it asks for a client certificate (tls_certificate, tls_key)"),
-        ("alert: UnknownCA", "this program's certificate is of an authority that it does not know"),
+        ("alert: CertificateRequired", "it requires a client certificate (tls_certificate, tls_key)"),
+        ("alert: UnknownCA", "it does not know the authority of this program's certificate"),
         ("alert: CertificateExpired", "this program's certificate has expired"),
-        ("alert: BadCertificate", "it does not accept this program's certificate"),
-        ("alert: DecryptError", "it does not accept this program's certificate"),
-        ("corrupt message", "it does not speak TLS on this port: an address with http:// may be meant"),
+        ("alert: BadCertificate", "it rejects this program's certificate"),
+        ("alert: DecryptError", "it rejects this program's certificate"),
+        ("corrupt message", "it does not speak TLS on this port; use an address with http://"),
     ];
     match MEANINGS.iter().find(|(sign, _)| cause.contains(sign)) {
         Some((_, meaning)) => format!("{meaning}: {cause}"),
@@ -222,7 +225,7 @@ pub fn explain(cause: &str) -> String {
     }
 }
 
-/// Whether an address is on this machine, so that nobody else can listen on the way.
+/// Whether an address is on this machine, so that nobody else can read what is sent.
 fn is_local(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -235,7 +238,7 @@ fn text(key: &'static str, path: &Path) -> Result<String, AccessError> {
 fn pem(key: &'static str, path: &Path, kind: &str) -> Result<String, AccessError> {
     let content = text(key, path)?;
     let holds = content.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(kind));
-    let what = || format!("{} holds no {} in PEM", path.display(), kind.to_lowercase());
+    let what = || format!("{} contains no {} in PEM", path.display(), kind.to_lowercase());
     if holds { Ok(content) } else { Err(AccessError::Content { key, what: what() }) }
 }
 
@@ -246,8 +249,8 @@ fn check_token(key: &'static str, text: &str) -> Result<Secret, AccessError> {
     if fits { Ok(Secret::new(token)) } else { Err(AccessError::Content { key, what: what() }) }
 }
 
-/// What lies at the bottom of an error.
-fn root(error: &dyn std::error::Error) -> String {
+/// The innermost source of an error: transports wrap "connection refused" three times.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut bottom = error;
     while let Some(source) = bottom.source() {
         bottom = source;
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_in_the_clear_only_to_this_machine_or_when_told() {
+    fn a_token_is_sent_unencrypted_only_to_this_machine_or_by_choice() {
         let files = CredentialFiles { token: Some(Secret::new("t")), ..CredentialFiles::default() };
         let read = files.read().unwrap();
         for local in ["http://127.0.0.1:7400", "http://localhost:1", "http://[::1]:7400"] {
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_without_its_content() {
+    fn errors_in_a_file_are_reported_without_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "hush hush\n").unwrap();
@@ -299,7 +302,7 @@ mod tests {
         let ca = said(CredentialFiles { tls_ca: Some(file.clone()), ..none.clone() });
         assert!(ca.contains("tls_ca") && ca.contains("no certificate"), "{ca}");
         let alone = said(CredentialFiles { tls_key: Some(file), ..none.clone() });
-        assert!(alone.contains("tls_key needs tls_certificate"), "{alone}");
+        assert!(alone.contains("tls_key requires tls_certificate"), "{alone}");
         let gone = said(CredentialFiles { token_file: Some("/no/such/file".into()), ..none });
         assert!(gone.contains("/no/such/file"), "{gone}");
     }

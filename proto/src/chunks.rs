@@ -1,17 +1,17 @@
-//! Large payloads travel in chunks, and are whole only when their length and BLAKE3 digest agree.
+//! Large payloads are sent in chunks, and accepted only if their length and BLAKE3 digest agree.
 
 use nadgrid_core::ids::Digest;
 use nadgrid_core::text;
 use thiserror::Error;
 
-/// Bytes per chunk. The pace of a transfer is taken by whole chunks: at 16,384 bytes a second, the slowest that is promised to
-/// work, one comes every 4 s.
+/// The number of bytes per chunk. The rate of a transfer is measured in whole chunks: at 16,384 bytes per second, the
+/// slowest rate that is guaranteed to work, one comes every 4 s.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
-/// Characters that are repeated of what should be a digest.
+/// The most characters of a malformed digest that an error repeats.
 const MAX_DIGEST: usize = 80;
 
-/// The digest that was announced for a payload.
+/// Parses the digest that was announced for a payload.
 ///
 /// # Errors
 /// [`ChunkError::Digest`].
@@ -19,7 +19,7 @@ pub fn announced_digest(digest: &str) -> Result<Digest, ChunkError> {
     Digest::from_hex(digest).ok_or_else(|| ChunkError::Digest(text::clean(digest, MAX_DIGEST)))
 }
 
-/// A payload's chunks in order; each is copied only when its turn has come.
+/// The chunks of a payload in order. Each is copied only when it is asked for.
 pub fn chunks(bytes: impl AsRef<[u8]>) -> impl Iterator<Item = Vec<u8>> {
     (0..bytes.as_ref().len()).step_by(CHUNK_BYTES).map(move |start| {
         let bytes = bytes.as_ref();
@@ -27,45 +27,45 @@ pub fn chunks(bytes: impl AsRef<[u8]>) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// A payload that did not arrive as it was sent.
+/// A payload did not arrive as it was sent.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ChunkError {
     /// The sender ended early.
-    #[error("the payload is truncated: {received} of {size} bytes came")]
+    #[error("the payload is truncated: {received} of {size} bytes were received")]
     Truncated {
-        /// Bytes announced.
+        /// The announced number of bytes.
         size: u64,
-        /// Bytes that came.
+        /// The received number of bytes.
         received: u64,
     },
-    /// More came than was announced.
+    /// More bytes came than were announced.
     #[error("the payload is longer than the {size} bytes announced")]
     TooLong {
-        /// Bytes announced.
+        /// The announced number of bytes.
         size: u64,
     },
-    /// More was announced than is acceptable.
+    /// More bytes were announced than are accepted.
     #[error("a payload of {size} bytes was announced, at most {limit} are accepted")]
     TooLarge {
-        /// Bytes announced.
+        /// The announced number of bytes.
         size: u64,
-        /// Bytes acceptable.
+        /// The most bytes that are accepted.
         limit: u64,
     },
-    /// The right length, other bytes.
+    /// The length is right, the bytes are not.
     #[error("the payload is damaged: its digest is {actual}, {expected} was announced")]
     Damaged {
-        /// The digest announced.
+        /// The announced digest.
         expected: Digest,
-        /// The digest of what came.
+        /// The digest of the received bytes.
         actual: Digest,
     },
-    /// The announced digest is none.
+    /// The announced digest is malformed.
     #[error("the announced digest {0:?} is not 64 hexadecimal digits")]
     Digest(String),
 }
 
-/// Puts a payload together again.
+/// Assembles a payload from its chunks.
 #[derive(Debug)]
 pub struct Assembler {
     size: u64,
@@ -75,7 +75,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// For a payload of `size` bytes, at most `limit`, with this digest in hexadecimal. Memory is taken as bytes come.
+    /// An assembler for a payload of `size` bytes, at most `limit`, with this digest in hexadecimal. Memory is allocated as
+    /// bytes come.
     ///
     /// # Errors
     /// [`ChunkError::TooLarge`], [`ChunkError::Digest`].
@@ -86,12 +87,12 @@ impl Assembler {
         Ok(Self::of(size, announced_digest(digest)?))
     }
 
-    /// For a payload whose size is known to be acceptable. Memory is taken as bytes come.
+    /// An assembler for a payload whose size was checked. Memory is allocated as bytes come.
     pub fn of(size: u64, digest: Digest) -> Self {
         Self { size, digest, bytes: Vec::new(), hasher: blake3::Hasher::new() }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     ///
     /// # Errors
     /// [`ChunkError::TooLong`].

@@ -1,4 +1,4 @@
-//! Wire types to and from the core's: once, here, at the edge.
+//! Converts wire types to and from the core's, in this one place at the edge.
 
 use crate::v1;
 use nadgrid_core::grid::Node;
@@ -38,12 +38,12 @@ impl v1::Shard {
         JobRef { sweep: SweepId::new(self.sweep_id.as_str()), index: JobIndex(self.job) }
     }
 
-    /// Its blocks; empty when the numbers overflow.
+    /// The shard's blocks; empty if the numbers overflow.
     pub fn range(&self) -> Range<u64> {
         self.first_block..self.first_block.checked_add(self.blocks).unwrap_or(self.first_block)
     }
 
-    /// The core's shard, in a job of `total` blocks: only if the blocks are a node of that job's tree.
+    /// The core's shard in a job of `total` blocks; `None` if the blocks are not a node of that job's tree.
     pub fn to_core(&self, total: u64) -> Option<ShardRef> {
         let node = Node::over(&self.range(), total)?;
         Some(self.job_ref().shard(node))
@@ -51,7 +51,7 @@ impl v1::Shard {
 }
 
 impl v1::FailureKind {
-    /// The core's kind; what is unknown counts as the shard's own failure.
+    /// The core's kind. Unknown kinds count as a failure of the shard itself.
     pub fn to_core(self) -> FailureKind {
         match self {
             Self::Spec => FailureKind::Spec,
@@ -63,7 +63,7 @@ impl v1::FailureKind {
 }
 
 impl v1::Verdict {
-    /// The wire form; an invalid report is answered with a status instead.
+    /// The wire form; `None` for an invalid report, which is answered with a status.
     pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             Verdict::Committed => Some(Self::Committed),
@@ -92,10 +92,10 @@ pub fn inputs_to_wire(inputs: &Inputs) -> Vec<v1::Input> {
     inputs.iter().map(input).collect()
 }
 
-/// The files of a sweep.
+/// Parses the files of a sweep.
 ///
 /// # Errors
-/// What is wrong with one of them.
+/// Describes what is wrong with one of them.
 pub fn inputs_to_core(inputs: Vec<v1::Input>) -> Result<Inputs, String> {
     let mut found = Inputs::new();
     for v1::Input { name, size, digest } in inputs {
@@ -119,7 +119,7 @@ impl From<&ShardInput> for v1::ShardInput {
     }
 }
 
-/// A moment on the wire.
+/// The wire form of a time.
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
     let (seconds, nanos) = ((time.0 / 1_000) as i64, (time.0 % 1_000) as i32 * 1_000_000);
     prost_types::Timestamp { seconds, nanos }
@@ -266,7 +266,7 @@ impl v1::PlanResponse {
     }
 }
 
-/// The worker id of a message; ids that are no short plain text are refused.
+/// Parses the worker id of a message; `None` unless it is short plain text.
 pub fn worker_id(text: &str) -> Option<WorkerId> {
     let plain = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     plain.then(|| WorkerId::new(text))

@@ -1,5 +1,5 @@
-//! Errors as gRPC statuses and back. Every status carries an `ErrorInfo` whose reason programs can rely on; a
-//! refused spec carries a `BadRequest` that names each field.
+//! Converts errors to gRPC statuses and back. Every status has an `ErrorInfo` with a reason that programs can rely on; the
+//! status of a refused spec also has a `BadRequest` that names each field.
 
 use nadgrid_core::spec::{SpecError, Violation};
 use std::collections::HashMap;
@@ -20,46 +20,46 @@ pub enum Reason {
     SweepUnknown,
     /// There is no such artifact, or not yet.
     ArtifactUnknown,
-    /// A file that the spec names was not handed over, or is not in the store.
+    /// A file that the spec names was not uploaded, or is not in the store.
     InputMissing,
     /// The idempotency key belongs to another spec.
     KeyTaken,
-    /// No more can be taken in at present.
+    /// A limit is reached: no more is accepted now.
     Full,
-    /// No token came with the request.
+    /// The request has no token.
     TokenMissing,
-    /// The token is none of this coordinator's, or was revoked.
+    /// This coordinator does not know the token, or it was revoked.
     TokenUnknown,
     /// The token has expired.
     TokenExpired,
     /// The token is not for requests of this kind.
     RoleWrong,
-    /// The sweep or worker belongs to somebody else.
+    /// The sweep or worker belongs to another user.
     NotYours,
-    /// Another protocol version.
+    /// The worker speaks another protocol version.
     ProtocolMismatch,
-    /// Another libtorch release.
+    /// The worker runs another libtorch release.
     LibtorchMismatch,
-    /// The operator does not let workers of this numerics class in.
+    /// The coordinator is configured not to accept workers of this numerics class.
     ClassRefused,
-    /// A payload was truncated or changed on its way.
+    /// A payload was truncated or changed in transit.
     PayloadDamaged,
-    /// A payload holds what no right computation yields.
+    /// A payload contains what no correct computation yields.
     PayloadInvalid,
-    /// The worker has no session here: it opens one, and says in it what it holds, before it hands anything in.
+    /// The worker has no session: it must open one, and name the shards that it holds, before it reports anything.
     SessionMissing,
-    /// The artifact store does not take or give at present (its disk is full, say).
+    /// The artifact store cannot be read or written now, for example because its disk is full.
     StoreUnavailable,
-    /// The journal cannot be written to at present (its disk is full, say): nothing new is accepted until it can.
+    /// The journal cannot be written now, for example because its disk is full. Nothing new is accepted until it can.
     JournalWaits,
     /// The coordinator is shutting down.
     ShuttingDown,
-    /// The coordinator's own fault.
+    /// The coordinator failed.
     Internal,
 }
 
 impl Reason {
-    /// As it is written on the wire.
+    /// The reason as it is written on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SpecInvalid => "SPEC_INVALID",
@@ -97,20 +97,20 @@ impl Reason {
             Self::RoleWrong | Self::NotYours | Self::ClassRefused => Code::PermissionDenied,
             Self::ProtocolMismatch | Self::LibtorchMismatch | Self::InputMissing => Code::FailedPrecondition,
             Self::PayloadDamaged => Code::DataLoss,
-            // It passes: a worker whose session has broken is about to open another.
+            // These are transient: a worker whose session broke is about to open another.
             Self::ShuttingDown | Self::StoreUnavailable | Self::SessionMissing => Code::Unavailable,
             Self::JournalWaits => Code::DeadlineExceeded,
             Self::Internal => Code::Internal,
         }
     }
 
-    /// A status of this reason.
+    /// A status with this reason.
     pub fn status(self, message: impl Into<String>) -> Status {
         let details = ErrorDetails::with_error_info(self.as_str(), DOMAIN, HashMap::new());
         Status::with_error_details(self.code(), message, details)
     }
 
-    /// Whether `status` was refused for this reason.
+    /// Whether `status` has this reason.
     pub fn is_of(self, status: &Status) -> bool {
         status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN && info.reason == self.as_str())
     }
@@ -120,9 +120,10 @@ impl Reason {
 pub fn refused_spec(error: &SpecError) -> Status {
     let describe = |v: &Violation| {
         let place = v.position.map_or(String::new(), |position| format!("{position}: "));
-        match v.value.is_empty() {
-            true => format!("{place}{}", v.accepted),
-            false => format!("{place}{}: {}", v.value, v.accepted),
+        if v.value.is_empty() {
+            format!("{place}{}", v.accepted)
+        } else {
+            format!("{place}{}: {}", v.value, v.accepted)
         }
     };
     let violations: Vec<FieldViolation> =
@@ -132,7 +133,7 @@ pub fn refused_spec(error: &SpecError) -> Status {
     Status::with_error_details(Code::InvalidArgument, error.to_string(), details)
 }
 
-/// The fields a status blames, each with what is wrong.
+/// The fields that a status names, each with what is wrong with it.
 pub fn blamed_fields(status: &Status) -> Vec<(String, String)> {
     let violations = status.get_details_bad_request().map(|request| request.field_violations);
     violations.unwrap_or_default().into_iter().map(|v| (v.field, v.description)).collect()
@@ -142,7 +143,7 @@ pub fn blamed_fields(status: &Status) -> Vec<(String, String)> {
 pub fn describe(status: &Status) -> String {
     match (status.message(), status.code()) {
         ("", code) => code.description().to_owned(),
-        (message, Code::Unknown | Code::Internal) => format!("the other side failed: {message}"),
+        (message, Code::Unknown | Code::Internal) => format!("server error: {message}"),
         (message, _) => message.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
-//! The sender's side of an upload: its header at once, and its bytes when they are granted, or a word instead of them.
+//! The sender's side of an upload: its header at once, then its bytes after a grant, or a message instead of them.
 //!
-//! Deliberately absent: the call itself, and what to do when it fails.
+//! Deliberately absent: the call itself, and the handling of its failure.
 
 use crate::chunks::CHUNK_BYTES;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
 
-/// What holds an upload's bytes back, and how many of them were taken.
+/// Holds an upload's bytes back until the grant, and counts how many of them were sent.
 #[derive(Debug)]
 pub struct UploadGate<T> {
     steps: Option<mpsc::UnboundedSender<UploadStep<T>>>,
@@ -19,10 +19,10 @@ pub struct UploadGate<T> {
     taken: Arc<AtomicU64>,
 }
 
-/// What an upload goes on with after its header.
+/// The next part of an upload after its header.
 #[derive(Debug)]
 enum UploadStep<T> {
-    /// A message besides the bytes.
+    /// A message other than the bytes.
     Say(T),
     /// The bytes, and then the end.
     Bytes,
@@ -32,27 +32,27 @@ impl<T> UploadGate<T> {
     /// Lets the bytes go. A second grant changes nothing.
     pub fn open(&mut self) {
         self.is_open = true;
-        // Nobody listens only where the call has ended.
+        // Sending fails only if the call has ended.
         self.steps.take().map(|steps| steps.send(UploadStep::Bytes));
     }
 
-    /// Says something while the bytes are held back.
+    /// Sends a message while the bytes are held back.
     pub fn say(&mut self, message: T) {
         self.steps.as_ref().map(|steps| steps.send(UploadStep::Say(message)));
     }
 
-    /// Bytes that the connection has taken.
+    /// The number of bytes that the connection has accepted.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection has taken all of them, after the grant.
+    /// Whether the connection has accepted all bytes, after the grant.
     pub fn is_through(&self) -> bool {
         self.is_open && self.taken() == self.size
     }
 }
 
-/// An upload's messages. They end when the gate is dropped before it was opened.
+/// The messages of an upload. They end if the gate is dropped before it was opened.
 #[derive(Debug)]
 pub struct UploadMessages<T, B> {
     header: Option<T>,
@@ -63,7 +63,7 @@ pub struct UploadMessages<T, B> {
     wrap: fn(Vec<u8>) -> T,
 }
 
-/// The messages of an upload, and the gate before its bytes. A chunk is copied only when its turn has come.
+/// Creates the messages of an upload, and the gate before its bytes. A chunk is copied only when it is sent.
 pub fn gated<T, B: AsRef<[u8]>>(header: T, bytes: B, wrap: fn(Vec<u8>) -> T) -> (UploadGate<T>, UploadMessages<T, B>) {
     let (open, steps) = mpsc::unbounded_channel();
     let (taken, size) = (Arc::<AtomicU64>::default(), bytes.as_ref().len() as u64);

@@ -1,4 +1,5 @@
-//! What `--json` and the coordinator's page show: the wire's messages with words for states, RFC 3339 for moments, and absent things as null.
+//! The shapes of `--json` and of the coordinator's page: the wire's messages with names of states, times in RFC 3339, and null
+//! for what is absent.
 //!
 //! These shapes are an interface for scripts: from the first release on, keys are added, never renamed.
 
@@ -9,7 +10,7 @@ use nadgrid_core::spec::Experiment;
 use nadgrid_core::text::{bytes, duration};
 use serde::Serialize;
 
-/// A sweep as it stands.
+/// The current state of a sweep.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepView {
     /// The sweep's id.
@@ -18,23 +19,23 @@ pub struct SweepView {
     pub name: String,
     /// `queued`, `running`, `complete`, `incomplete`, `failed` or `cancelled`; `paused` where an open sweep is.
     pub state: String,
-    /// BLAKE3 of the result, once complete.
+    /// The BLAKE3 digest of the result, once complete.
     pub digest: Option<String>,
-    /// Set once the first shard is leased.
+    /// The numerics class, once the first result is kept.
     pub numerics_class: Option<NumericsClass>,
-    /// Share of its work that is done, from 0 to 1, each job weighted by what it costs.
+    /// The share of its work that is done, from 0 to 1, each job weighted by its cost.
     pub progress: f64,
-    /// Estimated seconds until it ends with the lanes that it has now; null where nothing can be said.
+    /// Estimated seconds until it ends with its current lanes; null if unknown.
     pub seconds_left: Option<f64>,
-    /// What it waits for or what keeps it back, the most important first.
+    /// What it is waiting for or what delays it, the most important first.
     pub notices: Vec<String>,
-    /// Workers connected that can take its shards.
+    /// The number of connected workers that can take its shards.
     pub workers: u32,
     /// Its jobs, in the spec's order.
     pub jobs: Vec<JobView>,
-    /// The files it was submitted with, and NADs of earlier sweeps.
+    /// The files that it was submitted with, and the NADs of earlier sweeps that it uses.
     pub inputs: Vec<InputView>,
-    /// What can be fetched, once complete.
+    /// The artifacts that can be fetched, once complete.
     pub artifacts: Vec<ArtifactView>,
     /// Why it failed or is incomplete.
     pub message: Option<String>,
@@ -48,13 +49,13 @@ pub struct SweepView {
     pub priority: i32,
     /// Sweeps of one priority share the lanes by weight.
     pub weight: f64,
-    /// Whose it is; null without access control.
+    /// The user who submitted it; null without access control.
     pub owner: Option<String>,
-    /// Shards that failed for good, a hundred at most.
+    /// Its quarantined shards, at most a hundred.
     pub failures: Vec<FailureView>,
-    /// The spec with every default filled in, TOML.
+    /// The spec with every default filled in, in TOML.
     pub spec: String,
-    /// Version of the coordinator.
+    /// The coordinator's version.
     pub coordinator_version: String,
 }
 
@@ -88,20 +89,20 @@ impl From<&v1::Sweep> for SweepView {
     }
 }
 
-/// A shard that failed for good.
+/// A quarantined shard.
 #[derive(Clone, Debug, Serialize)]
 pub struct FailureView {
     /// The job's name, for example `nads/lenet`.
     pub job: String,
     /// Its first block.
     pub first_block: u64,
-    /// Number of its blocks.
+    /// The number of its blocks.
     pub blocks: u64,
     /// How often it was tried.
     pub attempts: u32,
-    /// Names of the workers that it failed on.
+    /// The names of the workers that it failed on.
     pub workers: Vec<String>,
-    /// What the last one said.
+    /// The last worker's error message.
     pub message: String,
 }
 
@@ -114,27 +115,27 @@ impl FailureView {
     }
 }
 
-/// Where something stands, and why.
+/// The state of a sweep, job or block, and the reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplanationView {
-    /// What was asked about.
+    /// What is explained.
     pub subject: String,
-    /// Where it stands, in a word.
+    /// Its state in one word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
-    /// What keeps each worker from it.
+    /// What keeps each worker from computing it.
     pub workers: Vec<WorkerReasonView>,
 }
 
-/// What keeps a worker from something.
+/// What keeps a worker from computing something.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerReasonView {
     /// The worker's id.
     pub id: String,
     /// The worker's display name.
     pub name: String,
-    /// What keeps the worker from it.
+    /// What keeps the worker from computing it.
     pub reason: String,
 }
 
@@ -146,26 +147,26 @@ impl From<v1::ExplainResponse> for ExplanationView {
     }
 }
 
-/// A shard that was computed again.
+/// A shard that was recomputed.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckView {
     /// The job's name, for example `nads/lenet`.
     pub job: String,
     /// Its first block.
     pub first_block: u64,
-    /// Number of its blocks.
+    /// The number of its blocks.
     pub blocks: u64,
     /// Whether the bits are the same.
     pub agrees: bool,
-    /// Digest of what was committed, and who computed it.
+    /// The digest of the committed result.
     pub committed: String,
-    /// Id of that worker.
+    /// The id of the worker that computed it.
     pub committed_by: String,
-    /// Digest of what was computed now, and by whom; empty when it was not.
+    /// The digest of the recomputed result; empty if there is none.
     pub recomputed: String,
-    /// Id of that worker.
+    /// The id of the worker that recomputed it.
     pub recomputed_by: String,
-    /// Why it could not be computed again.
+    /// Why it could not be recomputed.
     pub message: Option<String>,
 }
 
@@ -200,33 +201,33 @@ pub struct JobView {
     pub members: u64,
     /// Members committed.
     pub members_done: u64,
-    /// Members computed of shards that are still leased.
+    /// Members computed so far in shards that are still leased.
     pub members_in_flight: u64,
-    /// Share of its work that is done, from 0 to 1: members, audits, and what is computed from them.
+    /// The share of its work that is done, from 0 to 1: members, audits, and the results computed from them.
     pub progress: f64,
-    /// Estimated seconds until it ends; null where nothing can be said.
+    /// Estimated seconds until it ends; null if unknown.
     pub seconds_left: Option<f64>,
-    /// Members a second on the lanes that have its shards now; null while nothing is measured or no lane has any.
+    /// Members per second of all lanes that compute its shards now; null if nothing is measured or no lane has a shard.
     pub members_per_second: Option<f64>,
-    /// Input pixels D.
+    /// The number D of input pixels.
     pub dimension: u32,
-    /// Number of committed shards.
+    /// The number of committed shards.
     pub shards: u64,
-    /// Number of times that a shard was leased again.
+    /// The number of times that a shard was leased again.
     pub retries: u64,
-    /// Members of shards that failed for good.
+    /// Members of quarantined shards.
     pub members_failed: u64,
-    /// Second copies of shards that took too long elsewhere.
+    /// Second copies of shards that took too long on another worker.
     pub copies: u64,
-    /// Shards that a second worker is to compute.
+    /// Audits that are due: shards that a second worker computes.
     pub audits_due: u64,
-    /// Shards that a second worker got the same bits of.
+    /// Audits that a second worker passed with the same bits.
     pub audits_passed: u64,
-    /// Partials in the store: those that were merged with their neighbours are not counted.
+    /// Partials in the store; neighbours that were merged count as one.
     pub partials: u64,
     /// Lane-seconds spent on committed shards.
     pub lane_seconds: f64,
-    /// BLAKE3 of the merged moments, or of the runs, once complete.
+    /// The BLAKE3 digest of the merged moments, or of the runs, once complete.
     pub digest: Option<String>,
 }
 
@@ -259,11 +260,11 @@ impl From<&v1::Job> for JobView {
 /// A file of a complete sweep.
 #[derive(Clone, Debug, Serialize)]
 pub struct ArtifactView {
-    /// For example `nads/lenet/nads.npy`.
+    /// The file's name, for example `nads/lenet/nads.npy`.
     pub name: String,
-    /// Size of the file in bytes.
+    /// The file's size in bytes.
     pub size: u64,
-    /// BLAKE3 of the file, in hexadecimal.
+    /// The file's BLAKE3 digest, in hexadecimal.
     pub digest: String,
 }
 
@@ -276,11 +277,11 @@ impl From<&v1::Artifact> for ArtifactView {
 /// A file that a sweep was submitted with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InputView {
-    /// The path as the spec has it; for a folder, that path, a slash and the file's name.
+    /// The path as the spec writes it; for a folder, that path, a slash and the file's name.
     pub name: String,
-    /// Size of the file in bytes.
+    /// The file's size in bytes.
     pub size: u64,
-    /// BLAKE3 of the file, in hexadecimal.
+    /// The file's BLAKE3 digest, in hexadecimal.
     pub digest: String,
 }
 
@@ -290,22 +291,22 @@ impl From<&v1::Input> for InputView {
     }
 }
 
-/// What a sweep will take.
+/// The estimated work and time of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanView {
-    /// The coordinator that was asked; null for a plan made here.
+    /// The coordinator that made the plan; null for a plan made locally.
     pub coordinator: Option<String>,
-    /// Workers connected; null for a plan made here.
+    /// Connected workers; null for a plan made locally.
     pub workers: Option<u32>,
-    /// Lanes (a CPU core or a GPU) that the estimate is for.
+    /// The number of lanes (CPU cores or GPUs) that the estimate assumes.
     pub lanes: u32,
-    /// Estimated seconds of the whole sweep.
+    /// Estimated seconds for the whole sweep.
     pub seconds: f64,
     /// Its jobs, in the spec's order.
     pub jobs: Vec<JobPlanView>,
 }
 
-/// What one architecture of one experiment will take.
+/// The estimated work and time of one architecture of one experiment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobPlanView {
     /// `nads`, `directional`, `poisoning`, `flipping` or `margins`.
@@ -316,9 +317,9 @@ pub struct JobPlanView {
     pub members: u64,
     /// Parameters of one network.
     pub parameters: u64,
-    /// Input pixels D.
+    /// The number D of input pixels.
     pub dimension: u64,
-    /// Forward passes by the definition, of all members; backward passes not counted.
+    /// Forward passes of all members by the estimator's definition, without backward passes.
     pub forward_passes: u64,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
@@ -330,20 +331,20 @@ pub struct JobPlanView {
     pub seconds: f64,
     /// Whether the estimate comes from measured rates of this kind of work.
     pub measured: bool,
-    /// What it rests on: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
+    /// What the estimate is based on: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
     pub basis: String,
     /// Seconds on one GPU at an assumed speed, whatever was measured.
     pub gpu_seconds: f64,
 }
 
 impl PlanView {
-    /// A plan made here, by the same code as the coordinator's.
+    /// A plan that was made locally, by the coordinator's code.
     pub fn local(plan: &Plan) -> Self {
         let view = Self::new(&v1::PlanResponse::of(plan, 0));
         Self { coordinator: None, workers: None, ..view }
     }
 
-    /// The plan that the coordinator at `url` gave.
+    /// A plan that the coordinator at `url` made.
     pub fn remote(plan: &v1::PlanResponse, url: &str) -> Self {
         Self { coordinator: Some(url.into()), ..Self::new(plan) }
     }
@@ -374,44 +375,44 @@ impl From<&v1::JobPlan> for JobPlanView {
     }
 }
 
-/// A worker as its coordinator sees it.
+/// A worker and its state.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerView {
-    /// Its id, new with every run of the program.
+    /// The worker's id, which is new whenever its program starts.
     pub id: String,
     /// The worker's display name.
     pub name: String,
     /// Whether it is connected.
     pub connected: bool,
-    /// Why it is set aside; null when it is fit.
+    /// Why it is set aside; null if it is fit.
     pub unfit: Option<String>,
     /// Whether it takes no more shards and will leave.
     pub draining: bool,
-    /// What its bits depend on.
+    /// Its numerics class, which its bits depend on.
     pub numerics_class: Option<NumericsClass>,
-    /// Shards it computes at once.
+    /// The number of shards that it computes at the same time.
     pub lanes: u32,
-    /// Number of shards that it has leased.
+    /// The number of its leases.
     pub leases: u32,
-    /// Networks or training runs of its shards that were committed.
+    /// Members (networks or training runs) of its committed shards.
     pub members_done: u64,
-    /// Members per second on all its lanes, by the last committed shards; null before the first.
+    /// Members per second of all its lanes, measured on its last committed shards; null before the first.
     pub members_per_second: Option<f64>,
-    /// Of what the rate is, for example `nads/lenet`.
+    /// The job that this rate was measured on, for example `nads/lenet`.
     pub rate_of: Option<String>,
-    /// What it last failed with.
+    /// Its last error.
     pub last_error: Option<String>,
-    /// Milliseconds since it was last heard.
+    /// Milliseconds since its last message.
     pub silent_ms: u64,
-    /// Payloads that it offers and for which there is no place yet, and milliseconds since the first of them was offered.
+    /// The number of its payloads that wait for a grant.
     pub transfers_waiting: u32,
-    /// See `transfers_waiting`.
+    /// Milliseconds since the first of them was offered.
     pub transfers_waiting_ms: u64,
-    /// Payloads that are on their way to or from it, and bytes a second of all of them.
+    /// The number of payloads in transfer to or from it.
     pub transfers: u32,
-    /// See `transfers`.
+    /// Their total bytes per second.
     pub transfer_bytes_per_second: f64,
-    /// Version of the worker's program.
+    /// The version of the worker's program.
     pub version: String,
 }
 
@@ -441,7 +442,7 @@ impl From<&v1::Worker> for WorkerView {
 }
 
 impl WorkerView {
-    /// What it transfers and waits for, in words; nothing while it does neither.
+    /// Its transfers as text; `None` if there are none.
     pub fn transfer_words(&self) -> Option<String> {
         let rate = bytes(self.transfer_bytes_per_second as u64);
         let moving = (self.transfers > 0).then(|| format!("{} at {rate}/s", self.transfers));
@@ -452,12 +453,12 @@ impl WorkerView {
     }
 }
 
-/// What the members of an experiment's jobs are called: networks or runs.
+/// The noun for members of an experiment's jobs: networks or runs.
 pub fn members_word(experiment: &str) -> &'static str {
     Experiment::find(experiment).map_or("members", Experiment::members)
 }
 
-/// The sweep's state as a word.
+/// The name of a sweep's state.
 pub fn sweep_state(sweep: &v1::Sweep) -> String {
     if sweep.paused && matches!(sweep.state(), v1::SweepState::Queued | v1::SweepState::Running) {
         return "paused".to_owned();

@@ -88,9 +88,9 @@ def test_what_is_wrong_with_a_file_is_told_without_its_content(tmp_path: Path) -
     assert "hush" not in str(error.value)
     with pytest.raises(nadgrid.SettingsError, match="token: a token is one word"):
         nadgrid.connect(token="")
-    with pytest.raises(nadgrid.SettingsError, match=r"ca: .* holds no certificate in PEM"):
+    with pytest.raises(nadgrid.SettingsError, match=r"ca: .* contains no certificate in PEM"):
         nadgrid.connect("https://127.0.0.1:9", ca=file)
-    with pytest.raises(nadgrid.SettingsError, match="certificate needs key beside it"):
+    with pytest.raises(nadgrid.SettingsError, match="certificate requires key"):
         nadgrid.connect("https://127.0.0.1:9", certificate=file)
 
 

@@ -341,7 +341,7 @@ class Careless(SweepServiceServicer):
     ("sent", "words"),
     [
         (bytes(range(250)), ""),
-        (bytes(range(249)), "truncated: 249 of 250 bytes came"),
+        (bytes(range(249)), "truncated: 249 of 250 bytes were received"),
         (bytes(range(251)), "longer than the 250 bytes announced"),
         (bytes(range(249)) + b"?", "the payload is damaged: its digest is"),
     ],

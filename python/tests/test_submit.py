@@ -258,7 +258,7 @@ def test_what_a_file_holds_is_looked_at_before_anything_runs(grid: nadgrid.Clien
     contents: list[tuple[Any, str]] = [
         (b"no array", "not a .npy file"),
         (rows(3, 15), "3 x 15"),
-        (rows(1, 16), "row 2 is asked for"),
+        (rows(1, 16), "row 2 is requested"),
         (np.zeros((3, 16)), "zero"),
     ]
     for content, words in contents:

@@ -189,7 +189,7 @@ fn certificates_that_do_not_fit_are_refused_in_words() {
             true => nadgrid(url, &[flags, &["list"]].concat()),
             false => worker(url, flags),
         };
-        refused(&ask(url, &["--tls-ca", &stranger.file]), &["another authority"]);
+        refused(&ask(url, &["--tls-ca", &stranger.file]), &["not trusted here"]);
         // The system's authorities do not know it either.
         refused(&ask(url, &[]), &["tls_ca"]);
         refused(&ask(url, &["--tls-ca", ca, "--tls-domain", "grid.example"]), &["another host name"]);
@@ -224,13 +224,12 @@ fn mutual_tls_wants_a_certificate_of_its_authority() {
         });
         assert!(said.any(|said| said.contains(word)), "never {word:?}");
     };
-    refused_in_time(&[], "asks for a client certificate");
-    refused_in_time(&stranger.valid(&files, "foreign").flags(), "authority that it does not know");
+    refused_in_time(&[], "requires a client certificate");
+    refused_in_time(&stranger.valid(&files, "foreign").flags(), "does not know the authority");
     refused_in_time(&authority.sign(&files, "expired", "127.0.0.1", 2021).flags(), "certificate has expired");
     // Each cause is logged once, however often it happens.
-    refused_in_time(&[], "asks for a client certificate");
-    for cause in ["no client certificate", "a client certificate of another authority", "an expired client certificate"]
-    {
+    refused_in_time(&[], "requires a client certificate");
+    for cause in ["no client certificate", "client certificate of an unknown authority", "expired client certificate"] {
         cluster.wait_for_log(cause);
         assert_eq!(cluster.logs().matches(&format!("cause=\"TLS: {cause}\"")).count(), 1, "{}", cluster.logs());
     }
@@ -245,7 +244,7 @@ fn renewed_certificates_are_taken_up_and_broken_ones_are_not() {
     let ask = || nadgrid(&cluster.url, &["--tls-ca", &authority.file, "list"]);
     refused(&ask(), &["expired"]);
     std::fs::write(&served.certificate, "no certificate").unwrap();
-    cluster.wait_for_log("the certificates of before stay in force");
+    cluster.wait_for_log("the previous certificates stay in force");
     refused(&ask(), &["expired"]);
     authority.valid(&files, "server");
     cluster.wait_for_log("the certificates have changed");
@@ -276,7 +275,7 @@ fn a_new_token_is_printed_once_with_its_entry() {
     assert!(made.status.success() && token.len() > 40 && !said.contains(&token), "{said}");
     let tokens = files.write("tokens.toml", &said);
     let cluster = Cluster::start(&["--tokens", &tokens]);
-    refused(&cluster.nadgrid(&["list"]), &["a token is needed", "--token-file"]);
+    refused(&cluster.nadgrid(&["list"]), &["a token is required", "--token-file"]);
     assert_eq!(cluster.nadgrid(&["list"]).status.code(), Some(6));
     let eve = files.write("eve.token", &token);
     assert_eq!(cluster.nadgrid_ok(&["--token-file", &eve, "list", "--json"]), "[]");
@@ -538,7 +537,7 @@ async fn a_revoked_token_ends_what_it_has_open() {
     // A file that is broken changes nothing.
     let path = files.path("tokens.toml");
     std::fs::write(&path, "[[token]]\nname = 3\n").unwrap();
-    cluster.wait_for_log("the tokens of before stay in force");
+    cluster.wait_for_log("the previous tokens stay in force");
     assert!(ada.listed().await.is_ok());
 
     std::fs::write(&path, [entry("bob", "user", ""), entry("other", "worker", "")].concat()).unwrap();

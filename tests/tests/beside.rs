@@ -224,7 +224,7 @@ async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again()
     assert!(place.expires_in_ms == 900_000 && !place.url.contains("AWS_SECRET"));
     say(&offer, Part::Stored(v1::Stored {})).await;
     let refused = verdict(offer).await.unwrap_err();
-    assert!(Reason::PayloadDamaged.is_of(&refused) && refused.message().contains("not there"), "{refused}");
+    assert!(Reason::PayloadDamaged.is_of(&refused) && refused.message().contains("does not exist there"), "{refused}");
 
     // Other bytes than announced: removed, so that the right ones can be put.
     let refused = put(&mut peer, own.clone(), &bytes[..1000]).await.unwrap_err();
@@ -235,7 +235,10 @@ async fn a_digest_that_is_not_in_the_store_is_refused_and_can_be_offered_again()
     grant(&mut offer).await.unwrap();
     offer.data(&bytes[..10]).await;
     let refused = verdict(offer).await.unwrap_err();
-    assert!(Reason::RequestInvalid.is_of(&refused) && refused.message().contains("where its grant says"), "{refused}");
+    assert!(
+        Reason::RequestInvalid.is_of(&refused) && refused.message().contains("with the grant's request"),
+        "{refused}"
+    );
 
     // The store cannot be reached: another grant, for the stream.
     let mut offer = peer.offer(own.clone()).await;

@@ -187,7 +187,7 @@ fn bad_files_are_refused_before_anything_runs() {
     folder.images("half/data_batch_1.bin", 1);
     for (spec, words) in [
         (directional("absent.npy", "[0]"), vec!["absent.npy"]),
-        (directional("good.npy", "[0, 2]"), vec!["row 2 is asked for", "good.npy"]),
+        (directional("good.npy", "[0, 2]"), vec!["row 2 is requested", "good.npy"]),
         (directional("nan.npy", "[0]"), vec!["nan.npy", "NaN"]),
         (directional("zero.npy", "[0]"), vec!["zero.npy", "zero"]),
         (directional("short.npy", "[0]"), vec!["short.npy", "2 x 3", "4"]),

@@ -390,7 +390,7 @@ fn whoever_takes_nothing_loses_the_connection() {
     let request = b"GET /page/app.js HTTP/1.1\r\nhost: localhost\r\n\r\n";
     // Until the coordinator takes no more, since nobody takes its answers.
     while stream.write_all(request).is_ok() {}
-    cluster.wait_for_log("does not take what it asked for");
+    cluster.wait_for_log("does not read what it asked for");
     assert_served(&cluster, &[]);
 }
 
@@ -527,7 +527,7 @@ async fn a_reader_that_does_not_read_gives_its_place_up() {
         }
     };
     assert!(ended.is_some() && held < bytes.len(), "{held} bytes came in the end");
-    assert!(cluster.logs().contains("does not take what it asked for"), "{}", cluster.logs());
+    assert!(cluster.logs().contains("does not read what it asked for"), "{}", cluster.logs());
 }
 
 fn hello(worker: &str) -> v1::SessionRequest {
@@ -577,7 +577,7 @@ async fn what_is_beyond_a_limit_is_refused_and_comes_through_later() {
 
     upload(&cluster, &input(1_000_000)).await.unwrap();
     upload(&cluster, &input(1_000_000)).await.unwrap();
-    full(upload(&cluster, &input(500_000)).await.unwrap_err(), "no sweep uses");
+    full(upload(&cluster, &input(500_000)).await.unwrap_err(), "not used by a sweep");
     submit(&cluster).await.unwrap();
     full(submit(&cluster).await.unwrap_err(), "2 sweeps are open");
 }

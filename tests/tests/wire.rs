@@ -321,7 +321,7 @@ async fn a_worker_that_lies_changes_nothing() {
     assert!(Reason::PayloadDamaged.is_of(&peer.upload(nothing, &bytes).await.unwrap_err()));
     let elsewhere = shard_with(|s| s.sweep_id = "no-such-sweep".into());
     assert_eq!(peer.upload(elsewhere, &bytes).await.unwrap(), v1::Verdict::NotNeeded);
-    for cause in ["an invalid report", "a damaged report"] {
+    for cause in ["invalid report", "damaged report"] {
         assert_eq!(cluster.logs().matches(&format!("cause=\"{cause}\"")).count(), 1, "{}", cluster.logs());
     }
 

@@ -16,7 +16,7 @@ _PARTS = re.compile(r"_(?:bucket|sum|count)$")
 def named() -> dict[str, str]:
     """Names and kinds as coordinator/src/metrics.rs has them."""
     source = (REPOSITORY / "coordinator/src/metrics.rs").read_text()
-    table = source.split("const NAMES:")[1].split("\n];")[0]
+    table = source.split("const METRICS:")[1].split("\n];")[0]
     found = dict(re.findall(r'\(\s*"(nadgrid_\w+)",\s*(Counter|Gauge|Histogram),', table))
     assert len(found) == table.count('"nadgrid_')
     return {name: kind.lower() for name, kind in found.items()}

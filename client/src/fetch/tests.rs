@@ -151,7 +151,7 @@ async fn a_sound_payload_comes_through_and_a_damaged_one_does_not() {
     let (bytes, digest) = client(Fault::None).await.read_artifact("s-1", name).await.unwrap();
     assert_eq!((bytes, digest), (payload(), Digest::of(&payload())));
     for (fault, words) in [
-        (Fault::Truncated, "nads/lenet/nads.npy: the payload is truncated: 600 of 1000 bytes came"),
+        (Fault::Truncated, "nads/lenet/nads.npy: the payload is truncated: 600 of 1000 bytes were received"),
         (Fault::Flipped, "nads/lenet/nads.npy: the payload is damaged"),
         (Fault::Nameless, "nads/lenet/nads.npy began without its size and digest"),
     ] {

@@ -106,13 +106,13 @@ fn damaged_files_are_named_with_what_is_wrong() {
     let (home, good) = place();
     fs::write(home.path().join("nads.npy"), npy_bytes(3, 3072)).unwrap();
     let said = refused(&good, home.path());
-    assert!(said.contains("nads.npy: its shape is 3 x 3072; rows of 1024 numbers are needed"), "{said}");
+    assert!(said.contains("nads.npy: its shape is 3 x 3072; rows of 1024 numbers are required"), "{said}");
     fs::write(home.path().join("nads.npy"), "no array").unwrap();
     assert!(refused(&good, home.path()).contains("nads.npy: not a .npy file"));
     let (home, _) = place();
     // Carriers lie on p and p + 1.
     let said = refused(&spec("nads.npy", "[2]"), home.path());
-    assert!(said.contains("row 3 is asked for") && said.ends_with("is 2"), "{said}");
+    assert!(said.contains("row 3 is requested") && said.ends_with("is 2"), "{said}");
     fs::write(home.path().join("nads.npy"), npy_bytes(0, 1024)).unwrap();
     assert!(refused(&good, home.path()).contains("its shape is 0 x 1024"));
 }

@@ -1,318 +1,330 @@
-//! Which connections there are, and who gives way when there are too many.
+//! Accepts connections, as many as are allowed at once, in total and per peer. Each handshake has a task of its own.
 //!
-//! A connection is anonymous until a valid token came over it; where there are no tokens, until it asked something that it may
-//! ask. Anonymous connections have few places and end after some seconds, so that the other places stay for those who have
-//! shown a token. A new connection that finds no place takes that of an anonymous one: the oldest of the network that has
-//! most of them, so that whoever opens many loses their own.
+//! A connection that stays anonymous for some seconds is closed, and so is one whose peer reads nothing of what is written
+//! to it. The connection checks the time itself, so that nothing of it is left when it ends. If a peer does not read what
+//! it asked for, the sender of the response ends the connection ([`Peer::cut`], [`Peer::stuck`]): HTTP/2 would wait for ever.
 
+use super::registry::{ConnectionEntry, ConnectionPermit, ConnectionRegistry, Entered};
+use super::{RejectionLog, ServerTls};
 use crate::limits::Limits;
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use futures::Stream;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+use tracing::debug;
 
-/// How long a new connection may keep its place from others of its own network. Without it a burst of honest clients would
-/// end each other just before their first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// The most connections whose handshake is done and that the server has not taken yet.
+const MAX_READY: usize = 64;
+/// How long a client whose handshake failed may continue to write, and how many bytes.
+const PARTING: Duration = Duration::from_secs(2);
+const PARTING_BYTES: u64 = 64 << 10;
+/// The wait after a failed accept, for example because there are no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is counted as one peer. A subscriber of IPv6 has a network of 64 bits, and all addresses in it.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
-    }
+/// The other end of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    entry: Arc<ConnectionEntry>,
+    rejections: Arc<RejectionLog>,
 }
 
-/// What a new connection found full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    All,
-    Anonymous,
-    Peer,
-}
-
-impl Full {
-    /// The limit's name.
-    pub(super) fn limit(self) -> &'static str {
-        match self {
-            Self::All => "connections",
-            Self::Anonymous => "anonymous_connections",
-            Self::Peer => "connections_per_peer",
-        }
+impl Peer {
+    /// Ends the connection at once, with all its streams.
+    pub(crate) fn cut(&self) {
+        self.entry.cut.cancel();
     }
 
-    pub(super) fn message(self, limits: &Limits) -> String {
-        match self {
-            Self::All => format!("all {} connections are taken", limits.connections),
-            Self::Anonymous => {
-                format!("{} connections have shown no token, the most that there may be", limits.anonymous_connections)
-            }
-            Self::Peer => {
-                format!("it has {} connections, the most that one peer may have", limits.connections_per_peer)
-            }
-        }
-    }
-}
-
-/// All connections, counted.
-pub(super) struct Connections {
-    limits: Limits,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Default)]
-struct Counts {
-    /// Number of the next connection.
-    next: u64,
-    all: usize,
-    anonymous: usize,
-    networks: HashMap<IpAddr, Network>,
-}
-
-#[derive(Default)]
-struct Network {
-    all: usize,
-    /// By number, so that the oldest is the first.
-    anonymous: BTreeMap<u64, Anonymous>,
-}
-
-struct Anonymous {
-    address: IpAddr,
-    since: Instant,
-    cut: CancellationToken,
-}
-
-/// One connection's entry among all.
-pub(super) struct Seat {
-    number: u64,
-    pub(super) network: IpAddr,
-    pub(super) cut: CancellationToken,
-    proven: AtomicBool,
-    connections: Arc<Connections>,
-}
-
-/// A connection's place; free again when dropped.
-pub(super) struct Place(pub(super) Arc<Seat>);
-
-/// A place, and whose it was: the address of the connection that gave way, and what was full.
-pub(super) struct Entered {
-    pub(super) place: Place,
-    pub(super) instead_of: Option<(IpAddr, Full)>,
-}
-
-impl Connections {
-    pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self { limits: limits.clone(), counts: Mutex::default() })
+    /// Ends the connection because its peer does not read what is sent, and logs that.
+    pub(crate) fn stuck(&self) {
+        self.rejections.log(
+            self.address,
+            "silence",
+            "the peer does not read what it asked for; its connection is closed",
+        );
+        self.cut();
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for a new connection.
-    ///
-    /// # Errors
-    /// What is full, where nobody gives way.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Entered, Full> {
-        let network = network(address);
-        let mut counts = self.counts();
-        let mut instead_of = None;
-        if counts.networks.get(&network).is_some_and(|own| own.all >= self.limits.connections_per_peer) {
-            let gone = counts.end_own(network, now).ok_or(Full::Peer)?;
-            instead_of = Some((gone, Full::Peer));
-        }
-        if let Some(full) = counts.is_full(&self.limits) {
-            let gone = counts.end_one(network, now).ok_or(full)?;
-            instead_of = Some((gone, full));
-        }
-        let (number, cut) = (counts.next, CancellationToken::new());
-        counts.next += 1;
-        counts.all += 1;
-        counts.anonymous += 1;
-        let own = counts.networks.entry(network).or_default();
-        own.all += 1;
-        own.anonymous.insert(number, Anonymous { address, since: now, cut: cut.clone() });
-        let seat = Seat { number, network, cut, proven: AtomicBool::new(false), connections: self.clone() };
-        Ok(Entered { place: Place(Arc::new(seat)), instead_of })
-    }
-}
-
-impl Counts {
-    fn is_full(&self, limits: &Limits) -> Option<Full> {
-        if self.all >= limits.connections {
-            return Some(Full::All);
-        }
-        (self.anonymous >= limits.anonymous_connections).then_some(Full::Anonymous)
-    }
-
-    /// Ends an anonymous connection for a new one of `network`.
-    fn end_one(&mut self, network: IpAddr, now: Instant) -> Option<IpAddr> {
-        let crowd = |network: &Network| {
-            let oldest = *network.anonymous.first_key_value()?.0;
-            Some((network.anonymous.len(), std::cmp::Reverse(oldest)))
-        };
-        let crowds = self.networks.iter().filter_map(|(address, network)| Some((crowd(network)?, *address)));
-        let ((most, _), crowded) = crowds.max_by_key(|(crowd, _)| *crowd)?;
-        let own = self.networks.get(&network).map_or(0, |own| own.anonymous.len());
-        if own >= most { self.end_own(network, now) } else { self.end_oldest(crowded) }
-    }
-
-    /// Ends the oldest anonymous connection of the network itself, once it had its time.
-    fn end_own(&mut self, network: IpAddr, now: Instant) -> Option<IpAddr> {
-        let (_, oldest) = self.networks.get(&network)?.anonymous.first_key_value()?;
-        if now.duration_since(oldest.since) < FIRST_REQUEST {
-            return None;
-        }
-        self.end_oldest(network)
-    }
-
-    fn end_oldest(&mut self, network: IpAddr) -> Option<IpAddr> {
-        let (_, oldest) = self.networks.get_mut(&network)?.anonymous.pop_first()?;
-        self.anonymous -= 1;
-        self.leave(network);
-        oldest.cut.cancel();
-        Some(oldest.address)
-    }
-
-    fn leave(&mut self, network: IpAddr) {
-        self.all -= 1;
-        if let Some(own) = self.networks.get_mut(&network) {
-            own.all -= 1;
-            if own.all == 0 {
-                self.networks.remove(&network);
-            }
-        }
-    }
-
-    /// Takes a connection off the anonymous ones; tells whether it was there.
-    fn unlist(&mut self, seat: &Seat) -> bool {
-        let own = self.networks.get_mut(&seat.network);
-        let was = own.is_some_and(|own| own.anonymous.remove(&seat.number).is_some());
-        self.anonymous -= usize::from(was);
-        was
-    }
-}
-
-impl Seat {
-    /// A valid token came over the connection, or none is needed here: the connection may stay.
+    /// Lets the connection stay: the peer has shown a valid token, or there is no access control.
     pub(super) fn prove(&self) {
-        if self.is_proven() {
-            return;
-        }
-        let mut counts = self.connections.counts();
-        // Of one that has given way, or is over, nothing is counted any more.
-        if counts.unlist(self) {
-            self.proven.store(true, Ordering::Relaxed);
-        }
+        self.entry.prove();
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
+    /// What counts as one peer: the address, or its network for IPv6.
+    pub(super) fn network(&self) -> IpAddr {
+        self.entry.network
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let seat = &self.0;
-        let mut counts = seat.connections.counts();
-        if counts.unlist(seat) || seat.is_proven() {
-            counts.leave(seat.network);
+/// An accepted connection and its permit.
+pub(crate) struct Connection {
+    stream: Transport,
+    peer: Peer,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The time until which it may stay anonymous; `None` once it is not.
+    anonymous: Option<Pin<Box<Sleep>>>,
+    /// The time until which the peer must read something; `None` while it reads.
+    stalled: Option<Pin<Box<Sleep>>>,
+    silence: Duration,
+    _permit: ConnectionPermit,
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Accepts connections.
+struct Acceptor {
+    tls: Option<Arc<ServerTls>>,
+    limits: Limits,
+    rejections: Arc<RejectionLog>,
+    connections: Arc<ConnectionRegistry>,
+}
+
+/// Returns connections whose handshakes are done, as they come, until `stop`.
+pub(crate) fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    limits: &Limits,
+    rejections: Arc<RejectionLog>,
+    stop: CancellationToken,
+) -> impl Stream<Item = io::Result<Connection>> + use<> {
+    let acceptor = Acceptor { tls, limits: limits.clone(), rejections, connections: ConnectionRegistry::new(limits) };
+    let (sender, receiver) = mpsc::channel(MAX_READY);
+    tokio::spawn(Arc::new(acceptor).accept_all(listener, sender, stop));
+    ReceiverStream::new(receiver)
+}
+
+impl Acceptor {
+    async fn accept_all(
+        self: Arc<Self>,
+        listener: TcpListener,
+        ready: mpsc::Sender<io::Result<Connection>>,
+        stop: CancellationToken,
+    ) {
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, from)) => self.clone().take(stream, from, &ready, &stop),
+                Err(problem) => {
+                    self.rejections.log(IpAddr::from([0; 4]), "accept", &problem);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Continues with one connection on a task of its own. Without a permit it is closed by being dropped.
+    fn take(
+        self: Arc<Self>,
+        stream: TcpStream,
+        from: SocketAddr,
+        ready: &mpsc::Sender<io::Result<Connection>>,
+        stop: &CancellationToken,
+    ) {
+        let address = from.ip().to_canonical();
+        let Some(permit) = self.register(address) else { return };
+        let ready = ready.clone();
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let connecting = self.connect(stream, address, permit, ready);
+            stop.run_until_cancelled(connecting).await;
+        });
+    }
+
+    fn register(&self, address: IpAddr) -> Option<ConnectionPermit> {
+        match self.connections.enter(address, Instant::now()) {
+            Ok(Entered { permit, instead_of }) => {
+                if let Some((ended, full)) = instead_of {
+                    self.rejections.log(ended, full.limit(), full.message(&self.limits));
+                }
+                Some(permit)
+            }
+            Err(full) => {
+                self.rejections.log(address, full.limit(), full.message(&self.limits));
+                None
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        permit: ConnectionPermit,
+        ready: mpsc::Sender<io::Result<Connection>>,
+    ) {
+        let within = Duration::from_secs_f64(self.limits.first_request_seconds);
+        let peer = Peer { address, entry: permit.0.clone(), rejections: self.rejections.clone() };
+        drop(stream.set_nodelay(true));
+        let stream = match &self.tls {
+            None => Transport::Plain(stream),
+            Some(tls) => {
+                let handshake = peer.entry.cut.run_until_cancelled(timeout(within, tls.accept(stream)));
+                match handshake.await {
+                    Some(Ok(Ok(stream))) => Transport::Tls(Box::new(stream)),
+                    Some(Ok(Err((problem, stream)))) => {
+                        self.rejections.log(address, cause(&problem), problem);
+                        return part(stream).await;
+                    }
+                    Some(Err(_)) => return debug!(%address, "the TLS handshake took too long"),
+                    None => return debug!(%address, "the connection gave way to another"),
+                }
+            }
+        };
+        let connection = Connection {
+            stream,
+            ended: Box::pin(peer.entry.cut.clone().cancelled_owned()),
+            peer,
+            anonymous: Some(Box::pin(sleep(within))),
+            stalled: None,
+            silence: Duration::from_secs_f64(self.limits.silence_seconds),
+            _permit: permit,
+        };
+        // The task ends here: tasks that waited for their connections would outlive those that end soon.
+        drop(ready.send(Ok(connection)).await);
+    }
+}
+
+/// Lets a client read why its handshake failed: closing while it still writes would discard the alert.
+async fn part(mut stream: TcpStream) {
+    drop(stream.shutdown().await);
+    let mut unread = stream.take(PARTING_BYTES);
+    drop(timeout(PARTING, tokio::io::copy(&mut unread, &mut tokio::io::sink())).await);
+}
+
+/// The cause of a failed handshake, for the log.
+fn cause(problem: &io::Error) -> &'static str {
+    use tokio_rustls::rustls::{CertificateError as Certificate, Error};
+    match problem.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => "TLS: no client certificate",
+        Some(Error::InvalidCertificate(Certificate::UnknownIssuer)) => {
+            "TLS: client certificate of an unknown authority"
+        }
+        Some(Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
+            "TLS: expired client certificate"
+        }
+        Some(Error::InvalidCertificate(_)) => "TLS: invalid client certificate",
+        Some(Error::AlertReceived(_)) => "TLS: the client rejected the server",
+        Some(Error::InvalidMessage(_)) => "TLS: the client does not speak TLS",
+        _ => "TLS: the handshake was aborted",
+    }
+}
+
+fn aborted(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, what)
+}
+
+impl Connection {
+    /// Fails if the connection was ended, or was anonymous for too long.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.as_mut().poll(context).is_ready() {
+            return Err(aborted("the connection was ended"));
+        }
+        if self.peer.entry.is_proven() {
+            self.anonymous = None;
+        }
+        if let Some(anonymous) = &mut self.anonymous
+            && anonymous.as_mut().poll(context).is_ready()
+        {
+            debug!(peer = %self.peer.address, "the peer has shown no token in time: its connection is closed");
+            self.peer.cut();
+            return Err(aborted("no token was shown in time"));
+        }
+        Ok(())
+    }
+
+    /// Passes the outcome of a write on; fails if the peer has read nothing for too long.
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let silence = self.silence;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(silence)));
+        if stalled.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.peer.stuck();
+        Poll::Ready(Err(aborted("the peer does not read")))
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connections(connections: usize, anonymous_connections: usize, connections_per_peer: usize) -> Arc<Connections> {
-        let limits = Limits { connections, anonymous_connections, connections_per_peer, ..Limits::default() };
-        Connections::new(&limits)
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let written = match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        self.written(cx, written)
     }
 
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        let written = match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        self.written(cx, written)
     }
 
-    fn enter(connections: &Arc<Connections>, last: u8, now: Instant) -> Result<Place, Full> {
-        connections.enter(address(last), now).map(|entered| entered.place)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        let written = match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        };
+        self.written(cx, written)
     }
 
-    fn is_cut(place: &Place) -> bool {
-        place.0.cut.is_cancelled()
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let written = match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        self.written(cx, written)
     }
 
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_peer() {
-        let of = |address: &str| network(address.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::"));
-        assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
-        assert_eq!(of("192.0.2.7"), address(7));
-        let (connections, now) = (connections(10, 10, 2), Instant::now());
-        let enter = |last: &str| connections.enter(last.parse().unwrap(), now).map(|entered| entered.place);
-        let _held = [enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap()];
-        assert_eq!(enter("2001:db8::3").err(), Some(Full::Peer));
-        assert!(enter("2001:db8:0:1::3").is_ok());
-    }
-
-    #[test]
-    fn who_opens_many_gives_way_to_others() {
-        let (connections, now) = (connections(10, 4, 10), Instant::now());
-        let flood: Vec<Place> = (0..4).map(|_| enter(&connections, 1, now).unwrap()).collect();
-        // Their own network's have a second for their first request.
-        assert_eq!(enter(&connections, 1, now).err(), Some(Full::Anonymous));
-        let _other = enter(&connections, 2, now).unwrap();
-        assert_eq!(flood.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false, false]);
-        let entered = connections.enter(address(1), now + FIRST_REQUEST).unwrap();
-        assert_eq!(entered.instead_of, Some((address(1), Full::Anonymous)));
-        assert_eq!(flood.iter().map(is_cut).collect::<Vec<_>>(), [true, true, false, false]);
-    }
-
-    #[test]
-    fn places_are_kept_for_those_who_have_shown_a_token() {
-        let (connections, now) = (connections(5, 2, 5), Instant::now());
-        let proven: Vec<Place> = (0..3)
-            .map(|_| {
-                let place = enter(&connections, 1, now).unwrap();
-                place.0.prove();
-                place
-            })
-            .collect();
-        let _anonymous = [enter(&connections, 2, now).unwrap(), enter(&connections, 2, now).unwrap()];
-        assert_eq!(enter(&connections, 2, now).err(), Some(Full::All));
-        // However many come, those who are proven stay.
-        let newer = enter(&connections, 1, now).unwrap();
-        newer.0.prove();
-        let newest = enter(&connections, 3, now).unwrap();
-        newest.0.prove();
-        assert!(!proven.iter().chain([&newer, &newest]).any(is_cut));
-        assert_eq!(enter(&connections, 4, now + FIRST_REQUEST).err(), Some(Full::All));
-        drop(newest);
-        assert!(enter(&connections, 4, now).is_ok());
-    }
-
-    #[test]
-    fn every_place_is_given_back_once() {
-        let (connections, now) = (connections(3, 2, 3), Instant::now());
-        for last in 0..20 {
-            let (one, two) = (enter(&connections, last, now).unwrap(), enter(&connections, last, now).unwrap());
-            // The third takes the first one's place.
-            let three = enter(&connections, last + 1, now).unwrap();
-            assert!(is_cut(&one));
-            one.0.prove();
-            assert!(!one.0.is_proven());
-            two.0.prove();
-            two.0.prove();
-            drop((one, two));
-            // Over: too late to prove anything.
-            let seat = three.0.clone();
-            drop(three);
-            seat.prove();
-            assert!(!seat.is_proven());
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
         }
-        let counts = connections.counts();
-        assert_eq!((counts.all, counts.anonymous, counts.networks.len()), (0, 0, 0));
     }
 }

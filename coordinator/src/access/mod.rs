@@ -1,72 +1,78 @@
-//! Who may ask what: TLS, tokens with roles, and the shares that each caller has.
+//! Who may ask what: TLS, tokens with roles, and the quotas of each caller.
 //!
 //! ```text
-//! incoming     connections: TLS, and an end to those that stay anonymous or take nothing
-//! connections  how many there are, and who gives way to a new one
-//! tls          certificates, taken up again when their files change
-//! tokens       the file of tokens, taken up again when it changes
-//! gate         every request: token, role, rate, and how many at once
-//! whole        a call's request, before the call takes a place
-//! shares       what a caller has open, counted
-//! refusals     each cause of refusal is logged once a minute and peer
+//! connections    accepts connections: TLS, and an end to those that stay anonymous or take nothing
+//! registry       how many connections there are, and which gives way to a new one
+//! tls            certificates, read again when their files change
+//! tokens         the file of tokens, read again when it changes
+//! page_token     the token of the page's own, for coordinators without tokens
+//! routes         the table of paths: audience, duration, name in metrics
+//! layer          checks every request: token, role, rate, and how many are open
+//! buffer         receives a call's request before the call occupies anything
+//! quotas         counts what each caller has open
+//! rejection_log  logs each cause of rejection once a minute and peer
 //! ```
-//! A handler finds out who asks with [`Admitted::of`], and whether a sweep is theirs with [`authorise`]. Deliberately
-//! absent: passwords and users of its own; a name is whatever the file of tokens says.
+//! A handler finds out who asks with [`Admitted::of`], and whether a sweep is the caller's with [`authorise`]. Deliberately
+//! absent: passwords, and users of its own; a name is whatever the file of tokens calls it.
 
+mod buffer;
 mod connections;
-mod gate;
-mod incoming;
-mod refusals;
-mod shares;
+mod layer;
+mod page_token;
+mod quotas;
+mod registry;
+mod rejection_log;
+mod routes;
 mod tls;
 mod tokens;
-mod whole;
 
-pub(crate) use gate::Gate;
-pub(crate) use incoming::{Peer, accept};
-pub(crate) use refusals::{OnceAMinute, Refusals};
-pub(crate) use shares::{Bindings, Places, Quota, Shares};
+pub(crate) use connections::{Peer, accept};
+pub(crate) use layer::{AuthLayer, AuthPolicy};
+pub(crate) use page_token::PageToken;
+pub(crate) use quotas::{CallerQuotas, QuotaPermits, UploadQuota, WorkerBindings};
+pub(crate) use rejection_log::RejectionLog;
+pub(crate) use routes::PageRoute;
 pub use tls::TlsError;
-pub(crate) use tls::{Acceptor, TlsFiles};
+pub(crate) use tls::{ServerTls, TlsFiles};
 pub use tokens::TokensError;
 pub(crate) use tokens::{Tokens, refresh};
 
 use nadgrid_proto::status::Reason;
-use shares::Account;
+use quotas::CallerQuota;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-/// How often files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often files are checked for changes.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// All of it: this coordinator has no tokens.
+    /// Everything, because this coordinator has no tokens.
     Everything,
-    /// What users ask; of all sweeps or of their own.
+    /// What users may do with their own sweeps.
     User {
-        /// Sees and steers everybody's sweeps.
+        /// Whether that includes everybody's sweeps.
         admin: bool,
     },
-    /// What workers ask.
+    /// What workers may do.
     Worker,
 }
 
-/// Who asks.
+/// The holder of a token, who sends a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// The token's name; empty when this coordinator has no tokens.
+    /// The token's name; empty if this coordinator has no tokens.
     pub(crate) name: Arc<str>,
     pub(crate) right: Right,
-    /// Cancelled when the token is revoked or expires: streams end with it.
+    /// Cancelled when the token is revoked or expires, which ends the caller's streams.
     pub(crate) revoked: CancellationToken,
 }
 
 impl Caller {
-    /// Whoever asks a coordinator without tokens.
+    /// The caller of a coordinator without tokens.
     fn anybody() -> Self {
         Self { name: "".into(), right: Right::Everything, revoked: CancellationToken::new() }
     }
@@ -81,35 +87,35 @@ impl Caller {
     }
 }
 
-/// Whether a sweep of this owner is the caller's to see and to steer.
+/// Checks whether the caller may see and control sweeps of this owner.
 ///
 /// # Errors
-/// `NOT_YOURS`.
+/// `NOT_YOURS` if not.
 pub(crate) fn authorise(caller: &Caller, owner: &str) -> Result<(), Status> {
     if caller.sees(owner) {
         return Ok(());
     }
-    Err(Reason::NotYours.status(format!("the sweep belongs to another user than {}", caller.name)))
+    Err(Reason::NotYours.status(format!("the sweep does not belong to {} but to another user", caller.name)))
 }
 
-/// A request that was let in: who asks, over which connection, with which shares.
+/// An admitted request: its caller, its connection and the caller's quota.
 #[derive(Clone)]
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     pub(crate) peer: Peer,
     /// Whether the page may change anything in this caller's name.
     pub(crate) may_write: bool,
-    account: Arc<Account>,
+    quota: Arc<CallerQuota>,
 }
 
 impl Admitted {
-    /// Who sent a request.
+    /// The admission of a request.
     ///
     /// # Errors
-    /// None that a request through the gate has.
+    /// `INTERNAL` for a request that did not pass the layer, which cannot happen.
     pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let admitted = request.extensions().get::<Self>().cloned();
-        admitted.ok_or_else(|| Reason::Internal.status("the request did not come through the gate"))
+        admitted.ok_or_else(|| Reason::Internal.status("the request did not pass the access layer"))
     }
 }
 
@@ -124,7 +130,7 @@ mod tests {
         assert!(authorise(&ada, "ada").is_ok());
         let refused = authorise(&ada, "bob").unwrap_err();
         assert!(Reason::NotYours.is_of(&refused) && refused.code() == tonic::Code::PermissionDenied);
-        // Submitted before there were tokens: an admin's.
+        // Sweeps that were submitted before there were tokens are the admins'.
         assert!(authorise(&ada, "").is_err());
         assert!(authorise(&caller("root", Right::User { admin: true }), "bob").is_ok());
         assert!(authorise(&caller("", Right::Everything), "bob").is_ok());

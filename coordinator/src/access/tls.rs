@@ -1,10 +1,10 @@
-//! The server's side of TLS. Certificates are read again when their files change, so that renewed ones need no restart.
+//! The server's side of TLS. Certificates are read again when their files change, so that renewing them needs no restart.
 //!
-//! rustls with ring, as tonic has it; the handshake is done here and not by tonic, so that one that fails is logged
-//! and one that takes long is ended.
+//! It uses rustls with ring, as tonic does. The handshake is done here and not by tonic, so that failed handshakes are
+//! logged and long ones are ended.
 
-use super::LOOK;
-use super::tokens::Stamp;
+use super::RELOAD_EVERY;
+use super::tokens::FileStamp;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use thiserror::Error;
@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// Certificates that cannot be used.
+/// The certificates cannot be used.
 #[derive(Debug, Error)]
 #[error("{key}: {what}")]
 pub struct TlsError {
@@ -26,30 +26,31 @@ pub struct TlsError {
     what: String,
 }
 
-/// Where the files are.
+/// The paths of the certificates' files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// Authority of the clients, for mutual TLS.
+    /// The certificate authority of the clients, for mutual TLS.
     pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// Accepts handshakes with the certificates in force.
-pub(crate) struct Acceptor {
+pub(crate) struct ServerTls {
     files: TlsFiles,
-    /// What the files looked like before they were read first.
-    stamps: [Option<Stamp>; 3],
+    /// The state of the files before they were first read.
+    stamps: [Option<FileStamp>; 3],
     config: RwLock<Arc<ServerConfig>>,
 }
 
 impl TlsFiles {
-    fn stamps(&self) -> [Option<Stamp>; 3] {
-        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].map(|file| file.map(|file| Stamp::of(file)))
+    fn stamps(&self) -> [Option<FileStamp>; 3] {
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .map(|file| file.map(|file| FileStamp::of(file)))
     }
 }
 
-impl Acceptor {
+impl ServerTls {
     /// Reads the files.
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let stamps = files.stamps();
@@ -57,17 +58,17 @@ impl Acceptor {
         Ok(Self { files, stamps, config: RwLock::new(Arc::new(config)) })
     }
 
-    /// One handshake. Failures come as rustls words them, with the connection: the alert is on its way.
+    /// Does one handshake. A failure is rustls' error, with the connection, on which the alert is being sent.
     pub(super) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, (std::io::Error, TcpStream)> {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         TlsAcceptor::from(config).accept(stream).into_fallible().await
     }
 
-    /// Looks at the files every few seconds, until `stop`.
+    /// Checks the files every few seconds, until `stop`.
     pub(crate) async fn refresh(self: Arc<Self>, stop: CancellationToken) {
         let files = &self.files;
         let mut seen = self.stamps.clone();
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        while stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
             let now = files.stamps();
             if now == seen {
                 continue;
@@ -78,7 +79,7 @@ impl Acceptor {
                     info!("the certificates have changed");
                     *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
                 }
-                Err(problem) => error!("{problem}; the certificates of before stay in force"),
+                Err(problem) => error!("{problem}; the previous certificates stay in force"),
             }
         }
     }
@@ -113,5 +114,5 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     let wrong = |what: String| TlsError { key, what: format!("{}: {what}", path.display()) };
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = found.map_err(|e| wrong(e.to_string()))?;
-    if found.is_empty() { Err(wrong("holds no certificate in PEM".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(wrong("contains no certificate in PEM".to_owned())) } else { Ok(found) }
 }

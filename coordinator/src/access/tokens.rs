@@ -1,9 +1,9 @@
-//! The file of tokens: `[[token]]` with a name, a role and the BLAKE3 hash of each.
+//! The file of tokens: a table `[[token]]` with name, role and BLAKE3 hash for each.
 //!
-//! Changes are taken up within seconds, so that a token is revoked by removing its entry; a file that has become wrong
-//! changes nothing. Deliberately absent: the tokens themselves, which nobody but their holders has.
+//! Changes take effect within seconds, so removing an entry revokes its token; a file that became invalid changes nothing.
+//! Deliberately absent: the tokens themselves, which only their holders have.
 
-use super::{Caller, LOOK, Right};
+use super::{Caller, RELOAD_EVERY, Right};
 use nadgrid_proto::status::Reason;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// Longest name of a token.
+/// The longest name of a token, in bytes.
 const MAX_NAME: usize = 64;
 
-/// A file of tokens that cannot be used.
+/// The file of tokens cannot be used.
 #[derive(Debug, Error)]
 #[error("tokens: {}: {what}", .path.display())]
 pub struct TokensError {
@@ -27,16 +27,16 @@ pub struct TokensError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct TokensFile {
     #[serde(default)]
-    token: Vec<Entry>,
+    token: Vec<TokenEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct TokenEntry {
     name: String,
-    role: Role,
+    role: TokenRole,
     blake3: String,
     expires: Option<Expiry>,
     #[serde(default)]
@@ -45,12 +45,12 @@ struct Entry {
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Role {
+enum TokenRole {
     User,
     Worker,
 }
 
-/// TOML has dates of its own; text is as good.
+/// A time as a date of TOML or as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Expiry {
@@ -67,7 +67,8 @@ struct Granted {
 
 impl Granted {
     fn is_same(&self, other: &Self) -> bool {
-        let (a, b) = (&self.caller, &other.caller);
+        let a = &self.caller;
+        let b = &other.caller;
         self.hash == other.hash && self.expires == other.expires && a.name == b.name && a.right == b.right
     }
 
@@ -76,39 +77,39 @@ impl Granted {
     }
 }
 
-/// All tokens that are in force, or the absence of any file of them.
+/// All tokens in force. Without a file there is no access control.
 pub(crate) struct Tokens {
     path: Option<PathBuf>,
-    /// What the file looked like before it was read first.
-    stamp: Option<Stamp>,
+    /// The state of the file before it was first read.
+    stamp: Option<FileStamp>,
     granted: RwLock<Arc<Vec<Granted>>>,
 }
 
 impl Tokens {
-    /// Reads the file; without one, whoever connects may do everything.
+    /// Reads the file. Without one, every caller may do everything.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, TokensError> {
-        let stamp = path.map(Stamp::of);
+        let stamp = path.map(FileStamp::of);
         let granted = path.map(read).transpose()?.unwrap_or_default();
         Ok(Self { path: path.map(Path::to_owned), stamp, granted: RwLock::new(Arc::new(granted)) })
     }
 
-    /// Whose token this is.
+    /// The holder of a token.
     ///
     /// # Errors
-    /// `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`. Without a file there are none.
+    /// `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`. Without a file it does not fail.
     pub(crate) fn find(&self, token: Option<&[u8]>, now: SystemTime) -> Result<Caller, (Reason, String)> {
         if self.path.is_none() {
             return Ok(Caller::anybody());
         }
         let Some(token) = token else {
-            let message = "a token is needed: `authorization: Bearer TOKEN` (token_file, or NADGRID_TOKEN)";
+            let message = "a token is required: `authorization: Bearer TOKEN` (token_file, or NADGRID_TOKEN)";
             return Err((Reason::TokenMissing, message.to_owned()));
         };
         let hash = blake3::hash(token);
-        // blake3's equality takes the same time wherever hashes differ, and how many entries are looked at says nothing of a token that is none.
+        // Comparing BLAKE3 hashes takes constant time, and how many entries are compared reveals nothing about other tokens.
         let found = self.granted().iter().rfind(|granted| granted.hash == hash).cloned();
         match found {
-            None => Err((Reason::TokenUnknown, "the token is unknown here, or was revoked".to_owned())),
+            None => Err((Reason::TokenUnknown, "the token is unknown or was revoked".to_owned())),
             Some(granted) if granted.has_expired(now) => {
                 Err((Reason::TokenExpired, format!("the token of {} has expired", granted.caller.name)))
             }
@@ -120,7 +121,7 @@ impl Tokens {
         self.granted.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts new entries in force; those that stay keep their streams, others lose them.
+    /// Puts new entries in force. Callers whose entry stays keep their streams, others lose them.
     fn replace(&self, mut new: Vec<Granted>) {
         let old = self.granted();
         let mut revoked = Vec::new();
@@ -130,7 +131,7 @@ impl Tokens {
                 None => revoked.push(&granted.caller),
             }
         }
-        // Before any stream ends: whoever sees one end must find its token unknown.
+        // The tokens are replaced before any stream ends, so that a client that reconnects finds its token unknown.
         *self.granted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         for caller in revoked {
             info!(name = %caller.name, "token revoked");
@@ -144,14 +145,14 @@ impl Tokens {
     }
 }
 
-/// Looks at the file every few seconds, until `stop`.
+/// Checks the file every few seconds, until `stop`.
 pub(crate) async fn refresh(tokens: Arc<Tokens>, stop: CancellationToken) {
     let Some(path) = tokens.path.clone() else { return };
-    // Taken before the file was read: a change since then is one.
+    // It was taken before the file was read, so a change since then is noticed.
     let mut seen = tokens.stamp.clone();
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
         tokens.end_expired(SystemTime::now());
-        let now = Some(Stamp::of(&path));
+        let now = Some(FileStamp::of(&path));
         if now == seen {
             continue;
         }
@@ -161,20 +162,20 @@ pub(crate) async fn refresh(tokens: Arc<Tokens>, stop: CancellationToken) {
                 info!(tokens = new.len(), "the file of tokens has changed");
                 tokens.replace(new);
             }
-            Err(problem) => error!("{problem}; the tokens of before stay in force"),
+            Err(problem) => error!("{problem}; the previous tokens stay in force"),
         }
     }
 }
 
-/// What tells that a file has changed.
+/// The state of a file, which shows whether it has changed: time, size and inode.
 #[derive(Clone, PartialEq)]
-pub(super) struct Stamp(Option<(SystemTime, u64, u64)>);
+pub(super) struct FileStamp(Option<(SystemTime, u64, u64)>);
 
-impl Stamp {
+impl FileStamp {
     pub(super) fn of(path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt;
-        let held = std::fs::metadata(path).ok();
-        Self(held.and_then(|held| Some((held.modified().ok()?, held.len(), held.ino()))))
+        let found = std::fs::metadata(path).ok();
+        Self(found.and_then(|found| Some((found.modified().ok()?, found.len(), found.ino()))))
     }
 }
 
@@ -185,45 +186,45 @@ fn read(path: &Path) -> Result<Vec<Granted>, TokensError> {
 }
 
 fn parse(text: &str) -> Result<Vec<Granted>, String> {
-    // The parser's message would show the line, which somebody may have put a token into.
-    let file: File = toml::from_str(text).map_err(|e| e.message().to_owned())?;
-    let granted = file.token.into_iter().enumerate().map(|(place, entry)| grant(place, entry));
+    // The parser's full message would show the line, which may contain a token by mistake.
+    let file: TokensFile = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    let granted = file.token.into_iter().enumerate().map(|(index, entry)| grant(index, entry));
     let granted = granted.collect::<Result<Vec<_>, _>>()?;
     let mut holders = HashMap::new();
-    for (place, one) in granted.iter().enumerate() {
-        if let Some(other) = holders.insert(one.hash, place) {
-            return Err(format!("token[{place}].blake3 is that of token[{other}] too"));
+    for (index, one) in granted.iter().enumerate() {
+        if let Some(other) = holders.insert(one.hash, index) {
+            return Err(format!("token[{index}].blake3 is the same as that of token[{other}]"));
         }
     }
     Ok(granted)
 }
 
-fn grant(place: usize, entry: Entry) -> Result<Granted, String> {
-    let Entry { name, role, blake3, expires, admin } = entry;
+fn grant(index: usize, entry: TokenEntry) -> Result<Granted, String> {
+    let TokenEntry { name, role, blake3, expires, admin } = entry;
     let right = match role {
-        Role::User => Right::User { admin },
-        Role::Worker if admin => return Err(format!("token[{place}].admin = true: only of a user")),
-        Role::Worker => Right::Worker,
+        TokenRole::User => Right::User { admin },
+        TokenRole::Worker if admin => return Err(format!("token[{index}].admin = true: accepted for users only")),
+        TokenRole::Worker => Right::Worker,
     };
     if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "token[{place}].name = {name:?}: 1 to {MAX_NAME} printable ASCII characters without spaces"
+            "token[{index}].name = {name:?}: 1 to {MAX_NAME} printable ASCII characters without spaces"
         ));
     }
     let hash = blake3::Hash::from_hex(&blake3)
-        .map_err(|_| format!("token[{place}].blake3: 64 hexadecimal digits, as `nadgrid token new` prints them"))?;
-    let expires = expires.map(|expires| instant(place, &expires)).transpose()?;
+        .map_err(|_| format!("token[{index}].blake3: 64 hexadecimal digits, as `nadgrid token new` prints them"))?;
+    let expires = expires.map(|expires| instant(index, &expires)).transpose()?;
     let caller = Caller { name: name.into(), right, revoked: CancellationToken::new() };
     Ok(Granted { hash, expires, caller })
 }
 
-fn instant(place: usize, expires: &Expiry) -> Result<SystemTime, String> {
+fn instant(index: usize, expires: &Expiry) -> Result<SystemTime, String> {
     let text = match expires {
         Expiry::Date(date) => date.to_string(),
         Expiry::Text(text) => text.clone(),
     };
     let parsed = humantime::parse_rfc3339(&text);
-    parsed.map_err(|_| format!("token[{place}].expires = {text:?}: a time as 2026-12-31T00:00:00Z"))
+    parsed.map_err(|_| format!("token[{index}].expires = {text:?}: a time such as 2026-12-31T00:00:00Z"))
 }
 
 #[cfg(test)]
@@ -259,10 +260,12 @@ mod tests {
 
     #[test]
     fn what_stays_keeps_its_streams_and_what_goes_loses_them() {
-        let (ada, lab) = (entry("ada", "user", "one", ""), entry("lab", "worker", "two", ""));
+        let ada = entry("ada", "user", "one", "");
+        let lab = entry("lab", "worker", "two", "");
         let tokens = tokens(&(ada + &lab));
         let now = SystemTime::now();
-        let (one, two) = (tokens.find(Some(b"one"), now).unwrap(), tokens.find(Some(b"two"), now).unwrap());
+        let one = tokens.find(Some(b"one"), now).unwrap();
+        let two = tokens.find(Some(b"two"), now).unwrap();
         tokens.replace(parse(&lab).unwrap());
         assert!(one.revoked.is_cancelled() && !two.revoked.is_cancelled());
         assert!(tokens.find(Some(b"one"), now).is_err());
@@ -279,7 +282,7 @@ mod tests {
         assert!(said(&entry("ada", "user", "x", "expires = 'soon'")).contains("\"soon\""));
         assert!(said(&entry("ada", "user", "x", "token = 'x'")).contains("unknown field `token`"));
         let twice = entry("ada", "user", "x", "") + &entry("bob", "user", "x", "");
-        assert!(said(&twice).contains("token[1].blake3 is that of token[0]"));
+        assert!(said(&twice).contains("token[1].blake3 is the same as that of token[0]"));
         let raw = "[[token]]\nname = 'ada'\nrole = 'user'\nblake3 = 'the-token-itself'";
         assert!(said(raw).contains("64 hexadecimal") && !said(raw).contains("itself"));
     }

@@ -1,28 +1,28 @@
 //! The artifact store: bytes by their digest, in a local folder or in an S3 bucket. Every read checks the digest.
 //!
-//! A blob appears under its name whole or not at all. Storing it again writes the same bytes again: that heals a damaged
-//! blob and makes it young, so that it is spared by the collection of [`orphans`]. Deliberately absent: trust in what is
-//! there already, and removing anything under a name that is not a blob's.
+//! A blob appears under its name whole or not at all. Storing it again writes the same bytes again, which repairs a damaged
+//! blob and makes it young, so that the [`collection`] of orphans spares it. Deliberately absent: trust in stored bytes, and
+//! removing files whose names are not a blob's.
 
-mod orphans;
+mod collection;
 mod owner;
-mod place;
 mod presign;
 mod reader;
+mod target;
 #[cfg(test)]
 mod tests;
 
-pub use orphans::{Held, Removal};
-pub use owner::OwnerError;
-pub(crate) use place::ACCEPTED;
-pub use place::ArtifactsUrl;
-pub use presign::{PresignSettings, PresignedCall};
-pub use reader::BlobReader;
+pub(crate) use collection::BlobLease;
+pub(crate) use owner::OwnerError;
+pub(crate) use presign::{PresignSettings, PresignedCall};
+pub(crate) use reader::BlobReader;
+pub(crate) use target::ACCEPTED;
+pub(crate) use target::ArtifactsUrl;
 
+use collection::BlobGuard;
 use nadgrid_core::ids::Digest;
 use object_store::path::Path as BlobPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use orphans::Guard;
 use presign::StoreSigner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use thiserror::Error;
 
 use futures::TryStreamExt;
 
-/// The store failed, or holds something else than it should.
+/// The store failed, or a blob is missing or damaged.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The URL names no store.
+    /// The URL is not one of a store.
     #[error("the artifacts' URL: {why}; accepted: {ACCEPTED}")]
     Url {
         /// What is wrong with the URL.
@@ -47,18 +47,18 @@ pub enum StoreError {
         /// The store's error.
         source: object_store::Error,
     },
-    /// The folder cannot be made.
-    #[error("the artifact folder {path} cannot be made: {source}")]
+    /// The folder cannot be created.
+    #[error("the artifact folder {path} cannot be created: {source}")]
     Folder {
-        /// Path of the folder.
+        /// The folder's path.
         path: String,
         /// The system's error.
         source: std::io::Error,
     },
-    /// What the store says of its owner cannot be read.
+    /// The file that names the store's owner cannot be read.
     #[error(
-        "the artifact store {store}: its file {file} does not say whose it is: {why}; restore it, or remove it and start once \
-         with --adopt-artifacts"
+        "the artifact store {store}: the file {file}, which names its owner, cannot be read: {why}; restore it, or remove it \
+         and start once with --adopt-artifacts"
     )]
     Owner {
         /// The store's URL or folder.
@@ -74,38 +74,38 @@ pub enum StoreError {
     /// The bytes are not those that were stored.
     #[error("the artifact {expected} is damaged: its bytes have the digest {actual}")]
     Damaged {
-        /// Digest of the blob that was asked for.
+        /// The blob's digest.
         expected: Digest,
-        /// Digest of the bytes that were read.
+        /// The digest of the bytes that were read.
         actual: Digest,
     },
 }
 
 impl StoreError {
-    /// Whether the blob itself is lost, so that computing it again helps.
+    /// Whether the blob itself is lost, so that it has to be computed again.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Missing(_) | Self::Damaged { .. })
     }
 }
 
-/// Blobs below one root.
+/// A store of blobs.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     name: Arc<str>,
     objects: Arc<dyn ObjectStore>,
-    /// Where the blobs are files.
+    /// The folder, if blobs are files.
     folder: Option<PathBuf>,
-    /// Where others may reach single blobs themselves.
+    /// Signs requests for single blobs, if others may access the store.
     signer: Option<Arc<StoreSigner>>,
-    guard: Arc<Guard>,
+    guard: Arc<BlobGuard>,
 }
 
 impl Store {
-    /// The store that `url` names, in `data` unless it says otherwise.
+    /// Opens the store that `url` names, by default a folder in `data`.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be made or does not answer.
-    pub async fn open(url: &ArtifactsUrl, data: &Path, presign: &PresignSettings) -> Result<Self, StoreError> {
+    /// [`StoreError`] if it cannot be created or does not answer.
+    pub(crate) async fn open(url: &ArtifactsUrl, data: &Path, presign: &PresignSettings) -> Result<Self, StoreError> {
         Self::open_with(url, data, presign, std::env::vars()).await
     }
 
@@ -116,7 +116,7 @@ impl Store {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, StoreError> {
         let store = url.open(data, presign, variables)?;
-        // A wrong bucket or key is to be known now, not when the first result is there.
+        // A wrong bucket or key must be reported now, not when the first result is there.
         store.objects.list(None).try_next().await.map_err(|source| store.failed(source))?;
         Ok(store)
     }
@@ -129,37 +129,37 @@ impl Store {
         StoreError::Store { store: self.name.to_string(), source }
     }
 
-    /// Stores bytes, durably. Until what comes back is dropped, nobody removes them.
+    /// Stores bytes durably. They are not removed before the lease is dropped.
     ///
     /// # Errors
-    /// [`StoreError::Store`]; nothing is stored then, or all of it.
-    pub async fn put(&self, bytes: Vec<u8>) -> Result<Held, StoreError> {
+    /// [`StoreError::Store`]; then nothing is stored, or all of it.
+    pub(crate) async fn put(&self, bytes: Vec<u8>) -> Result<BlobLease, StoreError> {
         let digest = Digest::of(&bytes);
         self.put_checked(bytes, digest).await
     }
 
-    /// The same of bytes whose digest the caller has taken.
+    /// Stores bytes like [`Store::put`], with the digest that the caller has computed.
     ///
     /// # Errors
-    /// [`StoreError::Store`]; nothing is stored then, or all of it.
-    pub(crate) async fn put_checked(&self, bytes: Vec<u8>, digest: Digest) -> Result<Held, StoreError> {
-        let held = self.guard.hold(digest);
-        let _place = self.guard.enter(digest).await;
+    /// [`StoreError::Store`]; then nothing is stored, or all of it.
+    pub(crate) async fn put_checked(&self, bytes: Vec<u8>, digest: Digest) -> Result<BlobLease, StoreError> {
+        let lease = self.guard.lease(digest);
+        let _turn = self.guard.enter(digest).await;
         self.objects.put(&path(digest), PutPayload::from(bytes)).await.map_err(|source| self.failed(source))?;
-        Ok(held)
+        Ok(lease)
     }
 
-    /// The bytes of this digest, checked. A damaged blob is removed, so that nobody takes it for one.
+    /// Reads a blob and checks its digest. A damaged blob is removed, so that it is computed again.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn get(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
+    pub(crate) async fn get(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
         match self.read(digest).await {
             Err(StoreError::Damaged { .. }) => {}
             other => return other,
         }
-        // Once more while nobody writes: it may have been stored anew, or it was only read badly.
-        let _place = self.guard.enter(digest).await;
+        // It is read again while nothing writes it: it may have been stored anew, or the first read may have failed.
+        let _turn = self.guard.enter(digest).await;
         let read = self.read(digest).await;
         if let Err(StoreError::Damaged { .. }) = read {
             self.delete(digest).await?;
@@ -185,7 +185,7 @@ impl Store {
     }
 }
 
-/// Blobs are spread over 256 folders.
+/// The path of a blob, in one of 256 folders.
 fn path(digest: Digest) -> BlobPath {
     let hex = digest.to_string();
     BlobPath::from(format!("{}/{hex}", &hex[..2]))

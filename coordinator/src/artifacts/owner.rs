@@ -1,7 +1,7 @@
-//! Whose a store is. A file in it names the journal that knows what its files are for.
+//! The owner of a store: a file in it names the journal that refers to its blobs.
 //!
-//! What a journal does not name is collected, so beside a wrong journal everything would be. A journal that was lost, mistyped or
-//! restored from a backup is recognised here, at the start, before anything is written to either.
+//! Blobs that the journal does not name are collected, so with a wrong journal all of them would be. A journal that was lost,
+//! mistyped or restored from a backup is recognised here at the start, before anything is written to either.
 
 use super::{Store, StoreError, path};
 use crate::journal::JournalIdentity;
@@ -14,20 +14,20 @@ use tracing::{info, warn};
 
 /// The file's name.
 const FILE: &str = "owner.json";
-/// No such file is longer.
-const MOST_BYTES: u64 = 4096;
+/// The most bytes that the file may have.
+const MAX_BYTES: u64 = 4096;
 
-/// The store's files are another journal's.
+/// The store belongs to another journal.
 #[derive(Debug, Error)]
 pub enum OwnerError {
-    /// The store failed, or what it says of its owner cannot be read.
+    /// The store failed, or its owner cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There are files, and the journal knows of none.
+    /// There are blobs, and the journal is empty.
     #[error(
-        "the artifact store {store} has files, and the journal {journal} is new: beside it they would all be removed. \
-         If the journal is somewhere else, say where (`journal`, `data`); if it is lost, start once with \
-         --adopt-artifacts: what no new sweep needs is then moved to {store}/collected"
+        "the artifact store {store} contains files but the journal {journal} is new, so all of them would be removed. \
+         If the journal is elsewhere, configure its place (`journal`, `data`); if it is lost, start once with \
+         --adopt-artifacts: files that no new sweep needs are then moved to {store}/collected"
     )]
     New {
         /// The store's URL or folder.
@@ -35,11 +35,11 @@ pub enum OwnerError {
         /// The journal's name.
         journal: String,
     },
-    /// There is a file that names another journal.
+    /// The store's owner is another journal.
     #[error(
-        "the artifact store {store} belongs to another journal than {journal}. If its own is somewhere else, say where \
-         (`journal`, `data`), or give this one a store of its own (`artifacts`); if it is lost, start once with \
-         --adopt-artifacts: what this journal does not name is then moved to {store}/collected"
+        "the artifact store {store} belongs to another journal than {journal}. If that journal is elsewhere, configure its \
+         place (`journal`, `data`), or configure another store (`artifacts`); if it is lost, start once with \
+         --adopt-artifacts: files that this journal does not name are then moved to {store}/collected"
     )]
     Another {
         /// The store's URL or folder.
@@ -47,37 +47,39 @@ pub enum OwnerError {
         /// The journal's name.
         journal: String,
     },
-    /// The journal was longer before.
+    /// The journal is shorter than it was.
     #[error(
-        "the journal {journal} has {batches} batches and had {known} when it was last seen beside the artifact store {store}: \
-         it was restored from an older copy, or is damaged. Restore a newer one; or start once with --adopt-artifacts: \
-         what this one does not name is then moved to {store}/collected"
+        "the journal {journal} has {batches} batches but had {known} when it was last used with the artifact store {store}: \
+         it was restored from an older copy, or is damaged. Restore a newer one, or start once with --adopt-artifacts: \
+         files that this journal does not name are then moved to {store}/collected"
     )]
     Shorter {
         /// The store's URL or folder.
         store: String,
         /// The journal's name.
         journal: String,
-        /// How many it has.
+        /// The number of its batches.
         batches: u64,
-        /// How many it had.
+        /// The number of its batches when it was last used.
         known: u64,
     },
 }
 
 impl Store {
-    /// Takes the store for the journal of this name, which `is_new` where it holds no record. With `adopts` whatever it was before.
+    /// Claims the store for the journal of this name. `is_new` says that the journal is empty. With `adopts` the claim
+    /// succeeds whatever the store's owner is.
     ///
     /// # Errors
     /// [`OwnerError`].
-    pub async fn claim(
+    pub(crate) async fn claim(
         &self,
         identity: &JournalIdentity,
         name: &str,
         is_new: bool,
         adopts: bool,
     ) -> Result<(), OwnerError> {
-        let (store, journal) = (self.name.to_string(), name.to_owned());
+        let store = self.name.to_string();
+        let journal = name.to_owned();
         let batches = identity.batches;
         let refusal = match self.owner().await? {
             Some(known) if known.id != identity.id => Some(OwnerError::Another { store, journal }),
@@ -87,23 +89,23 @@ impl Store {
             Some(_) => None,
             None if is_new && self.has_blobs().await? => Some(OwnerError::New { store, journal }),
             None => {
-                info!(store = %self.name, journal = name, "the artifact store is this journal's from now on");
+                info!(store = %self.name, journal = name, "the artifact store belongs to this journal from now on");
                 None
             }
         };
         match refusal {
             Some(refusal) if !adopts => return Err(refusal),
-            Some(refusal) => warn!(reason = %refusal, "the artifact store is adopted all the same"),
+            Some(refusal) => warn!(reason = %refusal, "the artifact store is adopted nevertheless"),
             None => {}
         }
         Ok(self.note_owner(identity).await?)
     }
 
-    /// Writes down whose the store is, and how long its journal was.
+    /// Records the store's owner, and how long that journal is.
     ///
     /// # Errors
     /// [`StoreError::Store`].
-    pub async fn note_owner(&self, identity: &JournalIdentity) -> Result<(), StoreError> {
+    pub(crate) async fn note_owner(&self, identity: &JournalIdentity) -> Result<(), StoreError> {
         let text = serde_json::to_vec(identity).unwrap_or_default();
         let put = self.objects.put(&BlobPath::from(FILE), PutPayload::from(text)).await;
         put.map(drop).map_err(|source| self.failed(source))
@@ -116,14 +118,14 @@ impl Store {
             other => other.map_err(|source| self.failed(source))?,
         };
         let unreadable = |why: String| StoreError::Owner { store: self.name.to_string(), file: FILE, why };
-        if found.meta.size > MOST_BYTES {
+        if found.meta.size > MAX_BYTES {
             return Err(unreadable(format!("it has {} bytes", found.meta.size)));
         }
         let bytes = found.bytes().await.map_err(|source| self.failed(source))?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Whether there is any blob; other files are somebody else's.
+    /// Whether there is any blob. Other files do not belong to this store.
     async fn has_blobs(&self) -> Result<bool, StoreError> {
         let mut files = self.objects.list(None);
         while let Some(file) = files.try_next().await.map_err(|source| self.failed(source))? {

@@ -1,7 +1,8 @@
-//! Presigned requests: for one blob of a bucket and a while, good for whoever has them, so that workers and clients need no keys.
+//! Presigned requests: each is valid for one blob of a bucket and a limited time, so that workers and clients need no keys.
 //!
-//! One that puts is good for a blob that is not there yet: what is stored cannot be overwritten with it. It does not bound the
-//! number of bytes (the library signs no `content-length`), so that is checked once they are there. Deliberately absent: sending requests.
+//! A request that puts a blob is accepted only if the blob does not exist, so it cannot overwrite anything. It does not bound
+//! the number of bytes (the library does not sign `content-length`), so the size is checked afterwards. Deliberately absent:
+//! sending requests.
 
 use super::{Store, StoreError, path};
 use http::header::IF_NONE_MATCH;
@@ -15,29 +16,29 @@ use std::fmt;
 use std::time::Duration;
 use url::Url;
 
-/// Whether presigned requests are made, and how others reach the store.
+/// Whether requests are presigned, and how others reach the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PresignSettings {
-    /// Without them all payloads go through the coordinator.
+pub(crate) struct PresignSettings {
+    /// Whether requests are presigned. If not, all payloads go through the coordinator.
     pub is_on: bool,
-    /// The store's address as workers and clients know it, where that is another than the coordinator's.
+    /// The store's address for workers and clients, if it differs from the coordinator's.
     pub public_endpoint: Option<Url>,
 }
 
-/// A request that the store accepts from whoever has it.
+/// A request that the store accepts from anyone who has it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PresignedCall {
+pub(crate) struct PresignedCall {
     /// `PUT` or `GET`.
     pub method: Method,
     /// The address with its signature, which is secret.
     pub url: Url,
-    /// To be sent as they are.
+    /// Headers that must be sent unchanged.
     pub headers: Vec<(String, String)>,
-    /// How long the store accepts it, from now on.
+    /// How long the store accepts the request.
     pub valid: Duration,
 }
 
-/// Without the query of the address, which holds the signature.
+/// `Debug` leaves out the query of the address, which contains the signature.
 impl fmt::Debug for PresignedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, url, headers, valid } = self;
@@ -49,7 +50,7 @@ impl fmt::Debug for PresignedCall {
 pub(super) struct StoreSigner {
     pub(super) bucket: AmazonS3,
     pub(super) prefix: BlobPath,
-    /// Whether the store can be told to take only what is not there.
+    /// Whether the store supports conditional puts.
     pub(super) is_conditional: bool,
 }
 
@@ -70,16 +71,20 @@ impl StoreSigner {
 }
 
 impl Store {
-    /// Whether the store makes presigned requests.
-    pub fn presigns(&self) -> bool {
+    /// Whether requests of this store are presigned.
+    pub(crate) fn presigns(&self) -> bool {
         self.signer.is_some()
     }
 
-    /// A request that puts a blob; `None` where the store makes none. Whoever asks holds the blob before.
+    /// A request that puts a blob; `None` if requests are not presigned. The caller must have leased the blob.
     ///
     /// # Errors
-    /// [`StoreError::Store`] when the keys cannot be had.
-    pub async fn presign_put(&self, digest: Digest, valid: Duration) -> Result<Option<PresignedCall>, StoreError> {
+    /// [`StoreError::Store`] if there are no keys.
+    pub(crate) async fn presign_put(
+        &self,
+        digest: Digest,
+        valid: Duration,
+    ) -> Result<Option<PresignedCall>, StoreError> {
         let Some(signer) = &self.signer else { return Ok(None) };
         let mut options = SignedUrlOptions::new();
         if signer.is_conditional {
@@ -89,21 +94,25 @@ impl Store {
         signed.map(Some).map_err(|source| self.failed(source))
     }
 
-    /// A request that reads a blob; `None` where the store makes none.
+    /// A request that reads a blob; `None` if requests are not presigned.
     ///
     /// # Errors
-    /// [`StoreError::Store`] when the keys cannot be had.
-    pub async fn presign_get(&self, digest: Digest, valid: Duration) -> Result<Option<PresignedCall>, StoreError> {
+    /// [`StoreError::Store`] if there are no keys.
+    pub(crate) async fn presign_get(
+        &self,
+        digest: Digest,
+        valid: Duration,
+    ) -> Result<Option<PresignedCall>, StoreError> {
         let Some(signer) = &self.signer else { return Ok(None) };
         let signed = signer.sign(Method::GET, digest, valid, SignedUrlOptions::new()).await;
         signed.map(Some).map_err(|source| self.failed(source))
     }
 
-    /// Bytes of a blob, without reading it; `None` when it is not there.
+    /// The size of a blob in bytes, without reading it; `None` if it does not exist.
     ///
     /// # Errors
     /// [`StoreError::Store`].
-    pub async fn head(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
+    pub(crate) async fn head(&self, digest: Digest) -> Result<Option<u64>, StoreError> {
         match self.objects.head(&path(digest)).await {
             Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),

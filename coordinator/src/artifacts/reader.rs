@@ -1,4 +1,4 @@
-//! Reading a blob piece by piece, with its digest taken on the way, so that a large one is never in memory as a whole.
+//! Reads a blob piece by piece and checks its digest on the way, so that a large blob is never in memory as a whole.
 
 use super::{Store, StoreError, path};
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use object_store::{GetResultPayload, ObjectStoreExt};
 use std::fs::File;
 use std::io::Read;
 
-/// Bytes that are read from a file at a time.
+/// The number of bytes that are read from a file at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A blob that is being read.
-pub struct BlobReader {
+pub(crate) struct BlobReader {
     digest: Digest,
     size: u64,
     pieces: BlobPieces,
@@ -26,16 +26,16 @@ enum BlobPieces {
     File(File),
     /// The blob is an object in a bucket.
     Stream(BoxStream<'static, object_store::Result<Bytes>>),
-    /// All have been read.
+    /// All pieces have been read.
     End,
 }
 
 impl Store {
-    /// Begins to read a blob.
+    /// Opens a blob for reading.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Store`].
-    pub async fn reader(&self, digest: Digest) -> Result<BlobReader, StoreError> {
+    pub(crate) async fn reader(&self, digest: Digest) -> Result<BlobReader, StoreError> {
         let found = match self.objects.get(&path(digest)).await {
             Err(object_store::Error::NotFound { .. }) => return Err(StoreError::Missing(digest)),
             other => other.map_err(|source| self.failed(source))?,
@@ -48,11 +48,11 @@ impl Store {
         Ok(BlobReader { digest, size, pieces, hasher: blake3::Hasher::new(), store: self.clone() })
     }
 
-    /// Whether a sound blob of this digest and size is there. A damaged one is removed.
+    /// Whether an undamaged blob of this digest and size exists. A damaged one is removed.
     ///
     /// # Errors
     /// [`StoreError::Store`].
-    pub async fn has(&self, digest: Digest, size: u64) -> Result<bool, StoreError> {
+    pub(crate) async fn has(&self, digest: Digest, size: u64) -> Result<bool, StoreError> {
         let mut reader = match self.reader(digest).await {
             Err(error) if error.is_loss() => return Ok(false),
             other => other?,
@@ -70,9 +70,9 @@ impl Store {
         }
     }
 
-    /// Removes a blob that was found to be damaged, unless it is sound when it is looked at again while nobody writes it.
+    /// Removes a damaged blob, unless reading it again while nothing writes it shows that it is intact.
     pub(crate) async fn heal(&self, digest: Digest) -> Result<(), StoreError> {
-        let _place = self.guard.enter(digest).await;
+        let _turn = self.guard.enter(digest).await;
         let mut reader = match self.reader(digest).await {
             Err(StoreError::Missing(_)) => return Ok(()),
             other => other?,
@@ -88,21 +88,16 @@ impl Store {
 }
 
 impl BlobReader {
-    /// Bytes of the blob.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The next bytes; nothing at the end, if all of them were those of this digest. A damaged blob is removed, so that nobody
-    /// takes it for one.
+    /// Reads the next bytes; `None` at the end, after the digest was checked. A damaged blob is removed.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] instead of the end, [`StoreError::Store`].
-    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+    /// [`StoreError::Damaged`] at the end, [`StoreError::Store`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         if let Some(piece) = self.piece().await? {
             return Ok(Some(piece));
         }
-        let (expected, actual) = (self.digest, self.actual());
+        let expected = self.digest;
+        let actual = self.actual();
         if actual == expected {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The same of a store in a folder and of one in a bucket.
+//! Tests of the store. Most run on a folder and on a bucket alike.
 
 use super::*;
 use crate::journal::JournalIdentity;
@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Where blobs are, and how to change them behind the store's back.
-enum Place {
+/// The place of a store, where tests can change blobs behind its back.
+enum TestStore {
     Folder(TempDir),
     S3(S3),
 }
 
-impl Place {
+impl TestStore {
     fn folder() -> Self {
         Self::Folder(tempfile::tempdir().unwrap())
     }
@@ -30,7 +30,7 @@ impl Place {
         Store::open_with(&url.as_str().into(), data, &signing(), variables.into_iter()).await.unwrap()
     }
 
-    /// What was collected and is still there.
+    /// The collected blobs that still exist.
     async fn collected(&self, blobs: &Store) -> Vec<Digest> {
         let files: Vec<_> = blobs.objects.list(Some(&"collected".into())).try_collect().await.unwrap();
         files.iter().map(|file| file.location.filename().and_then(Digest::from_hex).unwrap()).collect()
@@ -56,7 +56,7 @@ async fn store(store: &Store, bytes: &[u8]) -> Digest {
     store.put(bytes.to_vec()).await.unwrap().digest()
 }
 
-async fn bytes_come_back_and_damage_does_not(place: Place) {
+async fn bytes_come_back_and_damage_does_not(place: TestStore) {
     let blobs = place.open().await;
     let digest = store(&blobs, b"gradient").await;
     assert_eq!(store(&blobs, b"gradient").await, digest);
@@ -77,9 +77,10 @@ async fn bytes_come_back_and_damage_does_not(place: Place) {
     assert_eq!(blobs.get(digest).await.unwrap(), b"gradient");
 }
 
-async fn orphans_are_collected_and_nothing_else(place: Place) {
+async fn orphans_are_collected_and_nothing_else(place: TestStore) {
     let blobs = place.open().await;
-    let (needed, orphan) = (store(&blobs, &[1]).await, store(&blobs, &[2]).await);
+    let needed = store(&blobs, &[1]).await;
+    let orphan = store(&blobs, &[2]).await;
     let held = blobs.put(vec![3]).await.unwrap();
     let removal = blobs.removal();
     let references = BTreeSet::from([needed]);
@@ -104,7 +105,7 @@ async fn orphans_are_collected_and_nothing_else(place: Place) {
     assert!(blobs.removal().remove(Digest::of(&[3])).await.unwrap());
 }
 
-async fn what_was_collected_is_kept_for_a_while(place: Place) {
+async fn what_was_collected_is_kept_for_a_while(place: TestStore) {
     let blobs = place.open().await;
     let orphan = store(&blobs, &[1]).await;
     let collect = async |age: u64| blobs.removal().collect(&BTreeSet::new(), Duration::from_secs(age)).await.unwrap();
@@ -117,15 +118,15 @@ async fn what_was_collected_is_kept_for_a_while(place: Place) {
 
 #[tokio::test]
 async fn a_folder_keeps_what_was_collected() {
-    what_was_collected_is_kept_for_a_while(Place::folder()).await;
+    what_was_collected_is_kept_for_a_while(TestStore::folder()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_keeps_what_was_collected() {
-    what_was_collected_is_kept_for_a_while(Place::s3()).await;
+    what_was_collected_is_kept_for_a_while(TestStore::s3()).await;
 }
 
-async fn a_store_is_one_journals(place: Place) {
+async fn a_store_is_one_journals(place: TestStore) {
     let blobs = place.open().await;
     let journal = |id: &str, batches| JournalIdentity { id: id.into(), batches };
     let claim = async |id: &str, batches, is_new, adopts| {
@@ -140,52 +141,52 @@ async fn a_store_is_one_journals(place: Place) {
     let said = claim("other", 9, false, false).await.unwrap_err();
     assert!(said.contains("another journal than j.sqlite"), "{said}");
     let said = claim("first", 6, false, false).await.unwrap_err();
-    assert!(said.contains("has 6 batches and had 7"), "{said}");
+    assert!(said.contains("has 6 batches but had 7"), "{said}");
     claim("other", 1, true, true).await.unwrap();
     claim("other", 1, true, false).await.unwrap();
     assert!(claim("first", 7, false, false).await.is_err());
     // What says whose it is must say it.
     blobs.objects.put(&"owner.json".into(), PutPayload::from_static(b"{")).await.unwrap();
     let said = claim("other", 1, false, false).await.unwrap_err();
-    assert!(said.contains("owner.json does not say whose it is"), "{said}");
+    assert!(said.contains("the file owner.json, which names its owner, cannot be read"), "{said}");
     assert_eq!(blobs.get(Digest::of(b"gradient")).await.unwrap(), b"gradient");
 }
 
 #[tokio::test]
 async fn a_folder_is_one_journals() {
-    a_store_is_one_journals(Place::folder()).await;
+    a_store_is_one_journals(TestStore::folder()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_is_one_journals() {
-    a_store_is_one_journals(Place::s3()).await;
+    a_store_is_one_journals(TestStore::s3()).await;
 }
 
 #[tokio::test]
 async fn an_empty_store_is_anybodys() {
-    let place = Place::folder();
+    let place = TestStore::folder();
     let blobs = place.open().await;
     blobs.claim(&JournalIdentity { id: "new".into(), batches: 0 }, "j", true, false).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_folder_gives_back_bytes_and_no_damage() {
-    bytes_come_back_and_damage_does_not(Place::folder()).await;
+    bytes_come_back_and_damage_does_not(TestStore::folder()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_gives_back_bytes_and_no_damage() {
-    bytes_come_back_and_damage_does_not(Place::s3()).await;
+    bytes_come_back_and_damage_does_not(TestStore::s3()).await;
 }
 
 #[tokio::test]
 async fn a_folder_is_rid_of_orphans_alone() {
-    orphans_are_collected_and_nothing_else(Place::folder()).await;
+    orphans_are_collected_and_nothing_else(TestStore::folder()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_is_rid_of_orphans_alone() {
-    orphans_are_collected_and_nothing_else(Place::s3()).await;
+    orphans_are_collected_and_nothing_else(TestStore::s3()).await;
 }
 
 /// One removes a blob over and over while another stores it: whoever has stored it and holds it can read it, and once it is
@@ -202,7 +203,7 @@ async fn what_is_held_is_there_whatever_is_removed_meanwhile() {
         let held = blobs.put(b"shared".to_vec()).await.unwrap();
         removed.recv().await.unwrap();
         assert_eq!(blobs.get(held.digest()).await.unwrap(), b"shared");
-        let found = blobs.hold([digest]).await;
+        let found = blobs.lease([digest]).await;
         drop(held);
         removed.recv().await.unwrap();
         assert_eq!(blobs.get(digest).await.unwrap(), b"shared");
@@ -236,7 +237,8 @@ async fn a_half_written_blob_is_not_there_and_foreign_files_are_left_alone() {
 async fn a_store_that_does_not_work_is_refused_by_its_name() {
     let server = S3::start();
     let open = |url: &str| {
-        let (url, variables) = (ArtifactsUrl::from(url), server.variables());
+        let url = ArtifactsUrl::from(url);
+        let variables = server.variables();
         async move {
             Store::open_with(&url, Path::new(""), &signing(), variables.into_iter()).await.err().unwrap().to_string()
         }
@@ -245,19 +247,22 @@ async fn a_store_that_does_not_work_is_refused_by_its_name() {
     assert!(said.contains("s3://another-bucket/x failed"), "{said}");
     let file = tempfile::NamedTempFile::new().unwrap();
     let said = open(&format!("file://{}/x", file.path().display())).await;
-    assert!(said.contains("cannot be made"), "{said}");
+    assert!(said.contains("cannot be created"), "{said}");
 }
 
 /// Others need no keys, and are given none.
 #[tokio::test]
 async fn a_bucket_signs_requests_for_single_blobs_and_a_folder_none() {
-    let (server, valid, digest) = (S3::start(), Duration::from_secs(60), Digest::of(b"gradient"));
+    let server = S3::start();
+    let valid = Duration::from_secs(60);
+    let digest = Digest::of(b"gradient");
     let open = async |is_on: bool, endpoint: Option<&str>, more: Option<(&str, &str)>| {
         let public_endpoint = endpoint.map(|url| url.parse().unwrap());
         let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let variables = server.variables().into_iter().chain(more);
         let presign = PresignSettings { is_on, public_endpoint };
-        let (url, data) = (server.url("a/prefix"), Path::new("/nowhere"));
+        let url = server.url("a/prefix");
+        let data = Path::new("/nowhere");
         Store::open_with(&url.as_str().into(), data, &presign, variables).await.unwrap()
     };
     let blobs = open(true, None, None).await;

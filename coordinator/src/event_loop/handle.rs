@@ -4,8 +4,8 @@ use super::durable::{Durable, ToldSweep};
 use super::peers::CoordinatorPeers;
 use super::stall::JournalWait;
 use super::timelines::Timelines;
-use crate::access::OnceAMinute;
 use crate::journal::JournalIdentity;
+use crate::log_throttle::LogThrottle;
 use nadgrid_core::ids::{SweepId, Time, WorkerId};
 use nadgrid_core::scheduler::{Answer, Check, Claim, Event, RequestId, Scheduler, WorkerProfile};
 use nadgrid_core::shell::{
@@ -36,7 +36,7 @@ pub(crate) struct WorkerOutbox {
     /// The worker's display name.
     pub(super) name: Arc<str>,
     /// How often the log was told of its refused results.
-    pub(super) refused: OnceAMinute,
+    pub(super) refused: LogThrottle,
 }
 
 /// A question about the state, answered in its turn.
@@ -191,7 +191,7 @@ impl CoordinatorHandle {
         sender: mpsc::Sender<SessionNews>,
     ) -> Result<SessionNumber, Closed> {
         let name = profile.name.as_str().into();
-        let outbox = WorkerOutbox { sender, name, refused: OnceAMinute::default() };
+        let outbox = WorkerOutbox { sender, name, refused: LogThrottle::default() };
         let joining = Box::new(JoiningWorker { worker, profile, held, outbox });
         self.call(|session| LoopCommand::Attach { joining, session }).await
     }

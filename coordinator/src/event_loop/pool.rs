@@ -5,7 +5,7 @@
 
 use super::EventLoop;
 use super::handle::{LoopCommand, query_in_turn};
-use crate::artifacts::{Held, Store};
+use crate::artifacts::{BlobLease, Store};
 use crate::journal::Journal;
 use crate::reducer::{self, ReduceError};
 use metrics::{counter, histogram};
@@ -209,7 +209,7 @@ impl PoolWork {
     }
 
     /// Tells the loop what came out. What is stored is kept from the collection of orphans until the journal names it.
-    async fn tell(&self, event: Event, stored: Vec<Held>) {
+    async fn tell(&self, event: Event, stored: Vec<BlobLease>) {
         let Some(commands) = self.back.upgrade() else { return };
         drop(commands.send(LoopCommand::Event(event)).await);
         // A question is answered once all before it is in the journal.

@@ -1,20 +1,20 @@
-//! How a batch of records becomes bytes: one line with a digest and a count, then one line of JSON for each record.
+//! The encoding of a batch of records: one line with a digest and a count, then one line of JSON for each record.
 //!
-//! The digest is of everything behind it, so a batch is whole or it is damaged: there is no record that looks right in one
-//! that is not. Deliberately absent: repair. Databases commit a batch or they do not, so a damaged one is no torn tail, and
-//! what was acknowledged must not be skipped in silence.
+//! The digest is that of all bytes after it, so a batch is either intact or damaged as a whole. Deliberately absent: repair.
+//! Databases commit a batch or they do not, so a damaged batch is not a torn write, and acknowledged records must not be
+//! skipped silently.
 
 use nadgrid_core::ids::Digest;
 use nadgrid_core::scheduler::Record;
 use serde_json::Value;
 use thiserror::Error;
 
-/// Hexadecimal digits of a digest, and the space behind them.
+/// The number of hexadecimal digits of a digest.
 const DIGEST: usize = 64;
-/// What JSON has in the place of a number that is infinite or none, and of a field that is empty.
+/// The JSON of a number that is not finite, and of an empty field.
 const NULL: &[u8] = b"null";
-/// Fields that an error names.
-const NAMED: usize = 12;
+/// The most fields that an error names.
+const MAX_NAMED: usize = 12;
 
 /// Why a batch cannot be read.
 #[derive(Debug, Error)]
@@ -23,21 +23,21 @@ pub enum Damage {
     #[error("it has no heading")]
     Heading,
     /// Bytes were changed or lost.
-    #[error("its bytes are not those that were written")]
+    #[error("its bytes differ from those that were written")]
     Digest,
-    /// There are more or fewer records than it says.
-    #[error("it says that it has {said} records and has {found}")]
+    /// The number of records differs from that in the heading.
+    #[error("its heading announces {announced} records, but it has {found}")]
     Count {
-        /// By its heading.
-        said: u64,
-        /// Lines that are there.
+        /// The number in the heading.
+        announced: u64,
+        /// The number of lines.
         found: u64,
     },
-    /// A record that this release does not know.
-    #[error("record {place} in it cannot be read: {source}")]
+    /// A record is unknown to this release.
+    #[error("its record {number} cannot be read: {source}")]
     Record {
-        /// Counted from 1.
-        place: u64,
+        /// The record's number, counted from 1.
+        number: u64,
         /// What is wrong with it.
         source: serde_json::Error,
     },
@@ -46,24 +46,24 @@ pub enum Damage {
 /// Why a record cannot be written.
 #[derive(Debug, Error)]
 pub enum Unwritable {
-    /// It has no JSON.
+    /// It cannot be represented in JSON.
     #[error("a record has no JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It would not come back.
+    /// Reading it would give another record.
     #[error(
-        "a record \"{kind}\" would not be read as it is ({why}); fields without a value: {fields}; a number has to be finite"
+        "a record \"{kind}\" could not be read back ({why}); fields without a value: {fields}; numbers must be finite"
     )]
     Changed {
-        /// Which record, as JSON names it.
+        /// The record's kind, as JSON names it.
         kind: String,
         /// What reading it gives.
         why: String,
-        /// The fields that have no value in JSON: every number that is not finite, and what is empty.
+        /// The fields without a value in JSON: every number that is not finite, and every empty field.
         fields: String,
     },
 }
 
-/// A batch in the making.
+/// Encodes a batch.
 #[derive(Debug, Default)]
 pub struct Encoder {
     lines: Vec<u8>,
@@ -71,10 +71,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Adds a record. JSON has nothing but `null` for a number that is not finite, so a line with that word is read again.
+    /// Adds a record. In JSON a number that is not finite is `null`, so a line with that word is read back.
     ///
     /// # Errors
-    /// When it cannot be written as JSON, or not so that it is read as it is; the batch is of no use then.
+    /// [`Unwritable`] if the record cannot be written, or would be read as another; the encoder must not be used afterwards.
     pub fn push(&mut self, record: &Record) -> Result<(), Unwritable> {
         let line = self.line(record)?;
         if self.lines[line..].windows(NULL.len()).any(|word| word == NULL) {
@@ -83,16 +83,16 @@ impl Encoder {
         Ok(())
     }
 
-    /// Adds a record that is to replace others: every line is read again.
+    /// Adds a record of a batch that replaces others: every line is read back.
     ///
     /// # Errors
-    /// As [`Encoder::push`].
+    /// Those of [`Encoder::push`].
     pub fn push_proven(&mut self, record: &Record) -> Result<(), Unwritable> {
         let line = self.line(record)?;
         prove(record, &self.lines[line..])
     }
 
-    /// Writes a record; returns where its line begins.
+    /// Writes a record. Returns the offset of its line.
     fn line(&mut self, record: &Record) -> Result<usize, Unwritable> {
         let start = self.lines.len();
         serde_json::to_writer(&mut self.lines, record)?;
@@ -101,17 +101,17 @@ impl Encoder {
         Ok(start)
     }
 
-    /// How many records it holds.
+    /// The number of records so far.
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// Its size so far.
+    /// The size so far.
     pub fn bytes(&self) -> usize {
         self.lines.len()
     }
 
-    /// The batch. The encoder is empty again.
+    /// Returns the batch and empties the encoder.
     pub fn finish(&mut self) -> Vec<u8> {
         let lines = std::mem::take(&mut self.lines);
         let count = format!("{}\n", std::mem::take(&mut self.records));
@@ -125,27 +125,27 @@ impl Encoder {
     }
 }
 
-/// Fails unless this line is read as this record.
+/// Fails unless reading the line gives the record.
 fn prove(record: &Record, line: &[u8]) -> Result<(), Unwritable> {
     let why = match serde_json::from_slice::<Record>(line) {
         Ok(read) if read == *record => return Ok(()),
-        Ok(_) => "it would be another".to_owned(),
+        Ok(_) => "the result would differ".to_owned(),
         Err(error) => error.to_string(),
     };
     let value: Value = serde_json::from_slice(line)?;
     let mut fields = Vec::new();
     nulls(&value, String::new(), &mut fields);
-    fields.truncate(NAMED);
+    fields.truncate(MAX_NAMED);
     let kind = value["record"].as_str().unwrap_or_default().to_owned();
     Err(Unwritable::Changed { kind, why, fields: fields.join(", ") })
 }
 
-/// Collects the paths of what has no value.
+/// Collects the paths of fields without a value.
 fn nulls(value: &Value, path: String, found: &mut Vec<String>) {
     match value {
         Value::Null => found.push(path),
         Value::Array(values) => {
-            values.iter().enumerate().for_each(|(place, value)| nulls(value, format!("{path}[{place}]"), found));
+            values.iter().enumerate().for_each(|(index, value)| nulls(value, format!("{path}[{index}]"), found));
         }
         Value::Object(values) => {
             let dot = if path.is_empty() { "" } else { "." };
@@ -155,10 +155,10 @@ fn nulls(value: &Value, path: String, found: &mut Vec<String>) {
     }
 }
 
-/// The records of a batch.
+/// Decodes the records of a batch.
 ///
 /// # Errors
-/// [`Damage`], whatever the bytes are.
+/// [`Damage`]; it never panics, whatever the bytes are.
 pub fn decode(batch: &[u8]) -> Result<Vec<Record>, Damage> {
     let (digest, rest) = batch.split_at_checked(DIGEST).ok_or(Damage::Heading)?;
     let digest = std::str::from_utf8(digest).ok().and_then(Digest::from_hex).ok_or(Damage::Heading)?;
@@ -167,14 +167,15 @@ pub fn decode(batch: &[u8]) -> Result<Vec<Record>, Damage> {
         return Err(Damage::Digest);
     }
     let end = rest.iter().position(|&byte| byte == b'\n').ok_or(Damage::Heading)?;
-    let said = std::str::from_utf8(&rest[..end]).ok().and_then(|count| count.parse().ok()).ok_or(Damage::Heading)?;
+    let count = std::str::from_utf8(&rest[..end]).ok().and_then(|count| count.parse().ok());
+    let announced = count.ok_or(Damage::Heading)?;
     let mut records = Vec::new();
     for line in rest[end + 1..].split_inclusive(|&byte| byte == b'\n') {
-        let place = records.len() as u64 + 1;
-        records.push(serde_json::from_slice(line).map_err(|source| Damage::Record { place, source })?);
+        let number = records.len() as u64 + 1;
+        records.push(serde_json::from_slice(line).map_err(|source| Damage::Record { number, source })?);
     }
     let found = records.len() as u64;
-    if found == said { Ok(records) } else { Err(Damage::Count { said, found }) }
+    if found == announced { Ok(records) } else { Err(Damage::Count { announced, found }) }
 }
 
 #[cfg(test)]
@@ -217,7 +218,7 @@ mod tests {
         for bit in 0..8 * whole.len() {
             let mut changed = whole.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            // A digest may be written in capitals as well: that is the one bit that says nothing.
+            // A digest may also be written in capitals: only that bit does not matter.
             let same = changed.eq_ignore_ascii_case(&whole) && bit / 8 < DIGEST;
             assert!(same || decode(&changed).is_err(), "bit {bit}");
         }
@@ -282,8 +283,8 @@ mod tests {
     fn what_is_wrong_under_a_right_digest_is_said() {
         let line = serde_json::to_string(&ended("one")).unwrap();
         let said = |rest: &str| decode(&sealed(rest)).unwrap_err().to_string();
-        assert!(said(&format!("2\n{line}\n")).contains("says that it has 2 records and has 1"));
-        assert!(said(&format!("2\n{line}\n{{}}\n")).contains("record 2 in it"));
+        assert!(said(&format!("2\n{line}\n")).contains("announces 2 records, but it has 1"));
+        assert!(said(&format!("2\n{line}\n{{}}\n")).contains("its record 2 cannot be read"));
         assert!(said("x\n").contains("heading") && said("1").contains("heading"));
         assert_eq!(decode(&sealed(&format!("1\n{line}\n"))).unwrap(), [ended("one")]);
     }

@@ -1,10 +1,10 @@
-//! Which rows are written when, whatever database holds them.
+//! The order of the journal's writes, for any database.
 //!
-//! Batches are numbered without a gap, and a head row says which numbers are there. So an append whose outcome is unknown
-//! (the connection broke, the disk was full) is settled by looking at the head: it is there, or it is not and goes again
-//! under the same number. Nothing is written twice and nothing is lost.
+//! Batches are numbered without a gap, and a head row has the first and the last number. So an append whose outcome is
+//! unknown (the connection broke, the disk was full) is settled by reading the head: either the batch is there, or it is
+//! written again under the same number. Nothing is written twice and nothing is lost.
 //!
-//! What replaces other batches is read back first, in the same transaction: what cannot be read must not take the place of
+//! A compaction is read back in its own transaction before it replaces other batches: what cannot be read must not replace
 //! what can.
 
 use super::codec::{Encoder, Unwritable, decode};
@@ -17,115 +17,121 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// Batches that are read at once.
+/// The number of batches that are read at a time.
 pub(super) const PAGE: i64 = 16;
-/// Size of the batches of a compacted journal.
+/// The size of the batches of a compacted journal.
 pub(super) const BATCH_BYTES: usize = 1 << 18;
-/// Waits between attempts.
+/// The waits between attempts, which double from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// The numbers of the batches that are there: `first..=last`, none when `last` is below `first`.
+/// The numbers of all batches: `first..=last`, none if `last` is below `first`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct BatchRange {
     pub(super) first: i64,
     pub(super) last: i64,
 }
 
-/// An attempt that failed.
-pub(super) struct Failure {
+/// A failed attempt.
+pub(super) struct TableFailure {
     pub(super) error: JournalError,
-    /// Whether trying again may help.
-    pub(super) passing: bool,
+    /// Whether a retry may succeed.
+    pub(super) is_transient: bool,
 }
 
-/// What the rows are kept in.
+/// The tables that store the rows.
 pub(super) trait Tables: Send {
-    /// What to call it in messages.
+    /// The journal's name in messages.
     fn name(&self) -> &str;
 
-    /// The journal's id; a journal that has none yet takes `new`.
-    fn id(&mut self, new: &str) -> impl Future<Output = Result<String, Failure>> + Send;
+    /// The journal's id. If it has none yet, `new` becomes its id.
+    fn id(&mut self, new: &str) -> impl Future<Output = Result<String, TableFailure>> + Send;
 
-    /// Ready again after a failure, still this coordinator's own; says what is there.
-    fn recover(&mut self) -> impl Future<Output = Result<Span, Failure>> + Send;
+    /// Makes the tables usable again after a failure, if no other coordinator has used them. Returns the batches.
+    fn recover(&mut self) -> impl Future<Output = Result<BatchRange, TableFailure>> + Send;
 
-    /// Writes one batch and the head, durably. Its number is the one after the last.
-    fn append(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Writes one batch and the head durably. Its number follows the last.
+    fn append(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), TableFailure>> + Send;
 
-    /// Up to [`PAGE`] batches from this number on, in order.
-    fn read(&mut self, from: i64) -> impl Future<Output = Result<Vec<(i64, Vec<u8>)>, Failure>> + Send;
+    /// Reads up to [`PAGE`] batches from this number on, in order.
+    fn read(&mut self, from: i64) -> impl Future<Output = Result<Vec<(i64, Vec<u8>)>, TableFailure>> + Send;
 
-    /// Begins a compaction. Nothing of it is seen before `replace`.
-    fn begin(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Begins a compaction, which is invisible before `replace`.
+    fn begin(&mut self) -> impl Future<Output = Result<(), TableFailure>> + Send;
 
     /// Writes a batch of the compaction.
-    fn insert(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn insert(&mut self, number: i64, body: &[u8]) -> impl Future<Output = Result<(), TableFailure>> + Send;
 
-    /// Ends the compaction: what is not in `span` is removed.
-    fn replace(&mut self, span: Span) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Ends the compaction: batches outside `range` are removed.
+    fn replace(&mut self, range: BatchRange) -> impl Future<Output = Result<(), TableFailure>> + Send;
 }
 
 /// A journal in some tables.
 pub(super) struct Ledger<T> {
     tables: T,
-    span: Option<Span>,
-    /// What would be there if the last change, of which this is not known, had been made.
-    doubt: Option<Span>,
+    range: Option<BatchRange>,
+    /// The batches after the last change, if its outcome is unknown.
+    doubt: Option<BatchRange>,
     patience: Duration,
-    /// Why the last attempt failed, until one succeeds.
+    /// The error of the last attempt, until one succeeds.
     fault: watch::Sender<Option<Arc<str>>>,
 }
 
 impl<T: Tables> Ledger<T> {
     pub(super) fn new(tables: T, patience: Duration) -> Self {
-        Self { tables, span: None, doubt: None, patience, fault: watch::Sender::new(None) }
+        Self { tables, range: None, doubt: None, patience, fault: watch::Sender::new(None) }
     }
 
     fn encoding(&self, source: Unwritable) -> JournalError {
         JournalError::Encode { journal: self.tables.name().to_owned(), source }
     }
 
-    /// What is there. After a failure, and at first, the tables are asked.
-    async fn span(&mut self) -> Result<Span, Failure> {
-        if let (Some(span), None) = (self.span, self.doubt) {
-            return Ok(span);
+    /// The batches of the journal. They are read from the tables at first, and after a failure.
+    async fn range(&mut self) -> Result<BatchRange, TableFailure> {
+        if let (Some(range), None) = (self.range, self.doubt) {
+            return Ok(range);
         }
         let found = self.tables.recover().await?;
-        if self.span.is_some_and(|span| found != span && Some(found) != self.doubt) {
+        if self.range.is_some_and(|range| found != range && Some(found) != self.doubt) {
             let error = JournalError::TakenOver { journal: self.tables.name().to_owned() };
-            return Err(Failure { error, passing: false });
+            return Err(TableFailure { error, is_transient: false });
         }
-        (self.span, self.doubt) = (Some(found), None);
+        self.range = Some(found);
+        self.doubt = None;
         Ok(found)
     }
 
-    /// One attempt to append `body`. `tried` is what would be there if an earlier attempt had succeeded unseen.
-    async fn attempt(&mut self, body: &[u8], tried: &mut Option<Span>) -> Result<(), Failure> {
-        let span = self.span().await?;
-        if *tried == Some(span) {
+    /// Tries once to append `body`. `tried` are the batches that there would be if an earlier attempt had succeeded unseen.
+    async fn attempt(&mut self, body: &[u8], tried: &mut Option<BatchRange>) -> Result<(), TableFailure> {
+        let range = self.range().await?;
+        if *tried == Some(range) {
             return Ok(());
         }
-        let longer = Span { last: span.last + 1, ..span };
-        (self.doubt, *tried) = (Some(longer), Some(longer));
+        let longer = BatchRange { last: range.last + 1, ..range };
+        self.doubt = Some(longer);
+        *tried = Some(longer);
         self.tables.append(longer.last, body).await?;
-        (self.span, self.doubt) = (Some(longer), None);
+        self.range = Some(longer);
+        self.doubt = None;
         Ok(())
     }
 
-    /// Writes the batches of a compaction; also returns a digest of each.
+    /// Writes the batches of a compaction. Also returns the digest of each.
     async fn write_all(
         &mut self,
         from: i64,
         records: &mut (dyn Iterator<Item = Record> + Send),
-    ) -> Result<(Replayed, Vec<Digest>), Failure> {
-        let (mut written, mut batches) = (Replayed::default(), Vec::new());
+    ) -> Result<(Replayed, Vec<Digest>), TableFailure> {
+        let mut written = Replayed::default();
+        let mut batches = Vec::new();
         let mut encoder = Encoder::default();
         loop {
             let record = records.next();
             let ended = record.is_none();
             if let Some(record) = record {
-                encoder.push_proven(&record).map_err(|e| Failure { error: self.encoding(e), passing: false })?;
+                encoder
+                    .push_proven(&record)
+                    .map_err(|e| TableFailure { error: self.encoding(e), is_transient: false })?;
             }
             if encoder.records() > 0 && (ended || encoder.bytes() >= BATCH_BYTES) {
                 written.records += encoder.records();
@@ -140,27 +146,33 @@ impl<T: Tables> Ledger<T> {
         }
     }
 
-    /// Reads what was written of a compaction, as a coordinator that starts would.
+    /// Reads a compaction back, as a coordinator that starts would.
     async fn read_back(
         &mut self,
-        span: Span,
+        range: BatchRange,
         batches: Vec<Digest>,
         reader: Box<dyn SnapshotReader>,
-    ) -> Result<(), Failure> {
-        let mut reading = ReadBack { first: span.first, next: span.first, batches, reader };
+    ) -> Result<(), TableFailure> {
+        let mut reading = ReadBack { first: range.first, next: range.first, batches, reader };
         loop {
             let page = self.tables.read(reading.next).await?;
             let ended = page.is_empty();
-            // Decoding and replaying are no work for an async thread.
-            let read = tokio::task::spawn_blocking(move || match ended {
-                true => reading.end().map(|()| reading),
-                false => reading.page(page).map(|()| reading),
+            // Decoding and replaying would block an async thread.
+            let read = tokio::task::spawn_blocking(move || {
+                if ended {
+                    reading.end()?
+                } else {
+                    reading.page(page)?
+                }
+                Ok(reading)
             });
-            // One that panicked has not shown that the records can be read.
+            // A panic means that the records cannot be read.
             let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
             let journal = self.tables.name();
-            let unread =
-                |why| Failure { error: JournalError::ReadBack { journal: journal.to_owned(), why }, passing: false };
+            let unread = |why| TableFailure {
+                error: JournalError::ReadBack { journal: journal.to_owned(), why },
+                is_transient: false,
+            };
             reading = read.map_err(unread)?;
             if ended {
                 return Ok(());
@@ -172,27 +184,28 @@ impl<T: Tables> Ledger<T> {
         &mut self,
         records: &mut (dyn Iterator<Item = Record> + Send),
         reader: Box<dyn SnapshotReader>,
-    ) -> Result<Replayed, Failure> {
-        let old = self.span().await?;
+    ) -> Result<Replayed, TableFailure> {
+        let old = self.range().await?;
         self.doubt = Some(old);
         self.tables.begin().await?;
         let first = old.last + 1;
         let (written, batches) = self.write_all(first, records).await?;
-        let new = Span { first, last: old.last + written.batches as i64 };
+        let new = BatchRange { first, last: old.last + written.batches as i64 };
         self.read_back(new, batches, reader).await?;
         self.doubt = Some(new);
         self.tables.replace(new).await?;
-        (self.span, self.doubt) = (Some(new), None);
+        self.range = Some(new);
+        self.doubt = None;
         Ok(written)
     }
 }
 
-/// A compaction that is read back.
+/// A compaction that is being read back.
 struct ReadBack {
     first: i64,
-    /// The batch that comes next.
+    /// The number of the next batch.
     next: i64,
-    /// Digests of the batches that were written.
+    /// The digests of the batches that were written.
     batches: Vec<Digest>,
     reader: Box<dyn SnapshotReader>,
 }
@@ -202,9 +215,9 @@ impl ReadBack {
         for (number, body) in page {
             let written = self.batches.get((self.next - self.first) as usize);
             if number != self.next || written != Some(&Digest::of(&body)) {
-                return Err(format!("batch {} of it is not there, or another", self.next));
+                return Err(format!("its batch {} is missing or differs", self.next));
             }
-            for record in decode(&body).map_err(|damage| format!("batch {number} of it is damaged: {damage}"))? {
+            for record in decode(&body).map_err(|damage| format!("its batch {number} is damaged: {damage}"))? {
                 self.reader.record(record)?;
             }
             self.next += 1;
@@ -215,20 +228,21 @@ impl ReadBack {
     fn end(&mut self) -> Result<(), String> {
         let read = (self.next - self.first) as usize;
         if read < self.batches.len() {
-            return Err(format!("batch {} of it is missing", self.next));
+            return Err(format!("its batch {} is missing", self.next));
         }
         self.reader.end()
     }
 }
 
 impl<T: Tables> Ledger<T> {
-    /// Says what has failed: in the log once, and for as long as it fails to whoever wants to know.
+    /// Reports a failure: in the log once, and to the receivers of `faults` until an attempt succeeds.
     fn failed(&self, error: &JournalError, wait: Duration) {
         let reason: Arc<str> = error.reason().into();
-        let known = self.fault.send_replace(Some(reason.clone())).is_some_and(|known| known == reason);
-        match known {
-            true => debug!(%error, "the journal still cannot be written to: trying again in {wait:.2?}"),
-            false => warn!(%error, "the journal cannot be written to: trying again in {wait:.2?}"),
+        let is_known = self.fault.send_replace(Some(reason.clone())).is_some_and(|known| known == reason);
+        if is_known {
+            debug!(%error, "the journal still cannot be written to; retrying in {wait:.2?}");
+        } else {
+            warn!(%error, "the journal cannot be written to; retrying in {wait:.2?}");
         }
     }
 }
@@ -239,9 +253,9 @@ impl<T: Tables> Journal for Ledger<T> {
     }
 
     async fn identity(&mut self) -> Result<JournalIdentity, JournalError> {
-        let span = self.span().await.map_err(|failure| failure.error)?;
+        let range = self.range().await.map_err(|failure| failure.error)?;
         let id = self.tables.id(&uuid::Uuid::new_v4().to_string()).await.map_err(|failure| failure.error)?;
-        Ok(JournalIdentity { id, batches: span.last.max(0).cast_unsigned() })
+        Ok(JournalIdentity { id, batches: range.last.max(0).cast_unsigned() })
     }
 
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>> {
@@ -255,7 +269,10 @@ impl<T: Tables> Journal for Ledger<T> {
         let mut encoder = Encoder::default();
         records.iter().try_for_each(|record| encoder.push(record)).map_err(|source| self.encoding(source))?;
         let body = encoder.finish();
-        let (started, mut wait, mut tried, mut failures) = (Instant::now(), FIRST_WAIT, None, 0);
+        let started = Instant::now();
+        let mut wait = FIRST_WAIT;
+        let mut tried = None;
+        let mut failures = 0;
         loop {
             let failure = match self.attempt(&body, &mut tried).await {
                 Ok(()) if failures == 0 => return Ok(()),
@@ -267,11 +284,12 @@ impl<T: Tables> Journal for Ledger<T> {
                 }
                 Err(failure) => failure,
             };
-            if !failure.passing {
+            if !failure.is_transient {
                 return Err(failure.error);
             }
             if started.elapsed() + wait > self.patience {
-                let (seconds, last) = (self.patience.as_secs_f64(), Box::new(failure.error));
+                let seconds = self.patience.as_secs_f64();
+                let last = Box::new(failure.error);
                 return Err(JournalError::Patience { seconds, last });
             }
             failures += 1;
@@ -282,19 +300,21 @@ impl<T: Tables> Journal for Ledger<T> {
     }
 
     async fn replay(&mut self, apply: &mut (dyn FnMut(Record) + Send)) -> Result<Replayed, JournalError> {
-        let span = self.span().await.map_err(|failure| failure.error)?;
+        let range = self.range().await.map_err(|failure| failure.error)?;
         let journal = self.tables.name().to_owned();
         let missing = |number| JournalError::Missing { journal: journal.clone(), number };
-        let surplus = |number| JournalError::Surplus { journal: journal.clone(), number, last: span.last };
-        // All that is there is read, not what the head names alone: a head that is damaged must not hide a batch.
-        let (mut replayed, mut next, mut from) = (Replayed::default(), span.first, i64::MIN);
+        let surplus = |number| JournalError::Surplus { journal: journal.clone(), number, last: range.last };
+        // All batches are read, not only those that the head names: a damaged head must not hide a batch.
+        let mut replayed = Replayed::default();
+        let mut next = range.first;
+        let mut from = i64::MIN;
         loop {
             let page = self.tables.read(from).await.map_err(|failure| failure.error)?;
             if page.is_empty() {
-                return if next > span.last { Ok(replayed) } else { Err(missing(next)) };
+                return if next > range.last { Ok(replayed) } else { Err(missing(next)) };
             }
             for (number, body) in page {
-                if number < next || next > span.last {
+                if number < next || next > range.last {
                     return Err(surplus(number));
                 }
                 if number > next {
@@ -318,8 +338,8 @@ impl<T: Tables> Journal for Ledger<T> {
     ) -> Result<Replayed, JournalError> {
         let rewritten = self.rewrite(records, reader).await;
         if rewritten.is_err() {
-            // What was written of it is let go now, if that is possible, and else before the next append.
-            drop(self.span().await);
+            // The transaction is rolled back now if possible, and else before the next append.
+            drop(self.range().await);
         }
         rewritten.map_err(|failure| failure.error)
     }

@@ -1,9 +1,9 @@
-//! A small file beside a SQLite journal that says up to which batch the journal was durable.
+//! A small file beside a SQLite journal that has the number of the last durable batch.
 //!
-//! It is written after each batch, without waiting for the disk: so it never promises more than the journal has, and after a
-//! killed process it promises all of it, after a power failure what it did some seconds before. A journal that ends sooner has
-//! lost what was acknowledged: the last transaction of its log was damaged, or its files are not those that were there.
-//! Deliberately absent: waiting for it. A disk that hangs holds up the journal, not its mark.
+//! It is written after each batch, without waiting for the disk. So it never names a batch that the journal does not have;
+//! after a killed process it names the last one, and after a power failure that of some seconds before. A journal that ends
+//! before its mark has lost acknowledged batches: the last transaction of its log was damaged, or its files were replaced.
+//! Deliberately absent: waiting for the mark. A disk that hangs delays the journal, but not because of its mark.
 
 use nadgrid_core::ids::Digest;
 use std::ffi::OsString;
@@ -14,24 +14,24 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{debug, warn};
 
-/// Digits of the number, which make all marks of one length.
+/// The number of digits, which gives all marks the same length.
 const DIGITS: usize = 19;
-/// Characters of its digest, against damage.
+/// The number of characters of the digest, which detects damage.
 const CHECK: usize = 16;
 
-/// Where the mark of a journal is.
+/// The path of a journal's mark.
 pub(super) fn path(journal: &Path) -> PathBuf {
     beside(journal, "-mark")
 }
 
-/// A file beside a journal.
+/// The path of a file beside a journal.
 pub(super) fn beside(journal: &Path, ending: &str) -> PathBuf {
     let mut path = OsString::from(journal);
     path.push(ending);
     path.into()
 }
 
-/// The number that was marked, if one was. A mark that is damaged promises nothing.
+/// Reads the mark; `None` if there is none, or it is damaged.
 pub(super) fn read(path: &Path) -> io::Result<Option<i64>> {
     let text = match std::fs::read(path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<i64>> {
     let number: Option<i64> = text.split(' ').next().and_then(|number| number.parse().ok());
     let number = number.filter(|&number| line(number) == text);
     if number.is_none() {
-        warn!(mark = %path.display(), "the journal's mark is damaged: it is made anew, from what the journal has");
+        warn!(mark = %path.display(), "the journal's mark is damaged: it is written anew from the journal");
     }
     Ok(number)
 }
@@ -52,14 +52,14 @@ fn line(number: i64) -> String {
     format!("{number} {}\n", &digest[..CHECK])
 }
 
-/// A mark that can be moved. A thread of its own writes it.
+/// A mark that can be moved. A thread writes it.
 #[derive(Debug)]
 pub(super) struct Mark(Sender<i64>);
 
 impl Mark {
-    /// Makes the mark, or moves the one that is there, to `last`.
+    /// Creates the mark at `last`, or moves an existing one there.
     pub(super) fn start(path: &Path, last: i64) -> io::Result<Self> {
-        // It is written over, never made shorter: it takes room once.
+        // The file is overwritten and never shortened, so it needs space on the disk only once.
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let (sender, numbers) = channel();
         file.set_len(line(last).len() as u64)?;
@@ -68,9 +68,9 @@ impl Mark {
         Ok(Self(sender))
     }
 
-    /// Up to here everything is durable.
+    /// Moves the mark: the batches up to `last` are durable.
     pub(super) fn set(&self, last: i64) {
-        // Without its thread there is no mark: the journal is what counts.
+        // If the thread is gone the mark stays behind, which is harmless.
         let _ = self.0.send(last);
     }
 }

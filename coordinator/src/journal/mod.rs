@@ -1,27 +1,26 @@
-//! The journal: an append-only list of records, durable before anyone is told of what they say.
+//! The journal: an append-only list of records, which are durable before their effects are visible to anyone.
 //!
-//! What is appended together is one batch, one row and one commit ([`codec`]). Two places hold rows: a SQLite file
-//! ([`sqlite`]) and a PostgreSQL database ([`postgres`]); which rows are written when, and what is done when that fails, is
-//! written once, in [`ledger`]. Deliberately absent: reading what others write, for a journal has one coordinator at a time.
+//! Records that are appended together are one batch, one row and one commit ([`codec`]). Rows are stored in a SQLite file
+//! ([`sqlite`]) or a PostgreSQL database ([`postgres`]); which rows are written when, and how failures are handled, is the
+//! same for both ([`ledger`]). Deliberately absent: reading what others write, since a journal has one coordinator at a time.
 
 pub mod codec;
 mod ledger;
 mod mark;
-mod place;
 mod postgres;
 mod sqlite;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wal;
 
-pub(crate) use place::ACCEPTED;
-pub use place::JournalUrl;
+pub(crate) use target::ACCEPTED;
+pub use target::JournalUrl;
 pub use wal::WalDamage;
 
 use codec::{Damage, Unwritable};
 use ledger::Ledger;
 use nadgrid_core::scheduler::{Record, Replica};
-use place::Place;
 use postgres::Postgres;
 use serde::{Deserialize, Serialize};
 use sqlite::Sqlite;
@@ -29,37 +28,38 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use target::JournalTarget;
 use thiserror::Error;
 use tokio::sync::watch;
 
-/// Layout of the tables. An older journal is migrated when it is opened, a newer one is refused.
+/// The version of the tables. An older journal is migrated when it is opened, a newer one is refused.
 const VERSION: i64 = 2;
 
-/// Records go in in order and come back in order.
+/// A durable list of records. They are read in the order in which they were appended.
 pub trait Journal: Send {
-    /// What to call it in messages, without its password.
+    /// The journal's name in messages, without its password.
     fn name(&self) -> &str;
 
-    /// Which journal it is, and how long.
+    /// Identifies the journal and says how long it is.
     fn identity(&mut self) -> impl Future<Output = Result<JournalIdentity, JournalError>> + Send;
 
-    /// Why it cannot write at present, while it tries again; nothing when it has not failed.
+    /// Why the journal cannot write now, while it retries; `None` if it has not failed.
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>>;
 
-    /// Appends records, all or none; returns when they are durable. What fails for a passing reason (a full disk, a database
-    /// that restarts) is tried again until the journal's patience ends.
+    /// Appends records, all or none, and returns when they are durable. Transient failures (a full disk, a database that
+    /// restarts) are retried until the journal's patience ends.
     fn append(&mut self, records: &[Record]) -> impl Future<Output = Result<(), JournalError>> + Send;
 
-    /// Gives every record to `apply`, oldest first, a few batches at a time.
+    /// Passes every record to `apply`, oldest first, a few batches at a time.
     fn replay(
         &mut self,
         apply: &mut (dyn FnMut(Record) + Send),
     ) -> impl Future<Output = Result<Replayed, JournalError>> + Send;
 
-    /// Replaces all that was appended by these records, at once: whatever happens, either the old ones or the new ones are
-    /// there. Before they replace anything they are read back, byte for byte what was written, and given to `reader`, off the
-    /// async threads. After an error the old ones are there, or a coordinator that starts would settle it, and the journal can
-    /// still be appended to.
+    /// Replaces the whole journal by these records atomically: whatever happens, either the old ones or the new ones are
+    /// there. Before they replace anything they are read back, compared byte for byte and passed to `reader`, off the async
+    /// threads. After an error the journal can still be appended to; it has the old records, or the next start finds out
+    /// which it has.
     fn compact(
         &mut self,
         records: &mut (dyn Iterator<Item = Record> + Send),
@@ -67,22 +67,22 @@ pub trait Journal: Send {
     ) -> impl Future<Output = Result<Replayed, JournalError>> + Send;
 }
 
-/// Who looks at a compacted journal before it replaces the old one.
+/// Checks a compacted journal before it replaces the old one.
 pub trait SnapshotReader: Send + 'static {
-    /// Takes the next record, as it was read back.
+    /// Checks the next record, as it was read back.
     ///
     /// # Errors
-    /// What is wrong with those that came so far.
+    /// Describes what is wrong with the records so far.
     fn record(&mut self, record: Record) -> Result<(), String>;
 
-    /// There are no more.
+    /// Checks the records as a whole, after the last one.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Describes what is wrong with them.
     fn end(&mut self) -> Result<(), String>;
 }
 
-/// Looks at nothing: what is read back is compared with what was written all the same.
+/// `()` accepts every record; the bytes are compared nevertheless.
 impl SnapshotReader for () {
     fn record(&mut self, _: Record) -> Result<(), String> {
         Ok(())
@@ -103,76 +103,76 @@ impl SnapshotReader for Replica {
     }
 }
 
-/// Which journal it is, wherever it is moved to, and how long.
+/// Identifies a journal, wherever it is moved, and says how long it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalIdentity {
-    /// Made with the journal, and no other's.
+    /// The id that was created with the journal and that no other has.
     pub id: String,
-    /// How many batches were ever appended; it never falls.
+    /// The number of batches ever appended, which never decreases.
     pub batches: u64,
 }
 
-/// How much a journal holds.
+/// The size of a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// Its records.
+    /// The number of its records.
     pub records: u64,
-    /// Its batches.
+    /// The number of its batches.
     pub batches: u64,
 }
 
 /// The journal cannot be used. Every message names the journal, without its password.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// The URL names no journal.
+    /// The URL is not one of a journal.
     #[error("the journal's URL: {why}; accepted: {ACCEPTED}")]
     Url {
-        /// What went wrong.
+        /// What is wrong with the URL.
         why: String,
     },
-    /// The database's own error; a second coordinator on the same SQLite file is one ("database is locked").
+    /// The database failed. A second coordinator on the same SQLite file gets this error, too ("database is locked").
     #[error("the journal {journal} cannot be used: {source}")]
     Database {
         /// The journal's name.
         journal: String,
-        /// What the database says.
+        /// The database's error.
         source: sqlx::Error,
     },
-    /// It did not answer in time.
+    /// The database did not answer in time.
     #[error("the journal {journal} does not answer")]
     Silent {
         /// The journal's name.
         journal: String,
     },
-    /// Another coordinator has it.
-    #[error("the journal {journal} is in use by another coordinator; one at a time may run on it")]
+    /// Another coordinator uses the journal.
+    #[error("the journal {journal} is in use by another coordinator; only one at a time can use it")]
     Held {
         /// The journal's name.
         journal: String,
     },
-    /// Another coordinator has had it since.
-    #[error("the journal {journal} was taken over by another coordinator: this one may not write to it any more")]
+    /// Another coordinator has used the journal in the meantime.
+    #[error("the journal {journal} was taken over by another coordinator; this one can no longer write to it")]
     TakenOver {
         /// The journal's name.
         journal: String,
     },
-    /// The fault did not pass in time.
-    #[error("{last}; tried for {seconds} s")]
+    /// The failure lasted longer than the journal's patience.
+    #[error("{last}; retried for {seconds} s")]
     Patience {
-        /// For how long.
+        /// The patience.
         seconds: f64,
-        /// What was said last.
+        /// The last error.
         last: Box<JournalError>,
     },
-    /// Written by another release.
-    #[error("the journal {journal} has version {found}, this coordinator reads versions up to {VERSION}")]
+    /// The journal was written by a newer release.
+    #[error("the journal {journal} has version {found}; this coordinator reads versions up to {VERSION}")]
     Version {
         /// The journal's name.
         journal: String,
         /// Its version.
         found: i64,
     },
-    /// A batch that is not what was written.
+    /// A batch differs from what was written.
     #[error("batch {number} of the journal {journal} is damaged: {damage}")]
     Damaged {
         /// The journal's name.
@@ -182,7 +182,7 @@ pub enum JournalError {
         /// What is wrong with it.
         damage: Damage,
     },
-    /// A batch that is not there.
+    /// A batch is missing.
     #[error("batch {number} of the journal {journal} is missing")]
     Missing {
         /// The journal's name.
@@ -190,22 +190,22 @@ pub enum JournalError {
         /// The number of the batch.
         number: i64,
     },
-    /// A batch that the journal does not name.
+    /// There is a batch outside the journal's head.
     #[error(
-        "the journal {journal} has a batch {number}, and its head says that it ends at {last} or begins later: the head is damaged"
+        "the journal {journal} has a batch {number}, but its head ends at {last} or begins later: the head is damaged"
     )]
     Surplus {
         /// The journal's name.
         journal: String,
         /// The number of the batch.
         number: i64,
-        /// Where it ends, by its head.
+        /// The last batch by the head.
         last: i64,
     },
-    /// SQLite's log is damaged: SQLite would leave out what was acknowledged, and say nothing.
+    /// SQLite's log is damaged: SQLite would silently ignore acknowledged transactions.
     #[error(
         "the log {file} of the journal {journal} is damaged: {damage}. Restore the journal from a backup; or move {file} and \
-         {journal}-mark away, and the coordinator starts with what is in {journal}, without all that the log holds"
+         {journal}-mark away, and the coordinator starts with the content of {journal}, without that of the log"
     )]
     Log {
         /// The journal's name.
@@ -215,11 +215,11 @@ pub enum JournalError {
         /// What is wrong with it.
         damage: WalDamage,
     },
-    /// The journal ends sooner than it did.
+    /// The journal is shorter than it was.
     #[error(
-        "the journal {journal} ends with batch {last}, and batch {marked} was acknowledged, says {mark}: the last batches are lost, \
-         or these are not the files that were here. Restore the journal's files; or remove {mark}, and the coordinator starts \
-         with what is there"
+        "the journal {journal} ends with batch {last}, but batch {marked} was acknowledged according to {mark}: the last batches \
+         are lost, or the files were replaced. Restore the journal's files; or remove {mark}, and the coordinator starts with \
+         the batches that are left"
     )]
     Shorter {
         /// The journal's name.
@@ -228,7 +228,7 @@ pub enum JournalError {
         last: i64,
         /// The last batch that was acknowledged.
         marked: i64,
-        /// The file that says so.
+        /// The file that records the acknowledged batch.
         mark: String,
     },
     /// A file beside the journal cannot be read.
@@ -238,18 +238,18 @@ pub enum JournalError {
         journal: String,
         /// The path of that file.
         file: String,
-        /// What went wrong.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A compacted journal that is not what was written, or does not lead to the same state. The old one stays.
-    #[error("the compacted journal {journal} would not be read as it was written, and the old one is kept: {why}")]
+    /// A compacted journal differs from what was written, or leads to another state. The old one stays.
+    #[error("the compacted journal {journal} could not be read back, so the old one is kept: {why}")]
     ReadBack {
         /// The journal's name.
         journal: String,
-        /// What went wrong.
+        /// The difference.
         why: String,
     },
-    /// A record of a journal of version 1 that cannot be read.
+    /// A record of a journal of version 1 cannot be read.
     #[error("record {number} of the journal {journal} cannot be read: {source}")]
     Record {
         /// The journal's name.
@@ -259,18 +259,18 @@ pub enum JournalError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A record that cannot be written. Appending it ends the coordinator: the state in memory has it, and cannot be kept.
-    #[error("the journal {journal} cannot hold a record: {source}")]
+    /// A record cannot be written. That ends the coordinator, because its state in memory already contains the record.
+    #[error("a record cannot be written to the journal {journal}: {source}")]
     Encode {
         /// The journal's name.
         journal: String,
-        /// What went wrong.
+        /// What is wrong with the record.
         source: Unwritable,
     },
 }
 
 impl JournalError {
-    /// What is wrong, without the journal's name.
+    /// The error without the journal's name.
     fn reason(&self) -> String {
         match self {
             Self::Database { source: sqlx::Error::Database(error), .. } => error.message().to_owned(),
@@ -281,7 +281,7 @@ impl JournalError {
     }
 }
 
-/// A journal in either place, held exclusively.
+/// A journal in SQLite or PostgreSQL, used exclusively.
 pub struct AnyJournal(Inner);
 
 enum Inner {
@@ -289,17 +289,17 @@ enum Inner {
     Postgres(Box<Ledger<Postgres>>),
 }
 
-/// Opens or creates the journal that `url` names, in `data` unless it says otherwise. `patience` is how long an append is
-/// tried again.
+/// Opens or creates the journal that `url` names, by default a file in `data`. `patience` is how long a failed append is
+/// retried.
 ///
 /// # Errors
-/// [`JournalError`] when it cannot be opened, is held by another coordinator or was written by a newer release.
+/// [`JournalError`] if it cannot be opened, is in use by another coordinator or was written by a newer release.
 pub async fn open(url: &JournalUrl, data: &Path, patience: Duration) -> Result<AnyJournal, JournalError> {
-    let place = url.place(data)?;
-    let name = place.to_string();
-    Ok(AnyJournal(match place {
-        Place::Sqlite(path) => Inner::Sqlite(Ledger::new(Sqlite::open(&path).await?, patience)),
-        Place::Postgres(options) => {
+    let target = url.target(data)?;
+    let name = target.to_string();
+    Ok(AnyJournal(match target {
+        JournalTarget::Sqlite(path) => Inner::Sqlite(Ledger::new(Sqlite::open(&path).await?, patience)),
+        JournalTarget::Postgres(options) => {
             Inner::Postgres(Box::new(Ledger::new(Postgres::open(name, *options).await?, patience)))
         }
     }))

@@ -1,9 +1,9 @@
-//! The journal in one SQLite file, on one connection that holds the file's lock.
+//! The journal in a SQLite file, on one connection that holds the file's lock.
 //!
-//! SQLite itself does not notice a damaged log ([`wal`]), nor that a file is older than it was ([`mark`]).
+//! SQLite itself does not notice a damaged log ([`wal`]), nor that a file was replaced by an older one ([`mark`]).
 
 use super::codec::Encoder;
-use super::ledger::{BATCH_BYTES, Failure, PAGE, Span, Tables};
+use super::ledger::{BATCH_BYTES, BatchRange, PAGE, TableFailure, Tables};
 use super::mark::{self, Mark};
 use super::wal::{self, WalDamage};
 use super::{JournalError, VERSION};
@@ -16,21 +16,22 @@ use std::path::Path;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// How long a lock is waited for: a coordinator that was killed a moment ago may still hold it.
+/// How long to wait for the lock: a coordinator that was just killed may still hold it.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
-/// How often a log that seems damaged is looked at, and after what time again: another coordinator may be writing to it.
-const LOOKS: (u32, Duration) = (3, Duration::from_millis(20));
-/// Records of a version 1 journal that are read at once.
+/// How often a log that seems damaged is read, and the wait between two reads: another coordinator may be writing to it.
+const LOG_READS: u32 = 3;
+const LOG_WAIT: Duration = Duration::from_millis(20);
+/// The number of records of a version 1 journal that are read at a time.
 const MIGRATED_AT_ONCE: i64 = 1000;
-/// SQLite's primary result codes of a full disk and of a disk that fails.
-const PASSING: [i32; 2] = [13, 10];
+/// SQLite's primary result codes for a full disk and a failing disk.
+const TRANSIENT: [i32; 2] = [13, 10];
 
 const TABLES: &str = "CREATE TABLE journal (version INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
     CREATE TABLE batches (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
     INSERT INTO journal (version, first, last) VALUES (2, 1, 0);";
 
-/// In one go, since every word with the connection's thread wakes it and us. Where it fails, [`Tables::recover`] ends the
-/// transaction.
+/// One string of statements, because each message to the connection's thread costs two wake-ups. If it fails,
+/// [`Tables::recover`] ends the transaction.
 const APPEND: &str = "BEGIN IMMEDIATE;
     INSERT INTO batches (number, body) VALUES (?, ?);
     UPDATE journal SET last = ?;
@@ -39,12 +40,12 @@ const APPEND: &str = "BEGIN IMMEDIATE;
 pub(super) struct Sqlite {
     name: String,
     pub(super) connection: SqliteConnection,
-    /// `None` where it cannot be written.
+    /// `None` if the mark's file cannot be written.
     mark: Option<Mark>,
 }
 
 impl Sqlite {
-    /// Opens or creates the file, and migrates it if need be.
+    /// Opens or creates the file, and migrates it if necessary.
     pub(super) async fn open(path: &Path) -> Result<Self, JournalError> {
         let name = path.display().to_string();
         check_log(path, &name).await?;
@@ -69,20 +70,21 @@ impl Sqlite {
         Ok(tables)
     }
 
-    /// Fails when the journal ends sooner than it did; else sets its mark.
+    /// Fails if the journal ends before its mark; otherwise starts the mark.
     async fn compare_with_mark(&mut self, path: &Path) -> Result<(), JournalError> {
         let last = sqlx::query_scalar("SELECT last FROM journal").fetch_one(&mut self.connection).await;
         let last: i64 = last.map_err(|source| self.failed(source))?;
         let path = mark::path(path);
         let marked = mark::read(&path).map_err(|source| self.unmarked(&path, source))?;
         if let Some(marked) = marked.filter(|&marked| marked > last) {
-            let (journal, mark) = (self.name.clone(), path.display().to_string());
+            let journal = self.name.clone();
+            let mark = path.display().to_string();
             return Err(JournalError::Shorter { journal, last, marked, mark });
         }
         match Mark::start(&path, last) {
             Ok(mark) => self.mark = Some(mark),
             Err(error) => {
-                warn!(journal = self.name, %error, "the journal has no mark: its mark's file cannot be written")
+                warn!(journal = self.name, %error, "the journal has no mark: the mark's file cannot be written")
             }
         }
         Ok(())
@@ -102,20 +104,20 @@ impl Sqlite {
         JournalError::Database { journal: self.name.clone(), source }
     }
 
-    fn failure(&self, source: sqlx::Error) -> Failure {
+    fn failure(&self, source: sqlx::Error) -> TableFailure {
         let code = source.as_database_error().and_then(|error| error.code());
         let code = code.and_then(|code| code.parse::<i32>().ok());
-        let passing = code.is_some_and(|code| PASSING.contains(&(code & 0xff)));
-        Failure { error: self.failed(source), passing }
+        let is_transient = code.is_some_and(|code| TRANSIENT.contains(&(code & 0xff)));
+        TableFailure { error: self.failed(source), is_transient }
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(sql).execute(&mut self.connection).await.map(drop)
     }
 
-    /// `None` for a new file.
+    /// The version of the tables; `None` for a new file.
     async fn version(&mut self) -> Result<Option<i64>, JournalError> {
-        // Taking the write lock now refuses a second coordinator here, rather than at its first append.
+        // Taking the write lock now makes a second coordinator fail here, rather than at its first append.
         let found = async {
             self.execute("BEGIN IMMEDIATE").await?;
             let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'journal'";
@@ -131,7 +133,7 @@ impl Sqlite {
     }
 
     async fn create(&mut self) -> Result<(), JournalError> {
-        // Version 1 made its table and the row in it one after the other: a crash between them left a table without a row.
+        // Version 1 created its table and the row in two steps, so a crash between them left a table without a row.
         let made = async {
             self.execute("BEGIN IMMEDIATE; DROP TABLE IF EXISTS journal").await?;
             self.execute(TABLES).await?;
@@ -140,9 +142,9 @@ impl Sqlite {
         made.await.map_err(|source| self.failed(source))
     }
 
-    /// From version 1, which had a row for each record, in one transaction: a crash leaves the old journal.
+    /// Migrates version 1, which had a row for each record, in one transaction: a crash leaves the old journal.
     async fn migrate(&mut self) -> Result<(), JournalError> {
-        info!(journal = self.name, "the journal has version 1 and is migrated to version {VERSION}");
+        info!(journal = self.name, "migrating the journal from version 1 to version {VERSION}");
         let begun = async {
             self.execute("BEGIN IMMEDIATE; DROP TABLE journal").await?;
             self.execute(TABLES).await
@@ -158,9 +160,11 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Writes the rows of version 1 as batches; returns the number of the last.
+    /// Writes the rows of version 1 as batches. Returns the number of the last.
     async fn convert(&mut self) -> Result<i64, JournalError> {
-        let (mut after, mut last, mut encoder) = (i64::MIN, 0, Encoder::default());
+        let mut after = i64::MIN;
+        let mut last = 0;
+        let mut encoder = Encoder::default();
         loop {
             let rows = "SELECT number, body FROM records WHERE number > ? ORDER BY number LIMIT ?";
             let rows = sqlx::query(rows).bind(after).bind(MIGRATED_AT_ONCE).fetch_all(&mut self.connection).await;
@@ -189,33 +193,33 @@ impl Sqlite {
         insert.execute(&mut self.connection).await.map(drop)
     }
 
-    /// Gives the space of removed rows back. What is left is small, so writing all of it anew costs little; and that it
-    /// could not be done (it takes space at first) costs nothing but space.
+    /// Frees the space of removed rows. The remaining rows are few, so rewriting them is cheap. A failure (it needs space at
+    /// first) costs only space.
     async fn shrink(&mut self) {
         if let Err(error) = self.execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").await {
-            warn!(journal = self.name, %error, "the journal's file was not made smaller");
+            warn!(journal = self.name, %error, "the journal's file could not be shrunk");
         }
     }
 }
 
-/// Fails when SQLite would not read all of the log.
+/// Fails if SQLite would not read all of the log.
 async fn check_log(path: &Path, journal: &str) -> Result<(), JournalError> {
     let path = mark::beside(path, "-wal");
-    let (looks, wait) = LOOKS;
-    for look in 1.. {
-        let (journal, file) = (journal.to_owned(), path.display().to_string());
-        match look_at_log(&path) {
+    for reads in 1.. {
+        let journal = journal.to_owned();
+        let file = path.display().to_string();
+        match examine_log(&path) {
             Ok(None) => break,
-            Ok(Some(damage)) if look >= looks => return Err(JournalError::Log { journal, file, damage }),
-            Ok(Some(_)) => tokio::time::sleep(wait).await,
+            Ok(Some(damage)) if reads >= LOG_READS => return Err(JournalError::Log { journal, file, damage }),
+            Ok(Some(_)) => tokio::time::sleep(LOG_WAIT).await,
             Err(source) => return Err(JournalError::File { journal, file, source }),
         }
     }
     Ok(())
 }
 
-/// What is wrong with a log, which need not be there.
-fn look_at_log(path: &Path) -> io::Result<Option<WalDamage>> {
+/// The damage of a log. There need not be a log.
+fn examine_log(path: &Path) -> io::Result<Option<WalDamage>> {
     match File::open(path) {
         Ok(log) => wal::examine(BufReader::with_capacity(1 << 16, log)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -228,7 +232,7 @@ impl Tables for Sqlite {
         &self.name
     }
 
-    async fn id(&mut self, new: &str) -> Result<String, Failure> {
+    async fn id(&mut self, new: &str) -> Result<String, TableFailure> {
         let found = async {
             self.execute("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)").await?;
             let take = sqlx::query("INSERT INTO identity (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)");
@@ -238,22 +242,22 @@ impl Tables for Sqlite {
         found.await.map_err(|source| self.failure(source))
     }
 
-    async fn recover(&mut self) -> Result<Span, Failure> {
-        // There may be no transaction any more: SQLite ends some itself.
+    async fn recover(&mut self) -> Result<BatchRange, TableFailure> {
+        // There may be no transaction, because SQLite itself ends some.
         drop(self.execute("ROLLBACK").await);
         let head = sqlx::query("SELECT first, last FROM journal").fetch_one(&mut self.connection).await;
         let head = head.map_err(|source| self.failure(source))?;
-        Ok(Span { first: head.get(0), last: head.get(1) })
+        Ok(BatchRange { first: head.get(0), last: head.get(1) })
     }
 
-    async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+    async fn append(&mut self, number: i64, body: &[u8]) -> Result<(), TableFailure> {
         let append = sqlx::query(APPEND).bind(number).bind(body).bind(number);
         append.execute(&mut self.connection).await.map_err(|source| self.failure(source))?;
         self.set_mark(number);
         Ok(())
     }
 
-    async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
+    async fn read(&mut self, from: i64) -> Result<Vec<(i64, Vec<u8>)>, TableFailure> {
         let rows = "SELECT number, body FROM batches WHERE number >= ? ORDER BY number LIMIT ?";
         let rows = sqlx::query(rows).bind(from).bind(PAGE).fetch_all(&mut self.connection).await;
         let rows = rows.map_err(|source| self.failure(source))?;
@@ -261,24 +265,24 @@ impl Tables for Sqlite {
         read.map_err(|source| self.failure(source))
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
+    async fn begin(&mut self) -> Result<(), TableFailure> {
         self.execute("BEGIN IMMEDIATE").await.map_err(|source| self.failure(source))
     }
 
-    async fn insert(&mut self, number: i64, body: &[u8]) -> Result<(), Failure> {
+    async fn insert(&mut self, number: i64, body: &[u8]) -> Result<(), TableFailure> {
         self.put(number, body).await.map_err(|source| self.failure(source))
     }
 
-    async fn replace(&mut self, span: Span) -> Result<(), Failure> {
+    async fn replace(&mut self, range: BatchRange) -> Result<(), TableFailure> {
         let replaced = async {
-            let old = sqlx::query("DELETE FROM batches WHERE number < ?").bind(span.first);
+            let old = sqlx::query("DELETE FROM batches WHERE number < ?").bind(range.first);
             old.execute(&mut self.connection).await?;
-            let head = sqlx::query("UPDATE journal SET first = ?, last = ?").bind(span.first).bind(span.last);
+            let head = sqlx::query("UPDATE journal SET first = ?, last = ?").bind(range.first).bind(range.last);
             head.execute(&mut self.connection).await?;
             self.execute("COMMIT").await
         };
         replaced.await.map_err(|source| self.failure(source))?;
-        self.set_mark(span.last);
+        self.set_mark(range.last);
         self.shrink().await;
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Looks at SQLite's write-ahead log before SQLite reads it.
+//! Examines SQLite's write-ahead log before SQLite reads it.
 //!
-//! SQLite reads the log up to the first frame whose checksum is wrong and takes the rest to be what a crash left: one flipped
-//! bit, and everything behind it is gone without a word. But a transaction is only begun when the one before it is on the disk.
-//! So a frame that follows the end of a transaction proves that this transaction was written whole, and if it is not whole now,
-//! it was damaged since. Frames are chained by their checksums, which is how a frame behind the damage is known to be no
-//! leftover. Damage of the last transaction looks like a crash; what it took is noticed by [`super::mark`]. Deliberately absent:
-//! repair, and SQLite's index of the log, which is made anew.
+//! SQLite reads the log up to the first frame with a wrong checksum and takes the rest for the remains of a crash: after one
+//! flipped bit all later transactions are ignored silently. But a transaction only begins when the one before it is on the
+//! disk. So a frame that follows the end of a transaction proves that this transaction was written completely; if it is not
+//! complete now, it was damaged since. Frames are chained by their checksums, which distinguishes a frame behind the damage
+//! from an older leftover. Damage to the last transaction looks like a crash; [`super::mark`] detects it. Deliberately
+//! absent: repair, and SQLite's index of the log, which SQLite rebuilds.
 //!
 //! The format: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
@@ -14,38 +14,39 @@ use thiserror::Error;
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
-/// The last bit of the first word says in which order checksums take bytes.
+/// The first word of a log. Its last bit gives the byte order of checksums.
 const MAGIC: u32 = 0x377f_0682;
 const PAGES: std::ops::RangeInclusive<u32> = 512..=65_536;
 
-/// What is wrong with a log.
+/// The damage of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WalDamage {
-    /// SQLite would take the log to be empty.
-    #[error("its header is not what was written")]
+    /// The header is damaged. SQLite would take the log for empty.
+    #[error("its header differs from what was written")]
     Header,
-    /// SQLite would read only what comes before.
-    #[error("frame {number} of it is not what was written, and frames that were written later follow it")]
+    /// A frame is damaged. SQLite would ignore it and all later ones.
+    #[error("its frame {number} differs from what was written, and later frames follow it")]
     Frame {
-        /// Counted from 1.
+        /// The frame's number, counted from 1.
         number: u64,
     },
 }
 
 type Sums = (u32, u32);
 
-/// A log's header.
-struct Head {
+/// The header of a log.
+struct WalHeader {
     big_endian: bool,
     page: usize,
     salts: [u8; 8],
     sums: Sums,
 }
 
-impl Head {
-    /// `None` when it is not one.
+impl WalHeader {
+    /// Parses a header; `None` if the bytes are not one.
     fn of(bytes: &[u8; HEADER]) -> Option<Self> {
-        let (magic, page) = (word(bytes, 0), word(bytes, 8));
+        let magic = word(bytes, 0);
+        let page = word(bytes, 8);
         if magic & !1 != MAGIC || !PAGES.contains(&page) || !page.is_power_of_two() {
             return None;
         }
@@ -58,9 +59,11 @@ impl Head {
     /// SQLite's checksum, continued over these bytes.
     fn add(&self, (mut first, mut second): Sums, bytes: &[u8]) -> Sums {
         for words in bytes.chunks_exact(8) {
-            let (mut one, mut two) = (word(words, 0), word(words, 4));
+            let mut one = word(words, 0);
+            let mut two = word(words, 4);
             if !self.big_endian {
-                (one, two) = (one.swap_bytes(), two.swap_bytes());
+                one = one.swap_bytes();
+                two = two.swap_bytes();
             }
             first = first.wrapping_add(one).wrapping_add(second);
             second = second.wrapping_add(two).wrapping_add(first);
@@ -68,12 +71,12 @@ impl Head {
         (first, second)
     }
 
-    /// What a frame's checksum has to be behind one with these sums.
+    /// The checksum of a frame that follows one with these sums.
     fn sums_of(&self, frame: &[u8; FRAME], page: &[u8], before: Sums) -> Sums {
         self.add(self.add(before, &frame[..8]), page)
     }
 
-    /// Whether a frame ends a transaction, or did before a bit of the word that says so was flipped.
+    /// Whether a frame ends a transaction, or did before a bit of the word for that was flipped.
     fn ended(&self, frame: &[u8; FRAME], page: &[u8], before: Sums) -> bool {
         word(frame, 4) != 0
             || (0..32).any(|bit| {
@@ -84,32 +87,36 @@ impl Head {
     }
 }
 
-/// What is known once a frame was not valid.
+/// The state after the first invalid frame.
 struct Broken {
-    /// The first such frame.
+    /// The number of the first invalid frame.
     number: u64,
-    /// What the next frame may follow: this one's checksum as it is there, and as it would be had that been damaged.
+    /// The checksums that the next frame may continue: the stored one, and the computed one if the stored one was damaged.
     before: [Sums; 2],
     /// Whether a transaction ended with it.
     ended: bool,
 }
 
-/// Looks at a log.
+/// Examines a log. Returns its damage, if SQLite would ignore acknowledged transactions.
 pub(super) fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
     let mut header = [0; HEADER];
-    // SQLite makes the file before it writes the header, and waits for the header before it writes a frame.
+    // SQLite creates the file before it writes the header, and waits for the header before it writes a frame.
     if !fill(&mut log, &mut header)? {
         return Ok(None);
     }
-    let Some(head) = Head::of(&header) else {
+    let Some(head) = WalHeader::of(&header) else {
         let blank = header.iter().all(|&byte| byte == 0) && is_blank(log)?;
         return Ok((!blank).then_some(WalDamage::Header));
     };
-    let (mut frame, mut page) = ([0; FRAME], vec![0; head.page]);
-    let (mut sums, mut broken, mut number) = (head.sums, None::<Broken>, 0);
+    let mut frame = [0; FRAME];
+    let mut page = vec![0; head.page];
+    let mut sums = head.sums;
+    let mut broken = None::<Broken>;
+    let mut number = 0;
     while fill(&mut log, &mut frame)? && fill(&mut log, &mut page)? {
         number += 1;
-        let (current, stored) = (frame[8..16] == head.salts, sums_at(&frame, 16));
+        let current = frame[8..16] == head.salts;
+        let stored = sums_at(&frame, 16);
         let Some(past) = &mut broken else {
             let computed = head.sums_of(&frame, &page, sums);
             if current && word(&frame, 0) != 0 && computed == stored {
@@ -130,7 +137,7 @@ pub(super) fn examine(mut log: impl Read) -> io::Result<Option<WalDamage>> {
     Ok(None)
 }
 
-/// Reads as many bytes as fit; false when the log ends before.
+/// Reads as many bytes as fit; false if the log ends before.
 fn fill(log: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(bytes) {
         Ok(()) => Ok(true),
@@ -168,7 +175,7 @@ mod tests {
     fn log(frames: &[(u8, u8, bool)]) -> Vec<u8> {
         let mut bytes = [MAGIC, 3_007_000, PAGE as u32, 0, 0, 0].map(u32::to_be_bytes).concat();
         bytes[16..24].fill(1);
-        let plain = Head { big_endian: false, page: PAGE, salts: [1; 8], sums: (0, 0) };
+        let plain = WalHeader { big_endian: false, page: PAGE, salts: [1; 8], sums: (0, 0) };
         let mut sums = plain.add((0, 0), &bytes);
         let put = |bytes: &mut Vec<u8>, sums: Sums| {
             bytes.extend(sums.0.to_be_bytes());
@@ -177,7 +184,8 @@ mod tests {
         put(&mut bytes, sums);
         for &(salt, number, ends) in frames {
             let mut frame = [0; FRAME];
-            (frame[3], frame[7]) = (number, if ends { 4 } else { 0 });
+            frame[3] = number;
+            frame[7] = if ends { 4 } else { 0 };
             frame[8..16].fill(salt);
             let page = [number.wrapping_mul(37) ^ salt; PAGE];
             sums = plain.sums_of(&frame, &page, sums);

@@ -1,7 +1,8 @@
-//! What the page asks, as JSON: the views of the command line's `--json`.
+//! The page's interface in JSON, with the same views as the command line's `--json`.
 
-use super::{Page, Refused, json, refusal};
+use super::{Page, json};
 use crate::access::{Admitted, Right};
+use crate::http_status::{HttpError, http_response};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -9,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, header};
-use nadgrid_proto::status::Reason;
 use nadgrid_proto::v1;
 use nadgrid_proto::v1::sweep_service_server::SweepService;
 use nadgrid_proto::views::SweepView;
@@ -17,19 +17,20 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tonic::{Request, Status};
 
-/// Sweeps of one page of the list.
+/// The number of sweeps on one page of the list.
 const PAGE: u32 = 100;
 
-pub(super) type Asked = Extension<Admitted>;
+/// The admission of a request, which the access layer adds.
+pub(super) type AdmittedExtension = Extension<Admitted>;
 
-/// A request to the service that gRPC's requests go to.
+/// A request to the service that also answers gRPC.
 pub(super) fn request<T>(admitted: Admitted, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(admitted);
     request
 }
 
-/// A sweep as a line of a list.
+/// A sweep as a row of a list.
 #[derive(Debug, Serialize)]
 pub(super) struct SweepRow {
     id: String,
@@ -39,7 +40,7 @@ pub(super) struct SweepRow {
     submitted_at: Option<String>,
     started_at: Option<String>,
     ended_at: Option<String>,
-    /// Names of its jobs.
+    /// The names of its jobs.
     experiments: Vec<String>,
     members: u64,
     members_done: u64,
@@ -56,7 +57,6 @@ pub(super) struct SweepRow {
 impl From<&v1::Sweep> for SweepRow {
     fn from(sweep: &v1::Sweep) -> Self {
         let view = SweepView::from(sweep);
-        let sum = |of: fn(&v1::Job) -> u64| sweep.jobs.iter().map(of).sum();
         let rate: f64 = sweep.jobs.iter().map(|job| job.members_per_second).sum();
         Self {
             id: view.id,
@@ -67,10 +67,10 @@ impl From<&v1::Sweep> for SweepRow {
             started_at: view.started_at,
             ended_at: view.ended_at,
             experiments: sweep.jobs.iter().map(|job| format!("{}/{}", job.experiment, job.architecture)).collect(),
-            members: sum(|job| job.members),
-            members_done: sum(|job| job.members_done),
-            members_in_flight: sum(|job| job.members_in_flight),
-            members_failed: sum(|job| job.members_failed),
+            members: sweep.jobs.iter().map(|job| job.members).sum(),
+            members_done: sweep.jobs.iter().map(|job| job.members_done).sum(),
+            members_in_flight: sweep.jobs.iter().map(|job| job.members_in_flight).sum(),
+            members_failed: sweep.jobs.iter().map(|job| job.members_failed).sum(),
             progress: view.progress,
             seconds_left: view.seconds_left,
             members_per_second: Some(rate).filter(|&rate| rate > 0.0),
@@ -91,7 +91,7 @@ struct About {
     started_at: String,
 }
 
-pub(super) async fn about(State(page): State<Arc<Page>>, Extension(admitted): Asked) -> Response {
+pub(super) async fn about(State(page): State<Arc<Page>>, Extension(admitted): AdmittedExtension) -> Response {
     let caller = &admitted.caller;
     json(&About {
         version: env!("CARGO_PKG_VERSION"),
@@ -102,14 +102,6 @@ pub(super) async fn about(State(page): State<Arc<Page>>, Extension(admitted): As
     })
 }
 
-pub(super) async fn metrics(State(page): State<Arc<Page>>, Extension(admitted): Asked) -> Result<Response, Refused> {
-    if !matches!(admitted.caller.right, Right::Everything | Right::User { admin: true }) {
-        return Err(Reason::RoleWrong.status("metrics tell of everybody's sweeps: this needs an admin's token").into());
-    }
-    let text = page.metrics.render(&page.desk).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
-}
-
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
     #[serde(default)]
@@ -117,22 +109,22 @@ pub(super) struct ListQuery {
 }
 
 #[derive(Serialize)]
-struct List {
+struct SweepList {
     sweeps: Vec<SweepRow>,
     next_page_token: Option<String>,
-    /// What the coordinator itself waits for.
+    /// What the coordinator itself is waiting for.
     notices: Vec<String>,
 }
 
 pub(super) async fn list(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Query(ListQuery { page_token }): Query<ListQuery>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let list = page.sweeps.list(request(admitted, v1::ListRequest { page_size: PAGE, page_token })).await?.into_inner();
     let next_page_token = (!list.next_page_token.is_empty()).then_some(list.next_page_token);
     let sweeps = list.sweeps.iter().map(SweepRow::from).collect();
-    Ok(json(&List { sweeps, next_page_token, notices: list.notices }))
+    Ok(json(&SweepList { sweeps, next_page_token, notices: list.notices }))
 }
 
 pub(super) async fn get(page: &Page, admitted: Admitted, sweep_id: String) -> Result<v1::Sweep, Status> {
@@ -141,54 +133,54 @@ pub(super) async fn get(page: &Page, admitted: Admitted, sweep_id: String) -> Re
 
 pub(super) async fn sweep(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     Ok(json(&SweepView::from(&get(&page, admitted, id).await?)))
 }
 
 pub(super) async fn cancel(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(sweep_id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let sweep = page.sweeps.cancel(request(admitted, v1::CancelRequest { sweep_id })).await?;
     Ok(json(&SweepView::from(sweep.get_ref())))
 }
 
 pub(super) async fn pause(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(sweep_id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let sweep = page.sweeps.pause(request(admitted, v1::PauseRequest { sweep_id })).await?;
     Ok(json(&SweepView::from(sweep.get_ref())))
 }
 
 pub(super) async fn resume(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(sweep_id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let sweep = page.sweeps.resume(request(admitted, v1::ResumeRequest { sweep_id })).await?;
     Ok(json(&SweepView::from(sweep.get_ref())))
 }
 
-/// An artifact's bytes, at the pace of whoever reads them.
+/// An artifact's bytes, sent as fast as the client reads them.
 pub(super) async fn artifact(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path((sweep_id, name)): Path<(String, String)>,
 ) -> Response {
     let asked = v1::ReadArtifactRequest { sweep_id, name: name.clone(), presigned: false };
     let mut stream = match page.sweeps.read_artifact(request(admitted, asked)).await {
         Ok(stream) => stream.into_inner(),
-        Err(status) => return refusal(&status),
+        Err(status) => return http_response(&status),
     };
     let size = match stream.next().await {
         Some(Ok(v1::ReadArtifactResponse { artifact: Some(artifact), .. })) => artifact.size,
-        Some(Err(status)) => return refusal(&status),
-        _ => return refusal(&Status::internal("an artifact without a header")),
+        Some(Err(status)) => return http_response(&status),
+        _ => return http_response(&Status::internal("the artifact has no header")),
     };
     let bytes = stream.map(|part| part.map(|part| Bytes::from(part.data)));
     let file: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-/".contains(*c)).collect();

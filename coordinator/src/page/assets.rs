@@ -1,5 +1,6 @@
-//! The page's own files, compiled in. They hold no data: whoever reaches the port may have them.
+//! The page's own files, compiled in. They contain no data, so everybody who reaches the port may read them.
 
+use crate::http_status::http_response;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
@@ -10,8 +11,8 @@ const CSS: &str = "text/css; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Name, type and bytes of a file.
-type File = (&'static str, &'static str, &'static [u8]);
+/// The name, media type and bytes of a file.
+type PageFile = (&'static str, &'static str, &'static [u8]);
 
 macro_rules! file {
     ($name:literal, $kind:expr) => {
@@ -19,7 +20,7 @@ macro_rules! file {
     };
 }
 
-const FILES: &[File] = &[
+const FILES: &[PageFile] = &[
     file!("index.html", HTML),
     file!("style.css", CSS),
     file!("icon.svg", SVG),
@@ -41,7 +42,7 @@ const FILES: &[File] = &[
     file!("workers.js", JAVASCRIPT),
 ];
 
-/// Only what comes from here runs, and nothing is sent elsewhere.
+/// Only the page's own scripts run, and nothing is sent to other hosts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -55,7 +56,7 @@ pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Respon
 
 fn send(name: &str, headers: &HeaderMap) -> Response {
     let Some((_, kind, bytes)) = FILES.iter().find(|(known, ..)| *known == name) else {
-        return super::refusal(&Status::not_found(format!("the page has no file {name:?}")));
+        return http_response(&Status::not_found(format!("the page has no file {name:?}")));
     };
     let tag = format!("\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
@@ -66,17 +67,17 @@ fn send(name: &str, headers: &HeaderMap) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
     ];
-    match known {
-        true => (StatusCode::NOT_MODIFIED, common).into_response(),
-        false => (common, [(header::CONTENT_TYPE, *kind)], *bytes).into_response(),
+    if known {
+        return (StatusCode::NOT_MODIFIED, common).into_response();
     }
+    (common, [(header::CONTENT_TYPE, *kind)], *bytes).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Whatever a file of the page refers to is one of its files.
+    /// Every file that a file of the page refers to is one of the page's.
     #[test]
     fn nothing_is_missing_and_nothing_comes_from_elsewhere() {
         for (name, _, bytes) in FILES {

@@ -1,10 +1,11 @@
-//! Pictures of a sweep as far as it has come, drawn when they are asked for by the code that draws the command line's.
+//! Pictures of a sweep's results so far, drawn on request by the code that draws the command line's.
 //!
-//! Numbers come from the artifacts of jobs that are complete, and from the committed partials of those that are not.
+//! Their numbers come from the artifacts of complete jobs and the committed partials of the others.
 
-use super::api::Asked;
-use super::{Page, Refused, json};
+use super::api::AdmittedExtension;
+use super::{Page, json};
 use crate::access::Admitted;
+use crate::http_status::HttpError;
 use crate::service;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
@@ -28,64 +29,64 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-/// Pictures that are drawn at once; others wait.
+/// The number of pictures that are drawn at once; others wait.
 const DRAWN_AT_ONCE: usize = 2;
-/// Pictures that are kept.
-const KEPT: usize = 96;
+/// The number of pictures that are kept.
+const MAX_KEPT: usize = 96;
 
-/// Drawn pictures, so that ten people who look at a sweep are not ten times the work.
+/// A cache of pictures, so that ten people who look at a sweep do not cause ten times the work.
 pub(crate) struct Pictures {
-    places: Arc<Semaphore>,
-    kept: Mutex<VecDeque<(Key, Bytes)>>,
+    turns: Arc<Semaphore>,
+    kept: Mutex<VecDeque<(PictureKey, Bytes)>>,
 }
 
-/// What a picture shows, and how far that was.
+/// Identifies a picture, and the progress that it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+struct PictureKey {
     sweep: SweepId,
     name: String,
     theme: Theme,
-    format: Format,
+    format: ImageFormat,
     members_done: u64,
 }
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(DRAWN_AT_ONCE)), kept: Mutex::default() }
+        Self { turns: Arc::new(Semaphore::new(DRAWN_AT_ONCE)), kept: Mutex::default() }
     }
 }
 
 impl Pictures {
-    fn kept(&self) -> MutexGuard<'_, VecDeque<(Key, Bytes)>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<(PictureKey, Bytes)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, key: &Key) -> Option<Bytes> {
+    fn find(&self, key: &PictureKey) -> Option<Bytes> {
         self.kept().iter().find(|(known, _)| known == key).map(|(_, bytes)| bytes.clone())
     }
 
-    fn keep(&self, key: Key, bytes: Bytes) {
+    fn keep(&self, key: PictureKey, bytes: Bytes) {
         let mut kept = self.kept();
         kept.push_back((key, bytes));
-        if kept.len() > KEPT {
+        if kept.len() > MAX_KEPT {
             kept.pop_front();
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum ImageFormat {
     Svg,
     Png,
 }
 
-/// The name of a picture and what it is wanted as.
-fn format(file: &str) -> Result<(&str, Format), Status> {
+/// Splits a file's name into the picture's name and its format.
+fn format(file: &str) -> Result<(&str, ImageFormat), Status> {
     let unknown = || Reason::RequestInvalid.status(format!("{file:?}: a picture ends with .svg or .png"));
     let (name, ending) = file.rsplit_once('.').ok_or_else(unknown)?;
     match ending {
-        "svg" => Ok((name, Format::Svg)),
-        "png" => Ok((name, Format::Png)),
+        "svg" => Ok((name, ImageFormat::Svg)),
+        "png" => Ok((name, ImageFormat::Png)),
         _ => Err(unknown()),
     }
 }
@@ -109,62 +110,62 @@ impl From<ThemeName> for Theme {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Look {
+pub(super) struct ThemeQuery {
     #[serde(default)]
     theme: ThemeName,
 }
 
-/// A job whose numbers are wanted.
-struct Job {
+/// A job of a sweep whose pictures are drawn.
+struct PicturedJob {
     shape: JobShape,
     complete: bool,
     members_done: u64,
     committed: Option<Committed>,
 }
 
-impl Job {
-    /// Whether a picture shows its runs as far as there are any.
+impl PicturedJob {
+    /// Whether a picture shows the runs of this job although it is not complete.
     fn is_shown(&self, picture: &Picture) -> bool {
         !self.complete && is_of(picture, &self.shape) && matches!(self.shape.payload, Payload::Runs { .. })
     }
 }
 
-/// A sweep, and the jobs that a choice picks.
-struct Found {
+/// A sweep whose pictures are drawn.
+struct PicturedSweep {
     spec: Arc<Spec>,
     artifacts: Vec<ArtifactRef>,
-    jobs: Vec<Job>,
+    jobs: Vec<PicturedJob>,
 }
 
-/// Finds a sweep that is the caller's.
+/// Finds a sweep of the caller, with the committed partials of the jobs that `choice` picks.
 async fn find(
     page: &Page,
     admitted: &Admitted,
     id: &SweepId,
     choice: impl Fn(&JobShape) -> bool + Send + 'static,
-) -> Result<Found, Status> {
+) -> Result<PicturedSweep, Status> {
     page.sweeps.own(&admitted.caller, id).await?;
     let asked = id.clone();
     let found = page.desk.read(move |durable| {
         let told = durable.sweep(&asked)?;
         let SweepView { spec, jobs, .. } = told.view().clone();
         let artifacts = durable.artifacts(&asked);
-        let job = |(place, job): (usize, nadgrid_core::scheduler::JobView)| {
+        let job = |(index, job): (usize, nadgrid_core::scheduler::JobView)| {
             let complete = job.state == JobState::Complete;
             let wanted = !complete && choice(&job.shape) && matches!(job.shape.payload, Payload::Runs { .. });
-            let committed = wanted.then(|| durable.committed(&JobRef::new(&asked, JobIndex(place as u32)))).flatten();
-            Job { shape: job.shape, complete, members_done: job.members_done, committed }
+            let committed = wanted.then(|| durable.committed(&JobRef::new(&asked, JobIndex(index as u32)))).flatten();
+            PicturedJob { shape: job.shape, complete, members_done: job.members_done, committed }
         };
-        Some(Found { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
+        Some(PicturedSweep { spec, artifacts, jobs: jobs.into_iter().enumerate().map(job).collect() })
     });
-    found.await?.ok_or_else(|| service::unknown(id.as_str()))
+    found.await?.ok_or_else(|| service::unknown_sweep(id.as_str()))
 }
 
-/// Numbers of the jobs that a picture shows.
+/// The numbers of the jobs that a picture shows.
 #[derive(Default)]
 struct Numbers {
     artifacts: Files,
-    /// By the job's name, those that are not complete.
+    /// The runs so far of jobs that are not complete, by the job's name.
     runs: BTreeMap<String, Runs>,
     margins: BTreeMap<String, Vec<MarginRow>>,
 }
@@ -190,27 +191,34 @@ impl Source for Numbers {
     }
 }
 
-/// What a picture is drawn from, as it is stored.
+/// The stored bytes that a picture is drawn from.
 #[derive(Default)]
-struct Stored {
+struct StoredNumbers {
     artifacts: Files,
-    /// Of jobs that are not complete: the job's place among those that were found, members, and their outcomes' bytes.
-    partials: Vec<(usize, Range<u64>, Vec<u8>)>,
+    partials: Vec<StoredRuns>,
 }
 
-/// Reads what a picture is drawn from. What an artifact or partial lacks is missing from the picture, or the picture is.
-async fn read(page: &Page, found: &Found, picture: &Picture) -> Result<Stored, Status> {
-    let mut stored = Stored::default();
-    for (place, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
+/// A committed partial of a job that is not complete.
+struct StoredRuns {
+    /// The job's index in the sweep.
+    job: usize,
+    members: Range<u64>,
+    bytes: Vec<u8>,
+}
+
+/// Reads the bytes that a picture is drawn from. A damaged partial is missing from the picture; a damaged artifact is an error.
+async fn read(page: &Page, found: &PicturedSweep, picture: &Picture) -> Result<StoredNumbers, Status> {
+    let mut stored = StoredNumbers::default();
+    for (index, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
         let partials: Vec<StoredPartial> = job.committed.iter().flat_map(Committed::partials).collect();
         for StoredPartial { node, bytes } in partials {
             let bytes = match &bytes {
                 PartialBytes::Inline(bytes) => bytes.to_vec(),
-                // It is computed again, if need be; until then the picture has fewer runs.
+                // A lost partial is recomputed when the job is reduced; until then the picture has fewer runs.
                 PartialBytes::Stored(digest) => page.sweeps.store.get(*digest).await.unwrap_or_default(),
             };
             let grid = &job.shape.grid;
-            stored.partials.push((place, grid.members(node.blocks(grid.blocks())), bytes));
+            stored.partials.push(StoredRuns { job: index, members: grid.members(node.blocks(grid.blocks())), bytes });
         }
     }
     for name in picture.artifacts() {
@@ -223,19 +231,19 @@ async fn read(page: &Page, found: &Found, picture: &Picture) -> Result<Stored, S
 }
 
 impl Numbers {
-    /// Computes them, which may take a while where there are many runs.
-    fn of(found: &Found, picture: &Picture, stored: Stored) -> Self {
+    /// Decodes the stored bytes, which may take a while if there are many runs.
+    fn of(found: &PicturedSweep, picture: &Picture, stored: StoredNumbers) -> Self {
         let mut outcomes: BTreeMap<usize, Vec<(u64, Outcome)>> = BTreeMap::new();
-        for (place, members, bytes) in stored.partials {
-            let Payload::Runs { extra, .. } = found.jobs[place].shape.payload else { continue };
+        for StoredRuns { job, members, bytes } in stored.partials {
+            let Payload::Runs { extra, .. } = found.jobs[job].shape.payload else { continue };
             let runs = from_bytes(&bytes, members.end - members.start, extra).unwrap_or_default();
-            outcomes.entry(place).or_default().extend(members.zip(runs));
+            outcomes.entry(job).or_default().extend(members.zip(runs));
         }
         let mut numbers = Self { artifacts: stored.artifacts, ..Self::default() };
-        for (place, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
-            let outcomes = outcomes.remove(&place).unwrap_or_default();
+        for (index, job) in found.jobs.iter().enumerate().filter(|(_, job)| job.is_shown(picture)) {
+            let outcomes = outcomes.remove(&index).unwrap_or_default();
             let JobShape { experiment, architecture, grid, .. } = &job.shape;
-            let pairs = outcomes.iter().map(|(place, outcome)| (*place, outcome));
+            let pairs = outcomes.iter().map(|(member, outcome)| (*member, outcome));
             let runs = Runs::new(&found.spec, *experiment, architecture, pairs, grid.networks);
             if *experiment == Experiment::Margins {
                 let rows = MarginRow::of_runs(&found.spec, outcomes.iter().map(|(_, outcome)| outcome));
@@ -252,91 +260,89 @@ fn is_of(picture: &Picture, shape: &JobShape) -> bool {
 }
 
 #[derive(Serialize)]
-struct Listed {
+struct ListedPicture {
     name: String,
     title: String,
     kind: Kind,
-    /// Where it shows one job alone.
+    /// The job, if the picture shows only one.
     job: Option<String>,
     complete: bool,
     members_done: u64,
 }
 
 #[derive(Serialize)]
-struct List {
-    pictures: Vec<Listed>,
+struct PictureList {
+    pictures: Vec<ListedPicture>,
 }
 
-/// What can be drawn now.
+/// The pictures that can be drawn now.
 pub(super) async fn list(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let found = find(&page, &admitted, &SweepId::new(id), |_| false).await?;
     let listed = |picture: Picture| {
-        let jobs: Vec<&Job> = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).collect();
+        let jobs: Vec<&PicturedJob> = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).collect();
         let complete = jobs.iter().all(|job| job.complete);
         let members_done = jobs.iter().map(|job| job.members_done).sum();
         let drawn = if picture.kind == Kind::Nads { complete } else { members_done > 0 };
         let Picture { name, title, kind, .. } = picture;
         let job = if let [job] = jobs[..] { Some(job.shape.name()) } else { None };
-        drawn.then_some(Listed { name, title, kind, job, complete, members_done })
+        drawn.then_some(ListedPicture { name, title, kind, job, complete, members_done })
     };
-    Ok(json(&List { pictures: sweep::pictures(&found.spec).into_iter().filter_map(listed).collect() }))
+    Ok(json(&PictureList { pictures: sweep::pictures(&found.spec).into_iter().filter_map(listed).collect() }))
 }
 
 /// One picture.
 pub(super) async fn one(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path((id, file)): Path<(String, String)>,
-    Query(Look { theme }): Query<Look>,
-) -> Result<Response, Refused> {
+    Query(ThemeQuery { theme }): Query<ThemeQuery>,
+) -> Result<Response, HttpError> {
     let (name, format) = format(&file)?;
-    // The page's short name of a picture that is none of one job.
+    // The page calls this picture, which shows several jobs, by a short name.
     let name = if name == "spectra" { "nads/spectra" } else { name };
-    named(&page, &admitted, SweepId::new(id), (name, format), theme.into()).await
+    let name = name.to_owned();
+    let key = PictureKey { sweep: SweepId::new(id), name, theme: theme.into(), format, members_done: 0 };
+    cached_or_drawn(&page, &admitted, key).await
 }
 
-/// The picture of a name, drawn or kept.
-async fn named(
-    page: &Page,
-    admitted: &Admitted,
-    sweep_id: SweepId,
-    (name, format): (&str, Format),
-    theme: Theme,
-) -> Result<Response, Refused> {
-    let asked = name.to_owned();
-    let found = find(page, admitted, &sweep_id, move |shape| asked.starts_with(shape.experiment.as_str())).await?;
-    let picture = Picture::find(&found.spec, name).map_err(unknown)?;
-    let members_done = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).map(|job| job.members_done).sum();
-    let key = Key { sweep: sweep_id, name: name.to_owned(), theme, format, members_done };
+/// A picture from the cache, or newly drawn.
+async fn cached_or_drawn(page: &Page, admitted: &Admitted, mut key: PictureKey) -> Result<Response, HttpError> {
+    let asked = key.name.clone();
+    let found = find(page, admitted, &key.sweep, move |shape| asked.starts_with(shape.experiment.as_str())).await?;
+    let picture = Picture::find(&found.spec, &key.name).map_err(unknown)?;
+    key.members_done = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).map(|job| job.members_done).sum();
+    let PictureKey { theme, format, .. } = key;
     if let Some(bytes) = page.pictures.find(&key) {
         return Ok(send(format, bytes));
     }
-    // What is read for a picture takes memory: whoever waits for a place has read nothing.
-    let place = page.pictures.places.clone().acquire_owned().await;
-    let place = place.map_err(|_| Reason::ShuttingDown.status("nothing is drawn any more"))?;
+    // What is read for a picture takes memory, so nothing is read before its turn has come.
+    let turn = page.pictures.turns.clone().acquire_owned().await;
+    let turn = turn.map_err(|_| Reason::ShuttingDown.status("no more pictures are drawn"))?;
     let stored = read(page, &found, &picture).await?;
     let draw = move || sweep::draw(&found.spec, &picture, &Numbers::of(&found, &picture, stored), theme);
-    let bytes = drawn(place, format, draw).await?;
+    let bytes = drawn(turn, format, draw).await?;
     page.pictures.keep(key, bytes.clone());
     Ok(send(format, bytes))
 }
 
-/// Draws off the threads that serve.
+/// Draws on a thread of its own, off the threads that serve.
 async fn drawn(
-    place: OwnedSemaphorePermit,
-    format: Format,
+    turn: OwnedSemaphorePermit,
+    format: ImageFormat,
     draw: impl FnOnce() -> Result<nadgrid_figures::Figure, SweepError> + Send + 'static,
 ) -> Result<Bytes, Status> {
     let drawn = tokio::task::spawn_blocking(move || {
-        let _place = place;
+        let _turn = turn;
         let figure = draw().map_err(unknown)?;
         match format {
-            Format::Svg => Ok(Bytes::from(figure.svg().to_owned())),
-            Format::Png => figure.png().map(Bytes::from).map_err(|error| Reason::Internal.status(error.to_string())),
+            ImageFormat::Svg => Ok(Bytes::from(figure.svg().to_owned())),
+            ImageFormat::Png => {
+                figure.png().map(Bytes::from).map_err(|error| Reason::Internal.status(error.to_string()))
+            }
         }
     });
     drawn.await.map_err(|panic| Reason::Internal.status(panic.to_string()))?
@@ -349,16 +355,16 @@ fn unknown(error: SweepError) -> Status {
     }
 }
 
-fn send(format: Format, bytes: Bytes) -> Response {
+fn send(format: ImageFormat, bytes: Bytes) -> Response {
     let kind = match format {
-        Format::Svg => "image/svg+xml",
-        Format::Png => "image/png",
+        ImageFormat::Svg => "image/svg+xml",
+        ImageFormat::Png => "image/png",
     };
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Opened by itself it is a document: it may do nothing.
+        // Opened by itself, the picture is a document, which is allowed nothing.
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:",
@@ -385,19 +391,19 @@ struct NadsList {
     jobs: Vec<NadsRow>,
 }
 
-/// Of a job's `spectrum.json`.
+/// The part of a job's `spectrum.json` that the page shows.
 #[derive(Deserialize)]
-struct Facts {
+struct SpectrumFacts {
     effective_rank: f64,
     anisotropy: f64,
 }
 
-/// Spectra of the NAD jobs that are complete, as numbers.
+/// The spectra of complete NAD jobs, as numbers.
 pub(super) async fn nads(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(id): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let found = find(&page, &admitted, &SweepId::new(id), |_| false).await?;
     let mut jobs = Vec::new();
     for job in found.jobs.iter().filter(|job| job.complete && job.shape.experiment == Experiment::Nads) {
@@ -412,7 +418,7 @@ pub(super) async fn nads(
             vector.map(|v| v.to_vec()).map_err(|error| Reason::PayloadDamaged.status(error.to_string()))
         };
         let facts = numbers.artifact(&format!("{}/spectrum.json", job.shape.name())).map_err(unknown)?;
-        let facts: Facts =
+        let facts: SpectrumFacts =
             serde_json::from_slice(&facts).map_err(|error| Reason::Internal.status(error.to_string()))?;
         let singular_values = vector("singular_values.npy")?;
         jobs.push(NadsRow {
@@ -430,14 +436,15 @@ pub(super) async fn nads(
     Ok(json(&NadsList { jobs }))
 }
 
-/// One NAD, in pixels and in frequency.
+/// A picture of one NAD, in pixels and in frequency.
 pub(super) async fn nad(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path((id, architecture, file)): Path<(String, String, String)>,
-    Query(Look { theme }): Query<Look>,
-) -> Result<Response, Refused> {
+    Query(ThemeQuery { theme }): Query<ThemeQuery>,
+) -> Result<Response, HttpError> {
     let (index, format) = format(&file)?;
     let name = format!("{}/{architecture}/nad_{index}", Experiment::Nads);
-    named(&page, &admitted, SweepId::new(id), (&name, format), theme.into()).await
+    let key = PictureKey { sweep: SweepId::new(id), name, theme: theme.into(), format, members_done: 0 };
+    cached_or_drawn(&page, &admitted, key).await
 }

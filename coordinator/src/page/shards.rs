@@ -1,8 +1,9 @@
-//! The latest shards of a sweep, and what became of one.
+//! The latest shards of a sweep, and the timeline of one.
 
-use super::api::Asked;
-use super::{Page, Refused, json};
+use super::api::AdmittedExtension;
+use super::{Page, json};
 use crate::event_loop::{LeaseTimeline, ShardTimeline};
+use crate::http_status::HttpError;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tonic::Status;
 
-/// Shards that are listed unless asked otherwise, and at most.
-const LISTED: (usize, usize) = (100, 500);
+/// The number of shards in a list, unless the request asks for another.
+const LISTED: usize = 100;
+const MAX_LISTED: usize = 500;
 
 #[derive(Serialize)]
-struct Row {
+struct ShardRow {
     key: String,
     job: String,
     first_block: u64,
@@ -31,7 +33,7 @@ struct Row {
     trace_id: String,
 }
 
-impl From<&ShardTimeline> for Row {
+impl From<&ShardTimeline> for ShardRow {
     fn from(shard: &ShardTimeline) -> Self {
         Self {
             key: shard.key(),
@@ -51,7 +53,7 @@ impl From<&ShardTimeline> for Row {
 }
 
 #[derive(Serialize)]
-struct Span {
+struct TimelineSpan {
     name: String,
     worker: Option<String>,
     begin_ms: f64,
@@ -61,16 +63,16 @@ struct Span {
 }
 
 #[derive(Serialize)]
-struct Timeline {
+struct TimelineBody {
     #[serde(flatten)]
-    row: Row,
-    spans: Vec<Span>,
+    row: ShardRow,
+    spans: Vec<TimelineSpan>,
 }
 
-impl From<&ShardTimeline> for Timeline {
+impl From<&ShardTimeline> for TimelineBody {
     fn from(shard: &ShardTimeline) -> Self {
         let since = |at: SystemTime| seconds(shard.begun, at) * 1e3;
-        let mut spans = vec![Span {
+        let mut spans = vec![TimelineSpan {
             name: "shard".into(),
             worker: None,
             begin_ms: 0.0,
@@ -79,7 +81,7 @@ impl From<&ShardTimeline> for Timeline {
             depth: 0,
         }];
         for lease in &shard.leases {
-            spans.push(Span {
+            spans.push(TimelineSpan {
                 name: "lease".into(),
                 worker: Some(lease.name.to_string()),
                 begin_ms: since(lease.begun),
@@ -100,17 +102,17 @@ fn detail(lease: &LeaseTimeline) -> String {
     }
 }
 
-/// What the worker told. Its clock is another one: its steps end when the coordinator heard that they had.
-fn steps(lease: &LeaseTimeline, since: impl Fn(SystemTime) -> f64) -> Vec<Span> {
+/// The steps that the worker reported. Its clock differs, so its steps end when the coordinator heard of their end.
+fn steps(lease: &LeaseTimeline, since: impl Fn(SystemTime) -> f64) -> Vec<TimelineSpan> {
     let longest = lease.steps.iter().map(|step| step.end_us).max().unwrap_or(0);
     let heard = lease.computed.or(lease.ended);
     let begin = heard.and_then(|heard| heard.checked_sub(Duration::from_micros(longest)));
     let begin = since(begin.unwrap_or(lease.begun).max(lease.begun));
     let worker = || Some(lease.name.to_string());
-    let mut spans: Vec<Span> = lease
+    let mut spans: Vec<TimelineSpan> = lease
         .steps
         .iter()
-        .map(|step| Span {
+        .map(|step| TimelineSpan {
             name: step.name.clone(),
             worker: worker(),
             begin_ms: begin + step.begin_us as f64 / 1e3,
@@ -120,8 +122,9 @@ fn steps(lease: &LeaseTimeline, since: impl Fn(SystemTime) -> f64) -> Vec<Span> 
         })
         .collect();
     if let (Some(computed), Some(ended)) = (lease.computed, lease.ended) {
-        let (begin_ms, end_ms) = (since(computed), Some(since(ended)));
-        spans.push(Span { name: "report".into(), worker: worker(), begin_ms, end_ms, detail: None, depth: 2 });
+        let begin_ms = since(computed);
+        let end_ms = Some(since(ended));
+        spans.push(TimelineSpan { name: "report".into(), worker: worker(), begin_ms, end_ms, detail: None, depth: 2 });
     }
     spans
 }
@@ -135,45 +138,45 @@ fn seconds(from: SystemTime, to: SystemTime) -> f64 {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Limit {
+pub(super) struct ShardQuery {
     limit: Option<usize>,
 }
 
 #[derive(Serialize)]
-struct List {
-    shards: Vec<Row>,
+struct ShardList {
+    shards: Vec<ShardRow>,
     total: usize,
 }
 
 pub(super) async fn list(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path(id): Path<String>,
-    Query(Limit { limit }): Query<Limit>,
-) -> Result<Response, Refused> {
+    Query(ShardQuery { limit }): Query<ShardQuery>,
+) -> Result<Response, HttpError> {
     let sweep = SweepId::new(id);
     page.sweeps.own(&admitted.caller, &sweep).await?;
-    let limit = limit.unwrap_or(LISTED.0).min(LISTED.1);
+    let limit = limit.unwrap_or(LISTED).min(MAX_LISTED);
     let list = page.desk.timelines(move |timelines| {
-        let shards = timelines.shards(&sweep).take(limit).map(Row::from).collect();
-        List { shards, total: timelines.shards(&sweep).count() }
+        let shards = timelines.shards(&sweep).take(limit).map(ShardRow::from).collect();
+        ShardList { shards, total: timelines.shards(&sweep).count() }
     });
     Ok(json(&list.await?))
 }
 
 pub(super) async fn one(
     State(page): State<Arc<Page>>,
-    Extension(admitted): Asked,
+    Extension(admitted): AdmittedExtension,
     Path((id, key)): Path<(String, String)>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let sweep = SweepId::new(id);
     page.sweeps.own(&admitted.caller, &sweep).await?;
     let asked = key.clone();
     let find = move |timelines: &crate::event_loop::Timelines| {
-        timelines.shards(&sweep).find(|shard| shard.key() == asked).map(Timeline::from)
+        timelines.shards(&sweep).find(|shard| shard.key() == asked).map(TimelineBody::from)
     };
     match page.desk.timelines(find).await? {
         Some(timeline) => Ok(json(&timeline)),
-        None => Err(Status::not_found(format!("no shard {key:?} among the latest of the sweep")).into()),
+        None => Err(Status::not_found(format!("the latest shards of the sweep do not include {key:?}")).into()),
     }
 }

@@ -1,18 +1,16 @@
-//! The reduction of one job: what its shards yielded, merged along the fixed tree, and the results computed from it; and merges of
-//! some of its partials, on the way there.
+//! The reduction of a job: its partials are merged along the fixed tree, and its results computed from them. Some of the
+//! partials may be merged before that, while the job is still being computed.
 //!
-//! [`nads`] merges moments and computes eigenvectors; [`runs`] puts training runs in a row. Blocks the thread: it runs on a
-//! CPU pool, outside the event loop.
+//! [`nads`] merges moments and computes eigenvectors; [`runs`] writes the table of training runs. A reduction blocks its
+//! thread, so it runs on a CPU pool outside the event loop.
 
-pub mod manifest;
+pub(crate) mod manifest;
 mod nads;
 mod runs;
 #[cfg(test)]
 mod tests;
 
-pub use nads::{Nads, decompose};
-
-use crate::artifacts::{Held, Store, StoreError};
+use crate::artifacts::{BlobLease, Store, StoreError};
 use nadgrid_core::grid::Node;
 use nadgrid_core::scheduler::{ArtifactRef, Committed, JobResult, PartialBytes, StoredPartial};
 use nadgrid_core::spec::{InputRef, JobShape, Payload, Spec};
@@ -22,24 +20,24 @@ use std::fmt;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-/// Partials that an error names at most.
-const MOST_NAMED: usize = 20;
+/// The most partials that an error names.
+const MAX_NAMED: usize = 20;
 
-/// A reduction that did not come to its end.
+/// A reduction or merge failed.
 #[derive(Debug, Error)]
-pub enum ReduceError {
-    /// A partial is gone, damaged or no partial: it must be computed again.
+pub(crate) enum ReduceError {
+    /// A partial is missing, damaged or invalid: it must be computed again.
     #[error("the partial of blocks {node:?} cannot be used: {cause}")]
     Partial {
-        /// The node that the partial is of.
+        /// The node of the partial.
         node: Node,
         /// What is wrong with its bytes.
         cause: String,
     },
-    /// Partials of which each could have been computed, and that together are none.
-    #[error("the partials of blocks {blocks} merge to what is no partial: {cause}")]
+    /// The partials are valid one by one, but their merge is not.
+    #[error("the merged partials of blocks {blocks} are invalid: {cause}")]
     Merged {
-        /// Of which blocks they are.
+        /// The blocks of the partials.
         blocks: String,
         /// What is wrong with the merged numbers.
         cause: String,
@@ -47,7 +45,7 @@ pub enum ReduceError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The partials are not those of all blocks.
+    /// The partials do not cover all blocks once.
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// The eigendecomposition did not converge.
@@ -55,54 +53,55 @@ pub enum ReduceError {
     Eigen(usize),
 }
 
-/// Merges a job's partials, computes its results and stores them. They are held until the caller has journalled them.
+/// Merges a job's partials, computes its results and stores them. The caller keeps the leases until they are journalled.
 ///
 /// # Errors
 /// [`ReduceError`].
-pub fn reduce(
+pub(crate) fn reduce(
     spec: &Spec,
     job: &JobShape,
     committed: &Committed,
     store: &Store,
     io: &Handle,
-) -> Result<(JobResult, Vec<Held>), ReduceError> {
+) -> Result<(JobResult, Vec<BlobLease>), ReduceError> {
     let partials =
         Partials { job, node: root(job.grid.blocks()), sources: &|| Box::new(committed.partials()), store, io };
     let (digest, files) = match job.payload {
         Payload::Moments { dimension, points } => nads::reduce(&partials, dimension, points)?,
         Payload::Runs { extra, .. } => runs::reduce(spec, &partials, extra)?,
     };
-    let (mut artifacts, mut stored) = (Vec::new(), Vec::new());
+    let mut artifacts = Vec::new();
+    let mut stored = Vec::new();
     for (name, bytes) in files {
         let size = bytes.len() as u64;
-        let held = io.block_on(store.put(bytes))?;
-        artifacts.push(ArtifactRef { name, size, digest: held.digest() });
-        stored.push(held);
+        let lease = io.block_on(store.put(bytes))?;
+        artifacts.push(ArtifactRef { name, size, digest: lease.digest() });
+        stored.push(lease);
     }
     let manifest = manifest::to_bytes(committed, job.grid.blocks());
     let size = manifest.len() as u64;
-    let held = io.block_on(store.put(manifest))?;
-    let manifest = InputRef { size, digest: held.digest() };
-    stored.push(held);
+    let lease = io.block_on(store.put(manifest))?;
+    let manifest = InputRef { size, digest: lease.digest() };
+    stored.push(lease);
     Ok((JobResult { digest, artifacts, manifest: Some(manifest) }, stored))
 }
 
-/// Merges the partials of one node and stores the result, which is held until the caller has journalled it; with it the bytes that it
-/// takes.
+/// Merges the partials of one node and stores the result. Returns its lease, which the caller keeps until it is journalled,
+/// and its size in bytes.
 ///
 /// # Errors
 /// [`ReduceError`].
-pub fn merge(
+pub(crate) fn merge(
     job: &JobShape,
     node: Node,
     partials: &[StoredPartial],
     store: &Store,
     io: &Handle,
-) -> Result<(Held, u64), ReduceError> {
+) -> Result<(BlobLease, u64), ReduceError> {
     let Payload::Moments { dimension, points } = job.payload else {
         return Err(ReduceError::Merged {
             blocks: format!("{node:?}"),
-            cause: "it is one of training runs".to_owned(),
+            cause: "the job consists of training runs".to_owned(),
         });
     };
     let partials = Partials { job, node, sources: &|| Box::new(partials.iter().cloned()), store, io };
@@ -111,8 +110,8 @@ pub fn merge(
     Ok((io.block_on(store.put(bytes))?, size))
 }
 
-/// Result files by their names.
-type Files = Vec<(String, Vec<u8>)>;
+/// Result files with their names.
+type ResultFiles = Vec<(String, Vec<u8>)>;
 
 /// The partials of a node of a job's tree, left to right.
 struct Partials<'a> {
@@ -124,8 +123,8 @@ struct Partials<'a> {
 }
 
 impl Partials<'_> {
-    /// Reads one after the other and folds them: at most one value per level of the tree is held. `read` takes the bytes and
-    /// the number of members.
+    /// Reads one partial after the other and folds them, with at most one value per level of the tree in memory. `read`
+    /// takes the bytes and the number of members.
     fn fold<T, E: fmt::Display>(
         &self,
         mut read: impl FnMut(&[u8], u64) -> Result<T, E>,
@@ -155,9 +154,9 @@ impl Partials<'_> {
         }
     }
 
-    /// What spoilt a merge: the first partial that no worker can have computed, by `check`, which takes the bytes and the number of
-    /// members.
-    fn spoilt<E: fmt::Display>(
+    /// The error of an invalid merge. It names the first partial that is invalid by the strict `check`, which takes the bytes
+    /// and the number of members.
+    fn invalid_merge<E: fmt::Display>(
         &self,
         cause: &impl fmt::Display,
         check: impl Fn(&[u8], u64) -> Result<(), E>,
@@ -172,13 +171,13 @@ impl Partials<'_> {
         Ok(ReduceError::Merged { blocks: self.blocks(), cause: cause.to_string() })
     }
 
-    /// Which blocks the partials are of, in words; of many, the first.
+    /// The blocks of the partials as text, at most [`MAX_NAMED`] of them.
     fn blocks(&self) -> String {
         let total = self.job.grid.blocks();
-        let blocks = (self.sources)().take(MOST_NAMED + 1).map(|partial| partial.node.blocks(total));
+        let blocks = (self.sources)().take(MAX_NAMED + 1).map(|partial| partial.node.blocks(total));
         let mut words: Vec<String> = blocks.map(|blocks| format!("{}..{}", blocks.start, blocks.end)).collect();
-        if words.len() > MOST_NAMED {
-            words[MOST_NAMED] = "more".to_owned();
+        if words.len() > MAX_NAMED {
+            words[MAX_NAMED] = "more".to_owned();
         }
         words.join(", ")
     }

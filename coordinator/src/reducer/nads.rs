@@ -1,10 +1,10 @@
 //! NADs from the partials of a job: eigenvectors of the centred scatter matrix S = Σ(g−ḡ)(g−ḡ)ᵀ.
 //!
 //! The singular values of the centred gradient matrix are s = √eig(S) and the covariance's eigenvalues λ = eig(S)/(N−1), N being
-//! the number of gradients (SCIENCE.md section 1). The digest of a job is of the merged moments, whose every bit is defined;
-//! eigenvectors are derived from them and their last bits are those of the machine that computed them.
+//! the number of gradients (SCIENCE.md section 1). A job's digest is that of the merged moments, whose every bit is defined;
+//! the eigenvectors are derived from them, and their last bits depend on the machine.
 
-use super::{Files, Partials, ReduceError};
+use super::{Partials, ReduceError, ResultFiles};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
@@ -16,22 +16,26 @@ use ndarray::{Array1, Array2};
 use serde::Serialize;
 
 /// The NADs of merged moments.
-pub struct Nads {
-    /// Rows are NADs in order of decreasing eigenvalue: k x D with k = min(D, N − 1). In each, the component
-    /// of largest magnitude is positive.
-    pub directions: Array2<f32>,
-    /// Singular values of the centred N x D gradient matrix, k.
-    pub singular_values: Array1<f64>,
-    /// Eigenvalues of the covariance (divisor N − 1), k.
-    pub eigenvalues: Array1<f64>,
+struct NadsDecomposition {
+    /// The NADs as rows in order of decreasing eigenvalue, k x D with k = min(D, N − 1). The component of largest magnitude
+    /// of each row is positive.
+    directions: Array2<f32>,
+    /// The k singular values of the centred N x D gradient matrix.
+    singular_values: Array1<f64>,
+    /// The k eigenvalues of the covariance (divisor N − 1).
+    eigenvalues: Array1<f64>,
 }
 
-/// Merges moments of `points` gradients a member; the digest and the result files.
-pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<(Digest, Files), ReduceError> {
+/// Merges moments of `points` gradients per member. Returns the digest and the result files.
+pub(super) fn reduce(
+    partials: &Partials<'_>,
+    dimension: usize,
+    points: u64,
+) -> Result<(Digest, ResultFiles), ReduceError> {
     let moments = merge(partials, dimension, points)?;
     let digest = Digest::of(&moments.to_bytes());
     let nads = decompose(&moments)?;
-    let spectrum = Spectrum::new(&nads.eigenvalues, moments.count, dimension);
+    let spectrum = SpectrumSummary::new(&nads.eigenvalues, moments.count, dimension);
     let files = [
         ("nads.npy", npy::to_bytes(&nads.directions)),
         ("singular_values.npy", npy::to_bytes(&nads.singular_values)),
@@ -44,8 +48,8 @@ pub(super) fn reduce(partials: &Partials<'_>, dimension: usize, points: u64) -> 
     Ok((digest, files.into_iter().map(|(file, bytes)| (format!("{folder}/{file}"), bytes)).collect()))
 }
 
-/// The moments of all partials together. What is put into a shared store is looked at here for the first time: where the merge
-/// is no partial, the one that spoilt it is named.
+/// Merges the moments of all partials. Partials that workers put into a shared store are read here for the first time, so if
+/// the merge is invalid, the error names the partial at fault.
 pub(super) fn merge(partials: &Partials<'_>, dimension: usize, points: u64) -> Result<Moments, ReduceError> {
     let read = |bytes: &[u8], members: u64| Moments::from_bytes(bytes, dimension, members * points);
     let moments = partials.fold(read, |left: Moments, right| left.merge(&right))?;
@@ -53,36 +57,36 @@ pub(super) fn merge(partials: &Partials<'_>, dimension: usize, points: u64) -> R
         Ok(()) => Ok(moments),
         Err(error) => {
             let check = |bytes: &[u8], members: u64| Moments::check_bytes(bytes, dimension, members * points);
-            Err(partials.spoilt(&error, check)?)
+            Err(partials.invalid_merge(&error, check)?)
         }
     }
 }
 
-/// Standard errors of singular values of n gradients: s/√(2(n−1)), from the asymptotic λ√(2/(n−1)) of an isolated eigenvalue of
-/// a Gaussian sample (SCIENCE.md section 4, item 6). Gradients with heavier tails err more.
+/// The standard errors of singular values of n gradients, s/√(2(n−1)), from the asymptotic λ√(2/(n−1)) of an isolated
+/// eigenvalue of a Gaussian sample (SCIENCE.md section 4, item 6). They are larger for gradients with heavier tails.
 fn standard_errors(singular_values: &Array1<f64>, gradients: u64) -> Array1<f64> {
     singular_values / (2.0 * (gradients - 1) as f64).sqrt()
 }
 
-/// What a spectrum says in a few numbers.
+/// A spectrum in a few numbers.
 #[derive(Debug, Serialize)]
-struct Spectrum {
-    /// Number of gradients N.
+struct SpectrumSummary {
+    /// The number of gradients N.
     gradients: u64,
-    /// Input pixels D.
+    /// The number of input pixels D.
     dimension: usize,
     /// Σλ = E‖g − ḡ‖².
     total_variance: f64,
-    /// exp(−Σ p ln p) with p = λ/Σλ (Roy and Vetterli 2007): D if all directions are alike, 1 if there is but one.
+    /// exp(−Σ p ln p) with p = λ/Σλ (Roy and Vetterli 2007): D if all eigenvalues are equal, 1 if only one is not zero.
     effective_rank: f64,
-    /// 1 − (effective rank − 1)/(D − 1): 0 if all directions are alike, 1 if there is but one. A finite sample of an isotropic
-    /// distribution lies above 0, by the spread that Marchenko and Pastur describe.
+    /// 1 − (effective rank − 1)/(D − 1): 0 if all eigenvalues are equal, 1 if only one is not zero. A finite sample of an
+    /// isotropic distribution lies above 0, by the spread that Marchenko and Pastur describe.
     anisotropy: f64,
-    /// How `standard_errors.npy` was computed.
+    /// The formula of `standard_errors.npy`.
     standard_errors: &'static str,
 }
 
-impl Spectrum {
+impl SpectrumSummary {
     fn new(eigenvalues: &Array1<f64>, gradients: u64, dimension: usize) -> Self {
         let total_variance = eigenvalues.sum();
         let entropy: f64 =
@@ -100,12 +104,12 @@ impl Spectrum {
     }
 }
 
-/// The eigendecomposition of the scatter matrix. Sequential, so that its bits do not depend on the number of
+/// Computes the eigendecomposition of the scatter matrix on one thread, so that its bits do not depend on the number of
 /// cores.
 ///
 /// # Errors
 /// [`ReduceError::Eigen`].
-pub fn decompose(moments: &Moments) -> Result<Nads, ReduceError> {
+fn decompose(moments: &Moments) -> Result<NadsDecomposition, ReduceError> {
     let d = moments.dimension();
     let scatter = unpack(moments);
     let mut eigenvalues = Diag::<f64>::zeros(d);
@@ -113,11 +117,12 @@ pub fn decompose(moments: &Moments) -> Result<Nads, ReduceError> {
     let memory = self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::Yes, Par::Seq, Default::default());
     let mut memory = MemBuffer::new(memory);
     let stack = MemStack::new(&mut memory);
-    let (values, vectors) = (eigenvalues.as_mut(), Some(eigenvectors.as_mut()));
+    let values = eigenvalues.as_mut();
+    let vectors = Some(eigenvectors.as_mut());
     self_adjoint_evd(scatter.as_ref(), values, vectors, Par::Seq, stack, Default::default())
         .map_err(|_| ReduceError::Eigen(d))?;
 
-    // Ascending from faer, descending here. Centring takes one direction away: the rank is at most N − 1.
+    // faer's order is ascending, the result's descending. Centring removes one direction: the rank is at most N − 1.
     let k = d.min(usize::try_from(moments.count - 1).unwrap_or(d));
     let value = |i: usize| eigenvalues.column_vector()[d - 1 - i].max(0.0);
     let mut directions = Array2::<f32>::zeros((k, d));
@@ -128,14 +133,14 @@ pub fn decompose(moments: &Moments) -> Result<Nads, ReduceError> {
             *out = (v * largest.signum()) as f32;
         }
     }
-    Ok(Nads {
+    Ok(NadsDecomposition {
         directions,
         singular_values: (0..k).map(|i| value(i).sqrt()).collect(),
         eigenvalues: (0..k).map(|i| value(i) / (moments.count - 1) as f64).collect(),
     })
 }
 
-/// The packed upper triangle by rows is the lower triangle by columns, which is the half that faer reads.
+/// Unpacks the scatter matrix. Its packed upper triangle by rows is the lower triangle by columns, the half that faer reads.
 fn unpack(moments: &Moments) -> Mat<f64> {
     let d = moments.dimension();
     let mut scatter = Mat::zeros(d, d);
@@ -159,7 +164,8 @@ mod tests {
     }
 
     fn normal_rows(n: usize, sample: u64) -> (Vec<f32>, [[f64; 3]; 3]) {
-        let (c, s) = (0.6, 0.8);
+        let c = 0.6;
+        let s = 0.8;
         let q = [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]];
         let mut z = vec![0.0; 3 * n];
         Stream::new(1, &["test"], sample).fill_normal(&mut z);
@@ -197,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_spectrum_is_summed_up() {
-        let even = Spectrum::new(&Array1::from(vec![2.0; 4]), 100, 4);
+        let even = SpectrumSummary::new(&Array1::from(vec![2.0; 4]), 100, 4);
         assert!((even.effective_rank - 4.0).abs() < 1e-12 && even.anisotropy.abs() < 1e-12);
-        let single = Spectrum::new(&Array1::from(vec![3.0, 0.0, 0.0]), 100, 3);
+        let single = SpectrumSummary::new(&Array1::from(vec![3.0, 0.0, 0.0]), 100, 3);
         assert!((single.effective_rank - 1.0).abs() < 1e-12 && (single.anisotropy - 1.0).abs() < 1e-12);
         assert_eq!(single.total_variance, 3.0);
     }
@@ -207,7 +213,8 @@ mod tests {
     /// Standard errors against the spread of singular values over independent samples.
     #[test]
     fn standard_errors_are_those_of_repeated_samples() {
-        let (n, repeats) = (400, 200);
+        let n = 400;
+        let repeats = 200;
         let largest: Vec<f64> = (0..repeats)
             .map(|sample| decompose(&Moments::of_rows(&normal_rows(n, sample).0, 3)).unwrap().singular_values[0])
             .collect();

@@ -1,6 +1,6 @@
-//! Training runs as a table, one line each in the order of the grid, and what experiments measure besides.
+//! The table of a job's training runs, one line each in the order of the grid, and the margins that some runs measure.
 
-use super::{Files, Partials, ReduceError};
+use super::{Partials, ReduceError, ResultFiles};
 use nadgrid_core::ids::Digest;
 use nadgrid_core::runs::{Outcome, RunsError, RunsHasher, from_bytes};
 use nadgrid_core::spec::{Experiment, JobShape, Spec};
@@ -9,11 +9,12 @@ use nadgrid_figures::npy;
 use ndarray::Array3;
 use std::fmt::Write;
 
-/// Puts the runs of all partials in a row; the digest and the result files. Runs become text as they come: there may be millions.
-pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Result<(Digest, Files), ReduceError> {
+/// Writes the runs of all partials into a table. Returns the digest and the result files. Each run becomes text as it is
+/// read, since there may be millions.
+pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Result<(Digest, ResultFiles), ReduceError> {
     let job = partials.job;
     let mut hasher = RunsHasher::new(job.grid.networks, extra);
-    let mut table = Table::new(spec, job);
+    let mut table = RunsTable::new(spec, job);
     let mut kept = Vec::new();
     let read = |bytes: &[u8], members: u64| {
         let runs = from_bytes(bytes, members, extra)?;
@@ -31,16 +32,16 @@ pub(super) fn reduce(spec: &Spec, partials: &Partials<'_>, extra: usize) -> Resu
     Ok((hasher.finish(), files))
 }
 
-/// Columns architecture, direction (or set), what that says as kind, index, k1 and k2, seed, accuracies in percent, losses in nats,
-/// epochs, seconds, and the step at which the run diverged, if it did; numbers that a run does not have are left empty.
-struct Table<'a> {
+/// A table with the columns architecture, direction (or set), its kind, index, k1 and k2, seed, accuracies in percent, losses in
+/// nats, epochs, seconds, and the step at which the run diverged. Numbers that a run does not have are left empty.
+struct RunsTable<'a> {
     spec: &'a Spec,
     job: &'a JobShape,
     runs: u64,
     text: String,
 }
 
-impl<'a> Table<'a> {
+impl<'a> RunsTable<'a> {
     fn new(spec: &'a Spec, job: &'a JobShape) -> Self {
         let variant = if job.experiment == Experiment::Directional { "direction" } else { "set" };
         let text = format!(
@@ -52,9 +53,9 @@ impl<'a> Table<'a> {
 
     fn push(&mut self, run: &Outcome) {
         let Self { spec, job, runs, text } = self;
-        let place = *runs;
+        let index = *runs;
         *runs += 1;
-        let Some((variant, key)) = spec.run(job.experiment, &job.architecture, place) else { return };
+        let Some((variant, key)) = spec.run(job.experiment, &job.architecture, index) else { return };
         let numbers = [run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss].map(cell).join(",");
         let variant = variant.to_string();
         let diverged_at = run.diverged_at.map_or(String::new(), |step| step.to_string());
@@ -85,10 +86,11 @@ fn cell(number: f64) -> String {
     if number.is_nan() { String::new() } else { number.to_string() }
 }
 
-/// The margins (runs x blocks x images, infinite where an image never left its class), and their quartiles block by block.
-fn margins(spec: &Spec, name: &str, runs: &[Outcome]) -> Files {
+/// The files of margins (runs x blocks x images, infinite if an image never left its class) and of their quartiles by block.
+fn margins(spec: &Spec, name: &str, runs: &[Outcome]) -> ResultFiles {
     let Some(experiment) = &spec.margins else { return Vec::new() };
-    let (blocks, images) = (spec.subspaces() as usize, experiment.images as usize);
+    let blocks = spec.subspaces() as usize;
+    let images = experiment.images as usize;
     let all: Vec<f64> = runs.iter().flat_map(|run| run.extra.iter().copied()).collect();
     let mut text = "seed,first_nad,last_nad,lower_quartile,median,upper_quartile,images,unreached\n".to_owned();
     for (seed, run) in runs.iter().enumerate() {

@@ -11,13 +11,13 @@ const SPEC: &str = "name = 't'\narchitectures = ['logreg']\ninput = { height = 1
                     [nads]\nnetworks = 10\nblock_size = 4\n\
                     [directional]\ndirections = { kind = 'pixels', indices = [0, 2] }\nseeds = 2\nblock_size = 1";
 
-struct Place {
+struct TestStore {
     spec: Spec,
     store: Store,
     _folder: tempfile::TempDir,
 }
 
-impl Place {
+impl TestStore {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::local(folder.path()).unwrap();
@@ -29,7 +29,9 @@ impl Place {
     }
 
     async fn reduce(&self, job: usize, partials: &[(Node, Partial)]) -> Result<JobResult, ReduceError> {
-        let (spec, store, job) = (self.spec.clone(), self.store.clone(), self.job(job));
+        let spec = self.spec.clone();
+        let store = self.store.clone();
+        let job = self.job(job);
         let mut committed = Committed::new(job.grid.blocks());
         partials.iter().for_each(|(node, partial)| committed.insert(*node, partial, &WorkerId::new("w")));
         let reduced = move || reduce(&spec, &job, &committed, &store, &Handle::current());
@@ -38,7 +40,8 @@ impl Place {
 
     /// Merges the partials of a node of the first job; what is stored.
     async fn merge(&self, node: Node, partials: &[(Node, Partial)]) -> Result<Digest, ReduceError> {
-        let (store, job) = (self.store.clone(), self.job(0));
+        let store = self.store.clone();
+        let job = self.job(0);
         let stored = |(node, partial): &(Node, Partial)| StoredPartial { node: *node, bytes: partial.bytes.clone() };
         let partials: Vec<StoredPartial> = partials.iter().map(stored).collect();
         let merged = move || merge(&job, node, &partials, &store, &Handle::current());
@@ -67,7 +70,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_partial_is_named_and_the_rest_reduces() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let result = place.reduce(0, &partials).await.unwrap();
     let names: Vec<_> = result.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
@@ -83,10 +86,10 @@ async fn a_damaged_partial_is_named_and_the_rest_reduces() {
     assert!(matches!(error, ReduceError::Partial { node, .. } if node == Node::block(1)), "{error}");
 }
 
-/// What was merged on the way gives the same bits, and takes the place of what it was merged from.
+/// Merging partials before the reduction changes no bit, and the merged partial replaces its parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn merges_on_the_way_change_no_bit() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let whole = place.reduce(0, &partials).await.unwrap();
     let left = Node { level: 1, index: 0 };
@@ -102,7 +105,7 @@ async fn merges_on_the_way_change_no_bit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_names_what_is_damaged() {
-    let place = Place::new();
+    let place = TestStore::new();
     let partials = place.blocks().await;
     let left = Node { level: 1, index: 0 };
     // Of another shape than the shard's.
@@ -121,7 +124,7 @@ async fn a_merge_names_what_is_damaged() {
 /// the reduction.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_spoils_a_merge_is_named() {
-    let place = Place::new();
+    let place = TestStore::new();
     let mut partials = place.blocks().await;
     let lie = Moments { count: 4, mean: vec![0.0; 3], scatter: vec![9e119; 6] };
     let is_named = |error: &ReduceError, block: u64| {
@@ -143,7 +146,7 @@ async fn what_spoils_a_merge_is_named() {
 /// Four runs in two cuts: one table, one digest. A diverged run has a line, and no numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_a_table_whatever_the_cut() {
-    let place = Place::new();
+    let place = TestStore::new();
     let good =
         |accuracy: f64| Outcome { train_accuracy: 100.0, test_accuracy: accuracy, epochs: 20, ..Outcome::default() };
     let runs = [good(90.0), good(50.5), Outcome::diverged(3, 240), good(75.0)];
@@ -151,7 +154,7 @@ async fn runs_are_a_table_whatever_the_cut() {
     let node = |level, index| Node { level, index };
     let halves = [place.put(node(1, 0), bytes(&runs[..2])).await, place.put(node(1, 1), bytes(&runs[2..])).await];
     let whole = [place.put(node(2, 0), bytes(&runs)).await];
-    let inline = [Place::inline(node(1, 0), bytes(&runs[..2])), Place::inline(node(1, 1), bytes(&runs[2..]))];
+    let inline = [TestStore::inline(node(1, 0), bytes(&runs[..2])), TestStore::inline(node(1, 1), bytes(&runs[2..]))];
     let result = place.reduce(1, &halves).await.unwrap();
     for other in [&whole[..], &inline[..]] {
         let other = place.reduce(1, other).await.unwrap();

@@ -1,7 +1,7 @@
-//! The upload of a checkpoint: received whole, stored, and only then told to the scheduler.
+//! The upload of a checkpoint: it is received completely and stored before it is reported to the scheduler.
 //!
-//! What its bytes mean is the workers' affair: one that cannot read a checkpoint begins its shard again. So only their number
-//! and digest are checked here, and that there is a shard that they may be of.
+//! Only workers read the bytes; one that cannot read a checkpoint begins its shard again. So only their number and digest are
+//! checked here, and that the worker holds the shard.
 
 use super::invalid;
 use super::receive::{Announced, Receiver, UploadKind, UploadPart};
@@ -20,11 +20,11 @@ use nadgrid_proto::v1::{self, upload_checkpoint_request::Part, upload_checkpoint
 use tonic::Status;
 use tracing::debug;
 
-/// A shard whose sweep is open.
-struct Open {
+/// A shard that the worker holds and whose sweep is open.
+struct OpenShard {
     shard: ShardRef,
     payload: Payload,
-    /// Bytes of the state of one block in training.
+    /// The bytes of the state of one block in training.
     state_bytes: u64,
     members: u64,
 }
@@ -33,9 +33,9 @@ struct Open {
 pub(super) struct CheckpointUpload;
 
 impl UploadKind for CheckpointUpload {
-    type Header = v1::CheckpointHeader;
-    type Request = v1::UploadCheckpointRequest;
-    type Response = v1::UploadCheckpointResponse;
+    type HeaderMessage = v1::CheckpointHeader;
+    type RequestMessage = v1::UploadCheckpointRequest;
+    type ResponseMessage = v1::UploadCheckpointResponse;
 
     fn part(request: v1::UploadCheckpointRequest) -> Option<UploadPart<v1::CheckpointHeader>> {
         Some(match request.part? {
@@ -49,27 +49,28 @@ impl UploadKind for CheckpointUpload {
     }
 }
 
-/// Whether the shard is still the sender's to compute.
+/// Receives a checkpoint. Returns whether the sender still holds the shard.
 pub(super) async fn receive(
     workers: &Workers,
     admitted: &Admitted,
     mut receiver: Receiver<CheckpointUpload>,
 ) -> Result<bool, Status> {
     let header = receiver.header().await?;
-    let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is no worker's id"))?;
+    let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is not a worker's id"))?;
     workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
     let Some(open) = open(&workers.desk, worker.clone(), wire).await? else { return Ok(false) };
     if header.members_done > open.members {
         let message = format!("header.members_done = {}: the shard has {}", header.members_done, open.members);
-        return Err(invalid(&message));
+        return Err(invalid(message));
     }
     let announced = announced(&header, limit(&open)?)?;
-    let (size, sweep) = (announced.size, open.shard.job.sweep.clone());
+    let size = announced.size;
+    let sweep = open.shard.job.sweep.clone();
     let offer = TransferOffer { caller: worker.as_str().into(), sweep: Some(sweep.clone()), size };
     let ticket = receiver.place(&workers.uploads, offer).await?;
     let received = receiver.payload(&announced, ticket).await?;
-    // Held until the scheduler's answer is in the journal.
+    // The lease is kept until the scheduler's answer is in the journal.
     let stored = received.store(&workers.store).await;
     let stored = workers.observed(&sweep, stored)?;
     let digest = stored.digest();
@@ -81,28 +82,29 @@ pub(super) async fn receive(
     Ok(matches!(answer, Answer::Wanted(true)))
 }
 
-/// The shard; `None` when there is none such, its sweep has ended, or it is not the worker's to compute.
-async fn open(desk: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Result<Option<Open>, Status> {
+/// Finds the shard; `None` if it does not exist, its sweep has ended, or the worker does not hold it.
+async fn open(desk: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Result<Option<OpenShard>, Status> {
     let find = move |scheduler: &Scheduler| {
         let job = wire.job_ref();
         let node = scheduler.node(&job, wire.range()).filter(|_| scheduler.is_open(&job.sweep))?;
         let shard = job.shard(node);
         let (_, job, members) = scheduler.shard(&shard).filter(|_| scheduler.holds(&worker, &shard))?;
-        let (payload, state_bytes) = (job.payload, job.state_bytes);
-        Some(Open { shard, payload, state_bytes, members })
+        let payload = job.payload;
+        let state_bytes = job.state_bytes;
+        Some(OpenShard { shard, payload, state_bytes, members })
     };
     Ok(desk.query(move |scheduler, _| find(scheduler)).await?)
 }
 
-/// Bytes that a checkpoint of the shard can have.
-fn limit(open: &Open) -> Result<u64, Status> {
+/// The most bytes that a checkpoint of the shard can have.
+fn limit(open: &OpenShard) -> Result<u64, Status> {
     let Payload::Runs { extra, .. } = open.payload else {
         return Err(invalid("header.shard: only training runs have checkpoints"));
     };
     Ok(most_bytes(open.state_bytes, open.members, extra).min(MAX_BYTES))
 }
 
-/// What the header announces, if a checkpoint of the shard can be so large.
+/// Checks the announced size against the limit.
 fn announced(header: &v1::CheckpointHeader, limit: u64) -> Result<Announced, Status> {
     let size = header.size;
     if size > limit {

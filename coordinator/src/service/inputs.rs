@@ -1,12 +1,12 @@
-//! The files that specs name: received, looked at, and found in the store before a sweep is accepted.
+//! The files that specs name: they are received, and checked before a sweep is accepted.
 //!
-//! What is wrong with a file is told when the sweep is submitted, as a violation of the key that names it.
+//! An invalid file is reported when the sweep is submitted, as a violation of the key that names it.
 
 use super::receive::{Announced, Receiver, UploadKind, UploadPart};
-use super::store_failed;
 use super::sweeps::Sweeps;
-use crate::access::{Admitted, Caller, Quota};
-use crate::artifacts::{Held, Store, StoreError};
+use super::{MAX_REPEATED, invalid, store_failed};
+use crate::access::{Admitted, Caller, UploadQuota};
+use crate::artifacts::{BlobLease, Store, StoreError};
 use crate::event_loop::CoordinatorHandle;
 use crate::transfers::TransferOffer;
 use nadgrid_core::cifar10;
@@ -24,20 +24,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::Status;
 
-/// Largest file: the training images of CIFAR-10 in one have 154 MB.
+/// The largest file: all training images of CIFAR-10 in one file have 154 MB.
 const MAX_BYTES: u64 = 256 << 20;
-/// Most files of a sweep.
+/// The most files of a sweep.
 const MAX_INPUTS: usize = 1000;
-/// The field of all requests that hold files.
+/// The field that contains the files, in all requests.
 const FIELD: &str = "inputs";
 
 /// The messages of `UploadInput`.
 pub(super) struct InputUpload;
 
 impl UploadKind for InputUpload {
-    type Header = v1::InputHeader;
-    type Request = v1::UploadInputRequest;
-    type Response = v1::UploadInputResponse;
+    type HeaderMessage = v1::InputHeader;
+    type RequestMessage = v1::UploadInputRequest;
+    type ResponseMessage = v1::UploadInputResponse;
 
     fn part(request: v1::UploadInputRequest) -> Option<UploadPart<v1::InputHeader>> {
         Some(match request.part? {
@@ -51,27 +51,28 @@ impl UploadKind for InputUpload {
     }
 }
 
-/// Receives one file, unless it is there already.
+/// Receives one file, unless it is already stored.
 pub(super) async fn receive(
     sweeps: &Sweeps,
     admitted: &Admitted,
     mut receiver: Receiver<InputUpload>,
 ) -> Result<v1::UploadInputResponse, Status> {
     let header = receiver.header().await?;
-    let (size, limit) = (header.size, MAX_BYTES);
+    let size = header.size;
+    let limit = MAX_BYTES;
     if size > limit {
         let message = format!("header.size: {}", ChunkError::TooLarge { size, limit });
-        return Err(Reason::RequestInvalid.status(message));
+        return Err(invalid(message));
     }
     let announced = Announced::new(size, &header.digest)?;
     let reserved = Reserved::new(sweeps, &admitted.caller, &announced)?;
     let offer = TransferOffer { caller: admitted.turn(), sweep: None, size };
     let ticket = receiver.place(&sweeps.uploads, offer).await?;
-    // What is found is kept until it is submitted, as what is stored now is for being young.
-    let found = sweeps.store.hold([announced.digest]).await;
+    // A file that is found is kept until it is submitted. One that is stored now is kept because it is young.
+    let found = sweeps.store.lease([announced.digest]).await;
     let is_there = sweeps.store.has(announced.digest, size).await.map_err(|error| store_failed(&error))?;
     if is_there {
-        found.into_iter().for_each(|held| sweeps.found.keep(held));
+        found.into_iter().for_each(|lease| sweeps.found.keep(lease));
     } else {
         drop(found);
         drop(receiver.payload(&announced, ticket).await?.store(&sweeps.store).await?);
@@ -80,38 +81,38 @@ pub(super) async fn receive(
     Ok(v1::UploadInputResponse { message: Some(Message::Stored(header)) })
 }
 
-/// Files that were found in the store when they were uploaded again: they may be old, and are kept until they are submitted, or
-/// for as long as a file that was stored at that moment.
+/// Files that were found in the store when they were uploaded again. They may be old, so they are leased until they are
+/// submitted, or for as long as a file that was stored at that moment would be kept.
 pub(crate) struct FoundBlobs {
     age: Duration,
-    held: Mutex<HashMap<Digest, (Held, Instant)>>,
+    leases: Mutex<HashMap<Digest, (BlobLease, Instant)>>,
 }
 
 impl FoundBlobs {
     pub(crate) fn new(age: Duration) -> Self {
-        Self { age, held: Mutex::default() }
+        Self { age, leases: Mutex::default() }
     }
 
-    fn keep(&self, found: Held) {
+    fn keep(&self, found: BlobLease) {
         self.lock().insert(found.digest(), (found, Instant::now()));
     }
 
-    /// Lets go of those that were found long ago.
+    /// Ends the leases of files that were found long ago.
     pub(crate) fn forget_old(&self) {
         self.lock().retain(|_, (_, since)| since.elapsed() < self.age);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (Held, Instant)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (BlobLease, Instant)>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A file counted among its user's; no longer, when it is not received after all.
+/// Counts a file among its user's unused uploads, until it turns out that it is not received.
 struct Reserved<'a> {
-    quota: &'a Quota,
+    quota: &'a UploadQuota,
     caller: &'a Caller,
     digest: Digest,
-    /// Whether it was counted before.
+    /// Whether it was already counted.
     known: bool,
     received: bool,
 }
@@ -119,7 +120,7 @@ struct Reserved<'a> {
 impl<'a> Reserved<'a> {
     fn new(sweeps: &'a Sweeps, caller: &'a Caller, announced: &Announced) -> Result<Self, Status> {
         let Announced { size, digest } = *announced;
-        let quota = &sweeps.quota;
+        let quota = &sweeps.upload_quota;
         let known = quota.reserve(caller, digest, size)?;
         Ok(Self { quota, caller, digest, known, received: false })
     }
@@ -141,10 +142,10 @@ fn internal(error: impl ToString) -> Status {
     Reason::Internal.status(error.to_string())
 }
 
-/// The files that a spec comes with, and the NADs of earlier sweeps that it names, all of them sound and in the store.
+/// Resolves the files of a spec, and the NADs of earlier sweeps that it names. All of them are valid and in the store.
 ///
 /// # Errors
-/// A refused spec that names the key, or `INPUT_MISSING` where a file is to be uploaded first.
+/// `SPEC_INVALID` with the key that is wrong, or `INPUT_MISSING` if a file must be uploaded first.
 pub(super) async fn resolve(
     desk: &CoordinatorHandle,
     store: &Store,
@@ -153,8 +154,7 @@ pub(super) async fn resolve(
     given: Inputs,
 ) -> Result<Inputs, Status> {
     if given.len() > MAX_INPUTS {
-        let message = format!("{FIELD}: {} files, at most {MAX_INPUTS} are accepted", given.len());
-        return Err(Reason::RequestInvalid.status(message));
+        return Err(invalid(format!("{FIELD}: {} files, at most {MAX_INPUTS} are accepted", given.len())));
     }
     let mut resolved = Inputs::new();
     for upload in spec.uploads() {
@@ -174,10 +174,9 @@ pub(super) async fn resolve(
         }
     }
     match given.keys().find(|name| !resolved.contains_key(*name)) {
-        Some(name) => Err(Reason::RequestInvalid.status(format!(
-            "{FIELD}[{:?}]: the spec names no such file",
-            text::clean(name, super::sweeps::MAX_REPEATED)
-        ))),
+        Some(name) => {
+            Err(invalid(format!("{FIELD}[{:?}]: the spec names no such file", text::clean(name, MAX_REPEATED))))
+        }
         None => Ok(resolved),
     }
 }
@@ -190,11 +189,12 @@ async fn earlier_nads(
     sweep: &str,
     architecture: &str,
 ) -> Result<InputRef, Status> {
-    let (id, name) = (SweepId::new(sweep), nads_file(architecture));
+    let id = SweepId::new(sweep);
+    let name = nads_file(architecture);
     let caller = caller.clone();
     let found = desk
         .query(move |scheduler, _| {
-            // Another's sweep is as good as none.
+            // Another user's sweep is treated like one that does not exist.
             let own = scheduler.owner(&id).is_some_and(|owner| caller.sees(owner));
             let state = own.then(|| scheduler.sweep(&id).map(|view| view.state)).flatten();
             (state, scheduler.artifact(&id, &name).map(|a| InputRef { size: a.size, digest: a.digest }))
@@ -217,7 +217,7 @@ async fn earlier_nads(
     Err(refused(&format!("{field}.sweep"), sweep, accepted))
 }
 
-/// Whether a file holds enough rows of D finite numbers.
+/// Checks that a file has enough rows of D finite numbers.
 async fn check_directions(
     store: &Store,
     field: &str,
@@ -232,20 +232,20 @@ async fn check_directions(
     let matrix = parsed.await.map_err(internal)?.map_err(|error| refused(field, path, error.to_string()))?;
     let (rows, columns) = matrix.dim();
     if columns != dimension || rows == 0 {
-        let accepted = format!("its shape is {rows} x {columns}; rows of {dimension} numbers are needed");
+        let accepted = format!("its shape is {rows} x {columns}; rows of {dimension} numbers are required");
         return Err(refused(field, path, accepted));
     }
     if let Some(largest) = largest.filter(|&largest| largest >= rows as u64) {
-        let accepted = format!("row {largest} is asked for, the last of {path:?} is {}", rows - 1);
+        let accepted = format!("row {largest} is requested, but the last of {path:?} is {}", rows - 1);
         return Err(refused(&format!("{field}.indices"), &largest.to_string(), accepted));
     }
     match matrix.rows().into_iter().position(|row| row.iter().all(|&v| v == 0.0)) {
-        Some(row) => Err(refused(field, path, format!("row {row} is zero: it is no direction"))),
+        Some(row) => Err(refused(field, path, format!("row {row} is zero and not a direction"))),
         None => Ok(()),
     }
 }
 
-/// The files of the CIFAR-10 folder: at least one of training images and one of test images, all sound.
+/// Checks the files of the CIFAR-10 folder: at least one of training images and one of test images, all valid.
 async fn check_images(store: &Store, spec: &Spec, path: &str, given: &Inputs) -> Result<Inputs, Status> {
     let files: Vec<_> = spec.cifar10_files(given).map(|(part, name, input)| (part, name.to_owned(), *input)).collect();
     let has = |part| files.iter().any(|(own, ..)| *own == part);
@@ -272,8 +272,7 @@ async fn read(store: &Store, field: &str, name: &str, input: InputRef) -> Result
     match store.get(input.digest).await {
         Ok(bytes) if bytes.len() as u64 == input.size => Ok(bytes),
         Ok(bytes) => {
-            let message = format!("{FIELD}[{name:?}].size = {}: the file has {} bytes", input.size, bytes.len());
-            Err(Reason::RequestInvalid.status(message))
+            Err(invalid(format!("{FIELD}[{name:?}].size = {}: the file has {} bytes", input.size, bytes.len())))
         }
         Err(StoreError::Missing(digest)) => Err(missing(field, name, &format!("({digest}) is not in the store"))),
         Err(error) if error.is_loss() => Err(missing(field, name, &error.to_string())),

@@ -1,4 +1,4 @@
-//! The gRPC handlers: they validate, convert, and ask the event loop. No state of their own.
+//! The gRPC handlers: they validate requests, convert messages and ask the event loop. They have no state of their own.
 
 mod beside;
 mod checkpoint;
@@ -12,14 +12,26 @@ mod verify;
 mod workers;
 
 pub(crate) use inputs::FoundBlobs;
-pub(crate) use sweeps::{Sweeps, WorkerTransfers, unknown};
+pub(crate) use sweeps::{Sweeps, WorkerTransfers};
 pub(crate) use workers::Workers;
 
 use crate::artifacts::StoreError;
 use crate::event_loop::Closed;
+use nadgrid_core::scheduler::Answer;
+use nadgrid_core::text;
 use nadgrid_proto::status::Reason;
+use nadgrid_proto::v1::sweep_service_server::SweepServiceServer;
+use nadgrid_proto::v1::worker_service_server::WorkerServiceServer;
 use tonic::Status;
 use tracing::warn;
+
+/// The users' service as the server routes requests to it.
+pub(crate) type SweepServer = SweepServiceServer<Sweeps>;
+/// The workers' service as the server routes requests to it.
+pub(crate) type WorkerServer = WorkerServiceServer<Workers>;
+
+/// The most characters of a request's own text that an error repeats.
+const MAX_REPEATED: usize = 200;
 
 impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
@@ -27,13 +39,28 @@ impl From<Closed> for Status {
     }
 }
 
-/// A request that breaks the protocol.
-fn invalid(message: &str) -> Status {
+/// The status of a request that breaks the contract.
+fn invalid(message: impl Into<String>) -> Status {
     Reason::RequestInvalid.status(message)
 }
 
-/// The store's own fault, not the sender's: nothing was acknowledged, and the same request may succeed later.
+/// The status of a request for a sweep that does not exist.
+pub(crate) fn unknown_sweep(sweep: &str) -> Status {
+    Reason::SweepUnknown.status(format!("there is no sweep {:?}", text::clean(sweep, MAX_REPEATED)))
+}
+
+/// The status of a reply that does not belong to its request, which is a bug.
+fn unexpected(answer: &Answer) -> Status {
+    Reason::Internal.status(format!("unexpected scheduler reply: {answer:?}"))
+}
+
+/// The status of a failure of the store: nothing was acknowledged, and the same request may succeed later.
 fn store_failed(error: &StoreError) -> Status {
     warn!(%error, "a request could not be served");
     Reason::StoreUnavailable.status(error.to_string())
+}
+
+/// The status of a blob that cannot be read. If it is lost, the reason is `loss`.
+fn unreadable(error: &StoreError, loss: Reason) -> Status {
+    if error.is_loss() { loss.status(error.to_string()) } else { store_failed(error) }
 }

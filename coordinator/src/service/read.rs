@@ -1,13 +1,13 @@
-//! Sending what is stored: a few at once, and only to those who take it.
+//! Sends stored blobs, a few at the same time.
 //!
-//! A blob is read while it is sent, a piece at a time. HTTP/2 lets a reader stop for ever, so each chunk has a deadline, and
-//! whoever misses it loses the connection. Chunks are small, so that the pace of a slow reader is seen; its window must be small,
-//! too, for what lies in it counts as sent.
+//! A blob is read in pieces while it is sent. HTTP/2 lets a reader stop for ever, so each chunk has a deadline, and a reader
+//! that misses it loses its connection. Chunks are small, so that the rate of a slow reader can be seen; the window must be
+//! small, too, because bytes in it count as sent.
 
-use super::store_failed;
+use super::unreadable;
 use crate::access::Admitted;
 use crate::artifacts::BlobReader;
-use crate::limits::{Limits, Pace};
+use crate::limits::{Limits, TransferDeadline};
 use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use bytes::Bytes;
@@ -21,10 +21,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// Chunks that wait to be taken.
-const READY: usize = 1;
+/// The most chunks that wait to be sent.
+const MAX_READY: usize = 1;
 
-/// A blob on its way to a reader, and its place.
+/// A blob that is sent to a reader, and its place.
 pub(super) struct Reading {
     pub(super) blob: BlobReader,
     pub(super) ticket: TransferTicket,
@@ -32,20 +32,20 @@ pub(super) struct Reading {
     pub(super) stop: CancellationToken,
 }
 
-/// The way to a reader.
-struct Outgoing<T> {
+/// Sends a blob to its reader.
+struct BlobSender<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     ticket: TransferTicket,
     reader: Admitted,
-    pace: Pace,
+    deadline: TransferDeadline,
 }
 
-/// Nobody takes any more of it.
+/// The reader has left, or does not read.
 struct Unread;
 
 impl Reading {
-    /// The bytes in chunks, after what `first` holds. The place is given back when all are taken, or nobody wants them. A blob
-    /// that turns out to be damaged ends with that word.
+    /// Sends `first` and then the bytes in chunks. The place is given back when all are sent, or the reader has left. A blob
+    /// that turns out to be damaged ends with that error.
     pub(super) fn send<T: Send + 'static>(
         self,
         first: Option<T>,
@@ -53,9 +53,9 @@ impl Reading {
         limits: &Limits,
     ) -> BoxStream<'static, Result<T, Status>> {
         let Self { blob, ticket, reader, stop } = self;
-        let (messages, receiver) = mpsc::channel(READY);
+        let (messages, receiver) = mpsc::channel(MAX_READY);
         let revoked = reader.caller.revoked.clone();
-        let outgoing = Outgoing { messages, ticket, reader, pace: limits.pace(Instant::now()) };
+        let outgoing = BlobSender { messages, ticket, reader, deadline: limits.transfer_deadline(Instant::now()) };
         tokio::spawn(async move {
             let sending = outgoing.send_all(first, blob, wrap);
             tokio::select! { _ = sending => {}, () = stop.cancelled() => {}, () = revoked.cancelled() => {} }
@@ -64,7 +64,7 @@ impl Reading {
     }
 }
 
-impl<T> Outgoing<T> {
+impl<T> BlobSender<T> {
     async fn send_all(
         mut self,
         first: Option<T>,
@@ -78,10 +78,7 @@ impl<T> Outgoing<T> {
             let mut piece = match blob.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return Ok(()),
-                Err(error) if error.is_loss() => {
-                    return self.offer(Err(Reason::PayloadDamaged.status(error.to_string())), 0).await;
-                }
-                Err(error) => return self.offer(Err(store_failed(&error)), 0).await,
+                Err(error) => return self.offer(Err(unreadable(&error, Reason::PayloadDamaged)), 0).await,
             };
             while !piece.is_empty() {
                 let chunk: Bytes = piece.split_to(piece.len().min(CHUNK_BYTES));
@@ -90,11 +87,11 @@ impl<T> Outgoing<T> {
         }
     }
 
-    /// Waits until the reader takes the next message.
+    /// Waits until the reader accepts the next message.
     async fn offer(&mut self, message: Result<T, Status>, size: usize) -> Result<(), Unread> {
-        match timeout_at(self.pace.deadline(Instant::now()), self.messages.send(message)).await {
+        match timeout_at(self.deadline.at(Instant::now()), self.messages.send(message)).await {
             Ok(Ok(())) => {
-                self.pace.moved(size);
+                self.deadline.moved(size);
                 self.ticket.moved(size);
                 metrics::transferred(TransferWay::Out, size as u64);
                 Ok(())
@@ -108,7 +105,7 @@ impl<T> Outgoing<T> {
     }
 }
 
-/// Waits for a place among those who read.
+/// Waits for a place.
 pub(super) async fn place(places: &TransferPlaces, offer: TransferOffer) -> TransferTicket {
     let mut ticket = places.offer(offer);
     ticket.granted().await;

@@ -1,17 +1,18 @@
-//! Receiving a payload: the conversation of all three uploads.
+//! Receives a payload. All three uploads have the same conversation.
 //!
 //! ```text
 //!  header ──▶ (its handler checks it) ──▶ waits for a place ──▶ Grant ──▶ exactly its bytes ──▶ end ──▶ the answer
 //! ```
 //!
-//! No byte is taken before the grant, so what waits fills no connection. The place is a [`TransferTicket`] in the task that
-//! receives: it is free again when the sender goes, is silent, or is refused. Deliberately absent: what the payload means.
+//! No byte is accepted before the grant, so waiting uploads do not fill their connections. The place is a [`TransferTicket`]
+//! in the receiving task, so it is free again when the sender leaves, is silent, or is refused. Deliberately absent: the
+//! meaning of the payload.
 
 use super::beside::BesideOutcome;
-use super::store_failed;
+use super::{invalid, store_failed};
 use crate::access::Admitted;
-use crate::artifacts::{Held, Store};
-use crate::limits::{Limits, Pace};
+use crate::artifacts::{BlobLease, Store};
+use crate::limits::{Limits, TransferDeadline};
 use crate::metrics::{self, TransferWay};
 use crate::transfers::{TransferOffer, TransferPlaces, TransferTicket};
 use futures::stream::{self, BoxStream};
@@ -28,39 +29,39 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Grants of one upload at most: one beside its stream and, where that place cannot be reached, one for the stream. There is
+/// The most grants of one upload: one for the store and, if the sender cannot reach it, one for the stream. The channel has
 /// room for both, so that granting never waits for a peer that does not read.
 const MAX_GRANTS: usize = 2;
 
-/// Bytes of a header at most: headers are in memory while their payloads wait, however many that are.
+/// The most bytes of a header. Headers are in memory while their payloads wait, however many there are.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// One kind of upload: its messages.
+/// A kind of upload: its messages.
 pub(super) trait UploadKind: 'static {
-    type Header: Send;
-    type Request: prost::Message + Send;
-    type Response: Send + 'static;
+    type HeaderMessage: Send;
+    type RequestMessage: prost::Message + Send;
+    type ResponseMessage: Send + 'static;
 
-    fn part(request: Self::Request) -> Option<UploadPart<Self::Header>>;
+    fn part(request: Self::RequestMessage) -> Option<UploadPart<Self::HeaderMessage>>;
 
-    fn grant(grant: v1::Grant) -> Self::Response;
+    fn grant(grant: v1::Grant) -> Self::ResponseMessage;
 }
 
-/// What a sender says.
+/// A message of the sender.
 pub(super) enum UploadPart<H> {
     Header(H),
     Data(Vec<u8>),
-    /// What became of a payload that was to be put where its grant said.
+    /// The outcome of storing the payload with the grant's request.
     Beside(BesideOutcome),
 }
 
-/// What every upload's answers travel in.
+/// The stream of an upload's answers.
 pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
 
 /// The sender's side of one upload.
 pub(super) struct Receiver<K: UploadKind> {
-    parts: Streaming<K::Request>,
-    grants: mpsc::Sender<K::Response>,
+    parts: Streaming<K::RequestMessage>,
+    grants: mpsc::Sender<K::ResponseMessage>,
     limits: Limits,
     stop: CancellationToken,
 }
@@ -72,14 +73,17 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// Refuses a digest that is none.
+    /// Parses the digest.
+    ///
+    /// # Errors
+    /// `PAYLOAD_DAMAGED` for a malformed digest.
     pub(super) fn new(size: u64, digest: &str) -> Result<Self, Status> {
         let known = announced_digest(digest).map_err(damaged)?;
         Ok(Self { size, digest: known })
     }
 }
 
-/// A payload that came whole, and its place.
+/// A payload that was received completely, and its place.
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     digest: Digest,
@@ -87,20 +91,21 @@ pub(super) struct Received {
     ticket: TransferTicket,
 }
 
-/// Answers an upload with its grant and then with what `receive` yields. When the sender goes, `receive` is dropped.
+/// Answers an upload with its grant and then with the result of `receive`. If the sender leaves, `receive` is dropped.
 pub(super) fn converse<K: UploadKind, F>(
-    request: Request<Streaming<K::Request>>,
+    request: Request<Streaming<K::RequestMessage>>,
     limits: &Limits,
     stop: &CancellationToken,
     receive: impl FnOnce(Admitted, Receiver<K>) -> F,
-) -> Result<Response<Answers<K::Response>>, Status>
+) -> Result<Response<Answers<K::ResponseMessage>>, Status>
 where
-    F: Future<Output = Result<K::Response, Status>> + Send + 'static,
+    F: Future<Output = Result<K::ResponseMessage, Status>> + Send + 'static,
 {
     let admitted = Admitted::of(&request)?;
     let revoked = admitted.caller.revoked.clone();
     let (grants, granted) = mpsc::channel(MAX_GRANTS);
-    let (limits, stop) = (limits.clone(), stop.clone());
+    let limits = limits.clone();
+    let stop = stop.clone();
     let receiving = receive(admitted, Receiver { parts: request.into_inner(), grants, limits, stop });
     let ended = async move {
         let received = revoked.run_until_cancelled(receiving).await;
@@ -109,8 +114,8 @@ where
     Ok(Response::new(answers(granted, ended).boxed()))
 }
 
-/// The answers of an upload whose receiving is `ended`: a task of its own, since a stream is only polled while its peer's window
-/// has room, and a peer that leaves none would otherwise keep its place beyond every deadline.
+/// The answers of an upload; `ended` receives it. It runs in a task of its own, because a stream is only polled while its
+/// peer's window has room: a peer without room would otherwise keep its place beyond every deadline.
 fn answers<T: Send + 'static>(
     granted: mpsc::Receiver<T>,
     ended: impl Future<Output = Result<T, Status>> + Send + 'static,
@@ -123,22 +128,22 @@ fn answers<T: Send + 'static>(
 }
 
 impl<K: UploadKind> Receiver<K> {
-    /// The header, which is the first that is said.
-    pub(super) async fn header(&mut self) -> Result<K::Header, Status> {
-        let mut pace = self.limits.pace(Instant::now());
-        let message = self.next(&mut pace).await?;
+    /// Receives the header, which comes first.
+    pub(super) async fn header(&mut self) -> Result<K::HeaderMessage, Status> {
+        let mut deadline = self.limits.transfer_deadline(Instant::now());
+        let message = self.next(&mut deadline).await?;
         let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
         if bytes > MAX_HEADER_BYTES {
             let message = format!("the upload's header has {bytes} bytes, at most {MAX_HEADER_BYTES} are accepted");
-            return Err(Reason::RequestInvalid.status(message));
+            return Err(invalid(message));
         }
         match message.and_then(K::part) {
             Some(UploadPart::Header(header)) => Ok(header),
-            _ => Err(Reason::RequestInvalid.status("an upload begins with its header")),
+            _ => Err(invalid("an upload must begin with its header")),
         }
     }
 
-    /// Waits for a place. Nothing is said meanwhile: a sender that goes on without a grant is refused.
+    /// Waits for a place. A sender that continues without a grant is refused.
     pub(super) async fn place(
         &mut self,
         places: &TransferPlaces,
@@ -148,38 +153,34 @@ impl<K: UploadKind> Receiver<K> {
         tokio::select! {
             biased;
             () = ticket.granted() => Ok(ticket),
-            () = self.stop.cancelled() => Err(Reason::ShuttingDown.status("no more uploads are taken")),
+            () = self.stop.cancelled() => Err(stopping()),
             message = self.parts.message() => Err(match message?.and_then(K::part) {
                 Some(UploadPart::Header(_)) => second_header(),
                 Some(UploadPart::Data(_) | UploadPart::Beside(_)) => {
-                    let message = "bytes came before their grant: after the header nothing is sent until a grant has come";
-                    Reason::RequestInvalid.status(message)
+                    invalid("bytes came before their grant: after the header, nothing may be sent until the grant has come")
                 }
-                None => Reason::RequestInvalid.status("the upload ended before its grant: after it, its bytes are sent"),
+                None => invalid("the upload ended before its grant: the bytes are sent after it"),
             }),
         }
     }
 
-    /// Grants the place, and takes the payload: exactly as many bytes as were announced, with their digest, and the end.
+    /// Grants the place and receives the payload: exactly the announced bytes, with their digest, and the end.
     pub(super) async fn payload(&mut self, announced: &Announced, ticket: TransferTicket) -> Result<Received, Status> {
         let mut assembler = Assembler::of(announced.size, announced.digest);
-        // A sender that is gone is found out below.
+        // Whether the sender has left is noticed below.
         drop(self.grants.send(K::grant(v1::Grant { put: None })).await);
-        let mut pace = self.limits.pace(Instant::now());
-        while let Some(part) = self.next(&mut pace).await?.and_then(K::part) {
+        let mut deadline = self.limits.transfer_deadline(Instant::now());
+        while let Some(part) = self.next(&mut deadline).await?.and_then(K::part) {
             match part {
-                // Parts without bytes would buy time for ever.
-                UploadPart::Data(data) if data.is_empty() => {
-                    return Err(Reason::RequestInvalid.status("a part of the payload has no bytes"));
-                }
+                // Parts without bytes would extend the deadline for ever.
+                UploadPart::Data(data) if data.is_empty() => return Err(invalid("a part of the payload has no bytes")),
                 UploadPart::Data(data) => {
                     ticket.moved(data.len());
                     assembler.push(&data).map_err(damaged)?;
                 }
                 UploadPart::Header(_) => return Err(second_header()),
                 UploadPart::Beside(_) => {
-                    let message = "the payload was to be sent in this stream: its grant named no other place";
-                    return Err(Reason::RequestInvalid.status(message));
+                    return Err(invalid("the payload must be sent in this stream: its grant has no presigned request"));
                 }
             }
         }
@@ -189,38 +190,38 @@ impl<K: UploadKind> Receiver<K> {
         Ok(Received { bytes, digest, ticket })
     }
 
-    /// Grants a place beside this stream, and waits until the sender says what became of its payload.
+    /// Grants a place in the store, and waits until the sender reports the outcome.
     pub(super) async fn beside(&mut self, put: v1::PresignedRequest, until: Instant) -> Result<BesideOutcome, Status> {
         drop(self.grants.send(K::grant(v1::Grant { put: Some(put) })).await);
         let said = tokio::select! {
             said = timeout_at(until, self.parts.message()) => said,
-            () = self.stop.cancelled() => return Err(Reason::ShuttingDown.status("no more uploads are taken")),
+            () = self.stop.cancelled() => return Err(stopping()),
         };
-        let said = said.map_err(|_| Status::deadline_exceeded("the upload did not say what became of its payload"))?;
+        let said =
+            said.map_err(|_| Status::deadline_exceeded("the sender did not report whether its payload is stored"))?;
         match said?.and_then(K::part) {
             Some(UploadPart::Beside(outcome)) => Ok(outcome),
             Some(UploadPart::Header(_)) => Err(second_header()),
-            Some(UploadPart::Data(_)) => {
-                let message = "the payload was to be put where its grant says, or `store_unreachable` to be said first";
-                Err(Reason::RequestInvalid.status(message))
-            }
-            None => Err(Reason::RequestInvalid.status("the upload ended before it said what became of its payload")),
+            Some(UploadPart::Data(_)) => Err(invalid(
+                "the payload must be stored with the grant's request, or `store_unreachable` be sent before its bytes",
+            )),
+            None => Err(invalid("the upload ended before the sender reported whether its payload is stored")),
         }
     }
 
-    /// The next message, at the pace that the sender must keep; `None` at its end.
-    async fn next(&mut self, pace: &mut Pace) -> Result<Option<K::Request>, Status> {
-        let message = timeout_at(pace.deadline(Instant::now()), self.parts.message()).await;
+    /// The next message before the sender's deadline; `None` at its end.
+    async fn next(&mut self, deadline: &mut TransferDeadline) -> Result<Option<K::RequestMessage>, Status> {
+        let message = timeout_at(deadline.at(Instant::now()), self.parts.message()).await;
         let message =
             message.map_err(|_| Status::deadline_exceeded("the upload was silent or slow for too long"))??;
-        pace.moved(message.as_ref().map_or(0, prost::Message::encoded_len));
+        deadline.moved(message.as_ref().map_or(0, prost::Message::encoded_len));
         Ok(message)
     }
 }
 
 impl Received {
-    /// Stores the payload and gives its place back. It is held until the report is in the journal.
-    pub(super) async fn store(self, store: &Store) -> Result<Held, Status> {
+    /// Stores the payload and gives its place back. The caller keeps the lease until the report is in the journal.
+    pub(super) async fn store(self, store: &Store) -> Result<BlobLease, Status> {
         let Self { bytes, digest, ticket } = self;
         let stored = store.put_checked(bytes, digest).await.map_err(|error| store_failed(&error));
         drop(ticket);
@@ -234,7 +235,11 @@ impl Received {
 }
 
 fn second_header() -> Status {
-    Reason::RequestInvalid.status("an upload has one header")
+    invalid("an upload has only one header")
+}
+
+fn stopping() -> Status {
+    Reason::ShuttingDown.status("the coordinator is shutting down and accepts no uploads")
 }
 
 pub(super) fn damaged(error: ChunkError) -> Status {
@@ -266,7 +271,7 @@ mod tests {
         }
     }
 
-    /// Receives an upload that says these parts.
+    /// Receives an upload with these parts.
     fn receiver(parts: Vec<Part>) -> Receiver<InputUpload> {
         let mut body = Vec::new();
         for part in parts {
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_goes_on_although_its_answers_are_not_read_and_ends_when_they_are_dropped() {
+    async fn an_upload_continues_although_its_answers_are_not_read_and_ends_when_they_are_dropped() {
         let within = Duration::from_secs(60);
         let (over, is_over) = oneshot::channel();
         let (_grants, granted) = mpsc::channel::<u8>(MAX_GRANTS);

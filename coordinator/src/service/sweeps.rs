@@ -1,9 +1,9 @@
-//! `SweepService`: what users ask.
+//! `SweepService`, the service for users.
 
 use super::inputs::{self, FoundBlobs, InputUpload};
 use super::receive::{Answers, converse};
-use super::{beside, read, store_failed, verify};
-use crate::access::{Admitted, Caller, Quota, Shares, authorise};
+use super::{MAX_REPEATED, beside, invalid, read, unexpected, unknown_sweep, unreadable, verify};
+use crate::access::{Admitted, Caller, CallerQuotas, UploadQuota, authorise};
 use crate::artifacts::Store;
 use crate::event_loop::{CoordinatorHandle, Durable, ToldSweep, sweep_context};
 use crate::limits::Limits;
@@ -30,75 +30,70 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
 use tracing::info;
 
-/// Longest idempotency key in bytes.
+/// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 200;
-/// Sweeps on a page unless asked otherwise, and at most.
-const PAGE: (u32, u32) = (100, 1000);
-/// Bytes of the sweeps on a page: a client takes messages of 4 MiB.
+/// The number of sweeps on a page, unless the request asks for another.
+const PAGE: u32 = 100;
+const MAX_PAGE: u32 = 1000;
+/// The bytes of the sweeps on a page: a client accepts messages of 4 MiB.
 const PAGE_BYTES: usize = 2 << 20;
-/// Notices of a sweep at most.
+/// The most notices of a sweep.
 const MAX_NOTICES: usize = 8;
-/// Characters of a caller's own words that an error repeats.
-pub(super) const MAX_REPEATED: usize = 200;
-/// Specs that are read, and plans that are made, at once; others wait. Each takes a thread and many times its bytes.
+/// The specs that are read and plans that are made at the same time; others wait. Each occupies a thread, and memory of many
+/// times its size.
 static PARSING: Semaphore = Semaphore::const_new(2);
-/// How often it is checked whether the payloads of a followed sweep wait.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the transfers of a watched sweep are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Sweeps {
     pub(crate) desk: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) sizing: Sizing,
-    /// Files that are received at once; others wait.
+    /// The places for uploads of files.
     pub(crate) uploads: TransferPlaces,
-    /// Files that were uploaded again and no sweep uses yet.
+    /// Files that were uploaded again and that no sweep uses yet.
     pub(crate) found: Arc<FoundBlobs>,
-    /// What workers hand in, and what they read.
     pub(crate) of_workers: WorkerTransfers,
-    /// Ends the streams that would otherwise keep a shutdown waiting.
+    /// Ends the streams that would otherwise delay a shutdown.
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
-    /// Artifacts that are sent at once; others wait.
+    /// The places for artifacts that are read.
     pub(crate) reads: TransferPlaces,
-    pub(crate) shares: Arc<Shares>,
-    pub(crate) quota: Arc<Quota>,
+    pub(crate) quotas: Arc<CallerQuotas>,
+    pub(crate) upload_quota: Arc<UploadQuota>,
     pub(crate) tracer: Tracer,
 }
 
-/// Reads and checks a spec, which takes a while when it is long.
+/// Parses and checks a spec, which takes a while if it is long.
 async fn parse(spec: String) -> Result<Spec, Status> {
-    // Closed by nobody.
+    // The semaphore is never closed.
     let _place = PARSING.acquire().await;
     let read = tokio::task::spawn_blocking(move || Spec::from_toml(&spec).map_err(|error| refused_spec(&error)));
     read.await.unwrap_or_else(|panic| Err(Reason::Internal.status(format!("the spec could not be read: {panic}"))))
 }
 
 fn files(inputs: Vec<v1::Input>) -> Result<Inputs, Status> {
-    inputs_to_core(inputs).map_err(|message| Reason::RequestInvalid.status(message))
-}
-
-pub(crate) fn unknown(sweep: &str) -> Status {
-    Reason::SweepUnknown.status(format!("there is no sweep {:?}", text::clean(sweep, MAX_REPEATED)))
+    inputs_to_core(inputs).map_err(invalid)
 }
 
 impl Sweeps {
-    /// Lets a caller go on with a sweep that is there and theirs.
+    /// Checks that a sweep exists and is the caller's.
     pub(crate) async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
         let asked = id.clone();
         let owner = self.desk.read(move |durable| durable.owner(&asked)).await?;
-        authorise(caller, &owner.ok_or_else(|| unknown(id.as_str()))?)
+        authorise(caller, &owner.ok_or_else(|| unknown_sweep(id.as_str()))?)
     }
 
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
         let told = self.desk.read(move |durable| durable.sweep(&asked)).await?;
-        let told = told.ok_or_else(|| unknown(id.as_str()))?;
-        Ok(self.noticed((&told).into()))
+        let told = told.ok_or_else(|| unknown_sweep(id.as_str()))?;
+        Ok(self.with_notices((&told).into()))
     }
 
-    /// The sweep with what keeps its payloads.
-    fn noticed(&self, mut view: v1::Sweep) -> v1::Sweep {
+    /// Adds what delays the sweep's payloads.
+    fn with_notices(&self, mut view: v1::Sweep) -> v1::Sweep {
         if is_open(&view) {
             view.notices.extend(self.of_workers.notices(&SweepId::new(view.id.as_str())));
             view.notices.truncate(MAX_NOTICES);
@@ -106,7 +101,7 @@ impl Sweeps {
         view
     }
 
-    /// Items until they end, the coordinator does, or the caller's token is revoked.
+    /// Passes items on until they end, the coordinator stops, or the caller's token is revoked.
     fn until_over<T: Send + 'static>(
         &self,
         items: impl Stream<Item = T> + Send + 'static,
@@ -124,22 +119,28 @@ impl Sweeps {
         let id = SweepId::new(sweep_id);
         self.own(caller, &id).await?;
         let sweep = id.clone();
-        match self.desk.order(move |request| Event::Pause { request, sweep, paused }).await? {
-            Answer::Done => self.view(&id).await.map(Response::new),
-            Answer::UnknownSweep => Err(unknown(id.as_str())),
-            other => Err(unexpected(&other)),
+        let answer = self.desk.order(move |request| Event::Pause { request, sweep, paused }).await?;
+        self.view_after(&id, &answer).await
+    }
+
+    /// The sweep after an order was carried out.
+    async fn view_after(&self, id: &SweepId, answer: &Answer) -> Result<Response<v1::Sweep>, Status> {
+        match answer {
+            Answer::Done => self.view(id).await.map(Response::new),
+            Answer::UnknownSweep => Err(unknown_sweep(id.as_str())),
+            other => Err(unexpected(other)),
         }
     }
 }
 
-/// How a sweep shares the lanes; a weight of 0 stands for 1.
+/// How a sweep shares the lanes. A weight of 0 stands for 1.
 fn share(priority: i32, weight: f64) -> Result<FairShare, Status> {
     let weight = if weight == 0.0 { 1.0 } else { weight };
     if !(-100..=100).contains(&priority) {
-        return Err(Reason::RequestInvalid.status(format!("priority = {priority}: from -100 to 100")));
+        return Err(invalid(format!("priority = {priority}: from -100 to 100")));
     }
     if !(0.01..=100.0).contains(&weight) {
-        return Err(Reason::RequestInvalid.status(format!("weight = {weight}: from 0.01 to 100")));
+        return Err(invalid(format!("weight = {weight}: from 0.01 to 100")));
     }
     Ok(FairShare { priority, weight })
 }
@@ -148,7 +149,8 @@ fn share(priority: i32, weight: f64) -> Result<FairShare, Status> {
 impl SweepService for Sweeps {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
         let v1::PlanRequest { spec, inputs } = request.into_inner();
-        let (spec, inputs) = (parse(spec).await?, files(inputs)?);
+        let spec = parse(spec).await?;
+        let inputs = files(inputs)?;
         let precision = spec.precision;
         let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
         let sizing = self.sizing;
@@ -182,17 +184,18 @@ impl SweepService for Sweeps {
         if idempotency_key.len() > MAX_KEY {
             let message =
                 format!("idempotency_key has {} bytes, at most {MAX_KEY} are accepted", idempotency_key.len());
-            return Err(Reason::RequestInvalid.status(message));
+            return Err(invalid(message));
         }
         let share = share(priority, weight)?;
         let spec = Box::new(parse(spec).await?);
         let given = files(given)?;
-        // What is found in the store is kept there until the journal names it.
+        // Files that are found in the store are kept there until the journal names them.
         let digests: Vec<_> = given.values().map(|input| input.digest).collect();
-        let _held = self.store.hold(digests).await;
+        let _leases = self.store.lease(digests).await;
         let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
-        let (id, name) = (SweepId::new(uuid::Uuid::now_v7().to_string()), spec.name.clone());
+        let id = SweepId::new(uuid::Uuid::now_v7().to_string());
+        let name = spec.name.clone();
         let owner = admitted.caller.name.to_string();
         let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
         let answer =
@@ -202,21 +205,21 @@ impl SweepService for Sweeps {
                 let trace_id = trace.map(|trace| display(trace.trace_id()));
                 info!(%sweep, name, owner = %admitted.caller.name, created, trace_id, "submitted");
                 if let Some(trace) = trace {
-                    // The sweep has a trace of its own, for it may go on for days: this span leads to it.
+                    // The sweep has a trace of its own, because it may take days. This span links to it.
                     let mut span = self.tracer.span("submitted", SpanKind::Internal, Some(trace));
                     span.set("sweep.id", sweep.to_string());
                     span.link(sweep_context(&sweep, &self.tracer));
                 }
-                self.quota.used(&admitted.caller, used);
+                self.upload_quota.used(&admitted.caller, used);
                 Ok(Response::new(v1::SubmitResponse { sweep: Some(self.view(&sweep).await?), created }))
             }
             Answer::KeyTaken { sweep } => {
-                let message = format!("the idempotency key belongs to sweep {sweep}, which has another spec");
+                let message = format!("the idempotency key belongs to sweep {sweep}, whose spec differs");
                 Err(Reason::KeyTaken.status(message))
             }
             Answer::TooManySweeps { limit, each } => {
                 let whose = if each { " of yours" } else { "" };
-                let message = format!("{limit} sweeps{whose} are open, no more are accepted until some have ended");
+                let message = format!("{limit} sweeps{whose} are open; no more are accepted until some have ended");
                 Err(Reason::Full.status(message))
             }
             other => Err(unexpected(&other)),
@@ -233,22 +236,24 @@ impl SweepService for Sweeps {
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let v1::ListRequest { page_size, page_token } = request.into_inner();
-        let limit = if page_size == 0 { PAGE.0 } else { page_size.min(PAGE.1) } as usize;
+        let limit = if page_size == 0 { PAGE } else { page_size.min(MAX_PAGE) } as usize;
         let before = match page_token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
                 let token = text::clean(token, MAX_REPEATED);
-                Reason::RequestInvalid.status(format!("page_token = {token:?}: none that a response gave"))
+                invalid(format!("page_token = {token:?}: not a token of a response"))
             })?),
         };
         let ask = move |durable: &mut Durable<'_>| {
             (durable.sweeps_before(before, limit + 1, |owner| caller.sees(owner)), durable.wait())
         };
         let (found, wait) = self.desk.read(ask).await?;
-        let (mut sweeps, mut bytes, mut last) = (Vec::new(), 0, None);
+        let mut sweeps = Vec::new();
+        let mut bytes = 0;
+        let mut last = None;
         for (number, told) in found.iter().take(limit) {
-            // A spec is long, and of a list nobody wants it.
-            let view = v1::Sweep { spec: String::new(), ..self.noticed(told.into()) };
+            // Specs are long and not needed in a list.
+            let view = v1::Sweep { spec: String::new(), ..self.with_notices(told.into()) };
             bytes += view.encoded_len();
             if bytes > PAGE_BYTES && !sweeps.is_empty() {
                 break;
@@ -266,17 +271,17 @@ impl SweepService for Sweeps {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let place = self.shares.watcher(&admitted)?;
+        let permits = self.quotas.watcher(&admitted)?;
         let id = request.into_inner().sweep_id;
         self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
-        let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown(&id))?;
+        let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown_sweep(&id))?;
         let watched = self.until_over(self.clone().changes(receiver), &admitted.caller);
-        let held = watched.map(move |item| {
-            // The place is given back with the stream.
-            let _held = &place;
+        let watched = watched.map(move |item| {
+            // The permits are given back with the stream.
+            let _permits = &permits;
             item
         });
-        Ok(Response::new(held.boxed()))
+        Ok(Response::new(watched.boxed()))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::Sweep>, Status> {
@@ -284,11 +289,8 @@ impl SweepService for Sweeps {
         let id = SweepId::new(request.into_inner().sweep_id);
         self.own(&caller, &id).await?;
         let sweep = id.clone();
-        match self.desk.order(move |request| Event::Cancel { request, sweep }).await? {
-            Answer::Done => self.view(&id).await.map(Response::new),
-            Answer::UnknownSweep => Err(unknown(id.as_str())),
-            other => Err(unexpected(&other)),
-        }
+        let answer = self.desk.order(move |request| Event::Cancel { request, sweep }).await?;
+        self.view_after(&id, &answer).await
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::Sweep>, Status> {
@@ -320,7 +322,7 @@ impl SweepService for Sweeps {
                 response.reasons.splice(0..0, waits);
                 Ok(Response::new(response))
             }
-            (false, None) => Err(unknown(&sweep_id)),
+            (false, None) => Err(unknown_sweep(&sweep_id)),
             (true, None) => {
                 let message = format!("job = {job:?}, block = {block:?}: sweep {sweep_id} has no such job or block");
                 Err(Reason::RequestInvalid.status(message))
@@ -346,7 +348,8 @@ impl SweepService for Sweeps {
     ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let admitted = Admitted::of(&request)?;
         let v1::ReadArtifactRequest { sweep_id, name, presigned } = request.into_inner();
-        let (id, asked) = (SweepId::new(sweep_id.clone()), name.clone());
+        let id = SweepId::new(sweep_id.clone());
+        let asked = name.clone();
         self.own(&admitted.caller, &id).await?;
         let ask = move |durable: &mut Durable<'_>| {
             let artifact = durable.artifacts(&id).into_iter().find(|artifact| artifact.name == asked);
@@ -354,10 +357,10 @@ impl SweepService for Sweeps {
         };
         let found = self.desk.read(ask).await?;
         let artifact = match found {
-            (false, _) => return Err(unknown(&sweep_id)),
+            (false, _) => return Err(unknown_sweep(&sweep_id)),
             (true, None) => {
                 let name = text::clean(&name, MAX_REPEATED);
-                let message = format!("sweep {sweep_id} has no artifact {name:?}, or not yet");
+                let message = format!("sweep {sweep_id} does not have an artifact {name:?} (yet)");
                 return Err(Reason::ArtifactUnknown.status(message));
             }
             (true, Some(artifact)) => artifact,
@@ -369,10 +372,8 @@ impl SweepService for Sweeps {
         }
         let offer = TransferOffer { caller: admitted.turn(), sweep: None, size: 0 };
         let ticket = read::place(&self.reads, offer).await;
-        let blob = self.store.reader(artifact.digest).await.map_err(|error| match error.is_loss() {
-            true => Reason::PayloadDamaged.status(error.to_string()),
-            false => store_failed(&error),
-        })?;
+        let blob = self.store.reader(artifact.digest).await;
+        let blob = blob.map_err(|error| unreadable(&error, Reason::PayloadDamaged))?;
         let header = v1::ReadArtifactResponse { artifact: Some((&artifact).into()), data: Vec::new(), get: None };
         let wrap = |data| v1::ReadArtifactResponse { artifact: None, data, get: None };
         let reading = read::Reading { blob, ticket, reader: admitted, stop: self.stop.clone() };
@@ -386,7 +387,7 @@ impl SweepService for Sweeps {
         let (workers, wait) = self.desk.read(|durable| (durable.workers(), durable.wait())).await?;
         let notices = wait.iter().map(ToString::to_string).collect();
         let mut workers: Vec<v1::Worker> = workers.iter().map(Into::into).collect();
-        self.of_workers.tell(&mut workers);
+        self.of_workers.fill_in(&mut workers);
         Ok(Response::new(v1::ListWorkersResponse { workers, notices }))
     }
 }
@@ -396,7 +397,7 @@ fn is_open(view: &v1::Sweep) -> bool {
     matches!(view.state(), v1::SweepState::Queued | v1::SweepState::Running)
 }
 
-/// The transfers of workers, both ways.
+/// The transfers of workers in both directions.
 #[derive(Clone)]
 pub(crate) struct WorkerTransfers {
     pub(crate) uploads: TransferPlaces,
@@ -405,13 +406,13 @@ pub(crate) struct WorkerTransfers {
 }
 
 impl WorkerTransfers {
-    /// What keeps the payloads of a sweep.
+    /// What delays the payloads of a sweep.
     fn notices(&self, sweep: &SweepId) -> Vec<String> {
         [&self.uploads, &self.direct].iter().flat_map(|places| places.notices(sweep)).collect()
     }
 
-    /// Fills in what each worker transfers and waits for.
-    pub(crate) fn tell(&self, workers: &mut [v1::Worker]) {
+    /// Fills in the transfers of each worker.
+    pub(crate) fn fill_in(&self, workers: &mut [v1::Worker]) {
         let kinds = [&self.uploads, &self.direct, &self.reads].map(TransferPlaces::by_caller);
         for worker in workers {
             for transfers in kinds.iter().filter_map(|callers| callers.get(worker.id.as_str())) {
@@ -425,33 +426,33 @@ impl WorkerTransfers {
     }
 }
 
-/// A sweep that is followed, and what was said of it last.
-struct Followed {
+/// A sweep that is watched, and the version that was sent last.
+struct WatchedSweep {
     sweeps: Sweeps,
     changes: watch::Receiver<Arc<ToldSweep>>,
-    looks: tokio::time::Interval,
-    said: Option<v1::Sweep>,
+    ticks: tokio::time::Interval,
+    sent: Option<v1::Sweep>,
 }
 
-impl Followed {
-    /// The next version to tell; `None` when the sweep has ended or the coordinator does.
+impl WatchedSweep {
+    /// The next version to send; `None` when the sweep has ended or the coordinator stops.
     async fn next(&mut self) -> Option<v1::Sweep> {
-        if self.said.as_ref().is_some_and(|said| !is_open(said)) {
+        if self.sent.as_ref().is_some_and(|sent| !is_open(sent)) {
             return None;
         }
         loop {
-            let is_new = match &self.said {
+            let is_new = match &self.sent {
                 None => true,
                 Some(_) => tokio::select! {
                     changed = self.changes.changed() => changed.map(|()| true).ok()?,
-                    _ = self.looks.tick() => false,
+                    _ = self.ticks.tick() => false,
                 },
             };
             let told = self.changes.borrow_and_update().clone();
-            let view = self.sweeps.noticed(v1::Sweep::from(&*told));
-            // A sweep whose payloads wait may not change for long: that they do is told all the same.
-            if is_new || self.said.as_ref().is_some_and(|said| said.notices != view.notices) {
-                self.said = Some(view.clone());
+            let view = self.sweeps.with_notices(v1::Sweep::from(&*told));
+            // A sweep whose payloads wait may not change for long, but its notices do.
+            if is_new || self.sent.as_ref().is_some_and(|sent| sent.notices != view.notices) {
+                self.sent = Some(view.clone());
                 return Some(view);
             }
         }
@@ -459,15 +460,11 @@ impl Followed {
 }
 
 impl Sweeps {
-    /// The sweep as it stands, then every later version until it has ended.
+    /// The current version of the sweep, then every later one until it has ended.
     fn changes(self, changes: watch::Receiver<Arc<ToldSweep>>) -> impl Stream<Item = v1::Sweep> + Send {
-        let mut looks = tokio::time::interval(LOOK_AGAIN);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let followed = Followed { sweeps: self, changes, looks, said: None };
-        stream::unfold(followed, |mut followed| async move { followed.next().await.map(|view| (view, followed)) })
+        let mut ticks = tokio::time::interval(CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watched = WatchedSweep { sweeps: self, changes, ticks, sent: None };
+        stream::unfold(watched, |mut watched| async move { watched.next().await.map(|view| (view, watched)) })
     }
-}
-
-pub(super) fn unexpected(answer: &Answer) -> Status {
-    Reason::Internal.status(format!("unexpected scheduler reply: {answer:?}"))
 }

@@ -1,4 +1,4 @@
-//! The upload of a partial: received whole, checked, stored, and only then reported to the scheduler.
+//! The upload of a partial: it is received completely, checked and stored before it is reported to the scheduler.
 
 use super::beside::{self, BesideOutcome};
 use super::convert::{named_shard, worker_steps};
@@ -19,16 +19,16 @@ use nadgrid_proto::v1::{self, upload_partial_request::Part, upload_partial_respo
 use tonic::Status;
 use tracing::debug;
 
-/// Smaller payloads come in their streams: a request to the store costs more than their bytes.
-const LEAST_BESIDE: u64 = 64 << 10;
+/// The smallest payload that workers put into the store themselves: for smaller ones the request costs more than the bytes.
+const MIN_BESIDE: u64 = 64 << 10;
 
 /// The messages of `UploadPartial`.
 pub(super) struct PartialUpload;
 
 impl UploadKind for PartialUpload {
-    type Header = v1::PartialHeader;
-    type Request = v1::UploadPartialRequest;
-    type Response = v1::UploadPartialResponse;
+    type HeaderMessage = v1::PartialHeader;
+    type RequestMessage = v1::UploadPartialRequest;
+    type ResponseMessage = v1::UploadPartialResponse;
 
     fn part(request: v1::UploadPartialRequest) -> Option<UploadPart<v1::PartialHeader>> {
         Some(match request.part? {
@@ -44,15 +44,15 @@ impl UploadKind for PartialUpload {
     }
 }
 
-/// What a shard's partial must look like.
-struct Expected {
+/// The shape that a shard's partial must have.
+struct ExpectedPartial {
     shard: ShardRef,
     payload: Payload,
     members: u64,
 }
 
-/// Who reports, and as what.
-struct Report {
+/// A worker's report of a partial.
+struct PartialReport {
     worker: WorkerId,
     class: NumericsClass,
     seconds: f64,
@@ -66,7 +66,7 @@ pub(super) async fn receive(
     mut receiver: Receiver<PartialUpload>,
 ) -> Result<v1::Verdict, Status> {
     let mut header = receiver.header().await?;
-    let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is no worker's id"))?;
+    let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is not a worker's id"))?;
     workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
     let class = header.numerics_class.take().ok_or_else(|| invalid("header.numerics_class is missing"))?;
@@ -74,16 +74,16 @@ pub(super) async fn receive(
         return Ok(v1::Verdict::NotNeeded);
     };
     let announced = announced(&header, &expected)?;
-    let (caller, sweep) = (worker.as_str().into(), expected.shard.job.sweep.clone());
+    let caller = worker.as_str().into();
+    let sweep = expected.shard.job.sweep.clone();
     let offer = TransferOffer { caller, sweep: Some(sweep.clone()), size: announced.size };
-    let beside = match travels_beside(&header, &expected) {
-        true => {
-            let received = beside::receive(workers, &mut receiver, &announced, offer.clone()).await;
-            received.inspect_err(|status| workers.note_refusal(&sweep, status))?
-        }
-        false => None,
+    let beside = if travels_beside(&header, &expected) {
+        let received = beside::receive(workers, &mut receiver, &announced, offer.clone()).await;
+        received.inspect_err(|status| workers.note_refusal(&sweep, status))?
+    } else {
+        None
     };
-    // Held until the report is in the journal.
+    // The lease is kept until the report is in the journal.
     let (stored, content) = match beside {
         Some(stored) => (Ok(stored), announced.digest),
         None => {
@@ -97,20 +97,22 @@ pub(super) async fn receive(
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
     let steps = worker_steps(std::mem::take(&mut header.steps));
     workers.desk.steps(worker.clone(), named_shard(&wire), steps).await;
-    let (seconds, begin_seconds) = (partial::seconds(header.seconds), partial::seconds(header.begin_seconds));
-    report(workers, Report { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial).await
+    let seconds = partial::seconds(header.seconds);
+    let begin_seconds = partial::seconds(header.begin_seconds);
+    report(workers, PartialReport { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial)
+        .await
 }
 
-/// Whether the worker may put its payload into a shared store itself: the content of moments is that of their bytes, which are
-/// checked when they are merged, and those of a small one are cheaper in the stream.
-fn travels_beside(header: &v1::PartialHeader, expected: &Expected) -> bool {
-    matches!(expected.payload, Payload::Moments { .. }) && header.size >= LEAST_BESIDE && !header.through_coordinator
+/// Whether the worker may put its payload into a shared store itself. The content digest of moments is that of their bytes,
+/// which are checked when they are merged; small payloads are cheaper in the stream.
+fn travels_beside(header: &v1::PartialHeader, expected: &ExpectedPartial) -> bool {
+    matches!(expected.payload, Payload::Moments { .. }) && header.size >= MIN_BESIDE && !header.through_coordinator
 }
 
-/// What a partial of this shard looks like; `None` when its sweep is unknown or has ended, or when it is others' to compute: before
-/// a byte of it is sent.
-async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Result<Option<Expected>, Status> {
-    let find = move |scheduler: &Scheduler| -> Result<Option<Expected>, Status> {
+/// The shape of this shard's partial, before a byte of it is sent; `None` if it is not needed: its sweep is unknown or has
+/// ended, or the worker does not hold the shard.
+async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Result<Option<ExpectedPartial>, Status> {
+    let find = move |scheduler: &Scheduler| -> Result<Option<ExpectedPartial>, Status> {
         let job = wire.job_ref();
         let open = scheduler.is_open(&job.sweep);
         let shard = scheduler.node(&job, wire.range()).map(|node| job.shard(node));
@@ -120,7 +122,7 @@ async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Resul
         let found = shard.and_then(|shard| scheduler.shard(&shard).map(|(_, job, n)| (shard.clone(), job.payload, n)));
         match found {
             Some((shard, payload, members)) => match scheduler.takes_report(&worker, &shard) {
-                Some(true) => Ok(Some(Expected { shard, payload, members })),
+                Some(true) => Ok(Some(ExpectedPartial { shard, payload, members })),
                 Some(false) => Ok(None),
                 None => Err(no_session(&worker)),
             },
@@ -131,21 +133,21 @@ async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Resul
                     wire.range(),
                     wire.job
                 );
-                Err(Reason::RequestInvalid.status(message))
+                Err(invalid(message))
             }
         }
     };
     workers.desk.query(move |scheduler, _| find(scheduler)).await?
 }
 
-/// What somebody is told who hands something in without having been given anything.
+/// The status of a report by a worker without a session.
 pub(super) fn no_session(worker: &WorkerId) -> Status {
-    let message = format!("worker {worker} has no session here: what it holds, it says when it opens one");
+    let message = format!("worker {worker} has no session here; it names the shards that it holds when it opens one");
     Reason::SessionMissing.status(message)
 }
 
-/// What the header announces: exactly as many bytes as such a partial has.
-fn announced(header: &v1::PartialHeader, expected: &Expected) -> Result<Announced, Status> {
+/// Checks the announced size, which must be that of the shard's partial.
+fn announced(header: &v1::PartialHeader, expected: &ExpectedPartial) -> Result<Announced, Status> {
     let size = expected.payload.bytes(expected.members);
     if header.size != size {
         let message = format!("header.size = {}: this partial has {size} bytes", header.size);
@@ -154,7 +156,7 @@ fn announced(header: &v1::PartialHeader, expected: &Expected) -> Result<Announce
     Announced::new(size, &header.digest)
 }
 
-/// Whether the numbers could be what the shard yields; off the event threads, since it reads all of them.
+/// Checks whether the numbers are possible results of the shard, off the async threads, since it reads all of them.
 async fn validate(received: Received, payload: Payload, members: u64) -> Result<(Received, Digest), Status> {
     let checked = tokio::task::spawn_blocking(move || {
         let content = partial::check(&received.bytes, received.digest(), payload, members);
@@ -164,9 +166,15 @@ async fn validate(received: Received, payload: Payload, members: u64) -> Result<
     checked.map_err(|message| Reason::PayloadInvalid.status(message))
 }
 
-async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Partial) -> Result<v1::Verdict, Status> {
-    let Report { worker, class, seconds, begin_seconds } = report;
-    let (reporter, reported) = (worker.clone(), shard.clone());
+async fn report(
+    workers: &Workers,
+    report: PartialReport,
+    shard: ShardRef,
+    partial: Partial,
+) -> Result<v1::Verdict, Status> {
+    let PartialReport { worker, class, seconds, begin_seconds } = report;
+    let reporter = worker.clone();
+    let reported = shard.clone();
     let event = move |request| Event::Report { request, worker, shard, class, partial, seconds, begin_seconds };
     let answer = workers.desk.ask(event).await?;
     debug!(worker = %reporter, sweep = %reported.job.sweep, node = ?reported.node, ?answer, seconds, "reported");
@@ -174,5 +182,5 @@ async fn report(workers: &Workers, report: Report, shard: ShardRef, partial: Par
     if verdict == Verdict::NoSession {
         return Err(no_session(&reporter));
     }
-    v1::Verdict::of(verdict).ok_or_else(|| Reason::RequestInvalid.status(INVALID_REPORT))
+    v1::Verdict::of(verdict).ok_or_else(|| invalid(INVALID_REPORT))
 }

@@ -1,10 +1,9 @@
-//! Verification: blocks of a complete sweep are drawn at random, and the shards that hold them are computed again.
+//! Verification: blocks of a complete sweep are drawn at random, and the shards that contain them are recomputed.
 
-use super::store_failed;
-use super::sweeps::{unexpected, unknown};
+use super::{invalid, unexpected, unknown_sweep, unreadable};
 use crate::artifacts::Store;
 use crate::event_loop::CoordinatorHandle;
-use crate::reducer::manifest;
+use crate::reducer::manifest::{self, ManifestEntry};
 use futures::stream::{self, Stream};
 use nadgrid_core::ids::{JobIndex, SweepId};
 use nadgrid_core::random::Stream as Random;
@@ -14,18 +13,18 @@ use nadgrid_proto::v1;
 use std::collections::BTreeMap;
 use tonic::Status;
 
-/// Most blocks of one verification.
+/// The most blocks of one verification.
 const MAX_SAMPLE: u32 = 10_000;
 
-/// A job as far as its verification needs it.
-struct Job {
+/// A job that is verified.
+struct VerifiedJob {
     index: JobIndex,
     name: String,
     total: u64,
-    entries: Vec<manifest::Entry>,
+    entries: Vec<ManifestEntry>,
 }
 
-/// Begins a verification: how many shards it takes, then a response for each.
+/// Begins a verification. The first response has the number of shards; one response for each follows.
 pub(super) async fn start(
     desk: &CoordinatorHandle,
     store: &Store,
@@ -33,7 +32,7 @@ pub(super) async fn start(
 ) -> Result<impl Stream<Item = v1::VerifyResponse> + Send + use<>, Status> {
     let v1::VerifyRequest { sweep_id, sample, seed } = request;
     if !(1..=MAX_SAMPLE).contains(&sample) {
-        return Err(Reason::RequestInvalid.status(format!("sample = {sample}: from 1 to {MAX_SAMPLE}")));
+        return Err(invalid(format!("sample = {sample}: from 1 to {MAX_SAMPLE}")));
     }
     let sweep = SweepId::new(sweep_id.as_str());
     let jobs = jobs(desk, store, &sweep).await?;
@@ -45,7 +44,7 @@ pub(super) async fn start(
     match answer {
         Answer::Verifying => {}
         Answer::TooManyVerifications { limit } => {
-            return Err(Reason::Full.status(format!("{limit} verifications are open, no more are accepted for now")));
+            return Err(Reason::Full.status(format!("{limit} verifications are open; no more are accepted for now")));
         }
         other => return Err(unexpected(&other)),
     }
@@ -61,33 +60,35 @@ pub(super) async fn start(
     Ok(futures::StreamExt::chain(stream::iter([first]), rest))
 }
 
-/// The jobs of a complete sweep with what their shards yielded.
-async fn jobs(desk: &CoordinatorHandle, store: &Store, sweep: &SweepId) -> Result<Vec<Job>, Status> {
+/// The jobs of a complete sweep, with the manifest of each.
+async fn jobs(desk: &CoordinatorHandle, store: &Store, sweep: &SweepId) -> Result<Vec<VerifiedJob>, Status> {
     let id = sweep.clone();
     let found = desk.query(move |scheduler: &Scheduler, _| (scheduler.is_known(&id), scheduler.manifests(&id))).await?;
     let (known, manifests) = found;
     let manifests = match manifests {
         Some(manifests) if !manifests.is_empty() => manifests,
-        _ if !known => return Err(unknown(sweep.as_str())),
-        Some(_) => return Err(Status::failed_precondition("the sweep is of an older release, which kept no manifest")),
-        None => return Err(Status::failed_precondition("the sweep is not complete: there is nothing to compare with")),
+        _ if !known => return Err(unknown_sweep(sweep.as_str())),
+        Some(_) => {
+            return Err(Status::failed_precondition("the sweep was computed by an older release, without a manifest"));
+        }
+        None => {
+            return Err(Status::failed_precondition("the sweep is not complete; only complete sweeps can be verified"));
+        }
     };
     let mut jobs = Vec::new();
     for (index, shape, stored) in manifests {
-        let bytes = store.get(stored.digest).await.map_err(|error| match error.is_loss() {
-            true => Reason::PayloadDamaged.status(error.to_string()),
-            false => store_failed(&error),
-        })?;
+        let bytes = store.get(stored.digest).await;
+        let bytes = bytes.map_err(|error| unreadable(&error, Reason::PayloadDamaged))?;
         let total = shape.grid.blocks();
         let entries = manifest::parse(&bytes, total);
         let entries = entries.ok_or_else(|| Reason::Internal.status("a manifest cannot be read"))?;
-        jobs.push(Job { index, name: shape.name(), total, entries });
+        jobs.push(VerifiedJob { index, name: shape.name(), total, entries });
     }
     Ok(jobs)
 }
 
-/// The shards of blocks that are drawn at random, each of all blocks with the same probability.
-fn draw(sweep: &SweepId, jobs: &[Job], sample: u32, seed: u64) -> Vec<Claim> {
+/// Draws blocks at random, each with the same probability. Returns the claims of the shards that contain them.
+fn draw(sweep: &SweepId, jobs: &[VerifiedJob], sample: u32, seed: u64) -> Vec<Claim> {
     let blocks: u64 = jobs.iter().map(|job| job.total).sum();
     let mut random = Random::new(seed, &["verify"], 0);
     let mut words = vec![0u32; 2 * sample as usize];
@@ -104,8 +105,8 @@ fn draw(sweep: &SweepId, jobs: &[Job], sample: u32, seed: u64) -> Vec<Claim> {
                 block -= job.total;
                 continue;
             }
-            let place = job.entries.partition_point(|entry| entry.node.blocks(job.total).start <= block);
-            if let Some(entry) = place.checked_sub(1).and_then(|place| job.entries.get(place)) {
+            let next = job.entries.partition_point(|entry| entry.node.blocks(job.total).start <= block);
+            if let Some(entry) = next.checked_sub(1).and_then(|index| job.entries.get(index)) {
                 let shard = JobRef::new(sweep, job.index).shard(entry.node);
                 claims.insert(shard.clone(), Claim { shard, content: entry.content, worker: entry.worker.clone() });
             }

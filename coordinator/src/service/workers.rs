@@ -1,13 +1,13 @@
-//! `WorkerService`: sessions. Uploads have a file of their own.
+//! `WorkerService`, the service for workers: their sessions, and the entry of reads and uploads.
 
 use super::beside;
 use super::checkpoint::{self, CheckpointUpload};
 use super::convert;
 use super::receive::{Answers, converse};
 use super::upload::{self, PartialUpload};
-use super::{invalid, read, store_failed};
-use crate::access::{Admitted, Bindings, Places, Refusals, Shares};
-use crate::artifacts::{Held, Store};
+use super::{invalid, read, unreadable};
+use crate::access::{Admitted, CallerQuotas, QuotaPermits, RejectionLog, WorkerBindings};
+use crate::artifacts::{BlobLease, Store};
 use crate::event_loop::CoordinatorHandle;
 use crate::limits::Limits;
 use crate::transfers::{TransferOffer, TransferPlaces};
@@ -30,15 +30,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// Messages to a worker that may wait to be read.
+/// The most messages to a worker that wait to be sent.
 const OUTBOX: usize = 4096;
-/// A session that does not begin with a hello within this time is closed.
+/// The time within which a session must begin with a hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// Characters of a worker's name and version that are kept.
+/// The most characters of a worker's name and version that are kept.
 const MAX_NAME: usize = 200;
-/// Most shards that a worker may say it holds: each of its lanes' and what it has computed and not handed in.
+/// The most shards that a worker may hold: those of its lanes, and those that are computed but not reported.
 const MAX_HELD: usize = 8192;
-/// Most lanes a worker may claim.
+/// The most lanes of a worker.
 const MAX_LANES: u32 = 1024;
 
 #[derive(Clone)]
@@ -46,18 +46,18 @@ pub(crate) struct Workers {
     pub(crate) desk: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) heartbeat: Duration,
-    /// Partials and checkpoints that are received at once; others wait.
+    /// The places for partials and checkpoints that are received.
     pub(crate) uploads: TransferPlaces,
-    /// Partials that workers put into the store themselves at once; others wait.
+    /// The places for partials that workers put into the store themselves.
     pub(crate) direct: TransferPlaces,
     pub(crate) stop: CancellationToken,
     pub(crate) limits: Limits,
-    /// Files that are sent at once; others wait.
+    /// The places for files that are read.
     pub(crate) reads: TransferPlaces,
-    pub(crate) shares: Arc<Shares>,
-    pub(crate) bindings: Arc<Bindings>,
-    pub(crate) refusals: Arc<Refusals>,
-    /// The numerics classes that are let in.
+    pub(crate) quotas: Arc<CallerQuotas>,
+    pub(crate) bindings: Arc<WorkerBindings>,
+    pub(crate) rejections: Arc<RejectionLog>,
+    /// The numerics classes that are accepted.
     pub(crate) classes: ClassPatterns,
 }
 
@@ -70,7 +70,7 @@ impl WorkerService for Workers {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let places = self.shares.session(&admitted)?;
+        let permits = self.quotas.session(&admitted)?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, messages.message()).await;
         let hello = match first.map_err(|_| invalid("the session did not begin with a hello in time"))?? {
@@ -79,7 +79,7 @@ impl WorkerService for Workers {
         };
         let (worker, profile) = check(&hello)?;
         if !self.classes.admit(&profile.class) {
-            let message = format!("the worker's class is {}; this coordinator takes {}", profile.class, self.classes);
+            let message = format!("the worker's class is {}; this coordinator accepts {}", profile.class, self.classes);
             return Err(Reason::ClassRefused.status(message));
         }
         self.bindings.bind(worker.as_str(), &admitted.caller)?;
@@ -91,18 +91,19 @@ impl WorkerService for Workers {
         let welcome = v1::SessionResponse { message: Some(v1::session_response::Message::Welcome(welcome)) };
         let held = hello.held.iter().map(convert::named_shard).collect();
         let session = self.desk.attach(worker.clone(), profile, held, outbox).await?;
-        // Over when the token is revoked, or when the stream of responses has ended, whatever the worker still says.
+        // The session is over when the token is revoked or the stream of responses has ended, whatever the worker still sends.
         let over = admitted.caller.revoked.child_token();
-        let listening = self.clone().listen(worker, session, messages, over.clone(), places);
+        let listening = self.clone().listen(worker, session, messages, over.clone(), permits);
         tokio::spawn(listening);
-        let (stop, revoked) = (self.stop.clone().cancelled_owned(), admitted.caller.revoked.cancelled_owned());
+        let stop = self.stop.clone().cancelled_owned();
+        let revoked = admitted.caller.revoked.cancelled_owned();
         let ended = async move {
             tokio::select! { () = stop => {}, () = revoked => {} }
         };
         let ends_with_us = over.drop_guard();
         let news = ReceiverStream::new(inbox).map(convert::session_response);
         let responses = stream::iter([welcome]).chain(news).map(move |response| {
-            let _held = &ends_with_us;
+            let _guard = &ends_with_us;
             Ok(response)
         });
         Ok(Response::new(responses.take_until(ended).boxed()))
@@ -114,7 +115,7 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::ReadInputRequest>,
     ) -> Result<Response<Self::ReadInputStream>, Status> {
-        // Any worker may read any file: which are secret from whom is not known here.
+        // Every worker may read every file, because any of them may be assigned a shard that needs it.
         let admitted = Admitted::of(&request)?;
         let v1::ReadInputRequest { digest, worker_id: reader, through_coordinator } = request.into_inner();
         let digest = Digest::from_hex(&digest).ok_or_else(|| invalid("digest: 64 hexadecimal digits"))?;
@@ -124,10 +125,8 @@ impl WorkerService for Workers {
             return Ok(Response::new(stream::iter([Ok(answer)]).boxed()));
         }
         let ticket = read::place(&self.reads, TransferOffer { caller, sweep: None, size: 0 }).await;
-        let blob = self.store.reader(digest).await.map_err(|error| match error.is_loss() {
-            true => Reason::InputMissing.status(error.to_string()),
-            false => store_failed(&error),
-        })?;
+        let blob = self.store.reader(digest).await;
+        let blob = blob.map_err(|error| unreadable(&error, Reason::InputMissing))?;
         let reading = read::Reading { blob, ticket, reader: admitted, stop: self.stop.clone() };
         let wrap = |data| v1::ReadInputResponse { data, get: None };
         Ok(Response::new(reading.send(None, wrap, &self.limits)))
@@ -145,7 +144,7 @@ impl WorkerService for Workers {
             let verdict = received.inspect_err(|status| {
                 let token = &admitted.caller.name;
                 let what = format_args!("a report with token {token:?}: {}", status.message());
-                workers.refusals.log(admitted.peer.address, cause(status), what);
+                workers.rejections.log(admitted.peer.address, cause(status), what);
             })?;
             let message = v1::upload_partial_response::Message::Verdict(verdict.into());
             Ok(v1::UploadPartialResponse { message: Some(message) })
@@ -168,15 +167,15 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
-    /// Whose turn it is when this worker reads.
+    /// Who takes turns when this worker reads.
     fn reader(&self, id: &str, admitted: &Admitted) -> Result<Arc<str>, Status> {
-        let worker = worker_id(id).ok_or_else(|| invalid("worker_id is no worker's id"))?;
+        let worker = worker_id(id).ok_or_else(|| invalid("worker_id is not a worker's id"))?;
         self.bindings.bind(worker.as_str(), &admitted.caller)?;
         Ok(worker.as_str().into())
     }
 
-    /// Takes down, for users, whether the store took a payload of the sweep.
-    pub(super) fn observed(&self, sweep: &SweepId, stored: Result<Held, Status>) -> Result<Held, Status> {
+    /// Notes, for users, whether the store accepted a payload of the sweep.
+    pub(super) fn observed(&self, sweep: &SweepId, stored: Result<BlobLease, Status>) -> Result<BlobLease, Status> {
         match &stored {
             Ok(_) => self.uploads.stored(sweep),
             Err(status) => self.note_refusal(sweep, status),
@@ -184,7 +183,7 @@ impl Workers {
         stored
     }
 
-    /// Takes down, for users, that the store failed, if it did.
+    /// Notes, for users, that the store failed, if it did.
     pub(super) fn note_refusal(&self, sweep: &SweepId, status: &Status) {
         if Reason::StoreUnavailable.is_of(status) {
             self.uploads.refused(sweep, status.message().to_owned());
@@ -198,7 +197,7 @@ impl Workers {
         session: SessionNumber,
         mut messages: Streaming<v1::SessionRequest>,
         session_over: CancellationToken,
-        places: Places,
+        permits: QuotaPermits,
     ) {
         let mut drained = false;
         while let Some(Some(Ok(v1::SessionRequest { message: Some(message) }))) =
@@ -215,25 +214,25 @@ impl Workers {
             }
         }
         self.desk.detach(worker, session, drained).await;
-        drop(places);
+        drop(permits);
     }
 }
 
-/// What the log calls a report that is refused.
+/// The cause of a refused report, for the log.
 fn cause(status: &Status) -> &'static str {
     match status.code() {
-        Code::InvalidArgument => "an invalid report",
-        Code::DataLoss => "a damaged report",
-        Code::PermissionDenied => "a report in another's name",
-        Code::DeadlineExceeded => "a report that does not come",
-        _ => "a report that failed",
+        Code::InvalidArgument => "invalid report",
+        Code::DataLoss => "damaged report",
+        Code::PermissionDenied => "report in another worker's name",
+        Code::DeadlineExceeded => "report timed out",
+        _ => "report failed",
     }
 }
 
-/// Characters of a part of a numerics class.
+/// The most bytes of a part of a numerics class.
 const MAX_CLASS: usize = 64;
 
-/// Whether a numerics class is one: what it says is compared, logged and shown.
+/// Checks the parts of a numerics class, which are compared, logged and shown.
 fn check_class(class: &v1::NumericsClass) -> Result<(), Status> {
     let v1::NumericsClass { device, arithmetic, evaluation, libtorch, precision, .. } = class;
     let parts = [
@@ -250,20 +249,21 @@ fn check_class(class: &v1::NumericsClass) -> Result<(), Status> {
         "hello.numerics_class.{key} = {:?}: 1 to {MAX_CLASS} printable ASCII characters",
         text::clean(part, MAX_CLASS)
     );
-    Err(invalid(&message))
+    Err(invalid(message))
 }
 
-/// Whether this worker may work here, and what it is.
+/// Checks a hello. Returns the worker's id and profile.
 fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     let version = hello.protocol_version;
     if version != PROTOCOL_VERSION {
-        let message = format!("the worker speaks protocol {version}, this coordinator speaks {PROTOCOL_VERSION}");
+        let message = format!("the worker speaks protocol {version}, this coordinator {PROTOCOL_VERSION}");
         return Err(Reason::ProtocolMismatch.status(message));
     }
     let class = hello.numerics_class.clone().ok_or_else(|| invalid("hello.numerics_class is missing"))?;
     check_class(&class)?;
     if class.libtorch != LIBTORCH_VERSION {
-        let message = format!("the worker runs libtorch {}, this coordinator needs {LIBTORCH_VERSION}", class.libtorch);
+        let message =
+            format!("the worker runs libtorch {}, this coordinator requires {LIBTORCH_VERSION}", class.libtorch);
         return Err(Reason::LibtorchMismatch.status(message));
     }
     let worker = worker_id(&hello.worker_id);
@@ -271,16 +271,17 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
         worker.ok_or_else(|| invalid("hello.worker_id: 1 to 100 printable ASCII characters without spaces"))?;
     if !(1..=MAX_LANES).contains(&hello.lanes) {
         let message = format!("hello.lanes = {}: from 1 to {MAX_LANES}", hello.lanes);
-        return Err(invalid(&message));
+        return Err(invalid(message));
     }
     if hello.held.len() > MAX_HELD {
         let message = format!("hello.held has {} shards: at most {MAX_HELD}", hello.held.len());
-        return Err(invalid(&message));
+        return Err(invalid(message));
     }
-    // A precision that this coordinator does not know cannot be asked for.
+    // Precisions that this coordinator does not know are ignored, since no spec can ask for them.
     let precisions = Precision::ALL.into_iter().filter(|known| hello.precisions.iter().any(|p| p == known.as_str()));
     let precisions = precisions.collect();
-    let (name, version) = (text::clean(&hello.name, MAX_NAME), text::clean(&hello.version, MAX_NAME));
+    let name = text::clean(&hello.name, MAX_NAME);
+    let version = text::clean(&hello.version, MAX_NAME);
     Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
 }
 
@@ -300,8 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_says_of_itself_is_short_and_obeyed_by_no_terminal() {
-        let (name, version) = ("gpu\u{1b}[2J\nINFO forged".into(), "v".repeat(1 << 20));
+    fn the_texts_of_a_hello_are_short_and_harmless_to_a_terminal() {
+        let name = "gpu\u{1b}[2J\nINFO forged".into();
+        let version = "v".repeat(1 << 20);
         let (_, profile) = check(&v1::Hello { name, version, ..hello() }).unwrap();
         assert_eq!(profile.name, "gpu\u{fffd}[2J\u{fffd}INFO forged");
         assert_eq!(profile.version.chars().count(), MAX_NAME);

@@ -1,11 +1,11 @@
-//! How fast bytes move at present.
+//! Measures the current rate of transfers.
 
 use std::time::{Duration, Instant};
 
-/// How far back the present reaches.
+/// The time constant of the average.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// A rate that forgets: what moved long ago counts ever less.
+/// An exponential moving average of bytes per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateMeter {
     last: Option<(Instant, f64)>,

@@ -16,7 +16,9 @@ fn is_granted(ticket: &mut TransferTicket) -> bool {
 #[test]
 fn a_dropped_ticket_gives_its_place_to_the_next() {
     let places = places(1);
-    let (mut first, second, mut third) = (places.offer(offer("a")), places.offer(offer("b")), places.offer(offer("c")));
+    let mut first = places.offer(offer("a"));
+    let second = places.offer(offer("b"));
+    let mut third = places.offer(offer("c"));
     assert!(is_granted(&mut first) && !is_granted(&mut third));
     // Granted to one that is dropped before it hears of it.
     drop(first);
@@ -35,7 +37,8 @@ fn what_waits_is_told_with_its_reason() {
     let sweep = SweepId::new("s");
     assert_eq!(places.notices(&sweep), Vec::<String>::new(), "it has only begun");
     wait_long(&places);
-    let told = "3 results wait for a place, the first for 5.0 s (2 workers): all 1 are taken; raise uploads";
+    let told =
+        "3 results wait to be transferred, the first for 5.0 s (2 workers): all 1 places are taken; raise uploads";
     assert_eq!(places.notices(&sweep), [told]);
     assert_eq!(places.notices(&SweepId::new("other")), Vec::<String>::new());
     let of_b = places.by_caller()["b"];
@@ -63,7 +66,8 @@ fn a_notice_names_the_setting_that_is_short() {
 #[test]
 fn a_caller_is_known_until_its_last_ticket_is_dropped() {
     let places = places(2);
-    let (first, second) = (places.offer(offer("a")), places.offer(offer("a")));
+    let first = places.offer(offer("a"));
+    let second = places.offer(offer("a"));
     drop(second);
     first.moved(1000);
     assert!(places.by_caller()["a"].bytes_per_second > 0.0);
@@ -84,7 +88,8 @@ fn trouble_that_lasts_is_told_however_many_sweeps_have_some() {
 
 #[test]
 fn a_store_that_takes_nothing_is_told_until_it_takes_something() {
-    let (places, sweep) = (places(1), SweepId::new("s"));
+    let places = places(1);
+    let sweep = SweepId::new("s");
     places.refused(&sweep, "no space left".to_owned());
     let notices = places.notices(&sweep);
     assert!(notices.len() == 1 && notices[0].contains("no space left"), "{notices:?}");

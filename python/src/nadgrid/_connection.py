@@ -78,8 +78,8 @@ class Settings:
             insecure_token = _flag("NADGRID_INSECURE_TOKEN", variables)
         if self.token and not self.address.is_secure and not insecure_token and not self.address.is_local:
             raise SettingsError(
-                f"{self.address.url} is neither https:// nor on this machine: the token would be readable on its way; "
-                "use https://, or insecure_token=True where the network itself is protected",
+                f"{self.address.url} is neither https:// nor on this machine: the token would be sent unencrypted; "
+                "use https://, or insecure_token=True if the network itself is protected",
                 field="token",
             )
         self.credentials: grpc.ChannelCredentials | None = None
@@ -129,7 +129,7 @@ def _token(token: str | None, file: File | None, variables: Mapping[str, str]) -
 def _credentials(ca: File | None, certificate: File | None, key: File | None) -> grpc.ChannelCredentials:
     if (certificate is None) != (key is None):
         has, needs = ("certificate", "key") if key is None else ("key", "certificate")
-        raise SettingsError(f"{has} needs {needs} beside it", field=has)
+        raise SettingsError(f"{has} requires {needs}", field=has)
     roots = _system_roots() if ca is None else _pem("ca", ca, b"CERTIFICATE")
     chain = None if certificate is None else _pem("certificate", certificate, b"CERTIFICATE")
     private = None if key is None else _pem("key", key, b"PRIVATE KEY")
@@ -158,7 +158,7 @@ def _system_roots() -> bytes | None:
 def _pem(field: str, path: File, kind: bytes) -> bytes:
     content = _read(field, path)
     if not any(line.startswith(b"-----BEGIN ") and kind in line for line in content.splitlines()):
-        raise SettingsError(f"{field}: {os.fspath(path)} holds no {kind.decode().lower()} in PEM", field=field)
+        raise SettingsError(f"{field}: {os.fspath(path)} contains no {kind.decode().lower()} in PEM", field=field)
     return content
 
 

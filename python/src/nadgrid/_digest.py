@@ -12,7 +12,7 @@ def check(artifact: Artifact, content: bytes) -> bytes:
     """The content, if it has the size and digest that were announced."""
     name = artifact.name
     if len(content) < artifact.size:
-        wrong = f"{name}: the payload is truncated: {len(content)} of {artifact.size} bytes came"
+        wrong = f"{name}: the payload is truncated: {len(content)} of {artifact.size} bytes were received"
         raise DamagedPayload(wrong, field=name)
     if len(content) > artifact.size:
         wrong = f"{name}: the payload is longer than the {artifact.size} bytes announced"

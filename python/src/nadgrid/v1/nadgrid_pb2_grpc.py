@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class SweepServiceStub(object):
-    """For users: submit sweeps, follow them, fetch what they yield.
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
     """
 
     def __init__(self, channel):
@@ -103,97 +104,99 @@ class SweepServiceStub(object):
 
 
 class SweepServiceServicer(object):
-    """For users: submit sweeps, follow them, fetch what they yield.
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
     """
 
     def Plan(self, request, context):
-        """What a spec will take, without running it.
+        """Estimates a spec's work and time without running it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadInput(self, request_iterator, context):
-        """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
-        A file that no sweep was submitted with may be removed when the coordinator restarts.
-        Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
+        """Stores a file that a spec will name: the header, then, after a grant, its bytes in order. Idempotent: a file is
+        identified by its bytes, and one that is already stored is acknowledged without a grant.
+        A file that no submitted sweep uses may be removed when the coordinator restarts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Submit(self, request, context):
-        """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first.
+        """Submits a sweep. Idempotent by key: the same key, spec and files return the sweep that was submitted first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """One sweep as it stands.
+        """Returns the current state of one sweep.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Sweeps, newest first.
+        """Returns sweeps, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """One sweep now and whenever it changes (at most a few times a second); ends when the sweep has ended.
+        """Returns one sweep now and whenever it changes, at most a few times a second, until the sweep has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Cancels a sweep. Cancelling an ended sweep changes nothing.
+        """Cancels a sweep. Cancelling a sweep that has ended changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Pause(self, request, context):
-        """Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing.
+        """Pauses a sweep: shards that are leased finish, no new ones start. Pausing again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Goes on with a paused sweep. Resuming one that is not paused changes nothing.
+        """Resumes a paused sweep. Resuming one that is not paused changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Where a sweep, a job or a block stands, and why it does not run.
+        """Reports the state of a sweep, a job or a block, and why it is not running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them.
+        """Recomputes shards of a complete sweep and compares them bit for bit. The first response has the number of shards;
+        one response for each shard follows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadArtifact(self, request, context):
-        """The bytes of one artifact, in order.
+        """Returns the bytes of one artifact, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """The workers that are connected.
+        """Returns the connected workers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,7 +279,8 @@ def add_SweepServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SweepService(object):
-    """For users: submit sweeps, follow them, fetch what they yield.
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
     """
 
     @staticmethod
@@ -632,7 +636,7 @@ class SweepService(object):
 
 
 class WorkerServiceStub(object):
-    """For workers: one session each, and an upload per shard.
+    """The service for workers: each has one session, and one upload for each shard.
     """
 
     def __init__(self, channel):
@@ -664,33 +668,33 @@ class WorkerServiceStub(object):
 
 
 class WorkerServiceServicer(object):
-    """For workers: one session each, and an upload per shard.
+    """The service for workers: each has one session, and one upload for each shard.
     """
 
     def Session(self, request_iterator, context):
-        """A worker's session: hello first, then heartbeats, progress and results of leases.
+        """Opens a worker's session: a hello first, then heartbeats, progress and results of leases.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadInput(self, request, context):
-        """The bytes of a file that an assignment names, in order.
+        """Returns the bytes of a file that an assignment names, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadPartial(self, request_iterator, context):
-        """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
-        in the session, as ShardResult.
+        """Uploads a shard's partial: its header, then, after a grant, its bytes in order. Idempotent. Small results travel in
+        the session, as ShardResult.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadCheckpoint(self, request_iterator, context):
-        """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent.
+        """Uploads a shard's checkpoint in the same way, so that another worker can continue from it. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -728,7 +732,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService(object):
-    """For workers: one session each, and an upload per shard.
+    """The service for workers: each has one session, and one upload for each shard.
     """
 
     @staticmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 The wire contract of nadgrid, version 1.
 
-Errors are gRPC statuses. Where a field of the spec is at fault, the details hold a
-google.rpc.BadRequest that names it; every error holds a google.rpc.ErrorInfo of domain "nadgrid".
+Errors are gRPC statuses. If a field of the spec is at fault, the details contain a google.rpc.BadRequest
+that names it; every error contains a google.rpc.ErrorInfo of domain "nadgrid".
 """
 
 from collections import abc as _abc
@@ -31,79 +31,89 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SweepServiceStub:
-    """For users: submit sweeps, follow them, fetch what they yield."""
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SweepServiceAsyncStub: ...
     Plan: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.PlanRequest, _nadgrid_pb2.PlanResponse]
-    """What a spec will take, without running it."""
+    """Estimates a spec's work and time without running it."""
     UploadInput: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]
-    """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
-    A file that no sweep was submitted with may be removed when the coordinator restarts.
-    Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
+    """Stores a file that a spec will name: the header, then, after a grant, its bytes in order. Idempotent: a file is
+    identified by its bytes, and one that is already stored is acknowledged without a grant.
+    A file that no submitted sweep uses may be removed when the coordinator restarts.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.SubmitRequest, _nadgrid_pb2.SubmitResponse]
-    """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first."""
+    """Submits a sweep. Idempotent by key: the same key, spec and files return the sweep that was submitted first."""
     Get: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.GetRequest, _nadgrid_pb2.Sweep]
-    """One sweep as it stands."""
+    """Returns the current state of one sweep."""
     List: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.ListRequest, _nadgrid_pb2.ListResponse]
-    """Sweeps, newest first."""
+    """Returns sweeps, newest first."""
     Watch: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.WatchRequest, _nadgrid_pb2.Sweep]
-    """One sweep now and whenever it changes (at most a few times a second); ends when the sweep has ended."""
+    """Returns one sweep now and whenever it changes, at most a few times a second, until the sweep has ended."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.CancelRequest, _nadgrid_pb2.Sweep]
-    """Cancels a sweep. Cancelling an ended sweep changes nothing."""
+    """Cancels a sweep. Cancelling a sweep that has ended changes nothing."""
     Pause: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.PauseRequest, _nadgrid_pb2.Sweep]
-    """Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing."""
+    """Pauses a sweep: shards that are leased finish, no new ones start. Pausing again changes nothing."""
     Resume: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.ResumeRequest, _nadgrid_pb2.Sweep]
-    """Goes on with a paused sweep. Resuming one that is not paused changes nothing."""
+    """Resumes a paused sweep. Resuming one that is not paused changes nothing."""
     Explain: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.ExplainRequest, _nadgrid_pb2.ExplainResponse]
-    """Where a sweep, a job or a block stands, and why it does not run."""
+    """Reports the state of a sweep, a job or a block, and why it is not running."""
     Verify: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.VerifyRequest, _nadgrid_pb2.VerifyResponse]
-    """Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them."""
+    """Recomputes shards of a complete sweep and compares them bit for bit. The first response has the number of shards;
+    one response for each shard follows.
+    """
     ReadArtifact: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.ReadArtifactRequest, _nadgrid_pb2.ReadArtifactResponse]
-    """The bytes of one artifact, in order."""
+    """Returns the bytes of one artifact, in order."""
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_nadgrid_pb2.ListWorkersRequest, _nadgrid_pb2.ListWorkersResponse]
-    """The workers that are connected."""
+    """Returns the connected workers."""
 
 @_typing.type_check_only
 class SweepServiceAsyncStub(SweepServiceStub):
-    """For users: submit sweeps, follow them, fetch what they yield."""
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Plan: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.PlanRequest, _nadgrid_pb2.PlanResponse]  # type: ignore[assignment]
-    """What a spec will take, without running it."""
+    """Estimates a spec's work and time without running it."""
     UploadInput: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadInputRequest, _nadgrid_pb2.UploadInputResponse]  # type: ignore[assignment]
-    """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
-    A file that no sweep was submitted with may be removed when the coordinator restarts.
-    Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
+    """Stores a file that a spec will name: the header, then, after a grant, its bytes in order. Idempotent: a file is
+    identified by its bytes, and one that is already stored is acknowledged without a grant.
+    A file that no submitted sweep uses may be removed when the coordinator restarts.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.SubmitRequest, _nadgrid_pb2.SubmitResponse]  # type: ignore[assignment]
-    """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first."""
+    """Submits a sweep. Idempotent by key: the same key, spec and files return the sweep that was submitted first."""
     Get: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.GetRequest, _nadgrid_pb2.Sweep]  # type: ignore[assignment]
-    """One sweep as it stands."""
+    """Returns the current state of one sweep."""
     List: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.ListRequest, _nadgrid_pb2.ListResponse]  # type: ignore[assignment]
-    """Sweeps, newest first."""
+    """Returns sweeps, newest first."""
     Watch: _aio.UnaryStreamMultiCallable[_nadgrid_pb2.WatchRequest, _nadgrid_pb2.Sweep]  # type: ignore[assignment]
-    """One sweep now and whenever it changes (at most a few times a second); ends when the sweep has ended."""
+    """Returns one sweep now and whenever it changes, at most a few times a second, until the sweep has ended."""
     Cancel: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.CancelRequest, _nadgrid_pb2.Sweep]  # type: ignore[assignment]
-    """Cancels a sweep. Cancelling an ended sweep changes nothing."""
+    """Cancels a sweep. Cancelling a sweep that has ended changes nothing."""
     Pause: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.PauseRequest, _nadgrid_pb2.Sweep]  # type: ignore[assignment]
-    """Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing."""
+    """Pauses a sweep: shards that are leased finish, no new ones start. Pausing again changes nothing."""
     Resume: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.ResumeRequest, _nadgrid_pb2.Sweep]  # type: ignore[assignment]
-    """Goes on with a paused sweep. Resuming one that is not paused changes nothing."""
+    """Resumes a paused sweep. Resuming one that is not paused changes nothing."""
     Explain: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.ExplainRequest, _nadgrid_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Where a sweep, a job or a block stands, and why it does not run."""
+    """Reports the state of a sweep, a job or a block, and why it is not running."""
     Verify: _aio.UnaryStreamMultiCallable[_nadgrid_pb2.VerifyRequest, _nadgrid_pb2.VerifyResponse]  # type: ignore[assignment]
-    """Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them."""
+    """Recomputes shards of a complete sweep and compares them bit for bit. The first response has the number of shards;
+    one response for each shard follows.
+    """
     ReadArtifact: _aio.UnaryStreamMultiCallable[_nadgrid_pb2.ReadArtifactRequest, _nadgrid_pb2.ReadArtifactResponse]  # type: ignore[assignment]
-    """The bytes of one artifact, in order."""
+    """Returns the bytes of one artifact, in order."""
     ListWorkers: _aio.UnaryUnaryMultiCallable[_nadgrid_pb2.ListWorkersRequest, _nadgrid_pb2.ListWorkersResponse]  # type: ignore[assignment]
-    """The workers that are connected."""
+    """Returns the connected workers."""
 
 class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For users: submit sweeps, follow them, fetch what they yield."""
+    """The service for users: they submit sweeps, follow them and fetch their results. The coordinator reads the streams and
+    the idempotency level of each method from this file to decide how it limits and measures calls.
+    """
 
     @_abc_1.abstractmethod
     def Plan(
@@ -111,7 +121,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.PlanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.PlanResponse, _abc.Awaitable[_nadgrid_pb2.PlanResponse]]:
-        """What a spec will take, without running it."""
+        """Estimates a spec's work and time without running it."""
 
     @_abc_1.abstractmethod
     def UploadInput(
@@ -119,9 +129,9 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadInputRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadInputResponse]]:
-        """Stores a file that a spec will name, header first, then its bytes in order. Idempotent: the same bytes are one file.
-        A file that no sweep was submitted with may be removed when the coordinator restarts.
-        Its bytes are sent once a grant has come; a file that is there already is acknowledged without them.
+        """Stores a file that a spec will name: the header, then, after a grant, its bytes in order. Idempotent: a file is
+        identified by its bytes, and one that is already stored is acknowledged without a grant.
+        A file that no submitted sweep uses may be removed when the coordinator restarts.
         """
 
     @_abc_1.abstractmethod
@@ -130,7 +140,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.SubmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.SubmitResponse, _abc.Awaitable[_nadgrid_pb2.SubmitResponse]]:
-        """Submits a sweep. Idempotent by key: the same key, spec and files give the sweep that was submitted first."""
+        """Submits a sweep. Idempotent by key: the same key, spec and files return the sweep that was submitted first."""
 
     @_abc_1.abstractmethod
     def Get(
@@ -138,7 +148,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.GetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.Sweep, _abc.Awaitable[_nadgrid_pb2.Sweep]]:
-        """One sweep as it stands."""
+        """Returns the current state of one sweep."""
 
     @_abc_1.abstractmethod
     def List(
@@ -146,7 +156,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.ListResponse, _abc.Awaitable[_nadgrid_pb2.ListResponse]]:
-        """Sweeps, newest first."""
+        """Returns sweeps, newest first."""
 
     @_abc_1.abstractmethod
     def Watch(
@@ -154,7 +164,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.Sweep], _abc.AsyncIterator[_nadgrid_pb2.Sweep]]:
-        """One sweep now and whenever it changes (at most a few times a second); ends when the sweep has ended."""
+        """Returns one sweep now and whenever it changes, at most a few times a second, until the sweep has ended."""
 
     @_abc_1.abstractmethod
     def Cancel(
@@ -162,7 +172,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.Sweep, _abc.Awaitable[_nadgrid_pb2.Sweep]]:
-        """Cancels a sweep. Cancelling an ended sweep changes nothing."""
+        """Cancels a sweep. Cancelling a sweep that has ended changes nothing."""
 
     @_abc_1.abstractmethod
     def Pause(
@@ -170,7 +180,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.PauseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.Sweep, _abc.Awaitable[_nadgrid_pb2.Sweep]]:
-        """Gives out no more shards of a sweep; those given out are still computed and taken. Pausing again changes nothing."""
+        """Pauses a sweep: shards that are leased finish, no new ones start. Pausing again changes nothing."""
 
     @_abc_1.abstractmethod
     def Resume(
@@ -178,7 +188,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ResumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.Sweep, _abc.Awaitable[_nadgrid_pb2.Sweep]]:
-        """Goes on with a paused sweep. Resuming one that is not paused changes nothing."""
+        """Resumes a paused sweep. Resuming one that is not paused changes nothing."""
 
     @_abc_1.abstractmethod
     def Explain(
@@ -186,7 +196,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.ExplainResponse, _abc.Awaitable[_nadgrid_pb2.ExplainResponse]]:
-        """Where a sweep, a job or a block stands, and why it does not run."""
+        """Reports the state of a sweep, a job or a block, and why it is not running."""
 
     @_abc_1.abstractmethod
     def Verify(
@@ -194,7 +204,9 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.VerifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.VerifyResponse], _abc.AsyncIterator[_nadgrid_pb2.VerifyResponse]]:
-        """Computes shards of a complete sweep again and compares them bit for bit; one response for each, and one before them."""
+        """Recomputes shards of a complete sweep and compares them bit for bit. The first response has the number of shards;
+        one response for each shard follows.
+        """
 
     @_abc_1.abstractmethod
     def ReadArtifact(
@@ -202,7 +214,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ReadArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.ReadArtifactResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadArtifactResponse]]:
-        """The bytes of one artifact, in order."""
+        """Returns the bytes of one artifact, in order."""
 
     @_abc_1.abstractmethod
     def ListWorkers(
@@ -210,46 +222,46 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nadgrid_pb2.ListWorkersResponse, _abc.Awaitable[_nadgrid_pb2.ListWorkersResponse]]:
-        """The workers that are connected."""
+        """Returns the connected workers."""
 
 def add_SweepServiceServicer_to_server(servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class WorkerServiceStub:
-    """For workers: one session each, and an upload per shard."""
+    """The service for workers: each has one session, and one upload for each shard."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.SessionRequest, _nadgrid_pb2.SessionResponse]
-    """A worker's session: hello first, then heartbeats, progress and results of leases."""
+    """Opens a worker's session: a hello first, then heartbeats, progress and results of leases."""
     ReadInput: _grpc.UnaryStreamMultiCallable[_nadgrid_pb2.ReadInputRequest, _nadgrid_pb2.ReadInputResponse]
-    """The bytes of a file that an assignment names, in order."""
+    """Returns the bytes of a file that an assignment names, in order."""
     UploadPartial: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]
-    """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
-    in the session, as ShardResult.
+    """Uploads a shard's partial: its header, then, after a grant, its bytes in order. Idempotent. Small results travel in
+    the session, as ShardResult.
     """
     UploadCheckpoint: _grpc.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]
-    """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
+    """Uploads a shard's checkpoint in the same way, so that another worker can continue from it. Idempotent."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
-    """For workers: one session each, and an upload per shard."""
+    """The service for workers: each has one session, and one upload for each shard."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_nadgrid_pb2.SessionRequest, _nadgrid_pb2.SessionResponse]  # type: ignore[assignment]
-    """A worker's session: hello first, then heartbeats, progress and results of leases."""
+    """Opens a worker's session: a hello first, then heartbeats, progress and results of leases."""
     ReadInput: _aio.UnaryStreamMultiCallable[_nadgrid_pb2.ReadInputRequest, _nadgrid_pb2.ReadInputResponse]  # type: ignore[assignment]
-    """The bytes of a file that an assignment names, in order."""
+    """Returns the bytes of a file that an assignment names, in order."""
     UploadPartial: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadPartialRequest, _nadgrid_pb2.UploadPartialResponse]  # type: ignore[assignment]
-    """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
-    in the session, as ShardResult.
+    """Uploads a shard's partial: its header, then, after a grant, its bytes in order. Idempotent. Small results travel in
+    the session, as ShardResult.
     """
     UploadCheckpoint: _aio.StreamStreamMultiCallable[_nadgrid_pb2.UploadCheckpointRequest, _nadgrid_pb2.UploadCheckpointResponse]  # type: ignore[assignment]
-    """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
+    """Uploads a shard's checkpoint in the same way, so that another worker can continue from it. Idempotent."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For workers: one session each, and an upload per shard."""
+    """The service for workers: each has one session, and one upload for each shard."""
 
     @_abc_1.abstractmethod
     def Session(
@@ -257,7 +269,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.SessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.SessionResponse], _abc.AsyncIterator[_nadgrid_pb2.SessionResponse]]:
-        """A worker's session: hello first, then heartbeats, progress and results of leases."""
+        """Opens a worker's session: a hello first, then heartbeats, progress and results of leases."""
 
     @_abc_1.abstractmethod
     def ReadInput(
@@ -265,7 +277,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nadgrid_pb2.ReadInputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.ReadInputResponse], _abc.AsyncIterator[_nadgrid_pb2.ReadInputResponse]]:
-        """The bytes of a file that an assignment names, in order."""
+        """Returns the bytes of a file that an assignment names, in order."""
 
     @_abc_1.abstractmethod
     def UploadPartial(
@@ -273,8 +285,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadPartialRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadPartialResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadPartialResponse]]:
-        """Hands in what one shard yields: its header, then, once a grant has come, its bytes in order. Idempotent. What is small travels
-        in the session, as ShardResult.
+        """Uploads a shard's partial: its header, then, after a grant, its bytes in order. Idempotent. Small results travel in
+        the session, as ShardResult.
         """
 
     @_abc_1.abstractmethod
@@ -283,6 +295,6 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_nadgrid_pb2.UploadCheckpointRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nadgrid_pb2.UploadCheckpointResponse], _abc.AsyncIterator[_nadgrid_pb2.UploadCheckpointResponse]]:
-        """Hands in how far a shard has come, in the same way: another worker may go on from there. Idempotent."""
+        """Uploads a shard's checkpoint in the same way, so that another worker can continue from it. Idempotent."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

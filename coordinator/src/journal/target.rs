@@ -1,4 +1,4 @@
-//! Where a journal is: a URL, which may hold a password. What is shown of it never does.
+//! The place of a journal: a URL, which may contain a password. Its `Debug` and `Display` never do.
 
 use super::JournalError;
 use serde::Deserialize;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use url::Url;
 
-/// What is accepted.
+/// The URLs that are accepted.
 pub(crate) const ACCEPTED: &str = "nothing (SQLite in the data folder), sqlite:PATH or postgres://USER@HOST/DATABASE";
-/// The file in the data folder.
+/// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
-/// What may stand behind the question mark. Others would be ignored, and their values logged.
+/// The accepted parameters. sqlx would ignore others, and log their values.
 const PARAMETERS: [&str; 12] = [
     "sslmode",
     "sslrootcert",
@@ -28,13 +28,13 @@ const PARAMETERS: [&str; 12] = [
     "options",
 ];
 
-/// The journal's URL as it was configured; empty for the usual place. `Debug` shows no password.
+/// The journal's URL as it was configured; empty for the default, a file in the data folder.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct JournalUrl(String);
 
-/// A URL that was understood.
-pub(super) enum Place {
+/// A parsed URL.
+pub(super) enum JournalTarget {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
 }
@@ -47,34 +47,34 @@ impl From<&str> for JournalUrl {
 
 impl fmt::Debug for JournalUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place(Path::new("")) {
-            Ok(place) => write!(f, "{place}"),
+        match self.target(Path::new("")) {
+            Ok(target) => write!(f, "{target}"),
             Err(_) => f.write_str("a journal's URL"),
         }
     }
 }
 
 impl JournalUrl {
-    /// Whether it names a place.
+    /// Checks the URL.
     ///
     /// # Errors
-    /// [`JournalError::Url`], without the URL.
+    /// [`JournalError::Url`] if it does not name a journal. The error does not contain the URL.
     pub fn check(&self) -> Result<(), JournalError> {
-        self.place(Path::new("")).map(drop)
+        self.target(Path::new("")).map(drop)
     }
 
-    /// What it names, where `data` is the data folder.
-    pub(super) fn place(&self, data: &Path) -> Result<Place, JournalError> {
+    /// The journal that the URL names, where `data` is the data folder.
+    pub(super) fn target(&self, data: &Path) -> Result<JournalTarget, JournalError> {
         let refused = |why: &str| JournalError::Url { why: why.to_owned() };
         if self.0.is_empty() {
-            return Ok(Place::Sqlite(data.join(FILE)));
+            return Ok(JournalTarget::Sqlite(data.join(FILE)));
         }
         if let Some(path) = self.0.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() {
                 Err(refused("sqlite: names no file"))
             } else {
-                Ok(Place::Sqlite(path.into()))
+                Ok(JournalTarget::Sqlite(path.into()))
             };
         }
         let url = Url::parse(&self.0).map_err(|error| refused(&error.to_string()))?;
@@ -83,20 +83,22 @@ impl JournalUrl {
         }
         let known = |key: &str| PARAMETERS.contains(&key) || key.starts_with("options[");
         if let Some((key, _)) = url.query_pairs().find(|(key, _)| !known(key)) {
-            return Err(refused(&format!("there is no parameter {key:?}")));
+            return Err(refused(&format!("the parameter {key:?} is unknown")));
         }
-        let options = PgConnectOptions::from_str(&self.0).map_err(|_| refused("a part of it has no meaning"))?;
-        Ok(Place::Postgres(Box::new(options)))
+        let options = PgConnectOptions::from_str(&self.0).map_err(|_| refused("a part of it is malformed"))?;
+        Ok(JournalTarget::Postgres(Box::new(options)))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for JournalTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = match self {
             Self::Sqlite(path) => return write!(f, "{}", path.display()),
             Self::Postgres(options) => options,
         };
-        let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
+        let user = options.get_username();
+        let host = options.get_host();
+        let port = options.get_port();
         let host = options.get_socket().map_or_else(|| host.to_owned(), |socket| socket.display().to_string());
         write!(f, "postgres://{user}@{host}:{port}/{}", options.get_database().unwrap_or(user))
     }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     fn shown(url: &str) -> Result<String, String> {
-        JournalUrl::from(url).place(Path::new("/data")).map(|p| p.to_string()).map_err(|e| e.to_string())
+        JournalUrl::from(url).target(Path::new("/data")).map(|p| p.to_string()).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The page's own token, where the coordinator has none.
+//! The page's own token, for coordinators without tokens.
 //!
-//! Without access control whoever reaches the port may do everything, but a browser also acts for every page that is open in
-//! it: writes then want this token, which another page cannot know, and requests, gRPC's as well, a host name that another page
-//! cannot have made to mean this machine. It is kept with the data, so that a page goes on after a restart.
+//! Without access control everybody who reaches the port may do everything, but a browser also acts for every other page
+//! that is open in it. Therefore changes from the page require this token, which another page cannot know, and all requests,
+//! gRPC's included, require a host name that another page cannot have pointed at this machine. The token is kept with the
+//! data, so that an open page continues to work after a restart.
 
 use http::{HeaderMap, Uri, header};
 use nadgrid_proto::status::Reason;
@@ -14,19 +15,19 @@ use tonic::Status;
 
 const FILE: &str = "page-token";
 
-/// A word that nobody can guess.
+/// A random word that nobody can guess.
 #[derive(Clone)]
 pub(crate) struct PageToken {
     word: String,
-    /// Whether any host name may lead here.
+    /// Whether any host name is accepted.
     any_host: bool,
 }
 
 impl PageToken {
-    /// The token of this data folder, made if need be.
+    /// Reads the token of this data folder, or creates one.
     ///
     /// # Errors
-    /// The system's, when the file can be neither read nor written.
+    /// The system's, if the file can be neither read nor written.
     pub(crate) fn open(data: &Path, any_host: bool) -> io::Result<Self> {
         let path = data.join(FILE);
         if let Ok(word) = std::fs::read_to_string(&path)
@@ -40,16 +41,16 @@ impl PageToken {
         Ok(Self { word, any_host })
     }
 
-    /// As it stands in the page's address.
+    /// The token as it is written in the page's address.
     pub(crate) fn word(&self) -> &str {
         &self.word
     }
 
-    /// Whether a request names a host that it may: an address, or `localhost`. A coordinator without tokens listens beyond
-    /// the machine only when it is told so (`insecure`), and then any name may lead to it.
+    /// Checks the host that a request names: an address, or `localhost`. A coordinator without tokens listens beyond its
+    /// machine only with `insecure`, and then accepts any name.
     ///
     /// # Errors
-    /// `ROLE_WRONG` for a host name that may be another page's doing.
+    /// `ROLE_WRONG` for a host name that another page may have pointed at this machine.
     pub(crate) fn admits_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Status> {
         let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let host = uri.host().map(str::to_owned).or_else(|| {
@@ -62,27 +63,27 @@ impl PageToken {
             return Ok(());
         }
         let message = format!(
-            "host = {host:?}: without tokens a coordinator is reached by an address or as localhost; give it tokens, or `insecure`"
+            "host = {host:?}: without tokens, a coordinator accepts only addresses and localhost; configure tokens or `insecure`"
         );
         Err(Reason::RoleWrong.status(message))
     }
 
-    /// Whether a write may be done.
+    /// Checks the token of a request that changes something.
     ///
     /// # Errors
     /// `TOKEN_MISSING`, `TOKEN_UNKNOWN`.
     pub(crate) fn admits_write(&self, token: Option<&[u8]>) -> Result<(), Status> {
-        let hint = "open the page by the address that the coordinator printed at its start, or with what `page-token` in its \
-                    data folder holds";
+        let hint = "open the page at the address that the coordinator printed at start-up, or with the content of \
+                    `page-token` in its data folder";
         match token {
-            None => Err(Reason::TokenMissing.status(format!("a token is needed to change anything: {hint}"))),
-            // Equality of hashes takes the same time wherever words differ.
+            None => Err(Reason::TokenMissing.status(format!("a token is required to change anything: {hint}"))),
+            // Comparing hashes takes the same time wherever the words differ.
             Some(token) if blake3::hash(token) == blake3::hash(self.word.as_bytes()) => Ok(()),
             Some(_) => Err(Reason::TokenUnknown.status(format!("the token is not this coordinator's: {hint}"))),
         }
     }
 
-    /// Whether this is it.
+    /// Whether this is the page's token.
     pub(crate) fn is(&self, token: Option<&[u8]>) -> bool {
         self.admits_write(token).is_ok()
     }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_stays_with_the_data_and_nobody_else_reads_it() {
+    fn it_stays_with_the_data_and_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let first = PageToken::open(folder.path(), false).unwrap();
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn another_pages_names_do_not_lead_here() {
+    fn host_names_of_other_pages_are_refused() {
         let token = PageToken { word: "w".into(), any_host: false };
         let admits = |token: &PageToken, host: &str| {
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
@@ -116,7 +117,7 @@ mod tests {
         for other in ["evil.example:7400", "localhost.evil.example", "127.0.0.1.evil.example"] {
             assert!(!admits(&token, other), "{other}");
         }
-        // HTTP/2 has the name in the address.
+        // In HTTP/2 the host is a part of the URI.
         let of_http2 = Uri::from_static("http://evil.example:7400/nadgrid.v1.SweepService/List");
         assert!(token.admits_host(&of_http2, &HeaderMap::new()).is_err());
         assert!(admits(&PageToken { any_host: true, ..token }, "grid.example"));

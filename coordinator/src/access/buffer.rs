@@ -1,7 +1,7 @@
-//! A call's request, received whole before the call takes a place: what has not come yet keeps nobody else waiting.
+//! Receives a call's request whole before the call occupies a permit, so that a slow request delays nobody else.
 //!
-//! Requests that are on their way hold memory instead, and no more of it than their caller may have. Whoever would need more is
-//! refused, not kept waiting: two that wait for each other's bytes would wait for ever.
+//! Until then a request occupies memory, within the bounds of its caller. A request that would exceed them is refused rather
+//! than made to wait: two requests that wait for each other's bytes would wait for ever.
 
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -11,28 +11,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 
-/// Bytes in front of a gRPC message: whether it is compressed, and its length.
+/// The bytes in front of a gRPC message: a flag for compression, and the length.
 const PREFIX: usize = 5;
 
-/// A request whose body is here, and the bytes that it holds of its caller's.
-pub(super) type Whole = (Request<Body>, Option<OwnedSemaphorePermit>);
+/// A request with its whole body, and the permits for its bytes.
+pub(super) type BufferedRequest = (Request<Body>, Option<OwnedSemaphorePermit>);
 
-/// Receives a request's body. Of one that is longer than a message may be, only the beginning: whoever decodes it refuses it.
+/// Receives a request's body. If it is longer than a message may be, only its beginning is received, and decoding it fails.
 ///
 /// # Errors
-/// `FULL` when the caller's requests hold all of `memory`, one permit a byte; otherwise that of the connection.
-pub(super) async fn whole(
+/// `FULL` if the caller's requests would exceed `memory`, which has one permit for each byte; else the connection's error.
+pub(super) async fn buffer_request(
     request: Request<Body>,
     memory: &Arc<Semaphore>,
     message_bytes: usize,
-) -> Result<Whole, Status> {
+) -> Result<BufferedRequest, Status> {
     let (parts, mut body) = request.into_parts();
-    let (mut bytes, mut held) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    let mut bytes = Vec::new();
+    let mut held = None::<OwnedSemaphorePermit>;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let permit = memory.clone().try_acquire_many_owned(length).map_err(|_| {
-            let message = "this caller's requests hold as many bytes as they may; try again when some are answered";
+            let message = "the caller's requests occupy all the memory they may; try again when some are answered";
             Reason::Full.status(message)
         })?;
         match &mut held {
@@ -66,12 +67,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_comes_whole_and_holds_its_bytes_until_it_is_answered() {
+    async fn a_body_is_received_whole_and_occupies_its_bytes_until_it_is_answered() {
         let memory = Arc::new(Semaphore::new(10));
-        let (first, held) = whole(request(&[b"abc", b"", b"def"]), &memory, 100).await.unwrap();
+        let (first, held) = buffer_request(request(&[b"abc", b"", b"def"]), &memory, 100).await.unwrap();
         assert_eq!((text(first).await, memory.available_permits()), (b"abcdef".to_vec(), 4));
-        // One that does not fit is refused, and gives back what it had.
-        let refused = whole(request(&[b"abc", b"de"]), &memory, 100).await.unwrap_err();
+        // One that does not fit is refused, and gives its permits back.
+        let refused = buffer_request(request(&[b"abc", b"de"]), &memory, 100).await.unwrap_err();
         assert!(Reason::Full.is_of(&refused), "{refused}");
         assert_eq!(memory.available_permits(), 4);
         drop(held);
@@ -79,9 +80,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_an_endless_body_a_little_more_than_a_message_is_taken() {
+    async fn of_an_endless_body_a_little_more_than_a_message_is_received() {
         let memory = Arc::new(Semaphore::new(1000));
-        let (cut, _held) = whole(request(&[b"0123456789".as_slice(); 50]), &memory, 20).await.unwrap();
+        let (cut, _held) = buffer_request(request(&[b"0123456789".as_slice(); 50]), &memory, 20).await.unwrap();
         assert_eq!(text(cut).await.len(), 30);
     }
 }

@@ -1,4 +1,4 @@
-//! Where artifacts are: a folder, or a bucket whose keys and address come from the usual `AWS_...` variables.
+//! The place of artifacts: a folder, or a bucket whose keys and address come from the usual `AWS_...` variables.
 
 use super::presign::{PresignSettings, StoreSigner};
 use super::{Store, StoreError};
@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// The URLs that are accepted, in words.
+/// The URLs that are accepted.
 pub(crate) const ACCEPTED: &str = "nothing (a folder in the data folder), file:///PATH or s3://BUCKET/PREFIX";
-/// The folder in the data folder.
+/// The folder's name in the data folder.
 const FOLDER: &str = "artifacts";
-/// A request to S3 is tried again this often, and for this long; whoever asked may try again after that.
+/// How often, and for how long, a request to S3 is retried. After that the error is returned.
 const RETRIES: usize = 5;
 const RETRY_FOR: Duration = Duration::from_secs(30);
-/// What one attempt may take, where `AWS_TIMEOUT` and `AWS_CONNECT_TIMEOUT` do not say otherwise.
+/// The time limits of one attempt, unless `AWS_TIMEOUT` and `AWS_CONNECT_TIMEOUT` set others.
 const ATTEMPT: &str = "60 seconds";
 const CONNECT: &str = "5 seconds";
 
-/// The artifacts' URL as it was configured; empty for the usual place.
+/// The artifacts' URL as it was configured; empty for the default, a folder in the data folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ArtifactsUrl(String);
@@ -37,10 +37,10 @@ impl From<&str> for ArtifactsUrl {
 }
 
 impl ArtifactsUrl {
-    /// Whether it names a place.
+    /// Checks the URL.
     ///
     /// # Errors
-    /// [`StoreError::Url`].
+    /// [`StoreError::Url`] if it does not name a store.
     pub fn check(&self) -> Result<(), StoreError> {
         self.parse().map(drop)
     }
@@ -56,18 +56,18 @@ impl ArtifactsUrl {
         };
         match url.scheme() {
             _ if !url.username().is_empty() || url.password().is_some() => {
-                refused("keys belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+                refused("keys belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
             }
-            _ if url.query().is_some() || url.fragment().is_some() => refused("there are no parameters"),
+            _ if url.query().is_some() || url.fragment().is_some() => refused("parameters are not accepted"),
             "file" if url.to_file_path().is_ok() => Ok(Some(url)),
-            "file" => refused("the folder's path is to be absolute"),
+            "file" => refused("the folder's path must be absolute"),
             "s3" if url.host_str().is_some_and(|bucket| !bucket.is_empty()) => Ok(Some(url)),
             "s3" => refused("it names no bucket"),
             _ => refused("its scheme is neither file nor s3"),
         }
     }
 
-    /// The store, with these environment variables.
+    /// Opens the store with these environment variables.
     pub(super) fn open(
         &self,
         data: &Path,
@@ -85,11 +85,11 @@ impl ArtifactsUrl {
 }
 
 impl Store {
-    /// A store in a local folder, made if need be.
+    /// Opens a store in a local folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder cannot be made.
-    pub fn local(folder: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError`] if the folder cannot be created.
+    pub(crate) fn local(folder: &Path) -> Result<Self, StoreError> {
         let name = folder.display().to_string();
         let failed = |source| StoreError::Folder { path: name.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -105,14 +105,14 @@ fn s3(
     presign: &PresignSettings,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Store, StoreError> {
-    // TLS has one provider in this program. That it was installed before is fine.
+    // TLS has one provider in this program; it may have been installed before.
     drop(rustls::crypto::ring::default_provider().install_default());
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
     let mut builder = AmazonS3Builder::new().with_retry(retry);
     for (key, usual) in [(Timeout, ATTEMPT), (ConnectTimeout, CONNECT)] {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), usual);
     }
-    // What `from_env` does, after what is usual here.
+    // This does what `from_env` would do, after the defaults.
     let mut is_encrypted = false;
     for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
         is_encrypted |= name.starts_with("AWS_SERVER_SIDE_ENCRYPTION") || name.starts_with("AWS_SSE_");
@@ -124,11 +124,9 @@ fn s3(
     let builder = builder.with_bucket_name(url.host_str().unwrap_or_default());
     let bucket = builder.clone().build().map_err(failed)?;
     let prefix = BlobPath::from(url.path().trim_matches('/'));
-    // Others would not send what the coordinator's own requests say of encryption.
-    let signer = match presign.is_on && !is_encrypted {
-        true => Some(signer(builder, prefix.clone(), presign).map_err(failed)?),
-        false => None,
-    };
+    // Presigned requests would lack the headers for encryption that the coordinator's own requests have.
+    let signs = presign.is_on && !is_encrypted;
+    let signer = signs.then(|| signer(builder, prefix.clone(), presign)).transpose().map_err(failed)?;
     let store = Store::new(url.to_string(), Arc::new(PrefixStore::new(bucket, prefix)), None);
     Ok(Store { signer: signer.map(Arc::new), ..store })
 }
@@ -137,7 +135,7 @@ fn signer(builder: AmazonS3Builder, prefix: BlobPath, presign: &PresignSettings)
     let conditional = builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut);
     let is_conditional = conditional.is_none_or(|value| value != "disabled");
     let builder = match &presign.public_endpoint {
-        // Nothing is sent by this one, so it need not be told that plain http is fine.
+        // The signer sends nothing itself, so plain http is acceptable here.
         Some(endpoint) => builder.with_endpoint(endpoint.as_str().trim_end_matches('/')).with_allow_http(true),
         None => builder,
     };
@@ -149,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_names_no_store_is_refused_in_words() {
+    fn a_url_that_names_no_store_is_refused_with_the_reason() {
         let said = |url: &str| ArtifactsUrl::from(url).check().unwrap_err().to_string();
         assert!(said("nfs://host/x").contains("neither file nor s3"));
         assert!(said("s3:///x").contains("no bucket"), "{}", said("s3:///x"));
