@@ -146,6 +146,7 @@ impl Config {
         self.artifacts.check().map_err(|error| refused("artifacts", &error))?;
         self.presign()?;
         let heartbeat = self.heartbeat_seconds();
+        ConfigurationError::require("heartbeat_interval", &heartbeat, &DURATION)?;
         if heartbeat * 2.0 > self.lease_ttl {
             let accepted = "at most half of lease_ttl";
             return Err(ConfigurationError::value("heartbeat_interval", &heartbeat, accepted).into());

@@ -4,7 +4,7 @@
 //! A table stands between `<!-- keys of SECTION -->` and `<!-- end -->`; what is outside these marks is written by hand.
 
 use nadgrid_core::architecture::{self, Shape};
-use nadgrid_core::spec::{Experiment, Key, MAX_PIXELS, Presence, Section, Spec};
+use nadgrid_core::spec::{Experiment, MAX_PIXELS, Presence, Spec, SpecKey, SpecSection};
 use nadgrid_core::text::thousands;
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ const COLUMNS: usize = 120;
 const END: &str = "<!-- end -->";
 
 /// The name by which the page marks the tables of several sections that are the same.
-fn common_name(section: &Section) -> &str {
+fn common_name(section: &SpecSection) -> &str {
     match section.path.rsplit_once('.') {
         _ if section.path.is_empty() => "the sweep",
         Some((_, name @ ("basis" | "training"))) => name,
@@ -22,7 +22,7 @@ fn common_name(section: &Section) -> &str {
     }
 }
 
-fn default(key: &Key) -> String {
+fn default(key: &SpecKey) -> String {
     match &key.presence {
         Presence::Required(_) => "required".to_owned(),
         Presence::Default(value) => format!("`{value}`"),
@@ -31,7 +31,7 @@ fn default(key: &Key) -> String {
 }
 
 /// What a key accepts, quoted values in the type of code.
-fn accepted(key: &Key) -> String {
+fn accepted(key: &SpecKey) -> String {
     let parts: Vec<&str> = key.accepted.split('"').collect();
     let mut text = String::new();
     for (index, part) in parts.iter().enumerate() {
@@ -42,12 +42,12 @@ fn accepted(key: &Key) -> String {
 }
 
 /// The table of the sections that share a name; a column of defaults for each choice of them.
-fn table(sections: &[&Section]) -> String {
+fn table(sections: &[&SpecSection]) -> String {
     let first = sections[0];
     let has_kinds = first.keys.iter().any(|key| key.kind.is_some());
-    let mut columns: Vec<&Section> = Vec::new();
+    let mut columns: Vec<&SpecSection> = Vec::new();
     for section in sections {
-        let is_new = |known: &&Section| known.keys.iter().map(default).ne(section.keys.iter().map(default));
+        let is_new = |known: &&SpecSection| known.keys.iter().map(default).ne(section.keys.iter().map(default));
         if columns.iter().all(is_new) {
             columns.push(section);
         }
@@ -88,10 +88,10 @@ fn wrapped(words: &str) -> String {
 /// What stands between the marks of a name.
 fn generated(name: &str) -> String {
     let sections = Spec::sections();
-    let own: Vec<&Section> = sections.iter().filter(|section| common_name(section) == name).collect();
+    let own: Vec<&SpecSection> = sections.iter().filter(|section| common_name(section) == name).collect();
     assert!(!own.is_empty(), "docs/spec.md marks the keys of {name:?}, which is no section");
     for section in &own {
-        let meanings = |section: &Section| section.keys.iter().map(|k| k.meaning.clone()).collect::<Vec<_>>();
+        let meanings = |section: &SpecSection| section.keys.iter().map(|k| k.meaning.clone()).collect::<Vec<_>>();
         assert_eq!(meanings(section), meanings(own[0]), "{} has keys of its own", section.path);
     }
     format!("{}\n\n{}", wrapped(&own[0].meaning), table(&own))

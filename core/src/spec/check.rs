@@ -5,7 +5,7 @@
 use super::accepted::{Accepted, written};
 use super::error::MAX_VIOLATIONS;
 use super::jobs::TrainingPlan;
-use super::key::Table;
+use super::key::SpecTable;
 use super::{
     BasisSpec, Directions, Experiment, Indices, InputSpec, Inputs, MAX_PIXELS, MAX_RUNS, NadDirections, PlaneWaves,
     Spec, Violation, Wave, registry, unknown_architecture,

@@ -2,7 +2,7 @@
 
 use super::accepted::Accepted;
 use super::check::Checks;
-use super::key::{Key, Presence, Section, Table, section};
+use super::key::{Presence, SpecKey, SpecSection, SpecTable, section};
 use super::{Indices, MAX_RUNS};
 use crate::text::uncapitalised;
 use serde::{Deserialize, Serialize};
@@ -23,12 +23,12 @@ macro_rules! kinds {
             $($(#[doc = $meaning])+ #[serde(rename = $kind)] $variant($keys),)+
         }
 
-        impl Table for $table {
-            fn describe(path: &str, _: Option<&Self>, into: &mut Vec<Section>) {
+        impl SpecTable for $table {
+            fn describe(path: &str, _: Option<&Self>, into: &mut Vec<SpecSection>) {
                 let kinds = [$(($kind, concat!($($meaning),+).trim().trim_end_matches('.'))),+];
                 let meanings: Vec<String> = kinds.iter().map(|(kind, meaning)| format!("{kind}: {}", uncapitalised(meaning))).collect();
                 let names = kinds.map(|(kind, _)| kind);
-                let mut keys = vec![Key {
+                let mut keys = vec![SpecKey {
                     name: "kind",
                     kind: None,
                     meaning: format!("{}.", meanings.join("; ")),
@@ -36,11 +36,11 @@ macro_rules! kinds {
                     accepted: Accepted::one_of(&names).to_string(),
                 }];
                 $(let mut sections = Vec::new();
-                <$keys as Table>::describe(path, None, &mut sections);
+                <$keys as SpecTable>::describe(path, None, &mut sections);
                 let own = sections.into_iter().flat_map(|section| section.keys);
-                keys.extend(own.map(|key| Key { kind: Some($kind), ..key }));)+
+                keys.extend(own.map(|key| SpecKey { kind: Some($kind), ..key }));)+
                 let meaning = concat!($($section),+).trim().to_owned();
-                into.push(Section { path: path.to_owned(), meaning, keys });
+                into.push(SpecSection { path: path.to_owned(), meaning, keys });
             }
 
             fn check(&self, path: &str, checks: &mut Checks) {

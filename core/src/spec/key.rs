@@ -1,6 +1,6 @@
 //! Keys of a spec. Each is written once, in a `section!`: its name, type, meaning, what it accepts and its default.
 //!
-//! The macro makes the type that the reader fills in, the checks and their errors, and the [`Section`]s that `nadgrid init` and
+//! The macro makes the type that the reader fills in, the checks and their errors, and the [`SpecSection`]s that `nadgrid init` and
 //! the tables of docs/spec.md are printed from. Deliberately absent: checks of several keys together, which are in check.rs.
 
 use super::accepted::written;
@@ -9,18 +9,18 @@ use serde::Serialize;
 
 /// A table of a spec, with its keys; the tables inside it are sections of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
+pub struct SpecSection {
     /// Where it stands, for example `directional.training`; empty for the spec itself.
     pub path: String,
     /// What it is for, in a sentence or two.
     pub meaning: String,
     /// Its keys, in the order of their declaration.
-    pub keys: Vec<Key>,
+    pub keys: Vec<SpecKey>,
 }
 
 /// A key of a section.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct SpecKey {
     /// The name, without its section's.
     pub name: &'static str,
     /// The value of `kind` that it belongs to, in a section whose keys depend on that.
@@ -58,16 +58,16 @@ impl Presence {
 }
 
 /// A type whose values are tables of a spec.
-pub(super) trait Table: Sized {
+pub(super) trait SpecTable: Sized {
     /// Adds its section and those inside it. Of a table whose keys take their defaults from where it stands, `defaults` are these.
-    fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<Section>);
+    fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<SpecSection>);
 
     /// Adds a violation for each key whose value is not accepted.
     fn check(&self, path: &str, checks: &mut Checks);
 }
 
-impl<T: Table> Table for Option<T> {
-    fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<Section>) {
+impl<T: SpecTable> SpecTable for Option<T> {
+    fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<SpecSection>) {
         T::describe(path, defaults.and_then(Option::as_ref), into);
     }
 
@@ -114,21 +114,21 @@ macro_rules! section {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 #[derive(serde::Deserialize)]
                 #[serde(deny_unknown_fields, expecting = "a table")]
-                struct Written {
+                struct WrittenTable {
                     $($key: Option<$crate::spec::key::section!(@written $presence $type)>,)+
                 }
-                let written = Written::deserialize(deserializer)?;
+                let written = WrittenTable::deserialize(deserializer)?;
                 Ok(Self {
                     $($key: $crate::spec::key::section!(@read $presence $(($value))?, written, $key, D::Error),)+
                 })
             }
         }
 
-        impl $crate::spec::key::Table for $table {
-            fn describe(path: &str, _: Option<&Self>, into: &mut Vec<$crate::spec::key::Section>) {
+        impl $crate::spec::key::SpecTable for $table {
+            fn describe(path: &str, _: Option<&Self>, into: &mut Vec<$crate::spec::key::SpecSection>) {
                 let meaning = concat!($($section),+).trim().to_owned();
                 let place = into.len();
-                into.push($crate::spec::key::Section { path: path.to_owned(), meaning, keys: Vec::new() });
+                into.push($crate::spec::key::SpecSection { path: path.to_owned(), meaning, keys: Vec::new() });
                 $($crate::spec::key::section!(
                     @describe [$($accepted)+] $presence $(($value))?, path, place, into, $key: $type, concat!($($meaning),+)
                 );)+
@@ -168,15 +168,15 @@ macro_rules! section {
 
     (@describe [table] over ($defaults:expr), $path:ident, $place:ident, $into:ident, $key:ident: $type:ty, $meaning:expr) => {
         let path = $crate::spec::key::join($path, stringify!($key));
-        <$type as $crate::spec::key::Table>::describe(&path, Some(&$defaults), $into);
+        <$type as $crate::spec::key::SpecTable>::describe(&path, Some(&$defaults), $into);
     };
     (@describe [table] $presence:ident, $path:ident, $place:ident, $into:ident, $key:ident: $type:ty, $meaning:expr) => {
         let path = $crate::spec::key::join($path, stringify!($key));
-        <$type as $crate::spec::key::Table>::describe(&path, None, $into);
+        <$type as $crate::spec::key::SpecTable>::describe(&path, None, $into);
     };
     (@describe [$accepted:expr] $presence:ident ($value:expr), $path:ident, $place:ident, $into:ident, $key:ident: $type:ty,
         $meaning:expr) => {
-        $into[$place].keys.push($crate::spec::key::Key {
+        $into[$place].keys.push($crate::spec::key::SpecKey {
             name: stringify!($key),
             kind: None,
             meaning: $meaning.trim().to_owned(),
@@ -193,7 +193,7 @@ macro_rules! section {
     }};
 
     (@check [table] $presence:ident, $self:ident, $path:ident, $checks:ident, $key:ident) => {
-        $crate::spec::key::Table::check(&$self.$key, &$crate::spec::key::join($path, stringify!($key)), $checks);
+        $crate::spec::key::SpecTable::check(&$self.$key, &$crate::spec::key::join($path, stringify!($key)), $checks);
     };
     (@check [$accepted:expr] optional, $self:ident, $path:ident, $checks:ident, $key:ident) => {
         if let Some(value) = &$self.$key {

@@ -21,7 +21,7 @@ pub use indices::Indices;
 pub use jobs::{
     BasisSource, Direction, Experiment, ImageSet, InputRef, Inputs, JobShape, Payload, Upload, Variant, nads_file,
 };
-pub use key::{Key, Presence, Section};
+pub use key::{Presence, SpecKey, SpecSection};
 pub use position::SourcePosition;
 pub use recipe::Recipe;
 pub use sections::{
@@ -32,7 +32,7 @@ pub use sections::{
 use crate::architecture::{self, Network, Shape};
 use crate::ids::Digest;
 use crate::text as words;
-use key::Table;
+use key::SpecTable;
 use text::syntax_error;
 
 /// Most input pixels D (channels x height x width): the scatter matrix grows with D².
@@ -75,7 +75,7 @@ impl Spec {
     }
 
     /// Every section of a spec, that of the spec itself first.
-    pub fn sections() -> Vec<Section> {
+    pub fn sections() -> Vec<SpecSection> {
         let mut sections = Vec::new();
         Self::describe("", None, &mut sections);
         sections

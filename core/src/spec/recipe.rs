@@ -2,7 +2,7 @@
 
 use super::accepted::Accepted;
 use super::check::Checks;
-use super::key::{Key, Presence, Section, Table, join};
+use super::key::{Presence, SpecKey, SpecSection, SpecTable, join};
 use serde::{Deserialize, Serialize};
 
 /// Most epochs, and most samples of a batch.
@@ -52,19 +52,19 @@ macro_rules! recipe {
             }
         }
 
-        impl Table for Recipe {
-            fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<Section>) {
+        impl SpecTable for Recipe {
+            fn describe(path: &str, defaults: Option<&Self>, into: &mut Vec<SpecSection>) {
                 let recipe = defaults.unwrap_or(&Self::ON_IMAGES);
                 let meaning =
                     "How networks are trained: stochastic gradient descent with the publication's values.".to_owned();
-                let keys = vec![$(Key {
+                let keys = vec![$(SpecKey {
                     name: stringify!($key),
                     kind: None,
                     meaning: concat!($($meaning),+).trim().to_owned(),
                     presence: Presence::default(&recipe.$key),
                     accepted: $accepted.to_string(),
                 },)+];
-                into.push(Section { path: path.to_owned(), meaning, keys });
+                into.push(SpecSection { path: path.to_owned(), meaning, keys });
             }
 
             fn check(&self, path: &str, checks: &mut Checks) {

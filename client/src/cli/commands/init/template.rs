@@ -1,6 +1,6 @@
 //! The text that `init` writes, from the sections and keys of the reader of specs.
 
-use nadgrid_core::spec::{Experiment, Key, Presence, Section, Spec};
+use nadgrid_core::spec::{Experiment, Presence, Spec, SpecKey, SpecSection};
 use nadgrid_core::text::uncapitalised;
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub(super) fn spec(name: &str, experiments: &[Experiment], architectures: &[Stri
 }
 
 /// Whether a section has keys that a spec of these experiments uses.
-fn is_part_of(section: &Section, experiments: &[Experiment]) -> bool {
+fn is_part_of(section: &SpecSection, experiments: &[Experiment]) -> bool {
     match section.path.split('.').next().unwrap_or_default() {
         "" | "input" => true,
         "cifar10" => experiments.iter().any(|experiment| experiment.is_on_images()),
@@ -58,13 +58,13 @@ impl Values {
         Self(values)
     }
 
-    fn find(&self, section: &Section, key: &Key) -> Option<&String> {
+    fn find(&self, section: &SpecSection, key: &SpecKey) -> Option<&String> {
         let path = if section.path.is_empty() { key.name.to_owned() } else { format!("{}.{}", section.path, key.name) };
         self.0.get(&path)
     }
 
     /// A key with its comment.
-    fn key(&self, section: &Section, key: &Key) -> String {
+    fn key(&self, section: &SpecSection, key: &SpecKey) -> String {
         let meaning = match key.kind {
             Some(kind) => format!("Of kind {kind}: {}", uncapitalised(&key.meaning)),
             None => key.meaning.clone(),
@@ -85,7 +85,7 @@ impl Values {
     }
 
     /// Whether a key belongs to the kind that is chosen in its section.
-    fn is_of_the_kind(&self, section: &Section, key: &Key) -> bool {
+    fn is_of_the_kind(&self, section: &SpecSection, key: &SpecKey) -> bool {
         let Some(kind) = key.kind else { return true };
         let chooser = section.keys.iter().find(|key| key.name == "kind");
         let chosen = chooser.map(|key| self.find(section, key).map_or(key.presence.value(), String::as_str));
