@@ -4,8 +4,8 @@
 //! in one order: for whole maps from the bias over kernel row, input channel, kernel column; for patches
 //! from the base output over input row, input channel, input column.
 
-use crate::patch::Sink;
-use crate::plan::Stage;
+use super::plan::MapStage;
+use super::sink::Sink;
 use crate::simd::{LANES, Line, Simd, flat, lines};
 
 /// A convolution's shape and one member's weights.
@@ -19,17 +19,20 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    pub(crate) fn new(stage: &Stage, kernel: usize) -> Self {
-        let (inputs, outputs) = (stage.input.channels, stage.output.channels);
+    pub(crate) fn new(stage: &MapStage, kernel: usize) -> Self {
+        let inputs = stage.input.channels;
+        let outputs = stage.output.channels;
         let weights = vec![Line::ZERO; lines(outputs) * kernel * inputs * kernel];
         Self { inputs, outputs, kernel, weights, biases: vec![Line::ZERO; lines(outputs)] }
     }
 
     /// Takes PyTorch's `[out, in, row, column]` weights.
     pub(crate) fn prepare(&mut self, weights: &[f32], biases: &[f32]) {
-        let (k, inputs) = (self.kernel, self.inputs);
+        let k = self.kernel;
+        let inputs = self.inputs;
         for (output, (filter, &bias)) in weights.chunks_exact(inputs * k * k).zip(biases).enumerate() {
-            let (line, lane) = (output / LANES, output % LANES);
+            let line = output / LANES;
+            let lane = output % LANES;
             self.biases[line].0[lane] = bias;
             let to = &mut self.weights[line * k * inputs * k..][..k * inputs * k];
             for (input, plane) in filter.chunks_exact(k * k).enumerate() {
@@ -51,7 +54,7 @@ impl Conv {
 
     /// The whole output map. Returns a line that is zero if every output is finite, else not a number.
     #[inline(always)]
-    pub(crate) fn map<S: Simd>(&self, s: S, stage: &Stage, input: &[Line], output: &mut [Line]) -> f32 {
+    pub(crate) fn map<S: Simd>(&self, s: S, stage: &MapStage, input: &[Line], output: &mut [Line]) -> f32 {
         let mut poison = s.splat(0.0);
         for line in 0..lines(self.outputs) {
             for row in 0..stage.output.height {
@@ -75,7 +78,7 @@ impl Conv {
     fn tile<S: Simd, const N: usize>(
         &self,
         s: S,
-        stage: &Stage,
+        stage: &MapStage,
         input: &[Line],
         output: &mut [Line],
         (line, row, column): (usize, usize, usize),

@@ -1,17 +1,18 @@
 //! The fully connected end of a network: from the last map's windows of deltas to gradients.
 //!
-//! Rows of deltas are collected in a [`Batch`], two for every pixel, and go through the layers together.
+//! Rows of deltas are collected in a [`DeltaBatch`], two for every pixel, and go through the layers together.
 
-use crate::linear::{self, Linear, dot};
-use crate::plan::{Dense, Group, Plan, Reach, weight_and_bias};
+use super::linear::{self, PackedLinear, dot};
+use super::plan::{Dense, Group, PatchPlan, Reach};
 use crate::simd::{InstructionSet, LANES, Line, Simd, flat, flat_mut, lines};
+use crate::span::weight_and_bias;
 use nadgrid_core::architecture::{Network, Shape};
 
 /// Pixels whose rows go through the layers together: few enough for the first-level cache.
 pub(crate) const BATCH: usize = 16;
 
 /// The fully connected layers with one member's weights.
-pub(crate) struct Head {
+pub(crate) struct DenseHead {
     dense: Vec<Dense>,
     /// Columns of the last map.
     width: usize,
@@ -22,7 +23,7 @@ pub(crate) struct Head {
     /// Numbers per position in those rows.
     pub(crate) stride: usize,
     /// All but the last layer.
-    inner: Vec<Linear>,
+    inner: Vec<PackedLinear>,
     /// Weights of output 0 of the last layer, and its bias.
     last: Vec<Line>,
     last_bias: f32,
@@ -35,16 +36,16 @@ pub(crate) struct Head {
 }
 
 /// Rows of deltas of the last map's windows, those of pixel i being 2i (plus) and 2i + 1 (minus).
-pub(crate) struct Batch {
+pub(crate) struct DeltaBatch {
     pub(crate) lines: Vec<Line>,
     /// For every row zero, or not a number if something overflowed on the way.
     pub(crate) poison: Vec<f32>,
     pub(crate) pixels: Vec<usize>,
 }
 
-impl Batch {
-    pub(crate) fn new(plan: &Plan, head: &Head) -> Self {
-        let rows = plan.groups.iter().map(|group| Rows::new(plan, head, group).stride).max().unwrap_or(0);
+impl DeltaBatch {
+    pub(crate) fn new(plan: &PatchPlan, head: &DenseHead) -> Self {
+        let rows = plan.groups.iter().map(|group| RowLayout::new(plan, head, group).stride).max().unwrap_or(0);
         Self {
             lines: vec![Line::ZERO; 2 * BATCH * rows],
             poison: vec![0.0; 2 * BATCH],
@@ -54,7 +55,7 @@ impl Batch {
 }
 
 /// How a group's rows lie in the batch: a segment for every row of the window.
-pub(crate) struct Rows {
+pub(crate) struct RowLayout {
     rows: Reach,
     columns: Reach,
     /// Lines from one segment to the next.
@@ -63,10 +64,11 @@ pub(crate) struct Rows {
     pub(crate) stride: usize,
 }
 
-impl Rows {
-    pub(crate) fn new(plan: &Plan, head: &Head, group: &Group) -> Self {
+impl RowLayout {
+    pub(crate) fn new(plan: &PatchPlan, head: &DenseHead, group: &Group) -> Self {
         let map = plan.stages.len();
-        let (rows, columns) = (plan.rows(group.rows.start)[map], plan.columns(group.columns.start)[map]);
+        let rows = plan.rows(group.rows.start)[map];
+        let columns = plan.columns(group.columns.start)[map];
         let channels = lines(head.channels) * LANES;
         let segment = lines(columns.touched.len().saturating_sub(1) * head.stride + channels);
         Self { rows, columns, segment, stride: rows.touched.len() * segment }
@@ -83,8 +85,8 @@ fn position_stride(channels: usize) -> usize {
     if channels <= LANES { channels } else { lines(channels) * LANES }
 }
 
-impl Head {
-    pub(crate) fn new(plan: &Plan, set: InstructionSet) -> Self {
+impl DenseHead {
+    pub(crate) fn new(plan: &PatchPlan, set: InstructionSet) -> Self {
         let Shape { channels, height, width } = plan.last_map();
         let stride = position_stride(channels);
         let place = |input: usize| (input % (height * width)) * stride + input / (height * width);
@@ -92,20 +94,20 @@ impl Head {
         let dense = plan.dense.clone();
         let flattened = height * width * stride;
         let inner = dense[..dense.len() - 1].iter().enumerate().map(|(layer, dense)| match layer {
-            0 => Linear::new(flattened, dense.outputs, set.panel()),
-            _ => Linear::new(dense.inputs, dense.outputs, set.sparse_panel()),
+            0 => PackedLinear::new(flattened, dense.outputs, set.panel()),
+            _ => PackedLinear::new(dense.inputs, dense.outputs, set.sparse_panel()),
         });
-        let inner: Vec<Linear> = inner.collect();
+        let inner: Vec<PackedLinear> = inner.collect();
         let zeros = |lines: usize| vec![Line::ZERO; lines];
         Self {
             width,
             channels,
             places,
             stride,
-            last: zeros(inner.last().map_or(lines(flattened), Linear::lines)),
+            last: zeros(inner.last().map_or(lines(flattened), PackedLinear::lines)),
             last_bias: 0.0,
             flattened: zeros(lines(flattened)),
-            base: zeros(inner.first().map_or(0, Linear::lines)),
+            base: zeros(inner.first().map_or(0, PackedLinear::lines)),
             activations: inner.iter().map(|linear| zeros(2 * BATCH * linear.lines())).collect(),
             dense,
             inner,
@@ -118,7 +120,8 @@ impl Head {
         let Self { dense, places, inner, last, last_bias, .. } = self;
         for (layer, (dense, linear)) in dense.iter().zip(inner.iter_mut()).enumerate() {
             let (weight, bias) = weight_and_bias(network.parameters(), dense.weight);
-            let (weights, biases) = (&parameters[weight], &parameters[bias]);
+            let weights = &parameters[weight];
+            let biases = &parameters[bias];
             if layer == 0 {
                 linear.prepare(s, weights, biases, |input| places[input] as usize);
             } else {
@@ -155,7 +158,14 @@ impl Head {
 
     /// The batch's rows through the layers: the gradients at its pixels. Empties the batch.
     #[inline(always)]
-    pub(crate) fn finish<S: Simd>(&mut self, s: S, batch: &mut Batch, rows: &Rows, step: f32, out: &mut [f32]) {
+    pub(crate) fn finish<S: Simd>(
+        &mut self,
+        s: S,
+        batch: &mut DeltaBatch,
+        rows: &RowLayout,
+        step: f32,
+        out: &mut [f32],
+    ) {
         let count = 2 * batch.pixels.len();
         for (layer, linear) in self.inner.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(layer);
@@ -200,7 +210,7 @@ impl Head {
 
     /// The last layer's scalar product for a row of the batch.
     #[inline(always)]
-    fn last_product<S: Simd>(&self, s: S, batch: &Batch, rows: &Rows, row: usize) -> f32 {
+    fn last_product<S: Simd>(&self, s: S, batch: &DeltaBatch, rows: &RowLayout, row: usize) -> f32 {
         if let Some(from) = self.activations.last() {
             return dot(s, flat(&from[row * self.last.len()..][..self.last.len()]), flat(&self.last));
         }
@@ -240,6 +250,6 @@ impl Head {
 
 /// First place and length, among a layer's inputs, of a row of the group's window.
 #[inline(always)]
-fn segment(rows: &Rows, row: usize, width: usize, stride: usize) -> (usize, usize) {
+fn segment(rows: &RowLayout, row: usize, width: usize, stride: usize) -> (usize, usize) {
     ((row * width + rows.columns.touched.start) * stride, rows.columns.touched.len() * stride)
 }

@@ -1,8 +1,8 @@
 //! A changed pixel seen through the first convolution, its ReLU and a maximum pool at once, without patches of
 //! the map between them: where most changes begin.
 
-use crate::conv::Conv;
-use crate::patch::Sink;
+use super::conv::Conv;
+use super::sink::Sink;
 use crate::simd::{Line, Simd, lines};
 
 /// What a pixel adds to the outputs around it: the kernel turned by 180 degrees, with a border of zeros as wide
@@ -28,9 +28,11 @@ impl Impulse {
 
     /// Takes the convolution's weights.
     pub(crate) fn prepare(&mut self, conv: &Conv) {
-        let (kernel, border) = (conv.kernel, self.size - 1);
+        let kernel = conv.kernel;
+        let border = self.size - 1;
         for (plane, taps) in self.taps.chunks_exact_mut(self.side * self.side).enumerate() {
-            let (line, input) = (plane / self.inputs, plane % self.inputs);
+            let line = plane / self.inputs;
+            let input = plane % self.inputs;
             for row in 0..kernel {
                 let from = &conv.taps(line, row)[input * kernel..][..kernel];
                 let to = &mut taps[(kernel - 1 - row + border) * self.side + border..][..kernel];
@@ -75,7 +77,8 @@ impl Impulse {
         for line in 0..to.lines {
             let taps = &self.taps[(line * self.inputs + channel) * self.side * self.side..][..self.side * self.side];
             for to_row in to.rows.touched.range() {
-                let (columns, lines) = (to.columns.touched, to.lines);
+                let columns = to.columns.touched;
+                let lines = to.lines;
                 let mut to = to.row(to_row);
                 for (index, to_column) in columns.range().enumerate() {
                     let mut best = [s.splat(f32::NEG_INFINITY); 2];
@@ -86,7 +89,8 @@ impl Impulse {
                         let taps =
                             &taps[(map_row + shift - row) * self.side + to_column * size + shift - column..][..size];
                         for j in 0..size {
-                            let (base, tap) = (s.load(&base[j * lines].0), s.load(&taps[j].0));
+                            let base = s.load(&base[j * lines].0);
+                            let tap = s.load(&taps[j].0);
                             best[0] = s.max(best[0], s.mul_add(steps[0], tap, base));
                             best[1] = s.max(best[1], s.mul_add(steps[1], tap, base));
                         }

@@ -5,11 +5,11 @@
 //! from the base output or the bias; exact zeros of a middle layer's input are left out. A scalar product
 //! has sixteen chains, input i in chain i mod 16, summed by halves.
 
-use crate::simd::{Kernel, LANES, Line, Simd, flat, lines};
+use crate::simd::{Kernel, LANES, Line, Simd, flat, lines, load_padded};
 
 /// A layer's shape and one member's weights, outputs along vectors, in panels of a few vectors:
 /// `[panel][input][vector of the panel]`.
-pub(crate) struct Linear {
+pub(crate) struct PackedLinear {
     /// Inputs in the order of this layer's rows, padding included.
     places: usize,
     panel: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Linear {
     pub(crate) biases: Vec<Line>,
 }
 
-impl Linear {
+impl PackedLinear {
     /// A layer of `places` inputs as rows hold them, in panels of at most `panel` vectors.
     pub(crate) fn new(places: usize, outputs: usize, panel: usize) -> Self {
         let weights = vec![Line::ZERO; places * lines(outputs)];
@@ -32,7 +32,8 @@ impl Linear {
 
     /// First line and width of every panel.
     fn panels(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (lines, panel) = (self.lines(), self.panel);
+        let lines = self.lines();
+        let panel = self.panel;
         (0..lines).step_by(panel).map(move |first| (first, panel.min(lines - first)))
     }
 
@@ -72,12 +73,12 @@ impl Linear {
     ) {
         for (first, width) in self.panels() {
             let weights = &self.weights[first * self.places..][from * width..][..length * width];
-            let product = Product { rows, inputs, stride, weights, outputs, lines: self.lines(), first };
+            let product = RowProduct { rows, inputs, stride, weights, outputs, lines: self.lines(), first };
             match width {
-                4 if S::PANEL >= 4 => s.vectorize(Tiles::<4, 4>(product)),
-                3 if S::PANEL >= 3 => s.vectorize(Tiles::<4, 3>(product)),
-                2 if S::PANEL >= 2 => s.vectorize(Tiles::<4, 2>(product)),
-                _ => s.vectorize(Tiles::<6, 1>(product)),
+                4 if S::PANEL >= 4 => s.vectorize(RowTiles::<4, 4>(product)),
+                3 if S::PANEL >= 3 => s.vectorize(RowTiles::<4, 3>(product)),
+                2 if S::PANEL >= 2 => s.vectorize(RowTiles::<4, 2>(product)),
+                _ => s.vectorize(RowTiles::<6, 1>(product)),
             }
         }
     }
@@ -115,19 +116,6 @@ fn flat_copy(from: &[f32], to: &mut [Line]) {
     }
 }
 
-/// The first numbers as a vector, zeros where there are fewer than a vector's.
-#[inline(always)]
-fn load_padded<S: Simd>(s: S, numbers: &[f32]) -> S::F32 {
-    match numbers.first_chunk() {
-        Some(chunk) => s.load(chunk),
-        None => {
-            let mut padded = [0.0; LANES];
-            padded[..numbers.len()].copy_from_slice(numbers);
-            s.load(&padded)
-        }
-    }
-}
-
 /// max(x, 0) on every number.
 #[inline(always)]
 pub(crate) fn relu<S: Simd>(s: S, numbers: &mut [Line]) {
@@ -153,7 +141,7 @@ pub(crate) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// A dense product with one panel.
-struct Product<'a> {
+struct RowProduct<'a> {
     rows: usize,
     inputs: &'a [Line],
     stride: usize,
@@ -164,9 +152,9 @@ struct Product<'a> {
 }
 
 /// The product in tiles of ROWS rows by WIDTH vectors held in registers.
-struct Tiles<'a, const ROWS: usize, const WIDTH: usize>(Product<'a>);
+struct RowTiles<'a, const ROWS: usize, const WIDTH: usize>(RowProduct<'a>);
 
-impl<const ROWS: usize, const WIDTH: usize> Kernel for Tiles<'_, ROWS, WIDTH> {
+impl<const ROWS: usize, const WIDTH: usize> Kernel for RowTiles<'_, ROWS, WIDTH> {
     type Output = ();
 
     #[inline(always)]
@@ -186,7 +174,7 @@ impl<const ROWS: usize, const WIDTH: usize> Kernel for Tiles<'_, ROWS, WIDTH> {
     }
 }
 
-impl Product<'_> {
+impl RowProduct<'_> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "register tiles are indexed by constants")]
     fn tile<S: Simd, const ROWS: usize, const WIDTH: usize>(&mut self, s: S, row: usize) {

@@ -6,44 +6,53 @@
 //! linear, else the rounded x ± h minus x.
 //! Deliberately absent: padding, strides and joins (`graph` has them), threads, memory between members.
 
-use crate::conv::Conv;
-use crate::head::{BATCH, Batch, Head, Rows};
-use crate::impulse::Impulse;
-use crate::patch::{Pair, Sink, Source};
-use crate::patch_conv::PatchConv;
-use crate::plan::{Op, Plan, weight_and_bias};
-use crate::pool;
+mod conv;
+mod head;
+mod impulse;
+mod linear;
+mod patch_conv;
+mod plan;
+mod pool;
+mod sink;
+
 use crate::simd::{InstructionSet, Kernel, LANES, Line, Simd, flat_mut, lines};
+use crate::span::weight_and_bias;
+use conv::Conv;
+use head::{BATCH, DeltaBatch, DenseHead, RowLayout};
+use impulse::Impulse;
 use nadgrid_core::architecture::{Network, Shape};
+use patch_conv::PatchConv;
+use plan::{PatchOp, PatchPlan};
+use sink::{PatchSource, SignPair, Sink};
 
 /// A network prepared for evaluation, with the memory it takes. Nothing of one member is left to the next.
 pub(crate) struct Chain {
     network: Network,
     set: InstructionSet,
-    plan: Plan,
+    plan: PatchPlan,
     /// For every stage, its convolution if it is one.
     convs: Vec<Option<Conv>>,
     /// The first convolution together with the maximum pool after it.
     impulse: Option<Impulse>,
-    head: Head,
+    head: DenseHead,
     /// The base maps, the input's first.
     maps: Vec<Vec<Line>>,
     /// Patches of every map but the last, whose patches are rows of the batch.
-    patches: Vec<Pair<Vec<Line>>>,
-    batch: Batch,
+    patches: Vec<SignPair<Vec<Line>>>,
+    batch: DeltaBatch,
 }
 
 impl Chain {
     /// Prepares for a network, if it is such a chain.
     pub(crate) fn on(set: InstructionSet, network: &Network) -> Option<Self> {
-        let plan = Plan::new(network)?;
+        let plan = PatchPlan::new(network)?;
         let convs = plan.stages.iter().map(|stage| match stage.op {
-            Op::Conv { kernel, .. } => Some(Conv::new(stage, kernel)),
+            PatchOp::Conv { kernel, .. } => Some(Conv::new(stage, kernel)),
             _ => None,
         });
         let convs: Vec<Option<Conv>> = convs.collect();
         let impulse = match (convs.first(), plan.stages.get(1).map(|stage| stage.op)) {
-            (Some(Some(conv)), Some(Op::MaxPool { size, relu })) => Some(Impulse::new(conv, size, relu)),
+            (Some(Some(conv)), Some(PatchOp::MaxPool { size, relu })) => Some(Impulse::new(conv, size, relu)),
             _ => None,
         };
         let shapes = || std::iter::once(plan.input).chain(plan.stages.iter().map(|stage| stage.output));
@@ -52,9 +61,10 @@ impl Chain {
             let patch = vec![Line::ZERO; plan.largest_patch(map) * lines(shape.channels)];
             [patch.clone(), patch]
         });
-        let (maps, patches) = (shapes().map(map).collect(), patches.collect());
-        let head = Head::new(&plan, set);
-        let batch = Batch::new(&plan, &head);
+        let maps = shapes().map(map).collect();
+        let patches = patches.collect();
+        let head = DenseHead::new(&plan, set);
+        let batch = DeltaBatch::new(&plan, &head);
         Some(Self { network: network.clone(), set, plan, convs, impulse, head, maps, patches, batch })
     }
 
@@ -64,19 +74,19 @@ impl Chain {
 
     /// The gradient at every pixel, not a number where something overflowed on the way.
     pub(crate) fn gradient(&mut self, parameters: &[f32], point: &[f32], step: f32, out: &mut [f32]) {
-        self.set.run(Gradient { of: self, parameters, point, step, out });
+        self.set.run(ChainGradient { of: self, parameters, point, step, out });
     }
 
     /// The outputs for one input.
     pub(crate) fn forward(&mut self, parameters: &[f32], input: &[f32], outputs: &mut [f32]) {
-        self.set.run(Forward { of: self, parameters, input, outputs });
+        self.set.run(ChainForward { of: self, parameters, input, outputs });
     }
 
     /// Takes one member's weights.
     #[inline(always)]
     fn prepare<S: Simd>(&mut self, s: S, parameters: &[f32]) {
         for (stage, conv) in self.plan.stages.iter().zip(&mut self.convs) {
-            if let (Op::Conv { weight, .. }, Some(conv)) = (stage.op, conv) {
+            if let (PatchOp::Conv { weight, .. }, Some(conv)) = (stage.op, conv) {
                 let (weight, bias) = weight_and_bias(self.network.parameters(), weight);
                 conv.prepare(&parameters[weight], &parameters[bias]);
             }
@@ -94,7 +104,8 @@ impl Chain {
         let mut poison = 0.0;
         for (at, (stage, conv)) in self.plan.stages.iter().zip(&self.convs).enumerate() {
             let (before, after) = self.maps.split_at_mut(at + 1);
-            let (from, to) = (&before[at], &mut after[0]);
+            let from = &before[at];
+            let to = &mut after[0];
             poison += match conv {
                 Some(conv) => conv.map(s, stage, from, to),
                 None => pool::map(s, stage, from, to),
@@ -111,12 +122,13 @@ impl Chain {
         s: S,
         (channel, row, column): (usize, usize, usize),
         step: f32,
-        rows: &Rows,
+        rows: &RowLayout,
         poison: f32,
     ) {
         let Self { plan, convs, impulse, head, maps, patches, batch, .. } = self;
         let slot = batch.pixels.len();
-        let (row_reach, column_reach) = (plan.rows(row), plan.columns(column));
+        let row_reach = plan.rows(row);
+        let column_reach = plan.columns(column);
         let (plus, minus) = batch.lines[2 * slot * rows.stride..][..2 * rows.stride].split_at_mut(rows.stride);
         let mut targets = [flat_mut(plus), flat_mut(minus)];
         let mut bad = [poison; 2];
@@ -126,7 +138,7 @@ impl Chain {
                 patch[channel] = step;
             }
         }
-        if !matches!(plan.stages.first().map(|stage| stage.op), None | Some(Op::Conv { .. })) {
+        if !matches!(plan.stages.first().map(|stage| stage.op), None | Some(PatchOp::Conv { .. })) {
             let channels = lines(plan.input.channels);
             let [plus, minus] = &mut patches[0];
             let mut to = Sink {
@@ -175,7 +187,8 @@ impl Chain {
                 Some(_) if at == 0 && impulse.is_some() => continue,
                 Some(conv) if at == 0 => conv.pixel(s, (channel, row, column), step, &mut to),
                 Some(conv) => {
-                    let (rows, columns) = (row_reach[at].touched, column_reach[at].touched);
+                    let rows = row_reach[at].touched;
+                    let columns = column_reach[at].touched;
                     let found = PatchConv { conv, deltas: [plus, minus], rows, columns, to: &mut to }.run(s);
                     bad = [bad[0] + found[0], bad[1] + found[1]];
                 }
@@ -185,10 +198,11 @@ impl Chain {
                     impulse.pool(s, (&maps[1], stage.input.width), (channel, row, column), step, &mut to);
                 }
                 None => {
-                    let (rows, columns) = (row_reach[at], column_reach[at]);
+                    let rows = row_reach[at];
+                    let columns = column_reach[at];
                     let lines = lines(stage.input.channels);
-                    let from = Source { patches: [plus, minus], rows, columns, lines };
-                    if lines == 1 && stage.op == (Op::MaxPool { size: 2, relu: true }) {
+                    let from = PatchSource { patches: [plus, minus], rows, columns, lines };
+                    if lines == 1 && stage.op == (PatchOp::MaxPool { size: 2, relu: true }) {
                         pool::patch_of_two(s, from, &mut to);
                     } else {
                         let found = pool::patch(s, stage.op, from, &mut to);
@@ -213,7 +227,7 @@ fn to_channel_last(shape: Shape, input: &[f32], map: &mut [Line]) {
     }
 }
 
-struct Gradient<'a> {
+struct ChainGradient<'a> {
     of: &'a mut Chain,
     parameters: &'a [f32],
     point: &'a [f32],
@@ -221,7 +235,7 @@ struct Gradient<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for Gradient<'_> {
+impl Kernel for ChainGradient<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -232,7 +246,7 @@ impl Kernel for Gradient<'_> {
         let Shape { channels, height, width } = of.plan.input;
         for at in 0..of.plan.groups.len() {
             let group = of.plan.groups[at];
-            let rows = Rows::new(&of.plan, &of.head, &group);
+            let rows = RowLayout::new(&of.plan, &of.head, &group);
             for channel in 0..channels {
                 for row in group.rows.range() {
                     for column in group.columns.range() {
@@ -254,14 +268,14 @@ impl Kernel for Gradient<'_> {
     }
 }
 
-struct Forward<'a> {
+struct ChainForward<'a> {
     of: &'a mut Chain,
     parameters: &'a [f32],
     input: &'a [f32],
     outputs: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for ChainForward<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -3,10 +3,10 @@
 //! Code specialised to the window's width and to how much of its reach lies beyond the map's edges keeps a row
 //! of outputs in registers; any other window takes the general code. Both add in the same order.
 
-use crate::conv::Conv;
-use crate::patch::{Pair, Sink};
-use crate::plan::Span;
+use super::conv::Conv;
+use super::sink::{SignPair, Sink};
 use crate::simd::{Kernel, LANES, Line, Simd, flat, lines};
+use crate::span::AxisSpan;
 use std::ops::Range;
 
 /// Columns of output that a specialised row holds in registers: window 4, kernel 5.
@@ -16,16 +16,16 @@ const MOST_COLUMNS: usize = 8;
 pub(crate) struct PatchConv<'a, 'b> {
     pub(crate) conv: &'a Conv,
     /// Deltas of the two signs on the window `rows` x `columns` of the input map.
-    pub(crate) deltas: Pair<&'a [Line]>,
-    pub(crate) rows: Span,
-    pub(crate) columns: Span,
+    pub(crate) deltas: SignPair<&'a [Line]>,
+    pub(crate) rows: AxisSpan,
+    pub(crate) columns: AxisSpan,
     pub(crate) to: &'a mut Sink<'b>,
 }
 
 impl PatchConv<'_, '_> {
     /// Runs the code for this window's shape. Returns for each sign zero, or not a number if an output was not finite.
     #[inline(always)]
-    pub(crate) fn run<S: Simd>(self, s: S) -> Pair<f32> {
+    pub(crate) fn run<S: Simd>(self, s: S) -> SignPair<f32> {
         let width = self.columns.len();
         // Virtual output columns beyond the map's left and right edge.
         let left = self.to.columns.touched.start + self.conv.kernel - 1 - self.columns.start;
@@ -68,7 +68,7 @@ impl PatchConv<'_, '_> {
 
 /// The rows of the input window that output row `row` reads.
 #[inline(always)]
-fn input_rows(window: Span, row: usize, kernel: usize) -> Range<usize> {
+fn input_rows(window: AxisSpan, row: usize, kernel: usize) -> Range<usize> {
     window.start.max(row)..window.end.min(row + kernel)
 }
 
@@ -76,12 +76,13 @@ fn input_rows(window: Span, row: usize, kernel: usize) -> Range<usize> {
 struct General<'a, 'b>(PatchConv<'a, 'b>);
 
 impl Kernel for General<'_, '_> {
-    type Output = Pair<f32>;
+    type Output = SignPair<f32>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Pair<f32> {
+    fn run<S: Simd>(self, s: S) -> SignPair<f32> {
         let PatchConv { conv, deltas, rows, columns, to } = self.0;
-        let (to_rows, to_columns) = (to.rows.touched, to.columns.touched);
+        let to_rows = to.rows.touched;
+        let to_columns = to.columns.touched;
         let input_lines = lines(conv.inputs);
         let mut poison = [s.splat(0.0); 2];
         for line in 0..lines(conv.outputs) {
@@ -132,10 +133,10 @@ struct Special<'a, 'b, const KERNEL: usize, const WIDTH: usize, const LEFT: usiz
 impl<const KERNEL: usize, const WIDTH: usize, const LEFT: usize, const RIGHT: usize> Kernel
     for Special<'_, '_, KERNEL, WIDTH, LEFT, RIGHT>
 {
-    type Output = Pair<f32>;
+    type Output = SignPair<f32>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Pair<f32> {
+    fn run<S: Simd>(self, s: S) -> SignPair<f32> {
         let PatchConv { conv, deltas, rows, columns, to } = self.0;
         let to_rows = to.rows.touched;
         let wide = lines(conv.inputs) * LANES;

@@ -3,20 +3,20 @@
 //!
 //! Pure geometry: no numbers of any member are here.
 
-use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Parameter, Shape, Step, Window};
-use std::ops::Range;
+use crate::span::AxisSpan;
+use nadgrid_core::architecture::{Conv2d, Layer, Network, Padding, Shape, Step, Window};
 
 /// A step between two feature maps. A ReLU right before a maximum pool is one with it: both keep order,
 /// so the pool can go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
+pub(crate) enum PatchOp {
     Conv { kernel: usize, weight: usize },
     Relu,
     MaxPool { size: usize, relu: bool },
     AvgPool { size: usize },
 }
 
-impl Op {
+impl PatchOp {
     /// Side of the window that one output reads, for a pool or a ReLU.
     pub(crate) fn size(self) -> usize {
         match self {
@@ -28,16 +28,16 @@ impl Op {
 
 /// An operation with the shapes of its maps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stage {
-    pub(crate) op: Op,
+pub(crate) struct MapStage {
+    pub(crate) op: PatchOp,
     pub(crate) input: Shape,
     pub(crate) output: Shape,
 }
 
-impl Stage {
+impl MapStage {
     /// The network's steps that are one here.
     fn steps(&self) -> usize {
-        if matches!(self.op, Op::MaxPool { relu: true, .. }) { 2 } else { 1 }
+        if matches!(self.op, PatchOp::MaxPool { relu: true, .. }) { 2 } else { 1 }
     }
 }
 
@@ -59,52 +59,25 @@ pub(crate) enum Form {
     Deltas,
 }
 
-/// A range that is copied freely.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
-
-impl Span {
-    pub(crate) const fn len(self) -> usize {
-        self.end - self.start
-    }
-
-    pub(crate) const fn range(self) -> Range<usize> {
-        self.start..self.end
-    }
-
-    fn union(self, other: Self) -> Self {
-        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
-    }
-}
-
-impl From<&Range<usize>> for Span {
-    fn from(range: &Range<usize>) -> Self {
-        Self { start: range.start, end: range.end }
-    }
-}
-
 /// Along one axis of one map: what a pixel reaches, and what its patch holds (more where a pool needs it).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
-    pub(crate) touched: Span,
-    pub(crate) stored: Span,
+    pub(crate) touched: AxisSpan,
+    pub(crate) stored: AxisSpan,
 }
 
 /// Pixels whose changes end in one window of the last map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Group {
-    pub(crate) rows: Span,
-    pub(crate) columns: Span,
+    pub(crate) rows: AxisSpan,
+    pub(crate) columns: AxisSpan,
 }
 
 /// The geometry of a network.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct PatchPlan {
     pub(crate) input: Shape,
-    pub(crate) stages: Vec<Stage>,
+    pub(crate) stages: Vec<MapStage>,
     pub(crate) dense: Vec<Dense>,
     /// For each pixel row, the reach in every map, the input's first.
     row_reach: Vec<Reach>,
@@ -112,7 +85,7 @@ pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
 }
 
-impl Plan {
+impl PatchPlan {
     /// `None` if the network is not a chain that the patches can follow.
     pub(crate) fn new(network: &Network) -> Option<Self> {
         let steps = network.steps();
@@ -129,19 +102,9 @@ impl Plan {
         let spatial: Vec<&Step> = steps[..head].iter().filter(|s| s.is_spatial()).collect();
         plan.row_reach = (0..input.height).flat_map(|at| plan.reach(&spatial, at, true)).collect();
         plan.column_reach = (0..input.width).flat_map(|at| plan.reach(&spatial, at, false)).collect();
-        let runs = |length, last: &dyn Fn(usize) -> Span| {
-            let mut runs: Vec<Span> = Vec::new();
-            for at in 0..length {
-                match runs.last_mut() {
-                    Some(run) if last(run.start) == last(at) => run.end = at + 1,
-                    _ => runs.push(Span { start: at, end: at + 1 }),
-                }
-            }
-            runs
-        };
         let maps = plan.stages.len();
-        let rows = runs(input.height, &|row| plan.rows(row)[maps].touched);
-        let columns = runs(input.width, &|column| plan.columns(column)[maps].touched);
+        let rows = runs(input.height, |row| plan.rows(row)[maps].touched);
+        let columns = runs(input.width, |column| plan.columns(column)[maps].touched);
         plan.groups =
             rows.iter().flat_map(|&rows| columns.iter().map(move |&columns| Group { rows, columns })).collect();
         Some(plan)
@@ -150,7 +113,7 @@ impl Plan {
     /// The reach of a pixel row (or column) in every map.
     fn reach(&self, spatial: &[&Step], at: usize, is_row: bool) -> Vec<Reach> {
         let mut window = Window::pixel(at.min(self.input.height - 1), at.min(self.input.width - 1));
-        let axis = |window: &Window| Span::from(if is_row { &window.rows } else { &window.columns });
+        let axis = |window: &Window| AxisSpan::from(if is_row { &window.rows } else { &window.columns });
         let mut maps = vec![axis(&window)];
         let mut steps = spatial.iter();
         for stage in &self.stages {
@@ -159,17 +122,17 @@ impl Plan {
             }
             // What has fallen into a pool's dropped remainder stays lost.
             let lost = maps.last().is_some_and(|span| span.len() == 0);
-            maps.push(if lost { Span::default() } else { axis(&window) });
+            maps.push(if lost { AxisSpan::default() } else { axis(&window) });
         }
         maps.iter().enumerate().map(|(map, &touched)| Reach { touched, stored: self.stored(map, &maps) }).collect()
     }
 
     /// What a patch of map `map` holds: whole windows of the pool that reads it.
-    fn stored(&self, map: usize, touched: &[Span]) -> Span {
+    fn stored(&self, map: usize, touched: &[AxisSpan]) -> AxisSpan {
         match self.stages.get(map).map(|stage| stage.op) {
-            Some(Op::MaxPool { size, .. } | Op::AvgPool { size }) if touched[map + 1].len() > 0 => {
+            Some(PatchOp::MaxPool { size, .. } | PatchOp::AvgPool { size }) if touched[map + 1].len() > 0 => {
                 let pooled = touched[map + 1];
-                touched[map].union(Span { start: pooled.start * size, end: pooled.end * size })
+                touched[map].union(AxisSpan { start: pooled.start * size, end: pooled.end * size })
             }
             _ => touched[map],
         }
@@ -190,7 +153,7 @@ impl Plan {
     /// The form in which patches of map `map` are wanted.
     pub(crate) fn form(&self, map: usize) -> Form {
         match self.stages.get(map).map(|stage| stage.op) {
-            None | Some(Op::Conv { .. }) => Form::Deltas,
+            None | Some(PatchOp::Conv { .. }) => Form::Deltas,
             Some(_) => Form::Values,
         }
     }
@@ -208,9 +171,21 @@ impl Plan {
     }
 }
 
+/// Splits 0..length into the longest runs of indices that end in one window of the last map.
+fn runs(length: usize, last: impl Fn(usize) -> AxisSpan) -> Vec<AxisSpan> {
+    let mut runs: Vec<AxisSpan> = Vec::new();
+    for at in 0..length {
+        match runs.last_mut() {
+            Some(run) if last(run.start) == last(at) => run.end = at + 1,
+            _ => runs.push(AxisSpan { start: at, end: at + 1 }),
+        }
+    }
+    runs
+}
+
 /// The steps before the first fully connected layer, if they are plain convolutions, pools and ReLUs on maps.
-fn stages(steps: &[Step]) -> Option<Vec<Stage>> {
-    let mut stages: Vec<Stage> = Vec::new();
+fn stages(steps: &[Step]) -> Option<Vec<MapStage>> {
+    let mut stages: Vec<MapStage> = Vec::new();
     let mut flat = false;
     for step in steps {
         let op = match step.layer {
@@ -220,20 +195,20 @@ fn stages(steps: &[Step]) -> Option<Vec<Stage>> {
             }
             Layer::Relu | Layer::Conv2d(_) | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } if flat => return None,
             Layer::Conv2d(Conv2d { kernel, stride: 1, padding: Padding::Zeros(0), bias: true, .. }) => {
-                Op::Conv { kernel, weight: step.weight? }
+                PatchOp::Conv { kernel, weight: step.weight? }
             }
             Layer::MaxPool2d { size } => match stages.last() {
-                Some(Stage { op: Op::Relu, .. }) => {
+                Some(MapStage { op: PatchOp::Relu, .. }) => {
                     stages.pop();
-                    Op::MaxPool { size, relu: true }
+                    PatchOp::MaxPool { size, relu: true }
                 }
-                _ => Op::MaxPool { size, relu: false },
+                _ => PatchOp::MaxPool { size, relu: false },
             },
-            Layer::AvgPool2d { size } => Op::AvgPool { size },
-            Layer::Relu => Op::Relu,
+            Layer::AvgPool2d { size } => PatchOp::AvgPool { size },
+            Layer::Relu => PatchOp::Relu,
             _ => return None,
         };
-        stages.push(Stage { op, input: step.input, output: step.output });
+        stages.push(MapStage { op, input: step.input, output: step.output });
     }
     Some(stages)
 }
@@ -244,7 +219,8 @@ fn dense(steps: &[Step]) -> Option<Vec<Dense>> {
     for step in steps {
         match (&step.layer, dense.last_mut()) {
             (Layer::Linear { features, .. }, _) => {
-                let (inputs, weight) = (step.input.len(), step.weight?);
+                let inputs = step.input.len();
+                let weight = step.weight?;
                 dense.push(Dense { inputs, outputs: *features, weight, relu: false });
             }
             (Layer::Relu, Some(last)) => last.relu = true,
@@ -253,9 +229,4 @@ fn dense(steps: &[Step]) -> Option<Vec<Dense>> {
         }
     }
     (!dense.is_empty()).then_some(dense)
-}
-
-/// Weight and bias of a layer: its parameter and the next.
-pub(crate) fn weight_and_bias(parameters: &[Parameter], weight: usize) -> (Range<usize>, Range<usize>) {
-    (parameters[weight].range.clone(), parameters[weight + 1].range.clone())
 }

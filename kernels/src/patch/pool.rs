@@ -3,13 +3,13 @@
 //! A pool takes its window row by row: a maximum keeps the larger so far, a mean adds and then multiplies by
 //! the correctly rounded 1/size².
 
-use crate::patch::{Sink, Source};
-use crate::plan::{Op, Stage};
+use super::plan::{MapStage, PatchOp};
+use super::sink::{PatchSource, Sink};
 use crate::simd::{Line, Simd, lines};
 
 /// The stage's whole output map. Returns zero, or not a number if an output is not finite.
 #[inline(always)]
-pub(crate) fn map<S: Simd>(s: S, stage: &Stage, input: &[Line], output: &mut [Line]) -> f32 {
+pub(crate) fn map<S: Simd>(s: S, stage: &MapStage, input: &[Line], output: &mut [Line]) -> f32 {
     let channels = lines(stage.input.channels);
     let width = stage.input.width;
     let mut poison = s.splat(0.0);
@@ -33,7 +33,7 @@ pub(crate) fn map<S: Simd>(s: S, stage: &Stage, input: &[Line], output: &mut [Li
 
 /// The stage on a pair of patches. Returns for each sign zero, or not a number if a mean is not finite.
 #[inline(always)]
-pub(crate) fn patch<S: Simd>(s: S, op: Op, from: Source<'_>, to: &mut Sink<'_>) -> [f32; 2] {
+pub(crate) fn patch<S: Simd>(s: S, op: PatchOp, from: PatchSource<'_>, to: &mut Sink<'_>) -> [f32; 2] {
     let mut poison = [s.splat(0.0); 2];
     let size = op.size();
     let columns = to.columns.touched;
@@ -47,7 +47,7 @@ pub(crate) fn patch<S: Simd>(s: S, op: Op, from: Source<'_>, to: &mut Sink<'_>) 
                     values = [fold(s, op, values[0], next[0]), fold(s, op, values[1], next[1])];
                 }
                 values = [finish(s, op, values[0]), finish(s, op, values[1])];
-                if let Op::AvgPool { .. } = op {
+                if let PatchOp::AvgPool { .. } = op {
                     poison[0] = s.mul_add(values[0], s.splat(0.0), poison[0]);
                     poison[1] = s.mul_add(values[1], s.splat(0.0), poison[1]);
                 }
@@ -60,7 +60,7 @@ pub(crate) fn patch<S: Simd>(s: S, op: Op, from: Source<'_>, to: &mut Sink<'_>) 
 
 /// A pool of 2 x 2 maxima followed or preceded by a ReLU, on patches of one line per position.
 #[inline(always)]
-pub(crate) fn patch_of_two<S: Simd>(s: S, from: Source<'_>, to: &mut Sink<'_>) {
+pub(crate) fn patch_of_two<S: Simd>(s: S, from: PatchSource<'_>, to: &mut Sink<'_>) {
     let across = from.columns.stored.len();
     let left = 2 * to.columns.touched.start - from.columns.stored.start;
     for row in to.rows.touched.range() {
@@ -89,17 +89,17 @@ fn two_by_two<S: Simd>(s: S, above: &[Line; 2], below: &[Line; 2]) -> S::F32 {
 
 /// One more number of a pooling window.
 #[inline(always)]
-fn fold<S: Simd>(s: S, op: Op, so_far: S::F32, next: S::F32) -> S::F32 {
-    if let Op::AvgPool { .. } = op { s.add(so_far, next) } else { s.max(so_far, next) }
+fn fold<S: Simd>(s: S, op: PatchOp, so_far: S::F32, next: S::F32) -> S::F32 {
+    if let PatchOp::AvgPool { .. } = op { s.add(so_far, next) } else { s.max(so_far, next) }
 }
 
 /// After the last number of a pooling window.
 #[inline(always)]
-fn finish<S: Simd>(s: S, op: Op, value: S::F32) -> S::F32 {
+fn finish<S: Simd>(s: S, op: PatchOp, value: S::F32) -> S::F32 {
     match op {
-        Op::Relu | Op::MaxPool { relu: true, .. } => s.relu(value),
+        PatchOp::Relu | PatchOp::MaxPool { relu: true, .. } => s.relu(value),
         // share·sum + 0 is the product, rounded once.
-        Op::AvgPool { size } => {
+        PatchOp::AvgPool { size } => {
             let share = s.splat((1.0 / (size * size) as f64) as f32);
             s.mul_add(value, share, s.splat(0.0))
         }

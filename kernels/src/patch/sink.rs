@@ -1,15 +1,16 @@
 //! Patches: the part of a map that a changed pixel reaches, for the two signs of the change at once.
 
-use crate::plan::{Form, Reach, Span};
+use super::plan::{Form, Reach};
 use crate::simd::{LANES, Line, Simd};
+use crate::span::AxisSpan;
 
 /// One of each sign: the pixel plus the step, the pixel minus it.
-pub(crate) type Pair<T> = [T; 2];
+pub(crate) type SignPair<T> = [T; 2];
 
 /// Where a stage puts its pair of patches, and the base map that they differ from.
 pub(crate) struct Sink<'a> {
     /// The patches, rows by positions by channels.
-    pub(crate) patches: Pair<&'a mut [f32]>,
+    pub(crate) patches: SignPair<&'a mut [f32]>,
     /// Numbers from one row to the next.
     pub(crate) row_stride: usize,
     /// Numbers from one position to the next: at least the channels. Where that is not whole vectors, the
@@ -20,7 +21,7 @@ pub(crate) struct Sink<'a> {
     pub(crate) columns: Reach,
     /// The base map.
     pub(crate) base: &'a [Line],
-    /// Columns of the map.
+    /// The number of columns of the map.
     pub(crate) width: usize,
     /// Lines per position of the map.
     pub(crate) lines: usize,
@@ -28,7 +29,7 @@ pub(crate) struct Sink<'a> {
 
 /// One row of a [`Sink`]: the touched positions.
 pub(crate) struct SinkRow<'a> {
-    patches: Pair<&'a mut [f32]>,
+    patches: SignPair<&'a mut [f32]>,
     base: &'a [Line],
     stride: usize,
     lines: usize,
@@ -45,7 +46,7 @@ impl SinkRow<'_> {
 
     /// Stores new values at the i-th touched position, or their differences from the base.
     #[inline(always)]
-    pub(crate) fn put<S: Simd>(&mut self, s: S, i: usize, line: usize, values: Pair<S::F32>) {
+    pub(crate) fn put<S: Simd>(&mut self, s: S, i: usize, line: usize, values: SignPair<S::F32>) {
         assert!(i < self.columns && line < self.lines);
         let at = i * self.stride + line * LANES;
         let [plus, minus] = values;
@@ -102,7 +103,8 @@ impl Sink<'_> {
     /// Fills what the patches hold beyond the touched window with base values.
     #[inline(always)]
     pub(crate) fn fill_border<S: Simd>(&mut self, s: S) {
-        let (rows, columns) = (self.rows, self.columns);
+        let rows = self.rows;
+        let columns = self.columns;
         if rows.stored == rows.touched && columns.stored == columns.touched {
             return;
         }
@@ -110,15 +112,15 @@ impl Sink<'_> {
             if row < rows.touched.start || row >= rows.touched.end {
                 self.fill(s, row, columns.stored);
             } else {
-                self.fill(s, row, Span { start: columns.stored.start, end: columns.touched.start });
-                self.fill(s, row, Span { start: columns.touched.end, end: columns.stored.end });
+                self.fill(s, row, AxisSpan { start: columns.stored.start, end: columns.touched.start });
+                self.fill(s, row, AxisSpan { start: columns.touched.end, end: columns.stored.end });
             }
         }
     }
 
     /// Base values in a piece of a row of patches of whole lines.
     #[inline(always)]
-    fn fill<S: Simd>(&mut self, s: S, row: usize, columns: Span) {
+    fn fill<S: Simd>(&mut self, s: S, row: usize, columns: AxisSpan) {
         let count = columns.len() * self.lines;
         let base = &self.base[(row * self.width + columns.start) * self.lines..][..count];
         let at = (row - self.rows.stored.start) * self.row_stride
@@ -136,19 +138,20 @@ impl Sink<'_> {
 
 /// A pair of patches to read: whole lines per position.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub(crate) patches: Pair<&'a [Line]>,
+pub(crate) struct PatchSource<'a> {
+    pub(crate) patches: SignPair<&'a [Line]>,
     pub(crate) rows: Reach,
     pub(crate) columns: Reach,
-    /// Lines per position.
+    /// The number of lines per position.
     pub(crate) lines: usize,
 }
 
-impl Source<'_> {
+impl PatchSource<'_> {
     /// The line at a position of the map, for both signs.
     #[inline(always)]
-    pub(crate) fn get<S: Simd>(&self, s: S, row: usize, column: usize, line: usize) -> Pair<S::F32> {
-        let (rows, columns) = (self.rows.stored, self.columns.stored);
+    pub(crate) fn get<S: Simd>(&self, s: S, row: usize, column: usize, line: usize) -> SignPair<S::F32> {
+        let rows = self.rows.stored;
+        let columns = self.columns.stored;
         let at = ((row - rows.start) * columns.len() + column - columns.start) * self.lines + line;
         [s.load(&self.patches[0][at].0), s.load(&self.patches[1][at].0)]
     }

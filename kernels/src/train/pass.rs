@@ -3,14 +3,14 @@
 //! Layers that treat samples apart are taken together for one vector of samples after the other, so that their maps stay in
 //! the cache; layers that take a batch as a whole come between.
 
-use super::batch_norm::{Affine, Evaluate, EvaluateGradient, Extent, Gradient, Normalise};
-use super::elementwise::{Add, Gate, Rectify, Scale};
+use super::batch_norm::{BatchNormGradient, ChannelAffine, ChannelExtent, Evaluate, EvaluateGradient, Normalise};
+use super::elementwise::{Add, Rectify, ReluGate, Scale};
 use super::lanes::{Gather, Scatter};
-use super::plan::{Node, Work};
-use super::pool::{Pool, PoolGradient};
+use super::plan::{LayerNode, LayerWork};
+use super::pool::{PoolGradient, PooledMap};
 use super::product::Start;
 use super::weight_gradient::BiasGradient;
-use super::{Mode, Trainer, loss};
+use super::{BatchMode, Trainer, loss};
 use crate::simd::{InstructionSet, Line};
 use nadgrid_core::random::Stream;
 use std::ops::Range;
@@ -27,7 +27,7 @@ impl Trainer {
     pub(super) fn draw_masks(&mut self, streams: &mut [Stream]) {
         self.memory.drops = !streams.is_empty();
         let dropouts = self.plan.nodes.iter().zip(&mut self.memory.masks).filter_map(|(node, mask)| match node.work {
-            Work::Dropout { probability } => Some((node.output_shape.len(), probability, mask)),
+            LayerWork::Dropout { probability } => Some((node.output_shape.len(), probability, mask)),
             _ => None,
         });
         for (stream, (length, probability, mask)) in streams.iter_mut().zip(dropouts) {
@@ -73,12 +73,12 @@ impl Trainer {
     }
 
     /// Evaluates the batch.
-    pub(super) fn forward(&mut self, mode: Mode) {
+    pub(super) fn forward(&mut self, mode: BatchMode) {
         for place in 0..self.plan.nodes.len() {
             self.prepare_forward(place);
         }
         let vectors = self.memory.vectors();
-        let takes_batch: Vec<bool> = self.plan.nodes.iter().map(Node::forward_takes_batch).collect();
+        let takes_batch: Vec<bool> = self.plan.nodes.iter().map(LayerNode::forward_takes_batch).collect();
         let mut place = 0;
         while place < takes_batch.len() {
             let end = (place..takes_batch.len()).find(|&node| takes_batch[node]).unwrap_or(takes_batch.len());
@@ -96,39 +96,40 @@ impl Trainer {
         let node = &mut self.plan.nodes[place];
         let weights = &self.parameters[node.weight.clone()];
         match &mut node.work {
-            Work::Convolution(convolution) => convolution.prepare_forward(weights),
-            Work::Linear(linear) => linear.prepare_forward(weights),
+            LayerWork::Convolution(convolution) => convolution.prepare_forward(weights),
+            LayerWork::Linear(linear) => linear.prepare_forward(weights),
             _ => {}
         }
     }
 
     /// One layer on some vectors of samples.
-    fn forward_node(&mut self, place: usize, mode: Mode, vectors: Range<usize>) {
+    fn forward_node(&mut self, place: usize, mode: BatchMode, vectors: Range<usize>) {
         let node = &mut self.plan.nodes[place];
         let memory = &mut self.memory;
         // The output leaves its place while the inputs are read.
         let mut room = std::mem::take(&mut memory.values[node.output]);
-        let (from, to) = (part(&vectors, node.input_shape.len()), part(&vectors, node.output_shape.len()));
+        let from = part(&vectors, node.input_shape.len());
+        let to = part(&vectors, node.output_shape.len());
         let output = &mut room[to.clone()];
         let in_place = node.in_place();
         let input = if in_place { &[][..] } else { &memory.values[node.inputs[0]][from.clone()] };
         let extent = extent(node, &vectors, memory.samples);
         match &mut node.work {
-            Work::Convolution(convolution) => {
+            LayerWork::Convolution(convolution) => {
                 let start = node.bias.clone().map_or(Start::Zero, |bias| Start::Biases(&self.parameters[bias]));
                 convolution.forward(self.set, input, start, node.rectify, &mut memory.scratch, output);
             }
-            Work::Linear(linear) => {
+            LayerWork::Linear(linear) => {
                 let biases = node.bias.clone().map_or(&[][..], |bias| &self.parameters[bias]);
                 linear.forward(self.set, input, biases, node.rectify, output);
             }
-            Work::BatchNorm(statistics) => {
+            LayerWork::BatchNorm(statistics) => {
                 let affine = affine(&self.parameters, &node.weight, &node.bias);
                 let running_means = &mut self.running_means[node.statistics.clone()];
                 let running_variances = &mut self.running_variances[node.statistics.clone()];
                 let rectify = node.rectify;
                 match mode {
-                    Mode::Training => self.set.run(Normalise {
+                    BatchMode::Training => self.set.run(Normalise {
                         extent,
                         input,
                         affine,
@@ -138,7 +139,7 @@ impl Trainer {
                         rectify,
                         output,
                     }),
-                    Mode::Evaluation => self.set.run(Evaluate {
+                    BatchMode::Evaluation => self.set.run(Evaluate {
                         extent,
                         input,
                         affine,
@@ -149,26 +150,27 @@ impl Trainer {
                     }),
                 }
             }
-            Work::Pool(pooling, windows) => {
-                self.set.run(Pool { pooling: *pooling, windows: *windows, input, output });
+            LayerWork::Pool(pooling, windows) => {
+                self.set.run(PooledMap { pooling: *pooling, windows: *windows, input, output });
             }
-            Work::Relu { done: true } | Work::Flatten => {}
-            Work::Relu { done: false } => {
+            LayerWork::Relu { done: true } | LayerWork::Flatten => {}
+            LayerWork::Relu { done: false } => {
                 copy_unless(in_place, input, output);
                 self.set.run(Rectify(output));
             }
-            Work::Dropout { .. } => {
+            LayerWork::Dropout { .. } => {
                 copy_unless(in_place, input, output);
-                if mode == Mode::Training && memory.drops {
+                if mode == BatchMode::Training && memory.drops {
                     self.set.run(Scale { mask: &memory.masks[place][to], numbers: output });
                 }
             }
-            Work::Add => {
+            LayerWork::Add => {
                 output.copy_from_slice(input);
                 self.set.run(Add { terms: &memory.values[node.inputs[1]][from], sums: output });
             }
-            Work::Concat => {
-                let (first, whole) = (node.input_shape.len(), node.output_shape.len());
+            LayerWork::Concat => {
+                let first = node.input_shape.len();
+                let whole = node.output_shape.len();
                 let second = &memory.values[node.inputs[1]][part(&vectors, whole - first)];
                 let inputs = input.chunks_exact(first).zip(second.chunks_exact(whole - first));
                 for (output, (a, b)) in output.chunks_exact_mut(whole).zip(inputs) {
@@ -181,15 +183,15 @@ impl Trainer {
     }
 
     /// Propagates the gradient of the output: in training to the parameters, in evaluation to the input.
-    pub(super) fn backward(&mut self, mode: Mode) {
+    pub(super) fn backward(&mut self, mode: BatchMode) {
         for place in 0..self.plan.nodes.len() {
             self.prepare_backward(place, mode);
         }
-        if mode == Mode::Training {
+        if mode == BatchMode::Training {
             self.gradient.fill(0.0);
         }
         let vectors = self.memory.vectors();
-        let takes_batch: Vec<bool> = self.plan.nodes.iter().map(Node::backward_takes_batch).collect();
+        let takes_batch: Vec<bool> = self.plan.nodes.iter().map(LayerNode::backward_takes_batch).collect();
         let mut end = takes_batch.len();
         while end > 0 {
             let start = (0..end).rev().find(|&node| takes_batch[node]).map_or(0, |node| node + 1);
@@ -201,47 +203,48 @@ impl Trainer {
             }
             end = start.saturating_sub(1);
         }
-        if mode == Mode::Training {
+        if mode == BatchMode::Training {
             self.finish_weight_gradients();
         }
     }
 
-    fn prepare_backward(&mut self, place: usize, mode: Mode) {
+    fn prepare_backward(&mut self, place: usize, mode: BatchMode) {
         let node = &mut self.plan.nodes[place];
         let weights = &self.parameters[node.weight.clone()];
-        let wanted = mode == Mode::Evaluation || self.plan.trained[node.inputs[0]];
+        let wanted = mode == BatchMode::Evaluation || self.plan.trained[node.inputs[0]];
         match &mut node.work {
-            Work::Convolution(convolution) => {
+            LayerWork::Convolution(convolution) => {
                 convolution.clear();
                 if wanted {
                     convolution.prepare_backward(weights);
                 }
             }
-            Work::Linear(linear) if wanted => linear.prepare_backward(weights),
+            LayerWork::Linear(linear) if wanted => linear.prepare_backward(weights),
             _ => {}
         }
     }
 
     fn finish_weight_gradients(&mut self) {
         for node in self.plan.nodes.iter().filter(|node| node.live) {
-            if let Work::Convolution(convolution) = &node.work {
+            if let LayerWork::Convolution(convolution) = &node.work {
                 convolution.finish(self.set, &mut self.gradient[node.weight.clone()]);
             }
         }
     }
 
     /// One layer's gradients on some vectors of samples.
-    fn backward_node(&mut self, place: usize, mode: Mode, vectors: Range<usize>) {
+    fn backward_node(&mut self, place: usize, mode: BatchMode, vectors: Range<usize>) {
         let node = &mut self.plan.nodes[place];
         let Some(slot) = self.plan.slots[node.output].filter(|_| node.live) else { return };
         let memory = &mut self.memory;
         let mut gradients = std::mem::take(&mut memory.gradients[slot]);
-        let (from, to) = (part(&vectors, node.input_shape.len()), part(&vectors, node.output_shape.len()));
+        let from = part(&vectors, node.input_shape.len());
+        let to = part(&vectors, node.output_shape.len());
         let gradient = &mut gradients[to.clone()];
         if node.in_place() {
             match node.work {
-                Work::Relu { .. } => self.set.run(Gate { output: &memory.values[node.output][to], gradient }),
-                Work::Dropout { .. } if mode == Mode::Training && memory.drops => {
+                LayerWork::Relu { .. } => self.set.run(ReluGate { output: &memory.values[node.output][to], gradient }),
+                LayerWork::Dropout { .. } if mode == BatchMode::Training && memory.drops => {
                     self.set.run(Scale { mask: &memory.masks[place][to], numbers: gradient });
                 }
                 _ => {}
@@ -249,7 +252,7 @@ impl Trainer {
             memory.gradients[slot] = gradients;
             return;
         }
-        let training = mode == Mode::Training;
+        let training = mode == BatchMode::Training;
         let wanted = |room: usize| !training || self.plan.trained[room];
         let add = !node.first[0];
         let extent = extent(node, &vectors, memory.samples);
@@ -260,7 +263,7 @@ impl Trainer {
         let value = &memory.values[node.inputs[0]];
         let weight = node.weight.clone();
         match &mut node.work {
-            Work::Convolution(convolution) => {
+            LayerWork::Convolution(convolution) => {
                 if training && let Some(bias) = node.bias.clone() {
                     let shape = node.output_shape;
                     self.set.run(BiasGradient { shape, gradient, biases: &mut self.gradient[bias] });
@@ -278,7 +281,7 @@ impl Trainer {
                     convolution.add_weight_gradient(self.set, vectors.clone(), pair, &mut memory.scratch, weights);
                 }
             }
-            Work::Linear(linear) => {
+            LayerWork::Linear(linear) => {
                 if let Some(target) = target {
                     linear.input_gradient(self.set, gradient, add, target);
                 }
@@ -294,11 +297,11 @@ impl Trainer {
                     );
                 }
             }
-            Work::BatchNorm(statistics) => {
+            LayerWork::BatchNorm(statistics) => {
                 let weights = &self.parameters[weight.clone()];
                 if let (true, Some(bias)) = (training, node.bias.clone()) {
                     let (before, biases) = self.gradient.split_at_mut(bias.start);
-                    self.set.run(Gradient {
+                    self.set.run(BatchNormGradient {
                         extent,
                         input: &value[from],
                         gradient,
@@ -314,19 +317,20 @@ impl Trainer {
                     self.set.run(EvaluateGradient { extent, gradient, weights, running_variances, add, input });
                 }
             }
-            Work::Pool(pooling, windows) => {
+            LayerWork::Pool(pooling, windows) => {
                 if let Some(target) = target {
-                    let (pooling, windows) = (*pooling, *windows);
+                    let pooling = *pooling;
+                    let windows = *windows;
                     self.set.run(PoolGradient { pooling, windows, input: &value[from], gradient, add, target });
                 }
             }
-            Work::Relu { .. } => {
-                self.set.run(Gate { output: &memory.values[node.output][to.clone()], gradient });
+            LayerWork::Relu { .. } => {
+                self.set.run(ReluGate { output: &memory.values[node.output][to.clone()], gradient });
                 if let Some(target) = target {
                     hand_over(self.set, gradient, add, target);
                 }
             }
-            Work::Dropout { .. } => {
+            LayerWork::Dropout { .. } => {
                 if training && memory.drops {
                     self.set.run(Scale { mask: &memory.masks[place][to.clone()], numbers: gradient });
                 }
@@ -334,13 +338,14 @@ impl Trainer {
                     hand_over(self.set, gradient, add, target);
                 }
             }
-            Work::Flatten | Work::Add => {
+            LayerWork::Flatten | LayerWork::Add => {
                 if let Some(target) = target {
                     hand_over(self.set, gradient, add, target);
                 }
             }
-            Work::Concat => {
-                let (first, whole) = (node.input_shape.len(), node.output_shape.len());
+            LayerWork::Concat => {
+                let first = node.input_shape.len();
+                let whole = node.output_shape.len();
                 if let Some(target) = target {
                     for (gradient, target) in gradient.chunks_exact(whole).zip(target.chunks_exact_mut(first)) {
                         hand_over(self.set, &gradient[..first], add, target);
@@ -354,7 +359,7 @@ impl Trainer {
         if let Some(&second) = node.inputs.get(1)
             && let Some(target_slot) = self.plan.slots[second].filter(|_| wanted(second))
         {
-            let first = if matches!(node.work, Work::Concat) { node.input_shape.len() } else { 0 };
+            let first = if matches!(node.work, LayerWork::Concat) { node.input_shape.len() } else { 0 };
             let whole = node.output_shape.len();
             let target = &mut memory.gradients[target_slot][part(&vectors, whole - first)];
             for (gradient, target) in gradients[to].chunks_exact(whole).zip(target.chunks_exact_mut(whole - first)) {
@@ -370,14 +375,14 @@ fn part(vectors: &Range<usize>, length: usize) -> Range<usize> {
     vectors.start * length..vectors.end * length
 }
 
-fn extent(node: &Node, vectors: &Range<usize>, samples: usize) -> Extent {
+fn extent(node: &LayerNode, vectors: &Range<usize>, samples: usize) -> ChannelExtent {
     let shape = node.input_shape;
-    Extent { channels: shape.channels, area: shape.height * shape.width, samples, vectors: vectors.len() }
+    ChannelExtent { channels: shape.channels, area: shape.height * shape.width, samples, vectors: vectors.len() }
 }
 
-fn affine<'a>(parameters: &'a [f32], weight: &Range<usize>, bias: &Option<Range<usize>>) -> Affine<'a> {
+fn affine<'a>(parameters: &'a [f32], weight: &Range<usize>, bias: &Option<Range<usize>>) -> ChannelAffine<'a> {
     let biases = bias.clone().map_or(&[][..], |bias| &parameters[bias]);
-    Affine { weights: &parameters[weight.clone()], biases }
+    ChannelAffine { weights: &parameters[weight.clone()], biases }
 }
 
 fn copy_unless(in_place: bool, input: &[Line], output: &mut [Line]) {
@@ -388,8 +393,9 @@ fn copy_unless(in_place: bool, input: &[Line], output: &mut [Line]) {
 
 /// Adds a gradient to what is there, or puts it there.
 fn hand_over(set: InstructionSet, gradient: &[Line], add: bool, target: &mut [Line]) {
-    match add {
-        true => set.run(Add { terms: gradient, sums: target }),
-        false => target.copy_from_slice(gradient),
+    if add {
+        set.run(Add { terms: gradient, sums: target });
+    } else {
+        target.copy_from_slice(gradient);
     }
 }
