@@ -58,7 +58,7 @@ pub enum NadSetError {
     /// There are fewer singular values than NADs.
     #[error("{path}: {nads} NADs, but only {singular_values} singular values")]
     SingularValues {
-        /// What was opened.
+        /// The file or folder that was opened.
         path: PathBuf,
         /// How many NADs there are.
         nads: usize,
@@ -91,9 +91,10 @@ impl NadSet {
     /// # Errors
     /// A file is missing, damaged or contradicts another. Singular values and `sweep.json` may be absent.
     pub fn open(path: &Path) -> Result<Self, NadSetError> {
-        let (nads, singular_values, sweep) = match path.is_dir() {
-            true => (path.join(NADS_FILE), Some(path.join(SINGULAR_VALUES_FILE)), Some(path.join(SWEEP_FILE))),
-            false => (path.to_owned(), published_singular_values(path), None),
+        let (nads, singular_values, sweep) = if path.is_dir() {
+            (path.join(NADS_FILE), Some(path.join(SINGULAR_VALUES_FILE)), Some(path.join(SWEEP_FILE)))
+        } else {
+            (path.to_owned(), published_singular_values(path), None)
         };
         let nads = npy::read_matrix(&nads)?;
         let singular_values =

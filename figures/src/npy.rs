@@ -59,7 +59,7 @@ pub enum NpyError {
         shape: Vec<u64>,
         /// Bytes that shape needs.
         needed: u128,
-        /// Bytes after the header.
+        /// The number of bytes after the header.
         found: usize,
     },
     /// There is no such row.
@@ -69,7 +69,7 @@ pub enum NpyError {
         file: PathBuf,
         /// The row that was asked for.
         row: u64,
-        /// How many there are.
+        /// The number that the file has.
         rows: u64,
     },
     /// An element is infinite or not a number.

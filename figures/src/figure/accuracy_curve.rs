@@ -28,7 +28,7 @@ const PUBLISHED: Stroke = Stroke { colour: Paint::Published, width: 1.6, dashes:
 /// One measured direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CurvePoint {
-    /// Index of the direction.
+    /// The index of the direction.
     pub index: u64,
     /// Test accuracy in per cent.
     pub accuracy: SeedRange,
@@ -46,7 +46,7 @@ pub struct CurveSeries<'a> {
 /// A point of a curve that was measured by others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReferencePoint {
-    /// Index of the direction.
+    /// The index of the direction.
     pub index: u64,
     /// Test accuracy in per cent.
     pub accuracy: f64,
@@ -64,13 +64,13 @@ pub struct ReferenceCurve<'a> {
 /// What an accuracy curve shows.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyCurve<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
     /// What was measured, in words.
     pub subtitle: &'a str,
     /// What the index counts ("index of the direction").
     pub index_title: &'a str,
-    /// At least one series.
+    /// At least one series is required.
     pub series: &'a [CurveSeries<'a>],
     /// A published curve to compare with, if any.
     pub reference: Option<ReferenceCurve<'a>>,

@@ -98,7 +98,8 @@ impl LinearAxis {
         let first = first as f64;
         // A single index, however large, still needs ends that differ.
         let span = (last as f64 - first).max(1.0).max(first * 1e-9);
-        let (low, high) = (first - INDEX_MARGIN * span, first + (1.0 + INDEX_MARGIN) * span);
+        let low = first - INDEX_MARGIN * span;
+        let high = first + (1.0 + INDEX_MARGIN) * span;
         let axis = Self::new((low, high), (plot.x, plot.right()), INDEX_LABELS);
         Self { step: axis.step.max(1.0), ..axis }
     }

@@ -10,7 +10,7 @@ const MAX_LENGTH: f64 = 1e9;
 /// An accuracy in per cent over the seeds of one measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeedRange {
-    /// Mean over the seeds.
+    /// The mean over the seeds.
     pub mean: f64,
     /// The lowest seed.
     pub min: f64,

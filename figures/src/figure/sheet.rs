@@ -52,7 +52,7 @@ pub(super) struct Sheet<'a> {
     title: &'a str,
     /// What is drawn so far.
     pub(super) canvas: Canvas,
-    /// Where the data go.
+    /// The rectangle that holds the data.
     pub(super) plot: Rect,
     /// Where the key goes; its top is the baseline of a first line.
     pub(super) key: Rect,
@@ -70,7 +70,8 @@ impl<'a> Sheet<'a> {
 
     /// The finished figure.
     pub(super) fn finish(self) -> Figure {
-        let (width, height) = (self.key.right() + MARGIN, self.plot.bottom() + FOOT);
+        let width = self.key.right() + MARGIN;
+        let height = self.plot.bottom() + FOOT;
         Figure { svg: self.canvas.finish(width, height, self.title) }
     }
 }

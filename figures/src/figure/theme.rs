@@ -23,13 +23,13 @@ pub(super) enum Paint {
     Paper,
     /// Titles, frames and main labels.
     Ink,
-    /// Secondary text.
+    /// The colour of secondary text.
     Muted,
     /// The grid's decades.
     Grid,
-    /// Between them.
+    /// The colour between the two.
     FineGrid,
-    /// Curves of others.
+    /// The colour of published curves.
     Published,
     /// The lines of what was not measured.
     Hatch,

@@ -36,7 +36,7 @@ pub enum SweepError {
     Nothing {
         /// The picture.
         name: String,
-        /// What there is instead.
+        /// The names that exist.
         reason: String,
     },
     /// What was measured makes no figure.
@@ -50,7 +50,7 @@ pub enum SweepError {
     /// The sweep has no picture, architecture or NAD of this name.
     #[error("{name:?} is no {what} of this sweep{hint}; accepted is {accepted}")]
     Unknown {
-        /// What it should name.
+        /// The kind of thing that it should name.
         what: &'static str,
         /// As it was given.
         name: String,

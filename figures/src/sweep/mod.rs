@@ -34,11 +34,11 @@ use crate::{Figure, InputShape, Theme};
 
 pub use error::SweepError;
 pub use nads::Spectrum;
-pub use picture::{Kind, Pattern, Picture, patterns, pictures};
+pub use picture::{Pattern, Picture, PictureKind, patterns, pictures};
 pub use results::{JobOutcome, JobResult, NadsSummary, RunsSummary, results};
 pub use table::{MarginRow, Run, Runs};
 
-/// Files by their names.
+/// The content of files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// Where pictures take their numbers from.
@@ -102,14 +102,14 @@ pub fn is_read(name: &str) -> bool {
 /// An artifact is missing or damaged, or there is nothing to draw so far.
 pub fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     match picture.kind {
-        Kind::Nads => nads::draw(spec, picture, source, theme),
-        Kind::Nad => nads::draw_nad(spec, picture, source, theme),
-        Kind::Spectra => nads::draw_spectra(spec, picture, source, theme),
-        Kind::Pair => nads::draw_pair(spec, picture, source, theme),
-        Kind::Map => runs::draw_map(spec, picture, source, theme),
-        Kind::Curve => runs::draw_curve(spec, picture, source, theme),
-        Kind::Bars => runs::draw_bars(spec, picture, source, theme),
-        Kind::Margins => margins::draw(spec, picture, source, theme),
+        PictureKind::Nads => nads::draw(spec, picture, source, theme),
+        PictureKind::Nad => nads::draw_nad(spec, picture, source, theme),
+        PictureKind::Spectra => nads::draw_spectra(spec, picture, source, theme),
+        PictureKind::Pair => nads::draw_pair(spec, picture, source, theme),
+        PictureKind::Map => runs::draw_map(spec, picture, source, theme),
+        PictureKind::Curve => runs::draw_curve(spec, picture, source, theme),
+        PictureKind::Bars => runs::draw_bars(spec, picture, source, theme),
+        PictureKind::Margins => margins::draw(spec, picture, source, theme),
     }
 }
 
