@@ -23,7 +23,7 @@ const MOST_VIOLATIONS: usize = 100;
 #[derive(Debug, Error)]
 pub enum Error {
     /// The address is malformed.
-    #[error("{url:?} is no address of a coordinator: {reason}")]
+    #[error("{url:?} is not the address of a coordinator: {reason}")]
     Address {
         /// As given.
         url: String,
@@ -34,7 +34,7 @@ pub enum Error {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The coordinator does not let this caller do it.
-    #[error("the coordinator at {url} refuses: {message}")]
+    #[error("the coordinator at {url} denied access: {message}")]
     Denied {
         /// The coordinator's address.
         url: String,
@@ -63,7 +63,7 @@ pub enum Error {
     Damaged {
         /// The artifact.
         name: String,
-        /// In which way.
+        /// The way in which it is wrong.
         source: ChunkError,
     },
     /// The sweep ended without a result.
@@ -77,7 +77,7 @@ pub enum Error {
         message: String,
     },
     /// The sweep has no result yet.
-    #[error("sweep {id} is {state}; there are results once it is complete")]
+    #[error("sweep {id} is {state}; its results are available once it is complete")]
     Unfinished {
         /// The sweep.
         id: String,
@@ -87,7 +87,7 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("{}: cannot {action}: {source}", .path.display())]
     Io {
-        /// Which one.
+        /// The name of the file.
         path: PathBuf,
         /// What was tried, for example `write`.
         action: &'static str,
@@ -103,10 +103,10 @@ pub enum Error {
         reason: String,
     },
     /// The coordinator's answer breaks the contract: it is another program, or of another version.
-    #[error("the coordinator's answer is not understood: {0}")]
+    #[error("unexpected answer from the coordinator: {0}")]
     Contract(String),
     /// The coordinator could not do it.
-    #[error("the coordinator at {url} says: {message}")]
+    #[error("the coordinator at {url} reports: {message}")]
     Coordinator {
         /// The coordinator's address.
         url: String,
@@ -196,7 +196,8 @@ fn describe(status: &Status) -> String {
 
 fn refusal(status: &Status) -> Refusal {
     let line = |(field, wrong): (String, String)| {
-        let (field, wrong) = (said(&field), said(&wrong));
+        let field = said(&field);
+        let wrong = said(&wrong);
         if field.is_empty() { wrong } else { format!("{field}: {wrong}") }
     };
     let violations: Vec<String> = blamed_fields(status).into_iter().take(MOST_VIOLATIONS).map(line).collect();

@@ -22,7 +22,7 @@ use nadgrid_proto::views::sweep_state;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What was fetched.
+/// The result of a fetch.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// As it was written to `sweep.json`.

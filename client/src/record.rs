@@ -39,9 +39,9 @@ pub struct Record {
     pub inputs: Vec<InputView>,
     /// What else the bits depend on.
     pub numerics_class: NumericsClass,
-    /// Who made it.
+    /// The versions of the programs that made it.
     pub versions: Versions,
-    /// How long it took.
+    /// The times that it took.
     pub timings: Timings,
     /// The jobs, in the spec's order.
     pub jobs: Vec<JobView>,
@@ -67,7 +67,7 @@ pub struct Versions {
 /// When it happened: moments in RFC 3339, durations in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timings {
-    /// Submission.
+    /// The time of submission.
     pub submitted_at: Option<String>,
     /// The first lease.
     pub started_at: Option<String>,
@@ -147,7 +147,7 @@ fn seconds_between(from: &Timestamp, to: &Timestamp) -> f64 {
 /// The sweep's spec.
 pub(crate) fn read_spec(sweep: &v1::Sweep) -> Result<Spec, Error> {
     Spec::from_toml(&sweep.spec)
-        .map_err(|e| Error::Contract(said(&format!("the spec of sweep {} is of another version: {e}", sweep.id))))
+        .map_err(|e| Error::Contract(said(&format!("the spec of sweep {} is from another version: {e}", sweep.id))))
 }
 
 fn lacking(sweep: &v1::Sweep, what: &str) -> Error {

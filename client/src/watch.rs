@@ -49,7 +49,7 @@ pub enum WatchEvent {
     Sweep(Box<Sweep>),
     /// The coordinator is away and is tried again after a pause.
     Away {
-        /// What the transport said.
+        /// The transport's message.
         reason: String,
         /// The pause.
         pause: Duration,
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Unreachable`] once `patience` is over.
     pub fn watch(&self, id: &str, patience: Patience) -> BoxStream<'static, Result<WatchEvent, Error>> {
-        let watcher = Watcher {
+        let watcher = SweepWatcher {
             client: self.clone(),
             id: id.into(),
             patience,
@@ -77,7 +77,7 @@ impl Client {
     }
 }
 
-struct Watcher {
+struct SweepWatcher {
     client: Client,
     id: String,
     patience: Patience,
@@ -90,7 +90,7 @@ struct Watcher {
     ended: bool,
 }
 
-impl Watcher {
+impl SweepWatcher {
     async fn next(&mut self) -> Option<Result<WatchEvent, Error>> {
         while !self.ended {
             if self.messages.is_none() && self.attempts > 0 {

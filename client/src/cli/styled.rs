@@ -11,7 +11,7 @@ const CUT: &str = "…";
 
 /// What a word wants to say besides itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub(crate) enum TextStyle {
     Plain,
     Strong,
     Faint,
@@ -21,7 +21,7 @@ pub(crate) enum Tone {
     Bad,
 }
 
-impl Tone {
+impl TextStyle {
     /// The parameter of the terminal's "select graphic rendition".
     fn sgr(self) -> Option<&'static str> {
         match self {
@@ -58,21 +58,21 @@ pub(crate) fn colours() -> bool {
 
 /// A line of words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Row(Vec<(Tone, String)>);
+pub(crate) struct StyledRow(Vec<(TextStyle, String)>);
 
-impl Row {
-    /// With a first word.
-    pub(crate) fn of(tone: Tone, words: impl AsRef<str>) -> Self {
+impl StyledRow {
+    /// Starts with these words.
+    pub(crate) fn of(tone: TextStyle, words: impl AsRef<str>) -> Self {
         Self::default().and(tone, words)
     }
 
     /// Appends words.
-    pub(crate) fn and(mut self, tone: Tone, words: impl AsRef<str>) -> Self {
+    pub(crate) fn and(mut self, tone: TextStyle, words: impl AsRef<str>) -> Self {
         self.0.push((tone, plain(words.as_ref())));
         self
     }
 
-    /// Columns of a terminal.
+    /// Returns the width in columns of a terminal.
     pub(crate) fn width(&self) -> usize {
         self.0.iter().map(|(_, words)| words.width()).sum()
     }
@@ -97,16 +97,16 @@ impl Row {
         Self(kept)
     }
 
-    /// For a terminal's line.
+    /// Returns the row as a line of a terminal.
     pub(crate) fn to_terminal(&self, colours: bool) -> String {
-        let painted = |(tone, words): &(Tone, String)| match tone.sgr().filter(|_| colours) {
+        let painted = |(tone, words): &(TextStyle, String)| match tone.sgr().filter(|_| colours) {
             Some(sgr) if !words.is_empty() => format!("\x1b[{sgr}m{words}\x1b[0m"),
             _ => words.clone(),
         };
         self.0.iter().map(painted).collect()
     }
 
-    /// For a full screen.
+    /// Returns the row as a line of a full screen.
     pub(crate) fn to_line(&self, colours: bool) -> Line<'static> {
         Line::from_iter(self.0.iter().map(|(tone, words)| Span::styled(words.clone(), tone.style(colours))))
     }
@@ -128,26 +128,26 @@ fn head(words: &str, columns: usize) -> &str {
 }
 
 /// A bar of so many columns, of which `done` and then `under_way` (shares of 1) are filled.
-pub(crate) fn bar(row: Row, columns: usize, done: f64, under_way: f64) -> Row {
+pub(crate) fn bar(row: StyledRow, columns: usize, done: f64, under_way: f64) -> StyledRow {
     let cells = |share: f64| ((share.clamp(0.0, 1.0) * columns as f64) as usize).min(columns);
     let first = cells(done);
     let both = cells(done + under_way).max(first);
-    row.and(Tone::Good, "━".repeat(first))
-        .and(Tone::Accent, "━".repeat(both - first))
-        .and(Tone::Faint, "─".repeat(columns - both))
+    row.and(TextStyle::Good, "━".repeat(first))
+        .and(TextStyle::Accent, "━".repeat(both - first))
+        .and(TextStyle::Faint, "─".repeat(columns - both))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(row: &Row) -> String {
+    fn text(row: &StyledRow) -> String {
         row.to_terminal(false)
     }
 
     #[test]
     fn a_row_is_cut_where_the_terminal_ends() {
-        let row = Row::of(Tone::Bad, "four").and(Tone::Plain, "five5");
+        let row = StyledRow::of(TextStyle::Bad, "four").and(TextStyle::Plain, "five5");
         assert_eq!(text(&row.clone().within(9)), "fourfive5");
         assert_eq!(text(&row.clone().within(8)), "fourfiv…");
         assert_eq!(text(&row.clone().within(3)), "fo…");
@@ -155,30 +155,30 @@ mod tests {
             assert!(row.clone().within(columns).width() <= columns);
         }
         // Characters of two columns.
-        let wide = Row::of(Tone::Plain, "方向性");
+        let wide = StyledRow::of(TextStyle::Plain, "方向性");
         assert_eq!((wide.width(), text(&wide.within(4))), (6, "方…".into()));
     }
 
     #[test]
     fn nobody_steers_the_terminal_through_a_message() {
-        let row = Row::of(Tone::Plain, "a\x1b[2J\nb\u{9b}c");
+        let row = StyledRow::of(TextStyle::Plain, "a\x1b[2J\nb\u{9b}c");
         assert_eq!(text(&row), "a [2J b c");
     }
 
     #[test]
     fn colours_come_only_when_they_are_wanted() {
-        let row = Row::of(Tone::Bad, "x").and(Tone::Plain, "y");
+        let row = StyledRow::of(TextStyle::Bad, "x").and(TextStyle::Plain, "y");
         assert_eq!(row.to_terminal(true), "\x1b[31mx\x1b[0my");
         assert_eq!(row.to_terminal(false), "xy");
-        assert_eq!(Tone::Bad.style(false), Style::new());
-        assert_eq!(Tone::Bad.style(true).fg, Some(Color::Red));
+        assert_eq!(TextStyle::Bad.style(false), Style::new());
+        assert_eq!(TextStyle::Bad.style(true).fg, Some(Color::Red));
     }
 
     #[test]
     fn a_bar_has_its_width_whatever_it_shows() {
         for (done, under_way) in [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5), (0.3, f64::NAN)] {
-            assert_eq!(bar(Row::default(), 8, done, under_way).width(), 8, "{done} {under_way}");
+            assert_eq!(bar(StyledRow::default(), 8, done, under_way).width(), 8, "{done} {under_way}");
         }
-        assert_eq!(text(&bar(Row::default(), 8, 0.5, 0.25)), "━━━━━━──");
+        assert_eq!(text(&bar(StyledRow::default(), 8, 0.5, 0.25)), "━━━━━━──");
     }
 }

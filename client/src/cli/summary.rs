@@ -13,14 +13,14 @@ pub(crate) struct Summary {
     out: String,
     /// On which it was computed, where that is known.
     lanes: Option<u32>,
-    jobs: Vec<Row>,
+    jobs: Vec<SummaryRow>,
     /// What could not be drawn and why.
     notes: Vec<String>,
     record: Record,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct SummaryRow {
     #[serde(flatten)]
     result: JobResult,
     members: u64,
@@ -35,7 +35,7 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct SpectrumRow {
     s0: f64,
-    /// By k.
+    /// The values, by k.
     energy_shares: BTreeMap<usize, f64>,
 }
 
@@ -44,7 +44,7 @@ impl Summary {
     pub(crate) fn new(fetched: Fetched, out: &Path, lanes: Option<u32>) -> Self {
         let lanes = lanes.map(|lanes| lanes.max(1));
         let Fetched { record, results, notes } = fetched;
-        let jobs = record.jobs.iter().zip(results).map(|(job, result)| Row::new(job, result, lanes)).collect();
+        let jobs = record.jobs.iter().zip(results).map(|(job, result)| SummaryRow::new(job, result, lanes)).collect();
         Self { out: out.display().to_string(), lanes, jobs, notes, record }
     }
 
@@ -53,7 +53,7 @@ impl Summary {
         &self.notes
     }
 
-    /// For people.
+    /// Renders a table for people to read.
     pub(crate) fn to_text(&self, out: &Path) -> String {
         let timings = &self.record.timings;
         let whole = timings.seconds.map_or(String::new(), |seconds| format!(" in {}", duration(seconds)));
@@ -72,8 +72,9 @@ impl Summary {
         times.truncate(1);
         let runs = [">diverged", ">mean accuracy", ">lowest", ">highest", "digest"];
         let runs = [&["experiment", "architecture", ">runs"], &times[..], &runs].concat();
-        let rows = |cells: fn(&Row) -> Option<Vec<String>>| self.jobs.iter().filter_map(cells).collect::<Vec<_>>();
-        let filled = [(nads, rows(Row::nads_cells)), (runs, rows(Row::runs_cells))].into_iter();
+        let rows =
+            |cells: fn(&SummaryRow) -> Option<Vec<String>>| self.jobs.iter().filter_map(cells).collect::<Vec<_>>();
+        let filled = [(nads, rows(SummaryRow::nads_cells)), (runs, rows(SummaryRow::runs_cells))].into_iter();
         let filled = filled.filter(|(_, rows)| !rows.is_empty());
         filled.map(|(columns, rows)| table(&columns, rows)).collect::<Vec<_>>().join("\n\n")
     }
@@ -94,7 +95,7 @@ impl Summary {
     }
 }
 
-impl Row {
+impl SummaryRow {
     fn new(job: &JobView, result: JobResult, lanes: Option<u32>) -> Self {
         let seconds = lanes.map(|lanes| job.lane_seconds / f64::from(lanes));
         let spectrum = match &result.outcome {

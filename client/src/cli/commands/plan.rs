@@ -11,7 +11,8 @@ use nadgrid_core::spec::{Inputs, Spec};
 /// What a sweep will take: on the coordinator that was named, else on this machine.
 pub(crate) async fn plan(coordinator: Option<Address>, args: PlanArgs) -> Result<(), Failure> {
     let loaded = load(args.spec).await?;
-    let (spec, inputs) = (&loaded.spec, loaded.files.inputs());
+    let spec = &loaded.spec;
+    let inputs = loaded.files.inputs();
     let plan = match coordinator {
         Some(at) => {
             let client = Client::connect(&at).await?;
