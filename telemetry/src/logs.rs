@@ -1,4 +1,4 @@
-//! Logs, to standard error.
+//! This module writes logs to standard error.
 //!
 //! A line of a library (that of HTTP, of TLS, of the store) is written once a minute at most, wherever in its source it comes
 //! from: whoever sends what it does not like would fill the log otherwise. Whoever asks for `debug` gets all lines of that level.
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn and_again_after_a_minute() {
-        let (lately, start) = (Lately::default(), Instant::now());
+        let lately = Lately::default();
+        let start = Instant::now();
         assert!(lately.is_news("one", start) && lately.is_news("other", start));
         assert!(!lately.is_news("one", start + QUIET / 2));
         assert!(lately.is_news("one", start + QUIET));
