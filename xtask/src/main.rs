@@ -10,11 +10,11 @@ mod fuzz;
 mod gpu_dry_run;
 mod hash;
 mod house;
+mod manifest;
 mod pip;
 mod prerequisites;
 mod process;
 mod setup;
-mod stamp;
 mod test;
 mod unpack;
 mod wheels;
@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 /// The chores of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Cli {
+struct Chores {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -60,12 +60,12 @@ enum Verb {
     House(house::House),
     /// Measure against a peer
     #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(bench::Benchmark),
 }
 
 fn main() -> ExitCode {
     let root = repository();
-    let done = match Cli::parse().verb {
+    let done = match Chores::parse().verb {
         Verb::Setup { verify } => setup::run(&root, verify).map(|()| ExitCode::SUCCESS),
         Verb::Demo { extra } => demo::run(&root, &extra),
         Verb::Test { extra } => test::run(&root, &extra),

@@ -19,8 +19,8 @@ const LAYOUT: u32 = 1;
 
 /// One file of `.libtorch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Relative to `.libtorch`.
+pub(crate) struct ManifestEntry {
+    /// The path, relative to `.libtorch`.
     pub(crate) path: String,
     pub(crate) fingerprint: Fingerprint,
 }
@@ -33,14 +33,14 @@ pub(crate) enum Depth {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct Manifest {
     recipe: String,
-    pub(crate) files: Vec<Entry>,
+    pub(crate) files: Vec<ManifestEntry>,
 }
 
-impl Stamp {
+impl Manifest {
     /// A stamp for these files, unpacked by this program.
-    pub(crate) fn new(files: Vec<Entry>) -> Self {
+    pub(crate) fn new(files: Vec<ManifestEntry>) -> Self {
         Self { recipe: recipe(), files }
     }
 
@@ -66,17 +66,17 @@ impl Stamp {
     }
 }
 
-impl Display for Stamp {
+impl Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}files", self.recipe)?;
-        for Entry { path, fingerprint } in &self.files {
+        for ManifestEntry { path, fingerprint } in &self.files {
             writeln!(f, "{} {} {path}", fingerprint.sha256, fingerprint.size)?;
         }
         writeln!(f, "end")
     }
 }
 
-impl Entry {
+impl ManifestEntry {
     fn fault(&self, folder: &Path, depth: Depth) -> io::Result<Option<String>> {
         let path = folder.join(&self.path);
         let Fingerprint { size, sha256 } = &self.fingerprint;
@@ -93,11 +93,11 @@ impl Entry {
     }
 }
 
-fn parse_entry(line: &str) -> Option<Entry> {
+fn parse_entry(line: &str) -> Option<ManifestEntry> {
     let (sha256, rest) = line.split_once(' ')?;
     let (size, path) = rest.split_once(' ')?;
     let fingerprint = Fingerprint { size: size.parse().ok()?, sha256: sha256.to_owned() };
-    Some(Entry { path: path.to_owned(), fingerprint })
+    Some(ManifestEntry { path: path.to_owned(), fingerprint })
 }
 
 /// What a folder unpacked by this program says of itself.
@@ -107,7 +107,7 @@ fn recipe() -> String {
 }
 
 /// Libraries that do not belong there: one like libtorch_cuda.so would change what torch-sys links.
-fn foreign_libraries(stamp: &Stamp, folder: &Path) -> io::Result<Vec<String>> {
+fn foreign_libraries(stamp: &Manifest, folder: &Path) -> io::Result<Vec<String>> {
     let known: HashSet<&str> = stamp.files.iter().map(|entry| entry.path.as_str()).collect();
     let mut foreign = Vec::new();
     let found = match folder.join("lib").read_dir() {
@@ -130,28 +130,28 @@ mod tests {
     use super::*;
 
     /// A folder with one header and one library, and its stamp.
-    fn unpacked() -> (tempfile::TempDir, Stamp) {
+    fn unpacked() -> (tempfile::TempDir, Manifest) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let files = [("include/a.h", "int a;"), ("lib/liba.so", "code")].map(|(path, content)| {
             let to = folder.path().join(path);
             fs::create_dir_all(to.parent().expect("a folder")).expect("create");
             fs::write(&to, content).expect("write");
-            Entry { path: path.to_owned(), fingerprint: hash::file(&to).expect("readable") }
+            ManifestEntry { path: path.to_owned(), fingerprint: hash::file(&to).expect("readable") }
         });
-        (folder, Stamp::new(files.to_vec()))
+        (folder, Manifest::new(files.to_vec()))
     }
 
     #[test]
     fn survives_being_written_and_read() {
         let (_folder, stamp) = unpacked();
-        assert_eq!(Stamp::parse(&stamp.to_string()), Some(stamp));
+        assert_eq!(Manifest::parse(&stamp.to_string()), Some(stamp));
     }
 
     #[test]
     fn a_cut_stamp_is_none() {
         let text = unpacked().1.to_string();
         for length in 0..text.len() {
-            assert_eq!(Stamp::parse(&text[..length]), None, "cut at {length}");
+            assert_eq!(Manifest::parse(&text[..length]), None, "cut at {length}");
         }
     }
 

@@ -77,7 +77,7 @@ impl<'ast> Visit<'ast> for Idioms {
         if let Some(init) = &local.init {
             let line = self.line(local);
             match (&local.pat, &*init.expr) {
-                (Pat::Tuple(_), Expr::Tuple(_)) => {
+                (Pat::Tuple(_), Expr::Tuple(_)) if init.diverge.is_none() => {
                     self.tuple_lets.push((line, "a `let` binds several things".to_owned()));
                 }
                 (Pat::Ident(name), Expr::Closure(closure)) => {
