@@ -48,7 +48,7 @@ const PAGE: u32 = 100;
 /// The generated client, over a connection that carries the token.
 pub(crate) type Service = SweepServiceClient<InterceptedService<BoundedChannel, OutgoingCall>>;
 
-/// Where a coordinator is, and what to show it.
+/// The address of a coordinator, and the credentials for it.
 #[derive(Clone, Debug, Default)]
 pub struct Address {
     /// For example `http://127.0.0.1:7400`; `http://` may be left out.
@@ -59,7 +59,7 @@ pub struct Address {
     pub trace: Option<TraceContext>,
 }
 
-/// What every request carries: the token, and the span that it is a part of.
+/// The metadata of every request: the token, and the span that it is a part of.
 #[derive(Clone, Debug)]
 pub(crate) struct OutgoingCall {
     bearer: Bearer,
@@ -94,7 +94,7 @@ impl From<&Address> for Address {
     }
 }
 
-/// What a coordinator tells of itself.
+/// The facts that a coordinator reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// From the question to the answer.
@@ -194,7 +194,7 @@ impl Client {
         of_sweep(id, self.answer(call).await?.into_inner())
     }
 
-    /// What the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
+    /// Estimates what the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
     /// uploaded.
     ///
     /// # Errors
@@ -312,7 +312,7 @@ impl Client {
         self.sweep(id, self.service().resume(request)).await
     }
 
-    /// Where a sweep, a job of it or a block of that stands, and why it does not run.
+    /// Explains where a sweep, a job of it or a block of that stands, and why it does not run.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Coordinator`] for a job or block that the sweep does not have, [`Error::Unreachable`].

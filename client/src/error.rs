@@ -1,4 +1,4 @@
-//! What can go wrong for a client. Every error keeps its class, so that a program can act on it: whether the
+//! The errors of a client. Every error keeps its class, so that a program can act on it: whether the
 //! coordinator is away, the spec is wrong, a payload is damaged or a sweep has failed are different variants.
 //!
 //! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 /// Violations of a spec that are told; a coordinator has fewer.
 const MOST_VIOLATIONS: usize = 100;
 
-/// Why a call, a watch or a fetch did not succeed.
+/// The reason why a call, a watch or a fetch failed.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The address is malformed.
@@ -27,7 +27,7 @@ pub enum Error {
     Address {
         /// As given.
         url: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// A token or certificate is of no use.
@@ -46,7 +46,7 @@ pub enum Error {
     Unreachable {
         /// The coordinator's address.
         url: String,
-        /// What the operating system or the transport said.
+        /// The operating system's or the transport's error.
         reason: String,
     },
     /// The spec is wrong.
@@ -73,7 +73,7 @@ pub enum Error {
         id: String,
         /// `failed` or `was cancelled`.
         state: &'static str,
-        /// Why, when the coordinator says so.
+        /// The reason, if the coordinator gives one.
         message: String,
     },
     /// The sweep has no result yet.
@@ -89,9 +89,9 @@ pub enum Error {
     Io {
         /// The name of the file.
         path: PathBuf,
-        /// What was tried, for example `write`.
+        /// The operation, for example `write`.
         action: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The arrays came whole, but do not make a figure.
@@ -99,7 +99,7 @@ pub enum Error {
     Draw {
         /// The array or figure.
         what: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// The coordinator's answer breaks the contract: it is another program, or of another version.
@@ -211,7 +211,7 @@ fn away_reason(status: &Status) -> String {
     }
 }
 
-/// What lies at the bottom of an error: transports wrap "connection refused" three times over.
+/// Returns the innermost source of an error: transports wrap "connection refused" three times over.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut bottom = error;
     while let Some(source) = bottom.source() {

@@ -29,7 +29,7 @@ pub struct Fetched {
     pub record: Record,
     /// One per job, in the sweep's order.
     pub results: Vec<JobResult>,
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub notes: Vec<String>,
 }
 

@@ -15,9 +15,9 @@ const MAX_NAME: usize = 255;
 const MAX_PART: usize = 128;
 /// The most characters that an id may have.
 const MAX_ID: usize = 64;
-/// What a file begins with that is not whole yet.
+/// The prefix of the name of a file that is not whole yet.
 pub(crate) const HIDDEN: &str = ".nadgrid-";
-/// What a name is refused with.
+/// The message for a refused name.
 pub(crate) const ACCEPTED: &str =
     "accepted is a relative path of letters, digits, `.`, `_` and `-`, each part beginning with a letter or digit";
 

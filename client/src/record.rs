@@ -37,7 +37,7 @@ pub struct Record {
     pub spec_toml: String,
     /// The files that the spec names.
     pub inputs: Vec<InputView>,
-    /// What else the bits depend on.
+    /// The numerics class that the bits depend on.
     pub numerics_class: NumericsClass,
     /// The versions of the programs that made it.
     pub versions: Versions,
@@ -64,7 +64,7 @@ pub struct Versions {
     pub protocol: u32,
 }
 
-/// When it happened: moments in RFC 3339, durations in seconds.
+/// The times of the sweep: moments in RFC 3339, durations in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timings {
     /// The time of submission.

@@ -127,7 +127,7 @@ impl Staging {
         self.hidden().join(name)
     }
 
-    /// Where files are until they are moved into place.
+    /// The folder of files until they are moved into place.
     pub(crate) fn hidden(&self) -> &Path {
         self.folder.as_ref().map_or(self.target.as_path(), TempDir::path)
     }

@@ -18,14 +18,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-/// How long and how often a coordinator that is away is tried.
+/// The time and the interval for retrying a coordinator that is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// The first pause.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// How long it may be away at a stretch.
+    /// The longest time for which it may be unreachable.
     pub limit: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Patience {
     }
 }
 
-/// What a watcher is told.
+/// An event of a watched sweep.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
     /// The sweep as it stands now; it differs from the one told before, unless the coordinator was away in between.
@@ -82,7 +82,7 @@ struct SweepWatcher {
     id: String,
     patience: Patience,
     messages: Option<Streaming<Sweep>>,
-    /// When the stream was opened.
+    /// The time when the stream was opened.
     opened: Instant,
     last: Option<Sweep>,
     attempts: u32,

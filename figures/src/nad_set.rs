@@ -25,7 +25,7 @@ const SWEEP_FILE: &str = "../../sweep.json";
 const NETWORKS_POINTER: &str = "/spec/nads/networks";
 const POINTS_POINTER: &str = "/spec/nads/points";
 
-/// Why a set could not be opened.
+/// The reason why a set could not be opened.
 #[derive(Debug, Error)]
 pub enum NadSetError {
     /// An array could not be read.
@@ -36,7 +36,7 @@ pub enum NadSetError {
     ReadSweep {
         /// The file.
         file: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// `sweep.json` is not JSON.
@@ -44,7 +44,7 @@ pub enum NadSetError {
     ParseSweep {
         /// The file.
         file: PathBuf,
-        /// Where it stops being JSON.
+        /// The place where it stops being JSON.
         source: serde_json::Error,
     },
     /// `sweep.json` gives a number of networks that is none.
@@ -60,9 +60,9 @@ pub enum NadSetError {
     SingularValues {
         /// The file or folder that was opened.
         path: PathBuf,
-        /// How many NADs there are.
+        /// The number of NADs.
         nads: usize,
-        /// How many singular values there are.
+        /// The number of singular values.
         singular_values: usize,
     },
 }

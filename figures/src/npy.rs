@@ -13,7 +13,7 @@ use ndarray::{Array, Array1, Array2, ArrayBase, ArrayD, Data, Dimension, Ix2, Ix
 use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar, WriterBuilder};
 use thiserror::Error;
 
-/// Why an array could not be read; every variant names the file.
+/// The reason why an array could not be read; every variant names the file.
 #[derive(Debug, Error)]
 pub enum NpyError {
     /// The file could not be opened or read.
@@ -21,7 +21,7 @@ pub enum NpyError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The bytes do not begin with a readable `.npy` header.
@@ -29,7 +29,7 @@ pub enum NpyError {
     NotNpy {
         /// The file.
         file: PathBuf,
-        /// What is wrong with the header.
+        /// The flaw of the header.
         reason: String,
     },
     /// The elements are not `f32` or `f64`.
@@ -47,7 +47,7 @@ pub enum NpyError {
         file: PathBuf,
         /// The shape found.
         shape: Vec<u64>,
-        /// How many dimensions were asked for.
+        /// The number of dimensions that the caller expects.
         expected: usize,
     },
     /// There are fewer bytes of data than the header announces.

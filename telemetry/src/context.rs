@@ -1,4 +1,4 @@
-//! Where a span is, and how programs tell each other.
+//! The context of a span, and its form between programs.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};

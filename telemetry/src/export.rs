@@ -17,7 +17,7 @@ const QUEUE: usize = 32_768;
 /// The most spans that one request carries.
 const BATCH: usize = 1024;
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a collector may take for one request, and for what is left at the end.
+/// The longest time that a collector may take for one request, and for what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Spans cannot be exported.
@@ -31,7 +31,7 @@ pub enum ExportError {
     Address {
         /// As it was given.
         url: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// The share of traces is none.

@@ -16,12 +16,12 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// How long a library's line is not written again.
+/// The time for which a library's line is not written again.
 const QUIET: Duration = Duration::from_secs(60);
-/// What the targets of our own lines begin with; those are written as often as our programs mean them to be.
+/// The prefix of the targets of our own lines; those are written as often as our programs mean them to be.
 const OURS: &str = "nadgrid";
 
-/// What log lines look like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -40,7 +40,7 @@ pub enum LogsError {
     Filter {
         /// As it was given.
         filter: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
 }
@@ -79,7 +79,7 @@ impl<S: Subscriber> Layer<S> for OnceAMinute {
     }
 }
 
-/// What was let through within the last minute. There are as many keys as places in the source, so nothing is forgotten.
+/// The keys that were let through within the last minute. There are as many keys as places in the source, so nothing is forgotten.
 struct Lately<K>(Mutex<HashMap<K, Instant>>);
 
 impl<K> Default for Lately<K> {

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 pub struct SpanRecord {
     /// The name of the operation.
     pub name: Cow<'static, str>,
-    /// On which side of a request.
+    /// The side of a request.
     pub kind: SpanKind,
     /// Its own ids.
     pub context: TraceContext,
@@ -24,7 +24,7 @@ pub struct SpanRecord {
     pub begin: SystemTime,
     /// The time when it ended.
     pub end: SystemTime,
-    /// What else there is to say.
+    /// Further attributes.
     pub attributes: Vec<KeyValue>,
     /// Spans of other traces that have to do with it.
     pub links: Vec<TraceContext>,

@@ -1,4 +1,4 @@
-//! How a command fails: one line on stderr beginning `error: `, the next step where there is one, and an exit code.
+//! The failure of a command: one line on stderr beginning `error: `, the next step where there is one, and an exit code.
 
 use nadgrid_client::{Error, Refusal};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use thiserror::Error as ThisError;
 
-/// Why a command did not do what was asked.
+/// The reason why a command failed.
 #[derive(Debug, ThisError)]
 pub(crate) enum Failure {
     /// The library says why.
@@ -15,9 +15,9 @@ pub(crate) enum Failure {
     /// The spec in a file is wrong.
     #[error("{}: {refusal}", .file.display())]
     Spec {
-        /// Which file, or `standard input`.
+        /// The file, or `standard input`.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The flaw.
         refusal: Refusal,
     },
     /// What was typed, or a variable, is wrong.
@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// What stands on stderr: a spec may have several things wrong, each on a line of its own.
+    /// Returns the lines for stderr: a spec may have several things wrong, each on a line of its own.
     fn lines(&self) -> Vec<String> {
         let refused = |refusal: &Refusal, file: &str| -> Vec<String> {
             let line = |violation: &String| format!("error: {file}the spec is refused: {violation}");

@@ -41,7 +41,7 @@ pub(crate) async fn load(args: SpecArgs) -> Result<LoadedSpec, Failure> {
     loaded.map_err(|failure: Failure| failure.of_spec(&file))
 }
 
-/// Where the spec's relative paths begin; standard input is nowhere.
+/// Returns the folder of the spec's relative paths; standard input is nowhere.
 fn folder(file: &Path) -> Option<&Path> {
     if file == Path::new("-") { None } else { file.parent() }
 }

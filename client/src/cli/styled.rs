@@ -6,10 +6,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// What stands for the rest of a row that is cut off.
+/// The mark for the rest of a row that is cut off.
 const CUT: &str = "…";
 
-/// What a word wants to say besides itself.
+/// The emphasis of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextStyle {
     Plain,

@@ -1,4 +1,4 @@
-//! What `run` and `fetch` say at the end: a row for each job, and where the files are.
+//! The summary of `run` and `fetch`: a row for each job, and where the files are.
 
 use super::tables::{count, short, table};
 use nadgrid_client::{Fetched, JobOutcome, JobResult, JobView, NadsSummary, Record, RunsSummary};
@@ -11,10 +11,10 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     out: String,
-    /// On which it was computed, where that is known.
+    /// The lanes that computed it, where that is known.
     lanes: Option<u32>,
     jobs: Vec<SummaryRow>,
-    /// What could not be drawn and why.
+    /// The pictures that could not be drawn and the reasons.
     notes: Vec<String>,
     record: Record,
 }
@@ -48,7 +48,7 @@ impl Summary {
         Self { out: out.display().to_string(), lanes, jobs, notes, record }
     }
 
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }

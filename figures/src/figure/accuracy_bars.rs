@@ -24,7 +24,7 @@ const MIN_PLOT_WIDTH: f64 = 320.0;
 /// Top of the axis, which leaves room for the value over a full bar.
 const TOP: f64 = 107.0;
 
-/// Where the values of a series come from.
+/// The origin of a series' values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Measured here: bars are filled.
@@ -36,27 +36,27 @@ pub enum Origin {
 /// One bar of every group.
 #[derive(Clone, Copy, Debug)]
 pub struct BarSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
-    /// Where its values come from.
+    /// The origin of its values.
     pub origin: Origin,
 }
 
 /// The bars of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct BarGroup<'a> {
-    /// What stands below the group.
+    /// The label below the group.
     pub name: &'a str,
     /// Test accuracies in per cent, one for each series; `None` leaves its place empty.
     pub bars: &'a [Option<SeedRange>],
 }
 
-/// What a bar chart of accuracies shows.
+/// The content of a bar chart of accuracies.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyBars<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// One to four series.
     pub series: &'a [BarSeries<'a>],
@@ -112,7 +112,7 @@ fn check(chart: &AccuracyBars<'_>) -> Result<(), FigureError> {
     chart.chance.map_or(Ok(()), |chance| check_percentage(chance, || "chance".into()))
 }
 
-/// How the bars of each series are drawn: those of one rank among the measured and the published share a colour.
+/// Returns the fill of each series' bars: those of one rank among the measured and the published share a colour.
 fn fills(series: &[BarSeries<'_>]) -> Vec<(Origin, Paint)> {
     let rank = |index: usize, origin: Origin| series[..index].iter().filter(|other| other.origin == origin).count();
     let fill = |(index, series): (usize, &BarSeries<'_>)| (series.origin, Paint::Series(rank(index, series.origin)));

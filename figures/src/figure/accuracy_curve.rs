@@ -37,7 +37,7 @@ pub struct CurvePoint {
 /// The directions measured for one architecture, or under one condition.
 #[derive(Clone, Copy, Debug)]
 pub struct CurveSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The points, in order of their index.
     pub points: &'a [CurvePoint],
@@ -55,20 +55,20 @@ pub struct ReferencePoint {
 /// A curve that was measured by others.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceCurve<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The points, in order of their index.
     pub points: &'a [ReferencePoint],
 }
 
-/// What an accuracy curve shows.
+/// The content of an accuracy curve.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyCurve<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
-    /// What the index counts ("index of the direction").
+    /// The meaning of the index ("index of the direction").
     pub index_title: &'a str,
     /// At least one series is required.
     pub series: &'a [CurveSeries<'a>],

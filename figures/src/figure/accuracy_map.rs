@@ -55,12 +55,12 @@ pub struct MapCell {
     pub accuracy: f64,
 }
 
-/// What an accuracy map shows.
+/// The content of an accuracy map.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyMap<'a> {
     /// Title of the page, as a rule the architecture's.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// The input's shape; it says which frequencies are zero and which the highest (Nyquist).
     pub shape: InputShape,
@@ -216,7 +216,7 @@ fn is_labelled(frequencies: &[i64], index: usize, cells_needed: f64) -> bool {
     index.abs_diff(zero).is_multiple_of(cells_needed.ceil().max(1.0) as usize)
 }
 
-/// What the frequency k is called on an image side of `extent` pixels. A frequency names the same waves as k ± extent.
+/// Returns the name of the frequency k on an image side of `extent` pixels. A frequency names the same waves as k ± extent.
 fn special_name(k: i64, extent: usize) -> Option<&'static str> {
     let extent = i64::try_from(extent).ok().filter(|&extent| extent > 0)?;
     match k.rem_euclid(extent) {

@@ -26,7 +26,7 @@ pub(super) struct LogAxis {
     pub(super) end: f64,
 }
 
-/// Which values a logarithmic axis labels, and how.
+/// The values that a logarithmic axis labels, and the form of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogLabels {
     /// Powers of ten, as such.
@@ -202,13 +202,13 @@ pub(super) fn label_column(canvas: &mut Canvas, plot: Rect, x: f64, text: &str) 
     canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, Paint::Ink).middle(), text);
 }
 
-/// What the two axes show.
+/// The quantities of the two axes.
 pub(super) fn draw_titles(canvas: &mut Canvas, plot: Rect, across: &str, up: &str) {
     canvas.text((plot.centre().0, plot.bottom() + 45.0), Type::new(TITLE, Paint::Ink).middle(), across);
     draw_title_up(canvas, plot, up);
 }
 
-/// What the vertical axis shows.
+/// The quantity of the vertical axis.
 pub(super) fn draw_title_up(canvas: &mut Canvas, plot: Rect, title: &str) {
     canvas.upright_text((plot.x - 58.0, plot.centre().1), Type::new(TITLE, Paint::Ink).middle(), title);
 }

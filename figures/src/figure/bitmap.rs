@@ -86,7 +86,7 @@ pub(super) fn data_uri(values: ArrayView2<'_, f64>, colours: Colours, theme: The
     Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
 }
 
-/// Which way a colour bar runs.
+/// The direction of a colour bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PixelRun {
     /// It runs from left to right.

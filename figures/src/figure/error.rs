@@ -1,10 +1,10 @@
-//! Why a figure could not be drawn: what is wrong with its input, or what failed in the making.
+//! The reason why a figure could not be drawn: what is wrong with its input, or what failed in the making.
 
 use thiserror::Error;
 
 use super::InputShape;
 
-/// Why a figure could not be drawn.
+/// The reason why a figure could not be drawn.
 #[derive(Debug, Error)]
 pub enum FigureError {
     /// There is nothing to draw.
@@ -66,7 +66,7 @@ pub enum FigureError {
         field: String,
         /// The value.
         value: f64,
-        /// What would be drawn, in words.
+        /// The thing to draw, in words.
         accepted: String,
     },
     /// Two cells of a map lie at the same frequencies.

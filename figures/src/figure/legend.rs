@@ -12,7 +12,7 @@ const SAMPLE_HEIGHT: f64 = 12.0;
 const TEXT: f64 = 13.0;
 const NOTE: f64 = 12.0;
 
-/// What is shown before a name.
+/// The sample before a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sample {
     /// A line.

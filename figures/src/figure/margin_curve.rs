@@ -37,18 +37,18 @@ pub struct MarginBlock {
 /// The margins of one architecture, or under one condition.
 #[derive(Clone, Copy, Debug)]
 pub struct MarginSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The blocks, in order of their index.
     pub blocks: &'a [MarginBlock],
 }
 
-/// What a margin curve shows.
+/// The content of a margin curve.
 #[derive(Clone, Copy, Debug)]
 pub struct MarginCurve<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// At least one series is required.
     pub series: &'a [MarginSeries<'a>],

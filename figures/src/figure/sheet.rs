@@ -11,7 +11,7 @@ const SUBTITLE_BASELINE: f64 = 70.0;
 const SUBTITLE: f64 = 14.5;
 const MIN_SUBTITLE: f64 = 11.0;
 const LINE_HEIGHT: f64 = 16.0;
-/// What sets the parts of a subtitle apart.
+/// The separator of a subtitle's parts.
 const DOT: &str = " · ";
 const LEFT: f64 = 88.0;
 const PLOT_TOP: f64 = 96.0;
@@ -50,11 +50,11 @@ fn two_lines(subtitle: &str, width: f64) -> Option<(&str, &str)> {
 #[derive(Debug)]
 pub(super) struct Sheet<'a> {
     title: &'a str,
-    /// What is drawn so far.
+    /// The drawing so far.
     pub(super) canvas: Canvas,
     /// The rectangle that holds the data.
     pub(super) plot: Rect,
-    /// Where the key goes; its top is the baseline of a first line.
+    /// The area of the key; its top is the baseline of a first line.
     pub(super) key: Rect,
 }
 

@@ -42,7 +42,7 @@ impl Rect {
     }
 }
 
-/// Which point of a text lies at its position.
+/// The point of a text that lies at its position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -50,7 +50,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// How a text is set; its position is a point on the baseline.
+/// The typography of a text; its position is a point on the baseline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) size: f64,
@@ -72,7 +72,7 @@ impl Type {
     }
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stroke {
     pub(super) colour: Paint,

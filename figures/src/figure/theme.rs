@@ -19,7 +19,7 @@ pub enum Theme {
 /// A colour by what it is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Paint {
-    /// What everything is drawn on.
+    /// The background.
     Paper,
     /// Titles, frames and main labels.
     Ink,

@@ -1,4 +1,4 @@
-//! How far away trained networks put their decision boundaries, block of NADs by block.
+//! The distances at which trained networks put their decision boundaries, block of NADs by block.
 
 use std::collections::BTreeMap;
 

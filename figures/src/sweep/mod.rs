@@ -41,7 +41,7 @@ pub use table::{MarginRow, Run, Runs};
 /// The content of files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Where pictures take their numbers from.
+/// The source of a picture's numbers.
 ///
 /// A complete sweep has artifacts, and [`Source::artifact`] is all there is to write. For one that is still computed,
 /// [`Source::runs`] and [`Source::margins`] give the runs that have ended; [`Runs::new`] and [`MarginRow::of_runs`] make them
@@ -79,14 +79,14 @@ impl Source for Files {
     }
 }
 
-/// What was drawn, and what there is to say.
+/// The pictures of a sweep, and remarks about them.
 #[derive(Clone, Debug, Default)]
 pub struct Drawing {
     /// Figures, as SVG and as PNG.
     pub figures: Files,
     /// A result for each job, in the sweep's order.
     pub results: Vec<JobResult>,
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub notes: Vec<String>,
 }
 

@@ -154,7 +154,7 @@ fn unless_missing<T>(found: Result<T, SweepError>) -> Result<Option<T>, SweepErr
     }
 }
 
-/// How NADs were measured, for a subtitle.
+/// Returns the measurement of the NADs, for a subtitle.
 fn setting(spec: &Spec) -> String {
     let networks = spec.nads.as_ref().map(|nads| format!("N = {} networks · ", thousands(nads.networks)));
     let estimator = match estimator(spec) {
@@ -164,7 +164,7 @@ fn setting(spec: &Spec) -> String {
     format!("{}{estimator} · input {}", networks.unwrap_or_default(), shape(spec))
 }
 
-/// How gradients were estimated, in words, and with which step.
+/// Returns the estimator of the gradients, in words, with its step.
 fn estimator(spec: &Spec) -> (&'static str, Option<f64>) {
     match &spec.nads {
         Some(nads) if nads.estimator == Estimator::CentralDifference => ("central differences", Some(nads.step)),

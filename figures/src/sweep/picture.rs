@@ -15,7 +15,7 @@ const SPECTRA: &str = "spectra";
 const NAD: &str = "/nad_";
 const BESIDE: &str = "_beside_";
 
-/// What a picture is of.
+/// The kind of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PictureKind {
@@ -50,7 +50,7 @@ pub struct Picture {
     pub experiment: Experiment,
     /// The architectures that it shows.
     pub architectures: Vec<String>,
-    /// Which NAD, where it shows one.
+    /// The index of the NAD, where it shows one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
 }
@@ -161,12 +161,12 @@ pub fn pictures(spec: &Spec) -> Vec<Picture> {
     spec.experiments().flat_map(|experiment| of_experiment(spec, experiment)).collect()
 }
 
-/// What the names of further pictures look like.
+/// The form of the names of further pictures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pattern {
     /// The name, with words in capitals to fill in.
     pub name: String,
-    /// What such a picture shows.
+    /// The content of such a picture.
     pub title: String,
 }
 

@@ -45,7 +45,7 @@ pub struct NadsSummary {
 pub struct RunsSummary {
     /// The number of runs.
     pub runs: u64,
-    /// How many diverged; the numbers below are of the others.
+    /// The number that diverged; the numbers below are of the others.
     pub diverged: u64,
     /// Mean over the runs; `None` when all diverged.
     pub mean_accuracy: Option<f64>,

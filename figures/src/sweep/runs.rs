@@ -1,4 +1,4 @@
-//! What networks learned: accuracies by direction, by poison, and with flipped NADs.
+//! This module draws what networks learned: accuracies by direction, by poison, and with flipped NADs.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ impl<'a> MeasuredJob<'a> {
         diverged + &Self::so_far(jobs)
     }
 
-    /// Why there is nothing to draw.
+    /// Returns the reason why there is nothing to draw.
     fn nothing(name: &str, jobs: &[Self]) -> SweepError {
         let ended = Self::ended(jobs);
         let all: u64 = jobs.iter().map(|job| job.runs.all).sum();
@@ -134,7 +134,7 @@ pub(super) fn draw_curve(
     finish(picture, accuracy_curve(&curve, theme))
 }
 
-/// Where a variant lies along a curve.
+/// Returns the place of a variant along a curve.
 fn index(variant: Variant) -> Option<u64> {
     match variant {
         Variant::Direction(Direction::Nad(index) | Direction::Row(index)) | Variant::Poisoned(index) => Some(index),

@@ -15,14 +15,14 @@ use super::SweepError;
 pub struct Runs {
     /// Those that have ended, in any order.
     pub ended: Vec<Run>,
-    /// How many the job has in all.
+    /// The number of runs that the job has in all.
     pub all: u64,
 }
 
 /// One training run that has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// What it was trained on.
+    /// The variant that it was trained on.
     pub variant: Variant,
     /// Its seed, from 0.
     pub seed: u64,
@@ -125,7 +125,7 @@ fn optional(cell: &str) -> Result<Option<f64>, String> {
     cell.parse().map(Some).map_err(|_| format!("{cell:?} is no number"))
 }
 
-/// What a label stands for; the inverse of [`Variant`]'s `Display`.
+/// Parses a label; the inverse of [`Variant`]'s `Display`.
 fn variant(experiment: Experiment, label: &str) -> Option<Variant> {
     let words: Vec<&str> = label.split(' ').collect();
     let index = |word: &str| word.parse::<u64>().ok();
@@ -156,7 +156,7 @@ fn variant(experiment: Experiment, label: &str) -> Option<Variant> {
 struct ColumnTable<'a, const N: usize> {
     name: &'a str,
     text: &'a str,
-    /// How many columns there are in all.
+    /// The number of columns in all.
     width: usize,
     places: [usize; N],
 }

@@ -12,8 +12,8 @@ use syn::{Attribute, Expr, Lit, Meta};
 use super::Measured;
 use super::sources::{Line, Source};
 
-const QUESTIONS: [&str; 11] =
-    ["which", "who", "whom", "whose", "what", "where", "when", "why", "how", "whether", "whoever"];
+/// "Whether" is not among them: it begins the comments of bools in the standard library too.
+const QUESTIONS: [&str; 10] = ["which", "who", "whom", "whose", "what", "where", "when", "why", "how", "whoever"];
 const PREPOSITIONS: [&str; 17] = [
     "about", "after", "as", "at", "before", "by", "for", "from", "in", "of", "on", "per", "since", "through", "to",
     "until", "with",

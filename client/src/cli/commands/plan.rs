@@ -8,7 +8,7 @@ use nadgrid_core::cost::{Rates, Sizing};
 use nadgrid_core::plan::Plan;
 use nadgrid_core::spec::{Inputs, Spec};
 
-/// What a sweep will take: on the coordinator that was named, else on this machine.
+/// Prints an estimate of a sweep: on the coordinator that was named, else on this machine.
 pub(crate) async fn plan(coordinator: Option<Address>, args: PlanArgs) -> Result<(), Failure> {
     let loaded = load(args.spec).await?;
     let spec = &loaded.spec;

@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a coordinator on this machine may be silent: it is watched as a process too.
+/// The longest time for which a coordinator on this machine may be silent: it is watched as a process too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For the courtesy of cancelling an interrupted sweep.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);

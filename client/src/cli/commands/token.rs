@@ -8,7 +8,7 @@ use nadgrid_client::access::Secret;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-/// What a token begins with, so that it is recognised where it should not be.
+/// The prefix of a token, so that it is recognised where it should not be.
 const PREFIX: &str = "nadgrid_";
 /// Random bytes of a token.
 const BYTES: usize = 32;

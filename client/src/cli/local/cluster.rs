@@ -17,13 +17,13 @@ use tokio::sync::oneshot;
 
 /// Until the coordinator must have said where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the programs are looked at.
+/// The interval at which the programs are checked.
 const LOOK: Duration = Duration::from_millis(100);
 /// For programs to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
-/// What the coordinator's only line on stdout begins with.
+/// The prefix of the coordinator's only line on stdout.
 const READY: &str = "listening on ";
-/// How the line that names the page begins, and how long it is waited for.
+/// The prefix of the line that names the page, and the time to wait for it.
 const PAGE: &str = "page at ";
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,7 +97,7 @@ impl LocalCluster {
         }
     }
 
-    /// Where the coordinator's page is, with the word that lets it change things. Asked once.
+    /// Returns the address of the coordinator's page, with the word that lets it change things. Asked once.
     pub(crate) async fn page(&mut self) -> Option<String> {
         tokio::time::timeout(PAGE_TIMEOUT, self.page.take()?).await.ok()?.ok()
     }

@@ -16,7 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// How much of a log's end is shown.
+/// The length of a log's end that is shown.
 const LAST_LINES: usize = 10;
 const LAST_BYTES: u64 = 8 << 10;
 

@@ -1,4 +1,4 @@
-//! Where the programs of a cluster are.
+//! The search for the programs of a cluster.
 
 use crate::cli::Failure;
 use std::env;

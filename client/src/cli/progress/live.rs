@@ -8,7 +8,7 @@ use crate::cli::styled::{StyledRow, colours};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// What is known of a terminal that does not say.
+/// The size of a terminal that reports none.
 const SIZE: (usize, usize) = (80, 24);
 
 /// The rows at the bottom of the terminal behind stderr.

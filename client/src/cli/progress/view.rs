@@ -1,4 +1,4 @@
-//! What the live view of a sweep shows, as rows for a terminal of a given size.
+//! The live view of a sweep, as rows for a terminal of a given size.
 //!
 //! ```text
 //! lenet  running for 12 s
@@ -31,7 +31,7 @@ pub(crate) struct ProgressView<'a> {
     pub(crate) sweep: &'a Sweep,
     /// The coordinator's workers, where it tells them.
     pub(crate) workers: Option<&'a [Worker]>,
-    /// Why the coordinator does not answer, where it does not.
+    /// The reason why the coordinator does not answer, where it does not.
     pub(crate) away: Option<&'a str>,
     /// Since it started; nothing when it has not.
     pub(crate) seconds: Option<f64>,
@@ -133,7 +133,7 @@ impl ProgressView<'_> {
         vec![if long.width() <= columns { long } else { row("") }]
     }
 
-    /// What keeps the sweep back, as the coordinator says.
+    /// Returns the coordinator's notices about the sweep.
     fn notices(&self) -> Vec<StyledRow> {
         let notices = &self.sweep.notices;
         let name = |place: usize| if place == 0 { "notice" } else { "" };
@@ -181,7 +181,7 @@ impl ProgressView<'_> {
         rows
     }
 
-    /// What a shard failed with for good, else what a worker said last.
+    /// Returns the error of a quarantined shard, else the latest error of a worker.
     fn last_error(&self) -> Option<String> {
         let for_good = self.sweep.failures.last();
         let for_good = for_good.map(|failure| format!("last for good: {}", failure.message));
@@ -190,7 +190,7 @@ impl ProgressView<'_> {
     }
 }
 
-/// What a job's row says.
+/// Returns the words of a job's row.
 struct Told<'a> {
     job: &'a Job,
     name: String,
@@ -224,7 +224,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// How good news a sweep's state is.
+/// Returns the style of a sweep's state.
 pub(crate) fn state_tone(sweep: &Sweep) -> TextStyle {
     match sweep.state() {
         SweepState::Complete => TextStyle::Good,
@@ -250,7 +250,7 @@ fn cut(words: &str, columns: usize) -> String {
     row.to_terminal(false)
 }
 
-/// How it goes: the rate and the time left, or what it waits for. Without a word for members it is short.
+/// Returns the progress: the rate and the time left, or what it waits for. Without a word for members it is short.
 pub(crate) fn words(job: &Job, workers: u32, members: &str) -> String {
     let or_short = |long: &str, short: &str| if members.is_empty() { short.to_owned() } else { long.to_owned() };
     let left = job.seconds_left.map(|seconds| format!("{} left", duration(seconds)));

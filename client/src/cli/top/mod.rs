@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The newest sweeps, so many.
 const SWEEPS: usize = 200;
 
-/// What became of a question or an action.
+/// The outcome of a question or an action.
 enum ScreenReply {
     Asked(Result<ClusterSnapshot, Error>),
     Acted(SweepAction, Result<Box<Sweep>, Error>),

@@ -1,4 +1,4 @@
-//! What `top` knows and what its user has chosen.
+//! The state of `top`: what it knows, and what its user has chosen.
 //!
 //! ```text
 //! Looking ──?──▶ Help ──any key──▶ Looking
@@ -19,7 +19,7 @@ pub(super) struct ClusterSnapshot {
     pub(super) workers: Vec<Worker>,
 }
 
-/// What can be done to a sweep.
+/// An action on a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SweepAction {
     Pause,
@@ -38,7 +38,7 @@ impl SweepAction {
     }
 }
 
-/// What a key asks for.
+/// The command of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ScreenCommand {
     Nothing,
@@ -48,7 +48,7 @@ pub(super) enum ScreenCommand {
     Act(SweepAction, String),
 }
 
-/// What the keys mean now.
+/// The meaning of the keys now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ScreenMode {
     Looking,
@@ -57,7 +57,7 @@ pub(super) enum ScreenMode {
     Confirm(SweepAction, String, String),
 }
 
-/// Which table the arrows move in.
+/// The table that the arrows move in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pane {
     Sweeps,
@@ -75,9 +75,9 @@ pub(super) struct Model {
     pub(super) workers: Vec<Worker>,
     pub(super) mode: ScreenMode,
     pub(super) pane: Pane,
-    /// Why the coordinator does not answer, where it does not.
+    /// The reason why the coordinator does not answer, where it does not.
     pub(super) away: Option<String>,
-    /// What became of the last action.
+    /// The outcome of the last action.
     pub(super) said: Option<(TextStyle, String)>,
     sweep: Option<String>,
     worker: Option<String>,
@@ -116,7 +116,7 @@ impl Model {
         self.away = Some(reason);
     }
 
-    /// What became of an action.
+    /// Shows the outcome of an action.
     pub(super) fn acted(&mut self, action: SweepAction, outcome: Result<&Sweep, &Error>) {
         // What the next key means depends on it.
         if let Ok(sweep) = outcome

@@ -27,7 +27,7 @@ use std::time::SystemTime;
 
 /// From so many columns on there is room for what one can do without.
 const WIDE: u16 = 90;
-/// How long a payload waits for a place before that is a worker's state.
+/// The time that a payload waits for a place before that is a worker's state.
 const WAITS_LONG_MS: u64 = 2000;
 /// Columns of a bar, wide and narrow.
 const BARS: [usize; 2] = [12, 6];
@@ -191,7 +191,7 @@ fn sweep_cells(sweep: &Sweep, is_wide: bool, now: SystemTime) -> Vec<StyledRow> 
     cells
 }
 
-/// What is wrong with a sweep or keeps it back, a row each.
+/// Returns the problems of a sweep and what delays it, a row each.
 fn notes(sweep: &Sweep) -> Vec<StyledRow> {
     let notices = sweep.notices.iter().map(|notice| StyledRow::of(TextStyle::Warn, notice));
     let message = (!sweep.message.is_empty()).then(|| StyledRow::of(TextStyle::Bad, &sweep.message));

@@ -137,7 +137,7 @@ pub(super) fn draw_tile(
     Ok(())
 }
 
-/// What a channel of several is called; three are those of images.
+/// Returns the name of a channel of several; three are those of images.
 pub(super) fn channel_name(channels: usize, index: usize) -> String {
     match (channels, index) {
         (3, 0) => "red".to_owned(),

@@ -31,20 +31,20 @@ pub use spectra::{Spectra, SpectrumSeries, spectra};
 /// A second spectrum drawn for comparison, normalised by its own sum.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceSpectrum<'a> {
-    /// What the key calls it.
+    /// The name in the key.
     pub label: &'a str,
     /// Singular values in decreasing order.
     pub singular_values: ArrayView1<'a, f64>,
 }
 
-/// What a NAD figure shows.
+/// The content of a NAD figure.
 #[derive(Clone, Copy, Debug)]
 pub struct NadFigure<'a> {
     /// The name of the architecture.
     pub architecture: &'a str,
     /// N, the number of networks sampled.
     pub networks: Option<u64>,
-    /// How gradients were estimated, in words ("central differences").
+    /// The estimator of the gradients, in words ("central differences").
     pub estimator: &'a str,
     /// h, the step of a finite difference.
     pub step: Option<f64>,

@@ -38,12 +38,12 @@ pub struct NadSide<'a> {
     pub singular_values: ArrayView1<'a, f64>,
 }
 
-/// What a picture of two architectures shows.
+/// The content of a picture of two architectures.
 #[derive(Clone, Copy, Debug)]
 pub struct NadPair<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// How they were measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// The shape of the input, the same for both.
     pub shape: InputShape,

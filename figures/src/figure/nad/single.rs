@@ -38,12 +38,12 @@ const FOOT: f64 = 56.0;
 const CAPTION: f64 = 14.0;
 const NOTE_HEIGHT: f64 = 20.0;
 
-/// What the picture of one NAD shows.
+/// The content of a picture of one NAD.
 #[derive(Clone, Copy, Debug)]
 pub struct SingleNad<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// Where it comes from, in words.
+    /// The origin of the NAD, in words.
     pub subtitle: &'a str,
     /// The input's shape.
     pub shape: InputShape,

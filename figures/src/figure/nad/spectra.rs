@@ -25,7 +25,7 @@ const EFFECTIVE_RANK_INDENT: f64 = 40.0;
 /// The spectrum of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct SpectrumSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// Singular values in decreasing order.
     pub singular_values: ArrayView1<'a, f64>,
@@ -35,12 +35,12 @@ pub struct SpectrumSeries<'a> {
     pub effective_rank: Option<f64>,
 }
 
-/// What a picture of spectra shows.
+/// The content of a picture of spectra.
 #[derive(Clone, Copy, Debug)]
 pub struct Spectra<'a> {
     /// The title of the page.
     pub title: &'a str,
-    /// How they were measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// At least one is required.
     pub series: &'a [SpectrumSeries<'a>],

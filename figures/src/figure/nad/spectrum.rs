@@ -49,7 +49,7 @@ impl SpectrumShares {
         &self.label
     }
 
-    /// How many leading directions carry any energy.
+    /// Returns the number of leading directions that carry any energy.
     pub(super) fn informative(&self) -> usize {
         self.informative
     }

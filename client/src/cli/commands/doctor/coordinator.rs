@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-/// Where a coordinator listens that is not told otherwise.
+/// The address where a coordinator listens by default.
 const DEFAULT: &str = "127.0.0.1:7400";
 /// Clocks that differ by less are taken as equal: the answer's clock is to the second.
 const CLOCK: Duration = Duration::from_secs(5);

@@ -38,7 +38,7 @@ pub(super) fn findings() -> Vec<Finding> {
     findings
 }
 
-/// What our kernels are written for, the widest last.
+/// The instruction sets that our kernels use, the widest last.
 fn features() -> Vec<&'static str> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]

@@ -28,7 +28,7 @@ enum FindingLevel {
     Problem,
 }
 
-/// What was looked at, and how it stands.
+/// The subject of a check, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,

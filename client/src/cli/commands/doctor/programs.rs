@@ -13,7 +13,7 @@ use tokio::process::Command;
 const TELL: Duration = Duration::from_secs(20);
 /// For a worker to compute two small networks; the first use of a GPU takes some seconds.
 const COMPUTE: Duration = Duration::from_secs(120);
-/// Where the NVIDIA driver tells what it drives.
+/// The folder where the NVIDIA driver lists its devices.
 const GPUS: &str = "/proc/driver/nvidia/gpus";
 /// What a worker is linked against, and what it opens when it shall compute on a GPU.
 const CPU_LIBRARY: &str = "libtorch_cpu.so";
@@ -62,7 +62,7 @@ fn missing(name: &'static str, said: &str) -> Finding {
     Finding::problem(name, message, next)
 }
 
-/// What a program prints on stdout, or the last line that it says when it fails.
+/// Returns what a program prints on stdout, or the last line that it says when it fails.
 async fn run(path: &Path, arguments: &[&str], variables: &[(&str, &str)], within: Duration) -> Result<String, String> {
     let mut command = Command::new(path);
     command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true).stdin(std::process::Stdio::null());
@@ -103,7 +103,7 @@ enum Linked {
     Unknown,
 }
 
-/// What the loader says when it is asked to list a program's libraries, as `ldd` does.
+/// Returns what the loader says when it is asked to list a program's libraries, as `ldd` does.
 fn linked(libraries: &str, name: &str) -> Linked {
     let line = libraries.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().strip_prefix("=> "));
     match line {
@@ -133,7 +133,7 @@ fn models(folder: &Path) -> Vec<String> {
     gpus.filter_map(|gpu| std::fs::read_to_string(gpu.path().join("information")).ok().and_then(model)).collect()
 }
 
-/// Where the loader would find libtorch's part for GPUs.
+/// Returns the place where the loader would find libtorch's part for GPUs.
 fn folder_of_cuda(linked: &Linked) -> Option<PathBuf> {
     let beside = match linked {
         Linked::At(path) => path.parent().map(Path::to_owned),

@@ -22,7 +22,7 @@ struct Listing {
 #[derive(Debug, Serialize)]
 struct PlotReport {
     pictures: Vec<DrawnPictures>,
-    /// What was not, and why.
+    /// The pictures that were not drawn, and the reasons.
     notes: Vec<String>,
 }
 
