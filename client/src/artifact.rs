@@ -45,7 +45,7 @@ impl Client {
             return Ok(read);
         }
         let read = self.read_artifact_by(id, name, limit, false).await?;
-        read.ok_or_else(|| Error::Contract(format!("{name} was asked for, and an address came instead")))
+        read.ok_or_else(|| Error::Contract(format!("{name} was requested, but an address was received")))
     }
 
     /// The same, from a shared store if that is asked for and there is one; `None` when the store does not give it.
@@ -57,13 +57,15 @@ impl Client {
         presigned: bool,
     ) -> Result<Option<(Vec<u8>, Digest)>, Error> {
         let request = ReadArtifactRequest { sweep_id: id.into(), name: name.into(), presigned };
-        let late = |_| Err(Status::unavailable(format!("{name} had no place within {PLACE_TIMEOUT:.0?}")));
+        let late =
+            |_| Err(Status::unavailable(format!("the transfer of {name} could not start within {PLACE_TIMEOUT:.0?}")));
         let called = timeout(PLACE_TIMEOUT, self.service().read_artifact(request)).await.unwrap_or_else(late);
         let mut chunks = called.map_err(|s| self.error(s))?.into_inner();
         let damaged = |source: ChunkError| Error::Damaged { name: name.into(), source };
         let first = self.next(&mut chunks).await?.unwrap_or_default();
-        let artifact =
-            first.artifact.ok_or_else(|| Error::Contract(format!("{name} began without its size and digest")))?;
+        let artifact = first
+            .artifact
+            .ok_or_else(|| Error::Contract(format!("{name} was announced without its size and digest")))?;
         let mut assembler = Assembler::new(artifact.size, limit, &artifact.digest).map_err(damaged)?;
         if let Some(get) = &first.get {
             return Ok(self.read_presigned(get, &artifact).await);
@@ -72,7 +74,7 @@ impl Client {
         while let Some(chunk) = self.next(&mut chunks).await? {
             // They would never end.
             if chunk.data.is_empty() {
-                return Err(Error::Contract(format!("{name} comes in chunks without a byte")));
+                return Err(Error::Contract(format!("{name} has an empty chunk")));
             }
             assembler.push(&chunk.data).map_err(damaged)?;
         }
@@ -87,7 +89,7 @@ impl Client {
     }
 
     async fn next(&self, chunks: &mut Streaming<ReadArtifactResponse>) -> Result<Option<ReadArtifactResponse>, Error> {
-        let silent = |_| Err(Status::unavailable(format!("no byte of the file came for {SILENCE:.0?}")));
+        let silent = |_| Err(Status::unavailable(format!("no bytes of the file arrived for {SILENCE:.0?}")));
         self.received(timeout(SILENCE, chunks.message()).await.unwrap_or_else(silent))
     }
 }

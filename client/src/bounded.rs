@@ -91,7 +91,8 @@ impl Frames {
             }
             let Some(message) = rest.get(..size) else { break };
             if entries(message, MOST, DEPTH).is_none_or(|entries| entries > MOST) {
-                let words = format!("a message of {size} bytes that is none, or whose fields take far more memory");
+                let words =
+                    format!("a message of {size} bytes that cannot be decoded, or whose fields take far more memory");
                 return Err(Status::unimplemented(words));
             }
             self.bytes.drain(..HEAD + size);
@@ -218,7 +219,8 @@ mod tests {
 
     #[test]
     fn entries_without_bytes_are_not_taken_by_the_million() {
-        let (jobs, sweeps) = ([0x3a_u8, 0].repeat(1 << 20), [0x0a_u8, 0].repeat(1 << 20));
+        let jobs = [0x3a_u8, 0].repeat(1 << 20);
+        let sweeps = [0x0a_u8, 0].repeat(1 << 20);
         assert!(!is_taken(&frame(&jobs)) && !is_taken(&frame(&sweeps)));
         // Within another message, and with a group at the end, which a decoder passes over.
         let within = [&jobs[..], &[0xa3, 0x06, 0xa4, 0x06]].concat();

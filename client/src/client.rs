@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status};
 /// The plan of a sweep, as a coordinator gives it.
 pub type Plan = nadgrid_proto::v1::PlanResponse;
 
-/// Until a connection stands.
+/// The longest time that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a call that is answered at once is given up: later than the coordinator gives it up (`request_seconds`), since the
 /// coordinator says what it waits for.
@@ -46,27 +46,27 @@ pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 const PAGE: u32 = 100;
 
 /// The generated client, over a connection that carries the token.
-pub(crate) type Service = SweepServiceClient<InterceptedService<BoundedChannel, Outgoing>>;
+pub(crate) type Service = SweepServiceClient<InterceptedService<BoundedChannel, OutgoingCall>>;
 
-/// Where a coordinator is, and what to show it.
+/// The address of a coordinator, and the credentials for it.
 #[derive(Clone, Debug, Default)]
 pub struct Address {
     /// For example `http://127.0.0.1:7400`; `http://` may be left out.
     pub url: String,
-    /// Token and certificates.
+    /// The token and the certificates.
     pub credentials: Credentials,
     /// The span that every request is a part of, if there is one.
     pub trace: Option<TraceContext>,
 }
 
-/// What every request carries: the token, and the span that it is a part of.
+/// The metadata of every request: the token, and the span that it is a part of.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingCall {
     bearer: Bearer,
     traceparent: Option<MetadataValue<Ascii>>,
 }
 
-impl Interceptor for Outgoing {
+impl Interceptor for OutgoingCall {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut request = self.bearer.call(request)?;
         if let Some(traceparent) = &self.traceparent {
@@ -94,7 +94,7 @@ impl From<&Address> for Address {
     }
 }
 
-/// What a coordinator tells of itself.
+/// The facts that a coordinator reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// From the question to the answer.
@@ -139,7 +139,7 @@ impl Client {
         };
         let channel = endpoint.connect().await.map_err(unreachable)?;
         let traceparent = trace.and_then(|trace| trace.to_string().parse().ok());
-        let outgoing = Outgoing { bearer: credentials.bearer(), traceparent };
+        let outgoing = OutgoingCall { bearer: credentials.bearer(), traceparent };
         let service = SweepServiceClient::with_interceptor(BoundedChannel(channel), outgoing);
         let service = service.max_decoding_message_size(MESSAGE_LIMIT);
         Ok(Self { url, service, store: Arc::default() })
@@ -178,7 +178,7 @@ impl Client {
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Error> {
-        let late = |_| Err(Status::unavailable(format!("no whole answer came within {ANSWER_TIMEOUT:.0?}")));
+        let late = |_| Err(Status::unavailable(format!("no complete answer within {ANSWER_TIMEOUT:.0?}")));
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, call).await.unwrap_or_else(late);
         let mut response = answered.map_err(|status| self.error(status))?;
         response.get_mut().clean();
@@ -194,7 +194,7 @@ impl Client {
         of_sweep(id, self.answer(call).await?.into_inner())
     }
 
-    /// What the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
+    /// Estimates what the spec (TOML) with these files will take on the coordinator's workers, without running it. The files need not be
     /// uploaded.
     ///
     /// # Errors
@@ -221,7 +221,8 @@ impl Client {
         let FairShare { priority, weight } = share;
         let request = timed(SubmitRequest { spec: spec.into(), idempotency_key: key.into(), inputs, priority, weight });
         let response = self.answer(self.service().submit(request)).await?.into_inner();
-        let sweep = response.sweep.ok_or_else(|| Error::Contract("a submission without its sweep".into()))?;
+        let sweep =
+            response.sweep.ok_or_else(|| Error::Contract("the answer to the submission has no sweep".into()))?;
         // Scripts put it into commands.
         if !is_plain_id(&sweep.id) {
             let accepted = "1 to 64 letters, digits, `-`, `_` or `.`, the first of them a letter or a digit";
@@ -267,7 +268,8 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn list_with_notices(&self, most: usize) -> Result<(Vec<Sweep>, Vec<String>), Error> {
-        let (mut sweeps, mut notices) = (Vec::new(), Vec::new());
+        let mut sweeps = Vec::new();
+        let mut notices = Vec::new();
         let mut page_token = String::new();
         while sweeps.len() < most {
             let page_size = u32::try_from(most - sweeps.len()).unwrap_or(PAGE).min(PAGE);
@@ -282,7 +284,7 @@ impl Client {
             }
             // Each page brings the end nearer.
             if is_empty {
-                return Err(Error::Contract("a page of the list has no sweep, and another is said to follow".into()));
+                return Err(Error::Contract("a page of the list is empty, but another is announced".into()));
             }
         }
         sweeps.truncate(most);
@@ -316,7 +318,7 @@ impl Client {
         self.sweep(id, self.service().resume(request)).await
     }
 
-    /// Where a sweep, a job of it or a block of that stands, and why it does not run.
+    /// Explains where a sweep, a job of it or a block of that stands, and why it does not run.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Coordinator`] for a job or block that the sweep does not have, [`Error::Unreachable`].
@@ -366,7 +368,7 @@ pub(crate) fn of_sweep(id: &str, sweep: Sweep) -> Result<Sweep, Error> {
     if sweep.id == id {
         return Ok(sweep);
     }
-    Err(Error::Contract(format!("sweep {id} was asked for, and {:?} came", sweep.id)))
+    Err(Error::Contract(format!("sweep {id} was requested, but {:?} was received", sweep.id)))
 }
 
 /// A request that is answered at once or not at all.
@@ -408,7 +410,7 @@ mod tests {
         let sweep = |id: &str| Sweep { id: id.into(), ..Sweep::default() };
         assert_eq!(of_sweep("s-1", sweep("s-1")).unwrap().id, "s-1");
         let error = of_sweep("s-1", sweep("s-2")).unwrap_err().to_string();
-        assert!(error.contains("sweep s-1 was asked for, and \"s-2\" came"), "{error}");
+        assert!(error.contains("sweep s-1 was requested, but \"s-2\" was received"), "{error}");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What can go wrong for a client. Every error keeps its class, so that a program can act on it: whether the
+//! The errors of a client. Every error keeps its class, so that a program can act on it: whether the
 //! coordinator is away, the spec is wrong, a payload is damaged or a sweep has failed are different variants.
 //!
 //! Every message is one line and names what it is about. Absent: advice on what to type next; the command adds it.
@@ -19,22 +19,22 @@ use tonic::{Code, Status};
 /// Violations of a spec that are told; a coordinator has fewer.
 const MOST_VIOLATIONS: usize = 100;
 
-/// Why a call, a watch or a fetch did not succeed.
+/// The reason why a call, a watch or a fetch failed.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The address is malformed.
-    #[error("{url:?} is no address of a coordinator: {reason}")]
+    #[error("{url:?} is not the address of a coordinator: {reason}")]
     Address {
         /// As given.
         url: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// A token or certificate is of no use.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The coordinator does not let this caller do it.
-    #[error("the coordinator at {url} refuses: {message}")]
+    #[error("the coordinator at {url} denied access: {message}")]
     Denied {
         /// The coordinator's address.
         url: String,
@@ -46,7 +46,7 @@ pub enum Error {
     Unreachable {
         /// The coordinator's address.
         url: String,
-        /// What the operating system or the transport said.
+        /// The operating system's or the transport's error.
         reason: String,
     },
     /// The spec is wrong.
@@ -63,7 +63,7 @@ pub enum Error {
     Damaged {
         /// The artifact.
         name: String,
-        /// In which way.
+        /// The way in which it is wrong.
         source: ChunkError,
     },
     /// The sweep ended without a result.
@@ -73,11 +73,11 @@ pub enum Error {
         id: String,
         /// `failed` or `was cancelled`.
         state: &'static str,
-        /// Why, when the coordinator says so.
+        /// The reason, if the coordinator gives one.
         message: String,
     },
     /// The sweep has no result yet.
-    #[error("sweep {id} is {state}; there are results once it is complete")]
+    #[error("sweep {id} is {state}; its results are available once it is complete")]
     Unfinished {
         /// The sweep.
         id: String,
@@ -87,11 +87,11 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("{}: cannot {action}: {source}", .path.display())]
     Io {
-        /// Which one.
+        /// The name of the file.
         path: PathBuf,
-        /// What was tried, for example `write`.
+        /// The operation, for example `write`.
         action: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The arrays came whole, but do not make a figure.
@@ -99,14 +99,14 @@ pub enum Error {
     Draw {
         /// The array or figure.
         what: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// The coordinator's answer breaks the contract: it is another program, or of another version.
-    #[error("the coordinator's answer is not understood: {0}")]
+    #[error("unexpected answer from the coordinator: {0}")]
     Contract(String),
     /// The coordinator could not do it.
-    #[error("the coordinator at {url} says: {message}")]
+    #[error("the coordinator at {url} reports: {message}")]
     Coordinator {
         /// The coordinator's address.
         url: String,
@@ -196,7 +196,8 @@ fn describe(status: &Status) -> String {
 
 fn refusal(status: &Status) -> Refusal {
     let line = |(field, wrong): (String, String)| {
-        let (field, wrong) = (said(&field), said(&wrong));
+        let field = said(&field);
+        let wrong = said(&wrong);
         if field.is_empty() { wrong } else { format!("{field}: {wrong}") }
     };
     let violations: Vec<String> = blamed_fields(status).into_iter().take(MOST_VIOLATIONS).map(line).collect();

@@ -22,14 +22,14 @@ use nadgrid_proto::views::sweep_state;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What was fetched.
+/// The result of a fetch.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// As it was written to `sweep.json`.
     pub record: Record,
     /// One per job, in the sweep's order.
     pub results: Vec<JobResult>,
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub notes: Vec<String>,
 }
 

@@ -24,7 +24,7 @@ use tonic::Status;
 pub struct LocalFile {
     /// The path as the spec has it; for a folder, that path, a slash and the file's name.
     pub name: String,
-    /// Where it was found.
+    /// The path where it was found.
     pub path: PathBuf,
     /// Its size and digest.
     pub stored: InputRef,
@@ -69,7 +69,7 @@ impl LocalFiles {
         &self.left_out
     }
 
-    /// Bytes of all files.
+    /// Returns the size of all files, in bytes.
     pub fn size(&self) -> u64 {
         self.iter().map(|file| file.stored.size).sum()
     }
@@ -172,7 +172,8 @@ fn read_images(path: &Path) -> Result<(Vec<u8>, usize), String> {
 /// Names of the files of images in a folder, and paths of those that only look like them.
 fn image_files(folder: &Path) -> Result<(Vec<String>, Vec<PathBuf>), String> {
     let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
-    let (mut files, mut left_out) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
+    let mut left_out = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         match entry.file_name().into_string() {
@@ -195,7 +196,7 @@ impl Client {
         let bytes = tokio::fs::read(&file.path).await.map_err(Error::io(&file.path, "read"))?;
         let InputRef { size, digest } = file.stored;
         if bytes.len() as u64 != size || Digest::of(&bytes) != digest {
-            let wrong = format!("{}: the file has changed since it was looked at", file.path.display());
+            let wrong = format!("{}: the file changed while it was being submitted", file.path.display());
             return Err(Refusal { violations: vec![wrong] }.into());
         }
         let header = InputHeader { size, digest: digest.to_string() };

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 /// Characters of a name, and of each of its parts.
 const MAX_NAME: usize = 255;
 const MAX_PART: usize = 128;
-/// Characters of an id.
+/// The most characters that an id may have.
 const MAX_ID: usize = 64;
-/// What a file begins with that is not whole yet.
+/// The prefix of the name of a file that is not whole yet.
 pub(crate) const HIDDEN: &str = ".nadgrid-";
-/// What a name is refused with.
+/// The message for a refused name.
 pub(crate) const ACCEPTED: &str =
     "accepted is a relative path of letters, digits, `.`, `_` and `-`, each part beginning with a letter or digit";
 
@@ -47,7 +47,7 @@ pub(crate) fn refuse_links(root: &Path, name: &str) -> Result<(), Error> {
         folder.push(part);
         match fs::symlink_metadata(&folder) {
             Ok(there) if there.is_symlink() => {
-                let refused = io::Error::other("it is a symbolic link, and files are written into no other folder");
+                let refused = io::Error::other("it is a symbolic link, and files are not written outside the folder");
                 return Err(Error::io(&folder, "write into it")(refused));
             }
             // What is not there holds no link, and what is no folder fails when it is written into.
@@ -86,7 +86,7 @@ pub(crate) fn ensure_plain(name: &str) -> Result<(), Error> {
     if is_plain(name) {
         return Ok(());
     }
-    Err(Error::Contract(format!("{name:?} is no name of a file below a folder; {ACCEPTED}")))
+    Err(Error::Contract(format!("{name:?} is not the name of a file below a folder; {ACCEPTED}")))
 }
 
 /// Whether a file is there, itself and not by a link.
@@ -109,7 +109,8 @@ mod tests {
         {
             assert!(!is_plain(name), "{name}");
         }
-        let (long, deep) = ("x".repeat(MAX_PART + 1), "x/".repeat(200) + "x");
+        let long = "x".repeat(MAX_PART + 1);
+        let deep = "x/".repeat(200) + "x";
         for name in [
             "a\0b",
             "a\u{1b}[2J",
@@ -139,7 +140,8 @@ mod tests {
     #[test]
     fn a_link_is_replaced_and_a_linked_folder_is_refused() {
         let home = tempfile::tempdir().unwrap();
-        let (out, outside) = (home.path().join("out"), home.path().join("outside"));
+        let out = home.path().join("out");
+        let outside = home.path().join("outside");
         fs::create_dir_all(out.join("nads")).unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("mine"), "mine").unwrap();

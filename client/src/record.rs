@@ -37,11 +37,11 @@ pub struct Record {
     pub spec_toml: String,
     /// The files that the spec names.
     pub inputs: Vec<InputView>,
-    /// What else the bits depend on.
+    /// The numerics class that the bits depend on.
     pub numerics_class: NumericsClass,
-    /// Who made it.
+    /// The versions of the programs that made it.
     pub versions: Versions,
-    /// How long it took.
+    /// The times that it took.
     pub timings: Timings,
     /// The jobs, in the spec's order.
     pub jobs: Vec<JobView>,
@@ -64,10 +64,10 @@ pub struct Versions {
     pub protocol: u32,
 }
 
-/// When it happened: moments in RFC 3339, durations in seconds.
+/// The times of the sweep: moments in RFC 3339, durations in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timings {
-    /// Submission.
+    /// The time of submission.
     pub submitted_at: Option<String>,
     /// The first lease.
     pub started_at: Option<String>,
@@ -147,7 +147,7 @@ fn seconds_between(from: &Timestamp, to: &Timestamp) -> f64 {
 /// The sweep's spec.
 pub(crate) fn read_spec(sweep: &v1::Sweep) -> Result<Spec, Error> {
     Spec::from_toml(&sweep.spec)
-        .map_err(|e| Error::Contract(said(&format!("the spec of sweep {} is of another version: {e}", sweep.id))))
+        .map_err(|e| Error::Contract(said(&format!("the spec of sweep {} is from another version: {e}", sweep.id))))
 }
 
 fn lacking(sweep: &v1::Sweep, what: &str) -> Error {

@@ -64,7 +64,7 @@ fn no_record(folder: &Path) -> Error {
     let above = folder.ancestors().skip(1).find(|above| above.join(RECORD_FILE).is_file());
     let hint = above.map_or(String::new(), |above| format!("; did you mean {}?", above.display()));
     let reason = if folder.is_dir() {
-        format!("no result folder, it has no {RECORD_FILE}{hint}; `nadgrid run` and `nadgrid fetch` fill one")
+        format!("not a result folder: it has no {RECORD_FILE}{hint}; `nadgrid run` and `nadgrid fetch` create one")
     } else {
         format!("no such folder{hint}")
     };
@@ -82,7 +82,7 @@ fn read_spec(record: &[u8]) -> Result<Spec, String> {
         .ok_or_else(|| format!("spec_toml is {}; accepted is the spec as text", record["spec_toml"]))?;
     let said = |error: SpecError| {
         let violations: Vec<String> = error.violations.iter().map(ToString::to_string).collect();
-        format!("spec_toml is refused: {}", violations.join("; "))
+        format!("spec_toml is invalid: {}", violations.join("; "))
     };
     Spec::from_toml(text).map_err(said)
 }

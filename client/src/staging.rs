@@ -127,7 +127,7 @@ impl Staging {
         self.hidden().join(name)
     }
 
-    /// Where files are until they are moved into place.
+    /// The folder of files until they are moved into place.
     pub(crate) fn hidden(&self) -> &Path {
         self.folder.as_ref().map_or(self.target.as_path(), TempDir::path)
     }
@@ -154,7 +154,7 @@ fn make_folders(folder: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
     let above = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
     let missing: Vec<&Path> = above.take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
-        fs::create_dir(path).map_err(Error::io(path, "make the folder"))?;
+        fs::create_dir(path).map_err(Error::io(path, "create the folder"))?;
         made.push(path.to_owned());
     }
     if folder.as_os_str().is_empty() || folder.is_dir() {

@@ -11,13 +11,13 @@ use prost_types::Timestamp;
 
 /// Characters of a name, an id, a digest or a version.
 const NAME: usize = 256;
-/// Characters of a path.
+/// The most characters that a path may have.
 const PATH: usize = 4_096;
-/// Characters of a sentence.
+/// The most characters that a sentence may have.
 pub(crate) const SENTENCE: usize = 4_096;
 /// Entries of a list.
 const ENTRIES: usize = 1 << 14;
-/// Sentences about one thing.
+/// The most sentences about one thing.
 const SENTENCES: usize = 256;
 /// Largest count: the sum over a list is still a number.
 const COUNT: u64 = 1 << 40;

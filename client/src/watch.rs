@@ -18,14 +18,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-/// How long and how often a coordinator that is away is tried.
+/// The time and the interval for retrying a coordinator that is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// The first pause.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// How long it may be away at a stretch.
+    /// The longest time for which it may be unreachable.
     pub limit: Duration,
 }
 
@@ -42,14 +42,14 @@ impl Patience {
     }
 }
 
-/// What a watcher is told.
+/// An event of a watched sweep.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
     /// The sweep as it stands now; it differs from the one told before, unless the coordinator was away in between.
     Sweep(Box<Sweep>),
     /// The coordinator is away and is tried again after a pause.
     Away {
-        /// What the transport said.
+        /// The transport's message.
         reason: String,
         /// The pause.
         pause: Duration,
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Unreachable`] once `patience` is over.
     pub fn watch(&self, id: &str, patience: Patience) -> BoxStream<'static, Result<WatchEvent, Error>> {
-        let watcher = Watcher {
+        let watcher = SweepWatcher {
             client: self.clone(),
             id: id.into(),
             patience,
@@ -77,12 +77,12 @@ impl Client {
     }
 }
 
-struct Watcher {
+struct SweepWatcher {
     client: Client,
     id: String,
     patience: Patience,
     messages: Option<Streaming<Sweep>>,
-    /// When the stream was opened.
+    /// The time when the stream was opened.
     opened: Instant,
     last: Option<Sweep>,
     attempts: u32,
@@ -90,7 +90,7 @@ struct Watcher {
     ended: bool,
 }
 
-impl Watcher {
+impl SweepWatcher {
     async fn next(&mut self) -> Option<Result<WatchEvent, Error>> {
         while !self.ended {
             if self.messages.is_none() && self.attempts > 0 {

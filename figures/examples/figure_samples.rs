@@ -14,13 +14,15 @@ use nadgrid_figures::{
 };
 use ndarray::{Array1, Array2, ArrayView1, s};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type SampleResult<T> = Result<T, Box<dyn Error>>;
 
-fn main() -> Outcome<()> {
+fn main() -> SampleResult<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().ok_or("usage: figure_samples PUBLISHED OUT");
-    let (published, out) = (next()?, next()?);
-    let (published, out) = (Path::new(&published), Path::new(&out));
+    let published = next()?;
+    let out = next()?;
+    let published = Path::new(&published);
+    let out = Path::new(&out);
     fs::create_dir_all(out)?;
     for theme in [Theme::Light, Theme::Dark] {
         let write = |name: &str, figure: Figure| write(out, &format!("{name}_{}", theme.as_str()), &figure);
@@ -48,13 +50,13 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn write(out: &Path, name: &str, figure: &Figure) -> Outcome<()> {
+fn write(out: &Path, name: &str, figure: &Figure) -> SampleResult<()> {
     fs::write(out.join(name).with_extension("png"), figure.png()?)?;
     Ok(fs::write(out.join(name).with_extension("svg"), figure.svg())?)
 }
 
 /// The rows of a table of numbers, without its header.
-fn rows(file: &Path) -> Outcome<Vec<Vec<f64>>> {
+fn rows(file: &Path) -> SampleResult<Vec<Vec<f64>>> {
     let text = fs::read_to_string(file)?;
     let row = |line: &str| line.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>();
     Ok(text.lines().skip(1).map(row).collect::<Result<_, _>>()?)
@@ -63,7 +65,7 @@ fn rows(file: &Path) -> Outcome<Vec<Vec<f64>>> {
 const IMAGE: InputShape = InputShape { channels: 1, height: 32, width: 32 };
 
 /// LeNet over the published grid, with every `step`-th cell left out if `step` is above 1.
-fn map(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
+fn map(published: &Path, step: usize, theme: Theme) -> SampleResult<Figure> {
     let rows = rows(&published.join("dft_accuracies_logreg_lenet.csv"))?;
     let cells: Vec<MapCell> = rows
         .iter()
@@ -75,7 +77,7 @@ fn map(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
     Ok(accuracy_map(&AccuracyMap { title: "LeNet", subtitle, shape: IMAGE, cells: &cells }, theme)?)
 }
 
-fn few_cells(theme: Theme) -> Outcome<Figure> {
+fn few_cells(theme: Theme) -> SampleResult<Figure> {
     let frequencies = [0, 2, 4, 8, 16];
     let cell = |k1: i64, k2: i64| MapCell { k1, k2, accuracy: 100.0 - 1.6 * (k1 + k2) as f64 };
     let cells: Vec<MapCell> = frequencies
@@ -87,7 +89,7 @@ fn few_cells(theme: Theme) -> Outcome<Figure> {
     Ok(accuracy_map(&AccuracyMap { title: "DenseNet121", subtitle, shape: IMAGE, cells: &cells }, theme)?)
 }
 
-fn fine_map(theme: Theme) -> Outcome<Figure> {
+fn fine_map(theme: Theme) -> SampleResult<Figure> {
     let accuracy = |k1: i64, k2: i64| if (k1 + k2) % 2 == 0 { 99.9 } else { 75.0 - k1.abs() as f64 };
     let cells: Vec<MapCell> =
         (-16..16).flat_map(|k1| (-16..16).map(move |k2| MapCell { k1, k2, accuracy: accuracy(k1, k2) })).collect();
@@ -106,7 +108,7 @@ fn seeds(mean: f64, spread: f64, index: u64) -> SeedRange {
 }
 
 /// The published curve at the indices that were measured, and made-up seeds at every `step`-th of them.
-fn nad_curve(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
+fn nad_curve(published: &Path, step: usize, theme: Theme) -> SampleResult<Figure> {
     let rows = rows(&published.join("nad_accuracies_lenet.csv"))?;
     let theirs: Vec<ReferencePoint> = rows
         .iter()
@@ -130,7 +132,7 @@ fn nad_curve(published: &Path, step: usize, theme: Theme) -> Outcome<Figure> {
     )?)
 }
 
-fn poisoning(theme: Theme) -> Outcome<Figure> {
+fn poisoning(theme: Theme) -> SampleResult<Figure> {
     let point = |scale: f64| {
         move |p: u64| {
             let accuracy = 17.0 + 66.0 * (1.0 - (-(p as f64) / scale).exp()) + 4.0 * noise(p);
@@ -163,7 +165,7 @@ const ORIGINAL_FLIPPED: [BarSeries<'_>; 4] = [
     BarSeries { name: "flipped, published", origin: Origin::Published },
 ];
 
-fn flipped(theme: Theme) -> Outcome<Figure> {
+fn flipped(theme: Theme) -> SampleResult<Figure> {
     let accuracies =
         [("LeNet", 69.0, 48.0), ("VGG11", 87.0, 53.0), ("ResNet18", 89.0, 58.0), ("DenseNet121", 92.0, 56.0)];
     let bars: Vec<[Option<SeedRange>; 4]> = accuracies
@@ -188,7 +190,7 @@ fn flipped(theme: Theme) -> Outcome<Figure> {
     )?)
 }
 
-fn flipped_zoo(theme: Theme) -> Outcome<Figure> {
+fn flipped_zoo(theme: Theme) -> SampleResult<Figure> {
     let names = ["LogReg", "LeNet", "VGG11", "ResNet18", "DenseNet121", "A product of many polynomials"];
     let bars: Vec<[Option<SeedRange>; 2]> = (0..names.len() as u64)
         .map(|index| [Some(SeedRange::single(100.0 - index as f64)), (index != 2).then(|| seeds(40.0, 9.0, index))])
@@ -207,7 +209,7 @@ fn flipped_zoo(theme: Theme) -> Outcome<Figure> {
 }
 
 /// Margins that grow along the NADs, the more the larger `growth`.
-fn margins(growth: f64, theme: Theme) -> Outcome<Figure> {
+fn margins(growth: f64, theme: Theme) -> SampleResult<Figure> {
     let block = |low: f64| {
         move |first_index: u64| {
             let median = low * (growth * (first_index as f64 / 1024.0 * 3.5 + 0.2 * noise(first_index))).exp();
@@ -232,7 +234,7 @@ fn margins(growth: f64, theme: Theme) -> Outcome<Figure> {
 const ON: &str = "N = 10,000 networks · central differences, h = 100";
 
 /// LeNet's NADs, as they are or three of them as the channels of one.
-fn set(published: &Path, channels: usize) -> Outcome<(InputShape, Array2<f64>, Array1<f64>)> {
+fn set(published: &Path, channels: usize) -> SampleResult<(InputShape, Array2<f64>, Array1<f64>)> {
     let set = NadSet::open(&published.join("LeNet_NADs.npy"))?;
     let rows = set.nads.nrows() / channels;
     let nads = set.nads.slice(s![..rows * channels, ..]).to_owned().into_shape_with_order((rows, 1024 * channels))?;
@@ -240,7 +242,7 @@ fn set(published: &Path, channels: usize) -> Outcome<(InputShape, Array2<f64>, A
     Ok((InputShape { channels, ..IMAGE }, nads, values))
 }
 
-fn nads(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+fn nads(published: &Path, channels: usize, theme: Theme) -> SampleResult<Figure> {
     let (shape, nads, values) = set(published, channels)?;
     let figure = NadFigure {
         architecture: "LeNet",
@@ -255,27 +257,28 @@ fn nads(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
     Ok(nad_figure(&figure, theme)?)
 }
 
-fn nad(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+fn nad(published: &Path, channels: usize, theme: Theme) -> SampleResult<Figure> {
     let (shape, nads, _) = set(published, channels)?;
     Ok(single_nad(&SingleNad { title: "NAD 3 of LeNet", subtitle: ON, shape, nad: nads.row(3) }, theme)?)
 }
 
-fn nad_of_shape(shape: InputShape, theme: Theme) -> Outcome<Figure> {
+fn nad_of_shape(shape: InputShape, theme: Theme) -> SampleResult<Figure> {
     let wave = |at: usize| 1e-5 * (0.8 * at as f64).cos();
     let nad = Array1::from_shape_fn(shape.dimension(), wave);
     Ok(single_nad(&SingleNad { title: "NAD 3", subtitle: ON, shape, nad: nad.view() }, theme)?)
 }
 
-fn pair(published: &Path, channels: usize, theme: Theme) -> Outcome<Figure> {
+fn pair(published: &Path, channels: usize, theme: Theme) -> SampleResult<Figure> {
     let (shape, nads, values) = set(published, channels)?;
     // The same directions in another order stand for another architecture.
     let other = nads.slice(s![0..; 3, ..]);
     let side = |name, nads, singular_values| NadSide { name, nads, singular_values };
-    let (first, second) = (side("LeNet", nads.view(), values.view()), side("VGG11_bn", other, values.view()));
+    let first = side("LeNet", nads.view(), values.view());
+    let second = side("VGG11_bn", other, values.view());
     Ok(nad_pair(&NadPair { title: "NADs of LeNet and VGG11_bn", subtitle: ON, shape, first, second }, theme)?)
 }
 
-fn all_spectra(published: &Path, theme: Theme) -> Outcome<Figure> {
+fn all_spectra(published: &Path, theme: Theme) -> SampleResult<Figure> {
     let lenet = npy::read_vector(&published.join("LeNet_eigenvals.npy"))?;
     let logreg = npy::read_vector(&published.join("LogReg_eigenvals.npy"))?;
     let steep = |power: f64| Array1::from_shape_fn(1023, |index| (1.0 + index as f64).powf(-power));

@@ -1,4 +1,4 @@
-//! How far two sets of NADs agree: the overlap of their leading subspaces, and the ratio of their singular values.
+//! This module compares two sets of NADs by the overlap of their leading subspaces, and the ratio of their singular values.
 //!
 //! NADs with nearby singular values are defined only up to a rotation among themselves, and each one only up to its
 //! sign, so vectors are never compared one by one: the span of the top k is. Absent: alignment of the two sets, error
@@ -7,13 +7,13 @@
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use thiserror::Error;
 
-/// How far |⟨uᵢ, uⱼ⟩ − δᵢⱼ| may go before a row is refused. The published f32 files stay within 2e-6.
+/// The most that |⟨uᵢ, uⱼ⟩ − δᵢⱼ| may be before a row is refused. The published f32 files stay within 2e-6.
 pub const ORTHONORMALITY_TOLERANCE: f64 = 1e-3;
 
 /// The indices at which singular values are compared, those of SCIENCE.md's table.
 const RATIO_INDICES: [usize; 3] = [0, 9, 99];
 
-/// Which of the two compared sets is meant.
+/// One of the two compared sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The first argument.
@@ -31,7 +31,7 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// Why two sets cannot be compared.
+/// The reason why two sets cannot be compared.
 #[derive(Debug, Error, PartialEq)]
 pub enum CompareError {
     /// The directions live in spaces of different dimension.
@@ -65,7 +65,7 @@ pub enum CompareError {
     },
 }
 
-/// How far two NAD sets agree.
+/// The agreement of two NAD sets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// D, the dimension of the input space.
@@ -79,7 +79,7 @@ pub struct Comparison {
 /// Agreement of the spans of the first k NADs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SubspaceOverlap {
-    /// How many leading NADs span the compared subspaces.
+    /// The number of leading NADs that span the compared subspaces.
     pub k: usize,
     /// Mean squared overlap ‖A_k B_kᵀ‖²_F / k: 1 for equal subspaces, 0 for orthogonal ones.
     pub overlap: f64,

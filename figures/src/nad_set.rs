@@ -25,7 +25,7 @@ const SWEEP_FILE: &str = "../../sweep.json";
 const NETWORKS_POINTER: &str = "/spec/nads/networks";
 const POINTS_POINTER: &str = "/spec/nads/points";
 
-/// Why a set could not be opened.
+/// The reason why a set could not be opened.
 #[derive(Debug, Error)]
 pub enum NadSetError {
     /// An array could not be read.
@@ -36,7 +36,7 @@ pub enum NadSetError {
     ReadSweep {
         /// The file.
         file: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// `sweep.json` is not JSON.
@@ -44,7 +44,7 @@ pub enum NadSetError {
     ParseSweep {
         /// The file.
         file: PathBuf,
-        /// Where it stops being JSON.
+        /// The place where it stops being JSON.
         source: serde_json::Error,
     },
     /// `sweep.json` gives a number of networks that is none.
@@ -58,11 +58,11 @@ pub enum NadSetError {
     /// There are fewer singular values than NADs.
     #[error("{path}: {nads} NADs, but only {singular_values} singular values")]
     SingularValues {
-        /// What was opened.
+        /// The file or folder that was opened.
         path: PathBuf,
-        /// How many NADs there are.
+        /// The number of NADs.
         nads: usize,
-        /// How many singular values there are.
+        /// The number of singular values.
         singular_values: usize,
     },
 }
@@ -91,9 +91,10 @@ impl NadSet {
     /// # Errors
     /// A file is missing, damaged or contradicts another. Singular values and `sweep.json` may be absent.
     pub fn open(path: &Path) -> Result<Self, NadSetError> {
-        let (nads, singular_values, sweep) = match path.is_dir() {
-            true => (path.join(NADS_FILE), Some(path.join(SINGULAR_VALUES_FILE)), Some(path.join(SWEEP_FILE))),
-            false => (path.to_owned(), published_singular_values(path), None),
+        let (nads, singular_values, sweep) = if path.is_dir() {
+            (path.join(NADS_FILE), Some(path.join(SINGULAR_VALUES_FILE)), Some(path.join(SWEEP_FILE)))
+        } else {
+            (path.to_owned(), published_singular_values(path), None)
         };
         let nads = npy::read_matrix(&nads)?;
         let singular_values =

@@ -13,7 +13,7 @@ use ndarray::{Array, Array1, Array2, ArrayBase, ArrayD, Data, Dimension, Ix2, Ix
 use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar, WriterBuilder};
 use thiserror::Error;
 
-/// Why an array could not be read; every variant names the file.
+/// The reason why an array could not be read; every variant names the file.
 #[derive(Debug, Error)]
 pub enum NpyError {
     /// The file could not be opened or read.
@@ -21,7 +21,7 @@ pub enum NpyError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The bytes do not begin with a readable `.npy` header.
@@ -29,7 +29,7 @@ pub enum NpyError {
     NotNpy {
         /// The file.
         file: PathBuf,
-        /// What is wrong with the header.
+        /// The flaw of the header.
         reason: String,
     },
     /// The elements are not `f32` or `f64`.
@@ -47,7 +47,7 @@ pub enum NpyError {
         file: PathBuf,
         /// The shape found.
         shape: Vec<u64>,
-        /// How many dimensions were asked for.
+        /// The number of dimensions that the caller expects.
         expected: usize,
     },
     /// There are fewer bytes of data than the header announces.
@@ -59,7 +59,7 @@ pub enum NpyError {
         shape: Vec<u64>,
         /// Bytes that shape needs.
         needed: u128,
-        /// Bytes after the header.
+        /// The number of bytes after the header.
         found: usize,
     },
     /// There is no such row.
@@ -69,7 +69,7 @@ pub enum NpyError {
         file: PathBuf,
         /// The row that was asked for.
         row: u64,
-        /// How many there are.
+        /// The number that the file has.
         rows: u64,
     },
     /// An element is infinite or not a number.

@@ -42,7 +42,8 @@ fn assert_sound(figure: &Figure) {
     assert!(!figure.svg().contains("NaN") && !figure.svg().contains("inf"), "{}", figure.svg());
     let document = Document::parse(figure.svg()).unwrap();
     let extent = |name: &str| document.root_element().attribute(name).unwrap().parse::<f64>().unwrap();
-    let (width, height) = (extent("width"), extent("height"));
+    let width = extent("width");
+    let height = extent("height");
     for name in ["x", "x1", "x2", "cx", "y", "y1", "y2", "cy"] {
         let limit = if name.contains('x') { width } else { height };
         for value in document.descendants().filter_map(|node| node.attribute(name)) {
@@ -255,7 +256,8 @@ fn bars_are_as_high_as_their_values_and_say_them() {
         let found = elements(&figure, "rect", &["fill", "height", "x"]).into_iter();
         found.filter(|values| values[0] == colour).map(|values| values[1].parse().unwrap()).collect()
     };
-    let (original, flipped) = (heights(BLUE), heights(ORANGE));
+    let original = heights(BLUE);
+    let flipped = heights(ORANGE);
     // The last of each is the legend's.
     assert_eq!((original.len(), flipped.len()), (3, 2));
     assert!((original[0] / original[1] - 69.0 / 87.25).abs() < 1e-3);
@@ -329,7 +331,8 @@ fn margins_that_cannot_be_drawn_say_why() {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let cells = grid(&[-2, 0, 2]);
-    let (first, second) = (map(&cells).unwrap(), map(&cells).unwrap());
+    let first = map(&cells).unwrap();
+    let second = map(&cells).unwrap();
     assert_eq!(first, second);
     assert_eq!(first.png().unwrap(), second.png().unwrap());
 }

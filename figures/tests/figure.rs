@@ -105,7 +105,8 @@ fn the_picture_is_twice_the_document_and_has_readable_text() {
 fn the_same_input_gives_the_same_bytes() {
     let fixture = Fixture::new(40, GREY_16);
     let draw = || nad_figure(&fixture.figure(), Theme::Light).unwrap();
-    let (first, second) = (draw(), draw());
+    let first = draw();
+    let second = draw();
     assert_eq!(first, second);
     assert_eq!(first.png().unwrap(), second.png().unwrap());
 }

@@ -64,7 +64,8 @@ fn wave(k1: usize, k2: usize) -> Array1<f64> {
 #[test]
 fn a_wave_is_two_bright_points_at_its_frequencies() {
     let figure = view(&wave(3, 7), GREY, Theme::Light);
-    let (picture, tile) = (picture(&figure), tiles(&figure)[2]);
+    let picture = picture(&figure);
+    let tile = tiles(&figure)[2];
     let pixels = (0..32).flat_map(|row| (0..32).map(move |column| (row, column)));
     let bright: Vec<(usize, usize)> = pixels.filter(|&at| colour(&picture, tile, GREY, at).green() > 128).collect();
     // (k1, k2) lies at row 16 + k1, column 16 + k2.
@@ -79,7 +80,8 @@ fn zero_has_the_colour_of_the_paper_and_signs_are_blue_and_red() {
     (nad[0], nad[1023]) = (-0.5, 0.5);
     for theme in THEMES {
         let figure = view(&nad, GREY, theme);
-        let (picture, tile) = (picture(&figure), tiles(&figure)[0]);
+        let picture = picture(&figure);
+        let tile = tiles(&figure)[0];
         let [negative, zero, positive] = [(0, 0), (16, 16), (31, 31)].map(|at| colour(&picture, tile, GREY, at));
         let paper = picture.pixel(0, 0).unwrap();
         for (zero, paper) in [(zero.red(), paper.red()), (zero.green(), paper.green()), (zero.blue(), paper.blue())] {
@@ -141,7 +143,8 @@ fn a_pair_shows_how_far_the_nads_of_an_index_agree() {
         let all = waves.map(|(k1, k2)| wave(k1, k2));
         Array2::from_shape_fn((2, 1024), |(row, at)| all[row][at])
     };
-    let (one, other) = (rows([(0, 1), (2, 3)]), rows([(0, 1), (4, 5)]));
+    let one = rows([(0, 1), (2, 3)]);
+    let other = rows([(0, 1), (4, 5)]);
     let values = array![2.0, 1.0, 0.5];
     let side = |name, nads: &Array2<f64>| {
         let nads = nads.view();
@@ -181,7 +184,8 @@ fn two_spectra(values: &Array1<f64>, errors: &Array1<f64>, theme: Theme) -> Resu
 
 #[test]
 fn spectra_fall_from_one_with_bands_where_there_are_errors() {
-    let (values, errors) = (array![8.0, 4.0, 0.8], array![0.8, 0.4, 0.08]);
+    let values = array![8.0, 4.0, 0.8];
+    let errors = array![0.8, 0.4, 0.08];
     let figure = two_spectra(&values, &errors, Theme::Light).unwrap();
     assert_labels(&figure, &["LeNet", "effective rank 12.3", "Bands: ± one standard error,", "1", "0.1", "0.5"]);
     assert_labels(&figure, &["rank of the direction, i + 1", "singular value over the largest, s / s₀"]);
@@ -220,7 +224,8 @@ fn luminance(hex: &str) -> f64 {
 
 #[test]
 fn documents_are_well_formed_with_user_text_escaped_and_legible_in_both_themes() {
-    let (values, errors) = (array![8.0, 4.0, 0.8], array![0.8, 0.4, 0.08]);
+    let values = array![8.0, 4.0, 0.8];
+    let errors = array![0.8, 0.4, 0.08];
     for theme in THEMES {
         let wave = wave(1, 2);
         let nad = SingleNad { title: WILD, subtitle: WILD, shape: GREY, nad: wave.view() };

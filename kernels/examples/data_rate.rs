@@ -26,8 +26,10 @@ fn least(repeats: usize, mut run: impl FnMut()) -> f64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let repeats = std::env::args().nth(1).map_or(Ok(5), |n| n.parse())?;
     let shape = Shape { channels: 1, height: 32, width: 32 };
-    let (samples, d) = (10_000, shape.len());
-    let (architecture, variant) = ("lenet".into(), "dft 2 4".into());
+    let samples = 10_000;
+    let d = shape.len();
+    let architecture = "lenet".into();
+    let variant = "dft 2 4".into();
     let key = RunKey { seed: 1, experiment: "directional", architecture, variant, run: 0 };
     let v = dft_cosine(shape, 2, 4);
     let mut words = vec![0; samples * d];

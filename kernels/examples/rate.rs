@@ -84,7 +84,8 @@ fn moments(repeats: usize, d: usize) {
         let time = least(repeats, || drop(black_box(moments_on(set, &gradients, d))));
         println!("moments of 32 rows, {}: {time:.3} ms", set.name());
     }
-    let (left, right) = (Moments::of_rows(&gradients, d), Moments::of_rows(&gradients, d));
+    let left = Moments::of_rows(&gradients, d);
+    let right = Moments::of_rows(&gradients, d);
     let mut held = Some(left);
     let merge = least(repeats, || held = held.take().map(|left| left.merge(&right)));
     println!("merge of two partials: {merge:.3} ms");

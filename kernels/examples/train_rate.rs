@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or("lenet".into());
     let mut number = |otherwise: usize| arguments.next().map_or(Ok(otherwise), |n| n.parse());
-    let (samples, batch, steps) = (number(10_000)?, number(128)?, number(79)?);
+    let samples = number(10_000)?;
+    let batch = number(128)?;
+    let steps = number(79)?;
     let input = Shape { channels: number(1)?, height: 32, width: 32 };
     let network = find(&name).ok_or("no such architecture")?.network(input, number(2)?)?;
 

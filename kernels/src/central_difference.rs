@@ -2,21 +2,21 @@
 //!
 //! g_i = −[f(x+h·e_i) − f(x−h·e_i)]/(2h) for every pixel i, f being output 0 of the network in evaluation mode at
 //! initialisation: batch norms have running mean 0 and variance 1, dropouts do nothing. Short chains of plain convolutions
-//! go by the linearity of their layers (`chain`), every other network by windows of values (`graph`).
+//! go by the linearity of their layers (`patch`), every other network by windows of values (`graph`).
 //! Deliberately absent: threads, memory between members, anything drawn at random.
 
-use crate::chain::Chain;
-use crate::graph::{Graph, Windows};
+use crate::graph::{EvaluatedWindows, WindowGraph};
+use crate::patch::Chain;
 use crate::simd::InstructionSet;
 use crate::{KernelError, NotFinite};
 use nadgrid_core::architecture::Network;
 
 /// A network prepared for evaluation, with the memory it takes. Nothing of one member is left to the next.
-pub struct CentralDifference(Engine);
+pub struct CentralDifference(GradientEngine);
 
-enum Engine {
+enum GradientEngine {
     Chain(Box<Chain>),
-    Graph(Box<Graph>),
+    Graph(Box<WindowGraph>),
 }
 
 impl CentralDifference {
@@ -34,16 +34,16 @@ impl CentralDifference {
     /// As [`CentralDifference::new`].
     pub fn on(set: InstructionSet, network: &Network) -> Result<Self, KernelError> {
         Ok(Self(match Chain::on(set, network) {
-            Some(chain) => Engine::Chain(Box::new(chain)),
-            None => Engine::Graph(Box::new(Graph::new(set, network, Windows::Reached)?)),
+            Some(chain) => GradientEngine::Chain(Box::new(chain)),
+            None => GradientEngine::Graph(Box::new(WindowGraph::new(set, network, EvaluatedWindows::Reached)?)),
         }))
     }
 
     /// The network this is for.
     pub fn network(&self) -> &Network {
         match &self.0 {
-            Engine::Chain(chain) => chain.network(),
-            Engine::Graph(graph) => graph.network(),
+            GradientEngine::Chain(chain) => chain.network(),
+            GradientEngine::Graph(graph) => graph.network(),
         }
     }
 
@@ -81,12 +81,12 @@ impl CentralDifference {
         assert_eq!((point.len(), out.len()), (inputs, pixels.len()));
         assert!(pixels.iter().all(|&pixel| pixel < inputs));
         match &mut self.0 {
-            Engine::Chain(chain) => {
+            GradientEngine::Chain(chain) => {
                 let mut all = vec![0.0; inputs];
                 chain.gradient(parameters, point, step, &mut all);
                 out.iter_mut().zip(pixels).for_each(|(out, &pixel)| *out = all[pixel]);
             }
-            Engine::Graph(graph) => graph.gradient(parameters, point, step, pixels, out),
+            GradientEngine::Graph(graph) => graph.gradient(parameters, point, step, pixels, out),
         }
         match out.iter().position(|g| !g.is_finite()) {
             Some(at) => Err(NotFinite { pixel: pixels[at] }),
@@ -103,8 +103,8 @@ impl CentralDifference {
         assert_eq!(parameters.len(), network.parameter_count());
         assert_eq!((input.len(), outputs.len()), (network.input().len(), network.output().len()));
         match &mut self.0 {
-            Engine::Chain(chain) => chain.forward(parameters, input, outputs),
-            Engine::Graph(graph) => graph.forward(parameters, input, outputs),
+            GradientEngine::Chain(chain) => chain.forward(parameters, input, outputs),
+            GradientEngine::Graph(graph) => graph.forward(parameters, input, outputs),
         }
     }
 }

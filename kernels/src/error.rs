@@ -8,11 +8,11 @@ pub enum KernelError {
     /// The network has a layer where the kernels cannot have it.
     #[error("layer {layer} ({what}) is not supported there: {why}")]
     Unsupported {
-        /// Index of the layer.
+        /// The index of the layer.
         layer: usize,
         /// The kind of layer.
         what: &'static str,
-        /// What is supported instead.
+        /// The layers that are supported instead.
         why: &'static str,
     },
     /// A gradient that is not a finite number: the step or a weight is too large for f32.

@@ -1,27 +1,20 @@
 //! nadgrid's own CPU numerics: central-difference gradients of random networks, the moments of a block, training.
 //!
 //! A change of one pixel reaches only a window of every feature map, so a gradient costs a fraction of the
-//! dense evaluations that define it: a fifteenth for LeNet (`chain`), half for ResNet18 (`graph`, which takes any network).
+//! dense evaluations that define it: a fifteenth for LeNet (`patch`), half for ResNet18 (`graph`, which takes any network).
 //! The bits of every result are the same on every CPU: each number is one chain of correctly rounded operations
 //! whose order does not depend on the instruction set.
 //! Deliberately absent: libtorch, threads, files, clocks, state kept between members.
 
 mod block;
 mod central_difference;
-mod chain;
-mod conv;
 pub mod data;
 mod error;
 mod graph;
-mod head;
-mod impulse;
-mod linear;
 mod moments;
 mod patch;
-mod patch_conv;
-mod plan;
-mod pool;
 mod simd;
+mod span;
 mod train;
 
 pub use block::block_moments;

@@ -9,7 +9,7 @@ use nadgrid_core::moments::{Moments, packed_len};
 /// Columns of a tile: vectors of eight.
 const VECTORS: usize = 4;
 const COLUMNS: usize = 8 * VECTORS;
-/// Rows of a tile.
+/// The number of rows of a tile.
 const ROWS: usize = 4;
 
 /// The moments of the rows of `gradients` (count x dimension, row-major).

@@ -59,7 +59,8 @@ fn a_logistic_regressions_gradient_is_its_weights() {
         let network = support::network("logreg", channels, outputs);
         let mut plan = CentralDifference::new(&network).unwrap();
         let d = channels * 1024;
-        let (parameters, point) = (parameters(&network, 4), evaluation_point(2, 0, d));
+        let parameters = parameters(&network, 4);
+        let point = evaluation_point(2, 0, d);
         for step in [100.0, 1.0, 1e-3] {
             let mut gradient = vec![0.0; d];
             plan.gradient(&parameters, &point, step, &mut gradient).unwrap();
@@ -101,7 +102,8 @@ fn an_average_pools_covariance_is_its_own_projector() {
     let expected = 1.0 / (3.0 * rank as f64) / 4.0;
     // Marchenko and Pastur's edges with 10 % to spare: the spectrum of D/4 equal eigenvalues from N samples.
     let spread = (rank as f64 / MEMBERS as f64).sqrt();
-    let (low, high) = ((1.0 - 1.1 * spread).powi(2), (1.0 + 1.1 * spread).powi(2));
+    let low = (1.0 - 1.1 * spread).powi(2);
+    let high = (1.0 + 1.1 * spread).powi(2);
     for value in &values[..rank] {
         assert!((low..high).contains(&(value / expected)), "{value} for {expected}");
     }
@@ -111,7 +113,8 @@ fn an_average_pools_covariance_is_its_own_projector() {
     }
     // A's right singular vectors: one per pooling window, 1/2 on each of its pixels.
     let right = Mat::from_fn(D, rank, |pixel, window| {
-        let (row, column) = (pixel / SIDE / 2, pixel % SIDE / 2);
+        let row = pixel / SIDE / 2;
+        let column = pixel % SIDE / 2;
         if row * SIDE / 2 + column == window { 0.5 } else { 0.0 }
     });
     let top = evd.U().subcols(D - rank, rank);
@@ -135,7 +138,8 @@ fn a_deep_linear_networks_eigenvalues_are_the_closed_forms() {
     const MEMBERS: u64 = 2000;
     let input = Shape { channels: 1, height: SIDE, width: SIDE };
     let network = find("deep_linear").unwrap().network(input, 1).unwrap();
-    let (mut plan, point) = (CentralDifference::new(&network).unwrap(), evaluation_point(1, 0, SIDE * SIDE));
+    let mut plan = CentralDifference::new(&network).unwrap();
+    let point = evaluation_point(1, 0, SIDE * SIDE);
     let variance = 1.0 / (3.0 * 16.0) / (3.0 * 16.0);
     let roots: Vec<(f64, f64)> = (0..SIDE).map(|i| (2.0 * PI * i as f64 / SIDE as f64).sin_cos()).collect();
     // Sums of each coefficient's squared size and of its product with the next one, and of the squares of these.
@@ -145,8 +149,10 @@ fn a_deep_linear_networks_eigenvalues_are_the_closed_forms() {
         plan.gradient(&parameters(&network, member), &point, 100.0, &mut gradient).unwrap();
         let coefficients = fourier(&gradient, &roots);
         for (at, sums) in sums.iter_mut().enumerate() {
-            let ((a, b), (c, d)) = (coefficients[at], coefficients[(at + 1) % coefficients.len()]);
-            let (square, product) = (a * a + b * b, a * c + b * d);
+            let (a, b) = coefficients[at];
+            let (c, d) = coefficients[(at + 1) % coefficients.len()];
+            let square = a * a + b * b;
+            let product = a * c + b * d;
             for (sum, term) in sums.iter_mut().zip([square, square * square, product, product * product]) {
                 *sum += term / MEMBERS as f64;
             }
@@ -171,10 +177,12 @@ fn fourier(image: &[f32], roots: &[(f64, f64)]) -> Vec<(f64, f64)> {
     for (step, along) in [(1, side), (side, 1)] {
         let before = values.clone();
         for (at, value) in values.iter_mut().enumerate() {
-            let (line, frequency) = (at / along % side * along, at / step % side);
+            let line = at / along % side * along;
+            let frequency = at / step % side;
             let start = if step == 1 { line } else { at % side };
             *value = (0..side).fold((0.0, 0.0), |(re, im), i| {
-                let ((sin, cos), (a, b)) = (roots[frequency * i % side], before[start + i * step]);
+                let (sin, cos) = roots[frequency * i % side];
+                let (a, b) = before[start + i * step];
                 (re + a * cos + b * sin, im + b * cos - a * sin)
             });
         }

@@ -13,7 +13,8 @@ use nadgrid_kernels::data::{
 const SHAPE: Shape = Shape { channels: 1, height: 32, width: 32 };
 
 fn key(run: u64) -> RunKey {
-    let (architecture, variant) = ("lenet".into(), "dft 2 4".into());
+    let architecture = "lenet".into();
+    let variant = "dft 2 4".into();
     RunKey { seed: 1, experiment: "directional", architecture, variant, run }
 }
 
@@ -45,7 +46,8 @@ fn the_noise_has_the_moments_and_tails_of_a_normal_distribution() {
         assert!((found - moment).abs() < 5.0 * (deviation / n).sqrt(), "moment {k}: {found}");
     }
     for z in [0.01, 0.1, 1.0, 1.959_964, 3.0, 4.0, 4.5] {
-        let (found, expected) = (noise.iter().filter(|x| x.abs() > z).count() as f64 / n, 2.0 * phi(-z));
+        let found = noise.iter().filter(|x| x.abs() > z).count() as f64 / n;
+        let expected = 2.0 * phi(-z);
         assert!((found - expected).abs() < 5.0 * (expected / n).sqrt(), "beyond {z}: {found}, expected {expected}");
     }
 }
@@ -98,7 +100,8 @@ fn samples_lie_exactly_at_the_offset_and_the_first_half_is_class_0() {
 /// In any direction perpendicular to v the noise has variance σ², and is not correlated with that in another.
 #[test]
 fn the_noise_is_isotropic_beside_the_direction() {
-    let (n, sigma) = (4_000, 3.0);
+    let n = 4_000;
+    let sigma = 3.0;
     let data = directional(&key(0), "test", &dft_cosine(SHAPE, 2, 4), 1.0, sigma, n);
     let others = [dft_cosine(SHAPE, 2, -4), dft_cosine(SHAPE, 0, 0), dft_cosine(SHAPE, 7, 1)];
     let along = |other: &[f32]| (0..n).map(|i| dot(data.input(i), other) / sigma).collect::<Vec<f64>>();
@@ -146,7 +149,10 @@ fn data_depend_on_the_run_and_the_part_and_on_no_instruction_set() {
 /// A linear classifier of class 0 where wᵀx + b > 0 is right with probability ½ΣΦ((a·wᵀv ± b)/(σ‖w_⊥‖)).
 #[test]
 fn a_linear_classifier_is_right_as_often_as_the_closed_form_says() {
-    let (v, offset, sigma, samples) = (dft_cosine(SHAPE, 2, 4), 1.0, 3.0, 20_000);
+    let v = dft_cosine(SHAPE, 2, 4);
+    let offset = 1.0;
+    let sigma = 3.0;
+    let samples = 20_000;
     let data = directional(&key(3), "test", &v, offset, sigma, samples);
     for (draw, lean, bias) in [(0, 0.0, 0.0), (1, 2.0, 0.3), (2, 1.0, -1.0)] {
         // Of norm about 1, leaning towards v so that accuracies are not all one half.
@@ -157,7 +163,8 @@ fn a_linear_classifier_is_right_as_often_as_the_closed_form_says() {
         let half = |sign: f64| phi((offset * along + sign * bias) / (sigma * beside));
         let expected = 0.5 * (half(1.0) + half(-1.0));
         let right = (0..samples).filter(|&i| (dot(data.input(i), &w) + bias > 0.0) == (data.labels[i] == 0)).count();
-        let (found, n) = (right as f64 / samples as f64, samples as f64);
+        let found = right as f64 / samples as f64;
+        let n = samples as f64;
         assert!((found - expected).abs() < 5.0 * (0.25 / n).sqrt(), "{draw}: {found}, expected {expected}");
     }
 }
@@ -225,7 +232,9 @@ fn coefficients(data: &Dataset, rows: &[f64], plane: usize) -> Vec<f64> {
 
 #[test]
 fn poison_sets_each_classs_coefficient_and_leaves_all_others() {
-    let (plane, p, epsilon) = (48, 13, 0.05);
+    let plane = 48;
+    let p = 13;
+    let epsilon = 0.05;
     let basis = rows(plane, plane);
     let before = images(20, plane);
     let mut after = before.clone();
@@ -235,7 +244,8 @@ fn poison_sets_each_classs_coefficient_and_leaves_all_others() {
     let mut carriers = std::collections::HashSet::new();
     for (image, &class) in before.labels.iter().enumerate() {
         let class = usize::from(class);
-        let (row, channel) = (if class <= 5 { p } else { p + 1 }, class % 3);
+        let row = if class <= 5 { p } else { p + 1 };
+        let channel = class % 3;
         let sign = 2.0 * (class % 2) as f64 - 1.0;
         carriers.insert((row, channel, class % 2));
         let carrier = (image * 3 + channel) * plane + row;

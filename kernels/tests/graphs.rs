@@ -48,7 +48,8 @@ fn gradient(network: &Network, parameters: &[f32], point: &[f32], step: f32, pix
 
 /// Every pixel of a network against the definition, and its forward pass.
 fn check_all(network: &Network, member: u64, step: f32) {
-    let (parameters, point) = (parameters(network, member), normal(member, network.input().len()));
+    let parameters = parameters(network, member);
+    let point = normal(member, network.input().len());
     let pixels: Vec<usize> = (0..point.len()).collect();
     let gradient = gradient(network, &parameters, &point, step, &pixels);
     check(network, &parameters, &point, step, &gradient, pixels.into_iter());
@@ -183,7 +184,8 @@ proptest! {
 fn the_registrys_networks_have_the_same_bits_on_every_instruction_set() {
     for name in ["vgg11", "vgg11_bn", "resnet18", "densenet121", "deep_linear"] {
         let network = network(name, 1, 1);
-        let (parameters, point) = (parameters(&network, 1), normal(1, 1024));
+        let parameters = parameters(&network, 1);
+        let point = normal(1, 1024);
         gradient(&network, &parameters, &point, 100.0, &[0]);
     }
 }
@@ -192,7 +194,8 @@ fn the_registrys_networks_have_the_same_bits_on_every_instruction_set() {
 #[test]
 fn a_batch_leaves_no_trace() {
     let network = network("resnet18", 1, 1);
-    let (parameters, point) = (parameters(&network, 2), normal(2, 1024));
+    let parameters = parameters(&network, 2);
+    let point = normal(2, 1024);
     let mut plan = CentralDifference::new(&network).unwrap();
     let pixels = [1023, 5, 528, 40, 41, 42];
     let mut together = [0.0; 6];

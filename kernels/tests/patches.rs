@@ -26,7 +26,8 @@ fn gradient(network: &Network, parameters: &[f32], point: &[f32], step: f32) -> 
 #[test]
 fn every_pixel_of_a_lenet() {
     let network = network("lenet", 1, 1);
-    let (parameters, point) = (parameters(&network, 0), normal(0, 1024));
+    let parameters = parameters(&network, 0);
+    let point = normal(0, 1024);
     let gradient = gradient(&network, &parameters, &point, 100.0);
     check(&network, &parameters, &point, 100.0, &gradient, 0..1024);
 }
@@ -36,7 +37,8 @@ fn lenets_with_colours_classes_and_small_steps() {
     let edges = |channels: usize| (0..channels * 1024).filter(|i| i % 97 == 0 || i % 32 == 31);
     for (member, (channels, outputs, step)) in [(1, 2, 1.0), (3, 10, 100.0), (2, 1, 0.1)].into_iter().enumerate() {
         let network = network("lenet", channels, outputs);
-        let (parameters, point) = (parameters(&network, member as u64), normal(1, channels * 1024));
+        let parameters = parameters(&network, member as u64);
+        let point = normal(1, channels * 1024);
         let gradient = gradient(&network, &parameters, &point, step);
         check(&network, &parameters, &point, step, &gradient, edges(channels));
     }
@@ -99,7 +101,8 @@ fn odd_chains() {
     for (index, (input, layers)) in chains.into_iter().enumerate() {
         let network = Network::chain(layers, input).unwrap();
         for step in [100.0, 0.5] {
-            let (parameters, point) = (parameters(&network, index as u64), normal(2, input.len()));
+            let parameters = parameters(&network, index as u64);
+            let point = normal(2, input.len());
             let gradient = gradient(&network, &parameters, &point, step);
             check(&network, &parameters, &point, step, &gradient, 0..input.len());
         }
@@ -141,7 +144,8 @@ proptest! {
 
     #[test]
     fn random_chains(network in chain(), member in 0u64..1000, step in prop_oneof![Just(100.0f32), Just(1.0)]) {
-        let (parameters, point) = (parameters(&network, member), normal(member, network.input().len()));
+        let parameters = parameters(&network, member);
+        let point = normal(member, network.input().len());
         let gradient = gradient(&network, &parameters, &point, step);
         check(&network, &parameters, &point, step, &gradient, (0..point.len()).step_by(7));
     }

@@ -19,7 +19,8 @@ const RECIPE: Recipe =
     Recipe { epochs: 3, batch_size: 16, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, gradient_clip: 0.5 };
 
 fn key() -> RunKey {
-    let (architecture, variant) = ("odd".into(), "test".into());
+    let architecture = "odd".into();
+    let variant = "test".into();
     RunKey { seed: 5, experiment: "directional", architecture, variant, run: 1 }
 }
 
@@ -190,7 +191,8 @@ fn input_gradients_are_derivatives() {
         let (means, variances) = trainer.running_statistics();
         let running = Some((wide(means), wide(variances)));
         let oracle = Oracle { running, ..oracle(&network, &parameters) };
-        let (inputs, cotangents) = (normal(9, 18 * input), normal(10, 18 * network.output().len()));
+        let inputs = normal(9, 18 * input);
+        let cotangents = normal(10, 18 * network.output().len());
         let logits = trainer.logits(&inputs).unwrap();
         let gradients = trainer.input_gradients(&inputs, &cotangents).unwrap();
         let classes = network.output().len();
@@ -217,7 +219,8 @@ fn a_batch_is_the_sum_of_its_samples() {
     trainer.load(&parameters(&network, 1));
     let loss = trainer.batch_gradient(&data, &(0..17).collect::<Vec<_>>(), &mut []);
     let whole = trainer.gradient().to_vec();
-    let (mut losses, mut sum) = (0.0, vec![0.0; whole.len()]);
+    let mut losses = 0.0;
+    let mut sum = vec![0.0; whole.len()];
     for sample in 0..17 {
         losses += trainer.batch_gradient(&data, &[sample], &mut []) / 17.0;
         sum.iter_mut().zip(trainer.gradient()).for_each(|(sum, &g)| *sum += f64::from(g) / 17.0);
@@ -232,7 +235,8 @@ fn a_batch_is_the_sum_of_its_samples() {
 /// Running statistics take a tenth of the batch's mean and unbiased variance.
 #[test]
 fn running_statistics_follow() {
-    let (layers, input) = (vec![batch_norm("a")], Shape { channels: 2, height: 3, width: 5 });
+    let layers = vec![batch_norm("a")];
+    let input = Shape { channels: 2, height: 3, width: 5 };
     let network = Network::chain(layers, input).unwrap();
     let mut trainer = Trainer::new(&network).unwrap();
     trainer.load(&[1.0, 1.0, 0.0, 0.0]);
@@ -321,7 +325,8 @@ fn dropout_draws_from_its_stream() {
                 let sign = if data.labels[sample] == 0 { -0.5 } else { 0.5 };
                 sign * f64::from(mask[sample * 35 + feature] * data.inputs[sample * 35 + feature]) / 20.0
             });
-            let (got, expected) = (trainer.gradient()[feature], terms.sum::<f64>());
+            let got = trainer.gradient()[feature];
+            let expected = terms.sum::<f64>();
             assert!((f64::from(got) - expected).abs() < 1e-6, "{feature}: {got} for {expected}");
         }
     }
@@ -394,12 +399,14 @@ fn a_run_goes_on_elsewhere_with_the_same_bits() {
         [("lenet", small("lenet", 16)), ("vgg11", small("vgg11", 32)), ("resnet18", small("resnet18", 32))]
     {
         let data = data(network.input().len(), 3, 2);
-        let (mut whole, mut states) = (Trainer::new(&network).unwrap(), States::default());
+        let mut whole = Trainer::new(&network).unwrap();
+        let mut states = States::default();
         assert_eq!(whole.train(&key(), &recipe, &data, &mut states), TrainingOutcome::Finished);
         assert_eq!(states.0.iter().map(|state| state.epochs).collect::<Vec<_>>(), [1, 2], "{name}");
         let shape = TrainingShape::new(&network, 1, true, recipe.epochs);
         for (place, state) in states.0.into_iter().enumerate() {
-            let (of, epochs) = (Digest::of(b"run"), state.epochs);
+            let of = Digest::of(b"run");
+            let epochs = state.epochs;
             let bytes =
                 Checkpoint { of, seconds: 0.0, outcomes: Cow::Borrowed(&[]), training: Some(state) }.to_bytes(0);
             let read = Checkpoint::from_bytes(&bytes, of, 0, |_, _| Some(shape)).unwrap().training.unwrap();

@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn two_failures_in_a_row_make_it_avoided_for_longer_and_longer() {
-        let (mut reach, now) = (StoreReach::default(), Instant::now());
+        let mut reach = StoreReach::default();
+        let now = Instant::now();
         assert_eq!((reach.failed(now), reach.is_avoided(now)), (None, false));
         reach.reached();
         assert_eq!((reach.failed(now), reach.failed(now)), (None, Some(AVOIDED)));

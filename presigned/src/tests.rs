@@ -23,7 +23,8 @@ fn store(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
 }
 
 fn read_request(stream: &mut TcpStream) -> String {
-    let (mut request, mut piece) = (String::new(), [0; 4096]);
+    let mut request = String::new();
+    let mut piece = [0; 4096];
     loop {
         let read = stream.read(&mut piece).unwrap();
         request.push_str(&String::from_utf8_lossy(&piece[..read]));
@@ -67,7 +68,8 @@ async fn what_is_there_already_counts_as_put_and_what_is_refused_does_not() {
     let full = answer("507 Insufficient Storage", "<Message>no space\n left</Message>");
     let moved = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let (url, answering) = store(vec![conflict, answer("412 Precondition Failed", ""), full, moved.to_owned()]);
-    let (store, bytes) = (PresignedStore::new().unwrap(), Bytes::from_static(b"gradient"));
+    let store = PresignedStore::new().unwrap();
+    let bytes = Bytes::from_static(b"gradient");
     store.put(&request("PUT", &url), bytes.clone()).await.unwrap();
     let said = store.put(&request("PUT", &url), bytes.clone()).await.unwrap_err().to_string();
     assert!(said.contains("507") && said.contains("no space left"), "{said}");

@@ -1,4 +1,4 @@
-//! Where a span is, and how programs tell each other.
+//! The context of a span, and its form between programs.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -50,13 +50,17 @@ impl TraceContext {
     /// Reads a `traceparent` (W3C Trace Context, version 00). What is none is no error: the trace begins anew.
     pub fn parse(traceparent: &str) -> Option<Self> {
         let mut parts = traceparent.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let version = parts.next()?;
+        let trace = parts.next()?;
+        let span = parts.next()?;
+        let flags = parts.next()?;
         let lengths = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
         // Later versions may add parts, version 00 may not.
         if !lengths || version == "ff" || (version == "00" && parts.next().is_some()) {
             return None;
         }
-        let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+        let trace = TraceId::from_hex(trace).ok()?;
+        let span = SpanId::from_hex(span).ok()?;
         let flags = u8::from_str_radix(flags, 16).ok()?;
         let valid = trace != TraceId::INVALID && span != SpanId::INVALID;
         valid.then_some(Self { trace, span, sampled: flags & 1 == 1 })
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn names_lead_to_the_same_ids_everywhere() {
-        let (a, b) = (TraceContext::named("s/0/4+2", 1.0), TraceContext::named("s/0/4+2", 0.0));
+        let a = TraceContext::named("s/0/4+2", 1.0);
+        let b = TraceContext::named("s/0/4+2", 0.0);
         assert!(a.is_of_the_trace_of(&b) && a.span_id() == b.span_id() && a.is_sampled() && !b.is_sampled());
         let other = TraceContext::named("s/0/6+2", 1.0);
         assert!(!a.is_of_the_trace_of(&other));

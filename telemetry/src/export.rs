@@ -14,10 +14,10 @@ use tokio::runtime::Runtime;
 
 /// Spans that may wait to be sent; what comes on top is dropped.
 const QUEUE: usize = 32_768;
-/// Spans of one request.
+/// The most spans that one request carries.
 const BATCH: usize = 1024;
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a collector may take for one request, and for what is left at the end.
+/// The longest time that a collector may take for one request, and for what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Spans cannot be exported.
@@ -31,7 +31,7 @@ pub enum ExportError {
     Address {
         /// As it was given.
         url: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// The share of traces is none.
@@ -97,7 +97,7 @@ impl Tracer {
         Ok(Self(Some(Arc::new(Exporting { processor, scope, ratio, runtime: Mutex::new(Some(runtime)) }))))
     }
 
-    /// Whether spans go anywhere.
+    /// Returns whether spans are exported.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }

@@ -1,4 +1,4 @@
-//! What can be watched of a running program: logs, and spans by OTLP.
+//! The telemetry of a running program: logs, and spans by OTLP.
 //!
 //! ```text
 //! context   where a span is: trace and span ids, as W3C's traceparent carries them between programs

@@ -1,4 +1,4 @@
-//! Logs, to standard error.
+//! This module writes logs to standard error.
 //!
 //! A line of a library (that of HTTP, of TLS, of the store) is written once a minute at most, wherever in its source it comes
 //! from: whoever sends what it does not like would fill the log otherwise. Whoever asks for `debug` gets all lines of that level.
@@ -16,12 +16,12 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// How long a library's line is not written again.
+/// The time for which a library's line is not written again.
 const QUIET: Duration = Duration::from_secs(60);
-/// What the targets of our own lines begin with; those are written as often as our programs mean them to be.
+/// The prefix of the targets of our own lines; those are written as often as our programs mean them to be.
 const OURS: &str = "nadgrid";
 
-/// What log lines look like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -40,7 +40,7 @@ pub enum LogsError {
     Filter {
         /// As it was given.
         filter: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
 }
@@ -79,7 +79,7 @@ impl<S: Subscriber> Layer<S> for OnceAMinute {
     }
 }
 
-/// What was let through within the last minute. There are as many keys as places in the source, so nothing is forgotten.
+/// The keys that were let through within the last minute. There are as many keys as places in the source, so nothing is forgotten.
 struct Lately<K>(Mutex<HashMap<K, Instant>>);
 
 impl<K> Default for Lately<K> {
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn and_again_after_a_minute() {
-        let (lately, start) = (Lately::default(), Instant::now());
+        let lately = Lately::default();
+        let start = Instant::now();
         assert!(lately.is_news("one", start) && lately.is_news("other", start));
         assert!(!lately.is_news("one", start + QUIET / 2));
         assert!(lately.is_news("one", start + QUIET));

@@ -1,4 +1,4 @@
-//! What a program's configuration says of its telemetry.
+//! The telemetry part of a program's configuration.
 
 use crate::{ExportError, LogFormat, LogsError, Tracer, init};
 use thiserror::Error;
@@ -6,9 +6,9 @@ use thiserror::Error;
 /// The keys `log`, `log_format`, `otlp` and `trace_sample`, which mean the same to every program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What is logged: a level, or `target=level` pairs.
+    /// The filter: a level, or `target=level` pairs.
     pub log: String,
-    /// What log lines look like.
+    /// The format of log lines.
     pub log_format: LogFormat,
     /// The collector that spans are sent to, OTLP over gRPC; none by default.
     pub otlp: Option<String>,

@@ -10,9 +10,9 @@ use std::time::SystemTime;
 /// All of a span.
 #[derive(Clone, Debug)]
 pub struct SpanRecord {
-    /// What was done.
+    /// The name of the operation.
     pub name: Cow<'static, str>,
-    /// On which side of a request.
+    /// The side of a request.
     pub kind: SpanKind,
     /// Its own ids.
     pub context: TraceContext,
@@ -20,15 +20,15 @@ pub struct SpanRecord {
     pub parent: Option<TraceContext>,
     /// Whether the parent is another program's.
     pub parent_is_remote: bool,
-    /// When it began.
+    /// The time when it began.
     pub begin: SystemTime,
-    /// When it ended.
+    /// The time when it ended.
     pub end: SystemTime,
-    /// What else there is to say.
+    /// Further attributes.
     pub attributes: Vec<KeyValue>,
     /// Spans of other traces that have to do with it.
     pub links: Vec<TraceContext>,
-    /// What it failed with.
+    /// The error, where it failed.
     pub error: Option<String>,
 }
 

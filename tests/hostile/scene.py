@@ -226,6 +226,15 @@ class Scene:
         self.check_restart()
         self.is_tidy = True
 
+    @contextmanager
+    def lying(self, name: str, sent: str, spec: str, **hello: Any) -> Iterator[tuple[Liar, Session, v1.Shard]]:
+        """A lie of one liar, which has a shard of a new sweep and leaves in the end."""
+        with self.lie(name, sent):
+            liar = self.liar()
+            session, shard = self.leased(liar, spec, **hello)
+            yield liar, session, shard
+            session.leave()
+
     def close(self) -> None:
         """All liars go."""
         for session in self._sessions:

@@ -19,7 +19,6 @@ from typing import Any
 import grpc
 import pytest
 from blake3 import blake3
-from cluster import Cluster
 from nadgrid.v1 import nadgrid_pb2 as v1
 
 from liar import Liar, digest, moments, runs
@@ -55,44 +54,48 @@ NO_DURATIONS = [1.7e308, math.inf, math.nan, -1.0]
 
 def test_seconds_in_the_session(scene: Scene) -> None:
     """Twice the largest number for shards of one job: a sum of them must stay one that the journal can hold."""
-    with scene.lie("seconds", "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, in the session"):
-        liar = scene.liar()
-        times = [1.7e308, *NO_DURATIONS]
-        session, first = scene.leased(liar, TRAINING, lanes=len(times))
+    times = [1.7e308, *NO_DURATIONS]
+    with scene.lying(
+        "seconds",
+        "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, in the session",
+        TRAINING,
+        lanes=len(times),
+    ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in times[1:])], times, strict=True):
             said = {"seconds": seconds, "begin_seconds": seconds}
             assert session.result(shard, scene.true_runs(shard), liar.numerics, **said).verdict == v1.VERDICT_COMMITTED
-        session.leave()
 
 
 def test_seconds_of_uploads(scene: Scene) -> None:
-    with scene.lie("seconds of uploads", "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, uploaded"):
-        liar = scene.liar()
-        times = [1.7e308, *NO_DURATIONS]
-        session, first = scene.leased(liar, TRAINING, lanes=len(times))
+    times = [1.7e308, *NO_DURATIONS]
+    with scene.lying(
+        "seconds of uploads",
+        "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, uploaded",
+        TRAINING,
+        lanes=len(times),
+    ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in times[1:])], times, strict=True):
             said = {"seconds": seconds, "begin_seconds": seconds}
             assert liar.upload(shard, scene.true_runs(shard), **said) == v1.VERDICT_COMMITTED
-        session.leave()
 
 
 def test_runs_that_took_for_ever(scene: Scene) -> None:
     """The duration within a result is no part of its digest, and is shown in its table."""
-    with scene.lie("seconds within a result", "training runs of 1.7e308, infinite, NaN and -1 s"):
-        liar = scene.liar()
-        session, first = scene.leased(liar, TRAINING, lanes=4)
+    with scene.lying(
+        "seconds within a result", "training runs of 1.7e308, infinite, NaN and -1 s", TRAINING, lanes=4
+    ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in range(3))], NO_DURATIONS, strict=True):
             outcome = [*scene.truth.outcomes[shard.first_block][:6], seconds]
             session.result(shard, runs(outcome), liar.numerics)
-        session.leave()
 
 
 def test_more_seconds_before_the_first_block_than_in_all(scene: Scene) -> None:
-    with scene.lie("begin_seconds", "a right result of 1 s, 1e300 of them before its first block"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
+    with scene.lying("begin_seconds", "a right result of 1 s, 1e300 of them before its first block", TRAINING) as (
+        liar,
+        session,
+        shard,
+    ):
         session.result(shard, scene.true_runs(shard), liar.numerics, seconds=1.0, begin_seconds=1e300)
-        session.leave()
 
 
 def test_the_journal_is_compacted_after_a_lie(scene: Scene) -> None:
@@ -238,11 +241,11 @@ NO_SHARDS: dict[str, dict[str, Any]] = {
 
 def test_a_shard_that_does_not_exist(scene: Scene) -> None:
     """In everything in which a worker names a shard."""
-    with scene.lie(
-        "no such shard", "everything a worker can say, of 11 shards outside the sweep, unaligned, of 2^64 - 1 blocks"
-    ):
-        liar = scene.liar()
-        session, own = scene.leased(liar, GRADIENTS)
+    with scene.lying(
+        "no such shard",
+        "everything a worker can say, of 11 shards outside the sweep, unaligned, of 2^64 - 1 blocks",
+        GRADIENTS,
+    ) as (liar, session, own):
         payload = moments(DIMENSION, COUNT)
         for name, change in NO_SHARDS.items():
             shard = block(own.sweep_id, own.first_block)
@@ -259,7 +262,6 @@ def test_a_shard_that_does_not_exist(scene: Scene) -> None:
                 with suppress(grpc.RpcError):
                     assert not liar.checkpoint(shard, b"checkpoint")
                 liar.session(worker_id="again", held=[shard], precisions=[]).leave()
-        session.leave()
 
 
 def test_no_shard_at_all(scene: Scene) -> None:
@@ -308,18 +310,17 @@ NO_GRADIENTS: dict[str, bytes] = {
 
 def test_what_no_gradients_yield(scene: Scene) -> None:
     """Each is refused, in the session and as an upload."""
-    with scene.lie(
-        "no partial", "16 payloads that are no partial: NaN, infinite, of another shape or file, cut off, too long"
-    ):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, GRADIENTS)
+    with scene.lying(
+        "no partial",
+        "16 payloads that are no partial: NaN, infinite, of another shape or file, cut off, too long",
+        GRADIENTS,
+    ) as (liar, session, shard):
         for name, payload in NO_GRADIENTS.items():
             with case(name):
                 if len(payload) <= 1024:
                     assert_refused(session.result(shard, payload, liar.numerics))
                 with refused():
                     liar.upload(shard, payload)
-        session.leave()
 
 
 #: Mean and scatter.
@@ -333,21 +334,20 @@ HUGE = {
 
 def test_finite_moments_whose_sum_is_not(scene: Scene) -> None:
     """Each number is finite, and what they merge to is not: whoever reported it is told, and others compute it."""
-    with scene.lie("huge moments", "eight partials of means of ±1e308 and scatters of 1.7e308"):
-        liar = scene.liar()
-        session, first = scene.leased(liar, GRADIENTS, lanes=2 * len(HUGE))
+    with scene.lying(
+        "huge moments", "eight partials of means of ±1e308 and scatters of 1.7e308", GRADIENTS, lanes=2 * len(HUGE)
+    ) as (liar, session, first):
         shards = [first, *(session.shard() for _ in range(2 * len(HUGE) - 1))]
         for shard, numbers in zip(shards, [*HUGE.values()] * 2, strict=True):
             with suppress(grpc.RpcError):
                 liar.upload(shard, moments(DIMENSION, COUNT, *numbers))
-        session.leave()
 
 
 def test_a_worker_that_keeps_on_lying(scene: Scene) -> None:
     """Whatever it is given, it reports numbers that overflow: it is not given the same for ever."""
-    with scene.lie("huge moments, for ever", "a partial of mean 1e308 for every shard that it is given"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, GRADIENTS)
+    with scene.lying(
+        "huge moments, for ever", "a partial of mean 1e308 for every shard that it is given", GRADIENTS
+    ) as (liar, session, shard):
         until = time.monotonic() + WITHIN
         while not scene.has_ended(shard.sweep_id):
             assert time.monotonic() < until, json.dumps(scene.cluster.status(shard.sweep_id), indent=2)
@@ -355,7 +355,6 @@ def test_a_worker_that_keeps_on_lying(scene: Scene) -> None:
                 liar.upload(shard, moments(DIMENSION, COUNT, 1e308, 1e308))
             with suppress(TimeoutError):
                 shard = session.hear("assignment", 0.2).shard
-        session.leave()
 
 
 NO_RUNS = {
@@ -369,15 +368,16 @@ NO_RUNS = {
 
 
 def test_what_no_training_yields(scene: Scene) -> None:
-    with scene.lie("no training run", "six runs that cannot be: 101 %, NaN, half an epoch"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
+    with scene.lying("no training run", "six runs that cannot be: 101 %, NaN, half an epoch", TRAINING) as (
+        liar,
+        session,
+        shard,
+    ):
         for name, outcome in NO_RUNS.items():
             with case(name):
                 assert_refused(session.result(shard, runs(outcome), liar.numerics))
                 with refused():
                     liar.upload(shard, runs(outcome))
-        session.leave()
 
 
 UNTRAINED = {
@@ -388,38 +388,36 @@ UNTRAINED = {
 
 def test_a_run_beyond_its_recipe(scene: Scene) -> None:
     """The spec says how many epochs and steps a run has."""
-    with scene.lie("a run beyond its recipe", "a run of 4e9 epochs of 2, and one that diverged at step 8e15 of 4"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
+    with scene.lying(
+        "a run beyond its recipe", "a run of 4e9 epochs of 2, and one that diverged at step 8e15 of 4", TRAINING
+    ) as (liar, session, shard):
         for name, outcome in UNTRAINED.items():
             with case(name):
                 assert_refused(session.result(shard, runs(outcome), liar.numerics))
-        session.leave()
 
 
 NO_DIGESTS = {"another's": digest(b"another"), "short": "ab", "none": "", "to be obeyed": PAINT, "large": "f" * 60_000}
 
 
 def test_a_wrong_digest(scene: Scene) -> None:
-    with scene.lie(
-        "a wrong digest", "right results with another digest, none, one in control characters, one of 60 kB"
-    ):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
+    with scene.lying(
+        "a wrong digest", "right results with another digest, none, one in control characters, one of 60 kB", TRAINING
+    ) as (liar, session, shard):
         payload = scene.true_runs(shard)
         for name, wrong in NO_DIGESTS.items():
             with case(name):
                 assert_refused(session.result(shard, payload, liar.numerics, digest=wrong))
                 with refused(DAMAGED, INVALID):
                     liar.upload(shard, payload, digest=wrong)
-        session.leave()
 
 
 def test_large_results_in_the_session(scene: Scene) -> None:
     """A message may have 4 MB; the log, memory and answers have room for less."""
-    with scene.lie("large results", "30 results with a digest, data, or a step's name of 3.9 MB"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
+    with scene.lying("large results", "30 results with a digest, data, or a step's name of 3.9 MB", TRAINING) as (
+        liar,
+        session,
+        shard,
+    ):
         payload = scene.true_runs(shard)
         changes: list[dict[str, Any]] = [
             {"digest": LARGE},
@@ -428,7 +426,6 @@ def test_large_results_in_the_session(scene: Scene) -> None:
         ]
         for change in changes * 10:
             assert_refused(session.result(shard, payload, liar.numerics, **change))
-        session.leave()
 
 
 @pytest.mark.parametrize("field", ["sweep_id", "digest"])
@@ -463,9 +460,12 @@ STEPS: dict[str, list[v1.Step]] = {
 
 
 def test_steps_that_nobody_did(scene: Scene) -> None:
-    with scene.lie("steps", "right results with steps of 2^64 µs, backwards, in control characters, 1,000 of them"):
-        liar = scene.liar()
-        session, first = scene.leased(liar, TRAINING, lanes=len(STEPS))
+    with scene.lying(
+        "steps",
+        "right results with steps of 2^64 µs, backwards, in control characters, 1,000 of them",
+        TRAINING,
+        lanes=len(STEPS),
+    ) as (liar, session, first):
         shards = [first, *(session.shard() for _ in range(len(STEPS) - 1))]
         for number, (shard, (name, steps)) in enumerate(zip(shards, STEPS.items(), strict=True)):
             with case(name):
@@ -473,140 +473,3 @@ def test_steps_that_nobody_did(scene: Scene) -> None:
                     session.result(shard, scene.true_runs(shard), liar.numerics, steps=steps)
                 else:
                     liar.upload(shard, scene.true_runs(shard), steps=steps)
-        session.leave()
-
-
-NO_CHECKPOINTS: dict[str, dict[str, Any]] = {
-    "more members than the shard has": {"members_done": 2},
-    "2^64 - 1 members": {"members_done": U64},
-    "larger than any": {"size": 1 << 40},
-    "another size": {"size": 7},
-    "another digest": {"digest": digest(b"another")},
-    "no digest": {"digest": PAINT},
-    "a large digest": {"digest": "f" * 60_000},
-}
-
-
-def test_a_checkpoint_that_is_refused(scene: Scene) -> None:
-    with scene.lie("a checkpoint", "checkpoints of 2^64 - 1 members, of 1 TiB, of another size and digest"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, TRAINING)
-        for name, change in NO_CHECKPOINTS.items():
-            with case(name), refused(INVALID, DAMAGED):
-                liar.checkpoint(shard, bytes(100), **change)
-        session.leave()
-
-
-def test_a_checkpoint_of_nothing(scene: Scene) -> None:
-    """Its bytes mean nothing, it is farther than any, and the shard goes to the honest worker: that begins again."""
-    with scene.lie(
-        "a checkpoint of nothing", "bytes that are no checkpoint, with all members and 2^32 - 1 epochs done"
-    ):
-        liar = scene.liar()
-        payloads = [b"", b"NADCKPT1", bytes(100), b"\xff" * 200]
-        session, shard = scene.leased(liar, TRAINING, lanes=len(payloads))
-        for number, payload in enumerate(payloads):
-            with suppress(grpc.RpcError):
-                liar.checkpoint(shard, payload, members_done=number % 2, epochs=U32)
-            if number + 1 < len(payloads):
-                shard = session.shard()
-        session.leave()
-
-
-def test_checkpoints_without_a_lease(scene: Scene) -> None:
-    """They are not kept: a disk is not filled with what nobody asked for."""
-    with scene.lie("checkpoints without a lease", "100 checkpoints of shards that it does not have"):
-        liar = scene.liar()
-        with scene.honest_stopped():
-            sweep = scene.submit(TRAINING)
-            before = artifact_bytes(scene.cluster)
-            with suppress(grpc.RpcError):
-                for n in range(100):
-                    assert not liar.checkpoint(block(sweep, n % RUNS), n.to_bytes(200, "little"))
-            left = artifact_bytes(scene.cluster) - before
-        assert left < 2_000, f"{left} bytes are left"
-
-
-def artifact_bytes(cluster: Cluster) -> int:
-    """Bytes of the artifacts on disk."""
-    return sum(path.stat().st_size for path in (cluster.folder / "data" / "artifacts").rglob("*") if path.is_file())
-
-
-def test_bytes_before_their_grant(scene: Scene) -> None:
-    with scene.lie("bytes without a grant", "a header and 16 MiB, without waiting for a grant"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, GRADIENTS)
-        upload = liar.offer()
-        upload.say(header=liar.header(shard, moments(DIMENSION, COUNT)))
-        for _ in range(16):
-            upload.say(data=bytes(1 << 20))
-        with refused(INVALID, DAMAGED):
-            while True:
-                assert upload.answer().WhichOneof("message") == "grant"
-        session.leave()
-
-
-WRONG_PARTS: dict[str, list[dict[str, Any]]] = {
-    "more bytes than granted": [{"data": moments(DIMENSION, COUNT)}, {"data": b"x"}],
-    "far more bytes than granted": [{"data": bytes(1 << 20)}] * 64,
-    "no bytes": [{"data": b""}],
-    "a second header": [{"header": v1.PartialHeader()}],
-    "stored, where no address was given": [{"stored": v1.Stored()}],
-    "unreachable, where no address was given": [{"store_unreachable": v1.StoreUnreachable(message=PAINT)}],
-    "nothing at all": [{}],
-    "an end too early": [],
-}
-
-
-def test_an_upload_that_goes_wrong(scene: Scene) -> None:
-    with scene.lie(
-        "an upload", "after the grant: 64 MiB for 1 kB, no bytes, a second header, Stored without an address, nothing"
-    ):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, GRADIENTS)
-        for name, parts in WRONG_PARTS.items():
-            with case(name):
-                upload = liar.offer()
-                upload.say(header=liar.header(shard, moments(DIMENSION, COUNT)))
-                assert upload.answer().WhichOneof("message") == "grant"
-                for part in parts:
-                    upload.say(**part)
-                upload.end()
-                with refused(INVALID, DAMAGED):
-                    upload.answer()
-        session.leave()
-
-
-WRONG_HEADERS: dict[str, dict[str, Any]] = {
-    "another size": {"size": 7},
-    "2^64 - 1 bytes": {"size": U64},
-    "no class": {"numerics_class": None},
-    "another class": {"numerics_class": v1.NumericsClass(device="made-up", arithmetic=PAINT)},
-    "a large header": {"steps": [v1.Step(name="x" * 1000)] * 3900},
-}
-
-
-def test_a_header_that_is_refused(scene: Scene) -> None:
-    with scene.lie("a header", "headers of another size, of 2^64 - 1 bytes, without a class, with another, of 3.9 MB"):
-        liar = scene.liar()
-        session, shard = scene.leased(liar, GRADIENTS)
-        for name, change in WRONG_HEADERS.items():
-            with case(name), refused():
-                liar.upload(shard, moments(DIMENSION, COUNT), **change)
-        session.leave()
-
-
-def test_places_that_are_not_used(scene: Scene) -> None:
-    """There are so many places for uploads: whoever has no lease gets none, and others do not wait for them."""
-    with scene.lie("grants that are not used", "64 uploads of 64 made-up workers, none of which sends its bytes"):
-        with scene.honest_stopped():
-            sweep = scene.submit(GRADIENTS)
-            uploads = []
-            for n in range(64):
-                liar = scene.liar(f"liar-{n}")
-                uploads.append(liar.offer())
-                uploads[-1].say(header=liar.header(block(sweep, n % SHARDS), moments(DIMENSION, COUNT)))
-            time.sleep(0.3)
-        eventually(lambda: scene.has_ended(sweep), "others have places", 5.0)
-        for upload in uploads:
-            upload.cancel()

@@ -150,7 +150,7 @@ fn top_shows_a_cluster_and_steers_it() {
     top.press("ry");
     top.wait(|screen| screen.contains("lenet is running now"));
     top.press("?");
-    top.wait(|screen| screen.contains("end; the cluster goes on"));
+    top.wait(|screen| screen.contains("quit; the cluster continues"));
     top.resize(60, 20);
     top.press(" ");
     top.wait(|screen| !screen.contains("the cluster goes on") && screen.contains("cpu "));
@@ -377,7 +377,7 @@ async fn other_bits_have_an_exit_code_of_their_own() {
     let output = cluster.nadgrid(&["verify", &id]);
     let (told, said) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(5), "{told}{said}");
-    assert!(told.contains("OTHER BITS") && said.contains("other bits than before"), "{told}{said}");
+    assert!(told.contains("OTHER BITS") && said.contains("differ from their committed results"), "{told}{said}");
 }
 
 /// Ctrl-C ends the programs and takes their state away.
@@ -391,7 +391,7 @@ fn an_interrupted_run_ends_its_programs() {
     run.wait(|screen| screen.contains("nads/lenet") && screen.contains("1 connected"));
     run.press("\x03");
     assert_eq!(run.exit_code(), Some(130));
-    run.wait(|screen| screen.contains("interrupted: ending the programs"));
+    run.wait(|screen| screen.contains("interrupted: stopping the programs"));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| name == "out"), "{left:?}");
 }

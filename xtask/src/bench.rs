@@ -17,60 +17,60 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::bench::peer::Peer;
-use crate::bench::turns::{Measurement, Unit};
+use crate::bench::peer::PythonPeer;
+use crate::bench::turns::{TurnMeasurement, Unit};
 use crate::process::{build_release, released};
 use crate::{prerequisites, setup};
 
 #[derive(Subcommand)]
-pub(crate) enum Bench {
+pub(crate) enum Benchmark {
     /// Finite-difference Jacobians, networks per second, against an ordinary PyTorch loop
-    Jacobian(Jacobian),
+    Jacobian(JacobianBench),
     /// LeNets trained on D(v), runs per minute, against an ordinary PyTorch loop
-    Directional(Directional),
+    Directional(DirectionalBench),
     /// Shards a second that the coordinator moves with workers that compute nothing
-    Coordinator(coordinator::Coordinator),
+    Coordinator(coordinator::CoordinatorBench),
     /// What plans say of sweeps of every kind, beside what these take
     Plans(plans::Plans),
     /// Partials a second that the coordinator takes from workers that compute nothing, and what they cost it
-    Cluster(cluster::Cluster),
+    Cluster(cluster::ClusterBench),
     /// A sweep of LeNets on 3, 12 and 48 workers of this machine
-    Workers(workers::Workers),
+    Workers(workers::WorkersBench),
     /// Accuracies of LeNet along directions, against the published ones
     Published(published::Published),
 }
 
 #[derive(Args)]
-pub(crate) struct Jacobian {
-    /// What to differentiate
-    #[arg(long, value_enum, default_value_t = Architecture::Lenet)]
-    architecture: Architecture,
+pub(crate) struct JacobianBench {
+    /// The network to differentiate
+    #[arg(long, value_enum, default_value_t = BenchArchitecture::Lenet)]
+    architecture: BenchArchitecture,
     /// Networks in each measurement [default: 128 LeNets, 2 ResNet18]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     networks: Option<u32>,
-    /// Measurements of each side
+    /// The number of measurements of each side
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
 #[derive(Args)]
-pub(crate) struct Directional {
+pub(crate) struct DirectionalBench {
     /// Training runs in each measurement
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Measurements of each side
+    /// The number of measurements of each side
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
 /// What the peer has too.
 #[derive(Clone, Copy, ValueEnum)]
-enum Architecture {
+enum BenchArchitecture {
     Lenet,
     Resnet18,
 }
 
-impl Architecture {
+impl BenchArchitecture {
     /// In the registry, and to the peer.
     fn name(self) -> &'static str {
         match self {
@@ -97,30 +97,30 @@ impl Architecture {
 }
 
 /// Runs one benchmark and prints a table.
-pub(crate) fn run(root: &Path, bench: &Bench) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, bench: &Benchmark) -> Result<ExitCode> {
     match bench {
-        Bench::Jacobian(options) => beside_the_peer(root, |peer| jacobian(root, options, peer)),
-        Bench::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
-        Bench::Coordinator(options) => coordinator::run(root, options),
-        Bench::Plans(options) => plans::run(root, options),
-        Bench::Cluster(options) => cluster::run(root, options),
-        Bench::Workers(options) => workers::run(root, options),
-        Bench::Published(options) => published::run(root, options),
+        Benchmark::Jacobian(options) => beside_the_peer(root, |peer| jacobian(root, options, peer)),
+        Benchmark::Directional(options) => beside_the_peer(root, |peer| directional(root, options, peer)),
+        Benchmark::Coordinator(options) => coordinator::run(root, options),
+        Benchmark::Plans(options) => plans::run(root, options),
+        Benchmark::Cluster(options) => cluster::run(root, options),
+        Benchmark::Workers(options) => workers::run(root, options),
+        Benchmark::Published(options) => published::run(root, options),
     }
 }
 
 /// Builds our side and installs the other.
-fn beside_the_peer(root: &Path, bench: impl FnOnce(&Peer) -> Result<()>) -> Result<ExitCode> {
+fn beside_the_peer(root: &Path, bench: impl FnOnce(&PythonPeer) -> Result<()>) -> Result<ExitCode> {
     setup::run(root, false)?;
     if let Some(failed) = build_release(root)? {
         return Ok(failed);
     }
-    bench(&Peer::install(prerequisites::check(root)?)?)?;
+    bench(&PythonPeer::install(prerequisites::check(root)?)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn jacobian(root: &Path, options: &Jacobian, peer: &Peer) -> Result<()> {
-    let Jacobian { architecture, networks, rounds } = options;
+fn jacobian(root: &Path, options: &JacobianBench, peer: &PythonPeer) -> Result<()> {
+    let JacobianBench { architecture, networks, rounds } = options;
     let networks = networks.unwrap_or(architecture.usual_networks()).to_string();
     let what = ["--architecture", architecture.name(), "--networks", &networks];
     println!("jacobian, {}, {networks} networks a measurement; networks per second:", architecture.name());
@@ -132,7 +132,7 @@ fn jacobian(root: &Path, options: &Jacobian, peer: &Peer) -> Result<()> {
     )
 }
 
-fn directional(root: &Path, options: &Directional, peer: &Peer) -> Result<()> {
+fn directional(root: &Path, options: &DirectionalBench, peer: &PythonPeer) -> Result<()> {
     let runs = options.runs.to_string();
     println!("directional, lenet, 20 epochs of 10,000 samples, {runs} runs a measurement; runs per minute:");
     turns::take(
@@ -144,7 +144,7 @@ fn directional(root: &Path, options: &Directional, peer: &Peer) -> Result<()> {
 }
 
 /// One measurement of the worker just built.
-fn ours(root: &Path, bench: &str, what: &[&str]) -> Result<Measurement> {
+fn ours(root: &Path, bench: &str, what: &[&str]) -> Result<TurnMeasurement> {
     let mut worker = Command::new(released("nadgrid-worker")?);
     turns::measure(worker.current_dir(root).args(["bench", bench]).args(what).arg("--json"))
 }

@@ -1,4 +1,7 @@
-//! `cargo xtask fuzz`: what comes from outside, under libFuzzer, from the corpora in `fuzz/corpus` on.
+//! `cargo xtask fuzz`: the parsers of untrusted input under libFuzzer, from the seeds in `fuzz/corpus` on.
+//!
+//! The seeds are few and have names that say what they are. Inputs that the fuzzer finds stay in `fuzz/found`, which git ignores,
+//! and the next run starts from them too. One that is worth keeping is copied to the seeds, under a name.
 //!
 //! Coverage is asked of the stable compiler by its own flags, as cargo-fuzz asks for it; no sanitizer, for which a nightly one
 //! would be needed: overflows and broken assertions are what is looked for in code without `unsafe`.
@@ -11,9 +14,9 @@ use clap::Args;
 
 use crate::process::{cargo, step};
 
-/// The targets of `fuzz/Cargo.toml`.
+/// The targets are those of `fuzz/Cargo.toml`.
 const TARGETS: [&str; 5] = ["spec", "journal", "chunks", "wal", "text"];
-/// Instrumentation that libFuzzer reads.
+/// These flags add the instrumentation that libFuzzer reads.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
                      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
@@ -22,16 +25,16 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(Args)]
 pub(crate) struct Fuzz {
-    /// Seconds for each target
+    /// Seconds to fuzz each target
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Only these
+    /// Fuzz only these targets
     #[arg(value_parser = TARGETS)]
     targets: Vec<String>,
 }
 
-/// Builds the targets and runs one after the other. Each corpus then becomes the fewest inputs that reach what it reached and what
-/// was found.
+/// Builds the targets and runs one after the other. What was found then becomes the fewest inputs that reach everything that was
+/// reached.
 pub(crate) fn run(root: &Path, options: &Fuzz) -> Result<ExitCode> {
     let folder = root.join("fuzz");
     std::fs::create_dir_all(folder.join("artifacts"))?;
@@ -52,9 +55,8 @@ pub(crate) fn run(root: &Path, options: &Fuzz) -> Result<ExitCode> {
         if let Some(failed) = step(&format!("{target}: the fewest inputs"), &mut merge)? {
             return Ok(failed);
         }
-        std::fs::remove_dir_all(folder.join(&corpus))?;
-        std::fs::rename(folder.join(&fewest), folder.join(&corpus))?;
         std::fs::remove_dir_all(folder.join(&found))?;
+        std::fs::rename(folder.join(&fewest), folder.join(&found))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,8 +22,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::gpu_dry_run::ceilings::Ceilings;
-use crate::gpu_dry_run::cluster::Programs;
-use crate::gpu_dry_run::faults::Verdict;
+use crate::gpu_dry_run::cluster::DryRunPrograms;
+use crate::gpu_dry_run::faults::FaultVerdict;
 use crate::gpu_dry_run::library::NullGpu;
 use crate::gpu_dry_run::work::Figures;
 use crate::process::{build_release, released};
@@ -39,7 +39,7 @@ pub(crate) struct GpuDryRun {
     programs: Option<PathBuf>,
     /// One part alone
     #[arg(long, value_enum)]
-    only: Option<Part>,
+    only: Option<DryRunPart>,
     /// Only what has this in its name, for example `resnet18` or `directional`
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
@@ -56,16 +56,16 @@ pub(crate) struct GpuDryRun {
 
 /// What a dry run consists of.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum DryRunPart {
     /// Launches, copies, synchronisations, memory and the host's time, held against the ceilings
     Counts,
     /// Cards that fail, and what a sweep makes of them
     Faults,
 }
 
-/// How much is computed. Counts do not depend on it, the host's time does.
+/// The amount of work. Counts do not depend on it, the host's time does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
+enum RunExtent {
     /// Enough for a stable time, one case after the other.
     Full,
     /// As little as shows every count, two cases at once.
@@ -74,10 +74,10 @@ enum Extent {
 
 /// What is written with `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+struct DryRunReport<'a> {
     counts: &'a [Figures],
     exceeded: &'a [String],
-    faults: &'a [Verdict],
+    faults: &'a [FaultVerdict],
 }
 
 /// Runs everything, prints the tables, and fails where a ceiling is exceeded or a failure is taken wrongly.
@@ -95,32 +95,34 @@ pub(crate) fn run(root: &Path, options: &GpuDryRun) -> Result<ExitCode> {
             released("")?
         }
     };
-    let outcome = carry_out(root, options, &Programs::new(programs, card)?)?;
+    let outcome = carry_out(root, options, &DryRunPrograms::new(programs, card)?)?;
     Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How many cases and faults are as they should be, and how many are not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct DryRunOutcome {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
 }
 
 /// The part of `cargo xtask test`: all counts and faults, with programs that were just built. Nothing is downloaded.
-pub(crate) fn test(root: &Path, programs: PathBuf) -> Result<Outcome> {
+pub(crate) fn test(root: &Path, programs: PathBuf) -> Result<DryRunOutcome> {
     match NullGpu::prepare(root, false)? {
         Some(card) => {
-            carry_out(root, &GpuDryRun { quick: true, ..GpuDryRun::default() }, &Programs::new(programs, card)?)
+            carry_out(root, &GpuDryRun { quick: true, ..GpuDryRun::default() }, &DryRunPrograms::new(programs, card)?)
         }
-        None => Ok(Outcome::default()),
+        None => Ok(DryRunOutcome::default()),
     }
 }
 
-fn carry_out(root: &Path, options: &GpuDryRun, programs: &Programs) -> Result<Outcome> {
-    let extent = if options.quick { Extent::Quick } else { Extent::Full };
+fn carry_out(root: &Path, options: &GpuDryRun, programs: &DryRunPrograms) -> Result<DryRunOutcome> {
+    let extent = if options.quick { RunExtent::Quick } else { RunExtent::Full };
     let wants = |part| options.only.is_none_or(|only| only == part);
-    let (mut counts, mut exceeded, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-    if wants(Part::Counts) {
+    let mut counts = Vec::new();
+    let mut exceeded = Vec::new();
+    let mut faults = Vec::new();
+    if wants(DryRunPart::Counts) {
         (counts, exceeded) = work::run(root, programs, &options.filter, extent);
         work::print(&counts, extent);
         if options.suggest {
@@ -129,7 +131,7 @@ fn carry_out(root: &Path, options: &GpuDryRun, programs: &Programs) -> Result<Ou
             exceeded.extend(Ceilings::read(root)?.exceeded(&counts));
         }
     }
-    if wants(Part::Faults) {
+    if wants(DryRunPart::Faults) {
         faults = faults::run(programs, &options.filter)?;
         faults::print(&faults);
     }
@@ -137,12 +139,12 @@ fn carry_out(root: &Path, options: &GpuDryRun, programs: &Programs) -> Result<Ou
         println!("WRONG {words}");
     }
     if let Some(file) = &options.json {
-        let report = Report { counts: &counts, exceeded: &exceeded, faults: &faults };
+        let report = DryRunReport { counts: &counts, exceeded: &exceeded, faults: &faults };
         fs::write(file, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let failed = exceeded.len() + faults.iter().filter(|verdict| !verdict.objections.is_empty()).count();
     let passed = (counts.len() + faults.len()).saturating_sub(failed);
     println!("== gpu-dry-run: {passed} passed, {failed} failed");
-    Ok(Outcome { passed: passed as u64, failed: failed as u64 })
+    Ok(DryRunOutcome { passed: passed as u64, failed: failed as u64 })
 }

@@ -9,11 +9,12 @@ mod demo;
 mod fuzz;
 mod gpu_dry_run;
 mod hash;
+mod house;
+mod manifest;
 mod pip;
 mod prerequisites;
 mod process;
 mod setup;
-mod stamp;
 mod test;
 mod unpack;
 mod wheels;
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 /// The chores of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Cli {
+struct Chores {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -51,23 +52,26 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         extra: Vec<String>,
     },
-    /// Feed what comes from outside with what nobody would send, for ten minutes each
+    /// Fuzz the parsers of untrusted input, ten minutes per target
     Fuzz(fuzz::Fuzz),
     /// Run the CUDA path on a card that computes nothing: count what it is asked, let it fail (skipped where libtorch's wheel is not cached)
     GpuDryRun(gpu_dry_run::GpuDryRun),
+    /// Count places against the house style, and fail where there are more than xtask/house.toml allows
+    House(house::House),
     /// Measure against a peer
     #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(bench::Benchmark),
 }
 
 fn main() -> ExitCode {
     let root = repository();
-    let done = match Cli::parse().verb {
+    let done = match Chores::parse().verb {
         Verb::Setup { verify } => setup::run(&root, verify).map(|()| ExitCode::SUCCESS),
         Verb::Demo { extra } => demo::run(&root, &extra),
         Verb::Test { extra } => test::run(&root, &extra),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::GpuDryRun(options) => gpu_dry_run::run(&root, &options),
+        Verb::House(options) => house::run(&root, &options),
         Verb::Bench(bench) => bench::run(&root, &bench),
     };
     done.unwrap_or_else(|error: anyhow::Error| {

@@ -47,7 +47,8 @@ pub(crate) fn check(root: &Path) -> Result<Pip> {
     }
     for (place, free) in disks(root) {
         if free < NEEDED_BYTES {
-            let (free, needed) = (free as f64 / 1e9, NEEDED_BYTES as f64 / 1e9);
+            let free = free as f64 / 1e9;
+            let needed = NEEDED_BYTES as f64 / 1e9;
             miss(&format!("disk space: {} has {free:.1} GB free, {needed:.0} GB are needed", place.display()), &[]);
         }
     }
@@ -111,7 +112,7 @@ fn glibc() -> Result<(), String> {
     }
 }
 
-/// From `glibc 2.36`.
+/// Parses `glibc 2.36`.
 fn parse_glibc(answer: &str) -> Option<(u32, u32)> {
     let (major, minor) = answer.strip_prefix("glibc ")?.split_once('.')?;
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))

@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Cache, remove_if_there};
 use crate::hash::{self, Condition};
+use crate::manifest::{self, Depth, Manifest, ManifestEntry};
 use crate::pip::Pip;
 use crate::prerequisites::{self, compiler, compiler_command};
-use crate::stamp::{self, Depth, Entry, Stamp};
 use crate::unpack::unpack;
 use crate::wheels::{TORCH, WHEELS, Wheel};
 
 /// What a folder is good for.
-enum State {
+enum FolderState {
     Absent,
     /// With so many files, it can be used as it is.
     Whole(usize),
@@ -32,7 +32,7 @@ pub(crate) fn run(root: &Path, verify: bool) -> Result<()> {
     let started = Instant::now();
     let folder = root.join(".libtorch");
     let depth = if verify { Depth::Hashes } else { Depth::Sizes };
-    if let State::Whole(files) = state(&folder, depth)? {
+    if let FolderState::Whole(files) = state(&folder, depth)? {
         announce(files, depth);
         return Ok(());
     }
@@ -40,12 +40,12 @@ pub(crate) fn run(root: &Path, verify: bool) -> Result<()> {
     let cache = Cache::open()?;
     // Once more: another run may have done it while this one waited for the cache.
     match state(&folder, depth)? {
-        State::Absent => {}
-        State::Whole(files) => {
+        FolderState::Absent => {}
+        FolderState::Whole(files) => {
             announce(files, depth);
             return Ok(());
         }
-        State::Faulty(faults) => complain(&faults),
+        FolderState::Faulty(faults) => complain(&faults),
     }
     let wheels = sound_wheels(pip, &cache)?;
     println!("unpacking libtorch {TORCH} into {}", folder.display());
@@ -61,16 +61,16 @@ pub(crate) fn fetch(root: &Path) -> Result<()> {
     sound_wheels(pip, &Cache::open()?).map(drop)
 }
 
-fn state(folder: &Path, depth: Depth) -> Result<State> {
+fn state(folder: &Path, depth: Depth) -> Result<FolderState> {
     if !folder.exists() {
-        return Ok(State::Absent);
+        return Ok(FolderState::Absent);
     }
-    let stamp = fs::read_to_string(folder.join(stamp::FILE)).ok().and_then(|text| Stamp::parse(&text));
+    let stamp = fs::read_to_string(folder.join(manifest::FILE)).ok().and_then(|text| Manifest::parse(&text));
     let Some(stamp) = stamp else {
-        return Ok(State::Faulty(vec!["it has no whole stamp".to_owned()]));
+        return Ok(FolderState::Faulty(vec!["it has no whole stamp".to_owned()]));
     };
     let faults = stamp.faults(folder, depth).with_context(|| format!("cannot read {}", folder.display()))?;
-    Ok(if faults.is_empty() { State::Whole(stamp.files.len()) } else { State::Faulty(faults) })
+    Ok(if faults.is_empty() { FolderState::Whole(stamp.files.len()) } else { FolderState::Faulty(faults) })
 }
 
 fn announce(files: usize, depth: Depth) {
@@ -138,7 +138,7 @@ fn assemble(wheels: &[(&Wheel, PathBuf)], folder: &Path) -> Result<()> {
         files.extend(unpack(wheel, path, &made)?);
     }
     files.extend(additions(&made)?);
-    fs::write(made.join(stamp::FILE), Stamp::new(files).to_string())?;
+    fs::write(made.join(manifest::FILE), Manifest::new(files).to_string())?;
     remove_if_there(&replaced)?;
     if folder.exists() {
         fs::rename(folder, &replaced)?;
@@ -149,7 +149,7 @@ fn assemble(wheels: &[(&Wheel, PathBuf)], folder: &Path) -> Result<()> {
 
 /// What the wheels lack: an empty libtorch.so, since torch-sys links that name and the real one pulls CUDA in; the linker's
 /// name for OpenMP, which a machine with clang alone has not; and the release, which torch-sys checks.
-fn additions(folder: &Path) -> Result<Vec<Entry>> {
+fn additions(folder: &Path) -> Result<Vec<ManifestEntry>> {
     let stub = folder.join("lib/libtorch.so");
     let mut command = compiler_command(&compiler("CC", "cc"));
     command.args(["-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libtorch.so", "-x", "c", "/dev/null", "-o"]).arg(&stub);
@@ -159,6 +159,6 @@ fn additions(folder: &Path) -> Result<Vec<Entry>> {
     symlink("libgomp.so.1", folder.join("lib/libgomp.so"))?;
     fs::write(folder.join("build-version"), format!("{TORCH}\n"))?;
     let paths = ["lib/libtorch.so", "lib/libgomp.so", "build-version"];
-    let entry = |path: &str| Ok(Entry { path: path.to_owned(), fingerprint: hash::file(&folder.join(path))? });
+    let entry = |path: &str| Ok(ManifestEntry { path: path.to_owned(), fingerprint: hash::file(&folder.join(path))? });
     paths.into_iter().map(entry).collect()
 }

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, ensure};
 use zip::ZipArchive;
 
 use crate::hash;
-use crate::stamp::Entry;
+use crate::manifest::ManifestEntry;
 use crate::wheels::Wheel;
 
 /// Unpacks the wanted files of a sound wheel below `folder`.
-pub(crate) fn unpack(wheel: &Wheel, from: &Path, folder: &Path) -> Result<Vec<Entry>> {
+pub(crate) fn unpack(wheel: &Wheel, from: &Path, folder: &Path) -> Result<Vec<ManifestEntry>> {
     let context = || format!("cannot unpack {}", from.display());
     let mut archive = ZipArchive::new(BufReader::new(File::open(from).with_context(context)?)).with_context(context)?;
     let mut entries = Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn unpack(wheel: &Wheel, from: &Path, folder: &Path) -> Result<Vec<En
         }
         let mut written = File::create(&to).with_context(|| format!("cannot write {}", to.display()))?;
         let fingerprint = hash::copy(&mut member, &mut written).with_context(context)?;
-        entries.push(Entry { path, fingerprint });
+        entries.push(ManifestEntry { path, fingerprint });
     }
     for (_, to) in wheel.takes {
         ensure!(entries.iter().any(|entry| entry.path.starts_with(to)), "{} holds nothing for {to}", from.display());

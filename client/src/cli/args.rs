@@ -1,4 +1,4 @@
-//! What can be typed. Every flag has a variable of the same name, `NADGRID_...`.
+//! The command line: arguments and their help. Every flag has a variable of the same name, `NADGRID_...`.
 
 use super::Failure;
 use clap::builder::BoolishValueParser;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Where a coordinator listens unless told otherwise.
+/// The address where a coordinator listens by default.
 const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7400";
 
 /// The variable that may hold a token; a flag would show it to everybody on the machine.
@@ -25,39 +25,40 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0    done
   1    failed: a file, a figure, a damaged payload, an unknown sweep, a problem that doctor found
-  2    wrong usage, or a spec that is refused, be it for a file that it names
+  2    usage error or invalid spec, including the files it names
   3    the coordinator cannot be reached
-  4    the sweep has failed, is incomplete or was cancelled
-  5    a block that was verified has other bits than before
-  6    the coordinator does not allow it: no token, or one that may not
+  4    the sweep failed, is incomplete or was cancelled
+  5    a verified block differs from its committed result
+  6    access denied: no token, or one without permission
   130  interrupted
 
-Every flag can also be given as a variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
-A token comes from --token-file or the variable NADGRID_TOKEN.
-Results go to stdout, progress and errors to stderr. NO_COLOR=1 takes the colours away.";
+Every flag can also be set by an environment variable, for example NADGRID_COORDINATOR, NADGRID_OUT, NADGRID_JSON=1.
+The token comes from --token-file or from NADGRID_TOKEN.
+Results go to stdout, progress and errors to stderr. NO_COLOR=1 turns colours off.";
 
 const JSON_HELP: &str = "\
-With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} holds the keys of `status --json`, and in
+With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} has the keys of `status --json`, and in
 `progress` members, members_done, members_in_flight, members_per_second, seconds_left (null while unknown) and at_least.";
 
 const RUN_HELP: &str = "\
-With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} as of `watch --json`, and the last one
-{\"event\": \"summary\", ...} with out, lanes, jobs, notes and record once the files are there.";
+With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} as in `watch --json`. The last one is
+{\"event\": \"summary\", ...} with out, lanes, jobs, notes and record, once the files are written.";
 
 const TOP_HELP: &str = "\
-Keys: arrows or j, k select; Tab changes between sweeps and workers; p pauses, r resumes, c cancels the sweep, each after a
-question; ? shows the keys; q ends. Where stdout is no terminal, and with --once, it tells once and ends.";
+Keys: arrows or j, k select; Tab switches between sweeps and workers; p pauses, r resumes, c cancels the sweep, each after a
+question; ? shows the keys; q quits. If stdout is not a terminal, or with --once, the tables are printed once.";
 
 const DOCTOR_HELP: &str = "\
-Each line is ok, a warning (it works, with less) or a problem (it will not work), with the next step. With --coordinator it also
-asks that one: whether it answers, its version, its clock, and what it allows. Exit code 1 when there is a problem.";
+Each line is ok, a warning (it works, with limitations) or a problem (it will not work), with the next step. With --coordinator,
+that coordinator is checked too: whether it answers, its version, its clock, and what it permits. The exit code is 1 if there
+is a problem.";
 
 const COMPLETIONS_HELP: &str = "\
   bash  nadgrid completions bash > ~/.local/share/bash-completion/completions/nadgrid
   zsh   nadgrid completions zsh > DIR/_nadgrid, where DIR is in $fpath
   fish  nadgrid completions fish > ~/.config/fish/completions/nadgrid.fish";
 
-/// Measures Neural Anisotropy Directions of neural-network architectures, on this machine or on a cluster.
+/// Measures neural anisotropy directions of neural-network architectures, on this machine or on a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "nadgrid", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -75,44 +76,44 @@ pub(crate) struct Cli {
     name: String,
 }
 
-/// What is shown to a coordinator, and whom to trust.
+/// The credentials for a coordinator, and the authorities to trust.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 struct AccessArgs {
-    /// File that holds the token
+    /// File with the token
     #[arg(long, global = true, env = "NADGRID_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
     token_file: Option<PathBuf>,
-    /// Authorities to trust for https://, instead of the system's (PEM)
+    /// Certificate authorities to trust for https://, instead of the system's (PEM)
     #[arg(long, global = true, env = "NADGRID_TLS_CA", value_name = "FILE", hide_env_values = true)]
     tls_ca: Option<PathBuf>,
-    /// Own certificate, where the coordinator asks for one (PEM)
+    /// Client certificate, if the coordinator requires one (PEM)
     #[arg(long, global = true, env = "NADGRID_TLS_CERTIFICATE", value_name = "FILE", hide_env_values = true)]
     tls_certificate: Option<PathBuf>,
-    /// Key of the own certificate (PEM)
+    /// Key of the client certificate (PEM)
     #[arg(long, global = true, env = "NADGRID_TLS_KEY", value_name = "FILE", hide_env_values = true)]
     tls_key: Option<PathBuf>,
-    /// Host name of the coordinator's certificate [default: that of the address]
+    /// Host name in the coordinator's certificate [default: that of the address]
     #[arg(long, global = true, env = "NADGRID_TLS_DOMAIN", value_name = "NAME", hide_env_values = true)]
     tls_domain: Option<String>,
-    /// Send the token over plain http to another machine too
+    /// Allow sending the token to another machine over unencrypted http
     #[arg(long, global = true, env = "NADGRID_INSECURE_TOKEN", hide_env_values = true)]
     insecure_token: bool,
 }
 
-/// Where spans of what is done go; also those of the programs that `run` starts.
+/// The export of spans, also of the programs that `run` starts.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Traces")]
 struct TelemetryArgs {
-    /// Collector that spans are sent to, OTLP over gRPC, for example http://127.0.0.1:4317
+    /// Collector to send spans to, OTLP over gRPC, for example http://127.0.0.1:4317
     #[arg(long, global = true, env = "NADGRID_OTLP", value_name = "URL")]
     otlp: Option<String>,
-    /// Share of traces that are recorded, from 0 to 1 [default: 1]
+    /// Fraction of traces to record, from 0 to 1 [default: 1]
     #[arg(long, global = true, env = "NADGRID_TRACE_SAMPLE", value_name = "X")]
     trace_sample: Option<f64>,
 }
 
 impl Cli {
-    /// What was typed; ends the program where that is none of ours.
+    /// Reads the command line, and ends the program if it is invalid or asks for help.
     pub(crate) fn read() -> Self {
         let matches = with_booleans(Self::command()).get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -120,26 +121,26 @@ impl Cli {
         cli
     }
 
-    /// What the span of the whole command is called.
+    /// Returns the name of the span of the whole command.
     pub(crate) fn span_name(&self) -> String {
         format!("nadgrid {}", self.name)
     }
 
-    /// Takes the spans of this command.
+    /// Starts the tracer of this command.
     pub(crate) fn tracer(&self) -> Result<Tracer, Failure> {
         let TelemetryArgs { otlp, trace_sample } = &self.telemetry;
         let started = Tracer::start("nadgrid", otlp.as_deref(), trace_sample.unwrap_or(1.0));
         started.map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// The same, for programs that this one starts.
+    /// Returns the same settings as arguments for programs that this one starts.
     pub(crate) fn telemetry_arguments(&self) -> Vec<String> {
         let TelemetryArgs { otlp, trace_sample } = &self.telemetry;
         let otlp = otlp.iter().map(|url| format!("--otlp={url}"));
         otlp.chain(trace_sample.iter().map(|share| format!("--trace-sample={share}"))).collect()
     }
 
-    /// The coordinator, given or default, and what to show it. `token` is the variable's value.
+    /// Returns the coordinator's address, given or default, with the credentials. `token` is the variable's value.
     pub(crate) fn address(&self, token: Option<String>) -> Result<Address, Error> {
         let access = &self.access;
         let files = CredentialFiles {
@@ -186,23 +187,23 @@ fn with_booleans(command: clap::Command) -> clap::Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write a spec to begin with, every key explained
+    /// Write a spec to start from, with every key explained
     Init(InitArgs),
-    /// Check this machine, its programs, and the coordinator that is named
+    /// Check this machine and, with --coordinator, a coordinator
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
-    /// Compute a sweep on this machine: starts a coordinator and workers, and ends them afterwards
+    /// Compute a sweep on this machine: starts a coordinator and workers, and stops them afterwards
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
-    /// Tell what a sweep will take: with --coordinator on its workers, else on this machine
+    /// Estimate a sweep's work and time without running it: on the coordinator's workers, or on this machine
     Plan(PlanArgs),
-    /// Submit a sweep, and print its id
+    /// Submit a sweep and print its id
     Submit(SubmitArgs),
     /// List the newest sweeps
     List(ListArgs),
     /// Show one sweep
     Status(SweepArgs),
-    /// Follow a sweep until it has ended
+    /// Follow a sweep until it ends
     #[command(after_help = JSON_HELP)]
     Watch(WatchArgs),
     /// Watch a whole cluster: its sweeps and workers, with keys to pause, resume and cancel
@@ -210,15 +211,15 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Cancel a sweep
     Cancel(SweepArgs),
-    /// Give out no more shards of a sweep; those given out are still computed
+    /// Pause a sweep: running shards finish, no new ones start
     Pause(SweepArgs),
-    /// Go on with a paused sweep
+    /// Resume a paused sweep
     Resume(SweepArgs),
-    /// Say where a sweep, a job or a block stands, and why it does not run
+    /// Show the state of a sweep, a job or a block, and why it does not run
     Explain(ExplainArgs),
-    /// Compute random blocks of a complete sweep again, and compare them bit for bit
+    /// Recompute random blocks of a complete sweep and compare them bit for bit
     Verify(VerifyArgs),
-    /// Fetch the files of a complete sweep, and draw its figures
+    /// Download the files of a complete sweep and draw its figures
     Fetch(FetchArgs),
     /// Compare two sets of NADs, subspace by subspace
     Compare(CompareArgs),
@@ -231,36 +232,36 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Print a script that completes commands and flags in a shell
+    /// Print a shell script that completes commands and flags
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
-        /// Which shell
+        /// The shell to complete for
         shell: Shell,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a token: it is printed once, with the entry for the coordinator's file of tokens
+    /// Make a token and print it once, with its entry for the coordinator's token file
     New(NewTokenArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct NewTokenArgs {
-    /// Whose it is: sweeps belong to this name
+    /// Name of the holder, who owns the sweeps submitted with the token
     #[arg(value_parser = holder)]
     pub(crate) name: String,
-    /// What it is for
+    /// Role of the token
     #[arg(long, env = "NADGRID_ROLE", value_enum)]
-    pub(crate) role: Role,
-    /// Days until it expires [default: it does not]
+    pub(crate) role: TokenRole,
+    /// Days until the token expires [default: never]
     #[arg(long, env = "NADGRID_DAYS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) days: Option<u32>,
 }
 
-/// What a token is for.
+/// The role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
+pub(crate) enum TokenRole {
     /// Submit, follow and fetch sweeps
     User,
     /// Compute shards
@@ -269,11 +270,11 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 pub(crate) struct SpecArgs {
-    /// The spec, a TOML file; `-` reads standard input. Relative paths in it are looked for in its own folder first, then in
+    /// The spec, a TOML file; `-` reads standard input. Relative paths in it are resolved against its own folder first, then
     /// the current one
     #[arg(value_name = "SPEC")]
     pub(crate) file: PathBuf,
-    /// Change a key of the spec, for example `--set nads.networks=256` or `--set cifar10.path=DIR`; may be given again
+    /// Set a key of the spec, for example `--set nads.networks=256` or `--set cifar10.path=DIR`; repeatable
     #[arg(long, env = "NADGRID_SET", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
 }
@@ -287,7 +288,7 @@ pub(crate) struct JsonArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PatienceArgs {
-    /// How long the coordinator may be away at a stretch, in seconds
+    /// Seconds to keep retrying while the coordinator is unreachable
     #[arg(long, env = "NADGRID_PATIENCE", value_name = "SECONDS", default_value_t = 300)]
     pub(crate) patience: u64,
 }
@@ -304,12 +305,12 @@ pub(crate) struct PlanArgs {
 pub(crate) struct SubmitArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
-    /// Submitting again with the same key gives the same sweep [default: a new key]
+    /// Idempotency key: submitting again with the same key returns the same sweep [default: a new key]
     #[arg(long, env = "NADGRID_KEY", value_name = "KEY")]
     pub(crate) key: Option<String>,
     #[command(flatten)]
     pub(crate) share: ShareArgs,
-    /// Follow the sweep until it has ended
+    /// Follow the sweep until it ends
     #[arg(long, env = "NADGRID_WATCH")]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -320,7 +321,7 @@ pub(crate) struct SubmitArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// At most this many
+    /// Number of sweeps to list at most
     #[arg(long, env = "NADGRID_LIMIT", value_name = "N", default_value_t = 50)]
     pub(crate) limit: usize,
     #[command(flatten)]
@@ -337,7 +338,7 @@ pub(crate) struct SweepArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// SWEEP, SWEEP/JOB or SWEEP/JOB/BLOCK; a job is its place in `nadgrid status` from 0, or its name, for example nads/lenet
+    /// SWEEP, SWEEP/JOB or SWEEP/JOB/BLOCK; a job is its index in `nadgrid status`, from 0, or its name, for example nads/lenet
     #[arg(value_name = "TASK")]
     pub(crate) task: String,
     #[command(flatten)]
@@ -348,7 +349,7 @@ pub(crate) struct ExplainArgs {
 pub(crate) struct VerifyArgs {
     /// The sweep's id, as `submit` printed it
     pub(crate) id: String,
-    /// Blocks to draw; the shards that hold them are computed again
+    /// Number of blocks to draw; the shards that hold them are recomputed
     #[arg(long, env = "NADGRID_SAMPLE", value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) sample: u32,
@@ -359,14 +360,14 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: JsonArgs,
 }
 
-/// How a sweep shares the lanes with others.
+/// A sweep's claim to the lanes that it shares with others.
 #[derive(Debug, Args)]
 pub(crate) struct ShareArgs {
-    /// Sweeps of a higher priority go first, from -100 to 100
+    /// Priority from -100 to 100; sweeps of a higher priority go first
     #[arg(long, env = "NADGRID_PRIORITY", value_name = "N", default_value_t = 0, allow_hyphen_values = true,
           value_parser = clap::value_parser!(i32).range(-100..=100))]
     pub(crate) priority: i32,
-    /// Sweeps of one priority share the lanes by weight, from 0.01 to 100
+    /// Weight from 0.01 to 100; sweeps of equal priority share the lanes in proportion
     #[arg(long, env = "NADGRID_WEIGHT", value_name = "X", default_value_t = 1.0)]
     pub(crate) weight: f64,
 }
@@ -391,7 +392,7 @@ pub(crate) struct WatchArgs {
 pub(crate) struct FetchArgs {
     /// The sweep's id, as `submit` printed it
     pub(crate) id: String,
-    /// The folder to fill; made when it is not there
+    /// The folder to write to; created if it does not exist
     #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
@@ -402,17 +403,17 @@ pub(crate) struct FetchArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
-    /// The folder to fill; made when it is not there
+    /// The folder to write to; created if it does not exist
     #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Workers to start; they share this machine's cores
     #[arg(long, env = "NADGRID_WORKERS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) workers: u32,
-    /// What the workers compute on: auto, cpu, cuda or cuda:N
+    /// Device of the workers: auto, cpu, cuda or cuda:N
     #[arg(long, env = "NADGRID_DEVICE", value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub(crate) device: String,
-    /// Keep the coordinator's state and all logs, and say where they are
+    /// Keep the coordinator's state and all logs, and print where they are
     #[arg(long, env = "NADGRID_KEEP_STATE")]
     pub(crate) keep_state: bool,
     #[command(flatten)]
@@ -443,10 +444,10 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// Tell once and end, on a terminal too
+    /// Print the tables once, even on a terminal
     #[arg(long, env = "NADGRID_ONCE")]
     pub(crate) once: bool,
-    /// Print one JSON document and end
+    /// Print one JSON document
     #[arg(long, env = "NADGRID_JSON")]
     pub(crate) json: bool,
 }
@@ -455,12 +456,12 @@ pub(crate) struct TopArgs {
 pub(crate) struct CompareArgs {
     /// A folder `DIR/nads/ARCHITECTURE`, or a .npy file whose rows are NADs
     pub(crate) a: PathBuf,
-    /// Another one
+    /// The NADs to compare with, given in the same way
     pub(crate) b: PathBuf,
-    /// Networks behind A, where no sweep.json says so; singular values are comparable only with both
+    /// Number of networks behind A, if there is no sweep.json; singular values are compared only if both are known
     #[arg(long, env = "NADGRID_NETWORKS_A", value_name = "N")]
     pub(crate) networks_a: Option<u64>,
-    /// Networks behind B
+    /// Number of networks behind B
     #[arg(long, env = "NADGRID_NETWORKS_B", value_name = "N")]
     pub(crate) networks_b: Option<u64>,
     #[command(flatten)]
@@ -472,27 +473,27 @@ pub(crate) struct PlotArgs {
     /// A result folder, as `run` and `fetch` fill it
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// The folder to write to; made when it is not there [default: DIR]
+    /// The folder to write to; created if it does not exist [default: DIR]
     #[arg(long, env = "NADGRID_OUT", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Draw this picture of --list, or one NAD as `nads/lenet/nad_12`, or two architectures as `nads/lenet_beside_vgg11`; may
-    /// be given again [default: all of --list]
+    /// Draw only this picture of --list, or one NAD as `nads/lenet/nad_12`, or two architectures as
+    /// `nads/lenet_beside_vgg11`; repeatable [default: all of --list]
     #[arg(long, env = "NADGRID_ONLY", value_name = "NAME")]
     pub(crate) only: Vec<String>,
-    /// What to draw for; dark pictures have names that end in _dark
+    /// Background to draw for; the names of dark pictures end in _dark
     #[arg(long = "theme", env = "NADGRID_THEME", value_enum, default_value_t = Paper::Light)]
     pub(crate) paper: Paper,
-    /// Files to write for each picture
+    /// File formats to write for each picture
     #[arg(long, env = "NADGRID_FORMAT", value_enum, default_value_t = PictureFormat::Both)]
     pub(crate) format: PictureFormat,
-    /// List the pictures of the folder, and draw none
+    /// List the pictures of the folder without drawing them
     #[arg(long, env = "NADGRID_LIST")]
     pub(crate) list: bool,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }
 
-/// What a picture is drawn for.
+/// The background that a picture is drawn for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Paper {
     /// White paper
@@ -501,10 +502,10 @@ pub(crate) enum Paper {
     Dark,
 }
 
-/// Files of a picture.
+/// The file formats of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PictureFormat {
-    /// Vectors
+    /// A vector graphic
     Svg,
     /// Pixels, two to a unit of the SVG
     Png,
@@ -544,7 +545,8 @@ fn meant<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> String {
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example nads.networks=256")?;
-    let (key, value) = (key.trim(), value.trim());
+    let key = key.trim();
+    let value = value.trim();
     if key.split('.').any(str::is_empty) {
         return Err(format!("{key:?} is no key; keys look like name or nads.networks"));
     }

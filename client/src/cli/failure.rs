@@ -1,4 +1,4 @@
-//! How a command fails: one line on stderr beginning `error: `, the next step where there is one, and an exit code.
+//! The failure of a command: one line on stderr beginning `error: `, the next step where there is one, and an exit code.
 
 use nadgrid_client::{Error, Refusal};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use thiserror::Error as ThisError;
 
-/// Why a command did not do what was asked.
+/// The reason why a command failed.
 #[derive(Debug, ThisError)]
 pub(crate) enum Failure {
     /// The library says why.
@@ -15,9 +15,9 @@ pub(crate) enum Failure {
     /// The spec in a file is wrong.
     #[error("{}: {refusal}", .file.display())]
     Spec {
-        /// Which file, or `standard input`.
+        /// The file, or `standard input`.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The flaw.
         refusal: Refusal,
     },
     /// What was typed, or a variable, is wrong.
@@ -27,21 +27,21 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Other(String),
     /// The sweep that `run` computed ended without a result; its coordinator is gone with it.
-    #[error("{0}; with --keep-state the programs' logs stay")]
+    #[error("{0}; use --keep-state to keep the programs' logs")]
     RunEnded(Error),
     /// A program that `run` started ended by itself. The last lines of its log follow.
     #[error("{what}{}", indented(.log))]
     Died {
-        /// Which one and how.
+        /// The program, and how it ended.
         what: String,
         /// Its last lines.
         log: String,
     },
-    /// Blocks that were computed again have other bits than before.
+    /// Recomputed blocks differ from their committed results.
     #[error("{0}")]
     Disagreement(String),
     /// `doctor` found so many things that will not work, and has told them.
-    #[error("{0} of these will not work as they are")]
+    #[error("{0} of these checks failed")]
     Problems(usize),
     /// Ctrl-C, or a signal that means the same.
     #[error("interrupted")]
@@ -52,7 +52,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// In one line.
+    /// Returns the error in one line.
     pub(crate) fn other(line: impl fmt::Display) -> Self {
         Self::Other(line.to_string())
     }
@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// What stands on stderr: a spec may have several things wrong, each on a line of its own.
+    /// Returns the lines for stderr: a spec may have several things wrong, each on a line of its own.
     fn lines(&self) -> Vec<String> {
         let refused = |refusal: &Refusal, file: &str| -> Vec<String> {
             let line = |violation: &String| format!("error: {file}the spec is refused: {violation}");
@@ -99,7 +99,7 @@ impl Failure {
         let Self::Client(error) = self else { return String::new() };
         match error {
             Error::Address { .. } => "; for example --coordinator http://127.0.0.1:7400".into(),
-            Error::Access(_) => "; docs/security.md says how tokens and certificates are given".into(),
+            Error::Access(_) => "; docs/security.md explains tokens and certificates".into(),
             Error::Unreachable { url, .. } => format!(
                 "; start one with `nadgrid-coordinator --data DIR`, say where it is with --coordinator URL, or ask `nadgrid \
                  --coordinator {url} doctor`"
@@ -109,7 +109,7 @@ impl Failure {
                     .into()
             }
             Error::Unfinished { id, .. } => format!("; `nadgrid watch {id}` follows it"),
-            Error::Ended { id, .. } => format!("; `nadgrid explain {id}` and `nadgrid status {id}` say more"),
+            Error::Ended { id, .. } => format!("; `nadgrid explain {id}` and `nadgrid status {id}` have the details"),
             Error::NotFound(_) => "; `nadgrid list` shows the sweeps there are".into(),
             Error::Damaged { .. } => "; fetch it again".into(),
             Error::InputMissing(_) => "; submit it again".into(),
@@ -124,7 +124,7 @@ fn indented(log: &str) -> String {
         return "; it logged nothing".into();
     }
     let lines: String = log.lines().map(|line| format!("\n  | {line}")).collect();
-    format!("; its log ends:{lines}")
+    format!("; the end of its log:{lines}")
 }
 
 /// Says what went wrong, and gives the exit code.
@@ -197,6 +197,6 @@ mod tests {
     #[test]
     fn a_dead_program_shows_its_last_words() {
         let failure = Failure::Died { what: "worker 1 ended early".into(), log: "a\nb".into() };
-        assert_eq!(failure.lines(), ["error: worker 1 ended early; its log ends:\n  | a\n  | b"]);
+        assert_eq!(failure.lines(), ["error: worker 1 ended early; the end of its log:\n  | a\n  | b"]);
     }
 }

@@ -13,12 +13,12 @@
 mod args;
 mod commands;
 mod failure;
-mod ink;
 mod interrupt;
 mod local;
 mod output;
 mod progress;
 mod spec_file;
+mod styled;
 mod summary;
 mod tables;
 mod top;

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 /// A spec, and the files of this machine that it names.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedSpec {
     /// As it was typed.
     pub(crate) file: PathBuf,
     pub(crate) spec: Spec,
     pub(crate) files: LocalFiles,
 }
 
-impl Loaded {
+impl LoadedSpec {
     /// What a coordinator has against the spec is against this file.
     pub(crate) fn refused(&self, error: Error) -> Failure {
         Failure::from(error).of_spec(&self.file)
@@ -27,21 +27,21 @@ impl Loaded {
 }
 
 /// Reads the spec and its files on a thread of its own: a signal must not wait for a disk.
-pub(crate) async fn load(args: SpecArgs) -> Result<Loaded, Failure> {
+pub(crate) async fn load(args: SpecArgs) -> Result<LoadedSpec, Failure> {
     let file = args.file.clone();
     let read = move || {
         let spec = read_spec(&args)?;
         let files = LocalFiles::read(&spec, folder(&args.file))?;
         for path in files.left_out() {
-            note(&format!("{} is left out: it is neither data_batch_N.bin nor test_batch.bin", path.display()));
+            note(&format!("ignoring {}: it is neither data_batch_N.bin nor test_batch.bin", path.display()));
         }
-        Ok(Loaded { file: args.file, spec, files })
+        Ok(LoadedSpec { file: args.file, spec, files })
     };
     let loaded = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(Failure::other(error)));
     loaded.map_err(|failure: Failure| failure.of_spec(&file))
 }
 
-/// Where the spec's relative paths begin; standard input is nowhere.
+/// Returns the folder of the spec's relative paths; standard input is nowhere.
 fn folder(file: &Path) -> Option<&Path> {
     if file == Path::new("-") { None } else { file.parent() }
 }

@@ -1,4 +1,4 @@
-//! What `run` and `fetch` say at the end: a row for each job, and where the files are.
+//! The summary of `run` and `fetch`: a row for each job, and where the files are.
 
 use super::tables::{count, short, table};
 use nadgrid_client::{Fetched, JobOutcome, JobResult, JobView, NadsSummary, Record, RunsSummary};
@@ -11,16 +11,16 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     out: String,
-    /// On which it was computed, where that is known.
+    /// The lanes that computed it, where that is known.
     lanes: Option<u32>,
-    jobs: Vec<Row>,
-    /// What could not be drawn and why.
+    jobs: Vec<SummaryRow>,
+    /// The pictures that could not be drawn and the reasons.
     notes: Vec<String>,
     record: Record,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct SummaryRow {
     #[serde(flatten)]
     result: JobResult,
     members: u64,
@@ -35,7 +35,7 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct SpectrumRow {
     s0: f64,
-    /// By k.
+    /// The values, by k.
     energy_shares: BTreeMap<usize, f64>,
 }
 
@@ -44,16 +44,16 @@ impl Summary {
     pub(crate) fn new(fetched: Fetched, out: &Path, lanes: Option<u32>) -> Self {
         let lanes = lanes.map(|lanes| lanes.max(1));
         let Fetched { record, results, notes } = fetched;
-        let jobs = record.jobs.iter().zip(results).map(|(job, result)| Row::new(job, result, lanes)).collect();
+        let jobs = record.jobs.iter().zip(results).map(|(job, result)| SummaryRow::new(job, result, lanes)).collect();
         Self { out: out.display().to_string(), lanes, jobs, notes, record }
     }
 
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// For people.
+    /// Renders a table for people to read.
     pub(crate) fn to_text(&self, out: &Path) -> String {
         let timings = &self.record.timings;
         let whole = timings.seconds.map_or(String::new(), |seconds| format!(" in {}", duration(seconds)));
@@ -72,8 +72,9 @@ impl Summary {
         times.truncate(1);
         let runs = [">diverged", ">mean accuracy", ">lowest", ">highest", "digest"];
         let runs = [&["experiment", "architecture", ">runs"], &times[..], &runs].concat();
-        let rows = |cells: fn(&Row) -> Option<Vec<String>>| self.jobs.iter().filter_map(cells).collect::<Vec<_>>();
-        let filled = [(nads, rows(Row::nads_cells)), (runs, rows(Row::runs_cells))].into_iter();
+        let rows =
+            |cells: fn(&SummaryRow) -> Option<Vec<String>>| self.jobs.iter().filter_map(cells).collect::<Vec<_>>();
+        let filled = [(nads, rows(SummaryRow::nads_cells)), (runs, rows(SummaryRow::runs_cells))].into_iter();
         let filled = filled.filter(|(_, rows)| !rows.is_empty());
         filled.map(|(columns, rows)| table(&columns, rows)).collect::<Vec<_>>().join("\n\n")
     }
@@ -94,7 +95,7 @@ impl Summary {
     }
 }
 
-impl Row {
+impl SummaryRow {
     fn new(job: &JobView, result: JobResult, lanes: Option<u32>) -> Self {
         let seconds = lanes.map(|lanes| job.lane_seconds / f64::from(lanes));
         let spectrum = match &result.outcome {

@@ -1,7 +1,7 @@
 //! Text tables: columns in line, no borders, no colours, easy on `grep` and `awk`.
 
-use super::ink::plain;
 use super::progress::totals::{SweepTotals, pace, word};
+use super::styled::plain;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use nadgrid_client::v1::{Job, Sweep};
@@ -29,12 +29,14 @@ pub(crate) fn short(digest: &str) -> String {
     digest.chars().take(SHORT).collect()
 }
 
-/// A plan and where it comes from.
+/// Returns a duration, marked where it was not measured.
+fn estimate(seconds: f64, measured: bool) -> String {
+    let mark = if measured { "" } else { "~" };
+    format!("{mark}{}", duration(seconds))
+}
+
+/// Renders a plan, and the source of its estimates.
 pub(crate) fn plan(plan: &PlanView) -> String {
-    let estimate = |seconds: f64, measured: bool| match measured {
-        true => duration(seconds),
-        false => format!("~{}", duration(seconds)),
-    };
     let rows = plan.jobs.iter().map(|job| {
         vec![
             job.experiment.clone(),
@@ -98,7 +100,8 @@ pub(crate) fn sweeps(sweeps: &[Sweep], now: f64) -> String {
         let all: u64 = sweep.jobs.iter().map(|job| job.members).sum();
         let age = sweep.submitted_at.map_or(String::new(), |at| duration((now - at.seconds as f64).max(0.0)));
         let members = format!("{}/{}", thousands(done), thousands(all));
-        let (share, left) = (percent(sweep.progress), time_left(sweep));
+        let share = percent(sweep.progress);
+        let left = time_left(sweep);
         vec![view.id, view.name, view.state, share, left, members, age, short(&sweep.digest)]
     });
     table(&["id", "name", "state", ">progress", ">left", ">members", ">age", "digest"], rows)
@@ -109,7 +112,7 @@ fn time_left(sweep: &Sweep) -> String {
     sweep.seconds_left.map_or("-".into(), duration)
 }
 
-/// How sweeps go.
+/// Renders a table of sweeps.
 pub(crate) fn progress(sweeps: &[Sweep]) -> String {
     let rows = sweeps.iter().map(|sweep| {
         let view = SweepView::from(sweep);
@@ -118,14 +121,15 @@ pub(crate) fn progress(sweeps: &[Sweep]) -> String {
         let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
         let failed: u64 = sweep.jobs.iter().map(|job| job.members_failed).sum();
         let rate = totals.members_per_second.map_or("-".into(), |rate| pace(rate, word(&sweep.jobs)));
-        let (share, left) = (percent(sweep.progress), time_left(sweep));
+        let share = percent(sweep.progress);
+        let left = time_left(sweep);
         vec![view.id, view.name, view.state, share, left, members, rate, thousands(retries), thousands(failed)]
     });
     let columns = ["id", "name", "state", ">progress", ">left", ">members", ">rate", ">retries", ">failed"];
     table(&columns, rows)
 }
 
-/// Everything about one sweep.
+/// Renders everything about one sweep.
 pub(crate) fn sweep(sweep: &Sweep) -> String {
     let view = SweepView::from(sweep);
     let mut facts = vec![("sweep", view.id), ("name", view.name), ("state", view.state)];
@@ -158,7 +162,7 @@ fn failures(failures: &[FailureView]) -> String {
         let workers = failure.workers.join(", ");
         vec![failure.job.clone(), blocks, failure.attempts.to_string(), workers, failure.message.clone()]
     });
-    format!("\n\n{}", table(&["failed for good", ">blocks", ">attempts", "workers", "the last said"], rows))
+    format!("\n\n{}", table(&["failed for good", ">blocks", ">attempts", "workers", "last message"], rows))
 }
 
 fn files(inputs: &[InputView]) -> String {
@@ -213,10 +217,12 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         let class = worker.numerics_class.as_ref().map_or(String::new(), ToString::to_string);
         let heard = format!("{} ago", duration(worker.silent_ms as f64 / 1e3));
         let [lanes, leases] = [worker.lanes, worker.leases].map(|n| n.to_string());
-        let (of, error) = (worker.rate_of.clone().unwrap_or_default(), worker.last_error.as_deref().map(plain));
+        let of = worker.rate_of.clone().unwrap_or_default();
+        let error = worker.last_error.as_deref().map(plain);
         let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace(rate, "")));
         let done = thousands(worker.members_done);
-        let (error, transfers) = (error.unwrap_or_default(), worker.transfer_words().unwrap_or_else(|| "-".into()));
+        let error = error.unwrap_or_default();
+        let transfers = worker.transfer_words().unwrap_or_else(|| "-".into());
         let version = worker.version.clone();
         vec![worker.name.clone(), lanes, leases, rate, done, transfers, version, heard, class, state, error]
     });

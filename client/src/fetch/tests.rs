@@ -88,7 +88,8 @@ impl SweepService for Coordinator {
 
     /// Grants, and answers with what came, flipped or whole.
     async fn upload_input(&self, parts: Request<Streaming<UploadInputRequest>>) -> Answer<Self::UploadInputStream> {
-        let (mut parts, is_flipped) = (parts.into_inner(), matches!(self.0, Fault::Flipped));
+        let mut parts = parts.into_inner();
+        let is_flipped = matches!(self.0, Fault::Flipped);
         parts.message().await?;
         let granted = stream::iter([upload_input_response::Message::Grant(Grant::default())]);
         let stored = stream::once(async move {

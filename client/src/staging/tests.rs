@@ -102,7 +102,8 @@ fn a_target_that_cannot_be_written_is_refused_with_its_path() {
 #[test]
 fn nothing_is_written_or_taken_away_through_a_link() {
     let home = tempfile::tempdir().unwrap();
-    let (target, outside) = (home.path().join("out"), home.path().join("outside"));
+    let target = home.path().join("out");
+    let outside = home.path().join("outside");
     fs::create_dir(&target).unwrap();
     fs::create_dir_all(outside.join("lenet")).unwrap();
     fs::write(outside.join("lenet/nads.npy"), "mine").unwrap();

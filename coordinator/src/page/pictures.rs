@@ -19,7 +19,7 @@ use nadgrid_core::scheduler::{ArtifactRef, Committed, JobRef, JobState, PartialB
 use nadgrid_core::spec::{Experiment, JobShape, Payload, Spec};
 use nadgrid_figures::Theme;
 use nadgrid_figures::npy::parse_vector;
-use nadgrid_figures::sweep::{self, Files, Kind, MarginRow, Picture, Runs, Source, SweepError};
+use nadgrid_figures::sweep::{self, Files, MarginRow, Picture, PictureKind, Runs, Source, SweepError};
 use nadgrid_proto::status::Reason;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -263,7 +263,7 @@ fn is_of(picture: &Picture, shape: &JobShape) -> bool {
 struct ListedPicture {
     name: String,
     title: String,
-    kind: Kind,
+    kind: PictureKind,
     /// The job, if the picture shows only one.
     job: Option<String>,
     complete: bool,
@@ -286,7 +286,7 @@ pub(super) async fn list(
         let jobs: Vec<&PicturedJob> = found.jobs.iter().filter(|job| is_of(&picture, &job.shape)).collect();
         let complete = jobs.iter().all(|job| job.complete);
         let members_done = jobs.iter().map(|job| job.members_done).sum();
-        let drawn = if picture.kind == Kind::Nads { complete } else { members_done > 0 };
+        let drawn = if picture.kind == PictureKind::Nads { complete } else { members_done > 0 };
         let Picture { name, title, kind, .. } = picture;
         let job = if let [job] = jobs[..] { Some(job.shape.name()) } else { None };
         drawn.then_some(ListedPicture { name, title, kind, job, complete, members_done })

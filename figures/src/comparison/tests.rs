@@ -73,13 +73,15 @@ fn a_rotation_by_half_a_right_angle_overlaps_half() {
 #[test]
 fn the_orthogonal_complement_overlaps_nowhere() {
     let basis = random_basis(20, 20, 3);
-    let (a, b) = (basis.slice(s![..10, ..]), basis.slice(s![10.., ..]));
+    let a = basis.slice(s![..10, ..]);
+    let b = basis.slice(s![10.., ..]);
     assert!(compare(a, b).unwrap().overlaps.iter().all(|overlap| overlap.overlap < 1e-24));
 }
 
 #[test]
 fn random_subspaces_overlap_at_the_level_of_chance() {
-    let (a, b) = (random_basis(64, 256, 4), random_basis(64, 256, 5));
+    let a = random_basis(64, 256, 4);
+    let b = random_basis(64, 256, 5);
     for overlap in compare(a.view(), b.view()).unwrap().overlaps.iter().filter(|overlap| overlap.k >= 16) {
         assert!((overlap.overlap / overlap.chance - 1.0).abs() < 0.25, "{overlap:?}");
     }
@@ -104,7 +106,8 @@ fn a_bad_row_is_named() {
 
 #[test]
 fn sets_that_do_not_fit_are_refused() {
-    let (four, five) = (Array2::<f64>::eye(4), Array2::<f64>::eye(5));
+    let four = Array2::<f64>::eye(4);
+    let five = Array2::<f64>::eye(5);
     assert_eq!(compare(four.view(), five.view()), Err(CompareError::Dimension { a: 4, b: 5 }));
     let empty = Array2::zeros((0, 4));
     assert_eq!(compare(four.view(), empty.view()), Err(CompareError::Empty { side: Side::B }));
@@ -112,7 +115,8 @@ fn sets_that_do_not_fit_are_refused() {
 
 #[test]
 fn singular_values_are_scaled_by_their_networks() {
-    let (a, b) = (Array1::from_elem(10, 2.0), Array1::from_elem(120, 4.0));
+    let a = Array1::from_elem(10, 2.0);
+    let b = Array1::from_elem(120, 4.0);
     let ratios = singular_value_ratios(a.view(), Some(26), b.view(), Some(101));
     assert_eq!(ratios.len(), 2);
     assert_eq!(ratios[1], SingularValueRatio { index: 9, a: 2.0, b: 4.0, ratio: Some(1.0) });
@@ -123,7 +127,8 @@ fn singular_values_are_scaled_by_their_networks() {
 proptest! {
     #[test]
     fn cumulative_sums_equal_the_norm_of_each_block(seed: u64, rows in 1_usize..12, more in 0_usize..6) {
-        let (a, b) = (random_basis(rows, 20, seed), random_basis(rows + more, 20, !seed));
+        let a = random_basis(rows, 20, seed);
+        let b = random_basis(rows + more, 20, !seed);
         for (k, overlap) in overlaps(&a, &b) {
             let block = a.slice(s![..k, ..]).dot(&b.slice(s![..k, ..]).t());
             let expected = block.iter().map(|value| value * value).sum::<f64>() / k as f64;

@@ -24,7 +24,7 @@ const MIN_PLOT_WIDTH: f64 = 320.0;
 /// Top of the axis, which leaves room for the value over a full bar.
 const TOP: f64 = 107.0;
 
-/// Where the values of a series come from.
+/// The origin of a series' values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Measured here: bars are filled.
@@ -36,31 +36,31 @@ pub enum Origin {
 /// One bar of every group.
 #[derive(Clone, Copy, Debug)]
 pub struct BarSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
-    /// Where its values come from.
+    /// The origin of its values.
     pub origin: Origin,
 }
 
 /// The bars of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct BarGroup<'a> {
-    /// What stands below the group.
+    /// The label below the group.
     pub name: &'a str,
     /// Test accuracies in per cent, one for each series; `None` leaves its place empty.
     pub bars: &'a [Option<SeedRange>],
 }
 
-/// What a bar chart of accuracies shows.
+/// The content of a bar chart of accuracies.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyBars<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// One to four series.
     pub series: &'a [BarSeries<'a>],
-    /// At least one group.
+    /// At least one group is required.
     pub groups: &'a [BarGroup<'a>],
     /// Accuracy of a guess in per cent, 10 for ten classes; drawn as a line.
     pub chance: Option<f64>,
@@ -102,7 +102,8 @@ fn check(chart: &AccuracyBars<'_>) -> Result<(), FigureError> {
     let series = chart.series.len();
     check_count(series, series <= MAX_SERIES, || "series.len()".into(), "1 to 4")?;
     for (index, group) in chart.groups.iter().enumerate() {
-        let (field, bars) = (format!("groups[{index}].bars"), group.bars.len());
+        let field = format!("groups[{index}].bars");
+        let bars = group.bars.len();
         check_count(bars, bars == series, || format!("{field}.len()"), &format!("{series}, one for each series"))?;
         for (index, bar) in group.bars.iter().enumerate() {
             bar.map_or(Ok(()), |bar| bar.check(&format!("{field}[{index}]")))?;
@@ -111,7 +112,7 @@ fn check(chart: &AccuracyBars<'_>) -> Result<(), FigureError> {
     chart.chance.map_or(Ok(()), |chance| check_percentage(chance, || "chance".into()))
 }
 
-/// How the bars of each series are drawn: those of one rank among the measured and the published share a colour.
+/// Returns the fill of each series' bars: those of one rank among the measured and the published share a colour.
 fn fills(series: &[BarSeries<'_>]) -> Vec<(Origin, Paint)> {
     let rank = |index: usize, origin: Origin| series[..index].iter().filter(|other| other.origin == origin).count();
     let fill = |(index, series): (usize, &BarSeries<'_>)| (series.origin, Paint::Series(rank(index, series.origin)));
@@ -121,7 +122,8 @@ fn fills(series: &[BarSeries<'_>]) -> Vec<(Origin, Paint)> {
 fn draw_group(canvas: &mut Canvas, area: Rect, up: &LinearAxis, group: &BarGroup<'_>, fills: &[(Origin, Paint)]) {
     let (middle, _) = area.centre();
     let width = fills.len() as f64 * (BAR_WIDTH + BAR_GAP) - BAR_GAP;
-    let (zero, name) = (up.place(0.0), Type::new(13.0, Paint::Ink).middle());
+    let zero = up.place(0.0);
+    let name = Type::new(13.0, Paint::Ink).middle();
     canvas.fitted_text((middle, area.bottom() + 19.0), name, group.name, area.width - 8.0, 9.0);
     for (index, (bar, &(origin, colour))) in group.bars.iter().zip(fills).enumerate() {
         let Some(bar) = bar else { continue };

@@ -28,7 +28,7 @@ const PUBLISHED: Stroke = Stroke { colour: Paint::Published, width: 1.6, dashes:
 /// One measured direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CurvePoint {
-    /// Index of the direction.
+    /// The index of the direction.
     pub index: u64,
     /// Test accuracy in per cent.
     pub accuracy: SeedRange,
@@ -37,7 +37,7 @@ pub struct CurvePoint {
 /// The directions measured for one architecture, or under one condition.
 #[derive(Clone, Copy, Debug)]
 pub struct CurveSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The points, in order of their index.
     pub points: &'a [CurvePoint],
@@ -46,7 +46,7 @@ pub struct CurveSeries<'a> {
 /// A point of a curve that was measured by others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReferencePoint {
-    /// Index of the direction.
+    /// The index of the direction.
     pub index: u64,
     /// Test accuracy in per cent.
     pub accuracy: f64,
@@ -55,22 +55,22 @@ pub struct ReferencePoint {
 /// A curve that was measured by others.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceCurve<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The points, in order of their index.
     pub points: &'a [ReferencePoint],
 }
 
-/// What an accuracy curve shows.
+/// The content of an accuracy curve.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyCurve<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
-    /// What the index counts ("index of the direction").
+    /// The meaning of the index ("index of the direction").
     pub index_title: &'a str,
-    /// At least one series.
+    /// At least one series is required.
     pub series: &'a [CurveSeries<'a>],
     /// A published curve to compare with, if any.
     pub reference: Option<ReferenceCurve<'a>>,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{
     Figure, FigureError, InputShape,
     axis::{label_column, label_row},
-    bitmap::{Colours, Run},
+    bitmap::{Colours, PixelRun},
     input::{check_count, check_filled, check_percentage},
     legend::{self, Sample},
     numbers::{accuracy, signed},
@@ -55,12 +55,12 @@ pub struct MapCell {
     pub accuracy: f64,
 }
 
-/// What an accuracy map shows.
+/// The content of an accuracy map.
 #[derive(Clone, Copy, Debug)]
 pub struct AccuracyMap<'a> {
     /// Title of the page, as a rule the architecture's.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// The input's shape; it says which frequencies are zero and which the highest (Nyquist).
     pub shape: InputShape,
@@ -78,7 +78,7 @@ pub struct AccuracyMap<'a> {
 /// There are no cells, or more than 640 rows or columns; two lie at the same place; or an accuracy is not a percentage.
 pub fn accuracy_map(map: &AccuracyMap<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check(map)?;
-    let grid = Grid::new(map.cells)?;
+    let grid = FrequencyGrid::new(map.cells)?;
     let mut canvas = Canvas::new(theme);
     let header_width = (grid.area.right() + BAR_GAP + BAR_WIDTH - LEFT).max(MIN_HEADER_WIDTH);
     draw_header(&mut canvas, LEFT, header_width, map.title, map.subtitle);
@@ -115,7 +115,7 @@ fn check(map: &AccuracyMap<'_>) -> Result<(), FigureError> {
 }
 
 /// The frequencies shown, and where their cells lie.
-struct Grid {
+struct FrequencyGrid {
     rows: Vec<i64>,
     columns: Vec<i64>,
     /// Side of a cell, whole so that no seams show between cells.
@@ -123,7 +123,7 @@ struct Grid {
     area: Rect,
 }
 
-impl Grid {
+impl FrequencyGrid {
     fn new(cells: &[MapCell]) -> Result<Self, FigureError> {
         let rows = distinct(cells.iter().map(|cell| cell.k1));
         let columns = distinct(cells.iter().map(|cell| cell.k2));
@@ -133,7 +133,8 @@ impl Grid {
             check_count(count, count as f64 <= GRID_SIDE, field, &format!("1 to {GRID_SIDE}"))?;
         }
         let side = (GRID_SIDE / rows.len().max(columns.len()) as f64).floor().min(MAX_CELL);
-        let (width, height) = (side * columns.len() as f64, side * rows.len() as f64);
+        let width = side * columns.len() as f64;
+        let height = side * rows.len() as f64;
         Ok(Self { rows, columns, side, area: Rect { x: LEFT, y: TOP, width, height } })
     }
 
@@ -182,7 +183,7 @@ fn text_colour(colour: colorous::Color) -> Paint {
 }
 
 /// Labels of rows and columns, as many as there is room for, and the names of special frequencies.
-fn draw_frequencies(canvas: &mut Canvas, grid: &Grid, shape: InputShape) {
+fn draw_frequencies(canvas: &mut Canvas, grid: &FrequencyGrid, shape: InputShape) {
     let area = grid.area;
     let name = Type::new(11.0, Paint::Muted);
     for (index, &k1) in grid.rows.iter().enumerate() {
@@ -215,7 +216,7 @@ fn is_labelled(frequencies: &[i64], index: usize, cells_needed: f64) -> bool {
     index.abs_diff(zero).is_multiple_of(cells_needed.ceil().max(1.0) as usize)
 }
 
-/// What the frequency k is called on an image side of `extent` pixels. A frequency names the same waves as k ± extent.
+/// Returns the name of the frequency k on an image side of `extent` pixels. A frequency names the same waves as k ± extent.
 fn special_name(k: i64, extent: usize) -> Option<&'static str> {
     let extent = i64::try_from(extent).ok().filter(|&extent| extent > 0)?;
     match k.rem_euclid(extent) {
@@ -226,10 +227,10 @@ fn special_name(k: i64, extent: usize) -> Option<&'static str> {
 }
 
 /// Draws the colour bar to the right of the grid, and returns where.
-fn draw_bar(canvas: &mut Canvas, grid: &Grid, cells: &[MapCell]) -> Result<Rect, FigureError> {
+fn draw_bar(canvas: &mut Canvas, grid: &FrequencyGrid, cells: &[MapCell]) -> Result<Rect, FigureError> {
     let height = grid.area.height.max(MIN_BAR_HEIGHT);
     let bar = Rect { x: grid.area.right() + BAR_GAP, y: grid.area.y, width: BAR_WIDTH, height };
-    canvas.ramp(bar, COLOURS, Run::Up)?;
+    canvas.ramp(bar, COLOURS, PixelRun::Up)?;
     let is_below = cells.iter().any(|cell| cell.accuracy < LOW);
     for label in [50, 60, 70, 80, 90, 100] {
         let y = bar.bottom() - (f64::from(label) - LOW) / (HIGH - LOW) * height;

@@ -26,7 +26,7 @@ pub(super) struct LogAxis {
     pub(super) end: f64,
 }
 
-/// Which values a logarithmic axis labels, and how.
+/// The values that a logarithmic axis labels, and the form of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogLabels {
     /// Powers of ten, as such.
@@ -98,7 +98,8 @@ impl LinearAxis {
         let first = first as f64;
         // A single index, however large, still needs ends that differ.
         let span = (last as f64 - first).max(1.0).max(first * 1e-9);
-        let (low, high) = (first - INDEX_MARGIN * span, first + (1.0 + INDEX_MARGIN) * span);
+        let low = first - INDEX_MARGIN * span;
+        let high = first + (1.0 + INDEX_MARGIN) * span;
         let axis = Self::new((low, high), (plot.x, plot.right()), INDEX_LABELS);
         Self { step: axis.step.max(1.0), ..axis }
     }
@@ -201,13 +202,13 @@ pub(super) fn label_column(canvas: &mut Canvas, plot: Rect, x: f64, text: &str) 
     canvas.text((x, plot.bottom() + 19.0), Type::new(TICK, Paint::Ink).middle(), text);
 }
 
-/// What the two axes show.
+/// The quantities of the two axes.
 pub(super) fn draw_titles(canvas: &mut Canvas, plot: Rect, across: &str, up: &str) {
     canvas.text((plot.centre().0, plot.bottom() + 45.0), Type::new(TITLE, Paint::Ink).middle(), across);
     draw_title_up(canvas, plot, up);
 }
 
-/// What the vertical axis shows.
+/// The quantity of the vertical axis.
 pub(super) fn draw_title_up(canvas: &mut Canvas, plot: Rect, title: &str) {
     canvas.upright_text((plot.x - 58.0, plot.centre().1), Type::new(TITLE, Paint::Ink).middle(), title);
 }

@@ -48,6 +48,15 @@ pub(super) enum Colours {
 }
 
 impl Colours {
+    /// The value at a fraction of the way through the map.
+    fn at(self, fraction: f64) -> f64 {
+        match self {
+            Self::Diverging { limit } => limit * (2.0 * fraction - 1.0),
+            Self::Sequential { max } => max * fraction,
+            Self::Between { low, high } => low + (high - low) * fraction,
+        }
+    }
+
     /// The colour of a value.
     pub(super) fn eval(self, value: f64, theme: Theme) -> colorous::Color {
         let fraction = |scale: f64| if scale > 0.0 { value / scale } else { 0.0 };
@@ -77,29 +86,22 @@ pub(super) fn data_uri(values: ArrayView2<'_, f64>, colours: Colours, theme: The
     Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
 }
 
-/// Which way a colour bar runs.
+/// The direction of a colour bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Run {
-    /// From left to right.
+pub(super) enum PixelRun {
+    /// It runs from left to right.
     Right,
-    /// From bottom to top.
+    /// It runs from bottom to top.
     Up,
 }
 
 /// A ramp through the whole map, for colour bars.
-pub(super) fn ramp(colours: Colours, run: Run) -> Array2<f64> {
+pub(super) fn ramp(colours: Colours, run: PixelRun) -> Array2<f64> {
     const STEPS: usize = 256;
-    let value = |step: usize| {
-        let fraction = step as f64 / (STEPS - 1) as f64;
-        match colours {
-            Colours::Diverging { limit } => limit * (2.0 * fraction - 1.0),
-            Colours::Sequential { max } => max * fraction,
-            Colours::Between { low, high } => low + (high - low) * fraction,
-        }
-    };
+    let last = STEPS - 1;
     match run {
-        Run::Right => Array2::from_shape_fn((1, STEPS), |(_, step)| value(step)),
-        Run::Up => Array2::from_shape_fn((STEPS, 1), |(row, _)| value(STEPS - 1 - row)),
+        PixelRun::Right => Array2::from_shape_fn((1, STEPS), |(_, step)| colours.at(step as f64 / last as f64)),
+        PixelRun::Up => Array2::from_shape_fn((STEPS, 1), |(row, _)| colours.at((last - row) as f64 / last as f64)),
     }
 }
 
@@ -107,12 +109,16 @@ pub(super) fn ramp(colours: Colours, run: Run) -> Array2<f64> {
 fn night(fraction: f64) -> colorous::Color {
     let place = fraction.clamp(0.0, 1.0) * (NIGHT.len() - 1) as f64;
     let below = (place as usize).min(NIGHT.len() - 2);
-    let [from, to] = [NIGHT[below], NIGHT[below + 1]];
-    let mix = |channel: usize| {
-        let [from, to] = [from[channel], to[channel]].map(f64::from);
-        (from + (to - from) * (place - below as f64)).round() as u8
-    };
-    colorous::Color { r: mix(0), g: mix(1), b: mix(2) }
+    let from = NIGHT[below];
+    let to = NIGHT[below + 1];
+    let part = place - below as f64;
+    colorous::Color { r: mix(from[0], to[0], part), g: mix(from[1], to[1], part), b: mix(from[2], to[2], part) }
+}
+
+/// The number at a fraction of the way between two.
+fn mix(from: u8, to: u8, part: f64) -> u8 {
+    let from = f64::from(from);
+    (from + (f64::from(to) - from) * part).round() as u8
 }
 
 #[cfg(test)]
@@ -138,7 +144,8 @@ mod tests {
     fn signs_are_blue_and_red_and_magnitudes_move_away_from_the_paper_alike() {
         for theme in [Theme::Light, Theme::Dark] {
             let paper = theme.colour(Paint::Paper);
-            let (negative, positive) = (DIVERGING.eval(-2.0, theme), DIVERGING.eval(2.0, theme));
+            let negative = DIVERGING.eval(-2.0, theme);
+            let positive = DIVERGING.eval(2.0, theme);
             assert!(negative.b > negative.r && positive.r > positive.b, "{theme:?}: {negative:?} {positive:?}");
             for sign in [-1.0, 1.0] {
                 let steps: Vec<f64> =

@@ -1,16 +1,16 @@
-//! Why a figure could not be drawn: what is wrong with its input, or what failed in the making.
+//! The reason why a figure could not be drawn: what is wrong with its input, or what failed in the making.
 
 use thiserror::Error;
 
 use super::InputShape;
 
-/// Why a figure could not be drawn.
+/// The reason why a figure could not be drawn.
 #[derive(Debug, Error)]
 pub enum FigureError {
     /// There is nothing to draw.
     #[error("no NADs to draw (shape {rows} x {dimension})")]
     Empty {
-        /// Number of NADs.
+        /// The number of NADs.
         rows: usize,
         /// Their length.
         dimension: usize,
@@ -18,7 +18,7 @@ pub enum FigureError {
     /// The NADs do not have the input's size.
     #[error("NADs of length {found} do not fit an input of {shape}, which has {expected} values")]
     Shape {
-        /// Length of a NAD.
+        /// The length of a NAD.
         found: usize,
         /// The input.
         shape: InputShape,
@@ -28,9 +28,9 @@ pub enum FigureError {
     /// A NAD holds an infinity or a NaN.
     #[error("NAD {row} is {value} at position {column}")]
     NotFinite {
-        /// Which NAD.
+        /// The index of the NAD.
         row: usize,
-        /// Where in it.
+        /// The index within the NAD.
         column: usize,
         /// The value.
         value: f64,
@@ -38,17 +38,17 @@ pub enum FigureError {
     /// There are fewer singular values than NADs.
     #[error("{nads} NADs, but only {singular_values} singular values")]
     TooFewSingularValues {
-        /// Number of NADs.
+        /// The number of NADs.
         nads: usize,
-        /// Number of singular values.
+        /// The number of singular values.
         singular_values: usize,
     },
     /// A singular value is negative or not finite, or the first is zero.
     #[error("singular value {index} of {spectrum} is {value}")]
     SingularValue {
-        /// Label of the spectrum.
+        /// The label of the spectrum.
         spectrum: String,
-        /// Index from 0.
+        /// The index, counted from 0.
         index: usize,
         /// The value.
         value: f64,
@@ -66,7 +66,7 @@ pub enum FigureError {
         field: String,
         /// The value.
         value: f64,
-        /// What would be drawn, in words.
+        /// The thing to draw, in words.
         accepted: String,
     },
     /// Two cells of a map lie at the same frequencies.
@@ -84,11 +84,11 @@ pub enum FigureError {
     /// A bitmap could not be encoded.
     #[error("a bitmap of {width} x {height} pixels: {reason}")]
     Bitmap {
-        /// Width in pixels.
+        /// The width in pixels.
         width: usize,
-        /// Height in pixels.
+        /// The height in pixels.
         height: usize,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
     /// The SVG could not be read back for rendering.

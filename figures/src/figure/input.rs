@@ -1,8 +1,8 @@
-//! What several figures take, and the checks that all of them make before they draw.
+//! This module has the inputs of several figures, and the checks that all of them make before they draw.
 
 use super::FigureError;
 
-/// How far a mean may lie outside its range: the last bits of a sum.
+/// The most that a mean may lie outside its range: the last bits of a sum.
 const ROUNDING: f64 = 1e-9;
 /// Far beyond any distance between images, and well within what axes can label.
 const MAX_LENGTH: f64 = 1e9;
@@ -10,7 +10,7 @@ const MAX_LENGTH: f64 = 1e9;
 /// An accuracy in per cent over the seeds of one measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeedRange {
-    /// Mean over the seeds.
+    /// The mean over the seeds.
     pub mean: f64,
     /// The lowest seed.
     pub min: f64,
@@ -48,9 +48,9 @@ impl SeedRange {
 /// A horizontal line at an accuracy that belongs to no direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
-    /// Where it lies, in per cent.
+    /// The value in per cent.
     pub accuracy: f64,
 }
 

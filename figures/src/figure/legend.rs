@@ -12,7 +12,7 @@ const SAMPLE_HEIGHT: f64 = 12.0;
 const TEXT: f64 = 13.0;
 const NOTE: f64 = 12.0;
 
-/// What is shown before a name.
+/// The sample before a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sample {
     /// A line.
@@ -56,21 +56,18 @@ pub(super) fn draw_note(canvas: &mut Canvas, area: Rect, note: &str) -> f64 {
 fn draw_sample(canvas: &mut Canvas, (x, y): (f64, f64), sample: Sample) {
     let area = Rect { x, y: y - SAMPLE_HEIGHT / 2.0, width: SAMPLE_WIDTH, height: SAMPLE_HEIGHT };
     let middle = x + SAMPLE_WIDTH / 2.0;
-    let line = |canvas: &mut Canvas, stroke: Stroke| canvas.line((x, y), (area.right(), y), stroke);
-    let dotted = |canvas: &mut Canvas, stroke: Stroke| {
-        line(canvas, stroke);
-        canvas.dot((middle, y), DOT_RADIUS, stroke.colour);
-    };
     match sample {
-        Sample::Line(stroke) => line(canvas, stroke),
-        Sample::Dotted(stroke) => dotted(canvas, stroke),
-        Sample::Ranged(stroke) => {
-            draw_range(canvas, middle, (area.y, area.bottom()), CAP, stroke.colour);
-            dotted(canvas, stroke);
-        }
+        Sample::Ranged(stroke) => draw_range(canvas, middle, (area.y, area.bottom()), CAP, stroke.colour),
         Sample::Banded(stroke) => {
             draw_band(canvas, &[(x, area.y, area.bottom()), (area.right(), area.y, area.bottom())], stroke.colour);
-            dotted(canvas, stroke);
+        }
+        _ => {}
+    }
+    match sample {
+        Sample::Line(stroke) => canvas.line((x, y), (area.right(), y), stroke),
+        Sample::Dotted(stroke) | Sample::Ranged(stroke) | Sample::Banded(stroke) => {
+            canvas.line((x, y), (area.right(), y), stroke);
+            canvas.dot((middle, y), DOT_RADIUS, stroke.colour);
         }
         Sample::Filled(colour) => canvas.fill(area, colour),
         Sample::Outlined(colour) => draw_outline(canvas, area, colour),

@@ -37,20 +37,20 @@ pub struct MarginBlock {
 /// The margins of one architecture, or under one condition.
 #[derive(Clone, Copy, Debug)]
 pub struct MarginSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// The blocks, in order of their index.
     pub blocks: &'a [MarginBlock],
 }
 
-/// What a margin curve shows.
+/// The content of a margin curve.
 #[derive(Clone, Copy, Debug)]
 pub struct MarginCurve<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// What was measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
-    /// At least one series.
+    /// At least one series is required.
     pub series: &'a [MarginSeries<'a>],
 }
 
@@ -121,9 +121,11 @@ impl UpAxis {
     fn new(plot: Rect, margins: impl Iterator<Item = f64>) -> Self {
         let (low, high) =
             margins.fold((f64::INFINITY, 0.0_f64), |(low, high), margin| (low.min(margin), high.max(margin)));
-        let (start, end) = (plot.bottom(), plot.y);
+        let start = plot.bottom();
+        let end = plot.y;
         if low > 0.0 && high / low >= LOG_RATIO {
-            let (low, high) = (round_down(low.log10()), round_up(high.log10()));
+            let low = round_down(low.log10());
+            let high = round_up(high.log10());
             return Self::Log(LogAxis { low, high, start, end });
         }
         // All margins may be zero.

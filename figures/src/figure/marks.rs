@@ -58,7 +58,8 @@ pub(super) fn draw_band(canvas: &mut Canvas, points: &[(f64, f64, f64)], colour:
 pub(super) fn draw_outline(canvas: &mut Canvas, area: Rect, colour: Paint) {
     canvas.fill(area, Paint::Paper);
     let half = OUTLINE / 2.0;
-    let (width, height) = ((area.width - OUTLINE).max(0.0), (area.height - OUTLINE).max(0.0));
+    let width = (area.width - OUTLINE).max(0.0);
+    let height = (area.height - OUTLINE).max(0.0);
     let edge = Rect { x: area.x + half, y: area.y + half, width, height };
     canvas.frame(edge, Stroke::solid(colour, OUTLINE));
 }

@@ -37,11 +37,11 @@ pub use theme::Theme;
 /// The shape of a network's input; a NAD is laid out channel by channel, row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputShape {
-    /// Number of channels.
+    /// The number of channels.
     pub channels: usize,
-    /// Rows of pixels.
+    /// The number of pixel rows.
     pub height: usize,
-    /// Columns of pixels.
+    /// The number of pixel columns.
     pub width: usize,
 }
 

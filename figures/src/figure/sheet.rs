@@ -11,7 +11,7 @@ const SUBTITLE_BASELINE: f64 = 70.0;
 const SUBTITLE: f64 = 14.5;
 const MIN_SUBTITLE: f64 = 11.0;
 const LINE_HEIGHT: f64 = 16.0;
-/// What sets the parts of a subtitle apart.
+/// The separator of a subtitle's parts.
 const DOT: &str = " · ";
 const LEFT: f64 = 88.0;
 const PLOT_TOP: f64 = 96.0;
@@ -50,11 +50,11 @@ fn two_lines(subtitle: &str, width: f64) -> Option<(&str, &str)> {
 #[derive(Debug)]
 pub(super) struct Sheet<'a> {
     title: &'a str,
-    /// What is drawn so far.
+    /// The drawing so far.
     pub(super) canvas: Canvas,
-    /// Where the data go.
+    /// The rectangle that holds the data.
     pub(super) plot: Rect,
-    /// Where the key goes; its top is the baseline of a first line.
+    /// The area of the key; its top is the baseline of a first line.
     pub(super) key: Rect,
 }
 
@@ -70,7 +70,8 @@ impl<'a> Sheet<'a> {
 
     /// The finished figure.
     pub(super) fn finish(self) -> Figure {
-        let (width, height) = (self.key.right() + MARGIN, self.plot.bottom() + FOOT);
+        let width = self.key.right() + MARGIN;
+        let height = self.plot.bottom() + FOOT;
         Figure { svg: self.canvas.finish(width, height, self.title) }
     }
 }

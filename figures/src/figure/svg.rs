@@ -9,7 +9,7 @@ use ndarray::ArrayView2;
 
 use super::{
     FigureError,
-    bitmap::{Colours, Run, data_uri, ramp},
+    bitmap::{Colours, PixelRun, data_uri, ramp},
     theme::{Paint, Theme},
 };
 
@@ -42,7 +42,7 @@ impl Rect {
     }
 }
 
-/// Which point of a text lies at its position.
+/// The point of a text that lies at its position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -50,7 +50,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// How a text is set; its position is a point on the baseline.
+/// The typography of a text; its position is a point on the baseline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) size: f64,
@@ -72,7 +72,7 @@ impl Type {
     }
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stroke {
     pub(super) colour: Paint,
@@ -135,7 +135,8 @@ impl Canvas {
     }
 
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: Paint, opacity: f64) {
-        let (points, fill) = (coordinates(points), self.hex(fill));
+        let points = coordinates(points);
+        let fill = self.hex(fill);
         self.element(format_args!(r#"<polygon points="{points}" fill="{fill}" fill-opacity="{opacity}"/>"#));
     }
 
@@ -151,17 +152,17 @@ impl Canvas {
     }
 
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], stroke: Stroke) {
-        let (points, stroke) = (coordinates(points), self.attributes(stroke));
+        let points = coordinates(points);
+        let stroke = self.attributes(stroke);
         self.element(format_args!(r#"<polyline points="{points}" fill="none" stroke-linejoin="round"{stroke}/>"#));
     }
 
     /// A dot, set apart from what lies below it where it is large enough to survive its own edge.
     pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: Paint) {
-        let (fill, paper) = (self.hex(fill), self.hex(Paint::Paper));
-        let edge = match radius < MIN_EDGED_RADIUS {
-            true => String::new(),
-            false => format!(r#" stroke="{paper}" stroke-width="0.8""#),
-        };
+        let fill = self.hex(fill);
+        let paper = self.hex(Paint::Paper);
+        let edge =
+            if radius < MIN_EDGED_RADIUS { String::new() } else { format!(r#" stroke="{paper}" stroke-width="0.8""#) };
         self.element(format_args!(r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" fill="{fill}"{edge}/>"#));
     }
 
@@ -178,7 +179,7 @@ impl Canvas {
     }
 
     /// A colour bar over `rect`.
-    pub(super) fn ramp(&mut self, rect: Rect, colours: Colours, run: Run) -> Result<(), FigureError> {
+    pub(super) fn ramp(&mut self, rect: Rect, colours: Colours, run: PixelRun) -> Result<(), FigureError> {
         self.bitmap(rect, ramp(colours, run).view(), colours)?;
         self.frame(rect, Stroke::solid(Paint::Ink, 0.6));
         Ok(())

@@ -19,17 +19,17 @@ pub enum Theme {
 /// A colour by what it is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Paint {
-    /// What everything is drawn on.
+    /// The background.
     Paper,
     /// Titles, frames and main labels.
     Ink,
-    /// Secondary text.
+    /// The colour of secondary text.
     Muted,
     /// The grid's decades.
     Grid,
-    /// Between them.
+    /// The colour between the two.
     FineGrid,
-    /// Curves of others.
+    /// The colour of published curves.
     Published,
     /// The lines of what was not measured.
     Hatch,

@@ -1,4 +1,4 @@
-//! Why a picture of a sweep could not be drawn.
+//! The reason why a picture of a sweep could not be drawn.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::FigureError;
 
-/// Why a picture of a sweep could not be drawn.
+/// The reason why a picture of a sweep could not be drawn.
 #[derive(Debug, Error)]
 pub enum SweepError {
     /// An artifact is not there: the sweep is another one, or not that far.
@@ -20,7 +20,7 @@ pub enum SweepError {
     Read {
         /// The artifact.
         name: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// An artifact is not what its name says.
@@ -28,7 +28,7 @@ pub enum SweepError {
     Unreadable {
         /// The artifact.
         what: String,
-        /// What is wrong with it.
+        /// The flaw.
         reason: String,
     },
     /// There is nothing to draw, so far or for good.
@@ -36,7 +36,7 @@ pub enum SweepError {
     Nothing {
         /// The picture.
         name: String,
-        /// What there is instead.
+        /// The names that exist.
         reason: String,
     },
     /// What was measured makes no figure.
@@ -44,13 +44,13 @@ pub enum SweepError {
     Figure {
         /// The picture.
         name: String,
-        /// What is wrong with its numbers.
+        /// The flaw of its numbers.
         source: FigureError,
     },
     /// The sweep has no picture, architecture or NAD of this name.
     #[error("{name:?} is no {what} of this sweep{hint}; accepted is {accepted}")]
     Unknown {
-        /// What it should name.
+        /// The kind of thing that it should name.
         what: &'static str,
         /// As it was given.
         name: String,

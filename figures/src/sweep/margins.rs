@@ -1,17 +1,19 @@
-//! How far away trained networks put their decision boundaries, block of NADs by block.
+//! The distances at which trained networks put their decision boundaries, block of NADs by block.
 
 use std::collections::BTreeMap;
 
 use nadgrid_core::spec::{Experiment, Spec};
 
-use super::{MarginRow, Picture, Source, SweepError, runs::Job, title};
+use super::{MarginRow, Picture, Source, SweepError, runs::MeasuredJob, title};
 use crate::{Figure, MarginBlock, MarginCurve, MarginSeries, Theme, margin_curve};
 
 /// Draws one curve for all architectures. Quartiles are means over the seeds; a block of a network in which one of them is not
 /// a finite number is left out.
 pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     let name = &picture.name;
-    let (mut curves, mut all, mut drawn) = (Vec::new(), 0, 0);
+    let mut curves = Vec::new();
+    let mut all = 0;
+    let mut drawn = 0;
     for architecture in &picture.architectures {
         let rows = source.margins(architecture)?;
         all += rows.len();
@@ -19,7 +21,7 @@ pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: 
         drawn += finite.len();
         curves.push((title(architecture), over_seeds(&finite)));
     }
-    let jobs = Job::read(picture, Experiment::Margins, source)?;
+    let jobs = MeasuredJob::read(picture, Experiment::Margins, source)?;
     let filled = curves.iter().filter(|(_, blocks)| !blocks.is_empty());
     let series: Vec<MarginSeries<'_>> = filled.map(|(name, blocks)| MarginSeries { name, blocks }).collect();
     if series.is_empty() {
@@ -36,7 +38,7 @@ pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: 
         0 => String::new(),
         lost => format!(" · {lost} of {all} blocks with infinite or missing quartiles are left out"),
     };
-    let subtitle = format!("{setting}{left_out}{}", Job::so_far(&jobs));
+    let subtitle = format!("{setting}{left_out}{}", MeasuredJob::so_far(&jobs));
     let curve = MarginCurve { title: &picture.title, subtitle: &subtitle, series: &series };
     margin_curve(&curve, theme).map_err(|source| SweepError::Figure { name: name.clone(), source })
 }
@@ -53,9 +55,9 @@ fn over_seeds(blocks: &[(u64, [f64; 3])]) -> Vec<MarginBlock> {
         *count += 1.0;
         sum.iter_mut().zip(quartiles).for_each(|(sum, value)| *sum += value);
     }
-    let mean = |(first_index, (count, sum)): (u64, (f64, [f64; 3]))| {
+    let means = sums.into_iter().map(|(first_index, (count, sum))| {
         let [lower_quartile, median, upper_quartile] = sum.map(|sum| sum / count);
         MarginBlock { first_index, median, lower_quartile, upper_quartile }
-    };
-    sums.into_iter().map(mean).collect()
+    });
+    means.collect()
 }

@@ -34,14 +34,14 @@ use crate::{Figure, InputShape, Theme};
 
 pub use error::SweepError;
 pub use nads::Spectrum;
-pub use picture::{Kind, Pattern, Picture, patterns, pictures};
+pub use picture::{Pattern, Picture, PictureKind, patterns, pictures};
 pub use results::{JobOutcome, JobResult, NadsSummary, RunsSummary, results};
 pub use table::{MarginRow, Run, Runs};
 
-/// Files by their names.
+/// The content of files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Where pictures take their numbers from.
+/// The source of a picture's numbers.
 ///
 /// A complete sweep has artifacts, and [`Source::artifact`] is all there is to write. For one that is still computed,
 /// [`Source::runs`] and [`Source::margins`] give the runs that have ended; [`Runs::new`] and [`MarginRow::of_runs`] make them
@@ -79,14 +79,14 @@ impl Source for Files {
     }
 }
 
-/// What was drawn, and what there is to say.
+/// The pictures of a sweep, and remarks about them.
 #[derive(Clone, Debug, Default)]
 pub struct Drawing {
     /// Figures, as SVG and as PNG.
     pub figures: Files,
     /// A result for each job, in the sweep's order.
     pub results: Vec<JobResult>,
-    /// What could not be drawn and why, a line each.
+    /// The pictures that could not be drawn and the reasons, a line each.
     pub notes: Vec<String>,
 }
 
@@ -102,14 +102,14 @@ pub fn is_read(name: &str) -> bool {
 /// An artifact is missing or damaged, or there is nothing to draw so far.
 pub fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     match picture.kind {
-        Kind::Nads => nads::draw(spec, picture, source, theme),
-        Kind::Nad => nads::draw_nad(spec, picture, source, theme),
-        Kind::Spectra => nads::draw_spectra(spec, picture, source, theme),
-        Kind::Pair => nads::draw_pair(spec, picture, source, theme),
-        Kind::Map => runs::draw_map(spec, picture, source, theme),
-        Kind::Curve => runs::draw_curve(spec, picture, source, theme),
-        Kind::Bars => runs::draw_bars(spec, picture, source, theme),
-        Kind::Margins => margins::draw(spec, picture, source, theme),
+        PictureKind::Nads => nads::draw(spec, picture, source, theme),
+        PictureKind::Nad => nads::draw_nad(spec, picture, source, theme),
+        PictureKind::Spectra => nads::draw_spectra(spec, picture, source, theme),
+        PictureKind::Pair => nads::draw_pair(spec, picture, source, theme),
+        PictureKind::Map => runs::draw_map(spec, picture, source, theme),
+        PictureKind::Curve => runs::draw_curve(spec, picture, source, theme),
+        PictureKind::Bars => runs::draw_bars(spec, picture, source, theme),
+        PictureKind::Margins => margins::draw(spec, picture, source, theme),
     }
 }
 

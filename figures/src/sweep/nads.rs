@@ -29,7 +29,7 @@ pub(super) const FILES: [&str; 4] = [NADS, SINGULAR_VALUES, STANDARD_ERRORS, FAC
 pub struct Spectrum(pub Vec<f64>);
 
 impl Spectrum {
-    /// s0, the largest.
+    /// The largest singular value.
     pub fn largest(&self) -> f64 {
         self.0.first().copied().unwrap_or(0.0)
     }
@@ -44,7 +44,7 @@ impl Spectrum {
 
 /// The coordinator's `spectrum.json`; it holds more.
 #[derive(Debug, Deserialize)]
-struct Facts {
+struct SpectrumFacts {
     effective_rank: f64,
     anisotropy: f64,
 }
@@ -52,7 +52,8 @@ struct Facts {
 /// Draws the NADs of an architecture.
 pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: Theme) -> Result<Figure, SweepError> {
     let architecture = picture.architectures.first().map_or("", String::as_str);
-    let (nads, singular_values) = (matrix(architecture, source)?, singular_values(architecture, source)?);
+    let nads = matrix(architecture, source)?;
+    let singular_values = singular_values(architecture, source)?;
     let (estimator, step) = estimator(spec);
     let figure = NadFigure {
         architecture: title(architecture),
@@ -69,7 +70,7 @@ pub(super) fn draw(spec: &Spec, picture: &Picture, source: &impl Source, theme: 
 
 /// The numbers of an architecture.
 pub(super) fn summary(architecture: &str, source: &impl Source) -> Result<NadsSummary, SweepError> {
-    let Facts { effective_rank, anisotropy } = facts(architecture, source)?;
+    let SpectrumFacts { effective_rank, anisotropy } = facts(architecture, source)?;
     let spectrum = Spectrum(singular_values(architecture, source)?.to_vec());
     Ok(NadsSummary { spectrum, effective_rank, anisotropy })
 }
@@ -104,7 +105,7 @@ pub(super) fn draw_pair(
         let name = title(picture.architectures.get(place)?);
         Some(NadSide { name, nads: nads.view(), singular_values: singular_values.view() })
     };
-    let (Some(first), Some(second)) = (side(0), side(1)) else {
+    let Some((first, second)) = side(0).zip(side(1)) else {
         return Err(SweepError::nothing(&picture.name, "it takes two architectures"));
     };
     let pair = NadPair { title: &picture.title, subtitle: &setting(spec), shape: shape(spec), first, second };
@@ -139,7 +140,8 @@ pub(super) fn draw_spectra(
         all if found.len() < all => format!(" · {} of {all} architectures so far", found.len()),
         _ => String::new(),
     };
-    let (subtitle, series) = (setting(spec) + &so_far, series.collect::<Vec<_>>());
+    let subtitle = setting(spec) + &so_far;
+    let series = series.collect::<Vec<_>>();
     let figure = Spectra { title: &picture.title, subtitle: &subtitle, series: &series };
     spectra(&figure, theme).map_err(|source| SweepError::Figure { name: picture.name.clone(), source })
 }
@@ -152,7 +154,7 @@ fn unless_missing<T>(found: Result<T, SweepError>) -> Result<Option<T>, SweepErr
     }
 }
 
-/// How NADs were measured, for a subtitle.
+/// Returns the measurement of the NADs, for a subtitle.
 fn setting(spec: &Spec) -> String {
     let networks = spec.nads.as_ref().map(|nads| format!("N = {} networks · ", thousands(nads.networks)));
     let estimator = match estimator(spec) {
@@ -162,7 +164,7 @@ fn setting(spec: &Spec) -> String {
     format!("{}{estimator} · input {}", networks.unwrap_or_default(), shape(spec))
 }
 
-/// How gradients were estimated, in words, and with which step.
+/// Returns the estimator of the gradients, in words, with its step.
 fn estimator(spec: &Spec) -> (&'static str, Option<f64>) {
     match &spec.nads {
         Some(nads) if nads.estimator == Estimator::CentralDifference => ("central differences", Some(nads.step)),
@@ -193,7 +195,7 @@ fn vector(architecture: &str, name: &str, source: &impl Source) -> Result<Array1
     parse_vector(&source.artifact(&name)?, Path::new(&name)).map_err(|error| unreadable(&name, &error))
 }
 
-fn facts(architecture: &str, source: &impl Source) -> Result<Facts, SweepError> {
+fn facts(architecture: &str, source: &impl Source) -> Result<SpectrumFacts, SweepError> {
     let name = file(architecture, FACTS);
     serde_json::from_slice(&source.artifact(&name)?).map_err(|error| SweepError::unreadable(&name, error))
 }

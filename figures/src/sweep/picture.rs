@@ -15,10 +15,10 @@ const SPECTRA: &str = "spectra";
 const NAD: &str = "/nad_";
 const BESIDE: &str = "_beside_";
 
-/// What a picture is of.
+/// The kind of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum PictureKind {
     /// An architecture's first NADs and its spectrum.
     Nads,
     /// One NAD of an architecture, in detail.
@@ -44,13 +44,13 @@ pub struct Picture {
     pub name: String,
     /// Its title, for people.
     pub title: String,
-    /// What it is of.
-    pub kind: Kind,
+    /// The kind of picture.
+    pub kind: PictureKind,
     /// The experiment.
     pub experiment: Experiment,
     /// The architectures that it shows.
     pub architectures: Vec<String>,
-    /// Which NAD, where it shows one.
+    /// The index of the NAD, where it shows one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
 }
@@ -78,13 +78,11 @@ impl Picture {
         }
         let names = || known.iter().map(|picture| picture.name.as_str());
         let hint = nearest(name, names()).map_or(String::new(), |near| format!("; did you mean {near}?"));
-        let accepted = match known.is_empty() {
-            true => "none: it has only pixels or random directions".to_owned(),
-            false => names()
-                .map(str::to_owned)
-                .chain(patterns(spec).into_iter().map(|pattern| pattern.name))
-                .collect::<Vec<_>>()
-                .join(", "),
+        let accepted = if known.is_empty() {
+            "none: it has only pixels or random directions".to_owned()
+        } else {
+            let patterns = patterns(spec).into_iter().map(|pattern| pattern.name);
+            names().map(str::to_owned).chain(patterns).collect::<Vec<_>>().join(", ")
         };
         Err(SweepError::Unknown { what: "picture", name: name.to_owned(), hint, accepted })
     }
@@ -104,7 +102,7 @@ impl Picture {
         Ok(Self {
             name: nad_name(architecture, index),
             title: format!("NAD {index} of {}", title(architecture)),
-            kind: Kind::Nad,
+            kind: PictureKind::Nad,
             experiment: Experiment::Nads,
             architectures: vec![architecture.to_owned()],
             index: Some(index),
@@ -112,11 +110,12 @@ impl Picture {
     }
 
     fn pair(spec: &Spec, first: &str, second: &str) -> Result<Self, SweepError> {
-        let (first, second) = (known_architecture(spec, first)?, known_architecture(spec, second)?);
+        let first = known_architecture(spec, first)?;
+        let second = known_architecture(spec, second)?;
         Ok(Self {
             name: pair_name(first, second),
             title: format!("NADs of {} and {}", title(first), title(second)),
-            kind: Kind::Pair,
+            kind: PictureKind::Pair,
             experiment: Experiment::Nads,
             architectures: vec![first.to_owned(), second.to_owned()],
             index: None,
@@ -127,7 +126,7 @@ impl Picture {
         Self {
             name: format!("{NADS_PREFIX}{SPECTRA}"),
             title: "Spectra of the gradients' covariance".into(),
-            kind: Kind::Spectra,
+            kind: PictureKind::Spectra,
             experiment: Experiment::Nads,
             architectures: spec.architectures.clone(),
             index: None,
@@ -140,15 +139,20 @@ impl Picture {
     /// [`Source::runs`]: super::Source::runs
     /// [`Source::margins`]: super::Source::margins
     pub fn artifacts(&self) -> Vec<String> {
+        self.architectures.iter().flat_map(|architecture| self.artifacts_of(architecture)).collect()
+    }
+
+    fn artifacts_of(&self, architecture: &str) -> Vec<String> {
         let experiment = self.experiment;
-        let of = |architecture: &String| match self.kind {
-            Kind::Nads | Kind::Pair => nads::files(architecture, &[nads::NADS, nads::SINGULAR_VALUES]),
-            Kind::Nad => nads::files(architecture, &[nads::NADS]),
-            Kind::Spectra => nads::files(architecture, &[nads::SINGULAR_VALUES, nads::STANDARD_ERRORS, nads::FACTS]),
-            Kind::Map | Kind::Curve | Kind::Bars => vec![table_file(experiment, architecture)],
-            Kind::Margins => vec![table_file(experiment, architecture), margins_file(architecture)],
-        };
-        self.architectures.iter().flat_map(of).collect()
+        match self.kind {
+            PictureKind::Nads | PictureKind::Pair => nads::files(architecture, &[nads::NADS, nads::SINGULAR_VALUES]),
+            PictureKind::Nad => nads::files(architecture, &[nads::NADS]),
+            PictureKind::Spectra => {
+                nads::files(architecture, &[nads::SINGULAR_VALUES, nads::STANDARD_ERRORS, nads::FACTS])
+            }
+            PictureKind::Map | PictureKind::Curve | PictureKind::Bars => vec![table_file(experiment, architecture)],
+            PictureKind::Margins => vec![table_file(experiment, architecture), margins_file(architecture)],
+        }
     }
 }
 
@@ -157,12 +161,12 @@ pub fn pictures(spec: &Spec) -> Vec<Picture> {
     spec.experiments().flat_map(|experiment| of_experiment(spec, experiment)).collect()
 }
 
-/// What the names of further pictures look like.
+/// The form of the names of further pictures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pattern {
     /// The name, with words in capitals to fill in.
     pub name: String,
-    /// What such a picture shows.
+    /// The content of such a picture.
     pub title: String,
 }
 
@@ -203,7 +207,7 @@ fn known_architecture<'a>(spec: &'a Spec, name: &str) -> Result<&'a str, SweepEr
 }
 
 fn of_experiment(spec: &Spec, experiment: Experiment) -> Vec<Picture> {
-    let each = |file: &dyn Fn(&str) -> String, words: &str, kind: Kind| {
+    let each = |file: &dyn Fn(&str) -> String, words: &str, kind: PictureKind| {
         let picture = |architecture: &String| Picture {
             name: format!("{experiment}/{}", file(architecture)),
             title: format!("{words}{}", title(architecture)),
@@ -214,30 +218,31 @@ fn of_experiment(spec: &Spec, experiment: Experiment) -> Vec<Picture> {
         };
         spec.architectures.iter().map(picture).collect()
     };
-    let all = |file: &str, title: &str, kind: Kind| {
-        let (name, architectures) = (format!("{experiment}/{file}"), spec.architectures.clone());
+    let all = |file: &str, title: &str, kind: PictureKind| {
+        let name = format!("{experiment}/{file}");
+        let architectures = spec.architectures.clone();
         vec![Picture { name, title: title.to_owned(), kind, experiment, architectures, index: None }]
     };
     match (experiment, &spec.directional) {
         (Experiment::Nads, _) => {
             let words = "Neural anisotropy directions of ";
-            let mut nads: Vec<Picture> = each(&|name| format!("{name}/figure"), words, Kind::Nads);
+            let mut nads: Vec<Picture> = each(&|name| format!("{name}/figure"), words, PictureKind::Nads);
             if nads.len() > 1 {
                 nads.push(Picture::spectra(spec));
             }
             nads
         }
         (Experiment::Directional, Some(directional)) => match directional.directions {
-            Directions::Dft { .. } => each(&|name| format!("{name}_map"), "Accuracy by frequency: ", Kind::Map),
-            Directions::Nads { .. } => all("curve", "Accuracy along NADs", Kind::Curve),
-            Directions::File { .. } => all("curve", "Accuracy along the rows of a file", Kind::Curve),
+            Directions::Dft { .. } => each(&|name| format!("{name}_map"), "Accuracy by frequency: ", PictureKind::Map),
+            Directions::Nads { .. } => all("curve", "Accuracy along NADs", PictureKind::Curve),
+            Directions::File { .. } => all("curve", "Accuracy along the rows of a file", PictureKind::Curve),
             // In no order along which they could be drawn.
             Directions::Pixels { .. } | Directions::Random { .. } => Vec::new(),
         },
         (Experiment::Directional, None) => Vec::new(),
-        (Experiment::Poisoning, _) => all("curve", "CIFAR-10 with a carrier along a NAD", Kind::Curve),
-        (Experiment::Flipping, _) => all("bars", "CIFAR-10 with its NADs in reverse order", Kind::Bars),
-        (Experiment::Margins, _) => all("curve", "Margins along NADs", Kind::Margins),
+        (Experiment::Poisoning, _) => all("curve", "CIFAR-10 with a carrier along a NAD", PictureKind::Curve),
+        (Experiment::Flipping, _) => all("bars", "CIFAR-10 with its NADs in reverse order", PictureKind::Bars),
+        (Experiment::Margins, _) => all("curve", "Margins along NADs", PictureKind::Margins),
     }
 }
 

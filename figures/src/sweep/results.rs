@@ -18,13 +18,13 @@ pub struct JobResult {
     pub outcome: JobOutcome,
 }
 
-/// What a job yields.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum JobOutcome {
-    /// NADs.
+    /// The NADs of an architecture.
     Nads(NadsSummary),
-    /// Training runs.
+    /// The training runs of an architecture.
     Runs(RunsSummary),
 }
 
@@ -43,9 +43,9 @@ pub struct NadsSummary {
 /// Training runs in a few numbers; accuracies are percent of the test samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RunsSummary {
-    /// How many.
+    /// The number of runs.
     pub runs: u64,
-    /// How many diverged; the numbers below are of the others.
+    /// The number that diverged; the numbers below are of the others.
     pub diverged: u64,
     /// Mean over the runs; `None` when all diverged.
     pub mean_accuracy: Option<f64>,
@@ -56,7 +56,7 @@ pub struct RunsSummary {
 }
 
 impl RunsSummary {
-    /// Of these runs.
+    /// Summarises runs.
     pub fn of(runs: &[Run]) -> Self {
         let accuracies: Vec<f64> = runs.iter().filter_map(|run| run.test_accuracy).collect();
         let range = SeedRange::of(&accuracies);
@@ -75,14 +75,15 @@ impl RunsSummary {
 /// # Errors
 /// An artifact is missing or damaged.
 pub fn results(spec: &Spec, source: &impl Source) -> Result<Vec<JobResult>, SweepError> {
-    let of = |experiment: Experiment| {
-        spec.architectures.iter().map(move |architecture| {
+    let mut results = Vec::new();
+    for experiment in spec.experiments() {
+        for architecture in &spec.architectures {
             let outcome = match experiment {
                 Experiment::Nads => JobOutcome::Nads(nads::summary(architecture, source)?),
                 _ => JobOutcome::Runs(RunsSummary::of(&source.runs(experiment, architecture)?.ended)),
             };
-            Ok(JobResult { experiment, architecture: architecture.clone(), outcome })
-        })
-    };
-    spec.experiments().flat_map(of).collect()
+            results.push(JobResult { experiment, architecture: architecture.clone(), outcome });
+        }
+    }
+    Ok(results)
 }

@@ -1,4 +1,4 @@
-//! What networks learned: accuracies by direction, by poison, and with flipped NADs.
+//! This module draws what networks learned: accuracies by direction, by poison, and with flipped NADs.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ const TWO_CLASSES: f64 = 50.0;
 const TEN_CLASSES: f64 = 10.0;
 
 /// The runs of one architecture.
-pub(super) struct Job<'a> {
+pub(super) struct MeasuredJob<'a> {
     architecture: &'a str,
     runs: Runs,
 }
 
-impl<'a> Job<'a> {
+impl<'a> MeasuredJob<'a> {
     /// The jobs that a picture shows.
     pub(super) fn read(
         picture: &'a Picture,
@@ -37,7 +37,8 @@ impl<'a> Job<'a> {
 
     /// The end of a subtitle, empty when all runs have ended.
     pub(super) fn so_far(jobs: &[Self]) -> String {
-        let (ended, all) = (Self::ended(jobs) as u64, jobs.iter().map(|job| job.runs.all).sum());
+        let ended = Self::ended(jobs) as u64;
+        let all = jobs.iter().map(|job| job.runs.all).sum();
         if ended < all { format!(" · {ended} of {all} runs so far") } else { String::new() }
     }
 
@@ -51,7 +52,7 @@ impl<'a> Job<'a> {
         diverged + &Self::so_far(jobs)
     }
 
-    /// Why there is nothing to draw.
+    /// Returns the reason why there is nothing to draw.
     fn nothing(name: &str, jobs: &[Self]) -> SweepError {
         let ended = Self::ended(jobs);
         let all: u64 = jobs.iter().map(|job| job.runs.all).sum();
@@ -72,7 +73,7 @@ pub(super) fn draw_map(
     source: &impl Source,
     theme: Theme,
 ) -> Result<Figure, SweepError> {
-    let jobs = Job::read(picture, Experiment::Directional, source)?;
+    let jobs = MeasuredJob::read(picture, Experiment::Directional, source)?;
     let runs = jobs.iter().flat_map(|job| &job.runs.ended);
     let ranges = ranges(runs, |variant| match variant {
         Variant::Direction(Direction::Wave { k1, k2, .. }) => Some((k1, k2)),
@@ -81,9 +82,9 @@ pub(super) fn draw_map(
     let cells: Vec<MapCell> =
         ranges.iter().map(|(&(k1, k2), range)| MapCell { k1, k2, accuracy: range.mean }).collect();
     if cells.is_empty() {
-        return Err(Job::nothing(&picture.name, &jobs));
+        return Err(MeasuredJob::nothing(&picture.name, &jobs));
     }
-    let subtitle = directional_setting(spec) + &Job::remarks(&jobs);
+    let subtitle = directional_setting(spec) + &MeasuredJob::remarks(&jobs);
     finish(
         picture,
         accuracy_map(
@@ -100,14 +101,14 @@ pub(super) fn draw_curve(
     source: &impl Source,
     theme: Theme,
 ) -> Result<Figure, SweepError> {
-    let jobs = Job::read(picture, picture.experiment, source)?;
+    let jobs = MeasuredJob::read(picture, picture.experiment, source)?;
     let point = |(&index, &accuracy): (&u64, &SeedRange)| CurvePoint { index, accuracy };
-    let series = |job: &Job<'_>| ranges(&job.runs.ended, index).iter().map(point).collect::<Vec<_>>();
+    let series = |job: &MeasuredJob<'_>| ranges(&job.runs.ended, index).iter().map(point).collect::<Vec<_>>();
     let points: Vec<_> = jobs.iter().map(|job| (title(job.architecture), series(job))).collect();
     let filled = points.iter().filter(|(_, points)| !points.is_empty());
     let series: Vec<CurveSeries<'_>> = filled.map(|(name, points)| CurveSeries { name, points }).collect();
     if series.is_empty() {
-        return Err(Job::nothing(&picture.name, &jobs));
+        return Err(MeasuredJob::nothing(&picture.name, &jobs));
     }
     let is_poisoned = picture.experiment == Experiment::Poisoning;
     let setting = if is_poisoned { poisoning_setting(spec) } else { directional_setting(spec) };
@@ -119,7 +120,7 @@ pub(super) fn draw_curve(
     };
     let curve = AccuracyCurve {
         title: &picture.title,
-        subtitle: &(setting + &Job::remarks(&jobs)),
+        subtitle: &(setting + &MeasuredJob::remarks(&jobs)),
         index_title: match (is_poisoned, of_file) {
             (true, _) => "first NAD p of the carriers",
             (false, true) => "row",
@@ -133,7 +134,7 @@ pub(super) fn draw_curve(
     finish(picture, accuracy_curve(&curve, theme))
 }
 
-/// Where a variant lies along a curve.
+/// Returns the place of a variant along a curve.
 fn index(variant: Variant) -> Option<u64> {
     match variant {
         Variant::Direction(Direction::Nad(index) | Direction::Row(index)) | Variant::Poisoned(index) => Some(index),
@@ -147,26 +148,27 @@ pub(super) fn draw_bars(
     source: &impl Source,
     theme: Theme,
 ) -> Result<Figure, SweepError> {
-    let jobs = Job::read(picture, Experiment::Flipping, source)?;
+    let jobs = MeasuredJob::read(picture, Experiment::Flipping, source)?;
     let measured = |name| BarSeries { name, origin: Origin::Measured };
-    let bars = |job: &Job<'_>| {
-        let ranges = ranges(&job.runs.ended, |variant| Some(variant.to_string()));
-        [Variant::Original, Variant::Flipped].map(|variant| ranges.get(&variant.to_string()).copied())
-    };
-    let bars: Vec<_> = jobs.iter().map(|job| (title(job.architecture), bars(job))).collect();
+    let bars: Vec<_> = jobs.iter().map(|job| (title(job.architecture), original_and_flipped(job))).collect();
     if bars.iter().all(|(_, bars)| bars.iter().all(Option::is_none)) {
-        return Err(Job::nothing(&picture.name, &jobs));
+        return Err(MeasuredJob::nothing(&picture.name, &jobs));
     }
     let groups: Vec<BarGroup<'_>> = bars.iter().map(|(name, bars)| BarGroup { name, bars }).collect();
     let seeds = spec.flipping.as_ref().map_or(0, |flipping| flipping.seeds);
     let chart = AccuracyBars {
         title: &picture.title,
-        subtitle: &format!("seeds: {seeds}{}", Job::remarks(&jobs)),
+        subtitle: &format!("seeds: {seeds}{}", MeasuredJob::remarks(&jobs)),
         series: &[measured("original"), measured("flipped")],
         groups: &groups,
         chance: Some(TEN_CLASSES),
     };
     finish(picture, accuracy_bars(&chart, theme))
+}
+
+fn original_and_flipped(job: &MeasuredJob<'_>) -> [Option<SeedRange>; 2] {
+    let ranges = ranges(&job.runs.ended, |variant| Some(variant.to_string()));
+    [Variant::Original, Variant::Flipped].map(|variant| ranges.get(&variant.to_string()).copied())
 }
 
 fn directional_setting(spec: &Spec) -> String {

@@ -15,14 +15,14 @@ use super::SweepError;
 pub struct Runs {
     /// Those that have ended, in any order.
     pub ended: Vec<Run>,
-    /// How many the job has in all.
+    /// The number of runs that the job has in all.
     pub all: u64,
 }
 
 /// One training run that has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// What it was trained on.
+    /// The variant that it was trained on.
     pub variant: Variant,
     /// Its seed, from 0.
     pub seed: u64,
@@ -52,12 +52,12 @@ impl Runs {
         outcomes: impl IntoIterator<Item = (u64, &'a Outcome)>,
         all: u64,
     ) -> Self {
-        let run = |(place, outcome): (u64, &Outcome)| {
+        let ended = outcomes.into_iter().filter_map(|(place, outcome)| {
             let (variant, key) = spec.run(experiment, architecture, place)?;
             let [train_accuracy, test_accuracy] = [outcome.train_accuracy, outcome.test_accuracy].map(measured);
             Some(Run { variant, seed: key.run, train_accuracy, test_accuracy })
-        };
-        Self { ended: outcomes.into_iter().filter_map(run).collect(), all }
+        });
+        Self { ended: ended.collect(), all }
     }
 }
 
@@ -66,16 +66,18 @@ impl MarginRow {
     pub fn of_runs<'a>(spec: &Spec, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Vec<Self> {
         let Some(experiment) = &spec.margins else { return Vec::new() };
         let images = (experiment.images as usize).max(1);
-        let row = |(block, margins): (usize, &[f64])| {
-            let measured: Vec<f64> = margins.iter().copied().filter(|margin| !margin.is_nan()).collect();
-            let quartiles = [0.25, 0.5, 0.75].map(|fraction| quantile(&measured, fraction));
-            Self {
-                first_nad: block as u64 * u64::from(experiment.stride),
-                quartiles: (!measured.is_empty()).then_some(quartiles),
+        let mut rows = Vec::new();
+        for outcome in outcomes {
+            for (block, margins) in outcome.extra.chunks_exact(images).enumerate() {
+                let measured: Vec<f64> = margins.iter().copied().filter(|margin| !margin.is_nan()).collect();
+                let quartiles = [0.25, 0.5, 0.75].map(|fraction| quantile(&measured, fraction));
+                rows.push(Self {
+                    first_nad: block as u64 * u64::from(experiment.stride),
+                    quartiles: (!measured.is_empty()).then_some(quartiles),
+                });
             }
-        };
-        let rows = |outcome: &'a Outcome| outcome.extra.chunks_exact(images).enumerate().map(row);
-        outcomes.into_iter().flat_map(rows).collect()
+        }
+        rows
     }
 }
 
@@ -90,7 +92,7 @@ fn measured(number: f64) -> Option<f64> {
 /// [`SweepError::Unreadable`] when a column is missing or a cell is not understood.
 pub(super) fn runs(experiment: Experiment, name: &str, bytes: &[u8]) -> Result<Runs, SweepError> {
     let label = if experiment == Experiment::Directional { "direction" } else { "set" };
-    let table = Table::new(name, bytes, [label, "seed", "train_accuracy", "test_accuracy"])?;
+    let table = ColumnTable::new(name, bytes, [label, "seed", "train_accuracy", "test_accuracy"])?;
     let ended = table.rows(|[label, seed, train, test]| {
         let variant = variant(experiment, label).ok_or_else(|| format!("{label:?} is no direction or set"))?;
         let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
@@ -104,7 +106,7 @@ pub(super) fn runs(experiment: Experiment, name: &str, bytes: &[u8]) -> Result<R
 /// # Errors
 /// [`SweepError::Unreadable`] when a column is missing or a cell is not understood.
 pub(super) fn margins(name: &str, bytes: &[u8]) -> Result<Vec<MarginRow>, SweepError> {
-    let table = Table::new(name, bytes, ["first_nad", "lower_quartile", "median", "upper_quartile"])?;
+    let table = ColumnTable::new(name, bytes, ["first_nad", "lower_quartile", "median", "upper_quartile"])?;
     table.rows(|[first, lower, median, upper]| {
         let first_nad = first.parse().map_err(|_| format!("{first:?} is no index"))?;
         let quartiles = match [optional(lower)?, optional(median)?, optional(upper)?] {
@@ -123,7 +125,7 @@ fn optional(cell: &str) -> Result<Option<f64>, String> {
     cell.parse().map(Some).map_err(|_| format!("{cell:?} is no number"))
 }
 
-/// What a label stands for; the inverse of [`Variant`]'s `Display`.
+/// Parses a label; the inverse of [`Variant`]'s `Display`.
 fn variant(experiment: Experiment, label: &str) -> Option<Variant> {
     let words: Vec<&str> = label.split(' ').collect();
     let index = |word: &str| word.parse::<u64>().ok();
@@ -151,15 +153,15 @@ fn variant(experiment: Experiment, label: &str) -> Option<Variant> {
 }
 
 /// Some columns of a table.
-struct Table<'a, const N: usize> {
+struct ColumnTable<'a, const N: usize> {
     name: &'a str,
     text: &'a str,
-    /// How many columns there are in all.
+    /// The number of columns in all.
     width: usize,
     places: [usize; N],
 }
 
-impl<'a, const N: usize> Table<'a, N> {
+impl<'a, const N: usize> ColumnTable<'a, N> {
     fn new(name: &'a str, bytes: &'a [u8], columns: [&str; N]) -> Result<Self, SweepError> {
         let text = std::str::from_utf8(bytes).map_err(|error| SweepError::unreadable(name, error))?;
         let header: Vec<&str> = text.lines().next().unwrap_or_default().split(',').collect();
@@ -174,16 +176,21 @@ impl<'a, const N: usize> Table<'a, N> {
     }
 
     fn rows<T>(&self, read: impl Fn([&str; N]) -> Result<T, String>) -> Result<Vec<T>, SweepError> {
-        let lines = self.text.lines().enumerate().skip(1);
-        let row = |(line, text): (usize, &str)| {
-            let cells: Vec<&str> = text.split(',').collect();
-            let read = match cells.len() == self.width {
-                true => read(self.places.map(|place| cells[place])),
-                false => Err(format!("{} cells, expected {}", cells.len(), self.width)),
-            };
-            read.map_err(|error| SweepError::unreadable(self.name, format!("line {}: {error}", line + 1)))
-        };
-        lines.map(row).collect()
+        let mut rows = Vec::new();
+        for (index, line) in self.text.lines().enumerate().skip(1) {
+            let row = self.cells(line).and_then(&read);
+            rows.push(row.map_err(|error| SweepError::unreadable(self.name, format!("line {}: {error}", index + 1)))?);
+        }
+        Ok(rows)
+    }
+
+    /// The wanted cells of a line.
+    fn cells(&self, line: &'a str) -> Result<[&'a str; N], String> {
+        let cells: Vec<&str> = line.split(',').collect();
+        if cells.len() != self.width {
+            return Err(format!("{} cells, expected {}", cells.len(), self.width));
+        }
+        Ok(self.places.map(|place| cells[place]))
     }
 }
 

@@ -184,7 +184,7 @@ fn pictures_are_found_by_name_and_misspelt_ones_refused() {
     let names: Vec<String> = pictures(&spec).into_iter().map(|picture| picture.name).collect();
     assert_eq!(names, ["nads/lenet/figure", "nads/logreg/figure", "nads/spectra", "directional/curve"]);
     let curve = Picture::find(&spec, "directional/curve").unwrap();
-    assert_eq!((curve.kind, curve.title.as_str()), (Kind::Curve, "Accuracy along NADs"));
+    assert_eq!((curve.kind, curve.title.as_str()), (PictureKind::Curve, "Accuracy along NADs"));
     assert_eq!(curve.artifacts(), ["directional/lenet.csv", "directional/logreg.csv"]);
     let error = Picture::find(&spec, "directional/curv").unwrap_err().to_string();
     assert!(error.contains("did you mean directional/curve?") && error.contains("nads/logreg/figure"), "{error}");
@@ -196,9 +196,12 @@ fn nads_and_pairs_are_named_by_what_they_show() {
     let patterns: Vec<String> = patterns(&spec).into_iter().map(|pattern| pattern.name).collect();
     assert_eq!(patterns, ["nads/ARCHITECTURE/nad_INDEX", "nads/FIRST_beside_SECOND"]);
     let nad = Picture::find(&spec, "nads/logreg/nad_18").unwrap();
-    assert_eq!((nad.kind, nad.index, nad.title.as_str()), (Kind::Nad, Some(18), "NAD 18 of Logistic regression"));
+    assert_eq!(
+        (nad.kind, nad.index, nad.title.as_str()),
+        (PictureKind::Nad, Some(18), "NAD 18 of Logistic regression")
+    );
     let pair = Picture::find(&spec, "nads/logreg_beside_lenet").unwrap();
-    assert_eq!((pair.kind, pair.architectures), (Kind::Pair, vec!["logreg".to_owned(), "lenet".to_owned()]));
+    assert_eq!((pair.kind, pair.architectures), (PictureKind::Pair, vec!["logreg".to_owned(), "lenet".to_owned()]));
     let said = |name: &str| Picture::find(&spec, name).unwrap_err().to_string();
     assert_eq!(said("nads/lenet/nad_19"), "\"19\" is no index of a NAD of this sweep; accepted is 0 to 18");
     assert_eq!(said("nads/lenet/nad_x"), "\"x\" is no index of a NAD of this sweep; accepted is 0 to 18");

@@ -12,17 +12,17 @@ pub enum BasisError {
     /// No whole rows.
     #[error("the basis has {numbers} numbers, expected whole rows of {dimension}")]
     Length {
-        /// Numbers of the basis.
+        /// The number of values in the basis.
         numbers: usize,
-        /// Numbers of a row.
+        /// The number of values in a row.
         dimension: usize,
     },
     /// None, or more rows than can be orthonormal.
     #[error("the basis has {rows} rows, expected 1 to {dimension}")]
     Rows {
-        /// Rows of the basis.
+        /// The number of rows of the basis.
         rows: usize,
-        /// Numbers of a row.
+        /// The number of values in a row.
         dimension: usize,
     },
     /// A number that is not finite.
@@ -43,7 +43,7 @@ pub enum BasisError {
     NotOrthonormal {
         /// A row, counted from 0.
         a: usize,
-        /// Another, or the same.
+        /// The index of the other row, or of the same.
         b: usize,
         /// Their scalar product.
         product: f64,
@@ -51,15 +51,15 @@ pub enum BasisError {
     /// Inputs that are not made of three channels.
     #[error("the inputs have {numbers} numbers, expected 3 channels of as many numbers as a row of the basis")]
     Channels {
-        /// Numbers of an input.
+        /// The number of values in an input.
         numbers: usize,
     },
     /// Inputs that are not made of channels of a row's length.
     #[error("the inputs have {numbers} numbers, expected a multiple of {dimension}, as many as a row of the basis")]
     Inputs {
-        /// Numbers of an input.
+        /// The number of values in an input.
         numbers: usize,
-        /// Numbers of a row.
+        /// The number of values in a row.
         dimension: usize,
     },
     /// Two neighbouring rows are asked for of which one is not there.
@@ -67,7 +67,7 @@ pub enum BasisError {
     NoPair {
         /// The first of the two.
         p: usize,
-        /// Rows of the basis.
+        /// The number of rows of the basis.
         rows: usize,
     },
 }
@@ -85,7 +85,7 @@ impl Basis {
         self.dimension
     }
 
-    /// D x D, row-major.
+    /// The matrix, D x D, row-major.
     pub fn rows(&self) -> &[f64] {
         &self.rows
     }
@@ -107,7 +107,8 @@ pub fn complete(rows: &[f64], dimension: usize) -> Result<Basis, BasisError> {
         return Err(BasisError::Rows { rows: count, dimension });
     }
     if let Some(place) = rows.iter().position(|x| !x.is_finite()) {
-        let (row, element) = (place / dimension, place % dimension);
+        let row = place / dimension;
+        let element = place % dimension;
         return Err(BasisError::NotFinite { row, element, value: rows[place] });
     }
     InstructionSet::best().run(Complete { rows, dimension })
@@ -181,7 +182,8 @@ fn append(row: &mut [f64], done: &mut Vec<f64>, missing: &mut [f64]) {
 /// A scalar product: number i in chain i mod 16, the chains summed in order, then what is left over.
 #[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let (a, a_rest) = a.as_chunks::<16>();
+    let (b, b_rest) = b.as_chunks::<16>();
     let mut sums = [0.0; 16];
     for (a, b) in a.iter().zip(b) {
         for i in 0..16 {

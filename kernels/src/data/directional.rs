@@ -59,7 +59,8 @@ impl DirectionalSamples {
     /// As [`directional`].
     pub fn new(key: &RunKey, part: &str, v: &[f32], offset: f64, sigma: f64, samples: usize) -> Self {
         let v = unit(v);
-        let (key, part) = (key.clone(), part.to_owned());
+        let key = key.clone();
+        let part = part.to_owned();
         Self { set: InstructionSet::best(), key, part, v, offset, sigma, samples }
     }
 
@@ -88,12 +89,12 @@ impl DirectionalSamples {
         self.samples
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.samples == 0
     }
 
-    /// Numbers of a sample.
+    /// The number of values in a sample.
     pub fn dimension(&self) -> usize {
         self.v.len()
     }
@@ -113,7 +114,7 @@ impl DirectionalSamples {
         self.set.run(Fill { of: self, first: samples.start, out });
     }
 
-    /// Samples of class 0.
+    /// The number of samples of class 0.
     fn positive(&self) -> usize {
         self.samples.div_ceil(2)
     }
@@ -172,7 +173,8 @@ fn place(noise: &[f32], v: &[f64], along: f64, sigma: f64, out: &mut [f32]) {
 /// wᵀv: number i in chain i mod 16, the chains summed in order.
 #[inline(always)]
 fn dot(w: &[f32], v: &[f64]) -> f64 {
-    let ((w, w_rest), (v, v_rest)) = (w.as_chunks::<16>(), v.as_chunks::<16>());
+    let (w, w_rest) = w.as_chunks::<16>();
+    let (v, v_rest) = v.as_chunks::<16>();
     let mut sums = [0.0; 16];
     for (w, v) in w.iter().zip(v) {
         for i in 0..16 {

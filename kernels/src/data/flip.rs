@@ -43,7 +43,7 @@ impl Flip {
     /// The same on an instruction set of choice.
     pub fn on(set: InstructionSet, basis: &Basis) -> Self {
         let dimension = basis.dimension();
-        Self { set, dimension, panels: set.run(Matrix { dimension, rows: basis.rows() }) }
+        Self { set, dimension, panels: set.run(FlipMatrix { dimension, rows: basis.rows() }) }
     }
 
     /// Flips all inputs, D² multiply-adds a channel.
@@ -55,18 +55,18 @@ impl Flip {
         if !data.dimension.is_multiple_of(dimension) {
             return Err(BasisError::Inputs { numbers: data.dimension, dimension });
         }
-        self.set.run(Product { dimension, panels: &self.panels, rows: &mut data.inputs });
+        self.set.run(FlipProduct { dimension, panels: &self.panels, rows: &mut data.inputs });
         Ok(())
     }
 }
 
 /// The matrix of a flip.
-struct Matrix<'a> {
+struct FlipMatrix<'a> {
     dimension: usize,
     rows: &'a [f64],
 }
 
-impl Kernel for Matrix<'_> {
+impl Kernel for FlipMatrix<'_> {
     type Output = Vec<Line>;
 
     #[inline(always)]
@@ -119,13 +119,13 @@ fn matrix_tile<S: Simd>(
 }
 
 /// Rows times the matrix, in place.
-struct Product<'a> {
+struct FlipProduct<'a> {
     dimension: usize,
     panels: &'a [Line],
     rows: &'a mut [f32],
 }
 
-impl Kernel for Product<'_> {
+impl Kernel for FlipProduct<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -141,7 +141,7 @@ impl Kernel for Product<'_> {
             for (panel, matrix) in panels.chunks_exact(dimension * VECTORS).enumerate() {
                 let tiles = block.chunks_mut(ROWS * dimension).zip(packed.chunks_exact(dimension));
                 for (rows, packed) in tiles {
-                    let tile = s.vectorize(Tile { packed, matrix });
+                    let tile = s.vectorize(FlipTile { packed, matrix });
                     let column = panel * COLUMNS;
                     let width = COLUMNS.min(dimension - column);
                     for (row, tile) in rows.chunks_exact_mut(dimension).zip(&tile) {
@@ -154,12 +154,12 @@ impl Kernel for Product<'_> {
 }
 
 /// Rows times the columns of a panel.
-struct Tile<'a> {
+struct FlipTile<'a> {
     packed: &'a [[f32; ROWS]],
     matrix: &'a [Line],
 }
 
-impl Kernel for Tile<'_> {
+impl Kernel for FlipTile<'_> {
     type Output = [[f32; COLUMNS]; ROWS];
 
     #[inline(always)]
@@ -178,7 +178,7 @@ impl Kernel for Tile<'_> {
 
 /// N vectors of each row of a tile, held in registers over all numbers.
 #[inline(always)]
-fn products<S: Simd, const N: usize>(s: S, of: &Tile<'_>, vector: usize, tile: &mut [[f32; COLUMNS]; ROWS]) {
+fn products<S: Simd, const N: usize>(s: S, of: &FlipTile<'_>, vector: usize, tile: &mut [[f32; COLUMNS]; ROWS]) {
     let mut sums = [[s.splat(0.0); N]; ROWS];
     for (numbers, lines) in of.packed.iter().zip(of.matrix.as_chunks::<VECTORS>().0) {
         let mut columns = [s.splat(0.0); N];

@@ -73,7 +73,8 @@ mod tests {
     fn radii_are_the_logarithms_to_seven_digits() {
         for word in words() {
             let u = f64::from((word >> 1) | 1) / 2f64.powi(31);
-            let (found, expected) = (f64::from(radius(word)), libm::sqrt(-2.0 * libm::log(u)));
+            let found = f64::from(radius(word));
+            let expected = libm::sqrt(-2.0 * libm::log(u));
             // u itself is rounded to f32 first, which moves its logarithm by at most 2⁻²⁵ near 1 and by 2⁻²⁴ elsewhere.
             let tolerance = 2e-7 * expected + 3.5e-4f64.min(2f64.powi(-24) / expected);
             assert!((found - expected).abs() <= tolerance, "{word:#x}: {found}, expected {expected}");

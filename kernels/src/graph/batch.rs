@@ -3,37 +3,24 @@
 //! A window's positions are consecutive rows of its map's buffer, row by row; windows follow one another in the order of
 //! pixels, plus before minus.
 
-use super::program::{Map, Program};
-use crate::plan::Span;
+use super::program::{FeatureMap, GraphProgram};
+use super::window::WindowSlot;
 use crate::simd::Line;
+use crate::span::AxisSpan;
 use nadgrid_core::architecture::{Network, Window};
-
-/// A window and the row of its buffer where it starts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Place {
-    pub(crate) rows: Span,
-    pub(crate) columns: Span,
-    pub(crate) start: usize,
-}
-
-impl Place {
-    fn area(&self) -> usize {
-        self.rows.len() * self.columns.len()
-    }
-}
 
 /// What is evaluated at one time: the pixels' windows of every map.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct PixelBatch {
     /// Flat indices (channel, row, column) into the input.
     pub(crate) pixels: Vec<usize>,
     /// For every map, two for every pixel.
-    pub(crate) places: Vec<Vec<Place>>,
+    pub(crate) places: Vec<Vec<WindowSlot>>,
 }
 
-/// Which windows are evaluated.
+/// The windows that are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Windows {
+pub(crate) enum EvaluatedWindows {
     /// Those that a pixel reaches.
     Reached,
     /// Whole maps, to compare with.
@@ -41,17 +28,17 @@ pub(crate) enum Windows {
     Whole,
 }
 
-impl Batch {
+impl PixelBatch {
     /// Rows of a map's buffer that are in use.
     pub(crate) fn rows(&self, map: usize) -> usize {
         self.places[map].last().map_or(0, |place| place.start + place.area())
     }
 
     /// No pixel: one place for every map, all of it, where the base is evaluated.
-    pub(crate) fn whole(program: &Program) -> Self {
-        let place = |map: &Map| {
-            let rows = Span { start: 0, end: map.shape.height };
-            vec![Place { rows, columns: Span { start: 0, end: map.shape.width }, start: 0 }]
+    pub(crate) fn whole(program: &GraphProgram) -> Self {
+        let place = |map: &FeatureMap| {
+            let rows = AxisSpan { start: 0, end: map.shape.height };
+            vec![WindowSlot { rows, columns: AxisSpan { start: 0, end: map.shape.width }, start: 0 }]
         };
         Self { pixels: Vec::new(), places: program.maps.iter().map(place).collect() }
     }
@@ -60,8 +47,8 @@ impl Batch {
     pub(crate) fn take<'a>(
         &mut self,
         network: &Network,
-        program: &Program,
-        windows: Windows,
+        program: &GraphProgram,
+        windows: EvaluatedWindows,
         budget: usize,
         pixels: &'a [usize],
     ) -> &'a [usize] {
@@ -80,23 +67,25 @@ impl Batch {
         rest
     }
 
-    fn push(&mut self, network: &Network, program: &Program, windows: Windows, pixel: usize) {
+    fn push(&mut self, network: &Network, program: &GraphProgram, windows: EvaluatedWindows, pixel: usize) {
         let input = network.input();
         let position = pixel % (input.height * input.width);
         let reached = network.windows(Window::pixel(position / input.width, position % input.width));
         for (at, map) in program.maps.iter().enumerate() {
             let window = &reached[map.window_of];
             let (rows, columns) = match windows {
-                Windows::Reached if window.area() == 0 => Default::default(),
-                Windows::Reached => (Span::from(&window.rows), Span::from(&window.columns)),
+                EvaluatedWindows::Reached if window.area() == 0 => Default::default(),
+                EvaluatedWindows::Reached => (AxisSpan::from(&window.rows), AxisSpan::from(&window.columns)),
                 #[cfg(test)]
-                Windows::Whole if at > 0 => (Span::from(&(0..map.shape.height)), Span::from(&(0..map.shape.width))),
+                EvaluatedWindows::Whole if at > 0 => {
+                    (AxisSpan::from(&(0..map.shape.height)), AxisSpan::from(&(0..map.shape.width)))
+                }
                 #[cfg(test)]
-                Windows::Whole => (Span::from(&window.rows), Span::from(&window.columns)),
+                EvaluatedWindows::Whole => (AxisSpan::from(&window.rows), AxisSpan::from(&window.columns)),
             };
             for _ in 0..2 {
                 let start = self.rows(at);
-                self.places[at].push(Place { rows, columns, start });
+                self.places[at].push(WindowSlot { rows, columns, start });
             }
         }
         self.pixels.push(pixel);
@@ -110,7 +99,7 @@ impl Batch {
     }
 
     /// Vectors of all windows, shared buffers not counted twice.
-    fn size(&self, program: &Program) -> usize {
+    fn size(&self, program: &GraphProgram) -> usize {
         let mut slots = vec![0; program.slots];
         for (at, map) in program.maps.iter().enumerate() {
             slots[map.slot] = slots[map.slot].max(self.rows(at) * map.lines());
@@ -120,23 +109,24 @@ impl Batch {
 }
 
 /// The numbers of all maps.
-pub(crate) struct Memory {
+pub(crate) struct GraphMemory {
     /// The base maps, each after one position of zeros.
     pub(crate) bases: Vec<Vec<Line>>,
     /// The windows' buffers.
     pub(crate) slots: Vec<Vec<Line>>,
 }
 
-impl Memory {
-    pub(crate) fn new(program: &Program) -> Self {
-        let base = |map: &Map| vec![Line::ZERO; map.lines() + map.all_lines()];
+impl GraphMemory {
+    pub(crate) fn new(program: &GraphProgram) -> Self {
+        let base = |map: &FeatureMap| vec![Line::ZERO; map.lines() + map.all_lines()];
         Self { bases: program.maps.iter().map(base).collect(), slots: vec![Vec::new(); program.slots] }
     }
 
     /// Makes room for a batch.
-    pub(crate) fn fit(&mut self, program: &Program, batch: &Batch) {
+    pub(crate) fn fit(&mut self, program: &GraphProgram, batch: &PixelBatch) {
         for (at, map) in program.maps.iter().enumerate() {
-            let (slot, need) = (&mut self.slots[map.slot], batch.rows(at) * map.lines());
+            let slot = &mut self.slots[map.slot];
+            let need = batch.rows(at) * map.lines();
             if slot.len() < need {
                 slot.resize(need, Line::ZERO);
             }

@@ -16,7 +16,7 @@ const BLOCK: usize = 48;
 const DEPTH: usize = 512;
 
 /// One member's weights, packed `[panel][tap][input channel][vector of the panel]`, and biases.
-pub(crate) struct Weights {
+pub(crate) struct ConvWeights {
     inputs: usize,
     outputs: usize,
     taps: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Weights {
     bias: Vec<Line>,
 }
 
-impl Weights {
+impl ConvWeights {
     pub(crate) fn new(inputs: usize, outputs: usize, taps: usize, panel: usize) -> Self {
         let packed = vec![Line::ZERO; lines(outputs) * taps * inputs];
         Self { inputs, outputs, taps, panel, packed, bias: vec![Line::ZERO; lines(outputs)] }
@@ -34,7 +34,8 @@ impl Weights {
 
     /// First vector and width of every panel.
     fn panels(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (lines, panel) = (lines(self.outputs), self.panel);
+        let lines = lines(self.outputs);
+        let panel = self.panel;
         (0..lines).step_by(panel).map(move |first| (first, panel.min(lines - first)))
     }
 
@@ -42,7 +43,8 @@ impl Weights {
     #[inline(always)]
     pub(crate) fn prepare<S: Simd>(&mut self, s: S, weights: &[f32], bias: Option<&[f32]>, norm: &Norm) {
         for output in 0..self.outputs {
-            let (line, lane) = (output / LANES, output % LANES);
+            let line = output / LANES;
+            let lane = output % LANES;
             let bias = bias.map_or(0.0, |bias| bias[output]);
             // A sum that starts from −0 could tell whether zeros were added to it.
             self.bias[line].0[lane] = bias.mul_add(norm.scale[line].0[lane], norm.shift[line].0[lane]) + 0.0;
@@ -55,7 +57,7 @@ impl Weights {
 
 /// Packs the weights of one panel.
 struct Pack<'a> {
-    of: &'a mut Weights,
+    of: &'a mut ConvWeights,
     weights: &'a [f32],
     norm: &'a Norm,
     first: usize,
@@ -68,14 +70,16 @@ impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { of, weights, norm, first, width } = self;
-        let (inputs, taps) = (of.inputs, of.taps);
+        let inputs = of.inputs;
+        let taps = of.taps;
         let length = inputs * taps;
         let panel = &mut of.packed[first * length..][..width * length];
         for line in 0..width {
             let output = (first + line) * LANES;
             let scale = s.load(&norm.scale[first + line].0);
             // Number and input channel of the tap that comes next.
-            let (mut tap, mut input) = (0, 0);
+            let mut tap = 0;
+            let mut input = 0;
             for from in (0..length).step_by(LANES) {
                 let mut block = [s.splat(0.0); LANES];
                 for (lane, vector) in block.iter_mut().enumerate().take(of.outputs - output) {
@@ -95,7 +99,8 @@ impl Kernel for Pack<'_> {
                     s.store(s.mul_add(vector, scale, s.splat(0.0)), &mut panel[at].0);
                     tap += 1;
                     if tap == taps {
-                        (tap, input) = (0, input + 1);
+                        tap = 0;
+                        input += 1;
                     }
                 }
             }
@@ -104,8 +109,8 @@ impl Kernel for Pack<'_> {
 }
 
 /// A convolution of everything that `sources` names.
-pub(crate) struct Convolution<'a> {
-    pub(crate) weights: &'a Weights,
+pub(crate) struct IndirectConvolution<'a> {
+    pub(crate) weights: &'a ConvWeights,
     pub(crate) sources: &'a Sources,
     /// The windows and the base map of the input.
     pub(crate) input: [&'a [Line]; 2],
@@ -130,7 +135,7 @@ impl Addend<'_> {
     }
 }
 
-impl Convolution<'_> {
+impl IndirectConvolution<'_> {
     /// Returns zero if every sum is finite, else not a number.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(mut self, s: S) -> f32 {
@@ -138,11 +143,11 @@ impl Convolution<'_> {
         for (first, width) in self.weights.panels() {
             let panel = Panel { of: &mut self, first };
             poison += match width {
-                4 if S::PANEL >= 4 => s.vectorize(Tiles::<6, 4>(panel)),
-                3 if S::PANEL >= 3 => s.vectorize(Tiles::<8, 3>(panel)),
-                2 if S::PANEL >= 2 => s.vectorize(Tiles::<8, 2>(panel)),
-                _ if S::PANEL >= 2 => s.vectorize(Tiles::<8, 1>(panel)),
-                _ => s.vectorize(Tiles::<6, 1>(panel)),
+                4 if S::PANEL >= 4 => s.vectorize(ConvTiles::<6, 4>(panel)),
+                3 if S::PANEL >= 3 => s.vectorize(ConvTiles::<8, 3>(panel)),
+                2 if S::PANEL >= 2 => s.vectorize(ConvTiles::<8, 2>(panel)),
+                _ if S::PANEL >= 2 => s.vectorize(ConvTiles::<8, 1>(panel)),
+                _ => s.vectorize(ConvTiles::<6, 1>(panel)),
             };
         }
         poison
@@ -151,14 +156,14 @@ impl Convolution<'_> {
 
 /// The outputs of one panel of weights.
 struct Panel<'a, 'b> {
-    of: &'a mut Convolution<'b>,
+    of: &'a mut IndirectConvolution<'b>,
     first: usize,
 }
 
 /// The panel's product in tiles of ROWS outputs by WIDTH vectors that are held in registers.
-struct Tiles<'a, 'b, const ROWS: usize, const WIDTH: usize>(Panel<'a, 'b>);
+struct ConvTiles<'a, 'b, const ROWS: usize, const WIDTH: usize>(Panel<'a, 'b>);
 
-impl<const ROWS: usize, const WIDTH: usize> Kernel for Tiles<'_, '_, ROWS, WIDTH> {
+impl<const ROWS: usize, const WIDTH: usize> Kernel for ConvTiles<'_, '_, ROWS, WIDTH> {
     type Output = f32;
 
     #[inline(always)]
@@ -187,7 +192,8 @@ impl Panel<'_, '_> {
     /// Some outputs of a class, a slice of the weights after the other.
     #[inline(always)]
     fn block<S: Simd, const ROWS: usize, const WIDTH: usize>(&mut self, s: S, class: &Class, block: Range<usize>) {
-        let (inputs, taps) = (self.of.weights.inputs, class.taps.len());
+        let inputs = self.of.weights.inputs;
+        let taps = class.taps.len();
         let together = (DEPTH / inputs).max(1);
         for tap in (0..taps).step_by(together) {
             for from in (0..inputs).step_by(DEPTH) {
@@ -209,9 +215,12 @@ impl Panel<'_, '_> {
         slice: &Slice,
         rows: Range<usize>,
     ) {
-        let Convolution { weights, input, ref mut output, .. } = *self.of;
-        let (first, taps, stride) = (self.first, class.taps.len(), weights.bias.len());
-        let (from, length) = (slice.channels.start, slice.channels.len());
+        let IndirectConvolution { weights, input, ref mut output, .. } = *self.of;
+        let first = self.first;
+        let taps = class.taps.len();
+        let stride = weights.bias.len();
+        let from = slice.channels.start;
+        let length = slice.channels.len();
         let panel = &weights.packed[first * weights.taps * weights.inputs..];
         let is_first = slice.taps.start + from == 0;
         let mut sources = [&[][..]; ROWS];
@@ -258,7 +267,7 @@ impl Panel<'_, '_> {
     /// What comes after the sums, which are in memory: a loop beside theirs would keep them out of registers.
     #[inline(always)]
     fn finish<S: Simd>(&mut self, s: S, outputs: &[u32], width: usize, mut poison: S::F32) -> S::F32 {
-        let Convolution { weights, add, relu, ref mut output, .. } = *self.of;
+        let IndirectConvolution { weights, add, relu, ref mut output, .. } = *self.of;
         for &row in outputs {
             let row = row as usize;
             let to = &mut output[row * weights.bias.len() + self.first..][..width];

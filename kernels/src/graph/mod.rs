@@ -14,41 +14,43 @@ mod program;
 mod taps;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use crate::KernelError;
-use crate::plan::weight_and_bias;
 use crate::simd::{InstructionSet, Kernel, LANES, Line, Simd, flat, flat_mut};
-pub(crate) use batch::Windows;
-use batch::{Batch, Memory, Place};
-use conv::{Addend, Convolution, Weights};
+use crate::span::weight_and_bias;
+pub(crate) use batch::EvaluatedWindows;
+use batch::{GraphMemory, PixelBatch};
+use conv::{Addend, ConvWeights, IndirectConvolution};
 use nadgrid_core::architecture::Network;
 use norm::Norm;
-use pointwise::{Fold, Input, Pointwise, Pool};
-use program::{Kind, Op, Program};
+use pointwise::{Pointwise, PointwiseInput, PoolFold, WindowPool};
+use program::{GraphOp, GraphProgram, OpKind};
 use taps::{Sources, Taps, locate, source};
+use window::WindowSlot;
 
 /// Vectors of a batch's windows: 24 MiB.
 const BUDGET: usize = 24 << 20 >> 6;
 
 /// A network prepared for evaluation, with the memory it takes. Nothing of one member is left to the next.
-pub(crate) struct Graph {
+pub(crate) struct WindowGraph {
     network: Network,
     set: InstructionSet,
-    windows: Windows,
-    program: Program,
+    windows: EvaluatedWindows,
+    program: GraphProgram,
     /// For every operation, its norm, the identity where it has none.
     norms: Vec<Norm>,
     /// For every operation, its weights, if it is a product.
-    weights: Vec<Option<Weights>>,
-    memory: Memory,
-    whole: Batch,
-    batch: Batch,
-    scratch: Scratch,
+    weights: Vec<Option<ConvWeights>>,
+    memory: GraphMemory,
+    whole: PixelBatch,
+    batch: PixelBatch,
+    scratch: GraphScratch,
 }
 
 /// Sources of the operation that is being evaluated: of an input, and of the map to add.
 #[derive(Default)]
-struct Scratch {
+struct GraphScratch {
     input: Sources,
     add: Sources,
 }
@@ -60,28 +62,31 @@ enum Target {
     Windows,
 }
 
-impl Graph {
+impl WindowGraph {
     /// # Errors
     /// [`KernelError::Unsupported`] when a map is too large.
-    pub(crate) fn new(set: InstructionSet, network: &Network, windows: Windows) -> Result<Self, KernelError> {
-        let program = Program::new(network)?;
+    pub(crate) fn new(set: InstructionSet, network: &Network, windows: EvaluatedWindows) -> Result<Self, KernelError> {
+        let program = GraphProgram::new(network)?;
         let norms = program.ops.iter().map(|op| {
             let norm = match &op.kind {
-                Kind::Conv { after, .. } | Kind::Pointwise { after } => after.norm,
+                OpKind::Conv { after, .. } | OpKind::Pointwise { after } => after.norm,
                 _ => None,
             };
             Norm::new(program.maps[op.output].shape.channels, norm)
         });
         let weights = program.ops.iter().map(|op| match op.kind {
-            Kind::Conv { .. } => {
+            OpKind::Conv { .. } => {
                 let channels = |map: usize| program.maps[map].shape.channels;
-                Some(Weights::new(channels(op.inputs[0]), channels(op.output), op.taps.count(), set.panel()))
+                Some(ConvWeights::new(channels(op.inputs[0]), channels(op.output), op.taps.count(), set.panel()))
             }
             _ => None,
         });
-        let (norms, weights) = (norms.collect(), weights.collect());
-        let (memory, whole) = (Memory::new(&program), Batch::whole(&program));
-        let (batch, scratch) = (Batch::default(), Scratch::default());
+        let norms = norms.collect();
+        let weights = weights.collect();
+        let memory = GraphMemory::new(&program);
+        let whole = PixelBatch::whole(&program);
+        let batch = PixelBatch::default();
+        let scratch = GraphScratch::default();
         Ok(Self { network: network.clone(), set, windows, program, norms, weights, memory, whole, batch, scratch })
     }
 
@@ -91,12 +96,12 @@ impl Graph {
 
     /// The gradient at `pixels`, into `out` in their order; not a number where something overflowed on the way.
     pub(crate) fn gradient(&mut self, parameters: &[f32], point: &[f32], step: f32, pixels: &[usize], out: &mut [f32]) {
-        self.set.run(Gradient { of: self, parameters, point, step, pixels, out });
+        self.set.run(GraphGradient { of: self, parameters, point, step, pixels, out });
     }
 
     /// The outputs for one input.
     pub(crate) fn forward(&mut self, parameters: &[f32], input: &[f32], outputs: &mut [f32]) {
-        self.set.run(Forward { of: self, parameters, input, outputs });
+        self.set.run(GraphForward { of: self, parameters, input, outputs });
     }
 
     /// Takes one member's weights.
@@ -105,7 +110,7 @@ impl Graph {
         let Self { network, program, norms, weights, .. } = self;
         for ((op, norm), weights) in program.ops.iter().zip(norms).zip(weights) {
             norm.prepare(network, parameters);
-            if let (Kind::Conv { weight, bias, .. }, Some(weights)) = (&op.kind, weights) {
+            if let (OpKind::Conv { weight, bias, .. }, Some(weights)) = (&op.kind, weights) {
                 let bias = bias.then(|| &parameters[weight_and_bias(network.parameters(), *weight).1]);
                 weights.prepare(s, &parameters[network.parameters()[*weight].range.clone()], bias, norm);
             }
@@ -116,7 +121,8 @@ impl Graph {
     #[inline(always)]
     fn base<S: Simd>(&mut self, s: S, input: &[f32]) -> f32 {
         let map = &self.program.maps[0];
-        let (lines, positions) = (map.lines(), map.shape.height * map.shape.width);
+        let lines = map.lines();
+        let positions = map.shape.height * map.shape.width;
         let base = flat_mut(&mut self.memory.bases[0][lines..]);
         for (channel, plane) in input.chunks_exact(positions).enumerate() {
             for (position, &value) in plane.iter().enumerate() {
@@ -142,8 +148,10 @@ impl Graph {
     /// The windows of the input: one position each, in which one number has changed.
     fn change(&mut self, step: f32) {
         let map = &self.program.maps[0];
-        let (lines, positions) = (map.lines(), map.shape.height * map.shape.width);
-        let (base, slot) = (&self.memory.bases[0], &mut self.memory.slots[map.slot]);
+        let lines = map.lines();
+        let positions = map.shape.height * map.shape.width;
+        let base = &self.memory.bases[0];
+        let slot = &mut self.memory.slots[map.slot];
         let windows = slot.chunks_exact_mut(2 * lines);
         for (&pixel, windows) in self.batch.pixels.iter().zip(windows) {
             let (plus, minus) = windows.split_at_mut(lines);
@@ -155,8 +163,9 @@ impl Graph {
     }
 
     /// Output 0 of the window at this place.
-    fn first_output(&self, place: &Place) -> f32 {
-        let (output, map) = (self.program.output, &self.program.maps[self.program.output]);
+    fn first_output(&self, place: &WindowSlot) -> f32 {
+        let output = self.program.output;
+        let map = &self.program.maps[self.program.output];
         let (memory, at) = locate(source(0, 0, map.shape.width, place, map.lines()));
         [&self.memory.slots[map.slot], &self.memory.bases[output]][memory][at].0[0]
     }
@@ -165,14 +174,16 @@ impl Graph {
     #[inline(always)]
     fn evaluate<S: Simd>(&mut self, s: S, op: usize, target: Target) -> f32 {
         let Self { program, norms, weights, memory, whole, batch, scratch, .. } = self;
-        let (op, norm, weights) = (&program.ops[op], &norms[op], &weights[op]);
+        let norm = &norms[op];
+        let weights = &weights[op];
+        let op = &program.ops[op];
         let map = &program.maps[op.output];
         // The output's memory is taken out so that the others can be read meanwhile.
         let mut taken = std::mem::take(match target {
             Target::Base => &mut memory.bases[op.output],
             Target::Windows => &mut memory.slots[map.slot],
         });
-        let evaluation = Evaluation { op, norm, weights: weights.as_ref(), program, memory, whole, batch, target };
+        let evaluation = OpEvaluation { op, norm, weights: weights.as_ref(), program, memory, whole, batch, target };
         let (start, rows) = match target {
             Target::Base => (map.lines(), map.shape.height * map.shape.width),
             Target::Windows => (0, batch.rows(op.output)),
@@ -187,36 +198,37 @@ impl Graph {
 }
 
 /// An operation on a target.
-struct Evaluation<'a> {
-    op: &'a Op,
+struct OpEvaluation<'a> {
+    op: &'a GraphOp,
     norm: &'a Norm,
-    weights: Option<&'a Weights>,
-    program: &'a Program,
-    memory: &'a Memory,
-    whole: &'a Batch,
-    batch: &'a Batch,
+    weights: Option<&'a ConvWeights>,
+    program: &'a GraphProgram,
+    memory: &'a GraphMemory,
+    whole: &'a PixelBatch,
+    batch: &'a PixelBatch,
     target: Target,
 }
 
-impl<'a> Evaluation<'a> {
+impl<'a> OpEvaluation<'a> {
     #[inline(always)]
-    fn run<S: Simd>(&self, s: S, scratch: &mut Scratch, output: &mut [Line]) -> f32 {
+    fn run<S: Simd>(&self, s: S, scratch: &mut GraphScratch, output: &mut [Line]) -> f32 {
         let input = self.op.inputs[0];
         match (&self.op.kind, self.weights) {
-            (Kind::Conv { after, .. }, Some(weights)) => {
+            (OpKind::Conv { after, .. }, Some(weights)) => {
                 self.sources(input, &mut scratch.input);
                 let add = after.add.map(|map| self.addend(map, &mut scratch.add));
-                let (sources, input) = (&scratch.input, self.memory(input));
-                Convolution { weights, sources, input, add, relu: after.relu, output }.run(s)
+                let sources = &scratch.input;
+                let input = self.memory(input);
+                IndirectConvolution { weights, sources, input, add, relu: after.relu, output }.run(s)
             }
-            (Kind::Conv { .. }, None) => 0.0,
-            (Kind::Pointwise { after }, _) => {
+            (OpKind::Conv { .. }, None) => 0.0,
+            (OpKind::Pointwise { after }, _) => {
                 let add = after.add.map(|map| self.addend(map, &mut scratch.add));
                 self.pointwise(s, add, after.relu, &mut scratch.input, output)
             }
-            (Kind::MaxPool, _) => self.pool(s, Fold::Max, &mut scratch.input, output),
-            (Kind::AvgPool, _) => self.pool(s, Fold::Mean, &mut scratch.input, output),
-            (Kind::Flatten, _) => {
+            (OpKind::MaxPool, _) => self.pool(s, PoolFold::Max, &mut scratch.input, output),
+            (OpKind::AvgPool, _) => self.pool(s, PoolFold::Mean, &mut scratch.input, output),
+            (OpKind::Flatten, _) => {
                 pointwise::flatten(self.input(input, &mut scratch.input), self.op.taps.count(), output);
                 0.0
             }
@@ -224,9 +236,9 @@ impl<'a> Evaluation<'a> {
     }
 
     #[inline(always)]
-    fn pool<S: Simd>(&self, s: S, fold: Fold, scratch: &mut Sources, output: &mut [Line]) -> f32 {
+    fn pool<S: Simd>(&self, s: S, fold: PoolFold, scratch: &mut Sources, output: &mut [Line]) -> f32 {
         let input = self.input(self.op.inputs[0], scratch);
-        s.vectorize(Pool { input, taps: self.op.taps.count(), fold, output })
+        s.vectorize(WindowPool { input, taps: self.op.taps.count(), fold, output })
     }
 
     #[inline(always)]
@@ -238,7 +250,8 @@ impl<'a> Evaluation<'a> {
         scratch: &mut Sources,
         output: &mut [Line],
     ) -> f32 {
-        let (op, norm) = (self.op, self.norm);
+        let op = self.op;
+        let norm = self.norm;
         let channels = |map: usize| self.program.maps[map].shape.channels;
         let [before @ .., _] = &op.inputs[..] else { return 0.0 };
         // Parts that share a vector are copied first and finished together.
@@ -268,9 +281,13 @@ impl<'a> Evaluation<'a> {
     }
 
     /// A map as the operation reads it.
-    fn input<'b>(&'b self, map: usize, scratch: &'b mut Sources) -> Input<'b> {
+    fn input<'b>(&'b self, map: usize, scratch: &'b mut Sources) -> PointwiseInput<'b> {
         self.sources(map, scratch);
-        Input { memory: self.memory(map), sources: scratch.only(), channels: self.program.maps[map].shape.channels }
+        PointwiseInput {
+            memory: self.memory(map),
+            sources: scratch.only(),
+            channels: self.program.maps[map].shape.channels,
+        }
     }
 
     /// A map to add: the one at the output's own position.
@@ -287,14 +304,14 @@ impl<'a> Evaluation<'a> {
     fn sources_of(&self, taps: &Taps, map: usize, to: &mut Sources) {
         let lines = self.program.maps[map].lines();
         match self.target {
-            Target::Base => taps.sources(&self.whole.places[self.op.output], &[Place::default()], lines, to),
+            Target::Base => taps.sources(&self.whole.places[self.op.output], &[WindowSlot::default()], lines, to),
             Target::Windows => taps.sources(&self.batch.places[self.op.output], &self.batch.places[map], lines, to),
         }
     }
 }
 
-struct Gradient<'a> {
-    of: &'a mut Graph,
+struct GraphGradient<'a> {
+    of: &'a mut WindowGraph,
     parameters: &'a [f32],
     point: &'a [f32],
     step: f32,
@@ -302,7 +319,7 @@ struct Gradient<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for Gradient<'_> {
+impl Kernel for GraphGradient<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -310,7 +327,8 @@ impl Kernel for Gradient<'_> {
         let Self { of, parameters, point, step, pixels, out } = self;
         of.prepare(s, parameters);
         let poison = of.base(s, point);
-        let (mut pixels, mut out) = (pixels, out);
+        let mut pixels = pixels;
+        let mut out = out;
         while !pixels.is_empty() {
             let rest = of.batch.take(&of.network, &of.program, of.windows, BUDGET, pixels);
             let (batch, others) = out.split_at_mut(pixels.len() - rest.len());
@@ -323,19 +341,20 @@ impl Kernel for Gradient<'_> {
                 }
             }
             batch.iter_mut().for_each(|g| *g += poison);
-            (pixels, out) = (rest, others);
+            pixels = rest;
+            out = others;
         }
     }
 }
 
-struct Forward<'a> {
-    of: &'a mut Graph,
+struct GraphForward<'a> {
+    of: &'a mut WindowGraph,
     parameters: &'a [f32],
     input: &'a [f32],
     outputs: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for GraphForward<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -344,7 +363,8 @@ impl Kernel for Forward<'_> {
         of.prepare(s, parameters);
         let poison = of.base(s, input);
         let map = &of.program.maps[of.program.output];
-        let (lines, positions) = (map.lines(), map.shape.height * map.shape.width);
+        let lines = map.lines();
+        let positions = map.shape.height * map.shape.width;
         let base = flat(&of.memory.bases[of.program.output][lines..]);
         for (at, out) in outputs.iter_mut().enumerate() {
             *out = base[at % positions * lines * LANES + at / positions] + poison;

@@ -1,7 +1,7 @@
 //! Batch norms of networks as they are initialised, running mean 0 and variance 1: one scale and one shift per channel.
 
-use crate::plan::weight_and_bias;
 use crate::simd::{LANES, Line, lines};
+use crate::span::weight_and_bias;
 use nadgrid_core::architecture::{BATCH_NORM_EPS, Network};
 
 /// What every channel is multiplied by and what is then added, zero beyond the channels.
@@ -15,7 +15,8 @@ pub(crate) struct Norm {
 impl Norm {
     /// The identity, or a batch norm by the parameter index of its weight.
     pub(crate) fn new(channels: usize, weight: Option<usize>) -> Self {
-        let (scale, shift) = (vec![Line::ZERO; lines(channels)], vec![Line::ZERO; lines(channels)]);
+        let scale = vec![Line::ZERO; lines(channels)];
+        let shift = vec![Line::ZERO; lines(channels)];
         let mut norm = Self { weight, channels, scale, shift };
         for channel in 0..channels {
             norm.scale[channel / LANES].0[channel % LANES] = 1.0;
@@ -29,7 +30,8 @@ impl Norm {
         let (weight, bias) = weight_and_bias(network.parameters(), weight);
         let root = (1.0 + f64::from(BATCH_NORM_EPS)).sqrt();
         for channel in 0..self.channels {
-            let (line, lane) = (channel / LANES, channel % LANES);
+            let line = channel / LANES;
+            let lane = channel % LANES;
             self.scale[line].0[lane] = (f64::from(parameters[weight.start + channel]) / root) as f32;
             self.shift[line].0[lane] = parameters[bias.start + channel];
         }

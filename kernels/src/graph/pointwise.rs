@@ -11,13 +11,13 @@ use std::ops::Range;
 
 /// A map that is read: its memory, windows and base, and its sources: as many for every output row as the row has taps.
 #[derive(Clone, Copy)]
-pub(crate) struct Input<'a> {
+pub(crate) struct PointwiseInput<'a> {
     pub(crate) memory: [&'a [Line]; 2],
     pub(crate) sources: &'a [u32],
     pub(crate) channels: usize,
 }
 
-impl<'a> Input<'a> {
+impl<'a> PointwiseInput<'a> {
     /// The vectors of the position that a source names.
     #[inline(always)]
     fn at(&self, source: u32) -> &'a [Line] {
@@ -27,7 +27,7 @@ impl<'a> Input<'a> {
 }
 
 /// Copies a part's channels to their place among all channels of the output rows.
-pub(crate) fn copy(part: Input<'_>, offset: usize, channels: usize, output: &mut [Line]) {
+pub(crate) fn copy(part: PointwiseInput<'_>, offset: usize, channels: usize, output: &mut [Line]) {
     for (to, &source) in output.chunks_exact_mut(lines(channels)).zip(part.sources) {
         flat_mut(to)[offset..][..part.channels].copy_from_slice(&flat(part.at(source))[..part.channels]);
     }
@@ -36,7 +36,7 @@ pub(crate) fn copy(part: Input<'_>, offset: usize, channels: usize, output: &mut
 /// Scale, shift, sum and ReLU on vectors of every output row: those of a part, which starts with a whole vector, or all
 /// vectors as they lie in the output.
 pub(crate) struct Pointwise<'a> {
-    pub(crate) part: Option<Input<'a>>,
+    pub(crate) part: Option<PointwiseInput<'a>>,
     /// The vectors.
     pub(crate) lines: Range<usize>,
     pub(crate) norm: &'a Norm,
@@ -53,7 +53,8 @@ impl Kernel for Pointwise<'_> {
     fn run<S: Simd>(self, s: S) -> f32 {
         let Self { part, lines, norm, add, relu, output } = self;
         let mut poison = s.splat(0.0);
-        let (scale, shift) = (&norm.scale[lines.clone()], &norm.shift[lines.clone()]);
+        let scale = &norm.scale[lines.clone()];
+        let shift = &norm.shift[lines.clone()];
         for (row, to) in output.chunks_exact_mut(norm.scale.len()).enumerate() {
             let to = &mut to[lines.clone()];
             let from = part.map(|part| part.at(part.sources[row]));
@@ -76,20 +77,20 @@ impl Kernel for Pointwise<'_> {
 
 /// How a pool makes one number of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fold {
+pub(crate) enum PoolFold {
     Max,
     Mean,
 }
 
 /// A pool of `taps` positions for every output row.
-pub(crate) struct Pool<'a> {
-    pub(crate) input: Input<'a>,
+pub(crate) struct WindowPool<'a> {
+    pub(crate) input: PointwiseInput<'a>,
     pub(crate) taps: usize,
-    pub(crate) fold: Fold,
+    pub(crate) fold: PoolFold,
     pub(crate) output: &'a mut [Line],
 }
 
-impl Kernel for Pool<'_> {
+impl Kernel for WindowPool<'_> {
     /// Zero if every number is finite, else not a number.
     type Output = f32;
 
@@ -102,17 +103,18 @@ impl Kernel for Pool<'_> {
             to.copy_from_slice(input.at(sources[0]));
             for &source in &sources[1..] {
                 for (to, from) in to.iter_mut().zip(input.at(source)) {
-                    let (a, b) = (s.load(&to.0), s.load(&from.0));
+                    let a = s.load(&to.0);
+                    let b = s.load(&from.0);
                     let value = match fold {
-                        Fold::Max => s.max(a, b),
-                        Fold::Mean => s.add(a, b),
+                        PoolFold::Max => s.max(a, b),
+                        PoolFold::Mean => s.add(a, b),
                     };
                     s.store(value, &mut to.0);
                 }
             }
             for to in to {
                 let mut value = s.load(&to.0);
-                if fold == Fold::Mean {
+                if fold == PoolFold::Mean {
                     value = s.mul_add(value, factor, s.splat(0.0));
                 }
                 poison = s.mul_add(value, s.splat(0.0), poison);
@@ -124,7 +126,7 @@ impl Kernel for Pool<'_> {
 }
 
 /// Every output row is all positions of a map, channel by channel.
-pub(crate) fn flatten(input: Input<'_>, taps: usize, output: &mut [Line]) {
+pub(crate) fn flatten(input: PointwiseInput<'_>, taps: usize, output: &mut [Line]) {
     for (to, sources) in output.chunks_exact_mut(lines(taps * input.channels)).zip(input.sources.chunks_exact(taps)) {
         let to = flat_mut(to);
         for (position, &source) in sources.iter().enumerate() {

@@ -12,7 +12,7 @@ use nadgrid_core::architecture::{Layer, Network, Padding, Shape, Step};
 
 /// A map that is in memory as one.
 #[derive(Clone, Debug)]
-pub(crate) struct Map {
+pub(crate) struct FeatureMap {
     pub(crate) shape: Shape,
     /// The network's map whose window this one has.
     pub(crate) window_of: usize,
@@ -20,13 +20,13 @@ pub(crate) struct Map {
     pub(crate) slot: usize,
 }
 
-impl Map {
-    /// Vectors of one position.
+impl FeatureMap {
+    /// The number of vectors of one position.
     pub(crate) fn lines(&self) -> usize {
         lines(self.shape.channels)
     }
 
-    /// Vectors of all positions.
+    /// The number of vectors of all positions.
     pub(crate) fn all_lines(&self) -> usize {
         self.shape.height * self.shape.width * self.lines()
     }
@@ -42,9 +42,9 @@ pub(crate) struct After {
     pub(crate) relu: bool,
 }
 
-/// What an operation computes.
+/// The computation of an operation.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum OpKind {
     /// Products with weights: a convolution or a linear layer.
     Conv {
         weight: usize,
@@ -63,19 +63,19 @@ pub(crate) enum Kind {
 
 /// One operation.
 #[derive(Clone, Debug)]
-pub(crate) struct Op {
-    pub(crate) kind: Kind,
-    /// Maps; more than one for [`Kind::Pointwise`] alone.
+pub(crate) struct GraphOp {
+    pub(crate) kind: OpKind,
+    /// Maps; more than one for [`OpKind::Pointwise`] alone.
     pub(crate) inputs: Vec<usize>,
     pub(crate) output: usize,
     /// The positions of an input that an output reads.
     pub(crate) taps: Taps,
 }
 
-impl Op {
+impl GraphOp {
     fn after(&self) -> Option<&After> {
         match &self.kind {
-            Kind::Conv { after, .. } | Kind::Pointwise { after } => Some(after),
+            OpKind::Conv { after, .. } | OpKind::Pointwise { after } => Some(after),
             _ => None,
         }
     }
@@ -86,26 +86,26 @@ impl Op {
     }
 }
 
-/// Operations in order. Map 0 is the network's input.
+/// The operations of a network in order. Map 0 is the network's input.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
-    pub(crate) ops: Vec<Op>,
-    pub(crate) maps: Vec<Map>,
+pub(crate) struct GraphProgram {
+    pub(crate) ops: Vec<GraphOp>,
+    pub(crate) maps: Vec<FeatureMap>,
     /// The map of the network's outputs.
     pub(crate) output: usize,
     pub(crate) slots: usize,
 }
 
-impl Program {
+impl GraphProgram {
     /// # Errors
     /// [`KernelError::Unsupported`] when a map has more vectors than the kernels can address.
     pub(crate) fn new(network: &Network) -> Result<Self, KernelError> {
-        let mut lowering = Lowering::new(network);
+        let mut lowering = GraphLowering::new(network);
         for place in 0..network.steps().len() {
             lowering.lower(place);
         }
         let output = lowering.whole(network.steps().len());
-        let Lowering { ops, mut maps, .. } = lowering;
+        let GraphLowering { ops, mut maps, .. } = lowering;
         if let Some(map) = maps.iter().find(|map| map.all_lines() >= 1 << 29) {
             let layer = map.window_of.saturating_sub(1);
             let what = network.steps().get(layer).map_or("end", |step| step.layer.kind());
@@ -116,7 +116,7 @@ impl Program {
     }
 }
 
-struct Lowering<'a> {
+struct GraphLowering<'a> {
     network: &'a Network,
     /// The steps that read each of the network's maps.
     readers: Vec<Vec<usize>>,
@@ -124,11 +124,11 @@ struct Lowering<'a> {
     done: Vec<bool>,
     /// For each of the network's maps that is computed, the maps whose channels it has one after the other.
     parts: Vec<Option<Vec<usize>>>,
-    ops: Vec<Op>,
-    maps: Vec<Map>,
+    ops: Vec<GraphOp>,
+    maps: Vec<FeatureMap>,
 }
 
-impl<'a> Lowering<'a> {
+impl<'a> GraphLowering<'a> {
     fn new(network: &'a Network) -> Self {
         let count = network.steps().len() + 1;
         let mut readers = vec![Vec::new(); count];
@@ -137,7 +137,7 @@ impl<'a> Lowering<'a> {
         }
         let mut parts = vec![None; count];
         parts[0] = Some(vec![0]);
-        let maps = vec![Map { shape: network.input(), window_of: 0, slot: 0 }];
+        let maps = vec![FeatureMap { shape: network.input(), window_of: 0, slot: 0 }];
         Self { network, readers, done: vec![false; count - 1], parts, ops: Vec::new(), maps }
     }
 
@@ -151,8 +151,9 @@ impl<'a> Lowering<'a> {
         match self.parts(map)[..] {
             [one] => one,
             _ => {
-                let (inputs, shape) = (self.parts(map), self.network.map(map));
-                let kind = Kind::Pointwise { after: After::default() };
+                let inputs = self.parts(map);
+                let shape = self.network.map(map);
+                let kind = OpKind::Pointwise { after: After::default() };
                 let whole = self.push(kind, inputs, Taps::pointwise(shape), shape, map);
                 self.parts[map] = Some(vec![whole]);
                 whole
@@ -160,10 +161,10 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn push(&mut self, kind: Kind, inputs: Vec<usize>, taps: Taps, shape: Shape, window_of: usize) -> usize {
+    fn push(&mut self, kind: OpKind, inputs: Vec<usize>, taps: Taps, shape: Shape, window_of: usize) -> usize {
         let output = self.maps.len();
-        self.maps.push(Map { shape, window_of, slot: 0 });
-        self.ops.push(Op { kind, inputs, output, taps });
+        self.maps.push(FeatureMap { shape, window_of, slot: 0 });
+        self.ops.push(GraphOp { kind, inputs, output, taps });
         output
     }
 
@@ -187,8 +188,8 @@ impl<'a> Lowering<'a> {
                 vec![self.product(step, input, Taps::pointwise(step.output), &mut end)]
             }
             Layer::Flatten => vec![self.flattened(from, place + 1)],
-            Layer::MaxPool2d { size } => vec![self.pool(step, Kind::MaxPool, *size, end)],
-            Layer::AvgPool2d { size } => vec![self.pool(step, Kind::AvgPool, *size, end)],
+            Layer::MaxPool2d { size } => vec![self.pool(step, OpKind::MaxPool, *size, end)],
+            Layer::AvgPool2d { size } => vec![self.pool(step, OpKind::AvgPool, *size, end)],
             Layer::BatchNorm2d { .. } => {
                 let after = After { norm: step.weight, ..After::default() };
                 vec![self.pointwise(from, after, &mut end)]
@@ -204,7 +205,7 @@ impl<'a> Lowering<'a> {
         self.parts[end] = Some(parts);
     }
 
-    fn pool(&mut self, step: &Step, kind: Kind, size: usize, map: usize) -> usize {
+    fn pool(&mut self, step: &Step, kind: OpKind, size: usize, map: usize) -> usize {
         let input = self.whole(step.inputs[0]);
         let taps = Taps::new([size; 2], size, Padding::Zeros(0), step.input, step.output);
         self.push(kind, vec![input], taps, step.output, map)
@@ -219,21 +220,22 @@ impl<'a> Lowering<'a> {
         }
         let shape = Shape { channels: from.len(), height: 1, width: 1 };
         let taps = Taps::new([from.height, from.width], 1, Padding::Zeros(0), from, shape);
-        self.push(Kind::Flatten, vec![input], taps, shape, window_of)
+        self.push(OpKind::Flatten, vec![input], taps, shape, window_of)
     }
 
     /// A product with weights and what follows it.
     fn product(&mut self, step: &Step, input: usize, taps: Taps, end: &mut usize) -> usize {
         let after = self.after(After::default(), end);
         let bias = self.network.bias(step).is_some();
-        let kind = Kind::Conv { weight: step.weight.unwrap_or_default(), bias, after };
+        let kind = OpKind::Conv { weight: step.weight.unwrap_or_default(), bias, after };
         self.push(kind, vec![input], taps, step.output, *end)
     }
 
     fn pointwise(&mut self, from: usize, after: After, end: &mut usize) -> usize {
         let after = self.after(after, end);
-        let (inputs, shape) = (self.parts(from), self.network.map(*end));
-        self.push(Kind::Pointwise { after }, inputs, Taps::pointwise(shape), shape, *end)
+        let inputs = self.parts(from);
+        let shape = self.network.map(*end);
+        self.push(OpKind::Pointwise { after }, inputs, Taps::pointwise(shape), shape, *end)
     }
 
     /// Takes in the steps that alone read the map `end` and can be done before it is stored: in the order batch norm,
@@ -265,7 +267,7 @@ impl<'a> Lowering<'a> {
 
 /// Gives every map a buffer for its windows that no map needed at the same time has: of those that are free, the one
 /// whose size is nearest.
-fn assign_slots(ops: &[Op], maps: &mut [Map], output: usize) -> usize {
+fn assign_slots(ops: &[GraphOp], maps: &mut [FeatureMap], output: usize) -> usize {
     let mut last_read = vec![0; maps.len()];
     for (place, op) in ops.iter().enumerate() {
         op.reads().for_each(|map| last_read[map] = place);

@@ -4,7 +4,7 @@
 //! Outputs are sorted into classes by which of their taps lie within the map; the others, zeros, are left out. So
 //! what an output computes is a function of its position alone.
 
-use super::batch::Place;
+use super::window::WindowSlot;
 use nadgrid_core::architecture::{Padding, Shape};
 use std::ops::Range;
 
@@ -20,8 +20,8 @@ pub(crate) const fn locate(source: u32) -> (usize, usize) {
 
 /// Along one axis: the taps of every output.
 #[derive(Clone, Debug)]
-struct Axis {
-    /// Distinct ranges of taps.
+struct AxisTaps {
+    /// The distinct ranges of taps.
     classes: Vec<Range<usize>>,
     /// For every output, its class.
     class: Vec<usize>,
@@ -32,7 +32,7 @@ struct Axis {
     circular: bool,
 }
 
-impl Axis {
+impl AxisTaps {
     fn new(kernel: usize, stride: usize, padding: Padding, input: usize, outputs: usize) -> Self {
         let (shift, circular) = match padding {
             Padding::Zeros(zeros) => (zeros, false),
@@ -55,26 +55,26 @@ impl Axis {
     /// The input that a tap of an output reads, if it is within the map.
     fn read(&self, output: usize, tap: usize) -> Option<usize> {
         let at = output * self.stride + tap;
-        match self.circular {
-            true => Some(at % self.input),
-            false => at.checked_sub(self.shift).filter(|&at| at < self.input),
+        if self.circular {
+            return Some(at % self.input);
         }
+        at.checked_sub(self.shift).filter(|&at| at < self.input)
     }
 }
 
 /// The taps of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Taps {
-    rows: Axis,
-    columns: Axis,
+    rows: AxisTaps,
+    columns: AxisTaps,
     kernel: [usize; 2],
 }
 
 impl Taps {
     /// Of windows of `kernel` rows and columns.
     pub(crate) fn new(kernel: [usize; 2], stride: usize, padding: Padding, input: Shape, output: Shape) -> Self {
-        let rows = Axis::new(kernel[0], stride, padding, input.height, output.height);
-        let columns = Axis::new(kernel[1], stride, padding, input.width, output.width);
+        let rows = AxisTaps::new(kernel[0], stride, padding, input.height, output.height);
+        let columns = AxisTaps::new(kernel[1], stride, padding, input.width, output.width);
         Self { rows, columns, kernel }
     }
 
@@ -83,13 +83,13 @@ impl Taps {
         Self::new([1; 2], 1, Padding::Zeros(0), map, map)
     }
 
-    /// Taps with a weight.
+    /// The number of taps that have a weight.
     pub(crate) fn count(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
     /// The sources of all outputs in `outputs`, whose input's windows are `inputs`, of `lines` vectors a position.
-    pub(crate) fn sources(&self, outputs: &[Place], inputs: &[Place], lines: usize, to: &mut Sources) {
+    pub(crate) fn sources(&self, outputs: &[WindowSlot], inputs: &[WindowSlot], lines: usize, to: &mut Sources) {
         to.start(self);
         for (output, input) in outputs.iter().zip(inputs) {
             let mut row_of_output = output.start;
@@ -107,7 +107,7 @@ impl Taps {
 
     /// The sources of one output.
     #[inline(always)]
-    fn push(&self, row: usize, column: usize, window: &Place, lines: usize, to: &mut Vec<u32>) {
+    fn push(&self, row: usize, column: usize, window: &WindowSlot, lines: usize, to: &mut Vec<u32>) {
         let columns = self.columns.classes[self.columns.class[column]].clone();
         for tap in self.rows.classes[self.rows.class[row]].clone() {
             match self.rows.read(row, tap) {
@@ -123,8 +123,9 @@ impl Taps {
 
 /// Where a position of a map is.
 #[inline(always)]
-pub(crate) fn source(row: usize, column: usize, width: usize, window: &Place, lines: usize) -> u32 {
-    let (rows, columns) = (window.rows, window.columns);
+pub(crate) fn source(row: usize, column: usize, width: usize, window: &WindowSlot, lines: usize) -> u32 {
+    let rows = window.rows;
+    let columns = window.columns;
     if rows.range().contains(&row) && columns.range().contains(&column) {
         let position = (row - rows.start) * columns.len() + column - columns.start;
         ((window.start + position) * lines) as u32

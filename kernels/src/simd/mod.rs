@@ -46,9 +46,9 @@ pub(crate) fn flat_mut(lines: &mut [Line]) -> &mut [f32] {
 
 /// An instruction set of this machine.
 pub(crate) trait Simd: Copy + 'static {
-    /// Sixteen f32.
+    /// A vector of sixteen f32.
     type F32: Copy;
-    /// Eight f64.
+    /// A vector of eight f64.
     type F64: Copy;
     /// Whether code specialised to the shape of a window pays; it takes long to compile.
     const SPECIALISED: bool;
@@ -63,7 +63,7 @@ pub(crate) trait Simd: Copy + 'static {
     fn splat(self, value: f32) -> Self::F32;
     fn load(self, line: &[f32; LANES]) -> Self::F32;
     fn store(self, value: Self::F32, line: &mut [f32; LANES]);
-    /// a·b + c, rounded once.
+    /// Returns a·b + c, rounded once.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -82,7 +82,7 @@ pub(crate) trait Simd: Copy + 'static {
     fn splat64(self, value: f64) -> Self::F64;
     fn load64(self, values: &[f64; 8]) -> Self::F64;
     fn store64(self, value: Self::F64, to: &mut [f64; 8]);
-    /// a·b + c, rounded once.
+    /// Returns a·b + c, rounded once.
     fn mul_add64(self, a: Self::F64, b: Self::F64, c: Self::F64) -> Self::F64;
 
     /// max(a, 0), which keeps a NaN.
@@ -169,6 +169,19 @@ impl Kernel for Panels {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> (usize, usize) {
         (S::PANEL, S::SPARSE_PANEL)
+    }
+}
+
+/// Loads the first sixteen numbers, and zeros where there are fewer.
+#[inline(always)]
+pub(crate) fn load_padded<S: Simd>(s: S, numbers: &[f32]) -> S::F32 {
+    match numbers.first_chunk() {
+        Some(chunk) => s.load(chunk),
+        None => {
+            let mut padded = [0.0; LANES];
+            padded[..numbers.len()].copy_from_slice(numbers);
+            s.load(&padded)
+        }
     }
 }
 

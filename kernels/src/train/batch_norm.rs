@@ -13,15 +13,15 @@ const RUN: usize = 32;
 
 /// A batch of maps: vectors of samples one after the other, each `[channel][position]`.
 #[derive(Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct ChannelExtent {
     pub(super) channels: usize,
-    /// Positions of a channel.
+    /// The number of positions of a channel.
     pub(super) area: usize,
     pub(super) samples: usize,
     pub(super) vectors: usize,
 }
 
-impl Extent {
+impl ChannelExtent {
     /// Where a vector's channel begins.
     #[inline(always)]
     fn plane(&self, vector: usize, channel: usize) -> usize {
@@ -37,31 +37,31 @@ impl Extent {
 
 /// What a batch's normalisation was, for every channel.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Statistics {
+pub(super) struct BatchStatistics {
     pub(super) means: Vec<f32>,
     /// 1/√(variance + eps).
     pub(super) inverses: Vec<f32>,
 }
 
-impl Statistics {
+impl BatchStatistics {
     pub(super) fn new(channels: usize) -> Self {
         Self { means: vec![0.0; channels], inverses: vec![0.0; channels] }
     }
 }
 
-/// Parameters of all channels.
+/// The parameters of all channels.
 #[derive(Clone, Copy)]
-pub(super) struct Affine<'a> {
+pub(super) struct ChannelAffine<'a> {
     pub(super) weights: &'a [f32],
     pub(super) biases: &'a [f32],
 }
 
 /// Normalises a batch by its own statistics and lets the running ones follow.
 pub(super) struct Normalise<'a> {
-    pub(super) extent: Extent,
+    pub(super) extent: ChannelExtent,
     pub(super) input: &'a [Line],
-    pub(super) affine: Affine<'a>,
-    pub(super) statistics: &'a mut Statistics,
+    pub(super) affine: ChannelAffine<'a>,
+    pub(super) statistics: &'a mut BatchStatistics,
     pub(super) running_means: &'a mut [f32],
     pub(super) running_variances: &'a mut [f32],
     /// Whether max(x, 0) is stored.
@@ -81,7 +81,8 @@ impl Kernel for Normalise<'_> {
             let rest = mean - f64::from(mean as f32);
             let variance = (squares / count - rest * rest).max(0.0);
             let inverse = (1.0 / (variance + f64::from(BATCH_NORM_EPS)).sqrt()) as f32;
-            (self.statistics.means[channel], self.statistics.inverses[channel]) = (mean as f32, inverse);
+            self.statistics.means[channel] = mean as f32;
+            self.statistics.inverses[channel] = inverse;
             follow(&mut self.running_means[channel], mean);
             follow(&mut self.running_variances[channel], variance * count / (count - 1.0).max(1.0));
             let affine = (mean as f32, self.affine.weights[channel] * inverse, self.affine.biases[channel]);
@@ -98,7 +99,7 @@ fn follow(running: &mut f32, batch: f64) {
 
 /// The sum of a channel's numbers over a batch.
 #[inline(always)]
-fn sum<S: Simd>(s: S, extent: &Extent, channel: usize, map: &[Line]) -> f64 {
+fn sum<S: Simd>(s: S, extent: &ChannelExtent, channel: usize, map: &[Line]) -> f64 {
     let mut total = 0.0;
     for vector in 0..extent.vectors {
         let lanes = s.load(&mask(extent.samples, vector));
@@ -115,7 +116,7 @@ fn sum<S: Simd>(s: S, extent: &Extent, channel: usize, map: &[Line]) -> f64 {
 
 /// The sum of their squared distances from `centre`.
 #[inline(always)]
-fn squares<S: Simd>(s: S, extent: &Extent, channel: usize, map: &[Line], centre: f32) -> f64 {
+fn squares<S: Simd>(s: S, extent: &ChannelExtent, channel: usize, map: &[Line], centre: f32) -> f64 {
     let centre = s.splat(centre);
     let mut total = 0.0;
     for vector in 0..extent.vectors {
@@ -136,14 +137,16 @@ fn squares<S: Simd>(s: S, extent: &Extent, channel: usize, map: &[Line], centre:
 #[inline(always)]
 fn apply<S: Simd>(
     s: S,
-    extent: &Extent,
+    extent: &ChannelExtent,
     channel: usize,
     (mean, scale, bias): (f32, f32, f32),
     rectify: bool,
     input: &[Line],
     output: &mut [Line],
 ) {
-    let (mean, scale, bias) = (s.splat(mean), s.splat(scale), s.splat(bias));
+    let mean = s.splat(mean);
+    let scale = s.splat(scale);
+    let bias = s.splat(bias);
     for vector in 0..extent.vectors {
         let plane = extent.plane(vector, channel);
         for (from, to) in input[plane..][..extent.area].iter().zip(&mut output[plane..][..extent.area]) {
@@ -155,9 +158,9 @@ fn apply<S: Simd>(
 
 /// Normalises by running statistics.
 pub(super) struct Evaluate<'a> {
-    pub(super) extent: Extent,
+    pub(super) extent: ChannelExtent,
     pub(super) input: &'a [Line],
-    pub(super) affine: Affine<'a>,
+    pub(super) affine: ChannelAffine<'a>,
     pub(super) running_means: &'a [f32],
     pub(super) running_variances: &'a [f32],
     pub(super) rectify: bool,
@@ -184,7 +187,7 @@ fn inverse(variance: f32) -> f32 {
 
 /// The input gradient by running statistics.
 pub(super) struct EvaluateGradient<'a> {
-    pub(super) extent: Extent,
+    pub(super) extent: ChannelExtent,
     pub(super) gradient: &'a [Line],
     pub(super) weights: &'a [f32],
     pub(super) running_variances: &'a [f32],
@@ -214,19 +217,19 @@ impl Kernel for EvaluateGradient<'_> {
 }
 
 /// The gradient through a batch's own statistics: of the input where it is asked for, and of weights and biases.
-pub(super) struct Gradient<'a> {
-    pub(super) extent: Extent,
+pub(super) struct BatchNormGradient<'a> {
+    pub(super) extent: ChannelExtent,
     pub(super) input: &'a [Line],
     pub(super) gradient: &'a [Line],
     pub(super) weights: &'a [f32],
-    pub(super) statistics: &'a Statistics,
+    pub(super) statistics: &'a BatchStatistics,
     pub(super) add: bool,
     pub(super) input_gradient: Option<&'a mut [Line]>,
     pub(super) weight_gradients: &'a mut [f32],
     pub(super) bias_gradients: &'a mut [f32],
 }
 
-impl Kernel for Gradient<'_> {
+impl Kernel for BatchNormGradient<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -240,11 +243,12 @@ impl Kernel for Gradient<'_> {
     }
 }
 
-impl Gradient<'_> {
+impl BatchNormGradient<'_> {
     /// Σ gradient and Σ gradient · normalised input.
     #[inline(always)]
     fn sums<S: Simd>(&self, s: S, channel: usize) -> (f64, f64) {
-        let (mean, inverse) = (s.splat(self.statistics.means[channel]), s.splat(self.statistics.inverses[channel]));
+        let mean = s.splat(self.statistics.means[channel]);
+        let inverse = s.splat(self.statistics.inverses[channel]);
         let mut totals = (0.0, 0.0);
         for vector in 0..self.extent.vectors {
             let plane = self.extent.plane(vector, channel);
@@ -266,15 +270,19 @@ impl Gradient<'_> {
     #[inline(always)]
     fn propagate<S: Simd>(&mut self, s: S, channel: usize, sums: (f64, f64)) {
         let Some(target) = self.input_gradient.as_deref_mut() else { return };
-        let (mean, inverse) = (self.statistics.means[channel], self.statistics.inverses[channel]);
+        let mean = self.statistics.means[channel];
+        let inverse = self.statistics.inverses[channel];
         let count = self.extent.count();
         let scale = s.splat(self.weights[channel] * inverse);
-        let (mean, inverse) = (s.splat(mean), s.splat(inverse));
-        let (offset, slope) = (s.splat((sums.0 / count) as f32), s.splat((-sums.1 / count) as f32));
+        let mean = s.splat(mean);
+        let inverse = s.splat(inverse);
+        let offset = s.splat((sums.0 / count) as f32);
+        let slope = s.splat((-sums.1 / count) as f32);
         for vector in 0..self.extent.vectors {
             let lanes = s.load(&mask(self.extent.samples, vector));
             let plane = self.extent.plane(vector, channel);
-            let (input, gradient) = (&self.input[plane..][..self.extent.area], &self.gradient[plane..]);
+            let input = &self.input[plane..][..self.extent.area];
+            let gradient = &self.gradient[plane..];
             for ((x, gradient), to) in input.iter().zip(gradient).zip(&mut target[plane..]) {
                 let normalised = s.mul(s.sub(s.load(&x.0), mean), inverse);
                 let centred = s.mul_add(normalised, slope, s.sub(s.load(&gradient.0), offset));

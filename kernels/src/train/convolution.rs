@@ -4,7 +4,7 @@
 //! sides; rows beyond the edge are skipped. A circular convolution reads a copy of the map that is wrapped around. An input
 //! gradient is a convolution with the transposed weights, one for every remainder of rows and columns modulo the stride.
 
-use super::product::{Axis, Packed, Pass, Start};
+use super::product::{Packed, ProductPass, SourceAxis, Start};
 use super::weight_gradient::WeightGradient;
 use crate::simd::{InstructionSet, Line};
 use nadgrid_core::architecture::{Conv2d, Padding, Shape};
@@ -16,7 +16,7 @@ const LANE_SUMS: usize = 4096;
 const POSITIONS: usize = 1024;
 
 /// A convolution's shape, and its weights as the products want them.
-pub(super) struct Convolution {
+pub(super) struct ConvolutionLayer {
     /// The map that is read: the input, or its wrapped copy. A 1 x 1 convolution of stride 1 sees it as one row.
     read: Shape,
     /// Height and width of the input where the convolution is circular.
@@ -25,27 +25,27 @@ pub(super) struct Convolution {
     kernel: usize,
     stride: usize,
     zeros: usize,
-    forward: Part,
-    backward: Vec<Part>,
+    forward: ConvolutionPart,
+    backward: Vec<ConvolutionPart>,
     margins: (usize, usize),
     /// Weight gradients per lane, `[output][row, column, input]`; empty where they would be too many.
     lanes: Vec<Line>,
 }
 
 /// One pass: where its outputs and terms lie, and its weights.
-struct Part {
-    rows: Axis,
-    columns: Axis,
+struct ConvolutionPart {
+    rows: SourceAxis,
+    columns: SourceAxis,
     offsets: Vec<i32>,
     packed: Packed,
     /// Kernel row of tap row 0 and from one tap row to the next; the same for columns.
     taps: (usize, usize, usize),
 }
 
-impl Part {
+impl ConvolutionPart {
     /// `first` and `step` say which kernel rows and columns the taps are; `pitch` and `plane` how the source lies.
     fn new(
-        (rows, columns): (Axis, Axis),
+        (rows, columns): (SourceAxis, SourceAxis),
         (channels, outputs): (usize, usize),
         (pitch, plane): (usize, usize),
         taps: (usize, usize, usize),
@@ -64,10 +64,13 @@ impl Part {
     /// Packs weights: `weight(output, channel, kernel row · kernel + kernel column)`.
     #[inline(always)]
     fn fill(&mut self, channels: usize, kernel: usize, weight: impl Fn(usize, usize, usize) -> f32) {
-        let ((first_row, first_column, step), taps) = (self.taps, self.columns.taps);
+        let (first_row, first_column, step) = self.taps;
+        let taps = self.columns.taps;
         self.packed.fill(|output, term| {
-            let (tap, channel) = (term / channels, term % channels);
-            let (row, column) = (first_row + tap / taps * step, first_column + tap % taps * step);
+            let tap = term / channels;
+            let channel = term % channels;
+            let row = first_row + tap / taps * step;
+            let column = first_column + tap % taps * step;
             weight(output, channel, row * kernel + column)
         });
     }
@@ -75,31 +78,31 @@ impl Part {
 
 /// Memory that layers share while they compute.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct ConvolutionScratch {
     padded: Vec<Line>,
     wrapped: Vec<Line>,
 }
 
-impl Scratch {
+impl ConvolutionScratch {
     /// What these convolutions need on batches of this many vectors of samples.
-    pub(super) fn new<'a>(convolutions: impl Iterator<Item = &'a Convolution>, vectors: usize) -> Self {
+    pub(super) fn new<'a>(convolutions: impl Iterator<Item = &'a ConvolutionLayer>, vectors: usize) -> Self {
         let (padded, wrapped) = Self::lengths(convolutions, vectors);
         Self { padded: vec![Line::ZERO; padded], wrapped: vec![Line::ZERO; wrapped] }
     }
 
-    /// Bytes of that.
-    pub(super) fn bytes<'a>(convolutions: impl Iterator<Item = &'a Convolution>, vectors: usize) -> u64 {
+    /// The size of that, in bytes.
+    pub(super) fn bytes<'a>(convolutions: impl Iterator<Item = &'a ConvolutionLayer>, vectors: usize) -> u64 {
         let (padded, wrapped) = Self::lengths(convolutions, vectors);
         ((padded + wrapped) * size_of::<Line>()) as u64
     }
 
-    fn lengths<'a>(convolutions: impl Iterator<Item = &'a Convolution>, vectors: usize) -> (usize, usize) {
+    fn lengths<'a>(convolutions: impl Iterator<Item = &'a ConvolutionLayer>, vectors: usize) -> (usize, usize) {
         let lengths = convolutions.map(|convolution| convolution.scratch_lines(vectors));
         lengths.fold((0, 0), |all, one| (all.0.max(one.0), all.1.max(one.1)))
     }
 }
 
-impl Convolution {
+impl ConvolutionLayer {
     pub(super) fn new(conv: &Conv2d, input: Shape, output: Shape) -> Self {
         let Conv2d { kernel, stride, padding, .. } = *conv;
         let span = |outputs: usize| (outputs.max(1) - 1) * stride + kernel;
@@ -111,7 +114,7 @@ impl Convolution {
             Padding::Zeros(0) if kernel == 1 && stride == 1 => (flat(input), flat(output), None, 0),
             Padding::Zeros(zeros) => (input, output, None, zeros),
         };
-        let along = |outputs: usize, length: usize| Axis {
+        let along = |outputs: usize, length: usize| SourceAxis {
             count: outputs,
             start: -(zeros as isize),
             step: stride,
@@ -125,7 +128,7 @@ impl Convolution {
         let margins = axes.1.margins();
         let pitch = read.width + margins.0 + margins.1;
         let channels = (read.channels, output.channels);
-        let forward = Part::new(axes, channels, (pitch, read.height * pitch), (0, 0, 1));
+        let forward = ConvolutionPart::new(axes, channels, (pitch, read.height * pitch), (0, 0, 1));
         let (backward, backward_margins) = backward(read, output, kernel, stride, zeros);
         let weights = output.channels * read.channels * kernel * kernel;
         let lanes = vec![Line::ZERO; if weights <= LANE_SUMS { weights } else { 0 }];
@@ -145,10 +148,10 @@ impl Convolution {
 
     /// Vectors of samples whose weight gradient is summed at once.
     fn together(&self, vectors: usize) -> usize {
-        match self.lanes.is_empty() {
-            true => (POSITIONS / (self.output.height * self.output.width).max(1)).clamp(1, vectors.max(1)),
-            false => 1,
+        if !self.lanes.is_empty() {
+            return 1;
         }
+        (POSITIONS / (self.output.height * self.output.width).max(1)).clamp(1, vectors.max(1))
     }
 
     /// Lines of padded rows and of wrapped maps.
@@ -163,14 +166,17 @@ impl Convolution {
 
     /// Takes PyTorch's `[out, in, row, column]` weights for the forward pass.
     pub(super) fn prepare_forward(&mut self, weights: &[f32]) {
-        let (channels, kernel) = (self.read.channels, self.kernel);
+        let channels = self.read.channels;
+        let kernel = self.kernel;
         let area = kernel * kernel;
         self.forward.fill(channels, kernel, |output, channel, tap| weights[(output * channels + channel) * area + tap]);
     }
 
     /// Takes them for the input gradient.
     pub(super) fn prepare_backward(&mut self, weights: &[f32]) {
-        let (inputs, outputs, kernel) = (self.read.channels, self.output.channels, self.kernel);
+        let inputs = self.read.channels;
+        let outputs = self.output.channels;
+        let kernel = self.kernel;
         let area = kernel * kernel;
         for part in &mut self.backward {
             part.fill(outputs, kernel, |input, output, tap| weights[(output * inputs + input) * area + tap]);
@@ -184,14 +190,14 @@ impl Convolution {
         input: &[Line],
         start: Start<'_>,
         rectify: bool,
-        scratch: &mut Scratch,
+        scratch: &mut ConvolutionScratch,
         output: &mut [Line],
     ) {
-        let Scratch { padded, wrapped } = scratch;
+        let ConvolutionScratch { padded, wrapped } = scratch;
         let margins = self.forward.columns.margins();
         let read = self.read(input, wrapped);
         let source = pad(read, self.read, margins, padded);
-        set.run(Pass {
+        set.run(ProductPass {
             packed: &self.forward.packed,
             offsets: &self.forward.offsets,
             source,
@@ -222,8 +228,10 @@ impl Convolution {
     /// For every place of the wrapped copy, the place of the input that it is, both as they lie in memory.
     fn wrap(&self, (height, width): (usize, usize), mut pair: impl FnMut(usize, usize)) {
         for to in 0..self.read.len() {
-            let (row, column) = (to / self.read.width, to % self.read.width);
-            let (channel, row) = (row / self.read.height, row % self.read.height);
+            let row = to / self.read.width;
+            let column = to % self.read.width;
+            let channel = row / self.read.height;
+            let row = row % self.read.height;
             pair((channel * height + row % height) * width + column % width, to);
         }
     }
@@ -234,10 +242,10 @@ impl Convolution {
         set: InstructionSet,
         gradient: &[Line],
         add: bool,
-        scratch: &mut Scratch,
+        scratch: &mut ConvolutionScratch,
         input: &mut [Line],
     ) {
-        let Scratch { padded, wrapped } = scratch;
+        let ConvolutionScratch { padded, wrapped } = scratch;
         let source = pad(gradient, self.output, self.margins, padded);
         let Some(size) = self.wrapped else {
             return self.transposed(set, source, if add { Start::Target } else { Start::Zero }, input);
@@ -254,7 +262,7 @@ impl Convolution {
     /// The gradient of the map that is read.
     fn transposed(&self, set: InstructionSet, source: &[Line], start: Start<'_>, target: &mut [Line]) {
         for part in &self.backward {
-            set.run(Pass {
+            set.run(ProductPass {
                 packed: &part.packed,
                 offsets: &part.offsets,
                 source,
@@ -284,7 +292,7 @@ impl Convolution {
         set: InstructionSet,
         vectors: Range<usize>,
         (input, gradient): (&[Line], &[Line]),
-        scratch: &mut Scratch,
+        scratch: &mut ConvolutionScratch,
         weights: &mut [f32],
     ) {
         let together = self.together(vectors.len());
@@ -311,8 +319,8 @@ impl Convolution {
     }
 
     /// The maps that some vectors of samples read, padded, one after the other.
-    fn group<'a>(&self, group: Range<usize>, input: &'a [Line], scratch: &'a mut Scratch) -> &'a [Line] {
-        let Scratch { padded, wrapped } = scratch;
+    fn group<'a>(&self, group: Range<usize>, input: &'a [Line], scratch: &'a mut ConvolutionScratch) -> &'a [Line] {
+        let ConvolutionScratch { padded, wrapped } = scratch;
         let margins = self.forward.columns.margins();
         let length = self.wrapped.map_or(self.read.len(), |(height, width)| self.read.channels * height * width);
         if margins == (0, 0) && self.wrapped.is_none() {
@@ -330,7 +338,8 @@ impl Convolution {
     /// The weight gradients that were kept per lane, summed.
     pub(super) fn finish(&self, set: InstructionSet, weights: &mut [f32]) {
         if !self.lanes.is_empty() {
-            let (inputs, area) = (self.read.channels, self.kernel * self.kernel);
+            let inputs = self.read.channels;
+            let area = self.kernel * self.kernel;
             set.run(super::weight_gradient::LaneSums { lanes: &self.lanes, inputs, area, weights });
         }
     }
@@ -342,7 +351,13 @@ fn flat(shape: Shape) -> Shape {
 }
 
 /// The passes of the input gradient, and the margins that their source needs.
-fn backward(read: Shape, output: Shape, kernel: usize, stride: usize, zeros: usize) -> (Vec<Part>, (usize, usize)) {
+fn backward(
+    read: Shape,
+    output: Shape,
+    kernel: usize,
+    stride: usize,
+    zeros: usize,
+) -> (Vec<ConvolutionPart>, (usize, usize)) {
     let axes = |length: usize, outputs: usize| {
         (0..stride).map(move |phase| axis(length, outputs, kernel, stride, zeros, phase))
     };
@@ -354,7 +369,7 @@ fn backward(read: Shape, output: Shape, kernel: usize, stride: usize, zeros: usi
         for (column_phase, columns) in axes(read.width, output.width).enumerate() {
             let channels = (output.channels, read.channels);
             let taps = (row_phase, column_phase, stride);
-            parts.push(Part::new((rows, columns), channels, (pitch, output.height * pitch), taps));
+            parts.push(ConvolutionPart::new((rows, columns), channels, (pitch, output.height * pitch), taps));
         }
     }
     (parts, margins)
@@ -362,10 +377,10 @@ fn backward(read: Shape, output: Shape, kernel: usize, stride: usize, zeros: usi
 
 /// The input places, along one axis, whose distance from the padded edge is `phase` modulo the stride, reading gradients of
 /// outputs: input s·r + phase of the padded map is read by outputs r − m through taps phase + s·m.
-fn axis(length: usize, outputs: usize, kernel: usize, stride: usize, zeros: usize, phase: usize) -> Axis {
+fn axis(length: usize, outputs: usize, kernel: usize, stride: usize, zeros: usize, phase: usize) -> SourceAxis {
     let first = zeros.saturating_sub(phase).div_ceil(stride);
     let target = first * stride + phase - zeros;
-    Axis {
+    SourceAxis {
         count: length.saturating_sub(target).div_ceil(stride),
         start: first as isize,
         step: 1,

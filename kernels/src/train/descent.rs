@@ -30,8 +30,10 @@ impl Kernel for Descend<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> bool {
-        let (clip, decay) = (s.splat(self.clip), s.splat(self.decay));
-        let (momentum, rate) = (s.splat(self.momentum), s.splat(-self.rate));
+        let clip = s.splat(self.clip);
+        let decay = s.splat(self.decay);
+        let momentum = s.splat(self.momentum);
+        let rate = s.splat(-self.rate);
         let mut poison = s.splat(0.0);
         let (weights, rest) = self.parameters.as_chunks_mut::<LANES>();
         let (velocities, velocity_rest) = self.velocity.as_chunks_mut::<LANES>();

@@ -2,7 +2,7 @@
 
 use crate::simd::{Kernel, Line, Simd};
 
-/// max(x, 0) in place.
+/// Computes max(x, 0) in place.
 pub(super) struct Rectify<'a>(pub(super) &'a mut [Line]);
 
 impl Kernel for Rectify<'_> {
@@ -18,13 +18,13 @@ impl Kernel for Rectify<'_> {
 }
 
 /// Makes zero, in place, the gradients of numbers that a ReLU let out as zero.
-pub(super) struct Gate<'a> {
-    /// What it let out.
+pub(super) struct ReluGate<'a> {
+    /// The output of the ReLU.
     pub(super) output: &'a [Line],
     pub(super) gradient: &'a mut [Line],
 }
 
-impl Kernel for Gate<'_> {
+impl Kernel for ReluGate<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! The lanes beyond a batch's last sample repeat its first one, so that they hold finite numbers exactly if it does; their
 //! gradients are zero.
 
-use crate::simd::{Kernel, LANES, Line, Simd};
+use crate::simd::{Kernel, LANES, Line, Simd, load_padded};
 
 /// Rows, all of one length, into lanes.
 pub(super) struct Gather<'a> {
@@ -50,7 +50,8 @@ impl Kernel for Scatter<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (length, pitch) = (self.length, self.pitch);
+        let length = self.length;
+        let pitch = self.pitch;
         for (source, rows) in self.source.chunks_exact(length).zip(self.target.chunks_mut(LANES * pitch)) {
             for (place, lines) in source.chunks(LANES).enumerate() {
                 let mut block = [s.splat(0.0); LANES];
@@ -62,19 +63,6 @@ impl Kernel for Scatter<'_> {
                     store_first(s, vector, &mut row[place * LANES..length.min((place + 1) * LANES)]);
                 }
             }
-        }
-    }
-}
-
-/// The first sixteen numbers; zeros where there are fewer.
-#[inline(always)]
-fn load_padded<S: Simd>(s: S, numbers: &[f32]) -> S::F32 {
-    match numbers.first_chunk() {
-        Some(chunk) => s.load(chunk),
-        None => {
-            let mut padded = [0.0; LANES];
-            padded[..numbers.len()].copy_from_slice(numbers);
-            s.load(&padded)
         }
     }
 }

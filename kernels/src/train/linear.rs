@@ -1,12 +1,12 @@
-//! Fully connected layers. Forward and input gradient: samples in lanes, terms in the order of the inputs or outputs.
+//! This module trains fully connected layers. Forward and input gradient: samples in lanes, terms in the order of the inputs or outputs.
 //! The weight gradient has inputs in lanes instead and is a chain over the samples in order, so that no lanes are summed.
 
 use super::lanes::Scatter;
-use super::product::{Axis, Packed, Pass, Start};
+use super::product::{Packed, ProductPass, SourceAxis, Start};
 use crate::simd::{InstructionSet, LANES, Line, flat, flat_mut, lines};
 
 /// A layer's shape and its weights as the products want them.
-pub(super) struct Linear {
+pub(super) struct LinearLayer {
     inputs: usize,
     outputs: usize,
     forward: Packed,
@@ -21,14 +21,14 @@ struct Transposed {
     samples: usize,
     /// `[sample][input]`, rows of whole lines.
     inputs: Vec<Line>,
-    /// Output gradients by sample.
+    /// The output gradients, by sample.
     gradients: Packed,
     places: Vec<i32>,
     /// `[output][input]`, rows of whole lines.
     weights: Vec<Line>,
 }
 
-impl Linear {
+impl LinearLayer {
     pub(super) fn new(inputs: usize, outputs: usize) -> Self {
         let batch = Transposed {
             samples: 0,
@@ -74,7 +74,7 @@ impl Linear {
         rectify: bool,
         output: &mut [Line],
     ) {
-        set.run(Pass {
+        set.run(ProductPass {
             rectify,
             ..self.pass(&self.forward, input, (self.inputs, self.outputs), Start::Biases(biases), output)
         });
@@ -93,16 +93,16 @@ impl Linear {
         (from, to): (usize, usize),
         start: Start<'a>,
         target: &'a mut [Line],
-    ) -> Pass<'a> {
-        Pass {
+    ) -> ProductPass<'a> {
+        ProductPass {
             packed,
             offsets: &self.places[..from],
             source,
             pitch: 1,
             margin: 0,
             channels: from,
-            rows: Axis::flat(1, 1, 1),
-            columns: Axis::flat(source.len() / from, from, to),
+            rows: SourceAxis::flat(1, 1, 1),
+            columns: SourceAxis::flat(source.len() / from, from, to),
             start,
             rectify: false,
             target,
@@ -120,7 +120,8 @@ impl Linear {
         weights: &mut [f32],
         biases: &mut [f32],
     ) {
-        let (inputs, outputs) = (self.inputs, self.outputs);
+        let inputs = self.inputs;
+        let outputs = self.outputs;
         let row = lines(inputs);
         self.batch.resize(samples, row, outputs);
         let Transposed { inputs: turned, gradients, places, weights: sums, .. } = &mut self.batch;
@@ -131,15 +132,15 @@ impl Linear {
         for (output, bias) in biases.iter_mut().enumerate() {
             *bias = (0..samples).fold(0.0, |sum, sample| sum + at(output, sample));
         }
-        set.run(Pass {
+        set.run(ProductPass {
             packed: gradients,
             offsets: places,
             source: turned,
             pitch: 1,
             margin: 0,
             channels: samples,
-            rows: Axis::flat(1, 1, 1),
-            columns: Axis::flat(row, 1, 1),
+            rows: SourceAxis::flat(1, 1, 1),
+            columns: SourceAxis::flat(row, 1, 1),
             start: Start::Zero,
             rectify: false,
             target: sums,

@@ -7,7 +7,8 @@ use crate::simd::{LANES, Line, flat, flat_mut};
 /// zero beyond the samples.
 pub(super) fn cross_entropy(logits: &[Line], classes: usize, labels: &[u8], gradient: &mut [Line]) -> f64 {
     gradient.fill(Line::ZERO);
-    let (logits, gradient) = (flat(logits), flat_mut(gradient));
+    let logits = flat(logits);
+    let gradient = flat_mut(gradient);
     let count = labels.len() as f64;
     let mut loss = 0.0;
     for (sample, &label) in labels.iter().enumerate() {

@@ -1,12 +1,12 @@
 //! Memory for a batch: maps, gradients, masks of dropouts, scratch.
 
-use super::convolution::Scratch;
-use super::plan::Plan;
+use super::convolution::ConvolutionScratch;
+use super::plan::TrainerPlan;
 use crate::simd::{LANES, Line, lines};
 
 /// Memory for batches up to some number of samples; it grows with the largest.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct TrainerMemory {
     /// Samples of the present batch.
     pub(super) samples: usize,
     /// Vectors of samples that there is room for.
@@ -19,10 +19,10 @@ pub(super) struct Memory {
     pub(super) masks: Vec<Vec<Line>>,
     /// Whether the present batch's dropouts drop.
     pub(super) drops: bool,
-    pub(super) scratch: Scratch,
+    pub(super) scratch: ConvolutionScratch,
 }
 
-impl Memory {
+impl TrainerMemory {
     /// Samples that there is memory for.
     pub(super) fn capacity(&self) -> usize {
         self.room * LANES
@@ -34,7 +34,7 @@ impl Memory {
     }
 
     /// Makes room for a batch.
-    pub(super) fn fit(&mut self, plan: &Plan, samples: usize) {
+    pub(super) fn fit(&mut self, plan: &TrainerPlan, samples: usize) {
         self.samples = samples;
         let vectors = lines(samples);
         if vectors <= self.room {
@@ -45,14 +45,14 @@ impl Memory {
         self.values = plan.rooms.iter().map(zeros).collect();
         self.gradients = plan.slot_lengths.iter().map(zeros).collect();
         self.masks = plan.nodes.iter().map(|node| zeros(&plan.mask_length(node))).collect();
-        self.scratch = Scratch::new(plan.convolutions(), vectors);
+        self.scratch = ConvolutionScratch::new(plan.convolutions(), vectors);
     }
 
     /// Bytes of a batch of this many samples.
-    pub(super) fn bytes(plan: &Plan, samples: usize) -> u64 {
+    pub(super) fn bytes(plan: &TrainerPlan, samples: usize) -> u64 {
         let vectors = lines(samples);
         let masks: usize = plan.nodes.iter().map(|node| plan.mask_length(node)).sum();
         let numbers: usize = plan.rooms.iter().chain(&plan.slot_lengths).sum::<usize>() + masks;
-        (numbers * vectors * size_of::<Line>()) as u64 + Scratch::bytes(plan.convolutions(), vectors)
+        (numbers * vectors * size_of::<Line>()) as u64 + ConvolutionScratch::bytes(plan.convolutions(), vectors)
     }
 }

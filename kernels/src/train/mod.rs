@@ -13,27 +13,27 @@ mod lanes;
 mod linear;
 mod loss;
 mod memory;
+mod pass;
 mod plan;
 mod pool;
 mod product;
-mod walk;
 mod weight_gradient;
 
 use crate::error::{KernelError, NotFinite};
 use crate::simd::InstructionSet;
-use memory::Memory;
+use memory::TrainerMemory;
 use nadgrid_core::architecture::Network;
 use nadgrid_core::checkpoint::TrainingState;
 use nadgrid_core::dataset::Dataset;
 use nadgrid_core::random::Stream;
 use nadgrid_core::training::{Classifier, Observer, Recipe, RunKey, TrainingOutcome};
-use plan::{Plan, Work};
+use plan::{LayerWork, TrainerPlan};
 use std::borrow::Cow;
 use std::convert::Infallible;
 
 /// How a network treats a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum BatchMode {
     /// Batch norms use the batch's statistics, and the running ones follow; dropouts drop.
     Training,
     /// Batch norms use running statistics; dropouts do nothing.
@@ -47,13 +47,13 @@ const EVALUATED: usize = 128;
 pub struct Trainer {
     set: InstructionSet,
     network: Network,
-    plan: Plan,
+    plan: TrainerPlan,
     parameters: Vec<f32>,
     gradient: Vec<f32>,
     velocity: Vec<f32>,
     running_means: Vec<f32>,
     running_variances: Vec<f32>,
-    memory: Memory,
+    memory: TrainerMemory,
 }
 
 impl Trainer {
@@ -73,22 +73,22 @@ impl Trainer {
         let zeros = || vec![0.0; network.parameter_count()];
         Ok(Self {
             set,
-            plan: Plan::new(network)?,
+            plan: TrainerPlan::new(network)?,
             parameters: zeros(),
             gradient: zeros(),
             velocity: zeros(),
             running_means: vec![0.0; network.statistics_count()],
             running_variances: vec![1.0; network.statistics_count()],
-            memory: Memory::default(),
+            memory: TrainerMemory::default(),
             network: network.clone(),
         })
     }
 
     /// Bytes that a trainer of this network takes with batches of this many samples; 0 where there can be none.
     pub fn bytes(network: &Network, batch: usize) -> u64 {
-        let Ok(plan) = Plan::new(network) else { return 0 };
+        let Ok(plan) = TrainerPlan::new(network) else { return 0 };
         let numbers = 3 * network.parameter_count() + 2 * network.statistics_count();
-        plan.bytes(batch) + Memory::bytes(&plan, batch) + (numbers * size_of::<f32>()) as u64
+        plan.bytes(batch) + TrainerMemory::bytes(&plan, batch) + (numbers * size_of::<f32>()) as u64
     }
 
     /// Draws the run's weights and trains them by the recipe, before the eyes of an observer.
@@ -202,7 +202,7 @@ impl Trainer {
     pub fn dropouts(&self, key: &RunKey) -> Vec<Stream> {
         let nodes = self.plan.nodes.iter().enumerate();
         nodes
-            .filter(|(_, node)| matches!(node.work, Work::Dropout { .. }))
+            .filter(|(_, node)| matches!(node.work, LayerWork::Dropout { .. }))
             .map(|(place, _)| key.dropout(place))
             .collect()
     }
@@ -217,9 +217,9 @@ impl Trainer {
         let labels: Vec<u8> = samples.iter().map(|&sample| data.labels[sample as usize]).collect();
         self.take_batch(&rows);
         self.draw_masks(dropouts);
-        self.forward(Mode::Training);
+        self.forward(BatchMode::Training);
         let loss = self.loss(&labels);
-        self.backward(Mode::Training);
+        self.backward(BatchMode::Training);
         loss
     }
 
@@ -231,7 +231,7 @@ impl Trainer {
         let rows: Vec<&[f32]> = inputs.chunks_exact(self.network.input().len()).collect();
         self.take_batch(&rows);
         self.draw_masks(&mut []);
-        self.forward(Mode::Training);
+        self.forward(BatchMode::Training);
         self.output()
     }
 
@@ -305,7 +305,7 @@ impl Classifier for Trainer {
         let mut logits = Vec::with_capacity(rows.len() * self.network.output().len());
         for rows in rows.chunks(self.memory.capacity().max(EVALUATED)) {
             self.take_batch(rows);
-            self.forward(Mode::Evaluation);
+            self.forward(BatchMode::Evaluation);
             logits.extend(self.output());
         }
         Ok(logits)
@@ -318,9 +318,9 @@ impl Classifier for Trainer {
         let together = self.memory.capacity().max(EVALUATED);
         for (rows, cotangents) in rows.chunks(together).zip(cotangents.chunks(together)) {
             self.take_batch(rows);
-            self.forward(Mode::Evaluation);
+            self.forward(BatchMode::Evaluation);
             self.take_cotangents(cotangents);
-            self.backward(Mode::Evaluation);
+            self.backward(BatchMode::Evaluation);
             gradients.extend(self.input_gradient());
         }
         Ok(gradients)

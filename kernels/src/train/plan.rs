@@ -4,17 +4,17 @@
 //! have one *room*. A gradient lives from the last layer that reads its room to the one that writes it, in one of a few
 //! *slots*. Deliberately absent: numbers of a batch.
 
-use super::batch_norm::Statistics;
-use super::convolution::Convolution;
-use super::linear::Linear;
-use super::pool::{Pooling, Windows};
+use super::batch_norm::BatchStatistics;
+use super::convolution::ConvolutionLayer;
+use super::linear::LinearLayer;
+use super::pool::{PoolWindows, Pooling};
 use crate::error::KernelError;
 use nadgrid_core::architecture::{Conv2d, Layer, Network, Shape, Step};
 use std::ops::Range;
 
 /// A layer in its place.
-pub(super) struct Node {
-    pub(super) work: Work,
+pub(super) struct LayerNode {
+    pub(super) work: LayerWork,
     /// Rooms of the maps that it reads, and of the one that it writes.
     pub(super) inputs: Vec<usize>,
     pub(super) output: usize,
@@ -33,10 +33,10 @@ pub(super) struct Node {
     pub(super) live: bool,
 }
 
-/// What a layer does.
-pub(super) enum Work {
-    Convolution(Convolution),
-    BatchNorm(Statistics),
+/// The computation of a layer.
+pub(super) enum LayerWork {
+    Convolution(ConvolutionLayer),
+    BatchNorm(BatchStatistics),
     /// In place or not; `done` where the layer before it has done it.
     Relu {
         done: bool,
@@ -44,16 +44,16 @@ pub(super) enum Work {
     Dropout {
         probability: f32,
     },
-    Pool(Pooling, Windows),
+    Pool(Pooling, PoolWindows),
     Flatten,
-    Linear(Linear),
+    Linear(LinearLayer),
     Add,
     Concat,
 }
 
 /// A network's nodes, rooms and slots.
-pub(super) struct Plan {
-    pub(super) nodes: Vec<Node>,
+pub(super) struct TrainerPlan {
+    pub(super) nodes: Vec<LayerNode>,
     /// Numbers of every room per sample; room 0 is the input's.
     pub(super) rooms: Vec<usize>,
     /// The room of the network's output.
@@ -102,7 +102,7 @@ impl Rooms {
     }
 }
 
-impl Plan {
+impl TrainerPlan {
     pub(super) fn new(network: &Network) -> Result<Self, KernelError> {
         let mut rooms = Rooms::new(network);
         let mut nodes = Vec::with_capacity(network.steps().len());
@@ -129,11 +129,13 @@ impl Plan {
     /// Gives every room that the output depends on a slot for its gradient, from the last layer to the first. A slot is free
     /// again when all vectors of samples are done with it: behind a layer that takes the batch as a whole.
     fn assign_slots(&mut self) {
-        let (mut free, mut done) = (Vec::new(), Vec::new());
+        let mut free = Vec::new();
+        let mut done = Vec::new();
         let mut slots = std::mem::take(&mut self.slots);
         slots[self.output] = Some(self.take_slot(&mut free, self.rooms[self.output]));
         for place in (0..self.nodes.len()).rev() {
-            let (inputs, output) = (self.nodes[place].inputs.clone(), self.nodes[place].output);
+            let inputs = self.nodes[place].inputs.clone();
+            let output = self.nodes[place].output;
             let live = slots[output].is_some();
             if self.nodes[place].backward_takes_batch() {
                 free.append(&mut done);
@@ -151,28 +153,29 @@ impl Plan {
             if self.nodes[place].backward_takes_batch() {
                 free.append(&mut done);
             }
-            (self.nodes[place].live, self.nodes[place].first) = (live, first);
+            self.nodes[place].live = live;
+            self.nodes[place].first = first;
         }
         self.slots = slots;
     }
 
     /// Numbers of a node's mask per sample.
-    pub(super) fn mask_length(&self, node: &Node) -> usize {
-        if matches!(node.work, Work::Dropout { .. }) { node.output_shape.len() } else { 0 }
+    pub(super) fn mask_length(&self, node: &LayerNode) -> usize {
+        if matches!(node.work, LayerWork::Dropout { .. }) { node.output_shape.len() } else { 0 }
     }
 
-    pub(super) fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
+    pub(super) fn convolutions(&self) -> impl Iterator<Item = &ConvolutionLayer> {
         self.nodes.iter().filter_map(|node| match &node.work {
-            Work::Convolution(convolution) => Some(convolution),
+            LayerWork::Convolution(convolution) => Some(convolution),
             _ => None,
         })
     }
 
     /// Bytes of the layers' packed weights and sums, with batches of this many samples.
     pub(super) fn bytes(&self, samples: usize) -> u64 {
-        let bytes = |node: &Node| match &node.work {
-            Work::Convolution(convolution) => convolution.bytes(),
-            Work::Linear(linear) => linear.bytes(samples),
+        let bytes = |node: &LayerNode| match &node.work {
+            LayerWork::Convolution(convolution) => convolution.bytes(),
+            LayerWork::Linear(linear) => linear.bytes(samples),
             _ => 0,
         };
         self.nodes.iter().map(bytes).sum()
@@ -190,16 +193,16 @@ impl Plan {
     }
 }
 
-impl Node {
+impl LayerNode {
     /// Whether the forward pass of a sample depends on the others of its batch, or is faster with them.
     pub(super) fn forward_takes_batch(&self) -> bool {
-        matches!(self.work, Work::BatchNorm(_) | Work::Linear(_))
+        matches!(self.work, LayerWork::BatchNorm(_) | LayerWork::Linear(_))
     }
 
     /// The same for the backward pass.
     pub(super) fn backward_takes_batch(&self) -> bool {
         match &self.work {
-            Work::Convolution(convolution) => convolution.needs_whole_batch(),
+            LayerWork::Convolution(convolution) => convolution.needs_whole_batch(),
             _ => self.forward_takes_batch(),
         }
     }
@@ -222,21 +225,22 @@ fn check(place: usize, step: &Step) -> Result<(), KernelError> {
     }
 }
 
-fn node(network: &Network, step: &Step, of_map: &[usize]) -> Node {
-    let (input, output) = (step.input, step.output);
+fn node(network: &Network, step: &Step, of_map: &[usize]) -> LayerNode {
+    let input = step.input;
+    let output = step.output;
     let work = match &step.layer {
-        Layer::Conv2d(conv) => Work::Convolution(Convolution::new(conv, input, output)),
-        Layer::BatchNorm2d { .. } => Work::BatchNorm(Statistics::new(input.channels)),
-        Layer::Relu => Work::Relu { done: false },
-        &Layer::Dropout { probability } => Work::Dropout { probability },
-        &Layer::MaxPool2d { size } => Work::Pool(Pooling::Maximum, Windows { size, input, output }),
-        &Layer::AvgPool2d { size } => Work::Pool(Pooling::Mean, Windows { size, input, output }),
-        Layer::Flatten => Work::Flatten,
-        Layer::Linear { features, .. } => Work::Linear(Linear::new(input.len(), *features)),
-        Layer::Add => Work::Add,
-        Layer::Concat => Work::Concat,
+        Layer::Conv2d(conv) => LayerWork::Convolution(ConvolutionLayer::new(conv, input, output)),
+        Layer::BatchNorm2d { .. } => LayerWork::BatchNorm(BatchStatistics::new(input.channels)),
+        Layer::Relu => LayerWork::Relu { done: false },
+        &Layer::Dropout { probability } => LayerWork::Dropout { probability },
+        &Layer::MaxPool2d { size } => LayerWork::Pool(Pooling::Maximum, PoolWindows { size, input, output }),
+        &Layer::AvgPool2d { size } => LayerWork::Pool(Pooling::Mean, PoolWindows { size, input, output }),
+        Layer::Flatten => LayerWork::Flatten,
+        Layer::Linear { features, .. } => LayerWork::Linear(LinearLayer::new(input.len(), *features)),
+        Layer::Add => LayerWork::Add,
+        Layer::Concat => LayerWork::Concat,
     };
-    Node {
+    LayerNode {
         work,
         inputs: step.inputs.iter().map(|&map| of_map[map]).collect(),
         output: of_map[of_map.len() - 1],
@@ -252,23 +256,25 @@ fn node(network: &Network, step: &Step, of_map: &[usize]) -> Node {
 }
 
 /// Lets layers that can store max(x, 0) do so for a ReLU in place behind them.
-fn rectify_early(nodes: &mut [Node]) {
+fn rectify_early(nodes: &mut [LayerNode]) {
     for place in 1..nodes.len() {
         let (before, node) = nodes.split_at_mut(place);
-        let (before, node) = (&mut before[place - 1], &mut node[0]);
-        let able = matches!(before.work, Work::Convolution(_) | Work::BatchNorm(_) | Work::Linear(_));
-        if let Work::Relu { done } = &mut node.work
+        let before = &mut before[place - 1];
+        let node = &mut node[0];
+        let able = matches!(before.work, LayerWork::Convolution(_) | LayerWork::BatchNorm(_) | LayerWork::Linear(_));
+        if let LayerWork::Relu { done } = &mut node.work
             && able
             && node.inputs == [before.output]
             && node.output == before.output
         {
-            (*done, before.rectify) = (true, true);
+            *done = true;
+            before.rectify = true;
         }
     }
 }
 
 /// For every room whether it depends on parameters.
-fn trained(nodes: &[Node], rooms: usize) -> Vec<bool> {
+fn trained(nodes: &[LayerNode], rooms: usize) -> Vec<bool> {
     let mut trained = vec![false; rooms];
     for node in nodes {
         trained[node.output] |= !node.weight.is_empty() || node.inputs.iter().any(|&room| trained[room]);

@@ -12,13 +12,13 @@ pub(super) enum Pooling {
 
 /// Windows of size x size of a map of sixteen samples.
 #[derive(Clone, Copy)]
-pub(super) struct Windows {
+pub(super) struct PoolWindows {
     pub(super) size: usize,
     pub(super) input: Shape,
     pub(super) output: Shape,
 }
 
-impl Windows {
+impl PoolWindows {
     /// The first line of a row of windows.
     #[inline(always)]
     fn row(&self, channel: usize, row: usize) -> usize {
@@ -61,14 +61,14 @@ impl Windows {
 }
 
 /// The pooled map.
-pub(super) struct Pool<'a> {
+pub(super) struct PooledMap<'a> {
     pub(super) pooling: Pooling,
-    pub(super) windows: Windows,
+    pub(super) windows: PoolWindows,
     pub(super) input: &'a [Line],
     pub(super) output: &'a mut [Line],
 }
 
-impl Kernel for Pool<'_> {
+impl Kernel for PooledMap<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -80,11 +80,12 @@ impl Kernel for Pool<'_> {
     }
 }
 
-impl Pool<'_> {
+impl PooledMap<'_> {
     #[inline(always)]
     fn sized<S: Simd, const SIZE: usize>(self, s: S) {
-        let Windows { output: Shape { height, width, .. }, .. } = self.windows;
-        let (side, share) = (self.windows.side::<SIZE>(), s.splat(self.windows.share()));
+        let PoolWindows { output: Shape { height, width, .. }, .. } = self.windows;
+        let side = self.windows.side::<SIZE>();
+        let share = s.splat(self.windows.share());
         for (row, output) in self.output.chunks_exact_mut(width).enumerate() {
             let input = &self.input[self.windows.row(row / height, row % height)..];
             for (column, to) in output.iter_mut().enumerate() {
@@ -102,7 +103,7 @@ impl Pool<'_> {
 /// The gradient of the map that was pooled.
 pub(super) struct PoolGradient<'a> {
     pub(super) pooling: Pooling,
-    pub(super) windows: Windows,
+    pub(super) windows: PoolWindows,
     pub(super) input: &'a [Line],
     pub(super) gradient: &'a [Line],
     /// Whether it is added to what is there.
@@ -115,7 +116,7 @@ impl Kernel for PoolGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let Windows { size, input, output } = self.windows;
+        let PoolWindows { size, input, output } = self.windows;
         // A remainder that no window covers has no gradient.
         if !self.add && (output.height * size != input.height || output.width * size != input.width) {
             self.target.fill(Line::ZERO);
@@ -131,8 +132,9 @@ impl Kernel for PoolGradient<'_> {
 impl PoolGradient<'_> {
     #[inline(always)]
     fn sized<S: Simd, const SIZE: usize>(self, s: S) {
-        let Windows { output: Shape { height, width, .. }, .. } = self.windows;
-        let (side, share) = (self.windows.side::<SIZE>(), s.splat(self.windows.share()));
+        let PoolWindows { output: Shape { height, width, .. }, .. } = self.windows;
+        let side = self.windows.side::<SIZE>();
+        let share = s.splat(self.windows.share());
         for (row, gradient) in self.gradient.chunks_exact(width).enumerate() {
             let first = self.windows.row(row / height, row % height);
             for (column, gradient) in gradient.iter().enumerate() {
@@ -152,13 +154,14 @@ impl PoolGradient<'_> {
 #[inline(always)]
 fn route<S: Simd, const SIZE: usize>(
     s: S,
-    windows: &Windows,
+    windows: &PoolWindows,
     input: &[Line],
     gradient: S::F32,
     add: bool,
     target: &mut [Line],
 ) {
-    let (most, zero) = (windows.maximum::<S, SIZE>(s, input), s.splat(0.0));
+    let most = windows.maximum::<S, SIZE>(s, input);
+    let zero = s.splat(0.0);
     let side = windows.side::<SIZE>();
     let mut left = gradient;
     for row in 0..side {
@@ -173,7 +176,7 @@ fn route<S: Simd, const SIZE: usize>(
 
 /// Hands every number of a window the same.
 #[inline(always)]
-fn spread<S: Simd, const SIZE: usize>(s: S, windows: &Windows, share: S::F32, add: bool, target: &mut [Line]) {
+fn spread<S: Simd, const SIZE: usize>(s: S, windows: &PoolWindows, share: S::F32, add: bool, target: &mut [Line]) {
     let side = windows.side::<SIZE>();
     for row in 0..side {
         for line in &mut target[row * windows.input.width..][..side] {

@@ -30,7 +30,8 @@ impl Packed {
     /// Takes the weight of every output and term; `weight` may be called in any order.
     #[inline(always)]
     pub(super) fn fill(&mut self, weight: impl Fn(usize, usize) -> f32) {
-        let (width, outputs) = (self.width, self.outputs);
+        let width = self.width;
+        let outputs = self.outputs;
         for (tile, numbers) in self.numbers.chunks_exact_mut((width * self.terms).max(1)).enumerate() {
             let first = tile * width;
             for (term, numbers) in numbers.chunks_exact_mut(width).enumerate() {
@@ -49,8 +50,8 @@ impl Packed {
 
 /// One axis of a pass: output n reads source coordinate `start + n·step + t·tap_step` with tap t.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Axis {
-    /// Outputs.
+pub(super) struct SourceAxis {
+    /// The number of outputs.
     pub(super) count: usize,
     pub(super) start: isize,
     pub(super) step: usize,
@@ -64,7 +65,7 @@ pub(super) struct Axis {
     pub(super) target_step: usize,
 }
 
-impl Axis {
+impl SourceAxis {
     /// Outputs that lie side by side and are no map: samples of a vector, features of a row.
     pub(super) fn flat(count: usize, step: usize, target_step: usize) -> Self {
         let length = count * step;
@@ -80,8 +81,10 @@ impl Axis {
     /// The taps with which any of these outputs reads inside the source.
     #[inline(always)]
     fn inside(&self, outputs: Range<usize>) -> Range<usize> {
-        let (first, last) = (self.source(outputs.start), self.source(outputs.end - 1));
-        let (length, taps) = (self.length as isize, self.taps as isize);
+        let first = self.source(outputs.start);
+        let last = self.source(outputs.end - 1);
+        let length = self.length as isize;
+        let taps = self.taps as isize;
         let (from, to) = match self.tap_step {
             1 => (-last, length - first),
             _ => (first - length + 1, last + 1),
@@ -109,12 +112,12 @@ pub(super) enum Start<'a> {
     Zero,
     /// A number for every output.
     Biases(&'a [f32]),
-    /// What the target holds.
+    /// The sums start from the numbers that the target holds.
     Target,
 }
 
 /// Sums for all outputs and positions of a map.
-pub(super) struct Pass<'a> {
+pub(super) struct ProductPass<'a> {
     pub(super) packed: &'a Packed,
     /// Where a term reads, counted in lines from where its position's tap (0, 0) of channel 0 is.
     pub(super) offsets: &'a [i32],
@@ -124,8 +127,8 @@ pub(super) struct Pass<'a> {
     pub(super) margin: usize,
     /// Channels of the source: terms of a tap.
     pub(super) channels: usize,
-    pub(super) rows: Axis,
-    pub(super) columns: Axis,
+    pub(super) rows: SourceAxis,
+    pub(super) columns: SourceAxis,
     pub(super) start: Start<'a>,
     /// Whether max(x, 0) is stored.
     pub(super) rectify: bool,
@@ -138,7 +141,7 @@ pub(super) struct Pass<'a> {
 /// Lines of the source that a block of rows may read: half of an L2 cache of 512 KiB.
 const BLOCK_LINES: usize = 4096;
 
-impl Kernel for Pass<'_> {
+impl Kernel for ProductPass<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -163,13 +166,13 @@ impl Kernel for Pass<'_> {
 }
 
 /// The outputs of a tile: columns, and for its terms the taps that are inside.
-struct Tile {
+struct OutputTile {
     tile: usize,
     row: usize,
     columns: Range<usize>,
 }
 
-impl Pass<'_> {
+impl ProductPass<'_> {
     /// Packed width W, tiles of OUTPUTS (which divides W) by at most COLUMNS.
     #[inline(always)]
     fn blocks<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(&mut self, s: S) {
@@ -180,7 +183,7 @@ impl Pass<'_> {
                 for row in first..self.rows.count.min(first + block) {
                     for cut in 0..cuts {
                         let columns = self.columns.count * cut / cuts..self.columns.count * (cut + 1) / cuts;
-                        self.tile::<S, W, OUTPUTS, COLUMNS>(s, Tile { tile, row, columns });
+                        self.tile::<S, W, OUTPUTS, COLUMNS>(s, OutputTile { tile, row, columns });
                     }
                 }
             }
@@ -188,7 +191,7 @@ impl Pass<'_> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(&mut self, s: S, tile: Tile) {
+    fn tile<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(&mut self, s: S, tile: OutputTile) {
         for from in (0..W).step_by(OUTPUTS) {
             match tile.columns.len() {
                 4 if COLUMNS >= 4 => self.sums::<S, W, OUTPUTS, 4>(s, &tile, from),
@@ -206,10 +209,11 @@ impl Pass<'_> {
     fn sums<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(
         &mut self,
         s: S,
-        tile: &Tile,
+        tile: &OutputTile,
         from: usize,
     ) {
-        let (rows, columns) = (&self.rows, &self.columns);
+        let rows = &self.rows;
+        let columns = &self.columns;
         let first = tile.tile * W + from;
         let outputs = self.packed.outputs.saturating_sub(first).min(OUTPUTS);
         if outputs == 0 {
@@ -242,11 +246,13 @@ impl Pass<'_> {
         }
         let base =
             rows.source(tile.row) * self.pitch as isize + columns.source(tile.columns.start) + self.margin as isize;
-        let (tap_rows, tap_columns) = (rows.inside(tile.row..tile.row + 1), columns.inside(tile.columns.clone()));
+        let tap_rows = rows.inside(tile.row..tile.row + 1);
+        let tap_columns = columns.inside(tile.columns.clone());
         // Whole rows of taps follow each other: one stretch of terms.
-        let (stretches, length) = match tap_columns.len() == columns.taps {
-            true => (usize::from(!tap_rows.is_empty()), tap_rows.len() * columns.taps * self.channels),
-            false => (tap_rows.len(), tap_columns.len() * self.channels),
+        let (stretches, length) = if tap_columns.len() == columns.taps {
+            (usize::from(!tap_rows.is_empty()), tap_rows.len() * columns.taps * self.channels)
+        } else {
+            (tap_rows.len(), tap_columns.len() * self.channels)
         };
         let weights = &self.packed.numbers[tile.tile * W * self.packed.terms..][..W * self.packed.terms];
         let span = (COLUMNS - 1) * columns.step + 1;

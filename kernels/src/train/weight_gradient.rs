@@ -109,8 +109,10 @@ impl WeightGradient<'_> {
         term: usize,
     ) {
         let stride = if STRIDE == 0 { self.stride } else { STRIDE };
-        let (width, channels) = (self.outputs.width, self.inputs.channels);
-        let (area, plane) = (self.outputs.height * width, self.inputs.height * self.pitch);
+        let width = self.outputs.width;
+        let channels = self.inputs.channels;
+        let area = self.outputs.height * width;
+        let plane = self.inputs.height * self.pitch;
         let span = (width - 1) * stride + 1;
         let mut sums = [[s.splat(0.0); TERMS]; OUTPUTS];
         for vector in 0..self.vectors {
@@ -120,7 +122,8 @@ impl WeightGradient<'_> {
                 let from = (row * stride + kernel_row - self.zeros) * self.pitch;
                 let mut x = [&source[..0]; TERMS];
                 for t in 0..TERMS {
-                    let (column, channel) = ((term + t) / channels, (term + t) % channels);
+                    let column = (term + t) / channels;
+                    let channel = (term + t) % channels;
                     x[t] = &source[channel * plane + from + column..][..span];
                 }
                 let mut y = [&gradient[..0]; OUTPUTS];
@@ -157,13 +160,15 @@ impl WeightGradient<'_> {
 
     #[inline(always)]
     fn keep<S: Simd>(&mut self, s: S, output: usize, kernel_row: usize, term: usize, sum: S::F32) {
-        let (terms, channels) = (self.terms(), self.inputs.channels);
+        let terms = self.terms();
+        let channels = self.inputs.channels;
         let place = output * self.kernel * terms + kernel_row * terms + term;
         if let Some(line) = self.lanes.get_mut(place) {
             let sum = s.add(s.load(&line.0), sum);
             s.store(sum, &mut line.0);
         } else {
-            let (column, channel) = (term / channels, term % channels);
+            let column = term / channels;
+            let channel = term % channels;
             let tap = kernel_row * self.kernel + column;
             self.weights[(output * channels + channel) * self.kernel * self.kernel + tap] += s.sum(sum);
         }
@@ -175,7 +180,7 @@ pub(super) struct LaneSums<'a> {
     /// `[output][row, column, input]`.
     pub(super) lanes: &'a [Line],
     pub(super) inputs: usize,
-    /// Taps of the kernel.
+    /// The number of taps of the kernel.
     pub(super) area: usize,
     /// `[out, in, row, column]`.
     pub(super) weights: &'a mut [f32],
@@ -189,7 +194,8 @@ impl Kernel for LaneSums<'_> {
         let filter = (self.inputs * self.area).max(1);
         for (lanes, weights) in self.lanes.chunks_exact(filter).zip(self.weights.chunks_exact_mut(filter)) {
             for (place, line) in lanes.iter().enumerate() {
-                let (tap, input) = (place / self.inputs, place % self.inputs);
+                let tap = place / self.inputs;
+                let input = place % self.inputs;
                 weights[input * self.area + tap] = s.sum(s.load(&line.0));
             }
         }

@@ -42,7 +42,9 @@ fn layer(network: &Network, step: &Step, parameters: &[f32], maps: &[Vec<f64>]) 
     let weights = step.weight.map_or(Vec::new(), |weight| numbers(&network.parameters()[weight]));
     let biases: Option<Vec<f64>> = network.bias(step).map(numbers);
     let bias = |output: usize| biases.as_ref().map_or(0.0, |biases| biases[output]);
-    let (x, from, to) = (&maps[step.inputs[0]], step.input, step.output);
+    let x = &maps[step.inputs[0]];
+    let from = step.input;
+    let to = step.output;
     let at = |channel: usize, row: usize, column: usize| x[(channel * from.height + row) * from.width + column];
     let mut out = Vec::with_capacity(to.len());
     match &step.layer {

@@ -80,9 +80,12 @@ impl Oracle<'_> {
     }
 
     fn convolution(&self, step: &Step, conv: &Conv2d, x: &[f64]) -> Vec<f64> {
-        let (from, to, k) = (step.input, step.output, conv.kernel);
+        let from = step.input;
+        let to = step.output;
+        let k = conv.kernel;
         let at = |channel: usize, row: isize, column: isize| {
-            let (height, width) = (from.height as isize, from.width as isize);
+            let height = from.height as isize;
+            let width = from.width as isize;
             let (row, column) = match conv.padding {
                 Padding::Circular => (row.rem_euclid(height), column.rem_euclid(width)),
                 Padding::Zeros(zeros) => (row - zeros as isize, column - zeros as isize),
@@ -97,7 +100,8 @@ impl Oracle<'_> {
                 let mut sum = if conv.bias { self.tensor(step, 1)[o] } else { 0.0 };
                 for c in 0..from.channels {
                     for (i, j) in positions(Shape { channels: 1, height: k, width: k }) {
-                        let (row, column) = (row * conv.stride + i, column * conv.stride + j);
+                        let row = row * conv.stride + i;
+                        let column = column * conv.stride + j;
                         sum +=
                             weights[((o * from.channels + c) * k + i) * k + j] * at(c, row as isize, column as isize);
                     }
@@ -116,7 +120,8 @@ pub(crate) fn moments(numbers: &[f64]) -> (f64, f64) {
 }
 
 fn pool(step: &Step, size: usize, x: &[f64], of: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-    let (from, to) = (step.input, step.output);
+    let from = step.input;
+    let to = step.output;
     let windows = (0..to.channels).flat_map(|c| positions(to).map(move |(row, column)| (c, row, column)));
     let window = |(c, row, column): (usize, usize, usize)| {
         let inside = positions(Shape { channels: 1, height: size, width: size });

@@ -14,8 +14,8 @@ use crate::process::{build_loads, released};
 use crate::test::moto;
 
 #[derive(Args)]
-pub(crate) struct Cluster {
-    /// Workers of each measurement
+pub(crate) struct ClusterBench {
+    /// The number of workers of each measurement
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000], value_parser = clap::value_parser!(u32).range(1..=2000))]
     workers: Vec<u32>,
     /// Shards that each worker computes at once
@@ -24,7 +24,7 @@ pub(crate) struct Cluster {
     /// Input pixels; a partial has 4 (D + 1) (D + 2) bytes
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Dimension::D1024, Dimension::D3072])]
     dimension: Vec<Dimension>,
-    /// Where partials are stored
+    /// The store that partials go to
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreKind::Local, StoreKind::S3])]
     store: Vec<StoreKind>,
     /// Partials of each measurement [default: 1,000 of 4 MiB and 48 of 36 MiB on the local folder, a quarter of that on S3]
@@ -47,7 +47,7 @@ enum Dimension {
 enum StoreKind {
     /// A folder of this machine
     Local,
-    /// moto, on this machine
+    /// An S3 server on this machine (moto)
     S3,
 }
 
@@ -60,7 +60,7 @@ struct LoadRun {
     store: StoreKind,
 }
 
-/// What one measurement says.
+/// The result of one measurement.
 #[derive(Deserialize)]
 struct LoadFigures {
     partials: u64,
@@ -117,7 +117,7 @@ impl LoadRun {
 }
 
 /// Builds the coordinator and its load, and prints the tables.
-pub(crate) fn run(root: &Path, options: &Cluster) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, options: &ClusterBench) -> Result<ExitCode> {
     let moto = if options.store.contains(&StoreKind::S3) { Some(moto_packages(root)?) } else { None };
     if let Some(failed) = build_loads(root)? {
         return Ok(failed);
@@ -138,7 +138,7 @@ fn moto_packages(root: &Path) -> Result<PathBuf> {
     }
 }
 
-fn table(options: &Cluster, dimension: Dimension, store: StoreKind, moto: Option<&PathBuf>) -> Result<()> {
+fn table(options: &ClusterBench, dimension: Dimension, store: StoreKind, moto: Option<&PathBuf>) -> Result<()> {
     let partials = options.partials.unwrap_or(LoadRun::usual_partials(dimension, store));
     println!("D = {}, {}, {} lanes a worker", dimension.pixels(), store.name(), options.lanes);
     println!(

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use crate::process::{build_loads, released};
 
 #[derive(Args)]
-pub(crate) struct Coordinator {
+pub(crate) struct CoordinatorBench {
     /// Shards of each measurement, in thousands
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     thousands: u32,
-    /// Workers of each measurement
+    /// The number of workers of each measurement
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000])]
     workers: Vec<u32>,
     /// Shards that each worker holds at once
@@ -25,9 +25,9 @@ pub(crate) struct Coordinator {
     journal: Option<String>,
 }
 
-/// What one measurement says.
+/// The result of one measurement.
 #[derive(Deserialize)]
-struct Measured {
+struct MeasuredRates {
     shards_per_second: f64,
     coordinator_cpu_microseconds_per_shard: f64,
     start_seconds: f64,
@@ -36,11 +36,11 @@ struct Measured {
 }
 
 /// Builds the coordinator and its load, and prints a table.
-pub(crate) fn run(root: &Path, options: &Coordinator) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, options: &CoordinatorBench) -> Result<ExitCode> {
     if let Some(failed) = build_loads(root)? {
         return Ok(failed);
     }
-    let Coordinator { thousands, workers, lanes, journal } = options;
+    let CoordinatorBench { thousands, workers, lanes, journal } = options;
     println!("{thousands} thousand shards, {lanes} lanes a worker");
     println!(
         "{:>8} {:>10} {:>14} {:>9} {:>10} {:>9}",
@@ -52,7 +52,8 @@ pub(crate) fn run(root: &Path, options: &Coordinator) -> Result<ExitCode> {
         load.envs(journal.iter().map(|url| ("NADGRID_BENCH_JOURNAL", url)));
         let output = load.output().context("cannot start the load")?;
         ensure!(output.status.success(), "the load failed: {}", String::from_utf8_lossy(&output.stderr));
-        let measured: Measured = serde_json::from_slice(&output.stdout).context("the load printed something else")?;
+        let measured: MeasuredRates =
+            serde_json::from_slice(&output.stdout).context("the load printed something else")?;
         println!(
             "{count:>8} {:>10.0} {:>14.1} {:>9.2} {:>10} {:>9}",
             measured.shards_per_second,

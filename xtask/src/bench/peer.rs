@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::bench::turns::{self, Measurement};
+use crate::bench::turns::{self, TurnMeasurement};
 use crate::cache::Cache;
 use crate::hash::{self, Condition};
 use crate::pip::Pip;
 use crate::wheels::{TORCH, WHEELS};
 
 /// A Python with PyTorch.
-pub(super) struct Peer {
+pub(super) struct PythonPeer {
     pip: Pip,
     /// The folder of packages.
     packages: PathBuf,
 }
 
-impl Peer {
+impl PythonPeer {
     /// Finds PyTorch in the cache, or puts it there.
     pub(super) fn install(pip: Pip) -> Result<Self> {
         let cache = Cache::open()?;
@@ -31,7 +31,7 @@ impl Peer {
     }
 
     /// One measurement by a program of `xtask/bench`, on so many threads.
-    pub(super) fn measure(&self, root: &Path, program: &str, what: &[&str], lanes: u32) -> Result<Measurement> {
+    pub(super) fn measure(&self, root: &Path, program: &str, what: &[&str], lanes: u32) -> Result<TurnMeasurement> {
         let mut python = self.pip.python(&self.packages);
         python.arg(root.join("xtask/bench").join(program).with_extension("py"));
         turns::measure(python.args(what).args(["--threads", &lanes.to_string()]))

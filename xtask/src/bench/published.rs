@@ -13,15 +13,15 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::bench::published::compare::{Comparison, Pair};
-use crate::bench::published::read::{Direction, Ours};
+use crate::bench::published::compare::{ComparedPair, PublishedComparison};
+use crate::bench::published::read::{Ours, PublishedDirection};
 use crate::process::{build_release, released, step};
 use crate::setup;
 
 const DFT_SPEC: &str = "examples/paper/lenet_dft_subset.toml";
 const NADS_SPEC: &str = "examples/paper/lenet_nads_published.toml";
 const PUBLISHED: &str = "tests/data/published";
-/// In a result's folder.
+/// The file's name in a result's folder.
 const RUNS: &str = "directional/lenet.csv";
 
 #[derive(Args)]
@@ -63,17 +63,20 @@ fn print(root: &Path, result: &Path) -> Result<()> {
     let published = |name: &str| text(&root.join(PUBLISHED).join(name));
     let dft = read::dft(&published("dft_accuracies_logreg_lenet.csv")?)?;
     let nads = read::nads(&published("nad_accuracies_lenet.csv")?)?;
-    let (mut cells, mut indices) = (Vec::new(), Vec::new());
+    let mut cells = Vec::new();
+    let mut indices = Vec::new();
     for Ours { direction, accuracy, .. } in &ours {
         match direction {
-            Direction::Cosine(frequency) => {
+            PublishedDirection::Cosine(frequency) => {
                 let found = frequency.cell().and_then(|cell| Some((cell, *dft.get(&cell)?)));
                 cells.extend(
-                    found.map(|((x, y), theirs)| Pair::new(format!("{direction} = ({x}, {y})"), *accuracy, theirs)),
+                    found.map(|((x, y), theirs)| {
+                        ComparedPair::new(format!("{direction} = ({x}, {y})"), *accuracy, theirs)
+                    }),
                 );
             }
-            Direction::Nad(index) => {
-                indices.extend(nads.get(index).map(|theirs| Pair::new(index.to_string(), *accuracy, *theirs)));
+            PublishedDirection::Nad(index) => {
+                indices.extend(nads.get(index).map(|theirs| ComparedPair::new(index.to_string(), *accuracy, *theirs)));
             }
         }
     }
@@ -86,7 +89,7 @@ fn print(root: &Path, result: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print_table(title: &str, key: &str, pairs: Vec<Pair>) {
+fn print_table(title: &str, key: &str, pairs: Vec<ComparedPair>) {
     if pairs.is_empty() {
         return;
     }
@@ -95,7 +98,7 @@ fn print_table(title: &str, key: &str, pairs: Vec<Pair>) {
     for pair in &pairs {
         println!("{:>22} {:>8.2} {:>10.2} {:>+11.2}", pair.name, pair.ours, pair.published, pair.difference());
     }
-    let Comparison { mean_difference, mean_absolute_difference, pearson } = compare::compare(&pairs);
+    let PublishedComparison { mean_difference, mean_absolute_difference, pearson } = compare::compare(&pairs);
     let pearson = pearson.map_or("not defined".to_owned(), |r| format!("{r:.4}"));
     println!(
         "directions {}, mean difference {mean_difference:+.2}, mean absolute difference {mean_absolute_difference:.2}, \

@@ -10,7 +10,7 @@ use crate::wheels::TORCH;
 
 /// What either side prints: one line of JSON.
 #[derive(Debug, Deserialize)]
-pub(super) struct Measurement {
+pub(super) struct TurnMeasurement {
     /// Of what the benchmark counts.
     #[serde(alias = "networks", alias = "runs")]
     count: f64,
@@ -27,7 +27,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn rate(self, measured: &Measurement) -> f64 {
+    fn rate(self, measured: &TurnMeasurement) -> f64 {
         let seconds = match self {
             Self::PerSecond => 1.0,
             Self::PerMinute => 60.0,
@@ -40,17 +40,21 @@ impl Unit {
 pub(super) fn take(
     rounds: u32,
     unit: Unit,
-    mut ours: impl FnMut() -> Result<Measurement>,
-    mut theirs: impl FnMut(u32) -> Result<Measurement>,
+    mut ours: impl FnMut() -> Result<TurnMeasurement>,
+    mut theirs: impl FnMut(u32) -> Result<TurnMeasurement>,
 ) -> Result<()> {
     let load_before = load_average();
-    let (mut our_rates, mut their_rates, mut ratios, mut lanes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let mut our_rates = Vec::new();
+    let mut their_rates = Vec::new();
+    let mut ratios = Vec::new();
+    let mut lanes = 0;
     println!("{:>8} {:>10} {:>10} {:>7}", "round", "nadgrid", "PyTorch", "ratio");
     for round in 1..=rounds {
         let our = ours()?;
         let their = theirs(our.lanes)?;
         ensure!(our.lanes == their.lanes, "{} threads against {}: not a fair match", our.lanes, their.lanes);
-        let (our_rate, their_rate) = (unit.rate(&our), unit.rate(&their));
+        let our_rate = unit.rate(&our);
+        let their_rate = unit.rate(&their);
         print_row(&round.to_string(), our_rate, their_rate, our_rate / their_rate);
         our_rates.push(our_rate);
         their_rates.push(their_rate);
@@ -69,7 +73,7 @@ fn print_row(name: &str, ours: f64, theirs: f64, ratio: f64) {
 }
 
 /// Runs one measurement; what it says besides goes to the terminal.
-pub(super) fn measure(command: &mut Command) -> Result<Measurement> {
+pub(super) fn measure(command: &mut Command) -> Result<TurnMeasurement> {
     let answer = command.stderr(Stdio::inherit()).output();
     let answer = answer.with_context(|| format!("cannot start {}", command.get_program().display()))?;
     ensure!(answer.status.success(), "{} failed: {}", command.get_program().display(), answer.status);
@@ -77,8 +81,8 @@ pub(super) fn measure(command: &mut Command) -> Result<Measurement> {
 }
 
 /// The last line that is a measurement.
-fn parse(output: &str) -> Result<Measurement> {
-    let found = output.lines().rev().find_map(|line| serde_json::from_str::<Measurement>(line).ok());
+fn parse(output: &str) -> Result<TurnMeasurement> {
+    let found = output.lines().rev().find_map(|line| serde_json::from_str::<TurnMeasurement>(line).ok());
     let found = found.with_context(|| format!("no measurement in {output:?}"))?;
     ensure!(found.seconds > 0.0 && found.count > 0.0, "a measurement of nothing: {found:?}");
     Ok(found)
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn sides_take_turns() {
-        let measured = |count| Ok(Measurement { count, seconds: 1.0, lanes: 2 });
+        let measured = |count| Ok(TurnMeasurement { count, seconds: 1.0, lanes: 2 });
         let order = std::cell::RefCell::new(String::new());
         let side = |name| {
             order.borrow_mut().push(name);
@@ -143,7 +147,7 @@ mod tests {
         };
         take(2, Unit::PerSecond, || side('a'), |_| side('b')).expect("measured");
         assert_eq!(order.into_inner(), "abab");
-        let unfair = || Ok(Measurement { count: 1.0, seconds: 1.0, lanes: 1 });
+        let unfair = || Ok(TurnMeasurement { count: 1.0, seconds: 1.0, lanes: 1 });
         assert!(take(1, Unit::PerSecond, unfair, |_| measured(1.0)).is_err());
     }
 }

@@ -11,11 +11,11 @@ use crate::process::{build_loads, released};
 use crate::setup;
 
 #[derive(Args)]
-pub(crate) struct Workers {
-    /// Workers of each measurement
+pub(crate) struct WorkersBench {
+    /// The number of workers of each measurement
     #[arg(long, value_delimiter = ',', default_values_t = [3, 12, 48], value_parser = clap::value_parser!(u32).range(1..=1000))]
     workers: Vec<u32>,
-    /// Networks of each sweep
+    /// The number of networks of each sweep
     #[arg(long, value_delimiter = ',', default_values_t = [8192, 16384], value_parser = clap::value_parser!(u32).range(2..))]
     networks: Vec<u32>,
     /// Shards that each worker computes at once
@@ -23,7 +23,7 @@ pub(crate) struct Workers {
     lanes: u32,
 }
 
-/// What one measurement says.
+/// The result of one measurement.
 #[derive(Deserialize)]
 struct SweepFigures {
     state: String,
@@ -37,7 +37,7 @@ struct SweepFigures {
 }
 
 /// Builds the programs and the benchmark, and prints a table.
-pub(crate) fn run(root: &Path, options: &Workers) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, options: &WorkersBench) -> Result<ExitCode> {
     setup::run(root, false)?;
     if let Some(failed) = build_loads(root)? {
         return Ok(failed);
@@ -61,7 +61,7 @@ pub(crate) fn run(root: &Path, options: &Workers) -> Result<ExitCode> {
 }
 
 /// The same sweep on every number of workers: the digests must be one.
-fn sweeps(options: &Workers, networks: u32) -> Result<()> {
+fn sweeps(options: &WorkersBench, networks: u32) -> Result<()> {
     let mut first: Option<SweepFigures> = None;
     for &workers in &options.workers {
         let figures = measure(networks, workers, options.lanes)?;

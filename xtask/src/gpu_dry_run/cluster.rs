@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cache::remove_if_there;
-use crate::gpu_dry_run::counts::Counts;
+use crate::gpu_dry_run::counts::CallCounts;
 use crate::gpu_dry_run::library::NullGpu;
 
 /// How long anything may take that takes seconds on an idle machine.
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The programs of a cluster, and the card that its workers find.
 #[derive(Clone, Debug)]
-pub(super) struct Programs {
+pub(super) struct DryRunPrograms {
     folder: PathBuf,
     card: NullGpu,
     /// Whether workers prove that their device computes, and know the variable that lets one pass that does not.
@@ -33,7 +33,7 @@ pub(super) struct Programs {
 /// A card that computes nothing cannot prove that it computes.
 const SKIP_PROOF: (&str, &str) = ("NADGRID_SKIP_DEVICE_PROOF", "1");
 
-impl Programs {
+impl DryRunPrograms {
     /// Fails where one is missing.
     pub(super) fn new(folder: PathBuf, card: NullGpu) -> Result<Self> {
         for name in ["nadgrid", "nadgrid-coordinator", "nadgrid-worker"] {
@@ -52,8 +52,8 @@ impl Programs {
 }
 
 /// A coordinator with an empty journal, ended when this is dropped.
-pub(super) struct Cluster<'a> {
-    programs: &'a Programs,
+pub(super) struct DryRunCluster<'a> {
+    programs: &'a DryRunPrograms,
     /// Of the journal, logs and counts.
     folder: PathBuf,
     address: String,
@@ -99,22 +99,22 @@ impl Drop for Running {
 
 /// What `nadgrid status --json` says.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Sweep {
+pub(super) struct SweepStatus {
     pub(super) state: String,
     pub(super) message: Option<String>,
-    pub(super) jobs: Vec<Job>,
+    pub(super) jobs: Vec<JobStatus>,
     /// Blocks that are given up.
     pub(super) failures: Vec<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Job {
+pub(super) struct JobStatus {
     pub(super) members_failed: u64,
     /// Seconds that lanes computed.
     pub(super) lane_seconds: f64,
 }
 
-impl Sweep {
+impl SweepStatus {
     pub(super) fn is_open(&self) -> bool {
         !["complete", "incomplete", "failed", "cancelled"].contains(&self.state.as_str())
     }
@@ -125,9 +125,9 @@ impl Sweep {
     }
 }
 
-impl<'a> Cluster<'a> {
+impl<'a> DryRunCluster<'a> {
     /// Starts a coordinator in a folder of this name, which is emptied.
-    pub(super) fn start(programs: &'a Programs, name: &str) -> Result<Self> {
+    pub(super) fn start(programs: &'a DryRunPrograms, name: &str) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("nadgrid-gpu-dry-run-{}", std::process::id())).join(name);
         remove_if_there(&folder)?;
         fs::create_dir_all(&folder)?;
@@ -152,7 +152,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Starts a worker with the null GPU, set by these variables; `device` as `--device` takes it.
-    pub(super) fn worker(&self, device: &str, variables: &[(&str, &str)]) -> Result<Worker> {
+    pub(super) fn worker(&self, device: &str, variables: &[(&str, &str)]) -> Result<DryRunWorker> {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let counts = self.folder.join(format!("counts-{number}"));
         let log = self.folder.join(format!("worker-{number}.log"));
@@ -161,7 +161,7 @@ impl<'a> Cluster<'a> {
         command.args(["--log-format", "json", "--grace", "1"]).stdout(Stdio::null()).stderr(File::create(&log)?);
         self.programs.card.plug_into(&mut command, &counts);
         command.envs(Some(SKIP_PROOF).filter(|_| self.programs.proves)).envs(variables.iter().copied());
-        Ok(Worker { running: Running::start(&mut command)?, log, counts })
+        Ok(DryRunWorker { running: Running::start(&mut command)?, log, counts })
     }
 
     /// Submits a spec and returns the sweep's id.
@@ -171,12 +171,12 @@ impl<'a> Cluster<'a> {
         Ok(self.nadgrid(&["submit", &file.to_string_lossy()])?.lines().last().unwrap_or_default().trim().to_owned())
     }
 
-    pub(super) fn status(&self, sweep: &str) -> Result<Sweep> {
+    pub(super) fn status(&self, sweep: &str) -> Result<SweepStatus> {
         serde_json::from_str(&self.nadgrid(&["status", "--json", sweep])?).context("status printed something else")
     }
 
     /// Waits until a sweep is complete; fails if it ends otherwise, with what its worker said.
-    pub(super) fn complete(&self, sweep: &str, worker: &mut Worker) -> Result<Sweep> {
+    pub(super) fn complete(&self, sweep: &str, worker: &mut DryRunWorker) -> Result<SweepStatus> {
         let ended = until("a sweep to end", || {
             let now = self.status(sweep)?;
             if now.is_open() && worker.running.ended()?.is_some() {
@@ -202,7 +202,7 @@ impl<'a> Cluster<'a> {
     }
 }
 
-impl Drop for Cluster<'_> {
+impl Drop for DryRunCluster<'_> {
     fn drop(&mut self) {
         let _ = self.coordinator.end();
         let _ = fs::remove_dir_all(&self.folder);
@@ -212,7 +212,7 @@ impl Drop for Cluster<'_> {
 }
 
 /// A worker with a null GPU.
-pub(super) struct Worker {
+pub(super) struct DryRunWorker {
     running: Running,
     log: PathBuf,
     counts: PathBuf,
@@ -220,14 +220,14 @@ pub(super) struct Worker {
 
 /// A shard that a worker reported as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct WorkerFailure {
     pub(super) kind: String,
     pub(super) message: String,
 }
 
-impl Worker {
-    pub(super) fn counts(&self) -> Result<Counts> {
-        Counts::read(&self.counts)
+impl DryRunWorker {
+    pub(super) fn counts(&self) -> Result<CallCounts> {
+        CallCounts::read(&self.counts)
     }
 
     /// Seconds that its threads have computed, in user mode and in the system.
@@ -250,16 +250,19 @@ impl Worker {
     }
 
     /// The shards that it reported as failed, in order.
-    pub(super) fn failures(&self) -> Vec<Failure> {
+    pub(super) fn failures(&self) -> Vec<WorkerFailure> {
         let failure = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;
             let message = event["message"].as_str()?.strip_prefix("failed: ")?.to_owned();
-            Some(Failure { kind: event["kind"].as_str()?.trim_start_matches("FAILURE_KIND_").to_lowercase(), message })
+            Some(WorkerFailure {
+                kind: event["kind"].as_str()?.trim_start_matches("FAILURE_KIND_").to_lowercase(),
+                message,
+            })
         };
         self.log().lines().filter_map(failure).collect()
     }
 
-    /// Everything that it wrote.
+    /// Returns everything that it wrote.
     pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -13,14 +13,14 @@ const NAME: usize = 240;
 
 /// How often something happened, and the bytes it was about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
+pub(super) struct CallCount {
     pub(super) times: u64,
     pub(super) bytes: u64,
 }
 
-/// Everything counted, by name.
+/// The counts, by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counts(BTreeMap<String, Count>);
+pub(super) struct CallCounts(BTreeMap<String, CallCount>);
 
 /// The counts in groups; numbers of a network, a step or a run are fractions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -42,7 +42,7 @@ pub(super) struct Totals {
     pub(super) synchronisations: f64,
 }
 
-impl Counts {
+impl CallCounts {
     /// Reads the file of a process; nothing has been counted where there is none yet.
     pub(super) fn read(path: &Path) -> Result<Self> {
         match fs::read(path) {
@@ -55,14 +55,14 @@ impl Counts {
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         let rows = file.chunks_exact(ROW).map_while(|row| {
             let name = row[..NAME].split(|&byte| byte == 0).next().filter(|name| !name.is_empty())?;
-            let count = Count { times: number(&row[NAME..NAME + 8]), bytes: number(&row[NAME + 8..]) };
+            let count = CallCount { times: number(&row[NAME..NAME + 8]), bytes: number(&row[NAME + 8..]) };
             Some((String::from_utf8_lossy(name).into_owned(), count))
         });
-        let mut counts = BTreeMap::<String, Count>::new();
+        let mut counts = BTreeMap::<String, CallCount>::new();
         for (name, count) in rows {
             // Two long names may have been cut to one.
             let entry = counts.entry(name).or_default();
-            *entry = Count { times: entry.times + count.times, bytes: entry.bytes + count.bytes };
+            *entry = CallCount { times: entry.times + count.times, bytes: entry.bytes + count.bytes };
         }
         Self(counts)
     }
@@ -70,25 +70,25 @@ impl Counts {
     /// What came after an earlier reading.
     pub(super) fn since(&self, before: &Self) -> Self {
         let later = self.0.iter().map(|(name, now)| {
-            let Count { times, bytes } = before.0.get(name).copied().unwrap_or_default();
-            (name.clone(), Count { times: now.times - times, bytes: now.bytes.saturating_sub(bytes) })
+            let CallCount { times, bytes } = before.0.get(name).copied().unwrap_or_default();
+            (name.clone(), CallCount { times: now.times - times, bytes: now.bytes.saturating_sub(bytes) })
         });
         Self(later.collect())
     }
 
     /// Everything whose name begins so.
-    pub(super) fn of(&self, prefix: &str) -> Count {
+    pub(super) fn of(&self, prefix: &str) -> CallCount {
         self.of_all(|name| name.starts_with(prefix))
     }
 
-    fn of_all(&self, wanted: impl Fn(&str) -> bool) -> Count {
-        self.0.iter().filter(|(name, _)| wanted(name)).fold(Count::default(), |sum, (_, count)| Count {
+    fn of_all(&self, wanted: impl Fn(&str) -> bool) -> CallCount {
+        self.0.iter().filter(|(name, _)| wanted(name)).fold(CallCount::default(), |sum, (_, count)| CallCount {
             times: sum.times + count.times,
             bytes: sum.bytes + count.bytes,
         })
     }
 
-    /// How often each happened.
+    /// The number of times that each happened.
     pub(super) fn times(&self) -> BTreeMap<String, f64> {
         self.0.iter().map(|(name, count)| (name.clone(), count.times as f64)).collect()
     }
@@ -110,7 +110,9 @@ impl Counts {
         let between = |name: &str| name.starts_with("copy to ");
         let waits = |name: &str| between(name) && (name.contains("pageable") || name.ends_with(", synchronous"));
         let bytes = |prefix| self.of(prefix).bytes as f64;
-        let (kernels, batch_norms, products) = (times("kernel "), times("batch norm "), times("product "));
+        let kernels = times("kernel ");
+        let batch_norms = times("batch norm ");
+        let products = times("product ");
         Totals {
             launches: kernels + batch_norms + products + times("convolution "),
             kernels,
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn rows_are_grouped_by_their_names() {
-        let counts = Counts::parse(&file(&[
+        let counts = CallCounts::parse(&file(&[
             ("kernel add<float>", 3, 0),
             ("convolution forward 1x1x32x32 by 6x1x5x5", 2, 0),
             ("convolution backward-data 1x1x32x32 by 6x1x5x5", 1, 0),
@@ -196,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_later_reading_is_the_earlier_one_and_what_came_since() {
-        let before = Counts::parse(&file(&[("kernel a", 3, 0)]));
-        let after = Counts::parse(&file(&[("kernel a", 5, 0), ("kernel b", 1, 0)]));
+        let before = CallCounts::parse(&file(&[("kernel a", 3, 0)]));
+        let after = CallCounts::parse(&file(&[("kernel a", 5, 0), ("kernel b", 1, 0)]));
         assert_eq!(after.since(&before).totals().kernels, 3.0);
         assert_eq!(after.since(&after).totals(), Totals::default());
     }

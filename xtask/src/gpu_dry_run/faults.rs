@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::gpu_dry_run::cluster::{Cluster, Failure, Programs, Worker, until};
+use crate::gpu_dry_run::cluster::{DryRunCluster, DryRunPrograms, DryRunWorker, WorkerFailure, until};
 use crate::gpu_dry_run::work::at_once;
 
 /// For how long a worker goes on failing: four attempts of a shard, after which it would be given up, take less.
@@ -23,16 +23,16 @@ const RUNS: &str = "name = 'fault'\narchitectures = ['lenet']\n[directional]\ntr
                     directions = { kind = 'random', count = 4 }\nblock_size = 2\ntraining = { epochs = 2 }\n";
 
 /// A card that fails, and how its worker is to take it.
-struct Fault {
+struct CardFault {
     name: &'static str,
     spec: &'static str,
     device: &'static str,
     /// What makes the null GPU fail.
     variables: &'static [(&'static str, &'static str)],
-    expected: Expected,
+    expected: ExpectedFailure,
 }
 
-enum Expected {
+enum ExpectedFailure {
     /// The worker reports shards as failed for one of these reasons, with words that have this in them, and goes on.
     Shards { kinds: &'static [&'static str], words: &'static str },
     /// The worker ends with exit code 5 after the shard, saying so.
@@ -43,19 +43,25 @@ enum Expected {
     OnCpu { words: &'static str },
 }
 
-const MEMORY: Expected = Expected::Shards { kinds: &["transient", "unfit"], words: "memory" };
+const MEMORY: ExpectedFailure = ExpectedFailure::Shards { kinds: &["transient", "unfit"], words: "memory" };
 const LOST: &[(&str, &str)] = &[("NULL_GPU_LOST_AT", "20")];
 
-const FAULTS: [Fault; 14] = [
-    Fault { name: "no memory", spec: RESNETS, device: "cuda", variables: &[("NULL_GPU_MIB", "100")], expected: MEMORY },
-    Fault {
+const FAULTS: [CardFault; 14] = [
+    CardFault {
+        name: "no memory",
+        spec: RESNETS,
+        device: "cuda",
+        variables: &[("NULL_GPU_MIB", "100")],
+        expected: MEMORY,
+    },
+    CardFault {
         name: "no memory for runs",
         spec: RUNS,
         device: "cuda",
         variables: &[("NULL_GPU_MIB", "139000"), ("NULL_GPU_TAKEN_MIB", "138999")],
         expected: MEMORY,
     },
-    Fault {
+    CardFault {
         // libtorch swallows what the first engine lacks and takes the second, which gives other bits.
         name: "workspace denied",
         spec: LENETS,
@@ -63,76 +69,88 @@ const FAULTS: [Fault; 14] = [
         variables: &[("NULL_GPU_ENGINES", "2"), ("NULL_GPU_WORKSPACE_MIB", "200000")],
         expected: MEMORY,
     },
-    Fault {
+    CardFault {
         name: "no engine left",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_WORKSPACE_MIB", "200000")],
         expected: MEMORY,
     },
-    Fault { name: "lost in gradients", spec: LENETS, device: "cuda", variables: LOST, expected: Expected::Lost },
-    Fault { name: "lost in training", spec: RUNS, device: "cuda", variables: LOST, expected: Expected::Lost },
-    Fault {
+    CardFault {
+        name: "lost in gradients",
+        spec: LENETS,
+        device: "cuda",
+        variables: LOST,
+        expected: ExpectedFailure::Lost,
+    },
+    CardFault {
+        name: "lost in training",
+        spec: RUNS,
+        device: "cuda",
+        variables: LOST,
+        expected: ExpectedFailure::Lost,
+    },
+    CardFault {
         name: "driver too old",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_DRIVER", "12040")],
-        expected: Expected::NoStart { words: &["driver", "12.4", "13.0"] },
+        expected: ExpectedFailure::NoStart { words: &["driver", "12.4", "13.0"] },
     },
-    Fault {
+    CardFault {
         name: "no driver",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_DRIVER", "0")],
-        expected: Expected::NoStart { words: &["driver"] },
+        expected: ExpectedFailure::NoStart { words: &["driver"] },
     },
-    Fault {
+    CardFault {
         name: "no card",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_DEVICES", "0")],
-        expected: Expected::NoStart { words: &["GPU"] },
+        expected: ExpectedFailure::NoStart { words: &["GPU"] },
     },
-    Fault {
+    CardFault {
         name: "all cards hidden",
         spec: LENETS,
         device: "cuda",
         variables: &[("CUDA_VISIBLE_DEVICES", "")],
-        expected: Expected::NoStart { words: &["CUDA_VISIBLE_DEVICES"] },
+        expected: ExpectedFailure::NoStart { words: &["CUDA_VISIBLE_DEVICES"] },
     },
-    Fault {
+    CardFault {
         name: "a card that is not there",
         spec: LENETS,
         device: "cuda",
         variables: &[("CUDA_VISIBLE_DEVICES", "7")],
-        expected: Expected::NoStart { words: &["CUDA_VISIBLE_DEVICES"] },
+        expected: ExpectedFailure::NoStart { words: &["CUDA_VISIBLE_DEVICES"] },
     },
-    Fault {
+    CardFault {
         name: "no kernels for the card",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_CAPABILITY", "35")],
-        expected: Expected::NoStart { words: &["compute capability", "3.5"] },
+        expected: ExpectedFailure::NoStart { words: &["compute capability", "3.5"] },
     },
-    Fault {
+    CardFault {
         name: "cuDNN too old",
         spec: LENETS,
         device: "cuda",
         variables: &[("NULL_GPU_CUDNN", "90100")],
-        expected: Expected::NoStart { words: &["cuDNN 9.1.0"] },
+        expected: ExpectedFailure::NoStart { words: &["cuDNN 9.1.0"] },
     },
-    Fault {
+    CardFault {
         name: "auto, driver too old",
         spec: LENETS,
         device: "auto",
         variables: &[("NULL_GPU_DRIVER", "12040")],
-        expected: Expected::OnCpu { words: "driver" },
+        expected: ExpectedFailure::OnCpu { words: "driver" },
     },
 ];
 
 /// What came of a fault.
 #[derive(Debug, Serialize)]
-pub(super) struct Verdict {
+pub(super) struct FaultVerdict {
     fault: &'static str,
     /// The worker's, if it ended by itself.
     exit_code: Option<i32>,
@@ -150,23 +168,23 @@ pub(super) struct Verdict {
 }
 
 /// Lets every card fail whose name has `filter` in it.
-pub(super) fn run(programs: &Programs, filter: &str) -> Result<Vec<Verdict>> {
-    let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.name.contains(filter)).collect();
+pub(super) fn run(programs: &DryRunPrograms, filter: &str) -> Result<Vec<FaultVerdict>> {
+    let faults: Vec<&CardFault> = FAULTS.iter().filter(|fault| fault.name.contains(filter)).collect();
     let judged =
         at_once(AT_ONCE, &faults, |fault| fault.judge(programs).with_context(|| format!("in {:?}", fault.name)));
     judged.into_iter().collect()
 }
 
-impl Fault {
-    fn judge(&self, programs: &Programs) -> Result<Verdict> {
-        let cluster = Cluster::start(programs, self.name)?;
+impl CardFault {
+    fn judge(&self, programs: &DryRunPrograms) -> Result<FaultVerdict> {
+        let cluster = DryRunCluster::start(programs, self.name)?;
         let sweep = cluster.submit(self.spec)?;
         let mut worker = cluster.worker(self.device, self.variables)?;
         self.let_fail(&cluster, &sweep, &mut worker)?;
         let exit_code = worker.ended()?;
         let then = cluster.status(&sweep)?;
         let failures = worker.failures();
-        let mut verdict = Verdict {
+        let mut verdict = FaultVerdict {
             fault: self.name,
             exit_code,
             kinds: kinds(&failures),
@@ -203,7 +221,7 @@ impl Fault {
     }
 
     /// Waits until the worker has ended, the sweep has, or the worker has failed for long enough.
-    fn let_fail(&self, cluster: &Cluster<'_>, sweep: &str, worker: &mut Worker) -> Result<()> {
+    fn let_fail(&self, cluster: &DryRunCluster<'_>, sweep: &str, worker: &mut DryRunWorker) -> Result<()> {
         until("a card to fail", || {
             let is_over =
                 worker.ended()?.is_some() || !worker.failures().is_empty() || !cluster.status(sweep)?.is_open();
@@ -216,13 +234,13 @@ impl Fault {
         Ok(())
     }
 
-    fn objections(&self, verdict: &Verdict, worker: &Worker) -> Vec<String> {
+    fn objections(&self, verdict: &FaultVerdict, worker: &DryRunWorker) -> Vec<String> {
         let mut objections = Vec::new();
         let mut object = |is_wrong: bool, what: String| objections.extend(is_wrong.then_some(what));
-        let Verdict { exit_code, kinds, words, sweep, .. } = verdict;
+        let FaultVerdict { exit_code, kinds, words, sweep, .. } = verdict;
         let lacks = |part: &str| !words.contains(part);
         match &self.expected {
-            Expected::Shards { kinds: allowed, words: part } => {
+            ExpectedFailure::Shards { kinds: allowed, words: part } => {
                 object(exit_code.is_some(), format!("the worker ended with {exit_code:?}"));
                 object(kinds.is_empty(), "no shard failed".to_owned());
                 let wrong = kinds.iter().find(|kind| !allowed.contains(&kind.as_str()));
@@ -230,19 +248,19 @@ impl Fault {
                 object(sweep == "complete", "the failing card completed the sweep".to_owned());
                 object(lacks(part), format!("the words lack {part:?}"));
             }
-            Expected::Lost => {
+            ExpectedFailure::Lost => {
                 object(*exit_code != Some(5), format!("the exit code is {exit_code:?}, not 5"));
                 object(kinds.iter().any(|kind| kind != "unfit"), format!("a shard failed as {kinds:?}, not as unfit"));
                 object(lacks("the device is lost"), "the words lack \"the device is lost\"".to_owned());
             }
-            Expected::NoStart { words: parts } => {
+            ExpectedFailure::NoStart { words: parts } => {
                 object(*exit_code != Some(1), format!("the exit code is {exit_code:?}, not 1"));
                 for part in *parts {
                     object(lacks(part), format!("the words lack {part:?}"));
                 }
                 object(words.contains('\n'), "the words are several lines".to_owned());
             }
-            Expected::OnCpu { words: part } => {
+            ExpectedFailure::OnCpu { words: part } => {
                 object(exit_code.is_some(), format!("the worker ended with {exit_code:?}"));
                 let warned = worker.warnings().iter().any(|warning| warning.contains(part));
                 object(!warned, format!("no warning has {part:?}"));
@@ -252,7 +270,7 @@ impl Fault {
     }
 }
 
-fn kinds(failures: &[Failure]) -> Vec<String> {
+fn kinds(failures: &[WorkerFailure]) -> Vec<String> {
     let mut kinds: Vec<String> = failures.iter().map(|failure| failure.kind.clone()).collect();
     kinds.sort();
     kinds.dedup();
@@ -260,7 +278,7 @@ fn kinds(failures: &[Failure]) -> Vec<String> {
 }
 
 /// Why the worker ended, else its first failure, else its first warning.
-fn words(worker: &Worker, failures: &[Failure]) -> String {
+fn words(worker: &DryRunWorker, failures: &[WorkerFailure]) -> String {
     let log = worker.log();
     let ended = log.lines().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
     let failed = failures.first().map(|failure| failure.message.clone());
@@ -268,7 +286,7 @@ fn words(worker: &Worker, failures: &[Failure]) -> String {
 }
 
 /// A table, and below it what should not be so.
-pub(super) fn print(verdicts: &[Verdict]) {
+pub(super) fn print(verdicts: &[FaultVerdict]) {
     println!(
         "{:<25} {:>5} {:<10} {:<9} {:>11} {:<11} words",
         "a card fails", "exit", "kind", "sweep", "given up", "in the end"

@@ -15,9 +15,9 @@ use std::thread;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::gpu_dry_run::Extent;
-use crate::gpu_dry_run::cluster::{Cluster, Programs, Worker};
-use crate::gpu_dry_run::counts::{Counts, Totals};
+use crate::gpu_dry_run::RunExtent;
+use crate::gpu_dry_run::cluster::{DryRunCluster, DryRunPrograms, DryRunWorker};
+use crate::gpu_dry_run::counts::{CallCounts, Totals};
 
 /// Samples of a training run, and of its test, in batches of [`BATCH`].
 const SAMPLES: u64 = 1_280;
@@ -30,7 +30,7 @@ const NADS_FILE: &str = "tests/data/published/LeNet_NADs.npy";
 /// The numbers of one network, one step of training, or one run beside its steps.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Figures {
-    /// Such as `resnet18 nads`.
+    /// The name, such as `resnet18 nads`.
     pub(super) case: String,
     /// `network`, `step` of a population or `run`.
     pub(super) unit: &'static str,
@@ -50,16 +50,16 @@ pub(super) struct Figures {
 
 /// What one sweep asked for.
 #[derive(Clone)]
-struct Asked {
+struct CallsAsked {
     totals: Totals,
     calls: BTreeMap<String, f64>,
     lane_ms: f64,
     cpu_ms: f64,
 }
 
-/// What a case measures.
+/// The experiment of a case.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Experiment {
+enum DryRunExperiment {
     Nads,
     Autograd,
     Directional,
@@ -68,9 +68,9 @@ enum Experiment {
     Margins,
 }
 
-struct Case {
+struct DryRunCase {
     architecture: &'static str,
-    experiment: Experiment,
+    experiment: DryRunExperiment,
     /// Networks in a block, or runs in a population.
     block: u64,
     /// How many blocks, or epochs after the first, are measured where time counts.
@@ -78,41 +78,42 @@ struct Case {
     samples: u64,
 }
 
-const fn case(architecture: &'static str, experiment: Experiment, block: u64, amount: u64) -> Case {
-    Case { architecture, experiment, block, amount, samples: SAMPLES }
+const fn case(architecture: &'static str, experiment: DryRunExperiment, block: u64, amount: u64) -> DryRunCase {
+    DryRunCase { architecture, experiment, block, amount, samples: SAMPLES }
 }
 
 /// A population as a GPU is given it. It holds some gigabytes, so it is measured only where time counts.
-const POPULATION: Case = Case { samples: USUAL_SAMPLES, ..case("lenet", Experiment::Directional, 64, 1) };
+const POPULATION: DryRunCase =
+    DryRunCase { samples: USUAL_SAMPLES, ..case("lenet", DryRunExperiment::Directional, 64, 1) };
 
 /// Every architecture and experiment that a GPU worker computes. Blocks are as large as a debug build draws in a
 /// moment.
-const CASES: [Case; 22] = [
-    case("logreg", Experiment::Nads, 32, 32),
-    case("logreg", Experiment::Autograd, 32, 32),
-    case("logreg", Experiment::Directional, 8, 4),
-    case("lenet", Experiment::Nads, 32, 32),
-    case("lenet", Experiment::Autograd, 32, 32),
-    case("lenet", Experiment::Directional, 8, 4),
-    case("lenet", Experiment::Poisoning, 4, 4),
-    case("lenet", Experiment::Flipping, 2, 4),
-    case("lenet", Experiment::Margins, 2, 4),
-    case("deep_linear", Experiment::Nads, 32, 8),
-    case("deep_linear", Experiment::Directional, 8, 4),
-    case("vgg11", Experiment::Nads, 8, 2),
-    case("vgg11", Experiment::Autograd, 8, 2),
-    case("vgg11", Experiment::Directional, 2, 4),
-    case("vgg11_bn", Experiment::Nads, 8, 2),
-    case("vgg11_bn", Experiment::Directional, 2, 4),
-    case("resnet18", Experiment::Nads, 8, 4),
-    case("resnet18", Experiment::Autograd, 8, 2),
-    case("resnet18", Experiment::Directional, 2, 4),
-    case("densenet121", Experiment::Nads, 4, 2),
-    case("densenet121", Experiment::Autograd, 4, 2),
-    case("densenet121", Experiment::Directional, 1, 4),
+const CASES: [DryRunCase; 22] = [
+    case("logreg", DryRunExperiment::Nads, 32, 32),
+    case("logreg", DryRunExperiment::Autograd, 32, 32),
+    case("logreg", DryRunExperiment::Directional, 8, 4),
+    case("lenet", DryRunExperiment::Nads, 32, 32),
+    case("lenet", DryRunExperiment::Autograd, 32, 32),
+    case("lenet", DryRunExperiment::Directional, 8, 4),
+    case("lenet", DryRunExperiment::Poisoning, 4, 4),
+    case("lenet", DryRunExperiment::Flipping, 2, 4),
+    case("lenet", DryRunExperiment::Margins, 2, 4),
+    case("deep_linear", DryRunExperiment::Nads, 32, 8),
+    case("deep_linear", DryRunExperiment::Directional, 8, 4),
+    case("vgg11", DryRunExperiment::Nads, 8, 2),
+    case("vgg11", DryRunExperiment::Autograd, 8, 2),
+    case("vgg11", DryRunExperiment::Directional, 2, 4),
+    case("vgg11_bn", DryRunExperiment::Nads, 8, 2),
+    case("vgg11_bn", DryRunExperiment::Directional, 2, 4),
+    case("resnet18", DryRunExperiment::Nads, 8, 4),
+    case("resnet18", DryRunExperiment::Autograd, 8, 2),
+    case("resnet18", DryRunExperiment::Directional, 2, 4),
+    case("densenet121", DryRunExperiment::Nads, 4, 2),
+    case("densenet121", DryRunExperiment::Autograd, 4, 2),
+    case("densenet121", DryRunExperiment::Directional, 1, 4),
 ];
 
-impl Experiment {
+impl DryRunExperiment {
     fn name(self) -> &'static str {
         match self {
             Self::Nads => "nads",
@@ -129,7 +130,7 @@ impl Experiment {
     }
 }
 
-impl Case {
+impl DryRunCase {
     fn name(&self) -> String {
         let size = if self.samples == SAMPLES { String::new() } else { format!(", {} runs", self.block) };
         format!("{} {}{size}", self.architecture, self.experiment.name())
@@ -148,32 +149,35 @@ impl Case {
             )
         };
         let experiment = match self.experiment {
-            Experiment::Nads => format!("[nads]\nnetworks = {}\nblock_size = {block}\n", amount * block),
-            Experiment::Autograd => {
+            DryRunExperiment::Nads => format!("[nads]\nnetworks = {}\nblock_size = {block}\n", amount * block),
+            DryRunExperiment::Autograd => {
                 format!("[nads]\nestimator = 'autograd'\nnetworks = {}\nblock_size = {block}\n", amount * block)
             }
-            Experiment::Directional => format!(
+            DryRunExperiment::Directional => format!(
                 "[directional]\ndirections = {{ kind = 'random', count = {block} }}\nblock_size = {block}\n\
                  train_samples = {samples}\ntest_samples = {samples}\n{training}\n"
             ),
-            Experiment::Poisoning => on_images("[poisoning]\nindices = [0, 10, 20]"),
-            Experiment::Flipping => on_images("[flipping]"),
-            Experiment::Margins => on_images("[margins]\nimages = 2\nsubspace = 32\nstride = 512\nseeds = 2"),
+            DryRunExperiment::Poisoning => on_images("[poisoning]\nindices = [0, 10, 20]"),
+            DryRunExperiment::Flipping => on_images("[flipping]"),
+            DryRunExperiment::Margins => on_images("[margins]\nimages = 2\nsubspace = 32\nstride = 512\nseeds = 2"),
         };
         format!("name = 'dry'\narchitectures = [{architecture:?}]\n{experiment}")
     }
 
-    fn measure(&self, root: &Path, programs: &Programs, extent: Extent) -> Result<Vec<Figures>> {
-        let cluster = Cluster::start(programs, &self.name())?;
+    fn measure(&self, root: &Path, programs: &DryRunPrograms, extent: RunExtent) -> Result<Vec<Figures>> {
+        let cluster = DryRunCluster::start(programs, &self.name())?;
         let data = cluster.folder();
-        if matches!(self.experiment, Experiment::Poisoning | Experiment::Flipping | Experiment::Margins) {
+        if matches!(
+            self.experiment,
+            DryRunExperiment::Poisoning | DryRunExperiment::Flipping | DryRunExperiment::Margins
+        ) {
             write_images(&data.join(IMAGES))?;
             fs::copy(root.join(NADS_FILE), data.join("nads.npy"))?;
         }
         let mut worker = cluster.worker("cuda", &[])?;
         let mut ask = |amount| self.ask(&cluster, &mut worker, data, amount);
         ask(1)?;
-        let figures = |unit, asked: Asked| Figures {
+        let figures = |unit, asked: CallsAsked| Figures {
             case: self.name(),
             unit,
             block: self.block,
@@ -184,14 +188,15 @@ impl Case {
             calls: asked.calls.into_iter().filter(|(_, times)| *times != 0.0).collect(),
         };
         let mut found = if self.experiment.trains() {
-            let epochs = if extent == Extent::Full { self.amount } else { 1 };
-            let (once, longer) = (ask(1)?, ask(1 + epochs)?);
+            let epochs = if extent == RunExtent::Full { self.amount } else { 1 };
+            let once = ask(1)?;
+            let longer = ask(1 + epochs)?;
             let steps = self.samples.div_ceil(BATCH) as f64;
             let epoch = longer.with(&once, |longer, one| longer - one).over(epochs as f64);
             let beside = once.with(&epoch, |one, epoch| one - epoch);
             vec![figures("step", epoch.over(steps)), figures("run", beside.over(self.block as f64))]
         } else {
-            let blocks = if extent == Extent::Full { self.amount } else { 1 };
+            let blocks = if extent == RunExtent::Full { self.amount } else { 1 };
             vec![figures("network", ask(blocks)?.over((blocks * self.block) as f64))]
         };
         let peak = worker.counts()?.peak_bytes();
@@ -201,13 +206,20 @@ impl Case {
     }
 
     /// What the worker asks of the card for one sweep.
-    fn ask(&self, cluster: &Cluster<'_>, worker: &mut Worker, data: &Path, amount: u64) -> Result<Asked> {
+    fn ask(
+        &self,
+        cluster: &DryRunCluster<'_>,
+        worker: &mut DryRunWorker,
+        data: &Path,
+        amount: u64,
+    ) -> Result<CallsAsked> {
         // Before its first sweep it may not have opened the card yet.
-        let (counts, cpu) = (worker.counts()?, worker.cpu_seconds()?);
+        let counts = worker.counts()?;
+        let cpu = worker.cpu_seconds()?;
         let sweep = cluster.submit(&self.spec(data, amount))?;
         let sweep = cluster.complete(&sweep, worker)?;
-        let asked: Counts = worker.counts()?.since(&counts);
-        Ok(Asked {
+        let asked: CallCounts = worker.counts()?.since(&counts);
+        Ok(CallsAsked {
             totals: asked.totals(),
             calls: asked.times(),
             lane_ms: 1e3 * sweep.jobs.iter().map(|job| job.lane_seconds).sum::<f64>(),
@@ -216,7 +228,7 @@ impl Case {
     }
 }
 
-impl Asked {
+impl CallsAsked {
     fn with(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
             totals: self.totals.with(&other.totals, &combine),
@@ -254,13 +266,19 @@ fn write_images(folder: &Path) -> Result<()> {
 
 /// Measures every case whose name has `filter` in it, in order, whoever is done first; and why some could not be
 /// measured.
-pub(super) fn run(root: &Path, programs: &Programs, filter: &str, extent: Extent) -> (Vec<Figures>, Vec<String>) {
-    let large = Some(&POPULATION).filter(|_| extent == Extent::Full);
-    let cases: Vec<&Case> = CASES.iter().chain(large).filter(|case| case.name().contains(filter)).collect();
-    let measured = at_once(if extent == Extent::Full { 1 } else { 2 }, &cases, |case| {
+pub(super) fn run(
+    root: &Path,
+    programs: &DryRunPrograms,
+    filter: &str,
+    extent: RunExtent,
+) -> (Vec<Figures>, Vec<String>) {
+    let large = Some(&POPULATION).filter(|_| extent == RunExtent::Full);
+    let cases: Vec<&DryRunCase> = CASES.iter().chain(large).filter(|case| case.name().contains(filter)).collect();
+    let measured = at_once(if extent == RunExtent::Full { 1 } else { 2 }, &cases, |case| {
         case.measure(root, programs, extent).map_err(|error| format!("{}: {error:#}", case.name()))
     });
-    let (mut figures, mut failed) = (Vec::new(), Vec::new());
+    let mut figures = Vec::new();
+    let mut failed = Vec::new();
     for outcome in measured {
         match outcome {
             Ok(found) => figures.extend(found),
@@ -292,7 +310,7 @@ pub(super) fn at_once<I: Sync, T: Send>(threads: usize, items: &[I], task: impl 
 }
 
 /// A table of everything; the times only where cases were measured one after the other.
-pub(super) fn print(figures: &[Figures], extent: Extent) {
+pub(super) fn print(figures: &[Figures], extent: RunExtent) {
     println!(
         "{:<29} {:>7} {:>5} {:>8} {:>7} {:>13} {:>6} {:>8} {:>6} {:>8} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8}",
         "on the null GPU",
@@ -315,7 +333,7 @@ pub(super) fn print(figures: &[Figures], extent: Extent) {
     println!("{:>65} {:>34} {:>9} {:>13} {:>8} {:>8}", "forth + back", "pageable", "pinned", "peak", "a lane", "CPU");
     for of in figures {
         let convolutions = format!("{:.1} + {:.1}", of.totals.convolutions_forward, of.totals.convolutions_backward);
-        let time = |ms: f64| if extent == Extent::Full { format!("{ms:.2}") } else { String::new() };
+        let time = |ms: f64| if extent == RunExtent::Full { format!("{ms:.2}") } else { String::new() };
         println!(
             "{:<29} {:>7} {:>5} {:>8.1} {:>7.1} {convolutions:>13} {:>6.1} {:>8.1} {:>6.2} {:>8.2} {:>9.1} {:>9.1} \
              {:>6.2} {:>6.0} {:>8} {:>8}",
@@ -351,7 +369,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_what_a_second_one_adds() {
-        let asked = |launches, lane_ms| Asked {
+        let asked = |launches, lane_ms| CallsAsked {
             totals: Totals { launches, ..Totals::default() },
             calls: [("kernel a".to_owned(), launches)].into(),
             lane_ms,

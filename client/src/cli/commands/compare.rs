@@ -32,7 +32,7 @@ struct RatioView {
     ratio: Option<f64>,
 }
 
-/// How far two sets of NADs agree.
+/// The agreement of two sets of NADs.
 pub(crate) async fn compare(args: CompareArgs) -> Result<(), Failure> {
     let a = open(&args.a, args.networks_a)?;
     let b = open(&args.b, args.networks_b)?;

@@ -20,7 +20,7 @@ pub(crate) async fn explain(at: Address, args: ExplainArgs) -> Result<(), Failur
     output::print(&format!("{} is {}{reasons}", told.subject, told.state))?;
     let workers =
         told.workers.into_iter().map(|worker| vec![worker.name, worker.id, worker.reason]).collect::<Vec<_>>();
-    if workers.is_empty() { Ok(()) } else { output::print(&tables::table(&["worker", "id", "what keeps it"], workers)) }
+    if workers.is_empty() { Ok(()) } else { output::print(&tables::table(&["worker", "id", "reason"], workers)) }
 }
 
 /// Sweep, job and block of a task. A job's name has a slash of its own.

@@ -8,10 +8,11 @@ use nadgrid_core::cost::{Rates, Sizing};
 use nadgrid_core::plan::Plan;
 use nadgrid_core::spec::{Inputs, Spec};
 
-/// What a sweep will take: on the coordinator that was named, else on this machine.
+/// Prints an estimate of a sweep: on the coordinator that was named, else on this machine.
 pub(crate) async fn plan(coordinator: Option<Address>, args: PlanArgs) -> Result<(), Failure> {
     let loaded = load(args.spec).await?;
-    let (spec, inputs) = (&loaded.spec, loaded.files.inputs());
+    let spec = &loaded.spec;
+    let inputs = loaded.files.inputs();
     let plan = match coordinator {
         Some(at) => {
             let client = Client::connect(&at).await?;

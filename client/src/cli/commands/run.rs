@@ -9,9 +9,9 @@
 use super::plan::cores;
 use crate::cli::args::RunArgs;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::local::{Cluster, Layout, Programs, State};
+use crate::cli::local::{ClusterPrograms, KeptState, Layout, LocalCluster};
 use crate::cli::progress::{Progress, Screen, follow};
-use crate::cli::spec_file::{Loaded, load};
+use crate::cli::spec_file::{LoadedSpec, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, summary};
 use nadgrid_client::{Address, Client, Patience, Staging, ensure_complete};
@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a coordinator on this machine may be silent: it is watched as a process too.
+/// The longest time for which a coordinator on this machine may be silent: it is watched as a process too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For the courtesy of cancelling an interrupted sweep.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,8 +46,8 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let loaded = interrupt.guard(load(args.spec)).await?;
     Staging::probe(&args.out)?;
-    let programs = Programs::find()?;
-    let state = State::new(args.keep_state)?;
+    let programs = ClusterPrograms::find()?;
+    let state = KeptState::new(args.keep_state)?;
     let layout = Layout {
         data: state.data(),
         logs: state.logs(),
@@ -56,13 +56,13 @@ pub(crate) async fn run(
         cores: cores(),
         telemetry,
     };
-    let mut cluster = Cluster::default();
+    let mut cluster = LocalCluster::default();
     let mut submitted = None;
     let screen = Screen::new(args.json.json);
     let work = compute(&mut cluster, &programs, &layout, &screen, &mut submitted, &loaded, (&args.out, trace));
     let outcome = interrupt.guard(work).await;
     if let Err(Failure::Interrupted) = outcome {
-        output::note("interrupted: ending the programs");
+        output::note("interrupted: stopping the programs");
         cancel(submitted).await;
     }
     cluster.stop(interrupt.happened(2)).await;
@@ -76,12 +76,12 @@ pub(crate) async fn run(
 }
 
 async fn compute(
-    cluster: &mut Cluster,
-    programs: &Programs,
+    cluster: &mut LocalCluster,
+    programs: &ClusterPrograms,
     layout: &Layout,
     screen: &Screen,
     submitted: &mut Submitted,
-    loaded: &Loaded,
+    loaded: &LoadedSpec,
     (out, trace): (&Path, Option<TraceContext>),
 ) -> Result<summary::Summary, Failure> {
     let url = cluster.start(programs, layout).await?;
@@ -102,11 +102,11 @@ async fn sweep(
     address: &Address,
     screen: &Screen,
     submitted: &mut Submitted,
-    loaded: &Loaded,
+    loaded: &LoadedSpec,
     out: &Path,
 ) -> Result<summary::Summary, Failure> {
     let client = Client::connect(address).await?;
-    let Loaded { spec, files, .. } = loaded;
+    let LoadedSpec { spec, files, .. } = loaded;
     upload(&client, files, |line| screen.say(line)).await?;
     let answer = client.submit(&spec.to_toml(), "run", &files.inputs(), FairShare::default()).await;
     let (sweep, _) = answer.map_err(|e| loaded.refused(e))?;

@@ -14,7 +14,7 @@ pub(crate) async fn list(at: Address, args: ListArgs) -> Result<(), Failure> {
         return output::print_json(&sweeps.iter().map(SweepView::from).collect::<Vec<_>>());
     }
     if sweeps.is_empty() {
-        output::note("there are no sweeps yet; `nadgrid submit SPEC` makes one");
+        output::note("there are no sweeps yet; submit one with `nadgrid submit SPEC`");
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
@@ -65,7 +65,7 @@ pub(crate) async fn workers(at: Address, args: WorkersArgs) -> Result<(), Failur
         return output::print_json(&workers);
     }
     if workers.is_empty() {
-        output::note(&format!("no worker is connected; `nadgrid-worker --coordinator {}` starts one", at.url));
+        output::note(&format!("no worker is connected; start one with `nadgrid-worker --coordinator {}`", at.url));
         return Ok(());
     }
     output::print(&tables::workers(&workers))

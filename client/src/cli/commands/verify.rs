@@ -10,14 +10,18 @@ pub(crate) async fn verify(at: Address, args: VerifyArgs) -> Result<(), Failure>
     let client = Client::connect(&at).await?;
     let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let mut responses = client.verify(&args.id, args.sample, seed).await?;
-    let (mut total, mut wrong, mut failed, mut done) = (0, 0, 0, 0);
+    let mut total = 0;
+    let mut wrong = 0;
+    let mut failed = 0;
+    let mut done = 0;
     let mut is_first = true;
     while let Some(response) = responses.next().await {
         let response = response?;
-        let (was_first, expected) = (std::mem::replace(&mut is_first, false), total);
+        let was_first = std::mem::replace(&mut is_first, false);
+        let expected = total;
         total = response.total;
         if !was_first && (total != expected || done >= total || response.shard.is_none()) {
-            return Err(Error::Contract(format!("more is told than the {expected} shards announced")).into());
+            return Err(Error::Contract(format!("more shards were reported than the {expected} announced")).into());
         }
         let Some(check) = CheckView::of(&response) else {
             output::note(&format!(
@@ -30,18 +34,19 @@ pub(crate) async fn verify(at: Address, args: VerifyArgs) -> Result<(), Failure>
         done += 1;
         wrong += u32::from(!check.agrees && check.message.is_none());
         failed += u32::from(check.message.is_some());
-        match args.json.json {
-            true => output::print_json_line(&check)?,
-            false => output::print(&line(&check, response.done, total))?,
+        if args.json.json {
+            output::print_json_line(&check)?;
+        } else {
+            output::print(&line(&check, response.done, total))?;
         }
     }
     if wrong > 0 {
-        return Err(Failure::Disagreement(format!("{wrong} of {total} shards have other bits than before")));
+        return Err(Failure::Disagreement(format!("{wrong} of {total} shards differ from their committed results")));
     }
     if failed > 0 || done < total {
-        return Err(Failure::other(format!("only {} of {total} shards could be computed again", done - failed)));
+        return Err(Failure::other(format!("only {} of {total} shards could be recomputed", done - failed)));
     }
-    output::note(&format!("all {total} shards have the same bits as before"));
+    output::note(&format!("all {total} shards match bit for bit"));
     Ok(())
 }
 

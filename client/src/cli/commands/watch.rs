@@ -2,7 +2,7 @@
 
 use crate::cli::args::{PatienceArgs, SubmitArgs, WatchArgs};
 use crate::cli::progress::{Progress, Screen, follow};
-use crate::cli::spec_file::{Loaded, load};
+use crate::cli::spec_file::{LoadedSpec, load};
 use crate::cli::upload::upload;
 use crate::cli::{Failure, output, tables};
 use nadgrid_client::v1::Sweep;
@@ -12,14 +12,14 @@ use std::time::Duration;
 /// Submits a sweep; its id alone goes to stdout.
 pub(crate) async fn submit(at: Address, args: SubmitArgs) -> Result<(), Failure> {
     let loaded = load(args.spec).await?;
-    let Loaded { spec, files, .. } = &loaded;
+    let LoadedSpec { spec, files, .. } = &loaded;
     let key = args.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client = Client::connect(&at).await?;
     upload(&client, files, output::note).await?;
     let answer = client.submit(&spec.to_toml(), &key, &files.inputs(), args.share.share()).await;
     let (sweep, created) = answer.map_err(|e| loaded.refused(e))?;
     if !created {
-        output::note(&format!("key {key:?} was used before: this is the sweep it gave then"));
+        output::note(&format!("key {key:?} was used before; this is the sweep that it created"));
     }
     match (args.json.json, args.watch) {
         (false, _) => output::print(&sweep.id)?,

@@ -3,7 +3,7 @@
 //! Absent: restarts. A program that dies is told with its last words; the sweep goes on while a worker is left.
 
 use super::process::{Process, Stdout, stop};
-use super::programs::{BIN_DIR, Programs};
+use super::programs::{BIN_DIR, ClusterPrograms};
 use crate::cli::Failure;
 use crate::cli::args::variables;
 use crate::cli::progress::Screen;
@@ -17,26 +17,26 @@ use tokio::sync::oneshot;
 
 /// Until the coordinator must have said where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the programs are looked at.
+/// The interval at which the programs are checked.
 const LOOK: Duration = Duration::from_millis(100);
 /// For programs to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
-/// What the coordinator's only line on stdout begins with.
+/// The prefix of the coordinator's only line on stdout.
 const READY: &str = "listening on ";
-/// How the line that names the page begins, and how long it is waited for.
+/// The prefix of the line that names the page, and the time to wait for it.
 const PAGE: &str = "page at ";
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What to start.
+/// The programs to start, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     /// Of the coordinator's journal and artifacts.
     pub(crate) data: PathBuf,
-    /// Where the logs go.
+    /// The folder for logs.
     pub(crate) logs: PathBuf,
     pub(crate) workers: u32,
     pub(crate) device: String,
-    /// Cores of this machine.
+    /// Returns the number of cores of this machine.
     pub(crate) cores: u32,
     /// Arguments that say where spans go.
     pub(crate) telemetry: Vec<String>,
@@ -53,16 +53,16 @@ pub(crate) fn not_inherited() -> Vec<String> {
 
 /// The processes that were started so far.
 #[derive(Debug, Default)]
-pub(crate) struct Cluster {
+pub(crate) struct LocalCluster {
     coordinator: Vec<Process>,
     workers: Vec<Process>,
     /// Comes with the coordinator's second line.
     page: Option<oneshot::Receiver<String>>,
 }
 
-impl Cluster {
+impl LocalCluster {
     /// Starts everything, and gives the coordinator's address.
-    pub(crate) async fn start(&mut self, programs: &Programs, layout: &Layout) -> Result<String, Failure> {
+    pub(crate) async fn start(&mut self, programs: &ClusterPrograms, layout: &Layout) -> Result<String, Failure> {
         let without = not_inherited();
         let url = self.start_coordinator(programs, layout, &without).await?;
         for number in 1..=layout.workers {
@@ -76,7 +76,7 @@ impl Cluster {
 
     async fn start_coordinator(
         &mut self,
-        programs: &Programs,
+        programs: &ClusterPrograms,
         layout: &Layout,
         without: &[String],
     ) -> Result<String, Failure> {
@@ -97,7 +97,7 @@ impl Cluster {
         }
     }
 
-    /// Where the coordinator's page is, with the word that lets it change things. Asked once.
+    /// Returns the address of the coordinator's page, with the word that lets it change things. Asked once.
     pub(crate) async fn page(&mut self) -> Option<String> {
         tokio::time::timeout(PAGE_TIMEOUT, self.page.take()?).await.ok()?.ok()
     }

@@ -11,6 +11,6 @@ mod process;
 mod programs;
 mod state;
 
-pub(crate) use cluster::{Cluster, Layout, not_inherited};
-pub(crate) use programs::{COORDINATOR, Programs, WORKER, find};
-pub(crate) use state::State;
+pub(crate) use cluster::{Layout, LocalCluster, not_inherited};
+pub(crate) use programs::{COORDINATOR, ClusterPrograms, WORKER, find};
+pub(crate) use state::KeptState;

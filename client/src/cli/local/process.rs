@@ -16,7 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// How much of a log's end is shown.
+/// The length of a log's end that is shown.
 const LAST_LINES: usize = 10;
 const LAST_BYTES: u64 = 8 << 10;
 
@@ -30,7 +30,7 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
 }
 
-/// What stdout is for.
+/// The use of a process's stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stdout {
     Log,
@@ -85,7 +85,7 @@ impl Process {
 
     /// The failure of a program that ended by itself.
     pub(crate) fn died(&self, status: ExitStatus) -> Failure {
-        Failure::Died { what: format!("{} ended early ({status})", self.name), log: self.last_lines() }
+        Failure::Died { what: format!("{} exited early ({status})", self.name), log: self.last_lines() }
     }
 
     fn last_lines(&self) -> String {
@@ -174,7 +174,7 @@ mod tests {
         let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i >&2; done; exit 7";
         let mut process = shell(script, logs.path(), Stdout::Log);
         let said = process.death(Duration::from_secs(30)).await.to_string();
-        assert!(said.contains("shell ended early (exit status: 7)") && said.contains("| line 12"), "{said}");
+        assert!(said.contains("shell exited early (exit status: 7)") && said.contains("| line 12"), "{said}");
         assert!(!said.contains("line 2\n"), "{said}");
         let mut silent = shell("exec sleep 60", logs.path(), Stdout::Log);
         let said = silent.death(Duration::from_millis(10)).await.to_string();

@@ -1,4 +1,4 @@
-//! Where the programs of a cluster are.
+//! The search for the programs of a cluster.
 
 use crate::cli::Failure;
 use std::env;
@@ -14,12 +14,12 @@ pub(crate) const WORKER: &str = "nadgrid-worker";
 
 /// The programs of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Programs {
+pub(crate) struct ClusterPrograms {
     pub(crate) coordinator: PathBuf,
     pub(crate) worker: PathBuf,
 }
 
-impl Programs {
+impl ClusterPrograms {
     /// Looks in the folder that `NADGRID_BIN_DIR` names and nowhere else; without it beside this program, then in PATH.
     pub(crate) fn find() -> Result<Self, Failure> {
         Self::find_in(&folders())
@@ -56,7 +56,7 @@ fn missing(name: &str, folders: &[PathBuf]) -> Failure {
         [] => "in PATH".into(),
     };
     let first = format!("the program {name} is not {place}");
-    Failure::other(format!("{first}; `cargo build --release` builds it, {BIN_DIR} may say where it is"))
+    Failure::other(format!("{first}; build it with `cargo build --release`, or set {BIN_DIR} to its folder"))
 }
 
 #[cfg(test)]
@@ -71,12 +71,12 @@ mod tests {
         for path in [b.path().join("nadgrid-coordinator"), a.path().join("nadgrid-worker")] {
             fs::write(path, "").unwrap();
         }
-        let programs = Programs::find_in(&folders).unwrap();
+        let programs = ClusterPrograms::find_in(&folders).unwrap();
         assert_eq!(programs.coordinator, b.path().join("nadgrid-coordinator"));
         fs::write(a.path().join("nadgrid-coordinator"), "").unwrap();
-        assert_eq!(Programs::find_in(&folders).unwrap().coordinator, a.path().join("nadgrid-coordinator"));
+        assert_eq!(ClusterPrograms::find_in(&folders).unwrap().coordinator, a.path().join("nadgrid-coordinator"));
         fs::remove_file(a.path().join("nadgrid-worker")).unwrap();
-        let error = Programs::find_in(&folders).unwrap_err().to_string();
+        let error = ClusterPrograms::find_in(&folders).unwrap_err().to_string();
         assert!(error.contains("nadgrid-worker") && error.contains("cargo build"), "{error}");
     }
 }

@@ -8,20 +8,20 @@ use tempfile::TempDir;
 
 /// A temporary folder.
 #[derive(Debug)]
-pub(crate) struct State(TempDir);
+pub(crate) struct KeptState(TempDir);
 
-impl State {
+impl KeptState {
     /// Makes one; `keep` lets it stay.
     pub(crate) fn new(keep: bool) -> Result<Self, Failure> {
         let place = std::env::temp_dir();
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix("nadgrid-run-").disable_cleanup(keep).tempdir_in(&place);
-        let folder = folder.map_err(Error::io(&place, "make a folder for the state in it"))?;
+        let folder = folder.map_err(Error::io(&place, "create the state folder in it"))?;
         if keep {
-            output::note(&format!("state and logs stay in {}", folder.path().display()));
+            output::note(&format!("state and logs are kept in {}", folder.path().display()));
         }
         let state = Self(folder);
-        fs::create_dir(state.logs()).map_err(Error::io(&state.logs(), "make the folder"))?;
+        fs::create_dir(state.logs()).map_err(Error::io(&state.logs(), "create the folder"))?;
         Ok(state)
     }
 
@@ -42,13 +42,14 @@ mod tests {
 
     #[test]
     fn the_folder_goes_unless_it_shall_stay() {
-        let gone = State::new(false).unwrap();
+        let gone = KeptState::new(false).unwrap();
         let logs = gone.logs();
         assert!(logs.is_dir());
         drop(gone);
         assert!(!logs.exists());
-        let kept = State::new(true).unwrap();
-        let (folder, logs) = (kept.0.path().to_owned(), kept.logs());
+        let kept = KeptState::new(true).unwrap();
+        let folder = kept.0.path().to_owned();
+        let logs = kept.logs();
         drop(kept);
         assert!(logs.is_dir());
         fs::remove_dir_all(folder).unwrap();

@@ -4,11 +4,11 @@
 //! terminal has become narrower, it has wrapped the rows of the last frame, and the way up is as much longer. Absent: a hidden
 //! cursor and modes; whenever it ends, what stands on the screen stays and nothing has to be put right.
 
-use crate::cli::ink::{Row, colours};
+use crate::cli::styled::{StyledRow, colours};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// What is known of a terminal that does not say.
+/// The size of a terminal that reports none.
 const SIZE: (usize, usize) = (80, 24);
 
 /// The rows at the bottom of the terminal behind stderr.
@@ -16,11 +16,11 @@ const SIZE: (usize, usize) = (80, 24);
 pub(crate) struct Live {
     colours: bool,
     /// As they stand.
-    rows: Vec<Row>,
+    rows: Vec<StyledRow>,
 }
 
 impl Live {
-    /// With nothing drawn.
+    /// Starts with nothing drawn.
     pub(crate) fn new() -> Self {
         Self { colours: colours(), rows: Vec::new() }
     }
@@ -32,7 +32,7 @@ impl Live {
     }
 
     /// Shows these rows instead of the last ones.
-    pub(crate) fn draw(&mut self, rows: Vec<Row>) {
+    pub(crate) fn draw(&mut self, rows: Vec<StyledRow>) {
         // When stderr is gone there is nobody to show anything to.
         let _ = io::stderr().lock().write_all(self.frame(Self::size().0, rows, "").as_bytes());
     }
@@ -44,14 +44,14 @@ impl Live {
     }
 
     /// What leads from the last frame to the next one, `above` it said.
-    fn frame(&mut self, columns: usize, rows: Vec<Row>, above: &str) -> String {
+    fn frame(&mut self, columns: usize, rows: Vec<StyledRow>, above: &str) -> String {
         let up: usize = self.rows.iter().map(|row| row.width().div_ceil(columns).max(1)).sum();
         let mut frame = String::from("\r");
         if up > 0 {
             let _ = write!(frame, "\x1b[{up}A");
         }
         for line in above.lines() {
-            let _ = write!(frame, "{}\x1b[K\r\n", crate::cli::ink::plain(line));
+            let _ = write!(frame, "{}\x1b[K\r\n", crate::cli::styled::plain(line));
         }
         for row in &rows {
             let _ = write!(frame, "{}\x1b[K\r\n", row.to_terminal(self.colours));
@@ -65,10 +65,10 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ink::Tone;
+    use crate::cli::styled::TextStyle;
 
-    fn rows(words: &[&str]) -> Vec<Row> {
-        words.iter().map(|words| Row::of(Tone::Plain, words)).collect()
+    fn rows(words: &[&str]) -> Vec<StyledRow> {
+        words.iter().map(|words| StyledRow::of(TextStyle::Plain, words)).collect()
     }
 
     #[test]

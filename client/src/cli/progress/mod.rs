@@ -12,8 +12,8 @@ pub(crate) mod totals;
 pub(crate) mod view;
 
 use super::Failure;
-use super::ink::plain;
 use super::output::{note, print_json_line};
+use super::styled::plain;
 use futures::StreamExt;
 use live::Live;
 use nadgrid_client::v1::{Job, JobState, Sweep, Worker};
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use totals::position;
-use view::{View, name, words};
+use view::{ProgressView, name, words};
 
 /// Between two lines of one job, where there is no live view.
 const LINE_SECONDS: f64 = 10.0;
@@ -39,14 +39,14 @@ const WORKERS: Duration = Duration::from_secs(2);
 pub(crate) struct Progress {
     screen: Screen,
     sweep: Option<Sweep>,
-    lines: Vec<Option<Line>>,
+    lines: Vec<Option<ProgressLine>>,
     workers: Option<Vec<Worker>>,
     notices: NoticeLines,
     began: Instant,
     away: Option<String>,
 }
 
-/// Where progress is shown. Clones show on the same screen.
+/// The way in which progress is shown. Clones show on the same screen.
 #[derive(Clone, Debug)]
 pub(crate) enum Screen {
     Live(Arc<Mutex<Live>>),
@@ -64,7 +64,7 @@ struct SweepLine {
 
 /// When a job's last line was written, and what it told of.
 #[derive(Clone, Copy)]
-struct Line {
+struct ProgressLine {
     seconds: f64,
     state: JobState,
     position: u64,
@@ -95,7 +95,7 @@ fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
 }
 
 impl Progress {
-    /// Progress on this screen.
+    /// Shows progress on this terminal.
     pub(crate) fn new(screen: Screen) -> Self {
         Self {
             screen,
@@ -130,8 +130,9 @@ impl Progress {
     fn draw(&self) {
         let (Screen::Live(live), Some(sweep)) = (&self.screen, &self.sweep) else { return };
         let (columns, lines) = Live::size();
-        let (workers, away) = (self.workers.as_deref(), self.away.as_deref());
-        let view = View { sweep, workers, away, seconds: running_seconds(sweep, SystemTime::now()) };
+        let workers = self.workers.as_deref();
+        let away = self.away.as_deref();
+        let view = ProgressView { sweep, workers, away, seconds: running_seconds(sweep, SystemTime::now()) };
         // A row that fills the last column leaves terminals in doubt about where the cursor is.
         lock(live).draw(view.rows(columns.saturating_sub(1).max(1), lines));
     }
@@ -139,7 +140,7 @@ impl Progress {
     fn lines(&mut self, seconds: f64, sweep: &Sweep) {
         self.lines.resize(sweep.jobs.len().max(self.lines.len()), None);
         for (job, last) in sweep.jobs.iter().zip(&mut self.lines) {
-            let now = Line { seconds, state: job.state(), position: position(job) };
+            let now = ProgressLine { seconds, state: job.state(), position: position(job) };
             if last.is_none_or(|last| last.is_old(now)) {
                 *last = Some(now);
                 note(&line(job, &words(job, sweep.workers, members_word(&job.experiment))));
@@ -148,7 +149,7 @@ impl Progress {
         self.notices.due(seconds, &sweep.notices).into_iter().for_each(|notice| note(&plain(notice)));
     }
 
-    /// Takes in the workers.
+    /// Stores the latest list of workers.
     fn workers(&mut self, workers: Vec<Worker>) {
         self.workers = Some(workers);
         self.draw();
@@ -178,7 +179,7 @@ pub(crate) fn running_seconds(sweep: &Sweep, now: SystemTime) -> Option<f64> {
     sweep.started_at.as_ref().map(|start| (end - moment(start)).max(0.0))
 }
 
-impl Line {
+impl ProgressLine {
     /// A line comes at the start, when the job's state has changed, with the first progress, and now and then.
     fn is_old(self, now: Self) -> bool {
         let waited = now.seconds - self.seconds >= LINE_SECONDS && self.position != now.position;
@@ -211,7 +212,7 @@ pub(crate) async fn follow(
             _ = resized.recv() => progress.draw(),
         }
     }
-    progress.sweep.take().ok_or_else(|| Failure::other(format!("the coordinator told nothing of sweep {id}")))
+    progress.sweep.take().ok_or_else(|| Failure::other(format!("the coordinator reported nothing about sweep {id}")))
 }
 
 /// The workers now and again; nothing from a coordinator that is away or does not tell.
@@ -227,7 +228,9 @@ fn workers(client: &Client) -> impl futures::Stream<Item = Vec<Worker>> + Send +
 }
 
 fn line(job: &Job, words: &str) -> String {
-    let (at, of, members) = (position(job), job.members, members_word(&job.experiment));
+    let at = position(job);
+    let of = job.members;
+    let members = members_word(&job.experiment);
     let share = percent(job.progress);
     let again = match job.retries {
         0 => String::new(),
@@ -266,7 +269,7 @@ mod tests {
 
     #[test]
     fn lines_come_with_news_and_not_too_often() {
-        let at = |seconds, position, state| Line { seconds, state, position };
+        let at = |seconds, position, state| ProgressLine { seconds, state, position };
         let last = at(0.0, 0, JobState::Computing);
         assert!(!last.is_old(at(60.0, 0, JobState::Computing)));
         assert!(last.is_old(at(1.0, 32, JobState::Computing)));

@@ -43,7 +43,7 @@ pub(crate) fn position(job: &Job) -> u64 {
     (job.members_done + job.members_in_flight).min(job.members)
 }
 
-/// What the members of all these jobs are called.
+/// Returns the word for the members of all these jobs.
 pub(crate) fn word(jobs: &[Job]) -> &'static str {
     let mut words = jobs.iter().map(|job| members_word(&job.experiment));
     let first = words.next().unwrap_or("members");

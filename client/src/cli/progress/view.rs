@@ -1,4 +1,4 @@
-//! What the live view of a sweep shows, as rows for a terminal of a given size.
+//! The live view of a sweep, as rows for a terminal of a given size.
 //!
 //! ```text
 //! lenet  running for 12 s
@@ -12,59 +12,59 @@
 //! No row is wider than the terminal, and there are fewer rows than it has. Absent: clocks, terminals and estimates.
 
 use super::totals::{SweepTotals, pace, parts, position, word};
-use crate::cli::ink::{Row, Tone, bar};
+use crate::cli::styled::{StyledRow, TextStyle, bar};
 use crate::cli::tables::count;
 use nadgrid_client::v1::{Job, JobState, Sweep, SweepState, Worker};
 use nadgrid_client::{members_word, sweep_state};
 use nadgrid_core::text::{duration, percent, thousands, whole_percent};
 
-/// Columns of a bar.
+/// The width of a bar, in columns.
 const BAR: std::ops::RangeInclusive<usize> = 8..=28;
-/// Columns of a share.
+/// The width of a percentage, in columns.
 const PERCENT: usize = 7;
 /// Most notices that are shown.
 const MOST_NOTICES: usize = 4;
 
 /// A sweep and what is known around it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View<'a> {
+pub(crate) struct ProgressView<'a> {
     pub(crate) sweep: &'a Sweep,
     /// The coordinator's workers, where it tells them.
     pub(crate) workers: Option<&'a [Worker]>,
-    /// Why the coordinator does not answer, where it does not.
+    /// The reason why the coordinator does not answer, where it does not.
     pub(crate) away: Option<&'a str>,
     /// Since it started; nothing when it has not.
     pub(crate) seconds: Option<f64>,
 }
 
-impl View<'_> {
+impl ProgressView<'_> {
     /// Everything, for a terminal of so many columns and lines.
-    pub(crate) fn rows(&self, columns: usize, lines: usize) -> Vec<Row> {
+    pub(crate) fn rows(&self, columns: usize, lines: usize) -> Vec<StyledRow> {
         let below = [self.whole(columns), self.notices(), self.workers(), self.failures()];
-        let below: Vec<Row> = below.into_iter().flatten().collect();
+        let below: Vec<StyledRow> = below.into_iter().flatten().collect();
         // The head, and the line that the cursor waits on.
         let room = lines.saturating_sub(below.len() + 2).max(1);
         let rows = [self.head()].into_iter().chain(self.jobs(columns, room)).chain(below);
         rows.take(lines.saturating_sub(1).max(1)).map(|row| row.within(columns)).collect()
     }
 
-    fn head(&self) -> Row {
+    fn head(&self) -> StyledRow {
         let state = sweep_state(self.sweep);
         let since = match self.seconds {
             Some(seconds) if !nadgrid_client::has_ended(self.sweep) => format!(" for {}", duration(seconds)),
             Some(seconds) => format!(" after {}", duration(seconds)),
             None => String::new(),
         };
-        let head = Row::of(Tone::Strong, &self.sweep.name).and(Tone::Plain, "  ");
-        let head = head.and(state_tone(self.sweep), state).and(Tone::Plain, since);
+        let head = StyledRow::of(TextStyle::Strong, &self.sweep.name).and(TextStyle::Plain, "  ");
+        let head = head.and(state_tone(self.sweep), state).and(TextStyle::Plain, since);
         match self.away {
-            Some(reason) => head.and(Tone::Warn, format!("; the coordinator is away ({reason})")),
+            Some(reason) => head.and(TextStyle::Warn, format!("; the coordinator is away ({reason})")),
             None => head,
         }
     }
 
     /// A row for each job, at most `room`; of more, those that are under way come first and the rest are counted.
-    pub(crate) fn jobs(&self, columns: usize, room: usize) -> Vec<Row> {
+    pub(crate) fn jobs(&self, columns: usize, room: usize) -> Vec<StyledRow> {
         let jobs = &self.sweep.jobs;
         if jobs.len() <= room {
             return self.bars(&jobs.iter().collect::<Vec<_>>(), columns);
@@ -85,16 +85,17 @@ impl View<'_> {
             open => format!("and {} more, {complete} of them complete", open + complete),
         };
         let shown: Vec<&Job> = shown.into_iter().map(|(_, job)| job).collect();
-        self.bars(&shown, columns).into_iter().chain([Row::of(Tone::Faint, more)]).collect()
+        self.bars(&shown, columns).into_iter().chain([StyledRow::of(TextStyle::Faint, more)]).collect()
     }
 
     /// Name, bar, counts, share and words of each job, in columns: the first layout in which all fit.
-    fn bars(&self, jobs: &[&Job], columns: usize) -> Vec<Row> {
+    fn bars(&self, jobs: &[&Job], columns: usize) -> Vec<StyledRow> {
         let told: Vec<Told<'_>> = jobs.iter().map(|job| Told::new(job, self.sweep.workers)).collect();
         let widest = |of: fn(&Told<'_>) -> usize| told.iter().map(of).max().unwrap_or(0);
         let names = widest(|it| it.name.chars().count()).min(columns / 3);
         let counts = widest(|it| it.counts.chars().count());
-        let (long, short) = (widest(|it| it.long.chars().count()), widest(|it| it.short.chars().count()));
+        let long = widest(|it| it.long.chars().count());
+        let short = widest(|it| it.short.chars().count());
         // What else a row has: two spaces before each part, and the share.
         let fixed = names + 2 + PERCENT;
         let layouts = [(counts + 2, long + 2), (counts + 2, short + 2), (0, short + 2)];
@@ -102,17 +103,20 @@ impl View<'_> {
         let (counts, words) = layouts.into_iter().find(fits).unwrap_or(layouts[2]);
         let room = columns.saturating_sub(fixed + counts + words).clamp(*BAR.start(), *BAR.end());
         let row = |it: &Told<'_>| {
-            let start = Row::of(Tone::Plain, format!("{:<names$}  ", cut(&it.name, names)));
+            let start = StyledRow::of(TextStyle::Plain, format!("{:<names$}  ", cut(&it.name, names)));
             let row = bar(start, room, it.done, it.under_way);
             let count = if counts > 0 { format!("{:>counts$}", it.counts) } else { String::new() };
             let said = if words > long { &it.long } else { &it.short };
-            row.and(Tone::Faint, count).and(Tone::Plain, it.percent()).and(it.tone, format!("  {said}")).within(columns)
+            row.and(TextStyle::Faint, count)
+                .and(TextStyle::Plain, it.percent())
+                .and(it.tone, format!("  {said}"))
+                .within(columns)
         };
         told.iter().map(row).collect()
     }
 
     /// Where there are several jobs, what they are together.
-    fn whole(&self, columns: usize) -> Vec<Row> {
+    fn whole(&self, columns: usize) -> Vec<StyledRow> {
         if self.sweep.jobs.len() < 2 {
             return Vec::new();
         }
@@ -123,25 +127,26 @@ impl View<'_> {
         let counts = format!("{share}, {} of {} {word}", thousands(computed), thousands(members));
         let row = |word: &str| {
             let rate = members_per_second.map_or(String::new(), |rate| format!(", {}", pace(rate, word)));
-            fact("whole", Tone::Plain, format!("{counts}{rate}{left}"))
+            fact("whole", TextStyle::Plain, format!("{counts}{rate}{left}"))
         };
         let long = row(word);
         vec![if long.width() <= columns { long } else { row("") }]
     }
 
-    /// What keeps the sweep back, as the coordinator says.
-    fn notices(&self) -> Vec<Row> {
+    /// Returns the coordinator's notices about the sweep.
+    fn notices(&self) -> Vec<StyledRow> {
         let notices = &self.sweep.notices;
         let name = |place: usize| if place == 0 { "notice" } else { "" };
         let shown = notices.iter().take(MOST_NOTICES).enumerate();
-        let mut rows: Vec<Row> = shown.map(|(place, notice)| fact(name(place), Tone::Warn, notice)).collect();
+        let mut rows: Vec<StyledRow> =
+            shown.map(|(place, notice)| fact(name(place), TextStyle::Warn, notice)).collect();
         if let Some(more) = notices.len().checked_sub(MOST_NOTICES).filter(|&more| more > 0) {
-            rows.push(fact("", Tone::Warn, format!("and {more} more")));
+            rows.push(fact("", TextStyle::Warn, format!("and {more} more")));
         }
         rows
     }
 
-    fn workers(&self) -> Vec<Row> {
+    fn workers(&self) -> Vec<StyledRow> {
         let Some(workers) = self.workers else { return Vec::new() };
         let here: Vec<&Worker> = workers.iter().filter(|worker| worker.connected).collect();
         let (unfit, fit): (Vec<&Worker>, Vec<&Worker>) = here.into_iter().partition(|worker| !worker.unfit.is_empty());
@@ -149,12 +154,16 @@ impl View<'_> {
         let busy: u64 = fit.iter().map(|worker| u64::from(worker.leases.min(worker.lanes))).sum();
         let aside = if unfit.is_empty() { String::new() } else { format!(", {} set aside", unfit.len()) };
         vec![match fit.len() {
-            0 => fact("workers", Tone::Warn, format!("none is connected that can compute{aside}")),
-            n => fact("workers", Tone::Plain, format!("{n} connected, {}, {busy} busy{aside}", count(lanes, "lane"))),
+            0 => fact("workers", TextStyle::Warn, format!("none connected that can compute{aside}")),
+            n => fact(
+                "workers",
+                TextStyle::Plain,
+                format!("{n} connected, {}, {busy} busy{aside}", count(lanes, "lane")),
+            ),
         }]
     }
 
-    fn failures(&self) -> Vec<Row> {
+    fn failures(&self) -> Vec<StyledRow> {
         let jobs = &self.sweep.jobs;
         let retries: u64 = jobs.iter().map(|job| job.retries).sum();
         let lost: u64 = jobs.iter().map(|job| job.members_failed).sum();
@@ -165,14 +174,14 @@ impl View<'_> {
         let failed = self.sweep.failures.len() as u64;
         let quarantined = (lost > 0)
             .then(|| format!("{} in quarantine ({} {})", count(failed, "shard"), thousands(lost), word(jobs)));
-        let tone = if lost > 0 { Tone::Bad } else { Tone::Warn };
+        let tone = if lost > 0 { TextStyle::Bad } else { TextStyle::Warn };
         let words: Vec<String> = [again, quarantined].into_iter().flatten().collect();
         let mut rows = vec![fact("failures", tone, words.join(", "))];
         rows.extend(self.last_error().map(|error| fact("", tone, error)));
         rows
     }
 
-    /// What a shard failed with for good, else what a worker said last.
+    /// Returns the error of a quarantined shard, else the latest error of a worker.
     fn last_error(&self) -> Option<String> {
         let for_good = self.sweep.failures.last();
         let for_good = for_good.map(|failure| format!("last for good: {}", failure.message));
@@ -181,7 +190,7 @@ impl View<'_> {
     }
 }
 
-/// What a job's row says.
+/// Returns the words of a job's row.
 struct Told<'a> {
     job: &'a Job,
     name: String,
@@ -191,7 +200,7 @@ struct Told<'a> {
     /// Settled and under way, as shares of 1.
     done: f64,
     under_way: f64,
-    tone: Tone,
+    tone: TextStyle,
 }
 
 impl<'a> Told<'a> {
@@ -205,7 +214,7 @@ impl<'a> Told<'a> {
             short: words(job, workers, ""),
             done,
             under_way,
-            tone: if job.state() == JobState::Incomplete { Tone::Bad } else { Tone::Plain },
+            tone: if job.state() == JobState::Incomplete { TextStyle::Bad } else { TextStyle::Plain },
         }
     }
 
@@ -215,33 +224,33 @@ impl<'a> Told<'a> {
     }
 }
 
-/// How good news a sweep's state is.
-pub(crate) fn state_tone(sweep: &Sweep) -> Tone {
+/// Returns the style of a sweep's state.
+pub(crate) fn state_tone(sweep: &Sweep) -> TextStyle {
     match sweep.state() {
-        SweepState::Complete => Tone::Good,
-        SweepState::Failed | SweepState::Incomplete => Tone::Bad,
-        SweepState::Cancelled => Tone::Faint,
-        _ if sweep.paused => Tone::Warn,
-        SweepState::Running => Tone::Accent,
-        _ => Tone::Plain,
+        SweepState::Complete => TextStyle::Good,
+        SweepState::Failed | SweepState::Incomplete => TextStyle::Bad,
+        SweepState::Cancelled => TextStyle::Faint,
+        _ if sweep.paused => TextStyle::Warn,
+        SweepState::Running => TextStyle::Accent,
+        _ => TextStyle::Plain,
     }
 }
 
-fn fact(name: &str, tone: Tone, words: impl AsRef<str>) -> Row {
-    Row::of(Tone::Faint, format!("{name:<10}")).and(tone, words)
+fn fact(name: &str, tone: TextStyle, words: impl AsRef<str>) -> StyledRow {
+    StyledRow::of(TextStyle::Faint, format!("{name:<10}")).and(tone, words)
 }
 
-/// For example `nads/lenet`.
+/// Returns a job's name, for example `nads/lenet`.
 pub(crate) fn name(job: &Job) -> String {
     format!("{}/{}", job.experiment, job.architecture)
 }
 
 fn cut(words: &str, columns: usize) -> String {
-    let row = Row::of(Tone::Plain, words).within(columns);
+    let row = StyledRow::of(TextStyle::Plain, words).within(columns);
     row.to_terminal(false)
 }
 
-/// How it goes: the rate and the time left, or what it waits for. Without a word for members it is short.
+/// Returns the progress: the rate and the time left, or what it waits for. Without a word for members it is short.
 pub(crate) fn words(job: &Job, workers: u32, members: &str) -> String {
     let or_short = |long: &str, short: &str| if members.is_empty() { short.to_owned() } else { long.to_owned() };
     let left = job.seconds_left.map(|seconds| format!("{} left", duration(seconds)));
@@ -279,17 +288,19 @@ mod tests {
     }
 
     fn sweep(jobs: Vec<Job>) -> Sweep {
-        let (state, seconds_left) = (SweepState::Running.into(), Some(75.0));
+        let state = SweepState::Running.into();
+        let seconds_left = Some(75.0);
         Sweep { name: "demo".into(), state, jobs, workers: 1, progress: 0.125, seconds_left, ..Default::default() }
     }
 
     fn shown(sweep: &Sweep, workers: &[Worker], columns: usize, lines: usize) -> Vec<String> {
-        let view = View { sweep, workers: Some(workers), away: None, seconds: Some(10.0) };
+        let view = ProgressView { sweep, workers: Some(workers), away: None, seconds: Some(10.0) };
         view.rows(columns, lines).iter().map(|row| row.to_terminal(false)).collect()
     }
 
     fn worker(name: &str, unfit: &str) -> Worker {
-        let (name, unfit) = (name.into(), unfit.into());
+        let name = name.into();
+        let unfit = unfit.into();
         Worker { name, unfit, connected: true, lanes: 4, leases: 3, ..Default::default() }
     }
 
@@ -317,7 +328,7 @@ mod tests {
         assert!(rows[1].contains("━━━") && rows[1].ends_with("50 %  102.4/s, 10 s left"), "{rows:#?}");
         assert!(!rows[1].contains("1,024/2,048"), "{rows:#?}");
         for (columns, lines) in (1..120).flat_map(|columns| [(columns, 1), (columns, 4), (columns, 30)]) {
-            let view = View { sweep: &sweep, workers: None, away: Some("x"), seconds: None };
+            let view = ProgressView { sweep: &sweep, workers: None, away: Some("x"), seconds: None };
             let rows = view.rows(columns, lines);
             assert!(rows.iter().all(|row| row.width() <= columns) && rows.len() < lines.max(2), "{columns} x {lines}");
         }

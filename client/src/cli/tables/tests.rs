@@ -74,7 +74,9 @@ fn sweeps_and_workers_have_a_row_each() {
     let worker = v1::Worker { name: "box".into(), unfit: "wrong bits".into(), silent_ms: 1500, ..Default::default() };
     let shown = workers(&[WorkerView::from(&worker)]);
     assert!(shown.contains("1.5 s ago") && shown.contains("unfit: wrong bits"), "{shown}");
-    let (transfers_waiting, transfers_waiting_ms, transfers) = (3, 42_000, 1);
+    let transfers_waiting = 3;
+    let transfers_waiting_ms = 42_000;
+    let transfers = 1;
     let transfer_bytes_per_second = 20_480.0;
     let worker = v1::Worker {
         transfers_waiting,

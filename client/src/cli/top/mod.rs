@@ -16,11 +16,11 @@ use super::{Failure, output, tables};
 use crossterm::event::{Event, EventStream};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::StreamExt;
-use model::{Action, Command, Model, Snapshot};
+use model::{ClusterSnapshot, Model, ScreenCommand, SweepAction};
 use nadgrid_client::v1::Sweep;
 use nadgrid_client::{Address, Client, Error, SweepView, WorkerView};
 use serde::Serialize;
-use session::Session;
+use session::TerminalSession;
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
@@ -29,10 +29,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The newest sweeps, so many.
 const SWEEPS: usize = 200;
 
-/// What became of a question or an action.
-enum Outcome {
-    Asked(Result<Snapshot, Error>),
-    Acted(Action, Result<Box<Sweep>, Error>),
+/// The outcome of a question or an action.
+enum ScreenReply {
+    Asked(Result<ClusterSnapshot, Error>),
+    Acted(SweepAction, Result<Box<Sweep>, Error>),
 }
 
 /// Shows the cluster until its user has seen enough.
@@ -42,30 +42,31 @@ pub(crate) async fn top(at: Address, args: TopArgs) -> Result<(), Failure> {
     if args.json {
         return output::print_json(&Document::new(client.url(), &first));
     }
-    let (stdin, stdout) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
+    let stdin = std::io::stdin().is_terminal();
+    let stdout = std::io::stdout().is_terminal();
     if args.once || !stdin || !stdout {
         return output::print(&once(&first));
     }
-    let mut model = Model::new(client.url(), super::ink::colours());
+    let mut model = Model::new(client.url(), super::styled::colours());
     model.take(first);
     live(&client, model).await
 }
 
 async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
-    let mut session = Session::begin()?;
+    let mut session = TerminalSession::begin()?;
     let mut events = EventStream::new();
     let mut question = Some(later(client));
-    let mut action: Option<BoxFuture<'static, Outcome>> = None;
+    let mut action: Option<BoxFuture<'static, ScreenReply>> = None;
     loop {
         session.draw(|frame| screen::draw(frame, &mut model, SystemTime::now()))?;
         let outcome = tokio::select! {
             event = events.next() => {
                 match event {
                     Some(Ok(Event::Key(key))) => match model.key(key) {
-                        Command::Nothing => {}
-                        Command::Quit => return Ok(()),
-                        Command::Interrupt => return Err(Failure::Interrupted),
-                        Command::Act(wanted, id) => action = Some(act(client, wanted, id)),
+                        ScreenCommand::Nothing => {}
+                        ScreenCommand::Quit => return Ok(()),
+                        ScreenCommand::Interrupt => return Err(Failure::Interrupted),
+                        ScreenCommand::Act(wanted, id) => action = Some(act(client, wanted, id)),
                     },
                     // A resize: the next frame has the new size.
                     Some(Ok(_)) => {}
@@ -78,7 +79,7 @@ async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
             outcome = done(&mut action) => outcome,
         };
         match outcome {
-            Outcome::Asked(answer) => {
+            ScreenReply::Asked(answer) => {
                 match answer {
                     Ok(snapshot) => model.take(snapshot),
                     Err(Error::Unreachable { reason, .. }) => model.away(reason),
@@ -88,7 +89,7 @@ async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
                 }
                 question = Some(later(client));
             }
-            Outcome::Acted(wanted, answer) => {
+            ScreenReply::Acted(wanted, answer) => {
                 model.acted(wanted, answer.as_deref());
                 question = Some(now(client));
             }
@@ -97,7 +98,7 @@ async fn live(client: &Client, mut model: Model) -> Result<(), Failure> {
 }
 
 /// Waits for something that may not be under way.
-async fn done(work: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
+async fn done(work: &mut Option<BoxFuture<'static, ScreenReply>>) -> ScreenReply {
     match work {
         Some(under_way) => {
             let outcome = under_way.await;
@@ -108,12 +109,12 @@ async fn done(work: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
     }
 }
 
-fn now(client: &Client) -> BoxFuture<'static, Outcome> {
+fn now(client: &Client) -> BoxFuture<'static, ScreenReply> {
     let client = client.clone();
-    async move { Outcome::Asked(ask(&client).await) }.boxed()
+    async move { ScreenReply::Asked(ask(&client).await) }.boxed()
 }
 
-fn later(client: &Client) -> BoxFuture<'static, Outcome> {
+fn later(client: &Client) -> BoxFuture<'static, ScreenReply> {
     let question = now(client);
     async move {
         tokio::time::sleep(PAUSE).await;
@@ -122,22 +123,22 @@ fn later(client: &Client) -> BoxFuture<'static, Outcome> {
     .boxed()
 }
 
-fn act(client: &Client, action: Action, id: String) -> BoxFuture<'static, Outcome> {
+fn act(client: &Client, action: SweepAction, id: String) -> BoxFuture<'static, ScreenReply> {
     let client = client.clone();
     async move {
         let answer = match action {
-            Action::Pause => client.pause(&id).await,
-            Action::Resume => client.resume(&id).await,
-            Action::Cancel => client.cancel(&id).await,
+            SweepAction::Pause => client.pause(&id).await,
+            SweepAction::Resume => client.resume(&id).await,
+            SweepAction::Cancel => client.cancel(&id).await,
         };
-        Outcome::Acted(action, answer.map(Box::new))
+        ScreenReply::Acted(action, answer.map(Box::new))
     }
     .boxed()
 }
 
-async fn ask(client: &Client) -> Result<Snapshot, Error> {
+async fn ask(client: &Client) -> Result<ClusterSnapshot, Error> {
     let (sweeps, workers) = futures::future::try_join(client.list(SWEEPS), client.workers()).await?;
-    Ok(Snapshot { sweeps, workers })
+    Ok(ClusterSnapshot { sweeps, workers })
 }
 
 /// The cluster as one JSON document.
@@ -149,7 +150,7 @@ struct Document {
 }
 
 impl Document {
-    fn new(url: &str, snapshot: &Snapshot) -> Self {
+    fn new(url: &str, snapshot: &ClusterSnapshot) -> Self {
         Self {
             coordinator: url.to_owned(),
             sweeps: snapshot.sweeps.iter().map(SweepView::from).collect(),
@@ -159,7 +160,7 @@ impl Document {
 }
 
 /// The cluster in two tables.
-fn once(snapshot: &Snapshot) -> String {
+fn once(snapshot: &ClusterSnapshot) -> String {
     let sweeps = tables::progress(&snapshot.sweeps);
     let workers: Vec<WorkerView> = snapshot.workers.iter().map(WorkerView::from).collect();
     let workers = if workers.is_empty() { "no worker is connected".into() } else { tables::workers(&workers) };

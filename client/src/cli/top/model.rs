@@ -1,4 +1,4 @@
-//! What `top` knows and what its user has chosen.
+//! The state of `top`: what it knows, and what its user has chosen.
 //!
 //! ```text
 //! Looking ──?──▶ Help ──any key──▶ Looking
@@ -7,27 +7,27 @@
 //! ```
 //! A selection is kept by id, so it stays on its sweep when others come. Absent: the terminal, the coordinator and their clocks.
 
-use crate::cli::ink::Tone;
+use crate::cli::styled::TextStyle;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use nadgrid_client::v1::{Sweep, Worker};
 use nadgrid_client::{Error, has_ended, sweep_state};
 
 /// A cluster at a moment.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct ClusterSnapshot {
     pub(super) sweeps: Vec<Sweep>,
     pub(super) workers: Vec<Worker>,
 }
 
-/// What can be done to a sweep.
+/// An action on a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum SweepAction {
     Pause,
     Resume,
     Cancel,
 }
 
-impl Action {
+impl SweepAction {
     /// As a verb.
     pub(super) const fn verb(self) -> &'static str {
         match self {
@@ -38,26 +38,26 @@ impl Action {
     }
 }
 
-/// What a key asks for.
+/// The command of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum ScreenCommand {
     Nothing,
     Quit,
     Interrupt,
     /// To do something to the sweep with this id.
-    Act(Action, String),
+    Act(SweepAction, String),
 }
 
-/// What the keys mean now.
+/// The meaning of the keys now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum ScreenMode {
     Looking,
     Help,
     /// Whether to do it to the sweep of this id and name.
-    Confirm(Action, String, String),
+    Confirm(SweepAction, String, String),
 }
 
-/// Which table the arrows move in.
+/// The table that the arrows move in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pane {
     Sweeps,
@@ -71,14 +71,14 @@ pub(super) struct Model {
     pub(super) colours: bool,
     /// Open sweeps first, then newest first.
     pub(super) sweeps: Vec<Sweep>,
-    /// By name.
+    /// The workers, by name.
     pub(super) workers: Vec<Worker>,
-    pub(super) mode: Mode,
+    pub(super) mode: ScreenMode,
     pub(super) pane: Pane,
-    /// Why the coordinator does not answer, where it does not.
+    /// The reason why the coordinator does not answer, where it does not.
     pub(super) away: Option<String>,
-    /// What became of the last action.
-    pub(super) said: Option<(Tone, String)>,
+    /// The outcome of the last action.
+    pub(super) said: Option<(TextStyle, String)>,
     sweep: Option<String>,
     worker: Option<String>,
 }
@@ -91,7 +91,7 @@ impl Model {
             colours,
             sweeps: Vec::new(),
             workers: Vec::new(),
-            mode: Mode::Looking,
+            mode: ScreenMode::Looking,
             pane: Pane::Sweeps,
             away: None,
             said: None,
@@ -101,12 +101,14 @@ impl Model {
     }
 
     /// Takes in how the cluster stands now.
-    pub(super) fn take(&mut self, snapshot: Snapshot) {
-        let Snapshot { mut sweeps, mut workers } = snapshot;
+    pub(super) fn take(&mut self, snapshot: ClusterSnapshot) {
+        let ClusterSnapshot { mut sweeps, mut workers } = snapshot;
         // Stable: the coordinator gives the newest first.
         sweeps.sort_by_key(has_ended);
         workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        (self.sweeps, self.workers, self.away) = (sweeps, workers, None);
+        self.sweeps = sweeps;
+        self.workers = workers;
+        self.away = None;
     }
 
     /// The coordinator does not answer.
@@ -114,8 +116,8 @@ impl Model {
         self.away = Some(reason);
     }
 
-    /// What became of an action.
-    pub(super) fn acted(&mut self, action: Action, outcome: Result<&Sweep, &Error>) {
+    /// Shows the outcome of an action.
+    pub(super) fn acted(&mut self, action: SweepAction, outcome: Result<&Sweep, &Error>) {
         // What the next key means depends on it.
         if let Ok(sweep) = outcome
             && let Some(known) = self.sweeps.iter_mut().find(|known| known.id == sweep.id)
@@ -123,8 +125,8 @@ impl Model {
             known.clone_from(sweep);
         }
         self.said = Some(match outcome {
-            Ok(sweep) => (Tone::Good, format!("{} is {} now", sweep.name, sweep_state(sweep))),
-            Err(error) => (Tone::Bad, format!("cannot {} it: {error}", action.verb())),
+            Ok(sweep) => (TextStyle::Good, format!("{} is {} now", sweep.name, sweep_state(sweep))),
+            Err(error) => (TextStyle::Bad, format!("cannot {} it: {error}", action.verb())),
         });
     }
 
@@ -143,31 +145,31 @@ impl Model {
         self.sweep_place().and_then(|place| self.sweeps.get(place))
     }
 
-    /// What a key does.
-    pub(super) fn key(&mut self, key: KeyEvent) -> Command {
+    /// Applies a key press.
+    pub(super) fn key(&mut self, key: KeyEvent) -> ScreenCommand {
         if key.kind == KeyEventKind::Release {
-            return Command::Nothing;
+            return ScreenCommand::Nothing;
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') { Command::Interrupt } else { Command::Nothing };
+            return if key.code == KeyCode::Char('c') { ScreenCommand::Interrupt } else { ScreenCommand::Nothing };
         }
-        match std::mem::replace(&mut self.mode, Mode::Looking) {
-            Mode::Looking => self.looking(key.code),
-            Mode::Help => Command::Nothing,
-            Mode::Confirm(action, id, _) => match key.code {
+        match std::mem::replace(&mut self.mode, ScreenMode::Looking) {
+            ScreenMode::Looking => self.looking(key.code),
+            ScreenMode::Help => ScreenCommand::Nothing,
+            ScreenMode::Confirm(action, id, _) => match key.code {
                 KeyCode::Char('y' | 'Y') | KeyCode::Enter => {
-                    self.said = Some((Tone::Plain, format!("asking the coordinator to {} it", action.verb())));
-                    Command::Act(action, id)
+                    self.said = Some((TextStyle::Plain, format!("asking the coordinator to {} it", action.verb())));
+                    ScreenCommand::Act(action, id)
                 }
-                _ => Command::Nothing,
+                _ => ScreenCommand::Nothing,
             },
         }
     }
 
-    fn looking(&mut self, key: KeyCode) -> Command {
+    fn looking(&mut self, key: KeyCode) -> ScreenCommand {
         match key {
-            KeyCode::Char('q') | KeyCode::Esc => return Command::Quit,
-            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyCode::Char('q') | KeyCode::Esc => return ScreenCommand::Quit,
+            KeyCode::Char('?' | 'h') => self.mode = ScreenMode::Help,
             KeyCode::Up | KeyCode::Char('k') => self.step(-1),
             KeyCode::Down | KeyCode::Char('j') => self.step(1),
             KeyCode::PageUp => self.step(-10),
@@ -177,12 +179,12 @@ impl Model {
             KeyCode::Tab | KeyCode::BackTab | KeyCode::Left | KeyCode::Right => {
                 self.pane = if self.pane == Pane::Sweeps { Pane::Workers } else { Pane::Sweeps };
             }
-            KeyCode::Char('p') => self.confirm(Action::Pause),
-            KeyCode::Char('r') => self.confirm(Action::Resume),
-            KeyCode::Char('c') => self.confirm(Action::Cancel),
+            KeyCode::Char('p') => self.confirm(SweepAction::Pause),
+            KeyCode::Char('r') => self.confirm(SweepAction::Resume),
+            KeyCode::Char('c') => self.confirm(SweepAction::Cancel),
             _ => {}
         }
-        Command::Nothing
+        ScreenCommand::Nothing
     }
 
     fn step(&mut self, by: isize) {
@@ -203,17 +205,17 @@ impl Model {
     }
 
     /// Asks whether to do it, where it would change something.
-    fn confirm(&mut self, action: Action) {
+    fn confirm(&mut self, action: SweepAction) {
         let Some(sweep) = self.selected() else { return };
         let refusal = match action {
             _ if has_ended(sweep) => Some(format!("{} is {} already", sweep.name, sweep_state(sweep))),
-            Action::Pause if sweep.paused => Some(format!("{} is paused already", sweep.name)),
-            Action::Resume if !sweep.paused => Some(format!("{} is not paused", sweep.name)),
+            SweepAction::Pause if sweep.paused => Some(format!("{} is already paused", sweep.name)),
+            SweepAction::Resume if !sweep.paused => Some(format!("{} is not paused", sweep.name)),
             _ => None,
         };
         match refusal {
-            Some(words) => self.said = Some((Tone::Warn, words)),
-            None => self.mode = Mode::Confirm(action, sweep.id.clone(), sweep.name.clone()),
+            Some(words) => self.said = Some((TextStyle::Warn, words)),
+            None => self.mode = ScreenMode::Confirm(action, sweep.id.clone(), sweep.name.clone()),
         }
     }
 }

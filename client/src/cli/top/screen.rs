@@ -1,4 +1,4 @@
-//! How `top` looks.
+//! The screen of `nadgrid top`.
 //!
 //! ```text
 //! head      the coordinator, its workers and lanes, or that it is away
@@ -9,11 +9,11 @@
 //! ```
 //! Absent: decisions. Every size of terminal gets what fits.
 
-use super::model::{Mode, Model, Pane};
-use crate::cli::ink::{Row as Words, Tone, bar};
+use super::model::{Model, Pane, ScreenMode};
 use crate::cli::progress::running_seconds;
 use crate::cli::progress::totals::{SweepTotals, pace, parts_of, word};
-use crate::cli::progress::view::{View, state_tone};
+use crate::cli::progress::view::{ProgressView, state_tone};
+use crate::cli::styled::{StyledRow, TextStyle, bar};
 use crate::cli::tables::count;
 use nadgrid_client::v1::{Sweep, Worker};
 use nadgrid_client::{WorkerView, has_ended, sweep_state};
@@ -27,7 +27,7 @@ use std::time::SystemTime;
 
 /// From so many columns on there is room for what one can do without.
 const WIDE: u16 = 90;
-/// How long a payload waits for a place before that is a worker's state.
+/// The time that a payload waits for a place before that is a worker's state.
 const WAITS_LONG_MS: u64 = 2000;
 /// Columns of a bar, wide and narrow.
 const BARS: [usize; 2] = [12, 6];
@@ -41,7 +41,7 @@ const KEYS: [(&str, &str); 7] = [
     ("r", "resume it"),
     ("c", "cancel it"),
     ("?", "this help"),
-    ("q", "end; the cluster goes on"),
+    ("q", "quit; the cluster continues"),
 ];
 
 /// Draws everything.
@@ -56,9 +56,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: SystemTime) {
     workers(frame, model, workers_area);
     frame.render_widget(Paragraph::new(foot(model, area.width)), foot_area);
     match &model.mode {
-        Mode::Looking => {}
-        Mode::Help => popup(frame, " keys ", help()),
-        Mode::Confirm(action, id, name) => {
+        ScreenMode::Looking => {}
+        ScreenMode::Help => popup(frame, " keys ", help()),
+        ScreenMode::Confirm(action, id, name) => {
             let question = format!("{} {name}?", capital(action.verb()));
             let lines = vec![
                 Line::raw(question),
@@ -86,9 +86,9 @@ fn middle_areas(model: &Model, middle: Rect) -> [Rect; 3] {
 }
 
 fn head(model: &Model, columns: u16) -> Line<'static> {
-    let row = Words::of(Tone::Strong, "nadgrid top").and(Tone::Plain, format!("  {}  ", model.url));
+    let row = StyledRow::of(TextStyle::Strong, "nadgrid top").and(TextStyle::Plain, format!("  {}  ", model.url));
     let row = match &model.away {
-        Some(reason) => row.and(Tone::Bad, format!("is away ({reason}), trying again")),
+        Some(reason) => row.and(TextStyle::Bad, format!("is away ({reason}), trying again")),
         None => {
             let here: Vec<&Worker> = model.workers.iter().filter(|worker| worker.connected).collect();
             let lanes: u64 = here.iter().map(|worker| u64::from(worker.lanes)).sum();
@@ -96,25 +96,28 @@ fn head(model: &Model, columns: u16) -> Line<'static> {
             let open = model.sweeps.iter().filter(|sweep| !has_ended(sweep)).count();
             let words =
                 format!("{open} open, {}, {busy} of {}", count(here.len() as u64, "worker"), count(lanes, "lane"));
-            row.and(Tone::Faint, format!("{words} busy"))
+            row.and(TextStyle::Faint, format!("{words} busy"))
         }
     };
     row.within(columns.into()).to_line(model.colours)
 }
 
 fn foot(model: &Model, columns: u16) -> Line<'static> {
-    let keys = Words::of(Tone::Faint, "?: keys  p: pause  r: resume  c: cancel  q: end");
+    let keys = StyledRow::of(TextStyle::Faint, "?: keys  p: pause  r: resume  c: cancel  q: quit");
     let row = match &model.said {
-        Some((tone, words)) => Words::of(*tone, words).and(Tone::Faint, "   ?: keys  q: end"),
+        Some((tone, words)) => StyledRow::of(*tone, words).and(TextStyle::Faint, "   ?: keys  q: quit"),
         None => keys,
     };
     row.within(columns.into()).to_line(model.colours)
 }
 
 fn block(model: &Model, title: String, pane: Option<Pane>) -> Block<'static> {
-    let tone = if pane.is_none_or(|pane| pane == model.pane) { Tone::Strong } else { Tone::Faint };
-    let line = Words::of(Tone::Plain, " ").and(tone, title).and(Tone::Plain, " ");
-    Block::new().borders(Borders::TOP).border_style(Tone::Faint.style(model.colours)).title(line.to_line(model.colours))
+    let tone = if pane.is_none_or(|pane| pane == model.pane) { TextStyle::Strong } else { TextStyle::Faint };
+    let line = StyledRow::of(TextStyle::Plain, " ").and(tone, title).and(TextStyle::Plain, " ");
+    Block::new()
+        .borders(Borders::TOP)
+        .border_style(TextStyle::Faint.style(model.colours))
+        .title(line.to_line(model.colours))
 }
 
 /// A column: its name, its width, and whether it is of numbers.
@@ -124,7 +127,7 @@ type Column = (&'static str, Constraint, bool);
 fn table(
     model: &Model,
     columns: &[Column],
-    rows: Vec<Vec<Words>>,
+    rows: Vec<Vec<StyledRow>>,
     block: Block<'static>,
     is_focus: bool,
 ) -> Table<'static> {
@@ -138,7 +141,7 @@ fn table(
     });
     let highlight = if is_focus { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
     Table::new(rows.collect::<Vec<_>>(), columns.iter().map(|&(_, width, _)| width))
-        .header(Row::new(header).style(Tone::Faint.style(model.colours)))
+        .header(Row::new(header).style(TextStyle::Faint.style(model.colours)))
         .block(block)
         .row_highlight_style(highlight)
 }
@@ -157,7 +160,7 @@ fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime)
     columns.push(("left", Constraint::Length(if is_wide { 15 } else { 12 }), true));
     let rows = model.sweeps.iter().map(|sweep| sweep_cells(sweep, is_wide, now));
     let title = if model.sweeps.is_empty() {
-        "no sweeps yet: `nadgrid submit SPEC` makes one".to_owned()
+        "no sweeps yet: submit one with `nadgrid submit SPEC`".to_owned()
     } else {
         format!("sweeps {}/{}", model.sweep_place().map_or(0, |place| place + 1), model.sweeps.len())
     };
@@ -167,41 +170,42 @@ fn sweeps(frame: &mut Frame<'_>, model: &mut Model, area: Rect, now: SystemTime)
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn sweep_cells(sweep: &Sweep, is_wide: bool, now: SystemTime) -> Vec<Words> {
+fn sweep_cells(sweep: &Sweep, is_wide: bool, now: SystemTime) -> Vec<StyledRow> {
     let SweepTotals { members, computed, members_per_second } = SweepTotals::of(sweep);
     let (done, under_way) = parts_of(sweep);
     let percent = format!(" {:>3}%", whole_percent(sweep.progress));
     let mut cells = vec![
-        Words::of(Tone::Plain, &sweep.name),
-        Words::of(state_tone(sweep), sweep_state(sweep)),
-        bar(Words::default(), BARS[usize::from(!is_wide)], done, under_way).and(Tone::Plain, percent),
+        StyledRow::of(TextStyle::Plain, &sweep.name),
+        StyledRow::of(state_tone(sweep), sweep_state(sweep)),
+        bar(StyledRow::default(), BARS[usize::from(!is_wide)], done, under_way).and(TextStyle::Plain, percent),
     ];
     if is_wide {
-        cells.push(Words::of(Tone::Plain, format!("{}/{}", thousands(computed), thousands(members))));
+        cells.push(StyledRow::of(TextStyle::Plain, format!("{}/{}", thousands(computed), thousands(members))));
     }
     let word = if is_wide { word(&sweep.jobs) } else { "" };
-    cells.push(Words::of(Tone::Plain, members_per_second.map_or(String::new(), |rate| pace(rate, word))));
+    cells.push(StyledRow::of(TextStyle::Plain, members_per_second.map_or(String::new(), |rate| pace(rate, word))));
     let took = if is_wide { "took " } else { "" };
     let took = || running_seconds(sweep, now).map(|seconds| format!("{took}{}", duration(seconds)));
     let left = if has_ended(sweep) { took() } else { sweep.seconds_left.map(duration) };
-    cells.push(Words::of(Tone::Plain, left.unwrap_or_default()));
+    cells.push(StyledRow::of(TextStyle::Plain, left.unwrap_or_default()));
     cells
 }
 
-/// What is wrong with a sweep or keeps it back, a row each.
-fn notes(sweep: &Sweep) -> Vec<Words> {
-    let notices = sweep.notices.iter().map(|notice| Words::of(Tone::Warn, notice));
-    let message = (!sweep.message.is_empty()).then(|| Words::of(Tone::Bad, &sweep.message));
+/// Returns the problems of a sweep and what delays it, a row each.
+fn notes(sweep: &Sweep) -> Vec<StyledRow> {
+    let notices = sweep.notices.iter().map(|notice| StyledRow::of(TextStyle::Warn, notice));
+    let message = (!sweep.message.is_empty()).then(|| StyledRow::of(TextStyle::Bad, &sweep.message));
     let retries: u64 = sweep.jobs.iter().map(|job| job.retries).sum();
-    let retries = (retries > 0).then(|| Words::of(Tone::Warn, format!("{} given out again", count(retries, "shard"))));
+    let retries =
+        (retries > 0).then(|| StyledRow::of(TextStyle::Warn, format!("{} given out again", count(retries, "shard"))));
     let failed = sweep.failures.last();
-    let failed = failed.map(|failure| Words::of(Tone::Bad, format!("failed for good: {}", failure.message)));
+    let failed = failed.map(|failure| StyledRow::of(TextStyle::Bad, format!("failed for good: {}", failure.message)));
     [message, failed, retries].into_iter().flatten().chain(notices).collect()
 }
 
 fn jobs(frame: &mut Frame<'_>, model: &Model, area: Rect, now: SystemTime) {
     let Some(sweep) = model.selected().filter(|_| area.height > 1) else { return };
-    let view = View { sweep, workers: None, away: None, seconds: running_seconds(sweep, now) };
+    let view = ProgressView { sweep, workers: None, away: None, seconds: running_seconds(sweep, now) };
     let notes = notes(sweep);
     let columns = usize::from(area.width);
     let room = usize::from(area.height - 1).saturating_sub(notes.len()).max(1);
@@ -229,7 +233,7 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     columns.push((" state", Constraint::Fill(1), false));
     let rows = model.workers.iter().map(|worker| worker_cells(worker, is_wide));
     let title = if model.workers.is_empty() {
-        format!("no workers: `nadgrid-worker --coordinator {}` starts one", model.url)
+        format!("no workers: start one with `nadgrid-worker --coordinator {}`", model.url)
     } else {
         format!("workers {}", model.workers.len())
     };
@@ -239,44 +243,48 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn worker_cells(worker: &Worker, is_wide: bool) -> Vec<Words> {
+fn worker_cells(worker: &Worker, is_wide: bool) -> Vec<StyledRow> {
     let class = worker.numerics_class.as_ref();
-    let device = class.map_or(String::new(), |class| match is_wide {
-        true => format!("{} {}", class.device, class.arithmetic),
-        false => class.device.clone(),
-    });
+    let device = match class {
+        Some(class) if is_wide => format!("{} {}", class.device, class.arithmetic),
+        Some(class) => class.device.clone(),
+        None => String::new(),
+    };
     let rate = worker.members_per_second;
     let rate = if rate > 0.0 { pace(rate, "") } else { String::new() };
-    let mut cells: Vec<Words> =
+    let mut cells: Vec<StyledRow> =
         [worker.name.clone(), device, worker.leases.to_string(), worker.lanes.to_string(), rate]
-            .map(|words| Words::of(Tone::Plain, words))
+            .map(|words| StyledRow::of(TextStyle::Plain, words))
             .into();
     if is_wide {
-        cells.push(Words::of(Tone::Plain, &worker.rate_of));
-        cells.push(Words::of(Tone::Plain, thousands(worker.members_done)));
+        cells.push(StyledRow::of(TextStyle::Plain, &worker.rate_of));
+        cells.push(StyledRow::of(TextStyle::Plain, thousands(worker.members_done)));
     }
     let silent = worker.silent_ms as f64 / 1e3;
     let fits = is_wide || silent < 60.0;
-    cells.push(Words::of(Tone::Plain, if fits { duration(silent) } else { format!("{:.0} min", silent / 60.0) }));
+    cells.push(StyledRow::of(
+        TextStyle::Plain,
+        if fits { duration(silent) } else { format!("{:.0} min", silent / 60.0) },
+    ));
     let (tone, state) = worker_state(worker);
-    cells.push(Words::of(tone, format!(" {state}")));
+    cells.push(StyledRow::of(tone, format!(" {state}")));
     cells
 }
 
-fn worker_state(worker: &Worker) -> (Tone, String) {
+fn worker_state(worker: &Worker) -> (TextStyle, String) {
     if !worker.unfit.is_empty() {
-        return (Tone::Bad, format!("set aside: {}", worker.unfit));
+        return (TextStyle::Bad, format!("set aside: {}", worker.unfit));
     }
     let state = match (worker.connected, worker.draining) {
         (false, _) => "away",
         (true, true) => "draining",
         (true, false) if worker.transfers_waiting_ms >= WAITS_LONG_MS => {
-            return (Tone::Warn, WorkerView::from(worker).transfer_words().unwrap_or_default());
+            return (TextStyle::Warn, WorkerView::from(worker).transfer_words().unwrap_or_default());
         }
-        (true, false) if worker.last_error.is_empty() => return (Tone::Good, "ok".into()),
-        (true, false) => return (Tone::Warn, format!("error: {}", worker.last_error)),
+        (true, false) if worker.last_error.is_empty() => return (TextStyle::Good, "ok".into()),
+        (true, false) => return (TextStyle::Warn, format!("error: {}", worker.last_error)),
     };
-    (Tone::Warn, state.into())
+    (TextStyle::Warn, state.into())
 }
 
 fn help() -> Vec<Line<'static>> {

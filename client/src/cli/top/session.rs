@@ -5,9 +5,9 @@ use ratatui::{DefaultTerminal, Frame};
 use std::io;
 
 /// A terminal that was taken.
-pub(super) struct Session(DefaultTerminal);
+pub(super) struct TerminalSession(DefaultTerminal);
 
-impl Session {
+impl TerminalSession {
     /// Takes the terminal behind stdin and stdout.
     pub(super) fn begin() -> Result<Self, Failure> {
         // It also sees to panics.
@@ -23,7 +23,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for TerminalSession {
     fn drop(&mut self) {
         // When the terminal is gone nothing is left to give back.
         let _ = ratatui::try_restore();
@@ -32,5 +32,5 @@ impl Drop for Session {
 }
 
 fn failure(e: io::Error) -> Failure {
-    Failure::other(format!("cannot draw on the terminal: {e}; --once tells without"))
+    Failure::other(format!("cannot draw on the terminal: {e}; use --once instead"))
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use model::{Mode, Pane};
+use model::{Pane, ScreenMode};
 use nadgrid_client::v1::{Job, JobState, NumericsClass, SweepState, Worker};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -45,14 +45,14 @@ fn worker(id: &str, name: &str) -> Worker {
 }
 
 /// Two open sweeps, an ended one, and two workers of which one has failed.
-fn cluster(done: u64) -> Snapshot {
+fn cluster(done: u64) -> ClusterSnapshot {
     let sweeps = vec![
         sweep("s-3", "ended", SweepState::Complete, 2048),
         sweep("s-2", "second", SweepState::Queued, 0),
         sweep("s-1", "first", SweepState::Running, done),
     ];
     let failed = Worker { last_error: "out of memory".into(), ..worker("w-2", "box") };
-    Snapshot { sweeps, workers: vec![failed, worker("w-1", "alpha")] }
+    ClusterSnapshot { sweeps, workers: vec![failed, worker("w-1", "alpha")] }
 }
 
 fn model() -> Model {
@@ -68,11 +68,11 @@ fn shown(model: &mut Model, columns: u16, lines: u16) -> String {
     terminal.backend().to_string()
 }
 
-fn press(model: &mut Model, key: KeyCode) -> Command {
+fn press(model: &mut Model, key: KeyCode) -> ScreenCommand {
     model.key(KeyEvent::new(key, KeyModifiers::NONE))
 }
 
-fn type_in(model: &mut Model, key: char) -> Command {
+fn type_in(model: &mut Model, key: char) -> ScreenCommand {
     press(model, KeyCode::Char(key))
 }
 
@@ -106,13 +106,13 @@ fn the_screen_tells_sweeps_jobs_and_workers() {
 #[test]
 fn every_size_of_terminal_gets_what_fits() {
     let mut model = model();
-    model.mode = Mode::Help;
+    model.mode = ScreenMode::Help;
     for (columns, lines) in
         (1..130).step_by(3).flat_map(|columns| (1..40).step_by(3).map(move |lines| (columns, lines)))
     {
         shown(&mut model, columns, lines);
     }
-    model.mode = Mode::Looking;
+    model.mode = ScreenMode::Looking;
     let screen = shown(&mut model, 60, 20);
     for words in ["second", "first", "31%", "64.0/s", "alpha", "leases"] {
         assert!(screen.contains(words), "{words} is not in\n{screen}");
@@ -128,24 +128,24 @@ fn every_size_of_terminal_gets_what_fits() {
 #[test]
 fn an_action_is_done_after_a_yes_and_not_else() {
     let mut model = model();
-    assert_eq!(type_in(&mut model, 'c'), Command::Nothing);
-    assert_eq!(model.mode, Mode::Confirm(Action::Cancel, "s-2".into(), "second".into()));
+    assert_eq!(type_in(&mut model, 'c'), ScreenCommand::Nothing);
+    assert_eq!(model.mode, ScreenMode::Confirm(SweepAction::Cancel, "s-2".into(), "second".into()));
     let screen = shown(&mut model, 100, 30);
     assert!(screen.contains("Cancel second?") && screen.contains("y: yes"), "{screen}");
     // The sweep moves, the question stays with it.
-    model.take(Snapshot::default());
-    assert_eq!(type_in(&mut model, 'y'), Command::Act(Action::Cancel, "s-2".into()));
-    assert_eq!(model.mode, Mode::Looking);
+    model.take(ClusterSnapshot::default());
+    assert_eq!(type_in(&mut model, 'y'), ScreenCommand::Act(SweepAction::Cancel, "s-2".into()));
+    assert_eq!(model.mode, ScreenMode::Looking);
     model.take(cluster(640));
     for no in ['n', 'q', 'x'] {
         type_in(&mut model, 'p');
-        assert_eq!((type_in(&mut model, no), &model.mode), (Command::Nothing, &Mode::Looking), "{no}");
+        assert_eq!((type_in(&mut model, no), &model.mode), (ScreenCommand::Nothing, &ScreenMode::Looking), "{no}");
     }
-    model.acted(Action::Cancel, Ok(&sweep("s-2", "second", SweepState::Cancelled, 0)));
+    model.acted(SweepAction::Cancel, Ok(&sweep("s-2", "second", SweepState::Cancelled, 0)));
     assert!(shown(&mut model, 100, 30).contains("second is cancelled now"));
     // The answer counts before the cluster is asked again.
     assert_eq!(model.sweeps[0].state(), SweepState::Cancelled);
-    model.acted(Action::Pause, Err(&Error::NotFound("no sweep s-2".into())));
+    model.acted(SweepAction::Pause, Err(&Error::NotFound("no sweep s-2".into())));
     assert!(shown(&mut model, 100, 30).contains("cannot pause it: no sweep s-2"));
 }
 
@@ -153,12 +153,12 @@ fn an_action_is_done_after_a_yes_and_not_else() {
 fn what_would_change_nothing_is_not_asked() {
     let mut model = model();
     type_in(&mut model, 'r');
-    assert!(model.mode == Mode::Looking && shown(&mut model, 100, 30).contains("second is not paused"));
+    assert!(model.mode == ScreenMode::Looking && shown(&mut model, 100, 30).contains("second is not paused"));
     press(&mut model, KeyCode::End);
     type_in(&mut model, 'c');
-    assert!(model.mode == Mode::Looking && shown(&mut model, 100, 30).contains("ended is complete already"));
+    assert!(model.mode == ScreenMode::Looking && shown(&mut model, 100, 30).contains("ended is complete already"));
     let mut empty = Model::new("http://x:7400", false);
-    assert_eq!((type_in(&mut empty, 'c'), empty.mode), (Command::Nothing, Mode::Looking));
+    assert_eq!((type_in(&mut empty, 'c'), empty.mode), (ScreenCommand::Nothing, ScreenMode::Looking));
 }
 
 #[test]
@@ -188,13 +188,13 @@ fn keys_end_it_and_a_coordinator_that_is_away_is_told() {
     assert!(screen.contains("is away (connection refused), trying again") && screen.contains("second"), "{screen}");
     model.take(cluster(650));
     assert!(!shown(&mut model, 100, 30).contains("is away"));
-    assert_eq!(type_in(&mut model, '?'), Command::Nothing);
+    assert_eq!(type_in(&mut model, '?'), ScreenCommand::Nothing);
     assert!(shown(&mut model, 100, 30).contains("pause the sweep"));
     // The key that closes the help does nothing else.
-    assert_eq!(type_in(&mut model, 'q'), Command::Nothing);
-    assert_eq!(type_in(&mut model, 'q'), Command::Quit);
+    assert_eq!(type_in(&mut model, 'q'), ScreenCommand::Nothing);
+    assert_eq!(type_in(&mut model, 'q'), ScreenCommand::Quit);
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert_eq!(model.key(interrupt), Command::Interrupt);
+    assert_eq!(model.key(interrupt), ScreenCommand::Interrupt);
 }
 
 #[test]
@@ -210,5 +210,5 @@ fn it_is_told_once_where_there_is_no_terminal() {
     let first = &json["sweeps"][2];
     assert_eq!((&first["id"], &first["jobs"][0]["members_done"]), (&"s-1".into(), &640.into()));
     assert_eq!((&first["progress"], &first["seconds_left"]), (&0.3125.into(), &22.0.into()));
-    assert!(once(&Snapshot::default()).contains("no worker is connected"));
+    assert!(once(&ClusterSnapshot::default()).contains("no worker is connected"));
 }

@@ -6,8 +6,8 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use super::{
     FigureError, InputShape, Maps, NadFigure,
-    page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT},
-    spectrum::Shares,
+    layout::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT, MAX_CHANNELS},
+    spectrum::SpectrumShares,
 };
 use crate::figure::{
     bitmap::Colours,
@@ -16,8 +16,6 @@ use crate::figure::{
     theme::Paint,
 };
 
-/// Channels beyond these are not drawn (their DFT still counts).
-pub(super) const MAX_CHANNELS: usize = 4;
 /// A flat input is stretched to this height rather than drawn as a hairline.
 const MIN_TILE_HEIGHT: f64 = 10.0;
 const LABEL_HEIGHT: f64 = 22.0;
@@ -29,7 +27,8 @@ pub(super) fn shown_indices(count: usize) -> Vec<usize> {
     if count <= 2 * COLUMNS {
         return (0..count).collect();
     }
-    let (first, last) = (COLUMNS as f64, (count - 1) as f64);
+    let first = COLUMNS as f64;
+    let last = (count - 1) as f64;
     let later = (0..COLUMNS).map(|step| first * (last / first).powf(step as f64 / (COLUMNS - 1) as f64));
     (0..COLUMNS).chain(later.map(|index| index.round() as usize)).collect()
 }
@@ -39,7 +38,7 @@ pub(super) fn draw(
     canvas: &mut Canvas,
     top: f64,
     figure: &NadFigure<'_>,
-    shares: &Shares,
+    shares: &SpectrumShares,
     shown: &[usize],
 ) -> Result<f64, FigureError> {
     let band = Band::new(figure.shape);
@@ -102,13 +101,12 @@ impl Band {
                 _ if self.shape.channels == 1 => "NAD".to_owned(),
                 row => channel_name(self.shape.channels, row),
             };
-            match self.tile_height < 40.0 {
-                true => canvas.text((at.0, at.1 + 4.0), Type::new(12.0, Paint::Muted).end(), &text),
+            if self.tile_height < 40.0 {
+                canvas.text((at.0, at.1 + 4.0), Type::new(12.0, Paint::Muted).end(), &text);
+            } else {
                 // As high as its tile, so as not to run into the next one's.
-                false => {
-                    let fitting = self.tile_height / (text.chars().count() as f64 * GLYPH_WIDTH);
-                    canvas.upright_text(at, Type::new(fitting.min(14.0), Paint::Muted).middle(), &text);
-                }
+                let fitting = self.tile_height / (text.chars().count() as f64 * GLYPH_WIDTH);
+                canvas.upright_text(at, Type::new(fitting.min(14.0), Paint::Muted).middle(), &text);
             }
         }
     }
@@ -139,7 +137,7 @@ pub(super) fn draw_tile(
     Ok(())
 }
 
-/// What a channel of several is called; three are those of images.
+/// Returns the name of a channel of several; three are those of images.
 pub(super) fn channel_name(channels: usize, index: usize) -> String {
     match (channels, index) {
         (3, 0) => "red".to_owned(),

@@ -2,11 +2,11 @@
 
 use super::{
     FigureError, InputShape,
-    gallery::MAX_CHANNELS,
-    spectrum::{ISOTROPIC, REFERENCE, Shares},
+    layout::MAX_CHANNELS,
+    spectrum::{ISOTROPIC, REFERENCE, SpectrumShares},
 };
 use crate::figure::{
-    bitmap::{Colours, Run},
+    bitmap::{Colours, PixelRun},
     legend::{self, Sample},
     marks::OWN,
     numbers::{grouped, percent},
@@ -23,8 +23,8 @@ pub(super) fn draw(
     canvas: &mut Canvas,
     area: Rect,
     shape: InputShape,
-    shares: &Shares,
-    reference: Option<&Shares>,
+    shares: &SpectrumShares,
+    reference: Option<&SpectrumShares>,
 ) -> Result<(), FigureError> {
     let mut y = area.y + 10.0;
     y = draw_bar(canvas, area, y, "NAD", Colours::Diverging { limit: 1.0 }, &["−max", "0", "+max"])?;
@@ -39,7 +39,7 @@ pub(super) fn draw(
     Ok(())
 }
 
-fn notes(shape: InputShape, shares: &Shares) -> Vec<String> {
+fn notes(shape: InputShape, shares: &SpectrumShares) -> Vec<String> {
     let mut notes = vec![
         "Each NAD and DFT has its own scale.".to_owned(),
         "The sign of a NAD is arbitrary.".to_owned(),
@@ -56,7 +56,13 @@ fn notes(shape: InputShape, shares: &Shares) -> Vec<String> {
 }
 
 /// A sample of every line with its label; returns the baseline of what may follow.
-fn draw_lines(canvas: &mut Canvas, area: Rect, dimension: usize, shares: &Shares, reference: Option<&Shares>) -> f64 {
+fn draw_lines(
+    canvas: &mut Canvas,
+    area: Rect,
+    dimension: usize,
+    shares: &SpectrumShares,
+    reference: Option<&SpectrumShares>,
+) -> f64 {
     let isotropic = format!("isotropic, 1/D with D = {}", grouped(dimension as u64));
     let own = (Sample::Dotted(OWN), shares.label());
     let reference = reference.map(|reference| (Sample::Line(REFERENCE), reference.label()));
@@ -75,7 +81,7 @@ pub(super) fn draw_bar(
 ) -> Result<f64, FigureError> {
     canvas.text((area.x, y), Type::new(TEXT, Paint::Ink), title);
     let bar = Rect { y: y + 8.0, height: BAR_HEIGHT, ..area };
-    canvas.ramp(bar, colours, Run::Right)?;
+    canvas.ramp(bar, colours, PixelRun::Right)?;
     let last = labels.len().saturating_sub(1).max(1);
     for (index, label) in labels.iter().enumerate() {
         let x = bar.x + bar.width * index as f64 / last as f64;
@@ -91,7 +97,7 @@ pub(super) fn draw_bar(
 }
 
 /// Σ of the leading shares, for the powers of ten that mean something.
-fn draw_energy(canvas: &mut Canvas, area: Rect, shares: &Shares) {
+fn draw_energy(canvas: &mut Canvas, area: Rect, shares: &SpectrumShares) {
     canvas.text((area.x, area.y), Type::new(TEXT, Paint::Ink), "Energy of the leading directions");
     let counts = [1, 10, 100].into_iter().filter(|&count| count <= shares.informative());
     for (column, count) in counts.enumerate() {

@@ -1,4 +1,4 @@
-//! Pictures of NADs. That of one architecture is a gallery of directions over the normalised spectrum:
+//! This module draws pictures of NADs. That of one architecture is a gallery of directions over the normalised spectrum:
 //!
 //! ```text
 //! page ── header (what was measured)
@@ -12,6 +12,7 @@
 mod dft;
 mod gallery;
 mod key;
+mod layout;
 mod page;
 mod pair;
 mod single;
@@ -21,7 +22,7 @@ mod spectrum;
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
 
 use super::{Figure, FigureError, InputShape, Theme};
-use spectrum::Shares;
+use spectrum::SpectrumShares;
 
 pub use pair::{NadPair, NadSide, nad_pair};
 pub use single::{SingleNad, single_nad};
@@ -30,20 +31,20 @@ pub use spectra::{Spectra, SpectrumSeries, spectra};
 /// A second spectrum drawn for comparison, normalised by its own sum.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceSpectrum<'a> {
-    /// What the key calls it.
+    /// The name in the key.
     pub label: &'a str,
     /// Singular values in decreasing order.
     pub singular_values: ArrayView1<'a, f64>,
 }
 
-/// What a NAD figure shows.
+/// The content of a NAD figure.
 #[derive(Clone, Copy, Debug)]
 pub struct NadFigure<'a> {
-    /// Name of the architecture.
+    /// The name of the architecture.
     pub architecture: &'a str,
     /// N, the number of networks sampled.
     pub networks: Option<u64>,
-    /// How gradients were estimated, in words ("central differences").
+    /// The estimator of the gradients, in words ("central differences").
     pub estimator: &'a str,
     /// h, the step of a finite difference.
     pub step: Option<f64>,
@@ -71,15 +72,18 @@ pub struct NadFigure<'a> {
 /// The arrays are empty, do not fit each other, or hold values that cannot be drawn.
 pub fn nad_figure(figure: &NadFigure<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check_nads(figure)?;
-    let shares = Shares::new(figure.architecture, figure.singular_values)?;
-    let reference =
-        figure.reference.map(|reference| Shares::new(reference.label, reference.singular_values)).transpose()?;
+    let shares = SpectrumShares::new(figure.architecture, figure.singular_values)?;
+    let reference = figure
+        .reference
+        .map(|reference| SpectrumShares::new(reference.label, reference.singular_values))
+        .transpose()?;
     Ok(Figure { svg: page::draw(figure, &shares, reference.as_ref(), theme)? })
 }
 
 fn check_nads(figure: &NadFigure<'_>) -> Result<(), FigureError> {
     check_rows(figure.nads, figure.shape)?;
-    let (nads, singular_values) = (figure.nads.nrows(), figure.singular_values.len());
+    let nads = figure.nads.nrows();
+    let singular_values = figure.singular_values.len();
     if singular_values < nads {
         return Err(FigureError::TooFewSingularValues { nads, singular_values });
     }

@@ -1,8 +1,9 @@
-//! The page: its measures, and the order of its parts from top to bottom.
+//! The page: the order of its parts from top to bottom.
 
 use super::{
     FigureError, NadFigure, gallery, key,
-    spectrum::{self, Shares},
+    layout::{COLUMN_GAP, COLUMN_WIDTH, LEFT, RIGHT},
+    spectrum::{self, SpectrumShares},
 };
 use crate::figure::{
     numbers::grouped,
@@ -10,17 +11,6 @@ use crate::figure::{
     svg::{Canvas, Rect},
     theme::Theme,
 };
-
-/// Columns of the gallery, and the grid that everything else aligns with.
-pub(super) const COLUMNS: usize = 8;
-/// Left edge of the first column; the axis labels stand to its left.
-pub(super) const LEFT: f64 = 88.0;
-/// Width of a column.
-pub(super) const COLUMN_WIDTH: f64 = 98.0;
-/// Space between columns.
-pub(super) const COLUMN_GAP: f64 = 14.0;
-/// Right edge of the last column.
-pub(super) const RIGHT: f64 = LEFT + COLUMNS as f64 * (COLUMN_WIDTH + COLUMN_GAP) - COLUMN_GAP;
 
 const PAGE_WIDTH: f64 = RIGHT + 24.0;
 const GALLERY_TOP: f64 = 96.0;
@@ -33,8 +23,8 @@ const FOOT: f64 = 68.0;
 /// Draws the whole page and returns the document.
 pub(super) fn draw(
     figure: &NadFigure<'_>,
-    shares: &Shares,
-    reference: Option<&Shares>,
+    shares: &SpectrumShares,
+    reference: Option<&SpectrumShares>,
     theme: Theme,
 ) -> Result<String, FigureError> {
     let mut canvas = Canvas::new(theme);

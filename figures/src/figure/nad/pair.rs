@@ -6,10 +6,10 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use super::{
     Figure, FigureError, InputShape, Theme, check_rows,
-    gallery::{Band, MAX_CHANNELS, subscript},
+    gallery::{Band, subscript},
     key,
-    page::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT, RIGHT},
-    spectrum::Shares,
+    layout::{COLUMN_GAP, COLUMN_WIDTH, COLUMNS, LEFT, MAX_CHANNELS, RIGHT},
+    spectrum::SpectrumShares,
 };
 use crate::figure::{
     bitmap::Colours,
@@ -30,7 +30,7 @@ const MIN_SHOWN_WIDTH: usize = 5;
 /// The NADs of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct NadSide<'a> {
-    /// Name of the architecture.
+    /// The name of the architecture.
     pub name: &'a str,
     /// k × D, one NAD a row, in order of decreasing singular value.
     pub nads: ArrayView2<'a, f64>,
@@ -38,12 +38,12 @@ pub struct NadSide<'a> {
     pub singular_values: ArrayView1<'a, f64>,
 }
 
-/// What a picture of two architectures shows.
+/// The content of a picture of two architectures.
 #[derive(Clone, Copy, Debug)]
 pub struct NadPair<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// How they were measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
     /// The shape of the input, the same for both.
     pub shape: InputShape,
@@ -63,13 +63,15 @@ pub fn nad_pair(pair: &NadPair<'_>, theme: Theme) -> Result<Figure, FigureError>
     let mut shares = Vec::new();
     for side in sides {
         check_rows(side.nads, pair.shape)?;
-        let (nads, singular_values) = (side.nads.nrows(), side.singular_values.len());
+        let nads = side.nads.nrows();
+        let singular_values = side.singular_values.len();
         if singular_values < nads {
             return Err(FigureError::TooFewSingularValues { nads, singular_values });
         }
-        shares.push(Shares::new(side.name, side.singular_values)?);
+        shares.push(SpectrumShares::new(side.name, side.singular_values)?);
     }
-    let shown = |(side, shares): (&NadSide<'_>, &Shares)| side.nads.nrows().min(shares.informative()).min(COLUMNS);
+    let shown =
+        |(side, shares): (&NadSide<'_>, &SpectrumShares)| side.nads.nrows().min(shares.informative()).min(COLUMNS);
     let count = sides.iter().zip(&shares).map(shown).min().unwrap_or(0);
     let mut canvas = Canvas::new(theme);
     // Narrow enough for few NADs, wide enough for the keys and the title.
@@ -96,7 +98,7 @@ fn draw_side(
     band: &Band,
     top: f64,
     side: &NadSide<'_>,
-    shares: &Shares,
+    shares: &SpectrumShares,
     count: usize,
 ) -> Result<f64, FigureError> {
     canvas.fitted_text((LEFT, top), Type::new(17.0, Paint::Ink), side.name, column(MIN_SHOWN_WIDTH) - LEFT, 10.0);
@@ -116,7 +118,8 @@ fn draw_side(
 fn draw_overlaps(canvas: &mut Canvas, y: f64, pair: &NadPair<'_>, count: usize) -> f64 {
     canvas.text((LEFT - 8.0, y), Type::new(13.0, Paint::Ink).end(), "overlap");
     for index in 0..count {
-        let (one, other) = (pair.first.nads.row(index), pair.second.nads.row(index));
+        let one = pair.first.nads.row(index);
+        let other = pair.second.nads.row(index);
         let lengths = (one.dot(&one) * other.dot(&other)).sqrt();
         let cosine = if lengths > 0.0 { (one.dot(&other) / lengths).abs() } else { 0.0 };
         let x = column(index) + COLUMN_WIDTH / 2.0;

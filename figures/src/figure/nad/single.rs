@@ -6,8 +6,9 @@ use ndarray::{ArrayView1, Axis};
 
 use super::{
     Figure, FigureError, InputShape, Maps, Theme, check_rows,
-    gallery::{MAX_CHANNELS, channel_name, draw_tile},
+    gallery::{channel_name, draw_tile},
     key,
+    layout::MAX_CHANNELS,
 };
 use crate::figure::{
     axis::LinearAxis,
@@ -37,12 +38,12 @@ const FOOT: f64 = 56.0;
 const CAPTION: f64 = 14.0;
 const NOTE_HEIGHT: f64 = 20.0;
 
-/// What the picture of one NAD shows.
+/// The content of a picture of one NAD.
 #[derive(Clone, Copy, Debug)]
 pub struct SingleNad<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// Where it comes from, in words.
+    /// The origin of the NAD, in words.
     pub subtitle: &'a str,
     /// The input's shape.
     pub shape: InputShape,
@@ -59,7 +60,7 @@ pub fn single_nad(view: &SingleNad<'_>, theme: Theme) -> Result<Figure, FigureEr
     check_rows(view.nad.insert_axis(Axis(0)), view.shape)?;
     let maps = Maps::new(view.nad, view.shape)?;
     let mut canvas = Canvas::new(theme);
-    let places = Places::new(view.shape);
+    let places = MapPlaces::new(view.shape);
     draw_header(&mut canvas, LEFT, places.dft.right() - LEFT, view.title, view.subtitle);
     draw_channels(&mut canvas, &places, view.shape, &maps)?;
     draw_magnitude(&mut canvas, &places, view.shape, &maps)?;
@@ -72,18 +73,19 @@ pub fn single_nad(view: &SingleNad<'_>, theme: Theme) -> Result<Figure, FigureEr
     Ok(Figure { svg: canvas.finish(places.dft.right() + RIGHT, bottom + FOOT, view.title) })
 }
 
-/// Where the maps lie.
-struct Places {
+/// The rectangles of the maps.
+struct MapPlaces {
     channels: Vec<Rect>,
     dft: Rect,
 }
 
-impl Places {
+impl MapPlaces {
     fn new(shape: InputShape) -> Self {
         let side = if shape.channels == 1 { SIDE } else { CHANNEL_SIDE };
         let pixel = side / shape.height.max(shape.width) as f64;
         let extent = |pixels: usize| (pixel * pixels as f64).max(MIN_EXTENT);
-        let (width, height) = (extent(shape.width), extent(shape.height));
+        let width = extent(shape.width);
+        let height = extent(shape.height);
         let tile = |x: f64| Rect { x, y: TOP, width, height };
         // A key is as wide as its map, and must hold three labels.
         let pitch = width.max(if shape.channels == 1 { SIDE } else { 0.0 }) + CHANNEL_GAP;
@@ -103,7 +105,7 @@ impl Places {
     }
 }
 
-fn draw_channels(canvas: &mut Canvas, places: &Places, shape: InputShape, maps: &Maps) -> Result<(), FigureError> {
+fn draw_channels(canvas: &mut Canvas, places: &MapPlaces, shape: InputShape, maps: &Maps) -> Result<(), FigureError> {
     let colours = Colours::Diverging { limit: maps.limit };
     for (index, (channel, &tile)) in maps.channels.axis_iter(Axis(0)).zip(&places.channels).enumerate() {
         draw_tile(canvas, tile, channel, colours)?;
@@ -121,8 +123,9 @@ fn draw_channels(canvas: &mut Canvas, places: &Places, shape: InputShape, maps: 
     Ok(())
 }
 
-fn draw_magnitude(canvas: &mut Canvas, places: &Places, shape: InputShape, maps: &Maps) -> Result<(), FigureError> {
-    let (tile, colours) = (places.dft, Colours::Sequential { max: maps.max });
+fn draw_magnitude(canvas: &mut Canvas, places: &MapPlaces, shape: InputShape, maps: &Maps) -> Result<(), FigureError> {
+    let tile = places.dft;
+    let colours = Colours::Sequential { max: maps.max };
     draw_tile(canvas, tile, maps.magnitude.view(), colours)?;
     draw_caption(canvas, tile, if shape.channels == 1 { "in frequency" } else { "in frequency, all channels" });
     // Zero frequency lands on pixel ⌊extent/2⌋.

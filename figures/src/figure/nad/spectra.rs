@@ -25,7 +25,7 @@ const EFFECTIVE_RANK_INDENT: f64 = 40.0;
 /// The spectrum of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct SpectrumSeries<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
     /// Singular values in decreasing order.
     pub singular_values: ArrayView1<'a, f64>,
@@ -35,14 +35,14 @@ pub struct SpectrumSeries<'a> {
     pub effective_rank: Option<f64>,
 }
 
-/// What a picture of spectra shows.
+/// The content of a picture of spectra.
 #[derive(Clone, Copy, Debug)]
 pub struct Spectra<'a> {
-    /// Title of the page.
+    /// The title of the page.
     pub title: &'a str,
-    /// How they were measured, in words.
+    /// The measurement, in words.
     pub subtitle: &'a str,
-    /// At least one.
+    /// At least one is required.
     pub series: &'a [SpectrumSeries<'a>],
 }
 
@@ -54,7 +54,8 @@ pub struct Spectra<'a> {
 /// There are no series, or a singular value or standard error is none.
 pub fn spectra(spectra: &Spectra<'_>, theme: Theme) -> Result<Figure, FigureError> {
     check_filled(spectra.series, || "series".into())?;
-    let lines: Vec<Line> = spectra.series.iter().enumerate().map(Line::new).collect::<Result<_, _>>()?;
+    let lines: Vec<SpectrumLine> =
+        spectra.series.iter().enumerate().map(SpectrumLine::new).collect::<Result<_, _>>()?;
     let mut sheet = Sheet::new(theme, spectra.title, spectra.subtitle, PLOT_WIDTH);
     let Sheet { canvas, plot, key, .. } = &mut sheet;
     let (across, up) = axes(*plot, &lines);
@@ -68,8 +69,8 @@ pub fn spectra(spectra: &Spectra<'_>, theme: Theme) -> Result<Figure, FigureErro
             .ranked()
             .filter(|(_, point)| point.error > 0.0)
             .map(|(rank, point)| {
-                let ((x, low), (_, high)) =
-                    (place(rank, point.value - point.error), place(rank, point.value + point.error));
+                let (x, low) = place(rank, point.value - point.error);
+                let (_, high) = place(rank, point.value + point.error);
                 (x, low, high)
             })
             .collect();
@@ -97,9 +98,9 @@ struct Point {
 }
 
 /// A spectrum as it is drawn.
-struct Line(Vec<Point>);
+struct SpectrumLine(Vec<Point>);
 
-impl Line {
+impl SpectrumLine {
     fn new((place, series): (usize, &SpectrumSeries<'_>)) -> Result<Self, FigureError> {
         let usable = |value: f64| value.is_finite() && value >= 0.0;
         let largest = series.singular_values.first().copied().unwrap_or(0.0);
@@ -131,7 +132,7 @@ impl Line {
 }
 
 /// The horizontal axis covers every rank, the vertical one a decade at least, down to a round number below the smallest value.
-fn axes(plot: Rect, lines: &[Line]) -> (LogAxis, LogAxis) {
+fn axes(plot: Rect, lines: &[SpectrumLine]) -> (LogAxis, LogAxis) {
     let longest = lines.iter().map(|line| line.0.len()).max().unwrap_or(1).max(2);
     let smallest = lines.iter().flat_map(|line| &line.0).map(|point| point.value).fold(1.0, f64::min);
     let span = (longest as f64).log10();
@@ -148,7 +149,7 @@ fn stroke(index: usize) -> Stroke {
     Stroke::solid(Paint::Series(index), 1.6)
 }
 
-fn draw_key(canvas: &mut Canvas, area: Rect, series: &[SpectrumSeries<'_>], lines: &[Line]) {
+fn draw_key(canvas: &mut Canvas, area: Rect, series: &[SpectrumSeries<'_>], lines: &[SpectrumLine]) {
     let mut y = area.y;
     for (index, series) in series.iter().enumerate() {
         y = legend::draw(canvas, Rect { y, ..area }, [(Sample::Line(stroke(index)), series.name)]);

@@ -21,13 +21,13 @@ pub(super) const ISOTROPIC: Stroke = Stroke { colour: Paint::Muted, width: 1.2, 
 
 /// A spectrum normalised to sum 1.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct SpectrumShares {
     label: String,
     shares: Vec<f64>,
     informative: usize,
 }
 
-impl Shares {
+impl SpectrumShares {
     pub(super) fn new(label: &str, singular_values: ArrayView1<'_, f64>) -> Result<Self, FigureError> {
         let usable = |index: usize, value: f64| value.is_finite() && (value > 0.0 || (value == 0.0 && index > 0));
         let mut indexed = singular_values.iter().copied().enumerate();
@@ -49,7 +49,7 @@ impl Shares {
         &self.label
     }
 
-    /// How many leading directions carry any energy.
+    /// Returns the number of leading directions that carry any energy.
     pub(super) fn informative(&self) -> usize {
         self.informative
     }
@@ -79,8 +79,8 @@ pub(super) fn draw(
     canvas: &mut Canvas,
     plot: Rect,
     dimension: usize,
-    shares: &Shares,
-    reference: Option<&Shares>,
+    shares: &SpectrumShares,
+    reference: Option<&SpectrumShares>,
     marked: &[usize],
 ) {
     let isotropic = 1.0 / dimension as f64;
@@ -102,10 +102,10 @@ pub(super) fn draw(
 }
 
 /// The horizontal axis covers every index, the vertical one whole decades around every share.
-fn axes(plot: Rect, isotropic: f64, shares: &Shares, reference: Option<&Shares>) -> (LogAxis, LogAxis) {
+fn axes(plot: Rect, isotropic: f64, shares: &SpectrumShares, reference: Option<&SpectrumShares>) -> (LogAxis, LogAxis) {
     let spectra = || std::iter::once(shares).chain(reference);
-    let longest = spectra().map(Shares::informative).max().unwrap_or(1).max(2);
-    let values = || spectra().flat_map(Shares::points).map(|(_, share)| share).chain([isotropic]);
+    let longest = spectra().map(SpectrumShares::informative).max().unwrap_or(1).max(2);
+    let values = || spectra().flat_map(SpectrumShares::points).map(|(_, share)| share).chain([isotropic]);
     let low = values().fold(f64::INFINITY, f64::min).log10().floor();
     let high = values().fold(0.0, f64::max).log10().ceil().max(low + 1.0);
     let span = (longest as f64).log10();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn shares_sum_to_one_and_stop_at_the_noise() {
-        let shares = Shares::new("net", array![3e-200, 4e-200, 1e-210, 0.0].view()).unwrap();
+        let shares = SpectrumShares::new("net", array![3e-200, 4e-200, 1e-210, 0.0].view()).unwrap();
         assert_eq!(shares.informative(), 2);
         assert!((shares.share(0) - 0.36).abs() < 1e-15);
         assert!((shares.top(2) - 1.0).abs() < 1e-15);
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn unusable_singular_values_are_named() {
-        let error = Shares::new("net", array![1.0, f64::NAN].view()).unwrap_err();
+        let error = SpectrumShares::new("net", array![1.0, f64::NAN].view()).unwrap_err();
         assert_eq!(error.to_string(), "singular value 1 of net is NaN");
-        assert!(Shares::new("net", array![0.0].view()).is_err());
-        assert!(Shares::new("net", array![1.0, -1.0].view()).is_err());
+        assert!(SpectrumShares::new("net", array![0.0].view()).is_err());
+        assert!(SpectrumShares::new("net", array![1.0, -1.0].view()).is_err());
     }
 }

@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use crate::process::released;
 
-/// Ends with this value.
-pub(super) struct Cluster {
+/// The cluster ends when this is dropped.
+pub(super) struct TrialCluster {
     programs: Vec<Child>,
     url: String,
 }
 
-/// What a plan says.
+/// The estimates of a plan.
 #[derive(Deserialize)]
 pub(super) struct Planned {
     pub(super) seconds: f64,
@@ -37,7 +37,7 @@ impl Planned {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for TrialCluster {
     fn drop(&mut self) {
         for program in self.programs.iter_mut().rev() {
             drop(program.kill());
@@ -46,7 +46,7 @@ impl Drop for Cluster {
     }
 }
 
-impl Cluster {
+impl TrialCluster {
     /// Starts both in a folder.
     pub(super) fn start(folder: &Path) -> Result<Self> {
         let data = folder.join("data");

@@ -2,13 +2,13 @@
 
 /// One direction on either side, percent.
 #[derive(Debug, PartialEq)]
-pub(super) struct Pair {
+pub(super) struct ComparedPair {
     pub(super) name: String,
     pub(super) ours: f64,
     pub(super) published: f64,
 }
 
-impl Pair {
+impl ComparedPair {
     pub(super) fn new(name: String, ours: f64, published: f64) -> Self {
         Self { name, ours, published }
     }
@@ -18,9 +18,9 @@ impl Pair {
     }
 }
 
-/// Over all directions.
+/// The means over all directions.
 #[derive(Debug, PartialEq)]
-pub(super) struct Comparison {
+pub(super) struct PublishedComparison {
     pub(super) mean_difference: f64,
     pub(super) mean_absolute_difference: f64,
     /// None where a side does not vary.
@@ -28,12 +28,13 @@ pub(super) struct Comparison {
 }
 
 /// Compares at least one pair.
-pub(super) fn compare(pairs: &[Pair]) -> Comparison {
-    let mean = |of: &dyn Fn(&Pair) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
-    let (ours, published) = (mean(&|pair| pair.ours), mean(&|pair| pair.published));
+pub(super) fn compare(pairs: &[ComparedPair]) -> PublishedComparison {
+    let mean = |of: &dyn Fn(&ComparedPair) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let ours = mean(&|pair| pair.ours);
+    let published = mean(&|pair| pair.published);
     let covariance = mean(&|pair| (pair.ours - ours) * (pair.published - published));
     let scale = (mean(&|pair| (pair.ours - ours).powi(2)) * mean(&|pair| (pair.published - published).powi(2))).sqrt();
-    Comparison {
+    PublishedComparison {
         mean_difference: ours - published,
         mean_absolute_difference: mean(&|pair| pair.difference().abs()),
         pearson: (scale > 0.0).then(|| covariance / scale),
@@ -44,8 +45,8 @@ pub(super) fn compare(pairs: &[Pair]) -> Comparison {
 mod tests {
     use super::*;
 
-    fn pairs(of: &[(f64, f64)]) -> Vec<Pair> {
-        of.iter().map(|(ours, published)| Pair::new(String::new(), *ours, *published)).collect()
+    fn pairs(of: &[(f64, f64)]) -> Vec<ComparedPair> {
+        of.iter().map(|(ours, published)| ComparedPair::new(String::new(), *ours, *published)).collect()
     }
 
     #[test]
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_extremes_of_correlation() {
-        let of = |pairs: Vec<Pair>| compare(&pairs).pearson;
+        let of = |pairs: Vec<ComparedPair>| compare(&pairs).pearson;
         assert!(of(pairs(&[(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)])).is_some_and(|r| (r - 1.0).abs() < 1e-12));
         assert!(of(pairs(&[(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)])).is_some_and(|r| (r + 1.0).abs() < 1e-12));
         assert_eq!(of(pairs(&[(1.0, 100.0), (2.0, 100.0)])), None);

@@ -35,13 +35,13 @@ fn wrap(k: i64) -> i64 {
 
 /// What the label of a direction says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Direction {
+pub(super) enum PublishedDirection {
     Cosine(Frequency),
     /// The index of a NAD.
     Nad(u32),
 }
 
-impl fmt::Display for Direction {
+impl fmt::Display for PublishedDirection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cosine(Frequency { k1, k2 }) => write!(f, "cos {k1} {k2}"),
@@ -50,7 +50,7 @@ impl fmt::Display for Direction {
     }
 }
 
-impl Direction {
+impl PublishedDirection {
     fn parse(label: &str) -> Result<Self> {
         let whole = |word: &str| word.parse().with_context(|| format!("{word:?} in {label:?} is no whole number"));
         match label.split_whitespace().collect::<Vec<_>>()[..] {
@@ -67,7 +67,7 @@ impl Direction {
 /// All runs along one direction.
 #[derive(Debug, PartialEq)]
 pub(super) struct Ours {
-    pub(super) direction: Direction,
+    pub(super) direction: PublishedDirection,
     /// Mean of the test accuracies, percent. Not a number if a run diverged.
     pub(super) accuracy: f64,
     pub(super) runs: usize,
@@ -80,7 +80,7 @@ pub(super) fn ours(csv: &str) -> Result<Vec<Ours>> {
         let [direction, accuracy] = row[..] else { bail!("a row of {} fields", row.len()) };
         // Empty where a run diverged.
         let accuracy = if accuracy.is_empty() { f64::NAN } else { number(accuracy)? };
-        accuracies.entry(Direction::parse(direction)?).or_default().push(accuracy);
+        accuracies.entry(PublishedDirection::parse(direction)?).or_default().push(accuracy);
     }
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
     let ours = accuracies.into_iter();
@@ -200,10 +200,10 @@ mod tests {
         let csv = format!(
             "{HEADER}\nlenet,cos 2 -4,0,70,60.5,0.6,0.7,20,3.1,\nlenet,row 10,0,99,98,0.1,0.1,20,3,\nlenet,cos 2 -4,1,70,61.5,0.6,0.7,20,3.1,\n"
         );
-        let cosine = Direction::Cosine(Frequency { k1: 2, k2: -4 });
+        let cosine = PublishedDirection::Cosine(Frequency { k1: 2, k2: -4 });
         let expected = [
             Ours { direction: cosine, accuracy: 61.0, runs: 2 },
-            Ours { direction: Direction::Nad(10), accuracy: 98.0, runs: 1 },
+            Ours { direction: PublishedDirection::Nad(10), accuracy: 98.0, runs: 1 },
         ];
         assert_eq!(ours(&csv).expect("well-formed"), expected);
         assert_eq!(cosine.to_string(), "cos 2 -4");

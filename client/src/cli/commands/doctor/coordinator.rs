@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-/// Where a coordinator listens that is not told otherwise.
+/// The address where a coordinator listens by default.
 const DEFAULT: &str = "127.0.0.1:7400";
 /// Clocks that differ by less are taken as equal: the answer's clock is to the second.
 const CLOCK: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ fn in_use(error: Option<&Error>) -> Finding {
     match error {
         None => Finding::ok("port", format!("a coordinator answers on {DEFAULT}")),
         Some(Error::Denied { .. }) => {
-            Finding::ok("port", format!("a coordinator answers on {DEFAULT} and wants a token"))
+            Finding::ok("port", format!("a coordinator answers on {DEFAULT} and requires a token"))
         }
         Some(_) => {
             Finding::warning("port", format!("{DEFAULT} is in use, and not by a coordinator on plain http"), step)
@@ -53,17 +53,17 @@ fn in_use(error: Option<&Error>) -> Finding {
 fn answered(url: &str, probe: &Probe, now: SystemTime) -> Vec<Finding> {
     let milliseconds = 1e3 * probe.round_trip.as_secs_f64();
     let mut findings = vec![
-        Finding::ok("coordinator", format!("{url} answers within {milliseconds:.1} ms")),
-        Finding::ok("access", "sweeps may be read and submitted"),
+        Finding::ok("coordinator", format!("{url} answers in {milliseconds:.1} ms")),
+        Finding::ok("access", "reading and submitting sweeps is allowed"),
     ];
     findings.push(match probe.version.as_deref() {
         Some(VERSION) => Finding::ok("its version", VERSION),
         Some(other) => Finding::warning(
             "its version",
             format!("{other}; nadgrid is {VERSION}"),
-            "take the coordinator, its workers and nadgrid from one build",
+            "use a coordinator, workers and nadgrid from the same build",
         ),
-        None => Finding::ok("its version", "told with its first sweep"),
+        None => Finding::ok("its version", "known after its first sweep"),
     });
     findings.extend(probe.clock.map(|clock| clocks(clock, now)));
     findings
@@ -81,7 +81,7 @@ fn clocks(theirs: SystemTime, ours: SystemTime) -> Finding {
     Finding::warning(
         "its clock",
         message,
-        "times and the expiry of tokens go by the coordinator's clock: set both by NTP",
+        "times and token expiry use the coordinator's clock: synchronise both machines by NTP",
     )
 }
 
@@ -91,10 +91,10 @@ fn refused(url: &str, error: &Error) -> Finding {
         Error::Unreachable { .. } => Finding::problem(
             "coordinator",
             told,
-            "is it running (`nadgrid-coordinator --data DIR`), is the address right, does a firewall let it through?",
+            "is it running (`nadgrid-coordinator --data DIR`), is the address right, does a firewall block it?",
         ),
         Error::Denied { .. } | Error::Access(_) => {
-            Finding::problem("access", told, "docs/security.md says how tokens and certificates are given")
+            Finding::problem("access", told, "docs/security.md explains tokens and certificates")
         }
         _ => Finding::problem("coordinator", told, format!("is {url} a coordinator, of version {VERSION}?")),
     }
@@ -102,28 +102,35 @@ fn refused(url: &str, error: &Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::FindingLevel;
     use super::*;
 
     #[test]
     fn clocks_that_differ_are_a_warning() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        assert_eq!(clocks(now - Duration::from_secs(2), now).level, Level::Ok);
+        assert_eq!(clocks(now - Duration::from_secs(2), now).level, FindingLevel::Ok);
         let behind = clocks(now - Duration::from_secs(90), now);
-        assert_eq!((behind.level, behind.message.as_str()), (Level::Warning, "1 min 30 s behind this machine's"));
+        assert_eq!(
+            (behind.level, behind.message.as_str()),
+            (FindingLevel::Warning, "1 min 30 s behind this machine's")
+        );
         assert!(clocks(now + Duration::from_secs(90), now).message.contains("ahead"));
     }
 
     #[test]
     fn what_a_coordinator_answers_is_judged() {
         let probe = Probe { round_trip: Duration::from_millis(2), clock: None, version: Some("0.0.0".into()) };
-        let levels: Vec<Level> = answered("http://x", &probe, SystemTime::now()).iter().map(|it| it.level).collect();
-        assert_eq!(levels, [Level::Ok, Level::Ok, Level::Warning]);
+        let levels: Vec<FindingLevel> =
+            answered("http://x", &probe, SystemTime::now()).iter().map(|it| it.level).collect();
+        assert_eq!(levels, [FindingLevel::Ok, FindingLevel::Ok, FindingLevel::Warning]);
         let denied = || Error::Denied { url: "http://x".into(), message: "a token is needed".into() };
         let away = Error::Unreachable { url: "http://x".into(), reason: "refused".into() };
-        assert_eq!((refused("x", &denied()).check, refused("x", &denied()).level), ("access", Level::Problem));
-        assert_eq!((refused("x", &away).check, refused("x", &away).level), ("coordinator", Level::Problem));
-        assert_eq!((in_use(Some(&away)).level, in_use(Some(&denied())).level), (Level::Warning, Level::Ok));
-        assert_eq!(in_use(None).level, Level::Ok);
+        assert_eq!((refused("x", &denied()).check, refused("x", &denied()).level), ("access", FindingLevel::Problem));
+        assert_eq!((refused("x", &away).check, refused("x", &away).level), ("coordinator", FindingLevel::Problem));
+        assert_eq!(
+            (in_use(Some(&away)).level, in_use(Some(&denied())).level),
+            (FindingLevel::Warning, FindingLevel::Ok)
+        );
+        assert_eq!(in_use(None).level, FindingLevel::Ok);
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn findings() -> Vec<Finding> {
     findings
 }
 
-/// What our kernels are written for, the widest last.
+/// The instruction sets that our kernels use, the widest last.
 fn features() -> Vec<&'static str> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
@@ -57,7 +57,7 @@ fn processor(cores: u32, features: &[&str]) -> Finding {
     if features.contains(&"neon") || (features.contains(&"avx2") && features.contains(&"fma")) {
         return Finding::ok("processor", format!("{told}, {}", features.join(", ")));
     }
-    let step = "sweeps run, several times slower than with AVX2; another machine, or a virtual one that hands it on, is faster";
+    let step = "sweeps run several times slower than with AVX2; use a machine that has it, or pass it on to the virtual machine";
     Finding::warning("processor", format!("{told}, without avx2 and fma"), step)
 }
 
@@ -69,7 +69,7 @@ fn available(text: &str) -> Option<u64> {
 
 fn of_memory(free: u64) -> Finding {
     let told = format!("{} free", bytes(free));
-    let step = "end other programs, or start workers with fewer --lanes";
+    let step = "close other programs, or start workers with fewer --lanes";
     match free {
         GOOD_MEMORY.. => Finding::ok("memory", told),
         LEAST_MEMORY.. => Finding::warning("memory", told, step),
@@ -83,7 +83,7 @@ fn disk(name: &'static str, path: &Path) -> Finding {
     let there = shown.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let shown = shown.display();
     match rustix::fs::statvfs(there) {
-        Err(e) => Finding::problem(name, format!("{shown}: {e}"), "take another folder"),
+        Err(e) => Finding::problem(name, format!("{shown}: {e}"), "use another folder"),
         Ok(disk) => {
             let is_writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok();
             of_disk(name, &shown.to_string(), disk.f_bavail.saturating_mul(disk.f_frsize), is_writable)
@@ -94,9 +94,9 @@ fn disk(name: &'static str, path: &Path) -> Finding {
 fn of_disk(name: &'static str, shown: &str, free: u64, is_writable: bool) -> Finding {
     let told = format!("{shown}: {} free", bytes(free));
     if !is_writable {
-        return Finding::warning(name, format!("{told}, not writable"), "name another with --out and --data, TMPDIR");
+        return Finding::warning(name, format!("{told}, not writable"), "choose another with --out, --data or TMPDIR");
     }
-    let step = "make room, or name a folder on another disk with --out and --data, TMPDIR";
+    let step = "free some space, or choose a folder on another disk with --out, --data or TMPDIR";
     match free {
         GOOD_DISK.. => Finding::ok(name, told),
         LEAST_DISK.. => Finding::warning(name, told, step),
@@ -118,20 +118,20 @@ fn open_files(most: Option<u64>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::FindingLevel;
     use super::*;
 
     #[test]
     fn little_is_a_warning_and_next_to_nothing_a_problem() {
         let levels = |of: fn(u64) -> Finding, amounts: [u64; 3]| amounts.map(|amount| of(amount).level);
-        let expected = [Level::Ok, Level::Warning, Level::Problem];
+        let expected = [FindingLevel::Ok, FindingLevel::Warning, FindingLevel::Problem];
         assert_eq!(levels(of_memory, [4 * GIB, GIB, 100 * MIB]), expected);
         assert_eq!(levels(|free| of_disk("x", "/", free, true), [9 * GIB, GIB, 100 * MIB]), expected);
-        assert_eq!(of_disk("x", "/", 9 * GIB, false).level, Level::Warning);
-        assert_eq!(open_files(Some(256)).level, Level::Warning);
-        assert_eq!((open_files(Some(4096)).level, open_files(None).level), (Level::Ok, Level::Ok));
-        assert_eq!(processor(2, &["fma", "avx2"]).level, Level::Ok);
-        assert_eq!(processor(2, &["fma"]).level, Level::Warning);
+        assert_eq!(of_disk("x", "/", 9 * GIB, false).level, FindingLevel::Warning);
+        assert_eq!(open_files(Some(256)).level, FindingLevel::Warning);
+        assert_eq!((open_files(Some(4096)).level, open_files(None).level), (FindingLevel::Ok, FindingLevel::Ok));
+        assert_eq!(processor(2, &["fma", "avx2"]).level, FindingLevel::Ok);
+        assert_eq!(processor(2, &["fma"]).level, FindingLevel::Warning);
     }
 
     #[test]

@@ -11,63 +11,63 @@ mod machine;
 mod programs;
 
 use crate::cli::args::DoctorArgs;
-use crate::cli::ink::{Row, Tone, colours};
+use crate::cli::styled::{StyledRow, TextStyle, colours};
 use crate::cli::{Failure, output};
 use nadgrid_client::Address;
 use serde::Serialize;
 use std::io::IsTerminal;
 
-/// How a thing stands.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+enum FindingLevel {
     Ok,
-    /// It works, with less.
+    /// It works, with limitations.
     Warning,
     /// It will not work.
     Problem,
 }
 
-/// What was looked at, and how it stands.
+/// The subject of a check, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,
-    level: Level,
+    level: FindingLevel,
     message: String,
     next_step: Option<String>,
 }
 
 impl Finding {
     fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, message: message.into(), next_step: None }
+        Self { check, level: FindingLevel::Ok, message: message.into(), next_step: None }
     }
 
     fn warning(check: &'static str, message: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self { check, level: Level::Warning, message: message.into(), next_step: Some(next_step.into()) }
+        Self { check, level: FindingLevel::Warning, message: message.into(), next_step: Some(next_step.into()) }
     }
 
     fn problem(check: &'static str, message: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self { check, level: Level::Problem, message: message.into(), next_step: Some(next_step.into()) }
+        Self { check, level: FindingLevel::Problem, message: message.into(), next_step: Some(next_step.into()) }
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<StyledRow> {
         let (tone, level) = match self.level {
-            Level::Ok => (Tone::Good, "ok"),
-            Level::Warning => (Tone::Warn, "warning"),
-            Level::Problem => (Tone::Bad, "problem"),
+            FindingLevel::Ok => (TextStyle::Good, "ok"),
+            FindingLevel::Warning => (TextStyle::Warn, "warning"),
+            FindingLevel::Problem => (TextStyle::Bad, "problem"),
         };
-        let first = Row::of(tone, format!("{level:<8}")).and(Tone::Strong, format!("{:<20}", self.check));
+        let first = StyledRow::of(tone, format!("{level:<8}")).and(TextStyle::Strong, format!("{:<20}", self.check));
         let next = self
             .next_step
             .iter()
-            .map(|step| Row::of(Tone::Plain, " ".repeat(28)).and(Tone::Accent, format!("→ {step}")));
-        [first.and(Tone::Plain, &self.message)].into_iter().chain(next).collect()
+            .map(|step| StyledRow::of(TextStyle::Plain, " ".repeat(28)).and(TextStyle::Accent, format!("→ {step}")));
+        [first.and(TextStyle::Plain, &self.message)].into_iter().chain(next).collect()
     }
 }
 
-/// For scripts.
+/// The output for scripts.
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     findings: Vec<Finding>,
     warnings: usize,
     problems: usize,
@@ -82,9 +82,10 @@ pub(crate) async fn doctor(at: Option<Address>, args: DoctorArgs) -> Result<(), 
         None => coordinator::port().await,
     });
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let (warnings, problems) = (count(Level::Warning), count(Level::Problem));
+    let warnings = count(FindingLevel::Warning);
+    let problems = count(FindingLevel::Problem);
     if args.json.json {
-        output::print_json(&Report { findings, warnings, problems })?;
+        output::print_json(&DoctorReport { findings, warnings, problems })?;
     } else {
         let colours = colours() && std::io::stdout().is_terminal();
         let rows = findings.iter().flat_map(Finding::rows).map(|row| row.to_terminal(colours));

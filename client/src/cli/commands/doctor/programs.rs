@@ -13,7 +13,7 @@ use tokio::process::Command;
 const TELL: Duration = Duration::from_secs(20);
 /// For a worker to compute two small networks; the first use of a GPU takes some seconds.
 const COMPUTE: Duration = Duration::from_secs(120);
-/// Where the NVIDIA driver tells what it drives.
+/// The folder where the NVIDIA driver lists its devices.
 const GPUS: &str = "/proc/driver/nvidia/gpus";
 /// What a worker is linked against, and what it opens when it shall compute on a GPU.
 const CPU_LIBRARY: &str = "libtorch_cpu.so";
@@ -62,7 +62,7 @@ fn missing(name: &'static str, said: &str) -> Finding {
     Finding::problem(name, message, next)
 }
 
-/// What a program prints on stdout, or the last line that it says when it fails.
+/// Returns what a program prints on stdout, or the last line that it says when it fails.
 async fn run(path: &Path, arguments: &[&str], variables: &[(&str, &str)], within: Duration) -> Result<String, String> {
     let mut command = Command::new(path);
     command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true).stdin(std::process::Stdio::null());
@@ -78,20 +78,20 @@ async fn run(path: &Path, arguments: &[&str], variables: &[(&str, &str)], within
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned);
-    Err(last.unwrap_or_else(|| format!("it ended with {}", output.status)))
+    Err(last.unwrap_or_else(|| format!("it exited with {}", output.status)))
 }
 
 fn version(name: &'static str, path: &Path, said: &Result<String, String>) -> Finding {
     let said = match said {
         Ok(said) => said.trim(),
-        Err(why) => return Finding::problem(name, format!("{} does not run: {why}", path.display()), "build it anew"),
+        Err(why) => return Finding::problem(name, format!("{} does not run: {why}", path.display()), "rebuild it"),
     };
     let told = said.rsplit(' ').next().unwrap_or(said);
     if told == VERSION {
         return Finding::ok(name, format!("{told}{}", at(Some(path))));
     }
     let message = format!("{told}{}; nadgrid is {VERSION}", at(Some(path)));
-    Finding::warning(name, message, "take all three programs from one build")
+    Finding::warning(name, message, "use all three programs from the same build")
 }
 
 /// Whether the loader finds a library.
@@ -103,7 +103,7 @@ enum Linked {
     Unknown,
 }
 
-/// What the loader says when it is asked to list a program's libraries, as `ldd` does.
+/// Returns what the loader says when it is asked to list a program's libraries, as `ldd` does.
 fn linked(libraries: &str, name: &str) -> Linked {
     let line = libraries.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().strip_prefix("=> "));
     match line {
@@ -118,7 +118,7 @@ fn libtorch(linked: &Linked) -> Option<Finding> {
         Linked::At(path) => Some(Finding::ok("libtorch", path.display().to_string())),
         Linked::Missing => Some(Finding::problem(
             "libtorch",
-            format!("the worker needs {CPU_LIBRARY}, and the loader does not find it"),
+            format!("the worker needs {CPU_LIBRARY}, which the loader does not find"),
             "`cargo xtask setup` fetches it; or let LD_LIBRARY_PATH name its folder, for example torch/lib of a Python that has torch",
         )),
         Linked::Unknown => None,
@@ -133,7 +133,7 @@ fn models(folder: &Path) -> Vec<String> {
     gpus.filter_map(|gpu| std::fs::read_to_string(gpu.path().join("information")).ok().and_then(model)).collect()
 }
 
-/// Where the loader would find libtorch's part for GPUs.
+/// Returns the place where the loader would find libtorch's part for GPUs.
 fn folder_of_cuda(linked: &Linked) -> Option<PathBuf> {
     let beside = match linked {
         Linked::At(path) => path.parent().map(Path::to_owned),
@@ -153,14 +153,14 @@ fn gpus(models: &[String], cuda: Option<PathBuf>) -> Finding {
         (models, None) => Finding::warning(
             "devices",
             format!("{}, but {GPU_LIBRARY} is not found: workers compute on the CPU", models.join(", ")),
-            "let LD_LIBRARY_PATH name torch/lib of a Python that has torch==2.11.0",
+            "set LD_LIBRARY_PATH to torch/lib of a Python with torch==2.11.0",
         ),
     }
 }
 
 /// Of what `nadgrid-worker bench --json` tells.
 #[derive(Deserialize)]
-struct Measured {
+struct MeasuredRate {
     networks: u64,
     seconds: f64,
     lanes: u32,
@@ -173,12 +173,12 @@ fn computes(said: &Result<String, String>) -> Finding {
         let step = "NADGRID_LOG=debug nadgrid-worker bench jacobian --architecture logreg --networks 2 says more";
         Finding::problem("computation", format!("the worker cannot compute: {why}"), step)
     };
-    let measured: Measured = match said.as_ref().map(|said| serde_json::from_str(said)) {
+    let measured: MeasuredRate = match said.as_ref().map(|said| serde_json::from_str(said)) {
         Ok(Ok(measured)) => measured,
-        Ok(Err(e)) => return problem(&format!("its answer is not understood ({e})")),
+        Ok(Err(e)) => return problem(&format!("its answer cannot be parsed ({e})")),
         Err(why) => return problem(why),
     };
-    let Measured { networks, seconds, lanes, evaluation, instruction_set } = measured;
+    let MeasuredRate { networks, seconds, lanes, evaluation, instruction_set } = measured;
     let lanes = crate::cli::tables::count(lanes.into(), "lane");
     Finding::ok(
         "computation",
@@ -188,7 +188,7 @@ fn computes(said: &Result<String, String>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::FindingLevel;
     use super::*;
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(linked("\tlibtorch_cpu.so => not found\n", CPU_LIBRARY), Linked::Missing);
         assert_eq!(linked("\tlinux-vdso.so.1 (0x1)\n", CPU_LIBRARY), Linked::Unknown);
         let missing = libtorch(&Linked::Missing).unwrap();
-        assert_eq!(missing.level, Level::Problem);
+        assert_eq!(missing.level, FindingLevel::Problem);
         assert!(missing.next_step.unwrap().contains("LD_LIBRARY_PATH"));
     }
 
@@ -207,9 +207,9 @@ mod tests {
         let level = |said: Result<&str, &str>| {
             version(WORKER, Path::new("/w"), &said.map(str::to_owned).map_err(str::to_owned)).level
         };
-        assert_eq!(level(Ok(&format!("nadgrid-worker {VERSION}\n"))), Level::Ok);
-        assert_eq!(level(Ok("nadgrid-worker 0.0.0\n")), Level::Warning);
-        assert_eq!(level(Err("exec format error")), Level::Problem);
+        assert_eq!(level(Ok(&format!("nadgrid-worker {VERSION}\n"))), FindingLevel::Ok);
+        assert_eq!(level(Ok("nadgrid-worker 0.0.0\n")), FindingLevel::Warning);
+        assert_eq!(level(Err("exec format error")), FindingLevel::Problem);
     }
 
     #[test]
@@ -220,9 +220,9 @@ mod tests {
         std::fs::write(gpu.join("information"), "Model: \t\t NVIDIA H100\nIRQ: 1\n").unwrap();
         let found = models(folder.path());
         assert_eq!(found, ["NVIDIA H100"]);
-        assert_eq!(gpus(&found, None).level, Level::Warning);
-        assert_eq!(gpus(&found, Some("/t".into())).level, Level::Ok);
-        assert_eq!(gpus(&models(Path::new("/no/such")), None).level, Level::Ok);
+        assert_eq!(gpus(&found, None).level, FindingLevel::Warning);
+        assert_eq!(gpus(&found, Some("/t".into())).level, FindingLevel::Ok);
+        assert_eq!(gpus(&models(Path::new("/no/such")), None).level, FindingLevel::Ok);
     }
 
     #[test]
@@ -231,9 +231,9 @@ mod tests {
         let finding = computes(&Ok(said.into()));
         assert_eq!(
             (finding.level, finding.message.as_str()),
-            (Level::Ok, "2 networks in 0.01 s on 2 lanes, patch, avx512")
+            (FindingLevel::Ok, "2 networks in 0.01 s on 2 lanes, patch, avx512")
         );
-        assert_eq!(computes(&Ok("?".into())).level, Level::Problem);
+        assert_eq!(computes(&Ok("?".into())).level, FindingLevel::Problem);
         assert!(computes(&Err("CUDA error".into())).message.contains("CUDA error"));
     }
 

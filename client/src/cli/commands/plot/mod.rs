@@ -11,23 +11,23 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What can be drawn.
+/// The pictures that can be drawn.
 #[derive(Serialize)]
 struct Listing {
     pictures: Vec<Picture>,
     patterns: Vec<Pattern>,
 }
 
-/// What was drawn.
+/// The pictures that were drawn.
 #[derive(Debug, Serialize)]
-struct Report {
-    pictures: Vec<Drawn>,
-    /// What was not, and why.
+struct PlotReport {
+    pictures: Vec<DrawnPictures>,
+    /// The pictures that were not drawn, and the reasons.
     notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Drawn {
+struct DrawnPictures {
     #[serde(flatten)]
     picture: Picture,
     files: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub(crate) async fn plot(args: PlotArgs) -> Result<(), Failure> {
     let asked = asked.map_err(|error| Failure::Usage(format!("--only: {error}")))?;
     let all = asked.is_empty();
     let wanted = if all { pictures(folder.spec()) } else { asked };
-    let mut report = Report { pictures: Vec::new(), notes: Vec::new() };
+    let mut report = PlotReport { pictures: Vec::new(), notes: Vec::new() };
     let mut failed = 0;
     for picture in wanted {
         match draw(&folder, picture, &args).await? {
@@ -89,8 +89,10 @@ async fn draw(
     folder: &Arc<ResultFolder>,
     picture: Picture,
     args: &PlotArgs,
-) -> Result<Result<Drawn, SweepError>, Failure> {
-    let (folder, theme, format) = (folder.clone(), theme(args.paper), args.format);
+) -> Result<Result<DrawnPictures, SweepError>, Failure> {
+    let folder = folder.clone();
+    let theme = theme(args.paper);
+    let format = args.format;
     let out = args.out.clone().unwrap_or_else(|| args.folder.clone());
     let work = move || {
         let figure = match sweep::draw(folder.spec(), &picture, &*folder, theme) {
@@ -98,7 +100,7 @@ async fn draw(
             Err(error) => return Ok(Err(error)),
         };
         let files = write(&out, &picture, &figure, theme, format)?;
-        Ok(Ok(Drawn { picture, files }))
+        Ok(Ok(DrawnPictures { picture, files }))
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::other(error)))
 }

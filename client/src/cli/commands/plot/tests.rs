@@ -80,7 +80,8 @@ async fn every_picture_is_drawn_into_the_folder() {
 
 #[tokio::test]
 async fn single_pictures_go_where_they_are_told_in_one_format_and_theme() {
-    let (home, out) = (folder(), tempfile::tempdir().unwrap());
+    let home = folder();
+    let out = tempfile::tempdir().unwrap();
     let only = ["--only", "nads/lenet/nad_3", "--only", "nads/logreg_beside_lenet"];
     let to = ["--out", out.path().to_str().unwrap(), "--format", "svg", "--theme", "dark"];
     typed(home.path(), &[&only[..], &to].concat()).await.unwrap();

@@ -17,11 +17,17 @@ fn program(home: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// A cluster of `workers` from these scripts, and what its start gave.
-async fn started(home: &Path, coordinator: &str, worker: &str, workers: u32) -> (Cluster, Result<String, Failure>) {
-    let programs = Programs { coordinator: program(home, "c", coordinator), worker: program(home, "w", worker) };
-    let (data, logs) = (home.join("data"), home.to_owned());
+async fn started(
+    home: &Path,
+    coordinator: &str,
+    worker: &str,
+    workers: u32,
+) -> (LocalCluster, Result<String, Failure>) {
+    let programs = ClusterPrograms { coordinator: program(home, "c", coordinator), worker: program(home, "w", worker) };
+    let data = home.join("data");
+    let logs = home.to_owned();
     let layout = Layout { data, logs, workers, device: "auto".into(), cores: 4, telemetry: Vec::new() };
-    let mut cluster = Cluster::default();
+    let mut cluster = LocalCluster::default();
     let url = cluster.start(&programs, &layout).await;
     (cluster, url)
 }
@@ -43,7 +49,7 @@ async fn a_coordinator_that_cannot_start_says_why() {
     let script = "echo 'error: the journal is of another version' >&2; exit 1";
     let (_cluster, url) = started(home.path(), script, WORKER, 1).await;
     let said = url.unwrap_err().to_string();
-    assert!(said.contains("coordinator ended early") && said.contains("another version"), "{said}");
+    assert!(said.contains("coordinator exited early") && said.contains("another version"), "{said}");
 }
 
 #[tokio::test]
@@ -56,14 +62,15 @@ async fn the_death_of_the_last_worker_or_the_coordinator_is_the_end() {
 
     let (mut cluster, _) = started(home.path(), "echo listening on x; sleep 0.2; exit 4", WORKER, 1).await;
     let said = cluster.broken(&Screen::Lines).await.to_string();
-    assert!(said.contains("coordinator ended early (exit status: 4)"), "{said}");
+    assert!(said.contains("coordinator exited early (exit status: 4)"), "{said}");
     cluster.stop(async {}).await;
 }
 
 #[test]
 fn several_workers_share_the_cores_and_one_takes_them_all() {
     let arguments = |workers, device: &str| {
-        let (data, logs) = (PathBuf::new(), PathBuf::new());
+        let data = PathBuf::new();
+        let logs = PathBuf::new();
         let layout = Layout { data, logs, workers, device: device.into(), cores: 4, telemetry: Vec::new() };
         layout.worker_arguments("http://x").join(&OsString::from(" ")).into_string().unwrap()
     };
