@@ -184,7 +184,7 @@ mod tests {
             members_done: 1,
             members_in_flight: 1,
             dimension: 4096,
-            lane_seconds: 1.5,
+            slot_seconds: 1.5,
             shards: 9,
             retries: 9,
             progress: 0.5,
@@ -206,7 +206,7 @@ mod tests {
         let list = v1::ListResponse { sweeps: vec![sweep; 100], ..Default::default() };
         let class = v1::NumericsClass { device: text(3), arithmetic: text(8), kernels: 1, ..Default::default() };
         let worker =
-            v1::Worker { id: text(36), name: text(9), numerics_class: Some(class), lanes: 4, ..Default::default() };
+            v1::Worker { id: text(36), name: text(9), numerics_class: Some(class), slots: 4, ..Default::default() };
         let workers = v1::ListWorkersResponse { workers: vec![worker; 4096], ..Default::default() };
         let chunk = v1::ReadArtifactResponse { data: vec![0; 64 << 10], ..Default::default() };
         // Texts that look like messages.

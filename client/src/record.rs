@@ -77,8 +77,8 @@ pub struct Timings {
     pub queued_seconds: Option<f64>,
     /// From the first lease to the end.
     pub seconds: Option<f64>,
-    /// Spent by all lanes on committed shards.
-    pub lane_seconds: f64,
+    /// Spent by all slots on committed shards.
+    pub slot_seconds: f64,
 }
 
 impl Record {
@@ -133,7 +133,7 @@ impl Timings {
             ended_at: ended.map(ToString::to_string),
             queued_seconds: seconds(submitted, started),
             seconds: seconds(started, ended),
-            lane_seconds: sweep.jobs.iter().map(|job| job.lane_seconds).sum(),
+            slot_seconds: sweep.jobs.iter().map(|job| job.slot_seconds).sum(),
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
             spec: spec.to_toml(),
             digest: "ab".into(),
             numerics_class: Some(class),
-            jobs: vec![v1::Job { experiment: "nads".into(), lane_seconds: 3.5, ..Default::default() }],
+            jobs: vec![v1::Job { experiment: "nads".into(), slot_seconds: 3.5, ..Default::default() }],
             inputs: vec![v1::Input { name: "nads.npy".into(), size: 7, digest: "ef".into() }],
             artifacts: vec![v1::Artifact { name: "nads/lenet/nads.npy".into(), size: 3, digest: "cd".into() }],
             submitted_at: at(1_700_000_000, 0),
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(json["timings"]["seconds"], 1.5);
         assert_eq!(json["timings"]["queued_seconds"], 2.0);
         assert_eq!(json["timings"]["submitted_at"], "2023-11-14T22:13:20Z");
-        assert_eq!((&json["jobs"][0]["lane_seconds"], &json["jobs"][0]["experiment"]), (&3.5.into(), &"nads".into()));
+        assert_eq!((&json["jobs"][0]["slot_seconds"], &json["jobs"][0]["experiment"]), (&3.5.into(), &"nads".into()));
         assert_eq!(json["inputs"][0], serde_json::json!({ "name": "nads.npy", "size": 7, "digest": "ef" }));
         let text = Spec::from_toml(json["spec_toml"].as_str().unwrap()).unwrap();
         assert_eq!(text, record.spec);

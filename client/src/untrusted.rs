@@ -117,7 +117,7 @@ impl Untrusted for v1::Job {
             &mut self.members_failed,
             &mut self.shards,
             &mut self.retries,
-            &mut self.copies,
+            &mut self.speculative,
             &mut self.audits_due,
             &mut self.audits_passed,
             &mut self.partials,
@@ -125,7 +125,7 @@ impl Untrusted for v1::Job {
         self.members_done = self.members_done.min(self.members);
         share(&mut self.progress);
         estimate(&mut self.seconds_left);
-        amount(&mut self.lane_seconds);
+        amount(&mut self.slot_seconds);
         amount(&mut self.members_per_second);
     }
 }
@@ -305,7 +305,7 @@ mod tests {
             members_done: u64::MAX,
             members_in_flight: u64::MAX,
             progress: f64::NAN,
-            lane_seconds: f64::INFINITY,
+            slot_seconds: f64::INFINITY,
             members_per_second: -1.0,
             seconds_left: Some(f64::NAN),
             ..Default::default()
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(sweep.jobs.iter().map(|job| job.members + job.members_in_flight).sum::<u64>(), 6 * COUNT);
         let job = &sweep.jobs[0];
         assert_eq!((job.progress, job.members_per_second, job.seconds_left), (0.0, 0.0, None));
-        assert!(job.lane_seconds.is_finite());
+        assert!(job.slot_seconds.is_finite());
         assert_eq!((sweep.progress, sweep.seconds_left, sweep.weight), (1.0, None, 0.0));
         assert_eq!((sweep.submitted_at, sweep.started_at, sweep.ended_at), (None, None, at(1)));
     }

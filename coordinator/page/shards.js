@@ -209,7 +209,7 @@ function spanRow() {
   const took = h("td", { role: "cell", class: "number" });
   const bar = h("span", { class: "span-bar" });
   const words = h("span", { class: "unseen" });
-  const track = h("td", { role: "cell", class: "track" }, h("div", { class: "lane" }, words, bar));
+  const track = h("td", { role: "cell", class: "track" }, h("div", { class: "slot" }, words, bar));
   const detail = h("small");
   const title = h("span");
   name.append(title, detail);

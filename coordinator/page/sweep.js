@@ -250,7 +250,7 @@ function jobColumns() {
     { title: "Left", kind: "number", show: (cell, { seconds_left: left }) => setText(cell, left === null ? "–" : timeLeft(left)) },
     { title: "Shards", kind: "number", show: (cell, { shards }) => setText(cell, count(shards)) },
     { title: "Troubles", kind: "words", show: (cell, job) => setText(cell, troubles(job)) },
-    { title: "Lane time", kind: "number", show: (cell, { lane_seconds: time }) => setText(cell, time > 0 ? duration(time) : "–") },
+    { title: "Slot time", kind: "number", show: (cell, { slot_seconds: time }) => setText(cell, time > 0 ? duration(time) : "–") },
     { title: "Digest", kind: "digest", show: showJobDigest },
   ];
 }
@@ -264,10 +264,10 @@ function showJobProgress(cell, job) {
   bars.get(cell).show(job, membersWord([job.experiment]));
 }
 
-function troubles({ retries, copies, audits_due: due, audits_passed: passed }) {
+function troubles({ retries, speculative, audits_due: due, audits_passed: passed }) {
   const words = [
     retries > 0 ? counted(retries, "retry", "retries") : null,
-    copies > 0 ? counted(copies, "copy", "copies") : null,
+    speculative > 0 ? counted(speculative, "speculative lease", "speculative leases") : null,
     due > 0 ? `${count(passed)} of ${counted(due, "audit")} passed` : null,
   ];
   return words.filter(Boolean).join(", ") || "–";

@@ -36,7 +36,7 @@ export class WorkersView {
     const connected = workers.filter((worker) => worker.connected);
     const sum = (of) => connected.reduce((total, worker) => total + of(worker), 0);
     this.summary.hidden = workers.length === 0;
-    setText(this.summary, `${counted(connected.length, "worker")} connected, ${counted(sum((worker) => worker.lanes), "lane")}, ${counted(sum((worker) => worker.leases), "shard")} under way`);
+    setText(this.summary, `${counted(connected.length, "worker")} connected, ${counted(sum((worker) => worker.slots), "slot")}, ${counted(sum((worker) => worker.leases), "shard")} under way`);
   }
 
   columns() {
@@ -44,7 +44,7 @@ export class WorkersView {
       { title: "Worker", head: true, kind: "wide", show: showName },
       { title: "State", show: showWorkerState },
       { title: "Device", kind: "tight", show: showDevice },
-      { title: "Lanes", kind: "number", show: (cell, { lanes }) => setText(cell, count(lanes)) },
+      { title: "Slots", kind: "number", show: (cell, { slots }) => setText(cell, count(slots)) },
       { title: "Leases", kind: "number", show: (cell, { leases }) => setText(cell, count(leases)) },
       { title: "Rate", kind: "number", show: showRate },
       { title: "Done", kind: "number", show: (cell, { members_done: done }) => setText(cell, count(done)) },

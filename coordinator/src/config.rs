@@ -54,8 +54,8 @@ configuration! {
         /// Workers that a shard may fail on before it is split, and quarantined when it is one block.
         attempts: u32, default(Settings::default().most_attempts), "N", [Range::of(1.0, 100.0)];
         /// A shard that takes this many times as long as expected is given to a second, idle worker too; 0 for never.
-        copy_after: f64, default(Settings::default().copy_after), "TIMES", [Range::of(1.0, 1e6).or_zero_for("never")];
-        /// Seconds without progress after which a worker's lane is taken to hang and its shard goes elsewhere; longer where a block
+        speculate_after: f64, default(Settings::default().speculate_after), "TIMES", [Range::of(1.0, 1e6).or_zero_for("never")];
+        /// Seconds without progress after which a worker's slot is taken to hang and its shard goes elsewhere; longer where a block
         /// takes long; 0 for never.
         stall_after: f64, default(Settings::default().stall_after_ms as f64 / 1e3), "SECONDS",
             [Range::seconds(1.0, 86_400.0).or_zero_for("never")];
@@ -224,7 +224,7 @@ impl Config {
             lease_ttl_ms: (self.lease_ttl * 1e3) as u64,
             sizing,
             most_attempts: self.attempts,
-            copy_after: self.copy_after,
+            speculate_after: self.speculate_after,
             stall_after_ms: (self.stall_after * 1e3) as u64,
             most_open_sweeps: self.limits.open_sweeps,
             most_open_sweeps_each: self.limits.open_sweeps_per_user,

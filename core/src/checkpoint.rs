@@ -136,7 +136,7 @@ impl TrainingShape {
 pub struct Checkpoint<'a> {
     /// What it is of: a digest of everything that decides the shard's result.
     pub of: Digest,
-    /// Seconds that the shard took its lanes so far.
+    /// Seconds that the shard took its slots so far.
     pub seconds: f64,
     /// What became of the shard's first runs.
     pub outcomes: Cow<'a, [Outcome]>,

@@ -10,15 +10,15 @@ pub struct JobPlan {
     pub shape: JobShape,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
-    /// Shards that the lanes would be given, about.
+    /// Shards that the slots would be given, about.
     pub shards: u64,
     /// Forward passes by the definition, of all members: two per pixel, point and network for central differences.
     pub forward_passes: u64,
     /// Bytes that a shard of one block hands in.
     pub partial_bytes: u64,
-    /// Estimated seconds on one lane.
-    pub lane_seconds: f64,
-    /// Estimated seconds on all lanes together.
+    /// Estimated seconds on one slot.
+    pub slot_seconds: f64,
+    /// Estimated seconds on all slots together.
     pub seconds: f64,
     /// What the estimate rests on.
     pub basis: EstimateBasis,
@@ -31,16 +31,16 @@ pub struct JobPlan {
 pub struct Plan {
     /// Its jobs, in the spec's order.
     pub jobs: Vec<JobPlan>,
-    /// Lanes (a CPU core's population or a GPU) that the estimate is for.
-    pub lanes: u32,
+    /// Slots (a CPU core's population or a GPU) that the estimate is for.
+    pub slots: u32,
 }
 
 impl Plan {
-    /// The plan of `spec` with these files, where they are known, on `lanes` lanes of these rates.
-    pub fn new(spec: &Spec, inputs: &Inputs, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
-        let lanes = lanes.max(1);
-        let jobs = spec.jobs(inputs).into_iter().map(|shape| JobPlan::new(shape, rates, sizing, lanes)).collect();
-        Self { jobs, lanes }
+    /// The plan of `spec` with these files, where they are known, on `slots` slots of these rates.
+    pub fn new(spec: &Spec, inputs: &Inputs, rates: &Rates, sizing: &Sizing, slots: u32) -> Self {
+        let slots = slots.max(1);
+        let jobs = spec.jobs(inputs).into_iter().map(|shape| JobPlan::new(shape, rates, sizing, slots)).collect();
+        Self { jobs, slots }
     }
 
     /// Estimated seconds of all jobs. Those that need another's result come after all that do not; of jobs that run together
@@ -48,35 +48,35 @@ impl Plan {
     pub fn seconds(&self) -> f64 {
         let together = |waits: bool| {
             let jobs = self.jobs.iter().filter(|job| matches!(job.shape.basis, BasisSource::Job(_)) == waits);
-            let (lanes, longest) =
-                jobs.fold((0.0, 0.0f64), |(sum, longest), job| (sum + job.lane_seconds, longest.max(job.seconds)));
-            longest.max(lanes / f64::from(self.lanes))
+            let (slots, longest) =
+                jobs.fold((0.0, 0.0f64), |(sum, longest), job| (sum + job.slot_seconds, longest.max(job.seconds)));
+            longest.max(slots / f64::from(self.slots))
         };
         together(false) + together(true)
     }
 }
 
 impl JobPlan {
-    fn new(shape: JobShape, rates: &Rates, sizing: &Sizing, lanes: u32) -> Self {
+    fn new(shape: JobShape, rates: &Rates, sizing: &Sizing, slots: u32) -> Self {
         let blocks = shape.grid.blocks();
         let member = rates.member(&shape);
         // The first shards are small until work of this kind was measured.
         let known = Estimate { basis: EstimateBasis::Measured, ..member };
-        let first = if member.basis.is_measured() { 0 } else { blocks.min(u64::from(lanes)) };
-        let limit = |remaining| sizing.limit(&shape, known, remaining, lanes);
-        let shards = first + shards(blocks - first, lanes, limit);
-        let lane_seconds = member.seconds * shape.grid.networks as f64 + rates.beginning(&shape) * shards as f64;
+        let first = if member.basis.is_measured() { 0 } else { blocks.min(u64::from(slots)) };
+        let limit = |remaining| sizing.limit(&shape, known, remaining, slots);
+        let shards = first + shards(blocks - first, slots, limit);
+        let slot_seconds = member.seconds * shape.grid.networks as f64 + rates.beginning(&shape) * shards as f64;
         // Whoever has the last block is waited for.
         let block = member.seconds * u64::from(shape.grid.block_size).min(shape.grid.networks) as f64;
-        let rounds = blocks.div_ceil(u64::from(lanes)) as f64;
+        let rounds = blocks.div_ceil(u64::from(slots)) as f64;
         let on_gpu = Rates::new(SpeedClass::Gpu).member(&shape).seconds;
         Self {
             blocks,
             shards,
             forward_passes: shape.forward_passes * shape.grid.networks,
             partial_bytes: shape.payload.bytes(u64::from(shape.grid.block_size).min(shape.grid.networks)),
-            lane_seconds,
-            seconds: (lane_seconds / f64::from(lanes)).max(rounds * block),
+            slot_seconds,
+            seconds: (slot_seconds / f64::from(slots)).max(rounds * block),
             basis: member.basis,
             gpu_seconds: on_gpu * shape.grid.networks as f64,
             shape,
@@ -84,12 +84,12 @@ impl JobPlan {
     }
 }
 
-/// About how many shards `blocks` blocks make when the next one has at most `limit(remaining)`. Until the lanes' shares
+/// About how many shards `blocks` blocks make when the next one has at most `limit(remaining)`. Until the slots' shares
 /// shrink, all are alike: they are counted, not walked, however many there are.
-fn shards(blocks: u64, lanes: u32, limit: impl Fn(u64) -> u64) -> u64 {
+fn shards(blocks: u64, slots: u32, limit: impl Fn(u64) -> u64) -> u64 {
     let size = |remaining: u64| 1 << limit(remaining).max(1).ilog2();
     let whole = limit(u64::MAX).max(1);
-    let alike = blocks.saturating_sub(2 * u64::from(lanes) * whole) / size(u64::MAX);
+    let alike = blocks.saturating_sub(2 * u64::from(slots) * whole) / size(u64::MAX);
     let mut remaining = blocks - alike * size(u64::MAX);
     let mut shards = alike;
     while remaining > 0 {

@@ -439,7 +439,7 @@ def overview() -> Json:
         ),
         graph(
             "Seconds per shard",
-            "How long committed shards took their lanes. The coordinator aims at target_shard_seconds, 20 "
+            "How long committed shards took their slots. The coordinator aims at target_shard_seconds, 20 "
             "unless configured, once a worker's rate is known.",
             [
                 target(quantile(0.5, "nadgrid_shard_seconds", "experiment"), "{{experiment}}, half of them"),
@@ -450,7 +450,7 @@ def overview() -> Json:
         ),
         graph(
             "Shards per second",
-            "Given to workers, copies and audits included; and committed. Far more of the first than of the "
+            "Given to workers, speculative leases and audits included; and committed. Far more of the first than of the "
             "second means work done twice or in vain.",
             [
                 target(f"sum(rate(nadgrid_shards_leased_total{{{HERE}}}{RATE}))", "leased"),
@@ -470,10 +470,10 @@ def overview() -> Json:
             states=True,
         ),
         graph(
-            "Lanes and leases",
-            "Lanes of fit workers, and shards that workers hold. Fewer leases than lanes while sweeps are open: "
-            "some lanes idle. Workers hold shards beyond their lanes while results are on the way.",
-            [target(f"sum(nadgrid_lanes{{{HERE}}})", "lanes"), target(f"sum(nadgrid_leases{{{HERE}}})", "leases")],
+            "Slots and leases",
+            "Slots of fit workers, and shards that workers hold. Fewer leases than slots while sweeps are open: "
+            "some slots idle. Workers hold shards beyond their slots while results are on the way.",
+            [target(f"sum(nadgrid_slots{{{HERE}}})", "slots"), target(f"sum(nadgrid_leases{{{HERE}}})", "leases")],
             12,
         ),
     ]
@@ -868,7 +868,7 @@ def workers() -> Json:
             graph=False,
             states=True,
         ),
-        stat("Lanes", "Shards that the workers shown compute at once.", [target(f"sum({each('lanes')})", "lanes")], 4),
+        stat("Slots", "Shards that the workers shown compute at once.", [target(f"sum({each('slots')})", "slots")], 4),
         stat("Leases", "Shards that the workers shown hold.", [target(f"sum({each('leases')})", "leases")], 4),
         stat(
             "Per second",
@@ -891,7 +891,7 @@ def workers() -> Json:
         "One row for each worker. What a worker last failed with is on the coordinator's page and in `nadgrid "
         "workers`.",
         [
-            (f"max by (worker, worker_id, device) (nadgrid_worker_lanes{{{WORKER}}})", "Lanes"),
+            (f"max by (worker, worker_id, device) (nadgrid_worker_slots{{{WORKER}}})", "Slots"),
             (each("fit"), "Fit"),
             (each("leases"), "Leases"),
             (each("silence_seconds"), "Silence"),
@@ -922,7 +922,7 @@ def workers() -> Json:
         ),
         graph(
             "Rate of the last shards",
-            "Of each worker's last committed shards, all its lanes: what the coordinator sizes its next shards by.",
+            "Of each worker's last committed shards, all its slots: what the coordinator sizes its next shards by.",
             [
                 target(
                     f"max by (worker, worker_id, {JOB}) (nadgrid_worker_members_per_second{{{WORKER}}})",
@@ -933,9 +933,9 @@ def workers() -> Json:
             unit="cps",
         ),
         graph(
-            "Lanes in use",
-            "Shards that each worker holds, for each of its lanes. More than 100 %: results are on the way.",
-            [target(f"{each('leases')} / {each('lanes')}", legend)],
+            "Slots in use",
+            "Shards that each worker holds, for each of its slots. More than 100 %: results are on the way.",
+            [target(f"{each('leases')} / {each('slots')}", legend)],
             12,
             unit="percentunit",
         ),
@@ -992,7 +992,7 @@ def workers() -> Json:
             bars=True,
         ),
     ]
-    query, regex = named("nadgrid_worker_lanes", "worker", "worker_id")
+    query, regex = named("nadgrid_worker_slots", "worker", "worker_id")
     return dashboard(
         "workers",
         "Workers",

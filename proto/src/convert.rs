@@ -206,12 +206,12 @@ impl From<&JobView> for v1::Job {
             members_done: job.members_done,
             members_in_flight: job.members_in_flight,
             dimension: job.shape.dimension as u32,
-            lane_seconds: job.tally.lane_seconds,
+            slot_seconds: job.tally.slot_seconds,
             shards: job.tally.shards,
             digest: job.digest.map(|digest| digest.to_string()).unwrap_or_default(),
             retries: job.tally.retries,
             members_failed: job.members_failed,
-            copies: job.tally.copies,
+            speculative: job.tally.speculative,
             audits_due: job.audits_due,
             audits_passed: job.tally.audits,
             partials: job.partials,
@@ -228,7 +228,7 @@ impl From<&WorkerView> for v1::Worker {
             id: worker.id.to_string(),
             name: worker.profile.name.clone(),
             numerics_class: Some((&worker.profile.class).into()),
-            lanes: worker.profile.lanes,
+            slots: worker.profile.slots,
             version: worker.profile.version.clone(),
             leases: worker.leases,
             silent_ms: worker.silent_ms,
@@ -262,7 +262,7 @@ impl v1::PlanResponse {
             basis: job.basis.as_str().to_owned(),
             gpu_seconds: job.gpu_seconds,
         });
-        Self { jobs: jobs.collect(), lanes: plan.lanes, workers, seconds: plan.seconds() }
+        Self { jobs: jobs.collect(), slots: plan.slots, workers, seconds: plan.seconds() }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct SweepView {
     pub numerics_class: Option<NumericsClass>,
     /// The share of its work that is done, from 0 to 1, each job weighted by its cost.
     pub progress: f64,
-    /// Estimated seconds until it ends with its current lanes; null if unknown.
+    /// Estimated seconds until it ends with its current slots; null if unknown.
     pub seconds_left: Option<f64>,
     /// What it is waiting for or what delays it, the most important first.
     pub notices: Vec<String>,
@@ -47,7 +47,7 @@ pub struct SweepView {
     pub ended_at: Option<String>,
     /// Sweeps of a higher priority go first.
     pub priority: i32,
-    /// Sweeps of one priority share the lanes by weight.
+    /// Sweeps of one priority share the slots by weight.
     pub weight: f64,
     /// The user who submitted it; null without access control.
     pub owner: Option<String>,
@@ -207,7 +207,7 @@ pub struct JobView {
     pub progress: f64,
     /// Estimated seconds until it ends; null if unknown.
     pub seconds_left: Option<f64>,
-    /// Members per second of all lanes that compute its shards now; null if nothing is measured or no lane has a shard.
+    /// Members per second of all slots that compute its shards now; null if nothing is measured or no slot has a shard.
     pub members_per_second: Option<f64>,
     /// The number D of input pixels.
     pub dimension: u32,
@@ -217,16 +217,16 @@ pub struct JobView {
     pub retries: u64,
     /// Members of quarantined shards.
     pub members_failed: u64,
-    /// Second copies of shards that took too long on another worker.
-    pub copies: u64,
+    /// Speculative leases of shards that took too long on another worker.
+    pub speculative: u64,
     /// Audits that are due: shards that a second worker computes.
     pub audits_due: u64,
     /// Audits that a second worker passed with the same bits.
     pub audits_passed: u64,
     /// Partials in the store; neighbours that were merged count as one.
     pub partials: u64,
-    /// Lane-seconds spent on committed shards.
-    pub lane_seconds: f64,
+    /// Slot-seconds spent on committed shards.
+    pub slot_seconds: f64,
     /// The BLAKE3 digest of the merged moments, or of the runs, once complete.
     pub digest: Option<String>,
 }
@@ -247,11 +247,11 @@ impl From<&v1::Job> for JobView {
             shards: job.shards,
             retries: job.retries,
             members_failed: job.members_failed,
-            copies: job.copies,
+            speculative: job.speculative,
             audits_due: job.audits_due,
             audits_passed: job.audits_passed,
             partials: job.partials,
-            lane_seconds: job.lane_seconds,
+            slot_seconds: job.slot_seconds,
             digest: present(&job.digest),
         }
     }
@@ -298,8 +298,8 @@ pub struct PlanView {
     pub coordinator: Option<String>,
     /// Connected workers; null for a plan made locally.
     pub workers: Option<u32>,
-    /// The number of lanes (CPU cores or GPUs) that the estimate assumes.
-    pub lanes: u32,
+    /// The number of slots (CPU cores or GPUs) that the estimate assumes.
+    pub slots: u32,
     /// Estimated seconds for the whole sweep.
     pub seconds: f64,
     /// Its jobs, in the spec's order.
@@ -327,7 +327,7 @@ pub struct JobPlanView {
     pub shards: u64,
     /// Bytes of one partial.
     pub partial_bytes: u64,
-    /// Estimated seconds on all lanes together.
+    /// Estimated seconds on all slots together.
     pub seconds: f64,
     /// Whether the estimate comes from measured rates of this kind of work.
     pub measured: bool,
@@ -351,7 +351,7 @@ impl PlanView {
 
     fn new(plan: &v1::PlanResponse) -> Self {
         let jobs = plan.jobs.iter().map(JobPlanView::from).collect();
-        Self { coordinator: None, workers: Some(plan.workers), lanes: plan.lanes, seconds: plan.seconds, jobs }
+        Self { coordinator: None, workers: Some(plan.workers), slots: plan.slots, seconds: plan.seconds, jobs }
     }
 }
 
@@ -391,12 +391,12 @@ pub struct WorkerView {
     /// Its numerics class, which its bits depend on.
     pub numerics_class: Option<NumericsClass>,
     /// The number of shards that it computes at the same time.
-    pub lanes: u32,
+    pub slots: u32,
     /// The number of its leases.
     pub leases: u32,
     /// Members (networks or training runs) of its committed shards.
     pub members_done: u64,
-    /// Members per second of all its lanes, measured on its last committed shards; null before the first.
+    /// Members per second of all its slots, measured on its last committed shards; null before the first.
     pub members_per_second: Option<f64>,
     /// The job that this rate was measured on, for example `nads/lenet`.
     pub rate_of: Option<String>,
@@ -425,7 +425,7 @@ impl From<&v1::Worker> for WorkerView {
             unfit: present(&worker.unfit),
             draining: worker.draining,
             numerics_class: worker.numerics_class.clone().map(Into::into),
-            lanes: worker.lanes,
+            slots: worker.slots,
             leases: worker.leases,
             members_done: worker.members_done,
             members_per_second: (worker.members_per_second > 0.0).then_some(worker.members_per_second),

@@ -39,7 +39,7 @@ class FailingWorker:
             protocol_version=3,
             version="0",
             numerics_class=numerics,
-            lanes=2,
+            slots=2,
             precisions=["fp32"],
         )
         self._requests.put(pb.SessionRequest(hello=hello))

@@ -56,7 +56,7 @@ def test_lists_end_and_honest_messages_stay() -> None:
     clean_message(listed)
     assert len(listed.notices) == MOST_ENTRIES
     honest = pb.Sweep(id="019a", name="é", spec="name = 'ü'\n", progress=0.5, notices=["no worker"], weight=1.0)
-    honest.jobs.add(architecture="lenet", members=2**62, members_per_second=0.25, lane_seconds=0.0)
+    honest.jobs.add(architecture="lenet", members=2**62, members_per_second=0.25, slot_seconds=0.0)
     same = pb.Sweep()
     same.CopyFrom(honest)
     clean_message(same)

@@ -101,8 +101,8 @@ def test_configurations_of_workers_are_taken(block: Block, tmp_path: Path, clust
     with Cluster() as empty:
         # The cluster's own flags say where the coordinator is.
         empty.add_worker("--config", config)
-        lanes = tomllib.loads(block.text).get("lanes")
-        assert empty.wait_for_workers(1)[0]["lanes"] == lanes
+        slots = tomllib.loads(block.text).get("slots")
+        assert empty.wait_for_workers(1)[0]["slots"] == slots
     RAN[block.place] = "started a worker"
 
 

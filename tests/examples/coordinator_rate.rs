@@ -30,13 +30,13 @@ fn argument(place: usize, usual: u64) -> u64 {
 }
 
 fn main() {
-    let (shards, workers, lanes) = (argument(1, 100_000), argument(2, 16), argument(3, 8));
+    let (shards, workers, slots) = (argument(1, 100_000), argument(2, 16), argument(3, 8));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut coordinator = start(&folder.path().join("data"));
     let pid = coordinator.0.id();
     let url = address(&mut coordinator.0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let measured = runtime.block_on(measure(&url, shards, workers, lanes, pid));
+    let measured = runtime.block_on(measure(&url, shards, workers, slots, pid));
     println!("{measured}");
 }
 
@@ -67,7 +67,7 @@ fn address(child: &mut Child) -> String {
     line.trim().trim_start_matches("listening on ").to_owned()
 }
 
-async fn measure(url: &str, shards: u64, workers: u64, lanes: u64, pid: u32) -> serde_json::Value {
+async fn measure(url: &str, shards: u64, workers: u64, slots: u64, pid: u32) -> serde_json::Value {
     let seeds = shards.div_ceil(DIRECTIONS);
     let spec = format!(
         "name = 'rate'\narchitectures = ['logreg']\n[directional]\nblock_size = 1\nseeds = {seeds}\n\
@@ -85,7 +85,7 @@ async fn measure(url: &str, shards: u64, workers: u64, lanes: u64, pid: u32) -> 
         if worker % SESSIONS_PER_CONNECTION == SESSIONS_PER_CONNECTION - 1 {
             channel = connect(url).await;
         }
-        let session = work(channel.clone(), format!("w{worker}"), lanes as u32, started.clone());
+        let session = work(channel.clone(), format!("w{worker}"), slots as u32, started.clone());
         sessions.push(tokio::spawn(session));
     }
     first.recv().await.expect("a shard is leased");
@@ -105,7 +105,7 @@ async fn measure(url: &str, shards: u64, workers: u64, lanes: u64, pid: u32) -> 
     serde_json::json!({
         "shards": members,
         "workers": workers,
-        "lanes": lanes,
+        "slots": slots,
         "seconds": seconds,
         "shards_per_second": members as f64 / seconds,
         "coordinator_cpu_microseconds_per_shard": cpu * 1e6 / members as f64,
@@ -120,7 +120,7 @@ async fn connect(url: &str) -> Channel {
 }
 
 /// A session that answers each assignment at once.
-async fn work(channel: Channel, id: String, lanes: u32, started: mpsc::Sender<()>) {
+async fn work(channel: Channel, id: String, slots: u32, started: mpsc::Sender<()>) {
     let class = v1::NumericsClass {
         device: "cpu".into(),
         arithmetic: "portable".into(),
@@ -135,11 +135,11 @@ async fn work(channel: Channel, id: String, lanes: u32, started: mpsc::Sender<()
         protocol_version: PROTOCOL_VERSION,
         version: "rate".into(),
         numerics_class: Some(class.clone()),
-        lanes,
+        slots,
         held: Vec::new(),
         precisions: vec!["fp32".into()],
     };
-    let (requests, outbox) = mpsc::channel(4 * lanes as usize + 4);
+    let (requests, outbox) = mpsc::channel(4 * slots as usize + 4);
     let request = |message| v1::SessionRequest { message: Some(message) };
     requests.send(request(Request::Hello(hello))).await.expect("there is room");
     let mut client = WorkerServiceClient::new(channel);

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 const ASK: Duration = Duration::from_millis(50);
 
 fn argument(place: usize) -> u64 {
-    let usage = "usage: worker_load NETWORKS WORKERS LANES";
+    let usage = "usage: worker_load NETWORKS WORKERS SLOTS";
     std::env::args().nth(place).expect(usage).parse().expect("a number")
 }
 
 fn main() {
-    let (networks, workers, lanes) = (argument(1), argument(2), argument(3));
+    let (networks, workers, slots) = (argument(1), argument(2), argument(3));
     let mut cluster = Cluster::start(&[]);
-    let lanes = lanes.to_string();
-    (0..workers).for_each(|_| cluster.add_worker(&["--lanes", &lanes]));
+    let slots = slots.to_string();
+    (0..workers).for_each(|_| cluster.add_worker(&["--slots", &slots]));
     while (cluster.logs().matches("worker joined").count() as u64) < workers {
         std::thread::sleep(ASK);
     }

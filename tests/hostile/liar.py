@@ -103,7 +103,7 @@ class Session:
         return answer
 
     def stay_alive(self) -> None:
-        """Sends heartbeats from now on, as a worker does whose lanes hang."""
+        """Sends heartbeats from now on, as a worker does whose slots hang."""
 
         def beat() -> None:
             while not self._beating.wait(0.3):
@@ -197,7 +197,7 @@ class Liar:
             "protocol_version": PROTOCOL_VERSION,
             "version": "0",
             "numerics_class": self.numerics,
-            "lanes": 1,
+            "slots": 1,
             "precisions": ["fp32"],
             **changes,
         }

@@ -146,7 +146,7 @@ def job(**changed: Any) -> v1.Job:
 
 def worker(**changed: Any) -> v1.Worker:
     """The honest coordinator's worker."""
-    told: dict[str, Any] = {"id": "w-1", "name": "box", "lanes": 2, "connected": True, "version": "0.1.0"}
+    told: dict[str, Any] = {"id": "w-1", "name": "box", "slots": 2, "connected": True, "version": "0.1.0"}
     return v1.Worker(**{**told, **changed})
 
 
@@ -261,7 +261,7 @@ class LyingCoordinator:
 
     def _plan(self, _: v1.PlanRequest, __: grpc.ServicerContext) -> v1.PlanResponse:
         planned = v1.JobPlan(experiment="nads", architecture="logreg", members=64, blocks=8, shards=1, seconds=1.0)
-        return v1.PlanResponse(jobs=[planned], lanes=2, workers=1, seconds=1.0)
+        return v1.PlanResponse(jobs=[planned], slots=2, workers=1, seconds=1.0)
 
     def _submit(self, _: v1.SubmitRequest, __: grpc.ServicerContext) -> v1.SubmitResponse:
         return v1.SubmitResponse(sweep=self.sweep, created=True)

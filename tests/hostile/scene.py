@@ -58,7 +58,7 @@ PAINT = "x\x1b[2J\x1b]0;owned\x07\r\n2026-01-01T00:00:00Z  INFO forged\x9b31m\u2
 #: What it would have written.
 FORGED = "\n2026-01-01"
 
-#: Shards of one block; leases, and patience with lanes that hang, of a few seconds.
+#: Shards of one block; leases, and patience with slots that hang, of a few seconds.
 SHORT_LIVED = ("--most-shard-blocks", "1", "--lease-ttl", "2", "--stall-after", "2")
 #: As much as may be said in one message, about.
 LARGE = "x" * 3_900_000
@@ -125,7 +125,7 @@ class Honest:
 
     def come(self) -> None:
         """Starts it."""
-        self.cluster.add_worker("--lanes", "1", "--name", "honest")
+        self.cluster.add_worker("--slots", "1", "--name", "honest")
 
     def wait(self) -> None:
         """Until it is there."""
@@ -252,7 +252,7 @@ class Scene:
             assert status["digest"] == self.truth.digests[spec], "the sweep's numbers are wrong"
             for job in status["jobs"]:
                 # All of it takes no second.
-                assert 0 <= job["lane_seconds"] < 60, f"{job['lane_seconds']} lane-seconds"
+                assert 0 <= job["slot_seconds"] < 60, f"{job['slot_seconds']} slot-seconds"
 
     def check_words(self) -> None:
         """What users are shown holds no control characters and no line that a liar wrote."""

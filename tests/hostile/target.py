@@ -48,7 +48,7 @@ class Target:
             target.file = upload(SweepServiceStub(channel), target.token, bytes(8 << 20))
         changes = ("nads.networks=16", "nads.block_size=16", "input={height=16, width=16}")
         target.complete = cluster.submit("lenet.toml", *changes, token=ATTACKERS)
-        worker = cluster.add_worker("--lanes", "1")
+        worker = cluster.add_worker("--slots", "1")
         cluster.wait(target.complete)
         assert worker.stop() == 0
         cluster.workers.remove(worker)

@@ -118,7 +118,7 @@ def test_words_of_explanations_checks_and_plans_paint_nothing(spec: Path) -> Non
         ),
     ]
     planned = v1.JobPlan(experiment=PAINT, architecture=PAINT, basis=PAINT, members=HUGE, blocks=HUGE, seconds=NAN)
-    plan = v1.PlanResponse(jobs=[planned], seconds=-INF, lanes=2**32 - 1)
+    plan = v1.PlanResponse(jobs=[planned], seconds=-INF, slots=2**32 - 1)
     with LyingCoordinator(Explain=always(explanation), Verify=always(checks), Plan=always(plan)) as coordinator:
         for json_ in ([], ["--json"]):
             ask(coordinator, "explain", SWEEP, *json_).check(0, FORGED)
@@ -189,7 +189,7 @@ SHOWN = (["list"], ["status", SWEEP], ["status", SWEEP, "--json"], ["workers"], 
     ids=["long names", "nan", "inf", "-inf", "negative", "more than all", "1e308", "unknown values"],
 )
 def test_what_cannot_be_is_shown_in_one_way_or_another(sweep: Callable[[], v1.Sweep]) -> None:
-    wild = worker(silent_ms=HUGE, lanes=2**32 - 1, leases=2**32 - 1, members_done=HUGE, members_per_second=NAN)
+    wild = worker(silent_ms=HUGE, slots=2**32 - 1, leases=2**32 - 1, members_done=HUGE, members_per_second=NAN)
     wild.transfers_waiting, wild.transfers, wild.transfers_waiting_ms = 9, 9, HUGE
     wild.transfer_bytes_per_second = INF
     lies = {**every(sweep), "ListWorkers": always(v1.ListWorkersResponse(workers=[wild] * 3, notices=[LONG] * 300))}

@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(self, coordinator: LyingCoordinator, log: Path, *arguments: str) -> None:
         self.coordinator, self.log = coordinator, log
-        command = [program("nadgrid-worker"), "--coordinator", coordinator.url, "--device", "cpu", "--lanes", "1"]
+        command = [program("nadgrid-worker"), "--coordinator", coordinator.url, "--device", "cpu", "--slots", "1"]
         with log.open("wb") as stderr:
             self.child = subprocess.Popen(
                 [*map(str, command), "--name", "honest", "--grace", "3", *arguments],

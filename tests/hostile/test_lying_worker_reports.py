@@ -59,7 +59,7 @@ def test_seconds_in_the_session(scene: Scene) -> None:
         "seconds",
         "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, in the session",
         TRAINING,
-        lanes=len(times),
+        slots=len(times),
     ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in times[1:])], times, strict=True):
             said = {"seconds": seconds, "begin_seconds": seconds}
@@ -72,7 +72,7 @@ def test_seconds_of_uploads(scene: Scene) -> None:
         "seconds of uploads",
         "right results that took 1.7e308 s (twice), infinite, NaN and -1 s, uploaded",
         TRAINING,
-        lanes=len(times),
+        slots=len(times),
     ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in times[1:])], times, strict=True):
             said = {"seconds": seconds, "begin_seconds": seconds}
@@ -82,7 +82,7 @@ def test_seconds_of_uploads(scene: Scene) -> None:
 def test_runs_that_took_for_ever(scene: Scene) -> None:
     """The duration within a result is no part of its digest, and is shown in its table."""
     with scene.lying(
-        "seconds within a result", "training runs of 1.7e308, infinite, NaN and -1 s", TRAINING, lanes=4
+        "seconds within a result", "training runs of 1.7e308, infinite, NaN and -1 s", TRAINING, slots=4
     ) as (liar, session, first):
         for shard, seconds in zip([first, *(session.shard() for _ in range(3))], NO_DURATIONS, strict=True):
             outcome = [*scene.truth.outcomes[shard.first_block][:6], seconds]
@@ -104,7 +104,7 @@ def test_the_journal_is_compacted_after_a_lie(scene: Scene) -> None:
         "a snapshot of lies", "results of 1.7e308 s, and then so many records that the journal is compacted"
     ):
         liar = scene.liar()
-        session, first = scene.leased(liar, TRAINING, lanes=2)
+        session, first = scene.leased(liar, TRAINING, slots=2)
         for shard in (first, session.shard()):
             session.result(shard, scene.true_runs(shard), liar.numerics, seconds=1.7e308)
         session.leave()
@@ -335,7 +335,7 @@ HUGE = {
 def test_finite_moments_whose_sum_is_not(scene: Scene) -> None:
     """Each number is finite, and what they merge to is not: whoever reported it is told, and others compute it."""
     with scene.lying(
-        "huge moments", "eight partials of means of ±1e308 and scatters of 1.7e308", GRADIENTS, lanes=2 * len(HUGE)
+        "huge moments", "eight partials of means of ±1e308 and scatters of 1.7e308", GRADIENTS, slots=2 * len(HUGE)
     ) as (liar, session, first):
         shards = [first, *(session.shard() for _ in range(2 * len(HUGE) - 1))]
         for shard, numbers in zip(shards, [*HUGE.values()] * 2, strict=True):
@@ -464,7 +464,7 @@ def test_steps_that_nobody_did(scene: Scene) -> None:
         "steps",
         "right results with steps of 2^64 µs, backwards, in control characters, 1,000 of them",
         TRAINING,
-        lanes=len(STEPS),
+        slots=len(STEPS),
     ) as (liar, session, first):
         shards = [first, *(session.shard() for _ in range(len(STEPS) - 1))]
         for number, (shard, (name, steps)) in enumerate(zip(shards, STEPS.items(), strict=True)):

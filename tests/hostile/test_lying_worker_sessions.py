@@ -88,7 +88,7 @@ def test_a_made_up_numerics_class(scene: Scene, end: str) -> None:
 def test_names_that_a_terminal_obeys(scene: Scene) -> None:
     with scene.lie("names", "name, version and failures with ESC, BEL, CR, newline, CSI and a change of direction"):
         liar = scene.liar()
-        session, first = scene.leased(liar, GRADIENTS, name=PAINT, version=PAINT, precisions=["fp32", PAINT], lanes=2)
+        session, first = scene.leased(liar, GRADIENTS, name=PAINT, version=PAINT, precisions=["fp32", PAINT], slots=2)
         second = session.shard()
         scene.check_words()
         session.say(failure=v1.Failure(shard=first, kind=v1.FAILURE_KIND_TASK, message=PAINT))
@@ -130,19 +130,19 @@ def test_an_id_that_is_none(scene: Scene) -> None:
 
 
 def test_a_hello_that_is_refused(scene: Scene) -> None:
-    with scene.lie("hello", "hello with 0 and 2^32 - 1 lanes and protocol versions, and without an id or a class"):
+    with scene.lie("hello", "hello with 0 and 2^32 - 1 slots and protocol versions, and without an id or a class"):
         scene.submit(GRADIENTS)
-        changes: list[dict[str, Any]] = [{key: value} for key in ("lanes", "protocol_version") for value in (0, U32)]
+        changes: list[dict[str, Any]] = [{key: value} for key in ("slots", "protocol_version") for value in (0, U32)]
         changes += [{"worker_id": ""}, {"numerics_class": None}]
         for change in changes:
             with case(str(change)), refused(INVALID, UNFIT):
                 scene.liar().session(**change)
 
 
-def test_as_many_lanes_as_may_be(scene: Scene) -> None:
-    """It is given the whole sweep and does nothing; its lanes are taken to hang."""
-    with scene.lie("1,024 lanes", "hello with 1,024 lanes; nothing is computed"):
-        scene.leased(scene.liar("!"), GRADIENTS, lanes=1024)
+def test_as_many_slots_as_may_be(scene: Scene) -> None:
+    """It is given the whole sweep and does nothing; its slots are taken to hang."""
+    with scene.lie("1,024 slots", "hello with 1,024 slots; nothing is computed"):
+        scene.leased(scene.liar("!"), GRADIENTS, slots=1024)
         scene.complete()
 
 
@@ -256,7 +256,7 @@ def test_progress_without_end(scene: Scene) -> None:
 
 
 def test_computed_and_never_reported(scene: Scene) -> None:
-    """Each lane is said to be free at once: it must not be given all shards of the sweep for as long as it beats."""
+    """Each slot is said to be free at once: it must not be given all shards of the sweep for as long as it beats."""
     with scene.lie("computed, and nothing more", "Computed for every shard that it is given, and heartbeats"):
         session, shard = scene.leased(scene.liar("!"), TRAINING)
         with suppress(TimeoutError, EOFError):
@@ -298,7 +298,7 @@ def test_six_names_that_fail_everything(scene: Scene) -> None:
                         session.say(failure=v1.Failure(shard=shard, kind=v1.FAILURE_KIND_TASK, message="no"))
 
         with scene.honest_stopped():
-            sessions = [scene.liar(name).session(lanes=SHARDS) for name in names]
+            sessions = [scene.liar(name).session(slots=SHARDS) for name in names]
             sweep = scene.submit(GRADIENTS)
             threads = [threading.Thread(target=fail_all, args=(session,), daemon=True) for session in sessions]
             for thread in threads:
@@ -318,12 +318,12 @@ def test_a_worker_that_comes_and_goes(scene: Scene) -> None:
     """What was lost with a worker goes to another, if there is one, and not to the same again."""
     with scene.lie("a worker that comes and goes", "hello again after each assignment: what was given is lost"):
         liar = scene.liar("!")
-        session, shard = scene.leased(liar, GRADIENTS, lanes=8)
+        session, shard = scene.leased(liar, GRADIENTS, slots=8)
         until = time.monotonic() + WITHIN
         while not scene.has_ended(shard.sweep_id):
             assert time.monotonic() < until, scene.cluster.nadgrid("explain", shard.sweep_id)
             session.break_off()
-            session = liar.session(lanes=8)
+            session = liar.session(slots=8)
             with suppress(TimeoutError):
                 session.hear("assignment", 0.3)
         session.break_off()
@@ -382,7 +382,7 @@ def test_twenty_liars_at_once(scene: Scene) -> None:
 
         def lie_for_a_while(liar: Liar, number: int) -> None:
             with suppress(grpc.RpcError, EOFError, TimeoutError):
-                session = liar.session(name=PAINT, lanes=4)
+                session = liar.session(name=PAINT, slots=4)
                 for turn in range(10):
                     shard = block(sweep, (turn + number) % SHARDS)
                     session.say(progress=v1.Progress(shard=shard, blocks_done=U64, fraction=math.nan))

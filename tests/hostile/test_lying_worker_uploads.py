@@ -63,7 +63,7 @@ def test_a_checkpoint_of_nothing(scene: Scene) -> None:
         "a checkpoint of nothing",
         "bytes that are no checkpoint, with all members and 2^32 - 1 epochs done",
         TRAINING,
-        lanes=len(payloads),
+        slots=len(payloads),
     ) as (liar, session, shard):
         for number, payload in enumerate(payloads):
             with suppress(grpc.RpcError):

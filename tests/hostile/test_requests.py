@@ -157,7 +157,7 @@ REFUSED: dict[str, str] = {
     "strings that never end": 'name = """' + "\n" * 1_000_000,
     "zeros": "\0" * 1_000_000,
     "2 MiB": "#" + "x" * (2 << 20) + "\n" + GOOD,
-    "32 GB of samples a lane": GOOD.replace('["lenet"]', '["lenet"]\ninput = { height = 64, width = 64 }')
+    "32 GB of samples a slot": GOOD.replace('["lenet"]', '["lenet"]\ninput = { height = 64, width = 64 }')
     + '[directional]\ntrain_samples = 1000000\ndirections = { kind = "pixels", indices = [0] }\n',
 }
 

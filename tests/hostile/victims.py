@@ -239,8 +239,8 @@ def wild_numbers(value: float) -> Callable[[], v1.Sweep]:
         counts = dict.fromkeys(
             ("members", "members_done", "members_in_flight", "members_failed", "shards", "retries"), HUGE
         )
-        counts |= dict.fromkeys(("copies", "audits_due", "audits_passed", "partials"), HUGE)
-        rates = {"progress": value, "seconds_left": value, "lane_seconds": value, "members_per_second": value}
+        counts |= dict.fromkeys(("speculative", "audits_due", "audits_passed", "partials"), HUGE)
+        rates = {"progress": value, "seconds_left": value, "slot_seconds": value, "members_per_second": value}
         wild = job(**{**counts, **rates, "state": v1.JOB_STATE_COMPUTING})
         failure = v1.ShardFailure(job=7, first_block=HUGE, blocks=HUGE, attempts=2**32 - 1)
         message = sweep_of({}, jobs=[wild] * 3, failures=[failure], progress=value, seconds_left=value, weight=value)

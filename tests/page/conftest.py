@@ -133,8 +133,8 @@ class Library:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        cluster.add_worker("--lanes", "1", "--name", MARKUP)
-        cluster.add_worker("--lanes", "1", "--name", "second")
+        cluster.add_worker("--slots", "1", "--name", MARKUP)
+        cluster.add_worker("--slots", "1", "--name", "second")
         self.complete = cluster.submit(SPECS / "directions.toml")
         cluster.wait(self.complete)
         self.other = cluster.submit("lenet.toml", "nads.networks=64", "input={height=16, width=16}", 'name="other"')
@@ -157,7 +157,7 @@ def library() -> Iterator[Library]:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, with a worker of one lane."""
+    """A cluster of the test's own, with a worker of one slot."""
     for fresh in clusters("--most-shard-blocks", "1"):
-        fresh.add_worker("--lanes", "1")
+        fresh.add_worker("--slots", "1")
         yield fresh

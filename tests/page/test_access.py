@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Cluster]:
     for cluster in clusters(tokens=["ada", "bob"]):
-        cluster.add_worker("--lanes", "1")
+        cluster.add_worker("--slots", "1")
         yield cluster
 
 

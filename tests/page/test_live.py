@@ -122,14 +122,14 @@ def test_workers_come_and_go(cluster: Cluster, view: View) -> None:
     page = view(cluster).open("#/workers")
     rows = page.get_by_role("table", name="Workers").locator("tbody tr")
     expect(rows).to_have_count(1)
-    worker = cluster.add_worker("--lanes", "2", "--name", "guest")
+    worker = cluster.add_worker("--slots", "2", "--name", "guest")
     guest = rows.filter(has_text="guest")
     expect(guest.locator(".badge")).to_have_text("fit")
-    expect(page.get_by_text("2 workers connected, 3 lanes")).to_be_visible()
+    expect(page.get_by_text("2 workers connected, 3 slots")).to_be_visible()
     worker.kill()
     # It is shown as away, or not at all any more.
     expect(guest.locator(".badge", has_text="fit")).to_have_count(0)
-    expect(page.get_by_text("1 worker connected, 1 lane")).to_be_visible()
+    expect(page.get_by_text("1 worker connected, 1 slot")).to_be_visible()
 
 
 def test_a_sweep_that_is_not_there(cluster: Cluster, view: View) -> None:

@@ -122,7 +122,7 @@ def test_a_shard_has_a_timeline_and_a_trace(library: Library, view: View) -> Non
     trace = timeline.locator(".trace code").inner_text()
     assert re.fullmatch("[0-9a-f]{32}", trace)
     assert trace == listed["shards"][0]["trace_id"]
-    # Every bar lies within its lane.
+    # Every bar lies within its slot.
     for bar in timeline.locator(".span-bar").all():
         inner, outer = box(bar), box(bar.locator(".."))
         assert inner["x"] >= outer["x"] - 1

@@ -141,7 +141,7 @@ fn a_sweep_goes_through_mutual_tls_and_tokens_unchanged() {
     let files = Files::new();
     let spec = files.write("spec.toml", SPEC);
     let mut plain = Cluster::start(&[]);
-    plain.add_worker(&["--lanes", "1"]);
+    plain.add_worker(&["--slots", "1"]);
     let expected = plain.digest(&plain.nadgrid_ok(&["submit", &spec]));
 
     let authority = Authority::new(&files, "ca");
@@ -152,7 +152,7 @@ fn a_sweep_goes_through_mutual_tls_and_tokens_unchanged() {
     assert!(cluster.url.starts_with("https://"), "{}", cluster.url);
     let (ada, lab) = (token_file(&files, "ada"), token_file(&files, "lab"));
     let access = [&client.flags()[..], &["--tls-ca", &authority.file]].concat();
-    cluster.add_worker(&[&access[..], &["--token-file", &lab, "--lanes", "1"]].concat());
+    cluster.add_worker(&[&access[..], &["--token-file", &lab, "--slots", "1"]].concat());
     let submit = [&access[..], &["--token-file", &ada, "submit", &spec, "--watch", "--json"]].concat();
     let watched = cluster.nadgrid_ok(&submit);
     let last: serde_json::Value = serde_json::from_str(watched.lines().last().unwrap()).unwrap();
@@ -352,7 +352,7 @@ fn hello(worker: &str) -> v1::Hello {
         protocol_version: PROTOCOL_VERSION,
         version: "0".into(),
         numerics_class: Some(class),
-        lanes: 1,
+        slots: 1,
         precisions: vec!["fp32".into()],
         ..Default::default()
     }
@@ -522,7 +522,7 @@ async fn a_revoked_token_ends_what_it_has_open() {
     let files = Files::new();
     let mut cluster = with_tokens(&files, &[]);
     let lab = token_file(&files, "lab");
-    cluster.add_worker(&["--token-file", &lab, "--lanes", "1"]);
+    cluster.add_worker(&["--token-file", &lab, "--slots", "1"]);
     cluster.wait_for_log("worker joined");
     let (ada, bob) = (Peer::of(&cluster, Some("ada")).await, Peer::of(&cluster, Some("bob")).await);
     let endless = SPEC.replace("networks = 8", "networks = 1000000").replace("logreg", "lenet");
@@ -549,7 +549,7 @@ async fn a_revoked_token_ends_what_it_has_open() {
     assert_eq!(cluster.workers[0].exit_code(Duration::from_secs(60)), Some(4), "{}", cluster.logs());
     assert_eq!(bob.listed().await.unwrap().len(), 1);
     let other = token_file(&files, "other");
-    cluster.add_worker(&["--token-file", &other, "--lanes", "1"]);
+    cluster.add_worker(&["--token-file", &other, "--slots", "1"]);
     let seen = tokio::time::timeout(Duration::from_secs(60), of_bob.message()).await.expect("bob still watches");
     assert!(seen.unwrap().is_some());
 }

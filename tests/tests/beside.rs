@@ -25,7 +25,7 @@ const BYTES: &str = "nadgrid_transfer_bytes_total";
 /// The digest of the same sweep when its artifacts are in a folder.
 fn expected() -> String {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     cluster.digest(&cluster.submit("lenet.toml", &NETWORKS))
 }
 
@@ -49,8 +49,8 @@ fn cluster_on(s3: &S3, public: &str, flags: &[&str]) -> Cluster {
 fn partials_and_results_go_past_the_coordinator_and_the_digest_is_the_same() {
     let s3 = S3::start();
     let mut cluster = cluster_on(&s3, "", &[]);
-    cluster.add_worker(&["--lanes", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &NETWORKS);
     assert_eq!(cluster.digest(&id), expected());
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn partials_and_results_go_past_the_coordinator_and_the_digest_is_the_same() {
 fn without_presigned_requests_everything_goes_through_the_coordinator() {
     let s3 = S3::start();
     let mut cluster = cluster_on(&s3, "", &["--artifacts-presign", "false"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &NETWORKS);
     assert_eq!(cluster.digest(&id), expected());
     assert_eq!((bytes(&cluster, "put"), bytes(&cluster, "get")), (0.0, 0.0));
@@ -77,7 +77,7 @@ fn files_of_shards_are_read_from_the_store() {
     let s3 = S3::start();
     let proxy = StoreProxy::before(&s3.address());
     let mut cluster = cluster_on(&s3, &proxy.url(), &[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let folder = tempfile::tempdir().unwrap();
     let spec = folder.path().join("runs.toml");
     let input = "architectures = ['logreg']\ninput = { height = 16, width = 16 }\n";
@@ -97,7 +97,7 @@ fn files_of_shards_are_read_from_the_store() {
     // A worker without the file meets a store that gives something else.
     cluster.workers.clear();
     proxy.set(ProxyMode::Refuse(200, "something else"));
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let again = cluster.nadgrid_ok(&["submit", spec.to_str().unwrap()]);
     assert_eq!(cluster.digest(&again), digest);
     assert!(bytes(&cluster, "out") > 0.0 && cluster.logs().contains("gave other bytes"), "{}", cluster.logs());
@@ -109,7 +109,7 @@ fn a_worker_that_cannot_reach_the_store_goes_through_the_coordinator_and_says_so
     // Nobody listens there.
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut cluster = cluster_on(&s3, &format!("http://{nowhere}"), &[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &NETWORKS);
     assert_eq!(cluster.digest(&id), expected());
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn a_store_that_is_full_cuts_has_expired_addresses_or_is_slow_loses_nothing() {
     let full = ProxyMode::Refuse(507, "<Error><Code>InsufficientStorage</Code></Error>");
     proxy.queue(&[full, open, ProxyMode::Cut, open, ProxyMode::Refuse(403, expired), open]);
     proxy.set(ProxyMode::Slow(Duration::from_millis(2)));
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &["nads.networks=160", "nads.block_size=16"]);
     let digest = cluster.digest(&id);
     let logs = cluster.logs();
@@ -141,7 +141,7 @@ fn a_store_that_is_full_cuts_has_expired_addresses_or_is_slow_loses_nothing() {
     assert_eq!(cluster.status(&id)["jobs"][0]["retries"], 0, "{logs}");
     assert!(bytes(&cluster, "in") < 4.0 * 4.3e6 && bytes(&cluster, "put") > 7.0 * 4e6, "{logs}");
     let mut alone = Cluster::start(&[]);
-    alone.add_worker(&["--lanes", "1"]);
+    alone.add_worker(&["--slots", "1"]);
     assert_eq!(alone.digest(&alone.submit("lenet.toml", &["nads.networks=160", "nads.block_size=16"])), digest);
 }
 
@@ -153,7 +153,7 @@ fn a_store_that_is_away_in_the_middle_is_waited_for() {
     let artifacts = s3.url("cluster");
     let arguments = ["--artifacts", &artifacts, "--most-shard-blocks", "1"];
     let mut cluster = Cluster::start_with(&arguments, &s3.variables_by(&proxy.url()));
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &NETWORKS);
     cluster.wait(&id, |status| members_done(status) > 0);
     proxy.set(ProxyMode::Refuse(503, "<Error><Code>SlowDown</Code></Error>"));

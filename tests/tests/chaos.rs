@@ -11,7 +11,7 @@ use std::time::Duration;
 const SPEC: [&str; 2] = ["nads.networks=4000", "nads.block_size=16"];
 const BLOCKS: usize = 250;
 /// One block a shard, short leases, and no second copies: what is computed twice, a fault explains.
-const COORDINATOR: [&str; 6] = ["--most-shard-blocks", "1", "--lease-ttl", "1", "--copy-after", "0"];
+const COORDINATOR: [&str; 6] = ["--most-shard-blocks", "1", "--lease-ttl", "1", "--speculate-after", "0"];
 
 /// A fault, and what it pins down.
 struct Scenario {
@@ -39,12 +39,12 @@ const SCENARIOS: [Scenario; 3] = [
     },
 ];
 
-/// Shards that a worker of one lane can lose: one in its lane, one queued, and results that wait for their upload.
+/// Shards that a worker of one slot can lose: one in its slot, one queued, and results that wait for their upload.
 const HELD: usize = 5;
 
 fn undisturbed() -> String {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &SPEC);
     cluster.digest(&id)
 }
@@ -65,7 +65,7 @@ fn twenty_kills(cluster: &mut Cluster, id: &str) -> usize {
             explained += 2 * HELD;
         } else {
             cluster.workers.remove(0).kill();
-            cluster.add_worker(&["--lanes", "1"]);
+            cluster.add_worker(&["--slots", "1"]);
             explained += HELD;
         }
     }
@@ -97,8 +97,8 @@ fn whatever_dies_the_digest_is_the_same() {
     for Scenario { name, pins_down, inflict } in SCENARIOS {
         println!("{name}: {pins_down}");
         let mut cluster = Cluster::start(&COORDINATOR);
-        cluster.add_worker(&["--lanes", "1"]);
-        cluster.add_worker(&["--lanes", "1"]);
+        cluster.add_worker(&["--slots", "1"]);
+        cluster.add_worker(&["--slots", "1"]);
         let id = cluster.submit("lenet.toml", &SPEC);
         let explained = inflict(&mut cluster, &id);
         assert_eq!(cluster.digest(&id), expected, "{name}\n{}", cluster.logs());
@@ -175,7 +175,7 @@ fn a_partition_heals() {
     let expected = undisturbed();
     let arguments = [&COORDINATOR[..], &["--insecure"]].concat();
     let mut cluster = Cluster::start_at(&format!("{}:0", Hosts::HERE), &arguments);
-    cluster.add_worker_by(hosts.worker(), &["--lanes", "1"]);
+    cluster.add_worker_by(hosts.worker(), &["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &SPEC);
     let mut done = 0;
     for _ in 0..2 {

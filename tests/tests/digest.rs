@@ -21,7 +21,7 @@ fn outcome(cluster: &Cluster, id: &str) -> (String, String) {
 
 fn undisturbed() -> (String, String) {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &both());
     outcome(&cluster, &id)
 }
@@ -39,7 +39,7 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
     // Three workers, shards of at most two blocks.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "2"]);
     for _ in 0..3 {
-        cluster.add_worker(&["--lanes", "1"]);
+        cluster.add_worker(&["--slots", "1"]);
     }
     let id = cluster.submit("lenet.toml", &both());
     assert_eq!(outcome(&cluster, &id), expected);
@@ -47,8 +47,8 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
 
     // A worker dies in the middle; leases are short so that nobody waits for long.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "2", "--lease-ttl", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &both());
     cluster.wait(&id, |status| members_done(status) > 0);
     cluster.workers.remove(0).kill();
@@ -57,7 +57,7 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
 
     // The only worker is stopped until its leases have expired, and goes on: it is taken back.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "2", "--lease-ttl", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &both());
     cluster.wait(&id, |status| members_done(status) > 0);
     cluster.workers[0].signal("STOP");
@@ -68,7 +68,7 @@ fn workers_shards_and_crashes_do_not_change_a_bit() {
 
     // The coordinator dies in the middle, comes back on its journal, and its worker reconnects.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &both());
     let done = members_done(&cluster.wait(&id, |status| members_done(status) > 0));
     cluster.crash_coordinator();
@@ -91,7 +91,7 @@ fn another_seed_is_another_digest() {
 #[test]
 fn programs_end_when_they_are_asked() {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &["nads.networks=20000"]);
     cluster.wait(&id, |status| status["state"] == "running");
     cluster.workers[0].signal("TERM");

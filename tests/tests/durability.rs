@@ -24,7 +24,7 @@ fn wait_for(cluster: &Cluster, words: &str) {
 #[test]
 fn a_cluster_on_postgresql_and_s3_is_as_durable_as_one_on_files() {
     let mut files = Cluster::start(&[]);
-    files.add_worker(&["--lanes", "1"]);
+    files.add_worker(&["--slots", "1"]);
     let expected = files.digest(&files.submit("lenet.toml", &SPEC));
     drop(files);
 
@@ -32,7 +32,7 @@ fn a_cluster_on_postgresql_and_s3_is_as_durable_as_one_on_files() {
     let (journal, artifacts) = (database.url(), s3.url("cluster"));
     let arguments = ["--journal", &journal, "--artifacts", &artifacts, "--most-shard-blocks", "1"];
     let mut cluster = Cluster::start_with(&arguments, &s3.variables());
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &SPEC);
     let done = |cluster: &Cluster| members_done(&cluster.status(&id));
     let some = done(&cluster);
@@ -123,14 +123,14 @@ fn a_full_store_is_waited_for() {
     // The coordinator makes the folder before it answers.
     let id = cluster.submit("lenet.toml", &SMALL);
     store.fill();
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     wait_for(&cluster, &format!("the artifact store {} failed", store.path().display()));
     let status = cluster.status(&id);
     assert_eq!((status["state"].as_str(), members_done(&status)), (Some("running"), 0), "{}", cluster.logs());
     store.relieve();
     let relieved = cluster.digest(&id);
     let mut undisturbed = Cluster::start(&[]);
-    undisturbed.add_worker(&["--lanes", "1"]);
+    undisturbed.add_worker(&["--slots", "1"]);
     assert_eq!(undisturbed.digest(&undisturbed.submit("lenet.toml", &SMALL)), relieved);
 }
 

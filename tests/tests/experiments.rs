@@ -56,13 +56,13 @@ fn training_runs_have_one_digest_whoever_dies() {
     let folder = Folder::new();
     let spec = folder.write("runs.toml", RUNS);
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let expected = cluster.digest(&submit(&cluster, &spec));
 
     // Two workers, of which one dies in the middle, and then the coordinator.
     let mut cluster = Cluster::start(&["--most-shard-blocks", "2", "--lease-ttl", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = submit(&cluster, &spec);
     cluster.wait(&id, |status| members_done(status) > 0);
     cluster.workers.remove(0).kill();
@@ -81,17 +81,17 @@ fn a_long_run_goes_on_elsewhere_with_the_same_digest() {
     let spec = RUNS.replace("count = 12", "count = 1").replace("epochs = 6", "epochs = 40");
     let spec = folder.write("long.toml", spec);
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let expected = cluster.digest(&submit(&cluster, &spec));
 
     let mut cluster = Cluster::start(&["--lease-ttl", "1"]);
-    cluster.add_worker(&["--lanes", "1", "--checkpoint-interval", "0"]);
+    cluster.add_worker(&["--slots", "1", "--checkpoint-interval", "0"]);
     let id = submit(&cluster, &spec);
     cluster.wait(&id, |_| cluster.logs().contains("checkpoint uploaded"));
     cluster.workers.remove(0).kill();
     assert_eq!(members_done(&cluster.status(&id)), 0, "the fault came too late");
     cluster.crash_coordinator();
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     assert_eq!(cluster.digest(&id), expected);
     assert!(cluster.logs().contains("resuming from a checkpoint"), "{}", cluster.logs());
 }

@@ -63,7 +63,7 @@ fn hello(worker: &str) -> v1::SessionRequest {
         protocol_version: PROTOCOL_VERSION,
         version: "0".into(),
         numerics_class: Some(peer::class()),
-        lanes: 1,
+        slots: 1,
         precisions: vec!["fp32".into()],
         ..Default::default()
     };

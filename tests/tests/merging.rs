@@ -8,8 +8,8 @@ const NETWORKS: u64 = 999;
 const SPEC: [&str; 4] =
     ["nads.networks=999", "nads.block_size=2", "architectures=['logreg']", "input={ height = 16, width = 16 }"];
 /// A block a shard, and no second copies.
-const COORDINATOR: [&str; 6] = ["--most-shard-blocks", "1", "--lease-ttl", "2", "--copy-after", "0"];
-/// A quarter of the shards. Three sizes of merged partials, seven of each, and what lies around the gaps of four lanes would be
+const COORDINATOR: [&str; 6] = ["--most-shard-blocks", "1", "--lease-ttl", "2", "--speculate-after", "0"];
+/// A quarter of the shards. Three sizes of merged partials, seven of each, and what lies around the gaps of four slots would be
 /// about 60; but merging goes on beside computing, and a busy machine may give it its turn later. Without it there were 500.
 const MOST: usize = 500 / 4;
 
@@ -21,7 +21,7 @@ fn blobs(folder: &Path) -> usize {
 
 fn undisturbed() -> String {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &SPEC);
     cluster.digest(&id)
 }
@@ -36,7 +36,7 @@ fn a_job_of_many_shards_holds_few_partials_and_survives_kills_amid_merges() {
     let expected = undisturbed();
     let mut cluster = Cluster::start(&COORDINATOR);
     let folder = cluster.data().join("artifacts");
-    (0..2).for_each(|_| cluster.add_worker(&["--lanes", "2"]));
+    (0..2).for_each(|_| cluster.add_worker(&["--slots", "2"]));
     let id = cluster.submit("lenet.toml", &SPEC);
     let (mut done, mut kills) = (0, 0);
     loop {

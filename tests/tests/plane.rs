@@ -16,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Eight shards of one block each, with partials of more than 4 MiB.
 const SPEC: &str = "name = 'plane'\narchitectures = ['logreg']\n[nads]\nnetworks = 32\nblock_size = 4";
 
-/// Twelve workers of two lanes with partials of 4 MiB, and default settings. When payloads were sent before there was a place for
+/// Twelve workers of two slots with partials of 4 MiB, and default settings. When payloads were sent before there was a place for
 /// them, those that waited filled the windows that those with a place needed, and this never ended.
 #[test]
-fn twelve_workers_of_two_lanes_come_to_an_end() {
+fn twelve_workers_of_two_slots_come_to_an_end() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
-    (0..12).for_each(|_| cluster.add_worker(&["--lanes", "2"]));
+    (0..12).for_each(|_| cluster.add_worker(&["--slots", "2"]));
     let started = std::time::Instant::now();
     while cluster.logs().matches("worker joined").count() < 12 {
         assert!(started.elapsed() < PATIENCE, "{}", cluster.logs());
@@ -33,16 +33,16 @@ fn twelve_workers_of_two_lanes_come_to_an_end() {
     let status = cluster.status(&many);
     assert_eq!(status["jobs"][0]["retries"], 0, "{status:#}\n{}", cluster.logs());
     let mut alone = Cluster::start(&[]);
-    alone.add_worker(&["--lanes", "1"]);
+    alone.add_worker(&["--slots", "1"]);
     assert_eq!(alone.digest(&alone.submit("lenet.toml", &overrides)), digest);
 }
 
 /// Partials of 265 kB, on a line that takes seconds for each; nothing is given up on the way.
-async fn hands_in_over(bytes_per_second: f64, lanes: &str, networks: u32) {
+async fn hands_in_over(bytes_per_second: f64, slots: &str, networks: u32) {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
     let url = line::slow(cluster.address(), bytes_per_second);
     let mut worker = command("nadgrid-worker");
-    worker.args(["--lanes", lanes]);
+    worker.args(["--slots", slots]);
     let behind = std::mem::replace(&mut cluster.url, url);
     cluster.add_worker_by(worker, &[]);
     cluster.url = behind;

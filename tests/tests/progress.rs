@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Blocks that take a lane seconds: between them nothing happens, and all clients can be asked at one moment.
+/// Blocks that take a slot seconds: between them nothing happens, and all clients can be asked at one moment.
 const LONG_BLOCKS: [&str; 2] = ["nads.networks=65536", "nads.block_size=1024"];
 /// Heartbeats are a fifth of it, and they make time pass.
 const LONG_LEASES: [&str; 4] = ["--most-shard-blocks", "1", "--lease-ttl", "60"];
@@ -86,7 +86,7 @@ fn every_client_shows_the_same_progress_and_time_left() {
     let mut cluster = Cluster::start(&LONG_LEASES);
     let id = cluster.submit("lenet.toml", &LONG_BLOCKS);
     let watching = WatchProcess::start(&cluster, &id);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     cluster.wait(&id, |status| members_done(status) > 0);
     let started = Instant::now();
     loop {

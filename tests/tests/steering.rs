@@ -13,7 +13,7 @@ fn a_paused_sweep_waits_and_says_so() {
     for _ in 0..2 {
         assert_eq!(cluster.nadgrid_ok(&["pause", &id]), format!("{id} paused"));
     }
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let other = cluster.submit("lenet.toml", &["nads.networks=64"]);
     cluster.digest(&other);
     let status = cluster.status(&id);
@@ -41,19 +41,19 @@ fn a_paused_sweep_waits_and_says_so() {
 fn priorities_go_first() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
     let low = cluster.submit("lenet.toml", &LONG);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     cluster.wait(&low, |status| members_done(status) > 0);
     let spec = nadgrid_tests::example("lenet.toml");
     let spec = spec.to_str().unwrap();
     let high = cluster.nadgrid_ok(&["submit", spec, "--set", "nads.networks=320", "--priority", "5"]);
-    // Read in this order, the low one's count is from a moment when the high one still wanted the lane.
+    // Read in this order, the low one's count is from a moment when the high one still wanted the slot.
     let before = members_done(&cluster.status(&low));
     let mut after = before;
     loop {
         let count = members_done(&cluster.status(&low));
         let status = cluster.status(&high);
         let in_flight = status["jobs"][0]["members_in_flight"].as_u64().unwrap();
-        // From here on it needs no lane, however long its reduction takes.
+        // From here on it needs no slot, however long its reduction takes.
         if members_done(&status) + in_flight >= 320 {
             break;
         }
@@ -69,7 +69,7 @@ fn priorities_go_first() {
 #[test]
 fn a_complete_sweep_can_be_verified() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
-    cluster.add_worker(&["--lanes", "2"]);
+    cluster.add_worker(&["--slots", "2"]);
     let runs = "directional={directions={kind='pixels', indices=[3, 70]}, block_size=1, train_samples=64, \
                 test_samples=32, training={epochs=2, batch_size=32}}";
     let id = cluster.submit("lenet.toml", &["nads.networks=256", "audit=0.5", runs]);
@@ -80,7 +80,7 @@ fn a_complete_sweep_can_be_verified() {
     let audited: u64 = status["jobs"].as_array().unwrap().iter().filter_map(|job| job["audits_passed"].as_u64()).sum();
     assert!(audited > 0, "{status:#}");
     cluster.workers.remove(0).kill();
-    cluster.add_worker(&["--lanes", "2"]);
+    cluster.add_worker(&["--slots", "2"]);
     let told = cluster.nadgrid_ok(&["verify", &id, "--sample", "40", "--seed", "1", "--json"]);
     let checks: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(checks.len() >= 5 && checks.iter().all(|check| check["agrees"] == true), "{told}");

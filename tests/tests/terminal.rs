@@ -43,7 +43,7 @@ fn the_live_view_draws_fits_and_ends_with_the_sweep() {
     terminal.wait(|screen| fits(screen) && screen.contains("lenet  queued; the coordinator is away"));
     cluster.revive_coordinator();
     terminal.wait(|screen| fits(screen) && !screen.contains("is away"));
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     assert_eq!(terminal.exit_code(), Some(0));
     let screen = terminal.wait(|screen| screen.contains("`nadgrid fetch"));
     assert!(screen.contains("lenet  complete after") && screen.contains("100 %  complete"), "{screen}");
@@ -120,7 +120,7 @@ fn run_suits_where_it_is_run() {
 fn watch_tells_scripts_every_change_with_the_keys_of_status() {
     let mut cluster = Cluster::start(&[]);
     let id = cluster.submit("lenet.toml", &SHORT);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let told = cluster.nadgrid_ok(&["watch", &id, "--json"]);
     let status = cluster.status(&id);
     let last = json(told.lines().last().unwrap());
@@ -135,7 +135,7 @@ fn watch_tells_scripts_every_change_with_the_keys_of_status() {
 fn top_shows_a_cluster_and_steers_it() {
     let mut cluster = Cluster::start(&["--most-shard-blocks", "1"]);
     let id = cluster.submit("lenet.toml", &LONG);
-    cluster.add_worker(&["--lanes", "1", "--name", "alpha"]);
+    cluster.add_worker(&["--slots", "1", "--name", "alpha"]);
     let mut top = Terminal::nadgrid(100, 30, &["--coordinator", &cluster.url, "top"], &[]);
     top.wait(|screen| screen.contains("running") && screen.contains("alpha") && screen.contains("networks/s"));
     assert!(top.is_full_screen());
@@ -192,7 +192,7 @@ fn top_gives_the_terminal_back_when_it_is_interrupted() {
 fn top_is_told_once_where_there_is_no_terminal() {
     let mut cluster = Cluster::start(&[]);
     assert_eq!(cluster.nadgrid_ok(&["top"]), "there are no sweeps yet\n\nno worker is connected");
-    cluster.add_worker(&["--lanes", "1", "--name", "alpha"]);
+    cluster.add_worker(&["--slots", "1", "--name", "alpha"]);
     let id = cluster.submit("lenet.toml", &SHORT);
     cluster.digest(&id);
     let told = cluster.nadgrid_ok(&["top"]);
@@ -358,7 +358,7 @@ fn exit_codes_are_as_they_are_told() {
 async fn other_bits_have_an_exit_code_of_their_own() {
     let spec = "name = 'lie'\narchitectures = ['logreg']\n[nads]\nnetworks = 4\nblock_size = 4\n";
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let mut peer = Peer::of(&cluster).await;
     let honest = peer.submit(spec, "honest").await.unwrap().sweep.unwrap().id;
     cluster.digest(&honest);
@@ -373,7 +373,7 @@ async fn other_bits_have_an_exit_code_of_their_own() {
     assert_eq!(verdict.unwrap(), v1::Verdict::Committed);
     cluster.digest(&id);
     drop((messages, responses));
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let output = cluster.nadgrid(&["verify", &id]);
     let (told, said) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(5), "{told}{said}");

@@ -150,7 +150,7 @@ async fn what_workers_say() {
 #[tokio::test]
 async fn what_is_asked_of_a_complete_sweep() {
     let mut cluster = Cluster::start(&[]);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let mut peer = Peer::of(&cluster).await;
     let id = peer.submit(SPEC, "").await.unwrap().sweep.unwrap().id;
     cluster.digest(&id);

@@ -47,7 +47,7 @@ fn assert_all_answer(cluster: &Cluster, id: &str, why: &str) {
     for (arguments, word) in [
         (vec!["list"], id),
         (vec!["status", id], id),
-        (vec!["workers"], "lanes"),
+        (vec!["workers"], "slots"),
         (vec!["explain", id], id),
         (vec!["top", "--once"], id),
     ] {
@@ -77,7 +77,7 @@ fn submission(cluster: &Cluster) -> std::process::Child {
 #[test]
 fn a_coordinator_without_its_database_answers_and_loses_nothing_that_it_told() {
     let mut undisturbed = Cluster::start(&[]);
-    undisturbed.add_worker(&["--lanes", "1"]);
+    undisturbed.add_worker(&["--slots", "1"]);
     let expected = undisturbed.digest(&undisturbed.submit("lenet.toml", &SPEC));
     drop(undisturbed);
 
@@ -86,7 +86,7 @@ fn a_coordinator_without_its_database_answers_and_loses_nothing_that_it_told() {
     let arguments: Vec<&str> =
         ["--journal", &journal, "--most-shard-blocks", "1", "--lease-ttl", "3"].into_iter().chain(PATIENT).collect();
     let mut cluster = Cluster::start(&arguments);
-    cluster.add_worker(&["--lanes", "1"]);
+    cluster.add_worker(&["--slots", "1"]);
     let id = cluster.submit("lenet.toml", &SPEC);
     let seen = members_done(&cluster.wait(&id, |status| members_done(status) > 0));
     database.stop(Stop::Immediate);

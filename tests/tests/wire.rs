@@ -111,7 +111,7 @@ async fn a_checkpoint_is_kept_for_the_next_worker() {
     let cluster = Cluster::start(&[]);
     let mut peer = Peer::of(&cluster).await;
     peer.submit(RUNS, "").await.unwrap();
-    let (session, mut responses) = peer.session(v1::Hello { lanes: 2, ..hello() }).await.unwrap();
+    let (session, mut responses) = peer.session(v1::Hello { slots: 2, ..hello() }).await.unwrap();
     let shard = assignment(&mut responses).await.shard.unwrap();
     let bytes = vec![7u8; 20_000];
     for _ in 0..2 {
@@ -259,7 +259,7 @@ async fn a_silent_worker_loses_its_shard() {
     let workers = peer.sweeps.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
     assert_eq!(workers[0].leases, 1, "{workers:?}");
     let (messages, mut responses) =
-        other.session(v1::Hello { worker_id: "other".into(), lanes: 2, ..hello() }).await.unwrap();
+        other.session(v1::Hello { worker_id: "other".into(), slots: 2, ..hello() }).await.unwrap();
     tokio::spawn(async move {
         let alive = || v1::SessionRequest { message: Some(Message::Heartbeat(v1::Heartbeat {})) };
         while messages.send(alive()).await.is_ok() {

@@ -39,8 +39,8 @@ class Run:
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
     with Cluster("--target-shard-seconds", "0.5", tokens=True) as cluster:
-        cluster.add_worker("--name", "one", "--lanes", "1")
-        cluster.add_worker("--name", "two", "--lanes", "1")
+        cluster.add_worker("--name", "one", "--slots", "1")
+        cluster.add_worker("--name", "two", "--slots", "1")
         cluster.wait_for_workers(2)
         admin = cluster.token("tests")
         with Prometheus(cluster.folder, cluster.address, admin) as prometheus:

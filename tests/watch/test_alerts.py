@@ -104,7 +104,7 @@ def test_all_is_quiet_while_all_is_well(run: Run) -> None:
 def trouble() -> Iterator[tuple[Cluster, Prometheus]]:
     with Cluster("--target-shard-seconds", "1") as cluster:
         for name in ("one", "two"):
-            cluster.add_worker("--name", name, "--lanes", "1")
+            cluster.add_worker("--name", name, "--slots", "1")
         cluster.wait_for_workers(2)
         with Prometheus(cluster.folder, cluster.address) as prometheus:
             yield cluster, prometheus

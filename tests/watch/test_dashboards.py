@@ -213,7 +213,7 @@ def test_what_is_shown_is_what_happened(run: Run) -> None:
     assert number("overview", "Workers in trouble") == number("overview", "Given up") == 0
     assert sum(value for _, value in last("overview", "Open sweeps")) == 0
     assert [value for _, value in last("overview", "Newest sweeps", 1)] == [1]
-    assert number("workers", "Lanes") == 2
+    assert number("workers", "Slots") == 2
     assert sum(value for _, value in last("workers", "Workers", 0)) == 2
     done = last("workers", "Networks and runs")
     assert {labels["worker"] for labels, _ in done} == {"one", "two"}

@@ -67,5 +67,5 @@ def test_every_metric_is_shown_or_watched(run: Run) -> None:
 
 
 def test_what_is_expected_is_found() -> None:
-    expr = 'sum by (le) (rate(nadgrid_shard_seconds_bucket{instance="up"}[5m])) / on (process_x) up > nadgrid_lanes'
-    assert metrics_in(expr) == {"nadgrid_shard_seconds_bucket", "up", "nadgrid_lanes"}
+    expr = 'sum by (le) (rate(nadgrid_shard_seconds_bucket{instance="up"}[5m])) / on (process_x) up > nadgrid_slots'
+    assert metrics_in(expr) == {"nadgrid_shard_seconds_bucket", "up", "nadgrid_slots"}

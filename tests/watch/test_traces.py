@@ -55,7 +55,7 @@ def traced(store: Store, *arguments: str) -> Cluster:
     cluster = Cluster(*telemetry, "--log", "nadgrid_coordinator=debug,info", *arguments)
     try:
         for name in ("one", "two"):
-            cluster.add_worker("--name", name, "--lanes", "1", *telemetry)
+            cluster.add_worker("--name", name, "--slots", "1", *telemetry)
         cluster.wait_for_workers(2)
     except BaseException:
         cluster.close()

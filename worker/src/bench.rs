@@ -1,12 +1,12 @@
-//! Benchmarks: the lanes of a real worker, without a coordinator.
+//! Benchmarks: the slots of a real worker, without a coordinator.
 
 use crate::cli::{DirectionalBench, JacobianBench};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::inputs::{InputCache, NoInputSource};
-use crate::lane::Lanes;
 use crate::libtorch;
 use crate::shard::{JobKey, ShardKey};
+use crate::slot::Slots;
 use crate::task::{ComputedShard, Task};
 use crate::tasks::{TaskReport, TaskTable};
 use nadgrid_core::grid::Node;
@@ -20,8 +20,8 @@ use std::time::Instant;
 use tch::Device;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Shards per lane, so that lanes end at about the same time.
-const SHARDS_PER_LANE: u64 = 4;
+/// Shards per slot, so that slots end at about the same time.
+const SHARDS_PER_SLOT: u64 = 4;
 
 /// The result of a benchmark, as it is printed.
 #[derive(Clone, Debug, Serialize)]
@@ -35,7 +35,7 @@ pub struct WorkerMeasurement {
     /// The wall time from the first assigned shard to the last result.
     pub seconds: f64,
     /// Threads that computed.
-    pub lanes: u32,
+    pub slots: u32,
     /// `patch`, `dense` or `fused`.
     pub evaluation: &'static str,
     /// Precision policy.
@@ -49,7 +49,7 @@ pub struct WorkerMeasurement {
     pub peak_device_bytes: Option<i64>,
 }
 
-/// Measures gradients and moments of networks on the lanes: blocks of 32, folded to shards, as in a sweep.
+/// Measures gradients and moments of networks on the slots: blocks of 32, folded to shards, as in a sweep.
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
@@ -63,7 +63,7 @@ pub fn jacobian(options: &JacobianBench, config: &WorkerConfig) -> Result<Worker
     Ok(WorkerMeasurement { networks: Some(*networks), ..measured })
 }
 
-/// Measures directional training runs on the lanes, of random directions and with the publication's recipe.
+/// Measures directional training runs on the slots, of random directions and with the publication's recipe.
 ///
 /// # Errors
 /// [`WorkerError`] when an option is wrong or a shard fails.
@@ -83,20 +83,20 @@ pub fn directional(options: &DirectionalBench, config: &WorkerConfig) -> Result<
 fn measure(spec: &str, config: &WorkerConfig) -> Result<WorkerMeasurement, WorkerError> {
     // On a GPU this also makes what is made once: context, handles, kernels.
     let machine = crate::prepare(config)?;
-    let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
+    let slots = config.slots.unwrap_or_else(|| machine.default_slots());
     let spec = Spec::from_toml(spec).map_err(|e| WorkerError::Bench(e.to_string()))?;
     if !machine.precisions().contains(&spec.precision) {
         let offered = machine.precisions().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(WorkerError::Bench(format!("precision = {}: this device offers {offered}", spec.precision)));
     }
-    let table = Arc::new(TaskTable::new(lanes));
+    let table = Arc::new(TaskTable::new(slots));
     let (results, mut received) = unbounded_channel();
     let inputs = Arc::new(InputCache::new(NoInputSource));
     let tracer = Tracer::off();
-    let shared = Lanes { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
-    let threads = shared.start(lanes)?;
+    let shared = Slots { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
+    let threads = shared.start(slots)?;
     let began = Instant::now();
-    let outcome = wait_for_all(&table, &mut received, tasks(&spec, lanes));
+    let outcome = wait_for_all(&table, &mut received, tasks(&spec, slots));
     let seconds = began.elapsed().as_secs_f64();
     table.close();
     threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -105,7 +105,7 @@ fn measure(spec: &str, config: &WorkerConfig) -> Result<WorkerMeasurement, Worke
         networks: None,
         runs: None,
         seconds,
-        lanes,
+        slots,
         evaluation: machine.evaluation.as_str(),
         precision: spec.precision,
         instruction_set: machine.instruction_set().to_owned(),
@@ -142,11 +142,11 @@ fn wait_for_all(
 }
 
 /// Returns all blocks, in aligned shards of about equal size.
-fn tasks(spec: &Spec, lanes: u32) -> Vec<Task> {
+fn tasks(spec: &Spec, slots: u32) -> Vec<Task> {
     let Some((job, _)) = spec.job(0, &spec::Inputs::new()) else { return Vec::new() };
     let total = job.grid.blocks();
     let text: Arc<str> = spec.to_toml().into();
-    let limit = (total / (u64::from(lanes) * SHARDS_PER_LANE)).max(1);
+    let limit = (total / (u64::from(slots) * SHARDS_PER_SLOT)).max(1);
     let mut pending = 0..total;
     let next = || {
         let blocks = (!pending.is_empty()).then(|| Node::first_of(&pending, limit, total).blocks(total))?;
@@ -189,7 +189,7 @@ mod tests {
 
     fn machine() -> MachineFlags {
         MachineFlags {
-            lanes: Some(2),
+            slots: Some(2),
             device: "cpu".into(),
             evaluation: "auto".into(),
             precision: "fp32".into(),
@@ -202,7 +202,7 @@ mod tests {
         let options = JacobianBench { architecture: "logreg".into(), networks: 70, block_size: 32, machine: machine() };
         let config = WorkerConfig::load(&options.machine.flags(), &Variables::default()).unwrap();
         let measured = jacobian(&options, &config).unwrap();
-        assert_eq!((measured.networks, measured.lanes, measured.evaluation), (Some(70), 2, "patch"));
+        assert_eq!((measured.networks, measured.slots, measured.evaluation), (Some(70), 2, "patch"));
         assert!(measured.seconds > 0.0 && measured.peak_rss_bytes > 1 << 20);
         let wrong = JacobianBench { architecture: "lennet".into(), ..options };
         assert!(jacobian(&wrong, &config).unwrap_err().to_string().contains("lenet"));

@@ -85,7 +85,7 @@ pub struct DirectionalBench {
 pub struct MachineFlags {
     /// Shards computed at once [default: all cores on a CPU, 1 on a GPU]
     #[arg(long, value_name = "N")]
-    pub lanes: Option<u32>,
+    pub slots: Option<u32>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -104,7 +104,7 @@ impl MachineFlags {
     /// The flags that mean the same as those of a worker.
     pub fn flags(&self) -> KeyFlags<WorkerConfig> {
         let flags = KeyFlags::default().with("device", &self.device).with("evaluation", &self.evaluation);
-        self.lanes.iter().fold(flags, |flags, lanes| flags.with("lanes", lanes.to_string()))
+        self.slots.iter().fold(flags, |flags, slots| flags.with("slots", slots.to_string()))
     }
 }
 
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        let cli = Cli::parse_from(["nadgrid-worker", "--lanes", "3", "--connect-timeout", "2"]);
+        let cli = Cli::parse_from(["nadgrid-worker", "--slots", "3", "--connect-timeout", "2"]);
         let given: Vec<_> = cli.flags.values().iter().map(|(key, value)| (*key, value.as_str())).collect();
-        assert_eq!(given, [("connect_timeout", "2"), ("lanes", "3")]);
+        assert_eq!(given, [("connect_timeout", "2"), ("slots", "3")]);
     }
 }

@@ -25,7 +25,7 @@ configuration! {
         device: DeviceChoice as String, shown("auto", DeviceChoice::Auto), "DEVICE", [any],
             with "nadgrid_configuration::parsed";
         /// Shards computed at once.
-        lanes: Option<u32> as u32, absent("all cores on a CPU, 1 on a GPU"), "N", [Range::of(1.0, 1024.0)];
+        slots: Option<u32> as u32, absent("all cores on a CPU, 1 on a GPU"), "N", [Range::of(1.0, 1024.0)];
         /// Display name of this worker.
         name: String, shown("the host's name", host_name()), "NAME", [any], with "display_name";
         /// How central differences are evaluated: auto, patch, dense or fused.

@@ -118,9 +118,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Returns one lane per core on a CPU, and one lane on a GPU: helper threads prepare what that needs, and a second lane would
+    /// Returns one slot per core on a CPU, and one slot on a GPU: helper threads prepare what that needs, and a second slot would
     /// take as much memory again for a small gain.
-    pub(crate) fn default_lanes(&self) -> u32 {
+    pub(crate) fn default_slots(&self) -> u32 {
         if self.device.is_cuda() {
             return 1;
         }
@@ -211,7 +211,7 @@ fn gpu(number: usize) -> Result<Option<Gpu>, DeviceError> {
 }
 
 /// Makes libtorch exact and deterministic: float32 means float32, the same input gives the same bits, and these do not depend on
-/// the number of cores, since a lane is one thread.
+/// the number of cores, since a slot is one thread.
 fn be_exact() -> Result<(), DeviceError> {
     static INTEROP: Once = Once::new();
     libtorch::set_tf32(Tf32::Forbidden)?;
@@ -222,7 +222,7 @@ fn be_exact() -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Keeps libtorch's operations, backward too, on the thread that calls them. Each lane says so for itself: both settings are a
+/// Keeps libtorch's operations, backward too, on the thread that calls them. Each slot says so for itself: both settings are a
 /// thread's.
 pub(crate) fn be_one_thread() {
     tch::set_num_threads(1);
@@ -275,7 +275,7 @@ mod tests {
         let fused = prepare(DeviceChoice::Cpu, Some(Evaluation::Fused)).unwrap();
         assert_eq!(fused.class.evaluation, "fused");
         assert_eq!(fused.precisions(), dense.precisions());
-        assert!(patch.default_lanes() >= 1);
+        assert!(patch.default_slots() >= 1);
     }
 
     #[test]

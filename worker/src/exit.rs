@@ -1,8 +1,8 @@
-//! The end of the process, which no lane can delay.
+//! The end of the process, which no slot can delay.
 //!
-//! A lane that is inside a kernel or a libtorch call cannot be interrupted, and a call may take minutes. Lanes are asked to end and
+//! A slot that is inside a kernel or a libtorch call cannot be interrupted, and a call may take minutes. Slots are asked to end and
 //! given a moment; those that compute on are left running, and the process ends under them. This is why [`exit`] runs no
-//! destructors: libtorch's must not run while a lane uses it. Deliberately absent: killing threads, which no system does safely.
+//! destructors: libtorch's must not run while a slot uses it. Deliberately absent: killing threads, which no system does safely.
 
 use std::io::Write;
 use std::thread::JoinHandle;

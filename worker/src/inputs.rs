@@ -1,6 +1,6 @@
 //! The files that shards need: fetched by digest, once, and kept for later shards.
 //!
-//! Lanes call it and wait, since a shard cannot begin without its NADs or images. Deliberately absent: files on disk, and how a
+//! Slots call it and wait, since a shard cannot begin without its NADs or images. Deliberately absent: files on disk, and how a
 //! file is fetched, which is a matter of the session.
 
 use crate::fault::Fault;
@@ -49,7 +49,7 @@ impl InputCache {
         Self { source: Box::new(source), kept: Mutex::default() }
     }
 
-    /// Returns the bytes of a file. Other lanes that need one wait meanwhile, so that each is fetched once.
+    /// Returns the bytes of a file. Other slots that need one wait meanwhile, so that each is fetched once.
     ///
     /// # Errors
     /// As for [`InputSource::fetch`].
@@ -68,7 +68,7 @@ impl InputCache {
         Ok(bytes)
     }
 
-    /// Returns the bytes of a file that is needed once: it is not kept, and no lane waits for another's.
+    /// Returns the bytes of a file that is needed once: it is not kept, and no slot waits for another's.
     ///
     /// # Errors
     /// As for [`InputSource::fetch`].

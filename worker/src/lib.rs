@@ -1,6 +1,6 @@
 //! The worker: computes shards of sweeps that a coordinator leases to it.
 //!
-//! Threads: a session and an uploader, each with a small runtime of its own, and as many lanes as shards are computed at
+//! Threads: a session and an uploader, each with a small runtime of its own, and as many slots as shards are computed at
 //! once. They share the table of `tasks`. Wire messages are converted in `session` and `upload`; below them, `tasks` know
 //! `compute`, which knows `population`, which knows `libtorch`, and nothing knows what is above it. Deliberately absent: any
 //! state on disk, and any say in what is computed when.
@@ -19,13 +19,13 @@ mod exit;
 mod fault;
 mod generator;
 mod inputs;
-mod lane;
 mod libtorch;
 mod phases;
 mod pinned;
 mod population;
 mod session;
 mod shard;
+mod slot;
 mod task;
 mod tasks;
 mod upload;
@@ -39,7 +39,6 @@ use endpoint::CoordinatorEndpoint;
 use error::WorkerError;
 use fault::{Cause, Fault};
 use inputs::InputCache;
-use lane::Lanes;
 use nadgrid_core::text;
 use nadgrid_presigned::DirectStore;
 use nadgrid_telemetry::Tracer;
@@ -47,6 +46,7 @@ use population::{ProofError, memory};
 use session::download::InputDownload;
 use session::{Identity, WorkerSession};
 use shutdown::Stop;
+use slot::Slots;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tasks::TaskTable;
@@ -55,7 +55,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// How long threads may take to end after the last message. Lanes have been asked to end before.
+/// How long threads may take to end after the last message. Slots have been asked to end before.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// Prepares the configured device, and proves that it computes.
@@ -105,7 +105,7 @@ fn unfit(error: ProofError) -> WorkerError {
     }
 }
 
-/// Works for the coordinator until asked to stop. Lanes that are in a long computation then are left running, so the process must
+/// Works for the coordinator until asked to stop. Slots that are in a long computation then are left running, so the process must
 /// end with [`exit`].
 ///
 /// # Errors
@@ -116,17 +116,17 @@ pub fn run(config: &WorkerConfig, stop: Stop, tracer: &Tracer) -> Result<(), Wor
         CoordinatorEndpoint { url: config.coordinator.clone(), credentials: config.credentials().read()? };
     coordinator.endpoint()?;
     let machine = prepare(config)?;
-    let lanes = config.lanes.unwrap_or_else(|| machine.default_lanes());
-    let identity = Arc::new(Identity::new(config.name.clone(), &machine, lanes));
+    let slots = config.slots.unwrap_or_else(|| machine.default_slots());
+    let identity = Arc::new(Identity::new(config.name.clone(), &machine, slots));
     tracing::info!(
         name = config.name,
         class = %machine.class,
-        lanes,
+        slots,
         instruction_set = machine.instruction_set(),
         "worker {}",
         env!("CARGO_PKG_VERSION")
     );
-    let tasks = Arc::new(TaskTable::new(lanes).checkpointing(config.checkpoint_interval));
+    let tasks = Arc::new(TaskTable::new(slots).checkpointing(config.checkpoint_interval));
     let (results, received) = unbounded_channel();
     let store = Arc::<DirectStore>::default();
     let inputs = Arc::new(InputCache::new(InputDownload {
@@ -134,8 +134,8 @@ pub fn run(config: &WorkerConfig, stop: Stop, tracer: &Tracer) -> Result<(), Wor
         worker_id: identity.worker_id.clone(),
         store: store.clone(),
     }));
-    let shared = Lanes { machine: &machine, inputs: &inputs, tasks: &tasks, results: &results, tracer };
-    let lane_threads = shared.start(lanes)?;
+    let shared = Slots { machine: &machine, inputs: &inputs, tasks: &tasks, results: &results, tracer };
+    let slot_threads = shared.start(slots)?;
     let uploads = Uploads {
         coordinator: coordinator.clone(),
         identity: identity.clone(),
@@ -157,7 +157,7 @@ pub fn run(config: &WorkerConfig, stop: Stop, tracer: &Tracer) -> Result<(), Wor
     let outcome = session.start()?.join();
     tasks.close();
     end_uploads.cancel();
-    let threads = lane_threads.into_iter().chain([upload_thread]).collect();
+    let threads = slot_threads.into_iter().chain([upload_thread]).collect();
     let left = exit::join_within(LAST_STEP, threads);
     if left > 0 {
         tracing::warn!("ending while {left} threads compute: other workers will compute their shards again");

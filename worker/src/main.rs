@@ -16,7 +16,7 @@ const PANICKED: u8 = 101;
 fn main() {
     // Safety: no thread has been started yet.
     unsafe { clear_environment() };
-    // Lanes may still compute after a panic, which has been reported where it happened.
+    // Slots may still compute after a panic, which has been reported where it happened.
     let code = match catch_unwind(|| start(&Cli::parse())) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -74,11 +74,11 @@ fn report(measured: &WorkerMeasurement, json: bool) -> Result<(), WorkerError> {
         (None, runs) => (runs.unwrap_or(0), "runs"),
     };
     println!(
-        "{} {what} in {}: {:.3} {what}/s on {} lanes, {} evaluation, {}, {}, peak memory {}",
+        "{} {what} in {}: {:.3} {what}/s on {} slots, {} evaluation, {}, {}, peak memory {}",
         text::thousands(count),
         text::duration(measured.seconds),
         count as f64 / measured.seconds,
-        measured.lanes,
+        measured.slots,
         measured.evaluation,
         measured.precision,
         measured.instruction_set,

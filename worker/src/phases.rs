@@ -18,12 +18,12 @@ const MAX_PHASES: usize = 48;
 pub(crate) struct Phase {
     /// `compute`, which covers all others, `inputs`, `block` or `blocks`.
     pub(crate) name: &'static str,
-    /// Microseconds from the moment a lane took the shard to the phase's begin and end.
+    /// Microseconds from the moment a slot took the shard to the phase's begin and end.
     pub(crate) begin_us: u64,
     pub(crate) end_us: u64,
 }
 
-/// Times the phases of one shard, from the moment a lane takes it.
+/// Times the phases of one shard, from the moment a slot takes it.
 #[derive(Debug)]
 pub(crate) struct PhaseTimer(Mutex<PhaseLog>);
 
@@ -52,7 +52,7 @@ impl PhaseTimer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts anew: a lane takes the shard now.
+    /// Starts anew: a slot takes the shard now.
     pub(crate) fn begin(&self) {
         *self.log() = PhaseLog::new();
     }
@@ -116,7 +116,7 @@ impl PhaseTimer {
     }
 }
 
-/// Returns the lane's name.
+/// Returns the slot's name.
 fn thread() -> String {
     std::thread::current().name().unwrap_or_default().to_owned()
 }

@@ -2,7 +2,7 @@
 //!
 //! A copy from ordinary memory makes its thread wait, and stops the GPU's one queue of work meanwhile. So helper threads draw
 //! into page-locked memory and copy by a CUDA stream of their own, beside what the GPU computes; they wait for the copy, and then
-//! their buffer is free for the next numbers. A lane gets tensors that lie on the GPU. What is small goes between the GPU's other
+//! their buffer is free for the next numbers. A slot gets tensors that lie on the GPU. What is small goes between the GPU's other
 //! work instead, and libtorch looks after its memory. Deliberately absent: what is drawn.
 
 use std::ffi::{CStr, c_char};
@@ -50,7 +50,7 @@ pub(crate) fn moved(tensor: &Tensor, device: Device) -> Result<Tensor, TchError>
     sent(&host, device)
 }
 
-/// Makes this thread one that copies: what it asks of the GPU from now on runs beside the lanes' work, after what was asked
+/// Makes this thread one that copies: what it asks of the GPU from now on runs beside the slots' work, after what was asked
 /// before. On a CPU nothing changes.
 pub(crate) fn copy_beside(device: Device) -> Result<(), TchError> {
     let Device::Cuda(index) = device else { return Ok(()) };
@@ -58,9 +58,9 @@ pub(crate) fn copy_beside(device: Device) -> Result<(), TchError> {
     guarded(|error, size| unsafe { nadgrid_enter_copy_stream(index as i32, error, size) })
 }
 
-/// Hands a tensor of a thread that copies to a lane. Its memory stays its own until the lane's GPU work on it is done, even where
+/// Hands a tensor of a thread that copies to a slot. Its memory stays its own until the slot's GPU work on it is done, even where
 /// the tensor is dropped before.
-pub(crate) fn to_lanes(tensor: Tensor) -> Result<Tensor, TchError> {
+pub(crate) fn to_slots(tensor: Tensor) -> Result<Tensor, TchError> {
     if tensor.device().is_cuda() {
         // Safety: the tensor lives, and the error has room for what it is said to have.
         guarded(|error, size| unsafe { nadgrid_hand_to_default_stream(tensor.as_ptr().cast(), error, size) })?;

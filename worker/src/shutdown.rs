@@ -92,7 +92,7 @@ async fn wait_for_signals(mut signals: StopSignals, stop: &Stop) {
     stop.drain();
     let (name, number) = signals.next().await;
     tracing::warn!("ending at once: {name} again");
-    // Safety: it only ends the process. The lanes are in libtorch, whose destructors must not run under them.
+    // Safety: it only ends the process. The slots are in libtorch, whose destructors must not run under them.
     unsafe { libc::_exit(128 + number) }
 }
 

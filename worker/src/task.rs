@@ -1,6 +1,6 @@
-//! A shard as session, lane and uploads share it: what is to be computed, how far that is, and whether it is still wanted.
+//! A shard as session, slot and uploads share it: what is to be computed, how far that is, and whether it is still wanted.
 //!
-//! Progress and checkpoints come from the lane that computes it; the table of tasks reads them. Deliberately absent: the stages of
+//! Progress and checkpoints come from the slot that computes it; the table of tasks reads them. Deliberately absent: the stages of
 //! a task, which are the table's.
 
 use crate::compute::{ShardSnapshot, ShardWatcher};
@@ -50,24 +50,24 @@ pub(crate) struct ComputedShard {
     pub(crate) bytes: Bytes,
     /// The digest of these bytes.
     pub(crate) digest: Digest,
-    /// Seconds it took the lane, and earlier lanes before a checkpoint.
+    /// Seconds it took the slot, and earlier slots before a checkpoint.
     pub(crate) seconds: f64,
     /// Of these, the seconds before its first block.
     pub(crate) begin_seconds: f64,
     pub(crate) phases: Vec<Phase>,
 }
 
-/// The progress of a lane with a task.
+/// The progress of a slot with a task.
 #[derive(Clone, Copy, Debug)]
 struct TaskStanding {
-    /// The moment when the lane took the task.
+    /// The moment when the slot took the task.
     taken: Instant,
     /// Seconds until the first block began; `None` before that.
     begin_seconds: Option<f64>,
     blocks_done: u64,
     /// The part of the next block that is computed, from 0 to 1.
     fraction: f64,
-    /// Seconds that the lane had computed at that point.
+    /// Seconds that the slot had computed at that point.
     seconds: f64,
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct TaskCheckpoints {
 }
 
 impl Task {
-    /// Makes a task that no lane has taken.
+    /// Makes a task that no slot has taken.
     pub(crate) fn new(shard: ShardKey, spec: impl Into<Arc<str>>, job: String, inputs: Vec<InputFile>) -> Self {
         Self {
             shard,
@@ -134,18 +134,18 @@ impl Task {
         self
     }
 
-    /// Notes that a lane takes it now.
+    /// Notes that a slot takes it now.
     pub(crate) fn begin(&self) {
         self.phases.begin();
         *self.standing() = TaskStanding::new();
     }
 
-    /// Returns the seconds from the moment a lane took it to its first block.
+    /// Returns the seconds from the moment a slot took it to its first block.
     pub(crate) fn begin_seconds(&self) -> f64 {
         self.standing().begin_seconds.unwrap_or(0.0)
     }
 
-    /// Returns how far its lane is, once the first block has begun.
+    /// Returns how far its slot is, once the first block has begun.
     pub(crate) fn stand(&self) -> Option<ShardStand> {
         let TaskStanding { begin_seconds, blocks_done, fraction, seconds, .. } = *self.standing();
         begin_seconds.map(|begin_seconds| ShardStand { blocks_done, fraction, seconds, begin_seconds })
@@ -159,7 +159,7 @@ impl Task {
         self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its result is no longer wanted. Lanes ask between networks, and between batches of training.
+    /// Whether its result is no longer wanted. Slots ask between networks, and between batches of training.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }

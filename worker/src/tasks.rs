@@ -1,4 +1,4 @@
-//! The tasks of this worker: the one table that session, lanes and uploads share.
+//! The tasks of this worker: the one table that session, slots and uploads share.
 //!
 //! A task is at one of these stages; it can be dropped (revoked, stopping) at each of them:
 //!
@@ -77,7 +77,7 @@ struct ReportedProgress {
 
 #[derive(Debug, Default)]
 struct TableState {
-    /// A few tasks for each lane, oldest first.
+    /// A few tasks for each slot, oldest first.
     tasks: Vec<TrackedTask>,
     queue: VecDeque<Arc<Task>>,
     draining: bool,
@@ -94,7 +94,7 @@ struct TableState {
 #[derive(Debug)]
 pub(crate) struct TaskTable {
     state: Mutex<TableState>,
-    /// Lanes wait for it: there may be a shard to compute.
+    /// Slots wait for it: there may be a shard to compute.
     work: Condvar,
     /// There is something to report.
     news: Notify,
@@ -102,15 +102,15 @@ pub(crate) struct TaskTable {
     settled: Notify,
     lost: Notify,
     schedule: Option<Arc<CheckpointSchedule>>,
-    /// The results that may wait for their upload before lanes pause, so that memory is bounded.
+    /// The results that may wait for their upload before slots pause, so that memory is bounded.
     max_waiting: usize,
     /// The most tasks, at whatever stage. A coordinator assigns far fewer.
     max_tasks: usize,
 }
 
 impl TaskTable {
-    /// Makes an empty table for this many lanes, whose shards hand out no checkpoints.
-    pub(crate) fn new(lanes: u32) -> Self {
+    /// Makes an empty table for this many slots, whose shards hand out no checkpoints.
+    pub(crate) fn new(slots: u32) -> Self {
         Self {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -118,8 +118,8 @@ impl TaskTable {
             settled: Notify::new(),
             lost: Notify::new(),
             schedule: None,
-            max_waiting: lanes as usize + 2,
-            max_tasks: 8 * lanes as usize + 16,
+            max_waiting: slots as usize + 2,
+            max_tasks: 8 * slots as usize + 16,
         }
     }
 
@@ -187,7 +187,7 @@ impl TaskTable {
         found.is_some()
     }
 
-    /// Waits for the next shard for a lane; `None` when the worker stops.
+    /// Waits for the next shard for a slot; `None` when the worker stops.
     pub(crate) fn next(&self) -> Option<Arc<Task>> {
         let waits = |state: &mut TableState| {
             let waiting = state.tasks.iter().filter(|tracked| tracked.stage == TaskStage::Computed).count();
@@ -205,7 +205,7 @@ impl TaskTable {
         Some(task)
     }
 
-    /// Notes that a lane has computed a shard, and returns false when its result is no longer wanted. A result given here is
+    /// Notes that a slot has computed a shard, and returns false when its result is no longer wanted. A result given here is
     /// reported in the session; otherwise it is to be uploaded.
     pub(crate) fn computed(&self, task: &Arc<Task>, result: Option<Arc<ComputedShard>>) -> bool {
         let mut state = self.lock();
@@ -373,7 +373,7 @@ impl TaskTable {
         }
     }
 
-    /// Wakes those who wait for a shard to leave `stage`: lanes, if that was `Computed`, and whoever waits for the end.
+    /// Wakes those who wait for a shard to leave `stage`: slots, if that was `Computed`, and whoever waits for the end.
     fn changed(&self, stage: &TaskStage) {
         if *stage == TaskStage::Computed {
             self.work.notify_all();

@@ -187,7 +187,7 @@ def main() -> None:
     taken = seconds(lambda: directional.methods()[method](options.runs, options.epochs))
     assert len(directional.accuracies) == options.runs
     print(json.dumps({
-        "runs": options.runs, "seconds": taken, "lanes": torch.get_num_threads(),
+        "runs": options.runs, "seconds": taken, "slots": torch.get_num_threads(),
         "method": method, "precision": options.precision, "flop": flop_of_a_run(options.epochs),
         "accuracy": sum(directional.accuracies) / options.runs,
     }))

@@ -119,7 +119,7 @@ def main() -> None:
     assert jacobian.rows.isfinite().all() and jacobian.rows.abs().sum() > 0
     network, one = jacobian.draw(), jacobian.batches[0][:1]
     print(json.dumps({
-        "networks": options.networks, "seconds": taken, "lanes": torch.get_num_threads(),
+        "networks": options.networks, "seconds": taken, "slots": torch.get_num_threads(),
         "method": method, "batch": options.batch, "precision": options.precision, "flop": 2 * PIXELS * flop(lambda: network(one)),
     }))
 

@@ -87,7 +87,7 @@ impl BenchArchitecture {
         }
     }
 
-    /// Networks per block of our side: few networks must still be some blocks for every lane.
+    /// Networks per block of our side: few networks must still be some blocks for every slot.
     fn block_size(self) -> &'static str {
         match self {
             Self::Lenet => "32",
@@ -128,7 +128,7 @@ fn jacobian(root: &Path, options: &JacobianBench, peer: &PythonPeer) -> Result<(
         *rounds,
         Unit::PerSecond,
         || ours(root, "jacobian", &[&what[..], &["--block-size", architecture.block_size()]].concat()),
-        |lanes| peer.measure(root, "jacobian", &what, lanes),
+        |slots| peer.measure(root, "jacobian", &what, slots),
     )
 }
 
@@ -139,7 +139,7 @@ fn directional(root: &Path, options: &DirectionalBench, peer: &PythonPeer) -> Re
         options.rounds,
         Unit::PerMinute,
         || ours(root, "directional", &["--architecture", "lenet", "--runs", &runs]),
-        |lanes| peer.measure(root, "directional", &["--runs", &runs], lanes),
+        |slots| peer.measure(root, "directional", &["--runs", &runs], slots),
     )
 }
 

@@ -42,7 +42,7 @@ With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...
 
 const RUN_HELP: &str = "\
 With --json every change is a line of JSON on stdout: {\"event\": \"sweep\", ...} as in `watch --json`. The last one is
-{\"event\": \"summary\", ...} with out, lanes, jobs, notes and record, once the files are written.";
+{\"event\": \"summary\", ...} with out, slots, jobs, notes and record, once the files are written.";
 
 const TOP_HELP: &str = "\
 Keys: arrows or j, k select; Tab switches between sweeps and workers; p pauses, r resumes, c cancels the sweep, each after a
@@ -360,14 +360,14 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: JsonArgs,
 }
 
-/// A sweep's claim to the lanes that it shares with others.
+/// A sweep's claim to the slots that it shares with others.
 #[derive(Debug, Args)]
 pub(crate) struct ShareArgs {
     /// Priority from -100 to 100; sweeps of a higher priority go first
     #[arg(long, env = "NADGRID_PRIORITY", value_name = "N", default_value_t = 0, allow_hyphen_values = true,
           value_parser = clap::value_parser!(i32).range(-100..=100))]
     pub(crate) priority: i32,
-    /// Weight from 0.01 to 100; sweeps of equal priority share the lanes in proportion
+    /// Weight from 0.01 to 100; sweeps of equal priority share the slots in proportion
     #[arg(long, env = "NADGRID_WEIGHT", value_name = "X", default_value_t = 1.0)]
     pub(crate) weight: f64,
 }

@@ -11,8 +11,8 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     out: String,
-    /// The lanes that computed it, where that is known.
-    lanes: Option<u32>,
+    /// The slots that computed it, where that is known.
+    slots: Option<u32>,
     jobs: Vec<SummaryRow>,
     /// The pictures that could not be drawn and the reasons.
     notes: Vec<String>,
@@ -24,7 +24,7 @@ struct SummaryRow {
     #[serde(flatten)]
     result: JobResult,
     members: u64,
-    /// All lanes together.
+    /// All slots together.
     seconds: Option<f64>,
     members_per_second: Option<f64>,
     #[serde(flatten)]
@@ -40,12 +40,12 @@ struct SpectrumRow {
 }
 
 impl Summary {
-    /// Of what was fetched into `out`, computed on so many lanes where that is known.
-    pub(crate) fn new(fetched: Fetched, out: &Path, lanes: Option<u32>) -> Self {
-        let lanes = lanes.map(|lanes| lanes.max(1));
+    /// Of what was fetched into `out`, computed on so many slots where that is known.
+    pub(crate) fn new(fetched: Fetched, out: &Path, slots: Option<u32>) -> Self {
+        let slots = slots.map(|slots| slots.max(1));
         let Fetched { record, results, notes } = fetched;
-        let jobs = record.jobs.iter().zip(results).map(|(job, result)| SummaryRow::new(job, result, lanes)).collect();
-        Self { out: out.display().to_string(), lanes, jobs, notes, record }
+        let jobs = record.jobs.iter().zip(results).map(|(job, result)| SummaryRow::new(job, result, slots)).collect();
+        Self { out: out.display().to_string(), slots, jobs, notes, record }
     }
 
     /// The pictures that could not be drawn and the reasons, a line each.
@@ -57,8 +57,8 @@ impl Summary {
     pub(crate) fn to_text(&self, out: &Path) -> String {
         let timings = &self.record.timings;
         let whole = timings.seconds.map_or(String::new(), |seconds| format!(" in {}", duration(seconds)));
-        let lanes = self.lanes.map_or(String::new(), |lanes| format!(" on {}", count(u64::from(lanes), "lane")));
-        let head = format!("sweep {} is complete{whole}{lanes}, {}", self.record.name, self.record.numerics_class);
+        let slots = self.slots.map_or(String::new(), |slots| format!(" on {}", count(u64::from(slots), "slot")));
+        let head = format!("sweep {} is complete{whole}{slots}, {}", self.record.name, self.record.numerics_class);
         let digest = format!("digest {}", self.record.digest);
         format!("\n{}\n\n{head}\n{digest}\n{}", self.tables(), self.files(out))
     }
@@ -66,7 +66,7 @@ impl Summary {
     /// A table of the NADs and one of the training runs, as far as there are any.
     pub(crate) fn tables(&self) -> String {
         let mut times = vec![">seconds", ">networks/s"];
-        times.retain(|_| self.lanes.is_some());
+        times.retain(|_| self.slots.is_some());
         let nads = [">s0", ">top 1", ">top 10", ">top 100", ">effective rank", ">anisotropy", "digest"];
         let nads = [&["architecture", ">networks"], &times[..], &nads].concat();
         times.truncate(1);
@@ -96,8 +96,8 @@ impl Summary {
 }
 
 impl SummaryRow {
-    fn new(job: &JobView, result: JobResult, lanes: Option<u32>) -> Self {
-        let seconds = lanes.map(|lanes| job.lane_seconds / f64::from(lanes));
+    fn new(job: &JobView, result: JobResult, slots: Option<u32>) -> Self {
+        let seconds = slots.map(|slots| job.slot_seconds / f64::from(slots));
         let spectrum = match &result.outcome {
             JobOutcome::Nads(NadsSummary { spectrum, .. }) => Some(SpectrumRow {
                 s0: spectrum.largest(),
@@ -161,7 +161,7 @@ mod tests {
             experiment: experiment.into(),
             architecture: "lenet".into(),
             members,
-            lane_seconds: 8.0,
+            slot_seconds: 8.0,
             ..Default::default()
         };
         let sweep = v1::Sweep {

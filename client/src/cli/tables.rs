@@ -63,13 +63,13 @@ pub(crate) fn plan(plan: &PlanView) -> String {
     ];
     let measured = plan.jobs.iter().all(|job| job.measured);
     let total = estimate(plan.seconds, measured);
-    let lanes = count(u64::from(plan.lanes), "lane");
+    let slots = count(u64::from(plan.slots), "slot");
     let basis = match (&plan.coordinator, plan.workers) {
-        (Some(url), Some(0)) => format!("no worker is connected to {url}: for {lanes}"),
+        (Some(url), Some(0)) => format!("no worker is connected to {url}: for {slots}"),
         (Some(url), Some(workers)) => {
-            format!("on {} of {url}, {lanes}", count(u64::from(workers), "worker"))
+            format!("on {} of {url}, {slots}", count(u64::from(workers), "worker"))
         }
-        _ => format!("planned here, for {lanes} of this machine's CPU"),
+        _ => format!("planned here, for {slots} of this machine's CPU"),
     };
     let assumed = plan.jobs.iter().find(|job| !job.measured).map_or("", |job| match job.basis.as_str() {
         "other-architecture" => "; ~ by the rates of other architectures, of this one nothing is measured yet",
@@ -87,7 +87,7 @@ fn on_gpu(plan: &PlanView) -> String {
     format!("\non one GPU instead: {} (predicted, never measured)", jobs.join(", "))
 }
 
-/// `1 lane`, `2 lanes`.
+/// `1 slot`, `2 slots`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
@@ -184,7 +184,7 @@ fn jobs(jobs: &[Job]) -> String {
             thousands(view.members_in_flight),
             thousands(view.shards),
             thousands(view.retries),
-            duration(view.lane_seconds),
+            duration(view.slot_seconds),
             short(&job.digest),
         ]
     });
@@ -199,7 +199,7 @@ fn jobs(jobs: &[Job]) -> String {
         ">in flight",
         ">shards",
         ">retries",
-        ">lane time",
+        ">slot time",
         "digest",
     ];
     table(&columns, rows)
@@ -216,7 +216,7 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         };
         let class = worker.numerics_class.as_ref().map_or(String::new(), ToString::to_string);
         let heard = format!("{} ago", duration(worker.silent_ms as f64 / 1e3));
-        let [lanes, leases] = [worker.lanes, worker.leases].map(|n| n.to_string());
+        let [slots, leases] = [worker.slots, worker.leases].map(|n| n.to_string());
         let of = worker.rate_of.clone().unwrap_or_default();
         let error = worker.last_error.as_deref().map(plain);
         let rate = worker.members_per_second.map_or("-".into(), |rate| format!("{} {of}", pace(rate, "")));
@@ -224,11 +224,11 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
         let error = error.unwrap_or_default();
         let transfers = worker.transfer_words().unwrap_or_else(|| "-".into());
         let version = worker.version.clone();
-        vec![worker.name.clone(), lanes, leases, rate, done, transfers, version, heard, class, state, error]
+        vec![worker.name.clone(), slots, leases, rate, done, transfers, version, heard, class, state, error]
     });
     let columns = [
         "name",
-        ">lanes",
+        ">slots",
         ">leases",
         ">rate",
         ">done",

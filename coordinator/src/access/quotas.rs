@@ -1,7 +1,7 @@
 //! Counts what each caller has open, so that no caller can occupy everything.
 //!
 //! A caller is a token's name; without tokens all callers are one. The counts are in memory only, because after a restart
-//! nothing is open. Deliberately absent: the workers' lanes, which the scheduler shares among sweeps.
+//! nothing is open. Deliberately absent: the workers' slots, which the scheduler shares among sweeps.
 
 use super::{Admitted, Caller};
 use crate::limits::Limits;

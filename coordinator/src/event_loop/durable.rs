@@ -155,7 +155,7 @@ impl<'a> Pending<'a> {
             | Record::Merged { .. }
             | Record::Audited { .. }
             | Record::Retried { .. }
-            | Record::Copied { .. } => false,
+            | Record::Speculated { .. } => false,
             // The whole sweep, or a job that others may need.
             _ => true,
         })

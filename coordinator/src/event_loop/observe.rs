@@ -58,7 +58,7 @@ impl ShellObserver for Onlookers {
 
 impl Onlookers {
     fn joined(&mut self, worker: &WorkerId, profile: &WorkerProfile, held: &[ShardRef], scheduler: &Scheduler) {
-        info!(%worker, name = %profile.name, class = %profile.class, lanes = profile.lanes, "worker joined");
+        info!(%worker, name = %profile.name, class = %profile.class, slots = profile.slots, "worker joined");
         for shard in held {
             // After a restart nothing is known of it, but its span has the same id.
             if !self.timelines.knows(shard, worker) {

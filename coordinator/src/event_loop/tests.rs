@@ -150,14 +150,14 @@ impl Office {
         tokio::spawn(async move { handle.order(move |request| Event::Cancel { request, sweep }).await.unwrap() })
     }
 
-    /// A worker of one lane, and the shard that it is given.
+    /// A worker of one slot, and the shard that it is given.
     async fn join(&self, worker: &str) -> (Inbox, SessionNumber, ShardRef) {
         let (outbox, mut inbox) = mpsc::channel(64);
         let profile = WorkerProfile {
             name: worker.into(),
             class: class(),
             precisions: vec![Precision::Fp32],
-            lanes: 1,
+            slots: 1,
             version: "0".into(),
         };
         let session = self.handle.attach(WorkerId::new(worker), profile, Vec::new(), outbox).await.unwrap();

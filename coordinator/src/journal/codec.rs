@@ -238,8 +238,8 @@ mod tests {
         }
     }
 
-    fn tally(lane_seconds: f64) -> Record {
-        let tally = Tally { lane_seconds, ..Tally::default() };
+    fn tally(slot_seconds: f64) -> Record {
+        let tally = Tally { slot_seconds, ..Tally::default() };
         Record::Tally { sweep: SweepId::new("s"), job: JobIndex(1), tally }
     }
 
@@ -247,7 +247,7 @@ mod tests {
     fn a_number_that_is_not_finite_is_refused_by_name() {
         for number in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
             for (record, kind, field) in [
-                (tally(number), "\"tally\"", "tally.lane_seconds"),
+                (tally(number), "\"tally\"", "tally.slot_seconds"),
                 (submitted(number), "\"submitted\"", "share.weight"),
             ] {
                 let pushed = [Encoder::default().push(&record), Encoder::default().push_proven(&record)];

@@ -79,8 +79,8 @@ fn set_workers(workers: &[WorkerView]) {
         gauge!("nadgrid_workers", "state" => state).set(count as f64);
     }
     let fit = workers.iter().filter(|worker| state_of(worker) == "fit");
-    let lanes: u32 = fit.map(|worker| worker.profile.lanes).sum();
-    gauge!("nadgrid_lanes").set(f64::from(lanes));
+    let slots: u32 = fit.map(|worker| worker.profile.slots).sum();
+    gauge!("nadgrid_slots").set(f64::from(slots));
     let leases: u32 = workers.iter().map(|worker| worker.leases).sum();
     gauge!("nadgrid_leases").set(f64::from(leases));
     workers.iter().for_each(set_worker);
@@ -91,7 +91,7 @@ fn set_worker(worker: &WorkerView) {
     let id = ("worker_id", worker.id.to_string());
     let labels = [name.clone(), id.clone()];
     let with_device = [name.clone(), id.clone(), ("device", worker.profile.class.device.to_string())];
-    gauge!("nadgrid_worker_lanes", &with_device).set(f64::from(worker.profile.lanes));
+    gauge!("nadgrid_worker_slots", &with_device).set(f64::from(worker.profile.slots));
     gauge!("nadgrid_worker_leases", &labels).set(f64::from(worker.leases));
     gauge!("nadgrid_worker_fit", &labels).set(f64::from(u8::from(state_of(worker) == "fit")));
     gauge!("nadgrid_worker_silence_seconds", &labels).set(worker.silent_ms as f64 / 1e3);

@@ -133,7 +133,7 @@ impl Sweeps {
     }
 }
 
-/// How a sweep shares the lanes. A weight of 0 stands for 1.
+/// How a sweep shares the slots. A weight of 0 stands for 1.
 fn share(priority: i32, weight: f64) -> Result<FairShare, Status> {
     let weight = if weight == 0.0 { 1.0 } else { weight };
     if !(-100..=100).contains(&priority) {
@@ -156,7 +156,7 @@ impl SweepService for Sweeps {
         let sizing = self.sizing;
         let _place = PARSING.acquire().await;
         let planned = tokio::task::spawn_blocking(move || {
-            let plan = Plan::new(&spec, &inputs, &found.rates, &sizing, found.lanes);
+            let plan = Plan::new(&spec, &inputs, &found.rates, &sizing, found.slots);
             v1::PlanResponse::of(&plan, found.workers)
         });
         let planned = planned.await;

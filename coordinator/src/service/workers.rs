@@ -36,10 +36,10 @@ const OUTBOX: usize = 4096;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// The most characters of a worker's name and version that are kept.
 const MAX_NAME: usize = 200;
-/// The most shards that a worker may hold: those of its lanes, and those that are computed but not reported.
+/// The most shards that a worker may hold: those of its slots, and those that are computed but not reported.
 const MAX_HELD: usize = 8192;
-/// The most lanes of a worker.
-const MAX_LANES: u32 = 1024;
+/// The most slots of a worker.
+const MAX_SLOTS: u32 = 1024;
 
 #[derive(Clone)]
 pub(crate) struct Workers {
@@ -269,8 +269,8 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     let worker = worker_id(&hello.worker_id);
     let worker =
         worker.ok_or_else(|| invalid("hello.worker_id: 1 to 100 printable ASCII characters without spaces"))?;
-    if !(1..=MAX_LANES).contains(&hello.lanes) {
-        let message = format!("hello.lanes = {}: from 1 to {MAX_LANES}", hello.lanes);
+    if !(1..=MAX_SLOTS).contains(&hello.slots) {
+        let message = format!("hello.slots = {}: from 1 to {MAX_SLOTS}", hello.slots);
         return Err(invalid(message));
     }
     if hello.held.len() > MAX_HELD {
@@ -282,7 +282,7 @@ fn check(hello: &v1::Hello) -> Result<(WorkerId, WorkerProfile), Status> {
     let precisions = precisions.collect();
     let name = text::clean(&hello.name, MAX_NAME);
     let version = text::clean(&hello.version, MAX_NAME);
-    Ok((worker, WorkerProfile { name, class: class.into(), precisions, lanes: hello.lanes, version }))
+    Ok((worker, WorkerProfile { name, class: class.into(), precisions, slots: hello.slots, version }))
 }
 
 #[cfg(test)]
@@ -295,7 +295,7 @@ mod tests {
             worker_id: "w".into(),
             protocol_version: PROTOCOL_VERSION,
             numerics_class: Some((&class()).into()),
-            lanes: 1,
+            slots: 1,
             ..v1::Hello::default()
         }
     }

@@ -49,7 +49,7 @@ impl EstimateBasis {
     }
 }
 
-/// Seconds of one lane, and what they rest on.
+/// Seconds of one slot, and what they rest on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The seconds, positive and finite.
@@ -75,7 +75,7 @@ impl Estimate {
 /// How shards are sized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizing {
-    /// Seconds a shard should take the lane that gets it.
+    /// Seconds a shard should take the slot that gets it.
     pub target_seconds: f64,
     /// No shard has more blocks than this.
     pub most_blocks: u64,
@@ -89,16 +89,16 @@ impl Default for Sizing {
 
 impl Sizing {
     /// Blocks at most of the next shard, where a member takes so long: what fills the target time, but no more than half of an
-    /// even share of what remains, so that all lanes end together. One block until work of this kind was measured; what was
+    /// even share of what remains, so that all slots end together. One block until work of this kind was measured; what was
     /// measured in other amounts may be off by a few times, so it fills half the time.
-    pub fn limit(&self, job: &JobShape, member: Estimate, remaining_blocks: u64, lanes: u32) -> u64 {
+    pub fn limit(&self, job: &JobShape, member: Estimate, remaining_blocks: u64, slots: u32) -> u64 {
         let filled = match member.basis {
             EstimateBasis::Measured => self.target_seconds,
             EstimateBasis::OtherSize => self.target_seconds / 2.0,
             _ => return 1,
         };
         let fitting = filled / (member.seconds * f64::from(job.grid.block_size));
-        let share = remaining_blocks / (2 * u64::from(lanes.max(1)));
+        let share = remaining_blocks / (2 * u64::from(slots.max(1)));
         (fitting as u64).min(share).clamp(1, self.most_blocks.max(1))
     }
 }

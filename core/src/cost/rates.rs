@@ -2,7 +2,7 @@
 //!
 //! For every kind of work a few amounts are kept, each with decayed sums of members and seconds, so that recent blocks weigh
 //! more. An amount that was measured is answered from its own sums; others from a fit over all of its kind; other kinds of work
-//! from their slowness, that is measured over assumed seconds. Single observations that contradict all before are cut: a lane that
+//! from their slowness, that is measured over assumed seconds. Single observations that contradict all before are cut: a slot that
 //! was stopped for a while says little of the work.
 
 use super::{Estimate, EstimateBasis, SpeedClass};
@@ -59,7 +59,7 @@ struct LearntAmount {
     block_size: u32,
     /// Seconds of a member by assumed speeds.
     assumed: f64,
-    /// Decayed sums of members and of their lane-seconds.
+    /// Decayed sums of members and of their slot-seconds.
     members: f64,
     seconds: f64,
     observations: u32,
@@ -102,7 +102,7 @@ impl Rates {
         Self { speed, memory: 0.95, kinds: Vec::new() }
     }
 
-    /// Takes in that `members` of a job took one lane `seconds`. Parts of a member count, too.
+    /// Takes in that `members` of a job took one slot `seconds`. Parts of a member count, too.
     pub fn observe(&mut self, job: &JobShape, members: f64, seconds: f64) {
         let sound = |value: f64| value.is_finite() && value > 0.0;
         if !sound(members) || !sound(seconds) {
@@ -172,14 +172,14 @@ impl Rates {
         &mut self.kinds[last]
     }
 
-    /// The job that was measured last, and its seconds per member of one lane.
+    /// The job that was measured last, and its seconds per member of one slot.
     pub fn latest(&self) -> Option<(String, f64)> {
         let kind = self.kinds.iter().rev().find(|kind| !kind.amounts.is_empty())?;
         let amount = kind.amounts.last()?;
         Some((format!("{}/{}", kind.experiment, kind.architecture), amount.each()))
     }
 
-    /// Seconds that one member of `job` takes one lane.
+    /// Seconds that one member of `job` takes one slot.
     pub fn member(&self, job: &JobShape) -> Estimate {
         let assumed = self.assumed(job);
         let estimate = |seconds: f64, basis| Estimate { seconds: seconds.clamp(LEAST_SECONDS, MOST_SECONDS), basis };

@@ -6,7 +6,7 @@
 use crate::numerics::{NumericsClass, Precision};
 use crate::work::{Work, WorkKind};
 
-/// What computes a lane's work.
+/// What computes a slot's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpeedClass {
     /// nadgrid's own kernels on one core of a CPU.
@@ -37,7 +37,7 @@ impl SpeedClass {
         }
     }
 
-    /// Seconds that one member's work is taken to take a lane, where `members` of a block share what is launched.
+    /// Seconds that one member's work is taken to take a slot, where `members` of a block share what is launched.
     pub fn seconds(self, work: &Work, members: u32, precision: Precision) -> f64 {
         let part = self.parts(precision);
         let multiply_adds = match (self, work.kind) {

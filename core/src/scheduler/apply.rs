@@ -68,7 +68,7 @@ impl Scheduler {
             }),
             Record::Withdrawn { shard } => self.change(&shard.job, |job| job.withdraw(shard.node)),
             Record::Retried { shard } => self.change(&shard.job, |job| job.tally.retries += 1),
-            Record::Copied { shard } => self.change(&shard.job, |job| job.tally.copies += 1),
+            Record::Speculated { shard } => self.change(&shard.job, |job| job.tally.speculative += 1),
             Record::Checkpointed { shard, checkpoint } => self.change(&shard.job, |job| {
                 job.checkpoints.insert(shard.node, checkpoint.clone());
             }),
@@ -138,7 +138,7 @@ impl Scheduler {
             Record::Tally { sweep, job, tally } => {
                 let job = JobRef::new(sweep, *job);
                 let block_size = self.job(&job).map_or(0, |job| job.shape.grid.block_size);
-                self.learn_from_journal(&job, tally.blocks * u64::from(block_size), tally.lane_seconds);
+                self.learn_from_journal(&job, tally.blocks * u64::from(block_size), tally.slot_seconds);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Giving shards to free lanes: by priority, then to the sweep that has least for its weight, then to the oldest.
+//! Giving shards to free slots: by priority, then to the sweep that has least for its weight, then to the oldest.
 
 use super::Scheduler;
 use super::effect::{Action, Effects};
@@ -12,7 +12,7 @@ use crate::ids::{JobIndex, SweepId, Time, WorkerId};
 use crate::numerics::NumericsClass;
 
 impl Scheduler {
-    /// Gives every free lane a shard, one lane per worker and turn, so that a small sweep spreads out.
+    /// Gives every free slot a shard, one slot per worker and turn, so that a small sweep spreads out.
     pub(super) fn assign(&mut self, now: Time, effects: &mut Effects) {
         if self.next_retry.is_some_and(|next| next <= now) {
             self.next_retry = self.retry_after(now);
@@ -109,26 +109,26 @@ impl Scheduler {
     /// The first blocks that nobody has had, as many as suit the worker.
     fn choose_fresh(&self, sweep: &Sweep, job: &Job, worker: &Worker) -> Option<Node> {
         let first = job.pending.first()?;
-        let lanes = self.lanes_for(sweep);
+        let slots = self.slots_for(sweep);
         let member = self.member_on(worker, job);
-        let limit = self.settings.sizing.limit(&job.shape, member, job.pending.len(), lanes);
+        let limit = self.settings.sizing.limit(&job.shape, member, job.pending.len(), slots);
         Some(Node::first_of(&first, limit, job.total))
     }
 
-    /// Lanes of the fit workers that could take a sweep's shards.
-    fn lanes_for(&self, sweep: &Sweep) -> u32 {
-        self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.lanes).sum()
+    /// Slots of the fit workers that could take a sweep's shards.
+    fn slots_for(&self, sweep: &Sweep) -> u32 {
+        self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.slots).sum()
     }
 
     fn count_kinds(&mut self) {
         self.kinds_are_stale = false;
         self.kinds.clear();
         for worker in self.workers.values().filter(|worker| worker.is_fit()) {
-            let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
+            let WorkerProfile { class, precisions, slots, .. } = &worker.profile;
             let alike = |kind: &&mut WorkerKind| kind.profile.class == *class && kind.profile.precisions == *precisions;
             match self.kinds.iter_mut().find(alike) {
-                Some(kind) => kind.lanes += lanes,
-                None => self.kinds.push(WorkerKind { profile: worker.profile.clone(), lanes: *lanes }),
+                Some(kind) => kind.slots += slots,
+                None => self.kinds.push(WorkerKind { profile: worker.profile.clone(), slots: *slots }),
             }
         }
     }

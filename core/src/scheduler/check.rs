@@ -27,11 +27,11 @@ impl Scheduler {
         if queued != self.queue.len() {
             return Err(format!("{queued} sweeps have a place in the queue, which has {}", self.queue.len()));
         }
-        let lanes: u64 = self.workers.values().map(|worker| u64::from(worker.busy)).sum();
-        if lanes == self.lanes_leased {
+        let slots: u64 = self.workers.values().map(|worker| u64::from(worker.busy)).sum();
+        if slots == self.slots_leased {
             Ok(())
         } else {
-            Err(format!("{lanes} lanes busy, {} counted", self.lanes_leased))
+            Err(format!("{slots} slots busy, {} counted", self.slots_leased))
         }
     }
 
@@ -50,7 +50,7 @@ impl Scheduler {
         let computing = self.workers.values().flat_map(|worker| &worker.held);
         let leased = computing.filter(|(shard, held)| shard.job.sweep == *id && !held.computed).count() as u64;
         if leased != sweep.leased {
-            return Err(format!("{id}: {leased} lanes compute for it, {} are counted", sweep.leased));
+            return Err(format!("{id}: {leased} slots compute for it, {} are counted", sweep.leased));
         }
         let jobs = sweep.jobs.iter().enumerate().filter(|_| !ended);
         jobs.into_iter().try_for_each(|(index, job)| self.check_job(&JobRef::new(id, JobIndex(index as u32)), job))
@@ -127,8 +127,8 @@ impl Scheduler {
 
     fn check_worker(&self, id: &WorkerId, worker: &super::state::Worker) -> Result<(), String> {
         let busy = worker.held.values().filter(|held| !held.computed).count();
-        if busy != worker.busy as usize || worker.has_free_lane() != self.idle.contains(id) {
-            return Err(format!("{id}: {busy} lanes busy, {} counted, idle {}", worker.busy, self.idle.contains(id)));
+        if busy != worker.busy as usize || worker.has_free_slot() != self.idle.contains(id) {
+            return Err(format!("{id}: {busy} slots busy, {} counted, idle {}", worker.busy, self.idle.contains(id)));
         }
         let lost = worker.held.iter().find(|(shard, held)| {
             let held_by = |job: &Job| match held.purpose {

@@ -61,7 +61,7 @@ pub enum Event {
     },
     /// A checkpoint of a leased shard is stored.
     Checkpointed { request: RequestId, worker: WorkerId, shard: ShardRef, checkpoint: ShardCheckpoint },
-    /// A shard is computed and will be reported: its lane is free.
+    /// A shard is computed and will be reported: its slot is free.
     Computed { worker: WorkerId, shard: ShardRef },
     /// A partial was received whole, is valid, and is stored.
     Report {
@@ -70,7 +70,7 @@ pub enum Event {
         shard: ShardRef,
         class: NumericsClass,
         partial: Partial,
-        /// Seconds it took a lane.
+        /// Seconds it took a slot.
         seconds: f64,
         /// The part of these seconds that passed before its first block.
         begin_seconds: f64,

@@ -180,7 +180,7 @@ impl Scheduler {
             return Some(format!("none of {} workers can take it", self.workers.len()));
         }
         let before = self.queue.range(..sweep.place?).count();
-        (before > 0).then(|| format!("{before} sweeps come before it, by priority or share of the lanes"))
+        (before > 0).then(|| format!("{before} sweeps come before it, by priority or share of the slots"))
     }
 
     fn who_computes(&self, job: &Job, lease: &Lease, now: Time) -> String {
@@ -242,7 +242,7 @@ fn counts(job: &Job) -> String {
 fn why_it_waits(job: &Job, retry: &super::state::Retry, now: Time) -> String {
     let blocks = job.blocks(retry.node);
     let wait = retry.not_before.seconds_since(now);
-    let due = if wait > 0.0 { format!("in {wait:.1} s") } else { "as soon as a lane is free".to_owned() };
+    let due = if wait > 0.0 { format!("in {wait:.1} s") } else { "as soon as a slot is free".to_owned() };
     let attempts = job.attempts.get(&retry.node).map_or(String::new(), |attempts| {
         let on: Vec<&str> = attempts.workers.values().map(String::as_str).collect();
         let on = if on.is_empty() { String::new() } else { format!(" on {}", on.join(", ")) };
@@ -254,7 +254,7 @@ fn why_it_waits(job: &Job, retry: &super::state::Retry, now: Time) -> String {
 
 /// Returns what keeps a worker from a sweep's shards; `None` when nothing does.
 fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
-    let WorkerProfile { class, precisions, lanes, .. } = &worker.profile;
+    let WorkerProfile { class, precisions, slots, .. } = &worker.profile;
     if let Some(reason) = &worker.unfit {
         return Some(format!("it is set aside: {reason}"));
     }
@@ -263,7 +263,7 @@ fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
     }
     if let Some(again) = worker.tried_again().filter(|_| worker.hangs()) {
         let wait = text::duration(again.seconds_since(now));
-        return Some(format!("all its lanes hang: one is tried again in {wait}"));
+        return Some(format!("all its slots hang: one is tried again in {wait}"));
     }
     if worker.draining {
         return Some("it is draining".to_owned());
@@ -275,12 +275,12 @@ fn what_keeps(worker: &Worker, sweep: &Sweep, now: Time) -> Option<String> {
         return Some(format!("the sweep runs in class {own}, it computes in {class}"));
     }
     let hung = worker.hung.len();
-    if worker.has_free_lane() {
+    if worker.has_free_slot() {
         return None;
     }
-    Some(match lanes {
-        1 => "its lane is busy".to_owned(),
-        lanes if hung > 0 => format!("{hung} of its {lanes} lanes hang, the others are busy"),
-        lanes => format!("its {lanes} lanes are busy"),
+    Some(match slots {
+        1 => "its slot is busy".to_owned(),
+        slots if hung > 0 => format!("{hung} of its {slots} slots hang, the others are busy"),
+        slots => format!("its {slots} slots are busy"),
     })
 }

@@ -1,7 +1,7 @@
-//! The time that a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the lane that is free
-//! first, jobs that need the NADs of another come after it, and other sweeps take their share of the lanes.
+//! The time that a sweep and its jobs will take from now on: what is in hands ends in turn, what is pending goes to the slot that is free
+//! first, jobs that need the NADs of another come after it, and other sweeps take their share of the slots.
 //!
-//! Only lanes of workers that can be given a shard count. Absent: sweeps that are still to be submitted, workers that are still to
+//! Only slots of workers that can be given a shard count. Absent: sweeps that are still to be submitted, workers that are still to
 //! come, and what a shard's upload takes.
 
 use super::Scheduler;
@@ -10,9 +10,9 @@ use crate::ids::Time;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// More lanes than this are looked at in groups.
-const MOST_LANES: u32 = 1_024;
-/// So many blocks for each lane are placed one by one, the ones before them as a whole.
+/// More slots than this are looked at in groups.
+const MOST_SLOTS: u32 = 1_024;
+/// So many blocks for each slot are placed one by one, the ones before them as a whole.
 const PLACED_EACH: u64 = 4;
 /// A block that is overdue is expected to take this share of its time still.
 const OVERDUE: f64 = 0.1;
@@ -32,7 +32,7 @@ pub(super) struct Forecast {
 pub(super) struct JobForecast {
     /// Seconds until it ends; `None` where nothing can be said.
     pub(super) seconds: Option<f64>,
-    /// Members a second on the lanes that have its shards now.
+    /// Members a second on the slots that have its shards now.
     pub(super) members_per_second: Option<f64>,
 }
 
@@ -54,26 +54,26 @@ impl Ord for Seconds {
     }
 }
 
-/// Lanes, by when they are free.
-struct LanePool {
+/// Slots, by when they are free.
+struct SlotPool {
     free: BinaryHeap<Reverse<Seconds>>,
-    /// Lanes that each of these stands for.
+    /// Slots that each of these stands for.
     group: u32,
 }
 
-impl LanePool {
-    /// So many lanes, of which some are free after these seconds and the others now.
-    fn new(lanes: u32, leased: Vec<f64>) -> Self {
-        let group = lanes.div_ceil(MOST_LANES).max(1);
-        let count = lanes.div_ceil(group) as usize;
-        // Of more leases than lanes, some are computed and about to be reported.
+impl SlotPool {
+    /// So many slots, of which some are free after these seconds and the others now.
+    fn new(slots: u32, leased: Vec<f64>) -> Self {
+        let group = slots.div_ceil(MOST_SLOTS).max(1);
+        let count = slots.div_ceil(group) as usize;
+        // Of more leases than slots, some are computed and about to be reported.
         let mut free: Vec<f64> = leased.into_iter().step_by(group as usize).collect();
         free.sort_by(|a, b| b.total_cmp(a));
         free.resize(count, 0.0);
         Self { free: free.into_iter().map(|seconds| Reverse(Seconds(seconds))).collect(), group }
     }
 
-    /// Gives blocks of so many seconds to the lanes, none before `ready`; returns when the last one ends.
+    /// Gives blocks of so many seconds to the slots, none before `ready`; returns when the last one ends.
     fn place(&mut self, blocks: u64, seconds: f64, ready: f64) -> f64 {
         let blocks = blocks.div_ceil(u64::from(self.group));
         let last = blocks.min(PLACED_EACH * self.free.len() as u64);
@@ -90,7 +90,7 @@ impl LanePool {
         end
     }
 
-    /// Spreads lane-seconds so that all lanes that have some end together.
+    /// Spreads slot-seconds so that all slots that have some end together.
     fn pour(&mut self, work: f64, ready: f64) {
         let mut free: Vec<f64> = self.free.drain().map(|Reverse(Seconds(free))| free.max(ready)).collect();
         free.sort_by(f64::total_cmp);
@@ -109,7 +109,7 @@ impl LanePool {
     }
 }
 
-/// Seconds that a leased shard of blocks of so many seconds still takes its lane. A holder that is slower or faster than expected
+/// Seconds that a leased shard of blocks of so many seconds still takes its slot. A holder that is slower or faster than expected
 /// goes on at its own pace.
 fn seconds_left(job: &Job, lease: &Lease, block_seconds: f64, now: Time) -> f64 {
     let blocks = job.blocks(lease.node);
@@ -144,24 +144,24 @@ impl Scheduler {
     /// Returns when each job of a sweep ends, beside other sweeps; `None` where nothing can be said.
     fn shared_ends(&self, sweep: &Sweep, member_seconds: &[Option<f64>]) -> Option<Vec<f64>> {
         let work = self.work_of(sweep);
-        let lanes = self.lanes_of_one_class(sweep);
-        if work > 0.0 && (lanes == 0 || sweep.paused || member_seconds.iter().all(Option::is_none)) {
+        let slots = self.slots_of_one_class(sweep);
+        if work > 0.0 && (slots == 0 || sweep.paused || member_seconds.iter().all(Option::is_none)) {
             return None;
         }
-        let mut ends = self.ends(sweep, lanes, member_seconds);
+        let mut ends = self.ends(sweep, slots, member_seconds);
         let alone = ends.iter().copied().fold(0.0, f64::max);
         // What is in hands already is not taken away for others.
-        let needs_lanes = sweep.jobs.iter().any(|job| job.blocks_to_give_out(sweep.spec.audit) > 0);
-        if needs_lanes && alone > 0.0 {
-            // Lanes are shared all along: what others take is spread over the time.
-            let stretch = 1.0 + self.work_of_others(sweep, work) / f64::from(lanes.max(1)) / alone;
+        let needs_slots = sweep.jobs.iter().any(|job| job.blocks_to_give_out(sweep.spec.audit) > 0);
+        if needs_slots && alone > 0.0 {
+            // Slots are shared all along: what others take is spread over the time.
+            let stretch = 1.0 + self.work_of_others(sweep, work) / f64::from(slots.max(1)) / alone;
             ends.iter_mut().for_each(|end| *end *= stretch);
         }
         Some(ends)
     }
 
-    /// Returns when each job of a sweep would end if it had these lanes to itself.
-    fn ends(&self, sweep: &Sweep, lanes: u32, member_seconds: &[Option<f64>]) -> Vec<f64> {
+    /// Returns when each job of a sweep would end if it had these slots to itself.
+    fn ends(&self, sweep: &Sweep, slots: u32, member_seconds: &[Option<f64>]) -> Vec<f64> {
         let open: Vec<usize> = (0..sweep.jobs.len()).filter(|&at| !sweep.is_over(&sweep.jobs[at])).collect();
         let block_seconds = |at: usize| {
             let job = &sweep.jobs[at];
@@ -178,7 +178,7 @@ impl Scheduler {
                 leased.push(left);
             }
         }
-        let mut pool = LanePool::new(lanes, leased);
+        let mut pool = SlotPool::new(slots, leased);
         let (waiting, ready): (Vec<usize>, Vec<usize>) = open.into_iter().partition(|&at| sweep.waits(&sweep.jobs[at]));
         for at in ready.into_iter().chain(waiting) {
             let job = &sweep.jobs[at];
@@ -191,13 +191,13 @@ impl Scheduler {
         ends
     }
 
-    /// Lanes that a sweep can have. One that has not begun will run in one class: that of most lanes is taken.
-    fn lanes_of_one_class(&self, sweep: &Sweep) -> u32 {
-        let accepted = || self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.lanes);
+    /// Slots that a sweep can have. One that has not begun will run in one class: that of most slots is taken.
+    fn slots_of_one_class(&self, sweep: &Sweep) -> u32 {
+        let accepted = || self.kinds.iter().filter(|kind| sweep.accepts(&kind.profile)).map(|kind| kind.slots);
         if sweep.class.is_some() { accepted().sum() } else { accepted().max().unwrap_or(0) }
     }
 
-    /// Lane-seconds of a member of a job; `None` while nothing like it was measured.
+    /// Slot-seconds of a member of a job; `None` while nothing like it was measured.
     fn member_seconds(&self, sweep: &Sweep, job: &Job) -> Option<f64> {
         let elsewhere = || {
             let estimate = self.member_of(sweep, job);
@@ -207,16 +207,16 @@ impl Scheduler {
         job.measured_seconds().or_else(elsewhere).or_else(scaled)
     }
 
-    /// Lane-seconds that are left of another sweep's members.
+    /// Slot-seconds that are left of another sweep's members.
     fn work_of(&self, sweep: &Sweep) -> f64 {
         let of_job = |job: &Job| {
             let seconds = self.member_seconds(sweep, job).unwrap_or(job.scale.member_seconds);
-            sweep.lane_work_left(job) / job.scale.member_seconds * seconds
+            sweep.slot_work_left(job) / job.scale.member_seconds * seconds
         };
         sweep.jobs.iter().map(of_job).sum()
     }
 
-    /// Lane-seconds of other sweeps that are given out before one ends: all of those that come first by priority, and of its own
+    /// Slot-seconds of other sweeps that are given out before one ends: all of those that come first by priority, and of its own
     /// priority as much as their weights allow.
     fn work_of_others(&self, sweep: &Sweep, work: f64) -> f64 {
         let beside = |other: &&Sweep| {
@@ -252,10 +252,10 @@ impl Sweep {
 }
 
 impl Job {
-    /// Members a second on the lanes that have its shards, at most so many, a member taking one of them so long.
-    fn rate(&self, lanes: u64, member_seconds: Option<f64>) -> Option<f64> {
-        let lanes = self.leased.len().min(lanes as usize);
-        member_seconds.filter(|_| lanes > 0).map(|seconds| lanes as f64 / seconds)
+    /// Members a second on the slots that have its shards, at most so many, a member taking one of them so long.
+    fn rate(&self, slots: u64, member_seconds: Option<f64>) -> Option<f64> {
+        let slots = self.leased.len().min(slots as usize);
+        member_seconds.filter(|_| slots > 0).map(|seconds| slots as f64 / seconds)
     }
 
     /// Blocks that are still to be given to somebody, those of audits among them.
@@ -280,26 +280,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_go_to_the_lane_that_is_free_first() {
-        let mut pool = LanePool::new(3, vec![5.0, 1.0]);
-        assert_eq!(pool.place(2, 2.0, 0.0), 3.0, "one at once, one when the first lane is free");
+    fn blocks_go_to_the_slot_that_is_free_first() {
+        let mut pool = SlotPool::new(3, vec![5.0, 1.0]);
+        assert_eq!(pool.place(2, 2.0, 0.0), 3.0, "one at once, one when the first slot is free");
         assert_eq!(pool.place(1, 10.0, 4.0), 14.0, "none begins before it may");
     }
 
     #[test]
-    fn many_blocks_fill_all_lanes_evenly() {
-        let mut pool = LanePool::new(4, vec![100.0]);
-        // 1,000 s of work, and 100 s that are left on one lane: 1,100 s on four.
+    fn many_blocks_fill_all_slots_evenly() {
+        let mut pool = SlotPool::new(4, vec![100.0]);
+        // 1,000 s of work, and 100 s that are left on one slot: 1,100 s on four.
         let end = pool.place(1_000, 1.0, 0.0);
         assert!((end - 275.0).abs() <= 1.0, "{end}");
     }
 
-    /// However many lanes there are, a bounded number of them is looked at.
+    /// However many slots there are, a bounded number of them is looked at.
     #[test]
-    fn many_lanes_are_looked_at_in_groups() {
+    fn many_slots_are_looked_at_in_groups() {
         let leased = vec![3.0; 100_000];
-        let mut pool = LanePool::new(100_000, leased);
-        assert!(pool.free.len() <= MOST_LANES as usize);
+        let mut pool = SlotPool::new(100_000, leased);
+        assert!(pool.free.len() <= MOST_SLOTS as usize);
         let end = pool.place(1_000_000, 2.0, 0.0);
         assert!((end - 23.0).abs() <= 2.0, "{end}");
     }

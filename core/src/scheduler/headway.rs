@@ -1,6 +1,6 @@
 //! The progress of workers with their shards, and what is learned from it: seconds by kind of work, of each worker and of each class.
 //!
-//! A worker says how far it is and how long its lane has computed. What it says is believed only within what the lease has lived.
+//! A worker says how far it is and how long its slot has computed. What it says is believed only within what the lease has lived.
 //! What is known of a class outlives its workers, and a restart: the journal's commits say it again.
 
 use super::Scheduler;
@@ -74,7 +74,7 @@ impl Headway {
         got_on
     }
 
-    /// Returns what the rates have not learned yet when `members` took the lane `seconds`, if that can be. A worker that does not say how long it computed teaches
+    /// Returns what the rates have not learned yet when `members` took the slot `seconds`, if that can be. A worker that does not say how long it computed teaches
     /// nothing on the way.
     fn lesson(&mut self, members: f64, seconds: f64, now: Time) -> Option<Lesson> {
         if seconds <= 0.0 {
@@ -185,7 +185,7 @@ impl Scheduler {
         self.class_rates.of(class).observe(&job.shape, members as f64, seconds);
     }
 
-    /// Seconds that a member of a job takes a lane of a worker. What others of its class measured is better than what the
+    /// Seconds that a member of a job takes a slot of a worker. What others of its class measured is better than what the
     /// worker itself measured of other work.
     pub(super) fn member_on(&self, worker: &Worker, job: &Job) -> Estimate {
         let own = worker.rates.member(&job.shape);
@@ -195,7 +195,7 @@ impl Scheduler {
         self.class_rates.get(&worker.profile.class).map_or(own, |class| own.or_better(class.member(&job.shape)))
     }
 
-    /// Seconds that a member of a job takes a lane of the workers that compute it, or that would.
+    /// Seconds that a member of a job takes a slot of the workers that compute it, or that would.
     pub(super) fn member_of(&self, sweep: &Sweep, job: &Job) -> Estimate {
         let class = sweep.class.as_ref().or_else(|| self.likely_class(sweep.spec.precision));
         match class.and_then(|class| self.class_rates.get(class)) {
@@ -204,35 +204,35 @@ impl Scheduler {
         }
     }
 
-    /// The class that a sweep of a precision would run in, most likely: that of most lanes.
+    /// The class that a sweep of a precision would run in, most likely: that of most slots.
     fn likely_class(&self, precision: Precision) -> Option<&NumericsClass> {
         let offering = self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
-        offering.max_by_key(|kind| kind.lanes).map(|kind| &kind.profile.class)
+        offering.max_by_key(|kind| kind.slots).map(|kind| &kind.profile.class)
     }
 
     /// Returns what a new sweep of a precision can count on.
     pub fn workforce(&self, precision: Precision) -> Workforce {
         let offering = || self.kinds.iter().filter(|kind| kind.profile.precisions.contains(&precision));
-        let lanes_of = |class: &NumericsClass| -> u32 {
-            offering().filter(|kind| kind.profile.class.differs_in_precision_alone(class)).map(|kind| kind.lanes).sum()
+        let slots_of = |class: &NumericsClass| -> u32 {
+            offering().filter(|kind| kind.profile.class.differs_in_precision_alone(class)).map(|kind| kind.slots).sum()
         };
-        let class = offering().map(|kind| &kind.profile.class).max_by_key(|class| lanes_of(class));
+        let class = offering().map(|kind| &kind.profile.class).max_by_key(|class| slots_of(class));
         let rates = match class {
             Some(class) => self.class_rates.get(class).cloned().unwrap_or_else(|| Rates::new(SpeedClass::of(class))),
             None => self.class_rates.latest().cloned().unwrap_or_default(),
         };
         let workers = self.workers.values().filter(|worker| worker.is_fit()).count() as u32;
-        Workforce { workers, lanes: class.map_or(0, lanes_of), rates }
+        Workforce { workers, slots: class.map_or(0, slots_of), rates }
     }
 }
 
-/// The workers and lanes that a sweep can count on.
+/// The workers and slots that a sweep can count on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workforce {
     /// Connected workers that are given shards.
     pub workers: u32,
-    /// Lanes of those in the class that the sweep would run in.
-    pub lanes: u32,
+    /// Slots of those in the class that the sweep would run in.
+    pub slots: u32,
     /// The rates of that class.
     pub rates: Rates,
 }

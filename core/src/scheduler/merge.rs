@@ -2,8 +2,8 @@
 //!
 //! A partial has the same size whatever it is of, so what a merge costs is the number of partials that it reads, and the one that
 //! it writes. With groups of g, each merge leaves at least g − 1 partials fewer: n shards write at most n/(g − 1) partials more,
-//! and a job holds at most g − 1 for each of log_g(n) sizes, and as many around each gap that a lane has not closed yet. Measured on
-//! 100,000 shards of 256 lanes that end in any order (`NADGRID_MERGE_TABLE=1`, `merging_keeps_few_partials`):
+//! and a job holds at most g − 1 for each of log_g(n) sizes, and as many around each gap that a slot has not closed yet. Measured on
+//! 100,000 shards of 256 slots that end in any order (`NADGRID_MERGE_TABLE=1`, `merging_keeps_few_partials`):
 //!
 //! | g | written more, a shard | partials at most |
 //! |---|---|---|

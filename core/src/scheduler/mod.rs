@@ -95,9 +95,9 @@ pub struct Settings {
     /// The wait before a failed shard's second attempt, in milliseconds; it doubles each time.
     pub retry_wait_ms: u64,
     /// A shard that takes this many times as long as expected is given to a second, idle worker; 0 for never.
-    pub copy_after: f64,
-    /// No shard is copied before it has taken this long, in milliseconds.
-    pub copy_least_ms: u64,
+    pub speculate_after: f64,
+    /// No shard is leased speculatively before it has taken this long, in milliseconds.
+    pub speculate_least_ms: u64,
     /// A shard whose holder has not got on for this long is given to another, in milliseconds; longer where a block takes long.
     pub stall_after_ms: u64,
     /// Sweeps that may be open at once. One with a long spec counts as several, here and below.
@@ -120,8 +120,8 @@ impl Default for Settings {
             most_attempts: 4,
             most_losses: 10,
             retry_wait_ms: 500,
-            copy_after: 2.0,
-            copy_least_ms: 5_000,
+            speculate_after: 2.0,
+            speculate_least_ms: 5_000,
             stall_after_ms: 300_000,
             most_open_sweeps: 10_000,
             most_open_sweeps_each: 1_000,
@@ -152,8 +152,8 @@ pub struct Scheduler {
     woken: BTreeSet<WorkerId>,
     wake_all: bool,
     verifications: BTreeMap<RequestId, verify::Verification>,
-    /// Lanes that compute.
-    lanes_leased: u64,
+    /// Slots that compute.
+    slots_leased: u64,
     /// Fit workers by what they can compute; counted anew when somebody came or went.
     kinds: Vec<state::WorkerKind>,
     kinds_are_stale: bool,
@@ -161,7 +161,7 @@ pub struct Scheduler {
     next_expiry: Option<Time>,
     /// No retry is due before.
     next_retry: Option<Time>,
-    /// Nobody hangs, and no lane that hung is tried again, before.
+    /// Nobody hangs, and no slot that hung is tried again, before.
     next_stall: Option<Time>,
     class_rates: headway::ClassRates,
     /// The last time that stragglers were looked for.

@@ -13,9 +13,9 @@ impl Scheduler {
         if sweep.state.has_ended() {
             return Vec::new();
         }
-        // A sweep that has lanes shares them: that others come first now and then does not keep it back.
-        let needs_lanes = sweep.leased == 0 && sweep.jobs.iter().any(|job| sweep.lane_work_left(job) > 0.0);
-        let held_back = (needs_lanes || sweep.paused).then(|| self.what_holds_back(sweep));
+        // A sweep that has slots shares them: that others come first now and then does not keep it back.
+        let needs_slots = sweep.leased == 0 && sweep.jobs.iter().any(|job| sweep.slot_work_left(job) > 0.0);
+        let held_back = (needs_slots || sweep.paused).then(|| self.what_holds_back(sweep));
         let mut notices: Vec<String> = held_back.flatten().into_iter().collect();
         notices.extend(waiting_for_retry(sweep));
         notices.extend(self.set_aside_for(sweep));

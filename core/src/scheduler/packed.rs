@@ -335,20 +335,20 @@ mod tests {
         }
     }
 
-    /// Shards of one run each, of which `lanes` are computed at once and end in any order.
-    fn shards_of_one_run(shards: u64, lanes: u64) -> PackedShards {
+    /// Shards of one run each, of which `slots` are computed at once and end in any order.
+    fn shards_of_one_run(shards: u64, slots: u64) -> PackedShards {
         let mut packed = PackedShards::default();
-        let mut held: Vec<u64> = (0..lanes).collect();
-        let mut pending = lanes..shards;
+        let mut held: Vec<u64> = (0..slots).collect();
+        let mut pending = slots..shards;
         let mut turn = 1u64;
         while !held.is_empty() {
             turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let lane = (turn >> 33) as usize % held.len();
-            let start = held[lane];
+            let slot = (turn >> 33) as usize % held.len();
+            let start = held[slot];
             match pending.next() {
-                Some(next) => held[lane] = next,
+                Some(next) => held[slot] = next,
                 None => {
-                    held.swap_remove(lane);
+                    held.swap_remove(slot);
                 }
             }
             let run = [vec![1; HEAD_BYTES], start.to_le_bytes().repeat(7)].concat();
@@ -363,15 +363,15 @@ mod tests {
     #[test]
     fn a_shard_of_one_run_takes_little_memory() {
         let shards = 20_000;
-        for lanes in [1, 2, 8, 64, 256, 1_024] {
-            let packed = shards_of_one_run(shards, lanes);
+        for slots in [1, 2, 8, 64, 256, 1_024] {
+            let packed = shards_of_one_run(shards, slots);
             let bytes_of = |chunk: &Arc<Chunk>| {
                 let entries = chunk.entries.capacity() * size_of::<PackedShard>();
                 entries + chunk.data.capacity() + chunk.head.capacity() + size_of::<Chunk>() + 2 * 16 + 4 * 16
             };
             let bytes: usize = packed.chunks.values().map(bytes_of).sum();
             assert_eq!(packed.len() as u64, shards);
-            assert!(bytes as u64 <= 125 * shards, "{lanes} lanes: {} bytes a shard", bytes as u64 / shards);
+            assert!(bytes as u64 <= 125 * shards, "{slots} slots: {} bytes a shard", bytes as u64 / shards);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The share of a sweep's and a job's work that is done: of what it costs, not of how many members it has.
 //!
 //! A job's work is its members, what audits compute again, and the reduction behind the last commit. Jobs are weighed against each
-//! other by lane-seconds: measured on the job itself, else its multiply-adds at the speed of jobs that were measured, else
+//! other by slot-seconds: measured on the job itself, else its multiply-adds at the speed of jobs that were measured, else
 //! at an assumed one. Weights change only in [`Sweep::reweigh`], which keeps the share that is done as it is, so that progress does not
 //! go back because an estimate was wrong; it goes back when work is withdrawn or lost. The shares are not journalled: after a restart they
 //! are what the weights of that moment say.
@@ -29,17 +29,17 @@ pub(super) struct MemberCount {
     pub(super) failed: u64,
 }
 
-/// The weight of a job's members, and how much of the job a second of lane time is.
+/// The weight of a job's members, and how much of the job a second of slot time is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct JobScale {
-    /// Lane-seconds of a member that are assumed before anything is measured.
+    /// Slot-seconds of a member that are assumed before anything is measured.
     assumed_seconds: f64,
     pub(super) member_seconds: f64,
-    /// Share of the job that one lane-second of what is left is.
+    /// Share of the job that one slot-second of what is left is.
     share_per_second: f64,
 }
 
-/// Lane-seconds that were measured, and those that had been assumed for the same members.
+/// Slot-seconds that were measured, and those that had been assumed for the same members.
 #[derive(Clone, Copy, Debug, Default)]
 struct MeasuredWork {
     took: f64,
@@ -102,9 +102,9 @@ impl Job {
         self.audits.values().map(|audit| self.members(self.blocks(audit.node))).sum()
     }
 
-    /// Lane-seconds of a member, as measured on this job.
+    /// Slot-seconds of a member, as measured on this job.
     pub(super) fn measured_seconds(&self) -> Option<f64> {
-        let seconds = self.tally.lane_seconds / self.members_measured() as f64;
+        let seconds = self.tally.slot_seconds / self.members_measured() as f64;
         (seconds.is_finite() && seconds > 0.0).then_some(seconds)
     }
 
@@ -123,14 +123,14 @@ impl Job {
 }
 
 impl Sweep {
-    /// Lane-seconds of all members and audits of a job, with its reduction.
+    /// Slot-seconds of all members and audits of a job, with its reduction.
     fn work_of(&self, job: &Job) -> f64 {
         let members = job.shape.grid.networks as f64 * (1.0 + self.spec.audit);
         members * job.scale.member_seconds + job.reduction_seconds()
     }
 
-    /// Lane-seconds of members and audits that are left of a job.
-    pub(super) fn lane_work_left(&self, job: &Job) -> f64 {
+    /// Slot-seconds of members and audits that are left of a job.
+    pub(super) fn slot_work_left(&self, job: &Job) -> f64 {
         if self.is_over(job) || job.state == JobState::Reducing {
             return 0.0;
         }
@@ -143,7 +143,7 @@ impl Sweep {
     }
 
     fn work_left_of(&self, job: &Job) -> f64 {
-        if self.is_over(job) { 0.0 } else { self.lane_work_left(job) + job.reduction_seconds() }
+        if self.is_over(job) { 0.0 } else { self.slot_work_left(job) + job.reduction_seconds() }
     }
 
     fn work_left(&self) -> f64 {
@@ -184,7 +184,7 @@ impl Sweep {
         self.share_per_second = all.iter().sum::<f64>().recip();
     }
 
-    /// Lane-seconds of members: measured on the job, else as slow against what is assumed as what was measured of its experiment, else
+    /// Slot-seconds of members: measured on the job, else as slow against what is assumed as what was measured of its experiment, else
     /// of any.
     fn weigh_members(&mut self) {
         let mut all = MeasuredWork::default();

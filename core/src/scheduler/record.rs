@@ -103,7 +103,7 @@ pub enum Record {
     Committed {
         shard: ShardRef,
         partial: Partial,
-        /// Seconds it took a lane.
+        /// Seconds it took a slot.
         seconds: f64,
         /// The worker that computed it; unknown in journals of version 1.
         #[serde(default)]
@@ -132,7 +132,7 @@ pub enum Record {
     /// A shard is to be given out again: its worker failed or was lost, or its stored partial is lost or damaged.
     Retried { shard: ShardRef },
     /// A shard that takes too long was given to a second worker.
-    Copied { shard: ShardRef },
+    Speculated { shard: ShardRef },
     /// A checkpoint of a shard is stored.
     Checkpointed { shard: ShardRef, checkpoint: ShardCheckpoint },
     /// A shard is not tried again.
@@ -165,7 +165,7 @@ impl Record {
             | Self::Merged { shard, .. }
             | Self::Withdrawn { shard }
             | Self::Retried { shard }
-            | Self::Copied { shard }
+            | Self::Speculated { shard }
             | Self::Checkpointed { shard, .. } => &shard.job.sweep,
         }
     }
@@ -207,12 +207,12 @@ pub struct Tally {
     pub blocks: u64,
     /// The number of committed shards.
     pub shards: u64,
-    /// Lane-seconds that the committed shards took together.
-    pub lane_seconds: f64,
+    /// Slot-seconds that the committed shards took together.
+    pub slot_seconds: f64,
     /// Shards that were given out again.
     pub retries: u64,
-    /// Second copies of shards that took too long elsewhere.
-    pub copies: u64,
+    /// Speculative leases of shards that took too long elsewhere.
+    pub speculative: u64,
     /// Shards that a second worker agreed on.
     pub audits: u64,
 }

@@ -12,7 +12,7 @@ use crate::numerics::NumericsClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The partial of a reported shard, and the lane-seconds that count for it.
+/// The partial of a reported shard, and the slot-seconds that count for it.
 pub(super) struct ReportedShard {
     pub(super) partial: Partial,
     pub(super) seconds: f64,

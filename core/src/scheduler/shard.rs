@@ -74,7 +74,7 @@ pub struct WorkerProfile {
     /// The precisions that it offers.
     pub precisions: Vec<Precision>,
     /// The number of shards that it computes at once.
-    pub lanes: u32,
+    pub slots: u32,
     /// The version of its program.
     pub version: String,
 }
@@ -86,12 +86,12 @@ impl WorkerProfile {
     }
 }
 
-/// The share that a sweep has of the lanes beside others.
+/// The share that a sweep has of the slots beside others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FairShare {
     /// Sweeps of a higher priority go first.
     pub priority: i32,
-    /// Sweeps of one priority have lanes in proportion to it; positive.
+    /// Sweeps of one priority have slots in proportion to it; positive.
     pub weight: f64,
 }
 
@@ -197,7 +197,7 @@ pub struct ShardStand {
     pub blocks_done: u64,
     /// The part of the next block that is done, from 0 to 1.
     pub fraction: f64,
-    /// Seconds that the lane has computed.
+    /// Seconds that the slot has computed.
     pub seconds: f64,
     /// Seconds that passed before its first block.
     pub begin_seconds: f64,

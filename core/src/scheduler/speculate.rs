@@ -1,6 +1,6 @@
-//! Second copies of the last shards: a lane that would idle computes what takes too long elsewhere. The first report counts.
+//! Speculative execution of the last shards: a slot that would idle computes what takes too long elsewhere. The first report counts.
 //!
-//! What is too long follows from what such work was measured to take, and from how far the holder is: nothing is copied because
+//! What is too long follows from what such work was measured to take, and from how far the holder is: nothing is leased twice because
 //! an estimate was wrong.
 
 use super::Scheduler;
@@ -23,20 +23,20 @@ const STANDING: f64 = 0.25;
 impl Scheduler {
     /// Returns when stragglers are to be looked for, if somebody could take one.
     pub(super) fn next_speculation(&self) -> Option<Time> {
-        let wanted = self.settings.copy_after > 0.0 && !self.idle.is_empty() && self.lanes_leased > 0;
+        let wanted = self.settings.speculate_after > 0.0 && !self.idle.is_empty() && self.slots_leased > 0;
         wanted.then(|| self.last_speculation.plus(EVERY_MS))
     }
 
-    /// Gives idle lanes copies of shards that take too long.
+    /// Gives idle slots leases of shards that take too long.
     pub(super) fn speculate(&mut self, now: Time, effects: &mut Effects) {
-        if self.settings.copy_after <= 0.0 || self.last_speculation.plus(EVERY_MS) > now {
+        if self.settings.speculate_after <= 0.0 || self.last_speculation.plus(EVERY_MS) > now {
             return;
         }
         self.last_speculation = now;
         let idle: Vec<WorkerId> = self.idle.iter().cloned().collect();
         for id in idle {
             let Some(shard) = self.straggler_for(&id, now) else { continue };
-            self.record(Record::Copied { shard: shard.clone() }, effects);
+            self.record(Record::Speculated { shard: shard.clone() }, effects);
             self.lease(&id, &shard, Purpose::Compute, now, effects);
         }
     }
@@ -81,12 +81,12 @@ impl Scheduler {
         let blocks = job.blocks(shard.node);
         let members = job.members(blocks.clone()) as f64;
         let estimate = self.member_on(worker, job).times(members);
-        let least = self.settings.copy_least_ms as f64 / 1e3;
+        let least = self.settings.speculate_least_ms as f64 / 1e3;
         let elapsed = now.seconds_since(holder.since);
         let times = match estimate.basis {
-            EstimateBasis::Measured => self.settings.copy_after,
+            EstimateBasis::Measured => self.settings.speculate_after,
             // It may be off by a few times.
-            EstimateBasis::OtherSize => OTHER_SIZE * self.settings.copy_after,
+            EstimateBasis::OtherSize => OTHER_SIZE * self.settings.speculate_after,
             // Nothing is known of such work: only who stands still is helped.
             _ => {
                 let patience = self.patience(self.workers.get(&holder.worker)?, shard, held)? as f64 / 1e3;

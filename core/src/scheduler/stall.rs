@@ -1,4 +1,4 @@
-//! Shards whose holders do not get on: a lane that hangs beside a heart that beats. They lose the shard, and the lane is left
+//! Shards whose holders do not get on: a slot that hangs beside a heart that beats. They lose the shard, and the slot is left
 //! alone for a while.
 //!
 //! How long a holder may stand still follows from what its block should take, more generously the less is known of it, and is at
@@ -19,15 +19,15 @@ const OTHER_SIZE: f64 = 50.0;
 const UNKNOWN: f64 = 100.0;
 /// Bytes a second that a worker's files may come at: the slowest line that is worked with.
 pub(super) const SLOWEST_BYTES_PER_SECOND: f64 = 16_384.0;
-/// A lane that hung again and again is tried less and less often, up to so many doublings.
+/// A slot that hung again and again is tried less and less often, up to so many doublings.
 const MOST_DOUBLINGS: u32 = 6;
 /// No holder may stand still for longer than this: seconds.
 const MOST_SECONDS: f64 = 30.0 * 86_400.0;
 
 impl Worker {
-    /// Returns whether all its lanes hang.
+    /// Returns whether all its slots hang.
     pub(super) fn hangs(&self) -> bool {
-        !self.hung.is_empty() && self.hung.len() >= self.profile.lanes as usize
+        !self.hung.is_empty() && self.hung.len() >= self.profile.slots as usize
     }
 
     /// Returns why it is given nothing, if so.
@@ -36,7 +36,7 @@ impl Worker {
         self.unfit.clone().or_else(hung)
     }
 
-    /// Returns when a lane that hangs is tried again.
+    /// Returns when a slot that hangs is tried again.
     pub(super) fn tried_again(&self) -> Option<Time> {
         self.hung.iter().copied().min()
     }
@@ -61,7 +61,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes shards from those who hang, and tries lanes again that have been left alone for long enough.
+    /// Takes shards from those who hang, and tries slots again that have been left alone for long enough.
     pub(super) fn end_stalls(&mut self, now: Time, effects: &mut Effects) {
         if self.next_stall.is_none_or(|next| next > now) {
             return;
@@ -90,7 +90,7 @@ impl Scheduler {
         }
     }
 
-    /// Lanes that were left alone for long enough are tried again.
+    /// Slots that were left alone for long enough are tried again.
     fn try_again(&mut self, id: &WorkerId, now: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let before = worker.hung.len();
@@ -104,7 +104,7 @@ impl Scheduler {
 
     fn take_from_hung(&mut self, id: &WorkerId, shard: &ShardRef, seconds: f64, now: Time, effects: &mut Effects) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let message = format!("no progress for {}: its lane is taken to hang", text::duration(seconds));
+        let message = format!("no progress for {}: its slot is taken to hang", text::duration(seconds));
         let doublings = worker.hangs.min(MOST_DOUBLINGS);
         worker.hangs = worker.hangs.saturating_add(1);
         let again = now.plus(((seconds * 1e3) as u64) << doublings);
@@ -119,7 +119,7 @@ impl Scheduler {
         }
         if all_hang {
             let wait = text::duration(again.seconds_since(now));
-            let reason = format!("all its lanes hang, the last: {message}; one is tried again in {wait}");
+            let reason = format!("all its slots hang, the last: {message}; one is tried again in {wait}");
             effects.actions.push(Action::SetAside { worker: id.clone(), reason });
             self.kinds_are_stale = true;
         }
@@ -130,7 +130,7 @@ impl Scheduler {
     /// Milliseconds that a holder may stand still; `None` for ever.
     pub(super) fn patience(&self, worker: &Worker, shard: &ShardRef, held: &HeldShard) -> Option<u64> {
         let job = self.job(&shard.job).filter(|_| self.settings.stall_after_ms > 0)?;
-        // A lane takes up nothing while results wait for their places: what has not begun may only be queued there.
+        // A slot takes up nothing while results wait for their places: what has not begun may only be queued there.
         if !held.headway.begun && worker.held.values().any(|other| other.computed) {
             return None;
         }

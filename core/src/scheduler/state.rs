@@ -127,11 +127,11 @@ pub(super) struct Sweep {
     pub(super) submitted: Time,
     pub(super) started: Option<Time>,
     pub(super) ended: Option<Time>,
-    /// Lanes that compute for it.
+    /// Slots that compute for it.
     pub(super) leased: u64,
     /// Its place in the queue, if it is there.
     pub(super) place: Option<QueueKey>,
-    /// Share of the sweep that one lane-second of what is left is.
+    /// Share of the sweep that one slot-second of what is left is.
     pub(super) share_per_second: f64,
 }
 
@@ -144,12 +144,12 @@ pub(super) struct Submission {
     pub(super) inputs: Inputs,
 }
 
-/// Fit workers that are alike to the scheduler, and their lanes.
+/// Fit workers that are alike to the scheduler, and their slots.
 #[derive(Debug)]
 pub(super) struct WorkerKind {
     /// The profile of one of them.
     pub(super) profile: WorkerProfile,
-    pub(super) lanes: u32,
+    pub(super) slots: u32,
 }
 
 impl Sweep {
@@ -446,7 +446,7 @@ impl Job {
         self.checkpoints.remove(&node);
         self.tally.blocks += blocks.end - blocks.start;
         self.tally.shards += 1;
-        self.tally.lane_seconds += seconds;
+        self.tally.slot_seconds += seconds;
         self.note_whether_incomplete();
     }
 
@@ -468,7 +468,7 @@ impl Job {
         self.end_merges_of(&blocks);
         // What each shard took is not kept: every block takes its share with it, or the seconds of a member would seem to grow.
         let left = self.tally.blocks - (blocks.end - blocks.start);
-        self.tally.lane_seconds *= left as f64 / self.tally.blocks as f64;
+        self.tally.slot_seconds *= left as f64 / self.tally.blocks as f64;
         self.tally.blocks = left;
         self.tally.shards -= shards;
         self.pending.insert(blocks);
@@ -526,7 +526,7 @@ pub(super) enum Purpose {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeldShard {
     pub(super) purpose: Purpose,
-    /// Computed and about to be reported: it does not occupy a lane.
+    /// Computed and about to be reported: it does not occupy a slot.
     pub(super) computed: bool,
     pub(super) headway: Headway,
 }
@@ -542,10 +542,10 @@ pub(super) struct Worker {
     /// Set aside because its results were wrong: nothing that it reports counts.
     pub(super) distrusted: bool,
     pub(super) held: BTreeMap<ShardRef, HeldShard>,
-    /// Shards that occupy a lane.
+    /// Shards that occupy a slot.
     pub(super) busy: u32,
     pub(super) rates: Rates,
-    /// The times when the lanes that hang are tried again.
+    /// The times when the slots that hang are tried again.
     pub(super) hung: Vec<Time>,
     /// The number of shards that hung in a row.
     pub(super) hangs: u32,
@@ -556,12 +556,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Returns whether it can be given anything, now or when a lane is free.
+    /// Returns whether it can be given anything, now or when a slot is free.
     pub(super) fn is_fit(&self) -> bool {
         self.connected && self.unfit.is_none() && !self.draining && !self.hangs()
     }
 
-    pub(super) fn has_free_lane(&self) -> bool {
-        self.is_fit() && self.busy as usize + self.hung.len() < self.profile.lanes as usize
+    pub(super) fn has_free_slot(&self) -> bool {
+        self.is_fit() && self.busy as usize + self.hung.len() < self.profile.slots as usize
     }
 }

@@ -22,7 +22,7 @@ pub struct SweepView {
     pub id: SweepId,
     /// The owner's name; empty without access control.
     pub owner: String,
-    /// Its share of the lanes.
+    /// Its share of the slots.
     pub share: FairShare,
     /// True if nothing of it is given out for now.
     pub paused: bool,
@@ -52,7 +52,7 @@ pub struct SweepView {
     pub workers: u32,
     /// Share of its work that is done, from 0 to 1.
     pub progress: f64,
-    /// Seconds until it ends with the lanes that it has now; `None` where nothing can be said.
+    /// Seconds until it ends with the slots that it has now; `None` where nothing can be said.
     pub seconds_left: Option<f64>,
     /// Lines that say what it waits for or what keeps it back, the most important first; at most [`MOST_NOTICES`](super::MOST_NOTICES).
     pub notices: Vec<String>,
@@ -73,7 +73,7 @@ pub struct JobView {
     pub members_failed: u64,
     /// Shards that a second worker is to compute.
     pub audits_due: u64,
-    /// Shards, their time, retries, copies and audits so far.
+    /// Shards, their time, retries, speculative leases and audits so far.
     pub tally: Tally,
     /// Partials that are in the store: those that were merged with their neighbours are not counted.
     pub partials: u64,
@@ -83,7 +83,7 @@ pub struct JobView {
     pub progress: f64,
     /// Seconds until it ends; `None` where nothing can be said.
     pub seconds_left: Option<f64>,
-    /// Members a second on the lanes that have its shards now.
+    /// Members a second on the slots that have its shards now.
     pub members_per_second: Option<f64>,
 }
 
@@ -106,7 +106,7 @@ pub struct WorkerView {
     pub draining: bool,
     /// Members of its shards that were committed.
     pub members_done: u64,
-    /// The job of its last committed shard, and members per second of it on all its lanes.
+    /// The job of its last committed shard, and members per second of it on all its slots.
     pub rate: Option<(String, f64)>,
     /// The words of its last failure.
     pub last_error: Option<String>,
@@ -243,7 +243,7 @@ impl Scheduler {
             unfit: worker.set_aside_because(),
             draining: worker.draining,
             members_done: worker.members_done,
-            rate: worker.rates.latest().map(|(job, seconds)| (job, f64::from(worker.profile.lanes) / seconds)),
+            rate: worker.rates.latest().map(|(job, seconds)| (job, f64::from(worker.profile.slots) / seconds)),
             last_error: worker.last_error.clone(),
         };
         self.workers.iter().map(view).collect()

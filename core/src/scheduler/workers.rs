@@ -64,7 +64,7 @@ impl Scheduler {
             worker.busy += u32::from(held.computed);
             if std::mem::take(&mut held.computed) {
                 held.headway.moved = now;
-                self.count_lane(shard, 1);
+                self.count_slot(shard, 1);
                 self.watch_for_stalls(now);
             }
             return true;
@@ -116,7 +116,7 @@ impl Scheduler {
             }
             Purpose::Verify(request) => self.verification_held(request, shard, Some(id)),
         }
-        self.count_lane(shard, 1);
+        self.count_slot(shard, 1);
         self.refresh(id);
     }
 
@@ -126,7 +126,7 @@ impl Scheduler {
         let held = worker.held.remove(shard)?;
         if !held.computed {
             worker.busy -= 1;
-            self.count_lane(shard, -1);
+            self.count_slot(shard, -1);
         }
         match held.purpose {
             Purpose::Compute => {
@@ -161,9 +161,9 @@ impl Scheduler {
         }
     }
 
-    /// A lane more or less computes for a shard's sweep.
-    fn count_lane(&mut self, shard: &ShardRef, by: i64) {
-        self.lanes_leased = self.lanes_leased.saturating_add_signed(by);
+    /// A slot more or less computes for a shard's sweep.
+    fn count_slot(&mut self, shard: &ShardRef, by: i64) {
+        self.slots_leased = self.slots_leased.saturating_add_signed(by);
         if let Some(sweep) = self.sweeps.get_mut(&shard.job.sweep) {
             sweep.leased = sweep.leased.saturating_add_signed(by);
             self.requeue(&shard.job.sweep);
@@ -172,7 +172,7 @@ impl Scheduler {
 
     /// Notes whether a worker can take a shard now, after something about it changed.
     pub(super) fn refresh(&mut self, id: &WorkerId) {
-        if self.workers.get(id).is_some_and(Worker::has_free_lane) {
+        if self.workers.get(id).is_some_and(Worker::has_free_slot) {
             self.idle.insert(id.clone());
             self.woken.insert(id.clone());
         } else {
@@ -279,7 +279,7 @@ impl Scheduler {
         held.computed = true;
         held.headway.moved = now;
         worker.busy -= 1;
-        self.count_lane(shard, -1);
+        self.count_slot(shard, -1);
         self.refresh(id);
     }
 

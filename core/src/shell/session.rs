@@ -116,7 +116,7 @@ pub struct InlineResult {
     pub data: Vec<u8>,
     /// The digest of the bytes in hexadecimal digits, as the worker says.
     pub digest: String,
-    /// The seconds that the shard took its lane.
+    /// The seconds that the shard took its slot.
     pub seconds: f64,
     /// The part of these seconds that passed before the first block.
     pub begin_seconds: f64,

@@ -59,7 +59,7 @@ fn attach(shell: &mut Shell<Numbers>, outbox: u32) -> SessionNumber {
         name: "w".into(),
         class: class(),
         precisions: vec![Precision::Fp32],
-        lanes: 1,
+        slots: 1,
         version: "0".into(),
     };
     let joining = JoiningWorker { worker: WorkerId::new("w"), profile, held: Vec::new(), outbox };

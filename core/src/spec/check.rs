@@ -17,7 +17,7 @@ use crate::work;
 use serde::Serialize;
 use std::fmt::Debug;
 
-/// Bytes of the samples of a run, which each lane of a worker holds.
+/// Bytes of the samples of a run, which each slot of a worker holds.
 const MAX_SAMPLE_BYTES: u64 = 4 << 30;
 /// Bytes of the maps of a batch.
 const MAX_BATCH_BYTES: u64 = 64 << 30;
@@ -225,7 +225,7 @@ impl Spec {
         });
     }
 
-    /// Requires the samples of a directional run to fit into the memory of a worker's lane.
+    /// Requires the samples of a directional run to fit into the memory of a worker's slot.
     fn check_samples(&self, checks: &mut Checks) {
         let Some(directional) = &self.directional else { return };
         let pixels = self.shape().len() as u64;
@@ -246,7 +246,7 @@ impl Spec {
         });
     }
 
-    /// Requires the maps of a batch, with their gradients, to fit into the memory of a worker's lane.
+    /// Requires the maps of a batch, with their gradients, to fit into the memory of a worker's slot.
     fn check_batches(&self, checks: &mut Checks) {
         for experiment in self.experiments() {
             let Some(plan) = self.training(experiment, &Inputs::new()) else { continue };

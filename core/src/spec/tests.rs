@@ -176,9 +176,9 @@ fn the_published_grid_is_the_default_of_dft() {
     assert_eq!(spec.run(Experiment::Directional, "lenet", 0).unwrap().0.to_string(), "cos -16 -16");
 }
 
-/// A lane has so much memory, and no more.
+/// A slot has so much memory, and no more.
 #[test]
-fn samples_that_no_lane_can_hold_are_refused() {
+fn samples_that_no_slot_can_hold_are_refused() {
     let of = |samples: &str| {
         let large = [("input".into(), "{ height = 64, width = 64 }".into())];
         let text = Spec::override_keys(PAPER, &large).unwrap();
@@ -200,7 +200,7 @@ fn margins_that_no_table_can_hold_are_refused() {
 }
 
 #[test]
-fn a_batch_whose_maps_no_lane_can_hold_is_refused() {
+fn a_batch_whose_maps_no_slot_can_hold_is_refused() {
     let of = |batch: &str| {
         let text = IMAGES.replace("\"lenet\"", "\"lenet\", \"resnet18\"");
         Spec::override_keys(&text, &[("poisoning.training.batch_size".into(), batch.into())]).unwrap()

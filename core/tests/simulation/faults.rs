@@ -45,10 +45,10 @@ counted!(
         WorkerDrain,
         /// A worker finds that it cannot compute.
         WorkerUnfit,
-        /// A worker's lanes are many times slower than others.
+        /// A worker's slots are many times slower than others.
         WorkerSlow,
-        /// A worker's lane hangs, and its heart beats on.
-        LaneHung,
+        /// A worker's slot hangs, and its heart beats on.
+        SlotHung,
         /// A result is not what the computation gives.
         Lie,
         /// A block fails here and now.
@@ -157,8 +157,8 @@ counted!(
         Revoked,
         /// Silent workers whose session was ended.
         Disconnected,
-        /// Second copies of late shards.
-        Copied,
+        /// Speculative leases of late shards.
+        Speculated,
         /// Restarts of the coordinator.
         Restarts,
         /// Compactions of the journal.

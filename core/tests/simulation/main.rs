@@ -167,7 +167,7 @@ fn what_is_broken_on_purpose_is_seen() {
         (Mutation::ResumesPastTheCheckpoint, "wrong value"),
         (Mutation::PausesUnrecorded, "whoever replays"),
         (Mutation::RetriesUnrecorded, "whoever replays"),
-        (Mutation::CopiesUnrecorded, "whoever replays"),
+        (Mutation::SpeculationUnrecorded, "whoever replays"),
         (Mutation::CheckpointsUnrecorded, "whoever replays"),
         (Mutation::AuditsUnrecorded, "whoever replays"),
         (Mutation::QuarantinesUnrecorded, "whoever replays"),

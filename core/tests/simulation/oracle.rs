@@ -45,7 +45,7 @@ pub(crate) struct Job {
     pub(crate) quarantined: BTreeMap<u64, ShardFailure>,
     pub(crate) result: Option<JobResult>,
     retries: u64,
-    copies: u64,
+    speculative: u64,
 }
 
 fn overlap(a: &std::ops::Range<u64>, b: &std::ops::Range<u64>) -> bool {
@@ -63,7 +63,7 @@ impl Job {
             quarantined: BTreeMap::new(),
             result: None,
             retries: 0,
-            copies: 0,
+            speculative: 0,
         }
     }
 
@@ -219,11 +219,11 @@ impl Model {
                 }
             }
             Record::Retried { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.retries += 1,
-            Record::Copied { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.copies += 1,
+            Record::Speculated { shard } => self.job_mut(&shard.job.sweep, shard.job.index)?.speculative += 1,
             Record::Tally { sweep, job, tally } => {
                 let job = self.job_mut(sweep, *job)?;
                 job.retries = tally.retries;
-                job.copies = tally.copies;
+                job.speculative = tally.speculative;
             }
             Record::Audited { .. } | Record::Checkpointed { .. } => {}
         }

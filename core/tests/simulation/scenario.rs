@@ -50,8 +50,8 @@ pub(crate) enum Mutation {
     PausesUnrecorded,
     /// It counts retries and does not record them.
     RetriesUnrecorded,
-    /// It counts second copies and does not record them.
-    CopiesUnrecorded,
+    /// It counts speculative leases and does not record them.
+    SpeculationUnrecorded,
     /// It keeps checkpoints and does not record them.
     CheckpointsUnrecorded,
     /// It ends audits and does not record it.
@@ -78,7 +78,7 @@ pub(crate) struct Rates {
     pub(crate) transient: f64,
     /// The chance of each block that its worker turns out to be unfit.
     pub(crate) unfit: f64,
-    /// The chance of each block that its lane hangs.
+    /// The chance of each block that its slot hangs.
     pub(crate) hung: f64,
     /// The chance of each message of a session that the connection breaks with it.
     pub(crate) broken: f64,
@@ -119,7 +119,7 @@ pub(crate) struct Plane {
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) class: NumericsClass,
-    pub(crate) lanes: u32,
+    pub(crate) slots: u32,
     /// Milliseconds of a block.
     pub(crate) block_ms: u64,
     /// How often it lies.
@@ -193,7 +193,7 @@ impl Scenario {
         }
     }
 
-    /// LeNet's NADs of 8,192 networks on twelve workers of two lanes, ten and the two that come when faults stop, with the defaults
+    /// LeNet's NADs of 8,192 networks on twelve workers of two slots, ten and the two that come when faults stop, with the defaults
     /// of the programs: partials of 4 MiB, a window of 1 MiB, eight places. Faults are rare or not at all.
     pub(crate) fn crowd(rates: Rates, calm_at: u64, mutation: Mutation) -> Self {
         let class = class(CLASSES[0]);
@@ -240,8 +240,8 @@ fn settings(random: &mut Random, losses_count: bool) -> Settings {
         sizing: Sizing { target_seconds: random.between(1, 8) as f64, most_blocks: 1 << random.below(5) },
         most_attempts: random.between(2, 4) as u32,
         most_losses: if losses_count { 3 } else { 100_000 },
-        copy_after: if random.chance(0.7) { 2.0 } else { 0.0 },
-        copy_least_ms: random.between(1_000, 6_000),
+        speculate_after: if random.chance(0.7) { 2.0 } else { 0.0 },
+        speculate_least_ms: random.between(1_000, 6_000),
         stall_after_ms: random.between(150_000, 300_000),
         most_ended_sweeps: if random.chance(0.15) { 1 } else { 1_000 },
         merge_group: random.between(2, 8) as usize,
@@ -320,7 +320,7 @@ fn machines(random: &mut Random, classes: u64, has_liar: bool, quiet: bool) -> V
     let inline = *random.pick(&[0.0, 0.5, 1.0]);
     let mut machine = |index: u64| Machine {
         class: class(CLASSES[(index % classes) as usize]),
-        lanes: random.between(1, 3) as u32,
+        slots: random.between(1, 3) as u32,
         block_ms: random.between(100, 1_500),
         lies: if has_liar && index == 0 { 0.5 } else { 0.0 },
         inline: random.chance(inline),
@@ -331,7 +331,7 @@ fn machines(random: &mut Random, classes: u64, has_liar: bool, quiet: bool) -> V
 }
 
 fn good(class: &NumericsClass) -> Machine {
-    Machine { class: class.clone(), lanes: 2, block_ms: 100, lies: 0.0, inline: false, slow: false, chunk_ms: 1 }
+    Machine { class: class.clone(), slots: 2, block_ms: 100, lies: 0.0, inline: false, slow: false, chunk_ms: 1 }
 }
 
 /// Machines that come when faults stop: without them nobody might be left to end what was begun.

@@ -56,7 +56,7 @@ impl Mutation {
             self,
             Self::PausesUnrecorded
                 | Self::RetriesUnrecorded
-                | Self::CopiesUnrecorded
+                | Self::SpeculationUnrecorded
                 | Self::CheckpointsUnrecorded
                 | Self::AuditsUnrecorded
                 | Self::QuarantinesUnrecorded
@@ -68,7 +68,7 @@ impl Mutation {
         match self {
             Self::PausesUnrecorded => matches!(record, Record::Paused { .. }),
             Self::RetriesUnrecorded => matches!(record, Record::Retried { .. }),
-            Self::CopiesUnrecorded => matches!(record, Record::Copied { .. }),
+            Self::SpeculationUnrecorded => matches!(record, Record::Speculated { .. }),
             Self::CheckpointsUnrecorded => matches!(record, Record::Checkpointed { .. }),
             Self::AuditsUnrecorded => matches!(record, Record::Audited { .. }),
             Self::QuarantinesUnrecorded => matches!(record, Record::Quarantined { .. }),

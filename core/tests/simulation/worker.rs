@@ -2,7 +2,7 @@
 //!
 //! A machine runs one worker after the other, each with an id of its own; timers of an earlier run are nothing to a later one.
 
-mod lanes;
+mod slots;
 
 use crate::faults::{Fault, Sight};
 use crate::intake::SLOWEST_CHUNK;
@@ -52,7 +52,7 @@ pub(crate) enum Timer {
 enum Stage {
     Queued,
     Running,
-    /// It will never end, nor does its lane take another.
+    /// It will never end, nor does its slot take another.
     Hung,
     Computed(Box<Report>),
     Failed(FailureKind, &'static str),
@@ -93,7 +93,7 @@ pub(crate) struct Worker {
     /// The shards that it has said in this session to have computed.
     said_computed: BTreeSet<NamedShard>,
     draining: bool,
-    /// Lanes that hang.
+    /// Slots that hang.
     hung: usize,
     /// It takes nothing any more.
     closed: bool,
@@ -148,7 +148,7 @@ impl Worker {
             name: self.id.to_string(),
             class: self.machine.class.clone(),
             precisions: vec![Precision::Fp32],
-            lanes: self.machine.lanes,
+            slots: self.machine.slots,
             version: "0".to_owned(),
         }
     }

@@ -322,15 +322,15 @@ impl World {
             let sweeps = self.oracle.model.sweeps.keys().filter_map(|id| scheduler.sweep(id));
             sweeps.flat_map(|sweep| sweep.jobs).map(|job| of(&job.tally)).sum()
         };
-        // A shard that is lost is at most this much work; a worker that is lost, this much for each of its lanes and for each
+        // A shard that is lost is at most this much work; a worker that is lost, this much for each of its slots and for each
         // result that waits.
         let shard = self.scenario.settings.sizing.most_blocks;
-        let lanes: u64 = self.workers.iter().map(|worker| 2 * u64::from(worker.machine.lanes) + 2).sum();
-        let copies = tallies(|tally| tally.copies) + self.counts.seen(Sight::Verified);
+        let slots: u64 = self.workers.iter().map(|worker| 2 * u64::from(worker.machine.slots) + 2).sum();
+        let copies = tallies(|tally| tally.speculative) + self.counts.seen(Sight::Verified);
         let ended_early = self.counts.seen(Sight::Paused) + self.counts.seen(Sight::Revoked);
         let audits = if self.scenario.plans.iter().any(|plan| plan.spec.audit > 0.0) { blocks } else { 0 };
         let most =
-            blocks + audits + self.oracle.withdrawn + shard * (copies + ended_early + lanes * self.counts.faults());
+            blocks + audits + self.oracle.withdrawn + shard * (copies + ended_early + slots * self.counts.faults());
         match self.oracle.computed > most {
             true => Err(format!("{} blocks were computed, at most {most} are explained", self.oracle.computed)),
             false => Ok(()),

@@ -24,10 +24,10 @@ pub struct Input {
 pub struct PlanResponse {
     #[prost(message, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<JobPlan>,
-    /// The number of lanes (CPU cores or GPUs) that the estimate assumes.
+    /// The number of slots (CPU cores or GPUs) that the estimate assumes.
     #[prost(uint32, tag = "2")]
-    pub lanes: u32,
-    /// Connected workers; without any, the estimate is for one lane at an assumed rate.
+    pub slots: u32,
+    /// Connected workers; without any, the estimate is for one slot at an assumed rate.
     #[prost(uint32, tag = "3")]
     pub workers: u32,
     /// Estimated seconds for the whole sweep.
@@ -153,7 +153,7 @@ pub struct SubmitRequest {
     /// From -100 to 100; sweeps of a higher priority go first.
     #[prost(sint32, tag = "4")]
     pub priority: i32,
-    /// Sweeps of one priority share the lanes by weight, from 0.01 to 100; 0 stands for 1.
+    /// Sweeps of one priority share the slots by weight, from 0.01 to 100; 0 stands for 1.
     #[prost(double, tag = "5")]
     pub weight: f64,
 }
@@ -376,7 +376,7 @@ pub struct Sweep {
     /// The share of the sweep's work that is done, from 0 to 1, each job weighted by its cost. All clients show this number.
     #[prost(double, tag = "21")]
     pub progress: f64,
-    /// Estimated seconds until the sweep ends with its current lanes; absent if unknown (no worker, paused).
+    /// Estimated seconds until the sweep ends with its current slots; absent if unknown (no worker, paused).
     #[prost(double, optional, tag = "22")]
     pub seconds_left: ::core::option::Option<f64>,
     /// What it is waiting for or what delays it now, the most important first; at most 8.
@@ -418,9 +418,9 @@ pub struct Job {
     pub members_in_flight: u64,
     #[prost(uint32, tag = "6")]
     pub dimension: u32,
-    /// Lane-seconds spent on committed shards.
+    /// Slot-seconds spent on committed shards.
     #[prost(double, tag = "7")]
-    pub lane_seconds: f64,
+    pub slot_seconds: f64,
     /// Committed shards.
     #[prost(uint64, tag = "8")]
     pub shards: u64,
@@ -436,9 +436,9 @@ pub struct Job {
     /// Members of quarantined shards.
     #[prost(uint64, tag = "12")]
     pub members_failed: u64,
-    /// Second copies of shards that took too long on another worker.
+    /// Speculative leases of shards that took too long on another worker.
     #[prost(uint64, tag = "13")]
-    pub copies: u64,
+    pub speculative: u64,
     /// Audits that are due, and audits that a second worker passed with the same bits.
     #[prost(uint64, tag = "14")]
     pub audits_due: u64,
@@ -453,7 +453,7 @@ pub struct Job {
     /// Stored partials; neighbours that were merged count as one.
     #[prost(uint64, tag = "18")]
     pub partials: u64,
-    /// Members per second of all lanes that compute its shards now; 0 if nothing is measured or no lane has a shard.
+    /// Members per second of all slots that compute its shards now; 0 if nothing is measured or no slot has a shard.
     #[prost(double, tag = "19")]
     pub members_per_second: f64,
 }
@@ -491,7 +491,7 @@ pub struct Worker {
     #[prost(message, optional, tag = "3")]
     pub numerics_class: ::core::option::Option<NumericsClass>,
     #[prost(uint32, tag = "4")]
-    pub lanes: u32,
+    pub slots: u32,
     #[prost(string, tag = "5")]
     pub version: ::prost::alloc::string::String,
     /// Shards it holds.
@@ -511,7 +511,7 @@ pub struct Worker {
     /// Members (networks or training runs) of its committed shards.
     #[prost(uint64, tag = "11")]
     pub members_done: u64,
-    /// Members per second of all its lanes, measured on its last committed shards; 0 before the first.
+    /// Members per second of all its slots, measured on its last committed shards; 0 before the first.
     #[prost(double, tag = "12")]
     pub members_per_second: f64,
     /// The job that this rate was measured on, for example "nads/lenet".
@@ -588,7 +588,7 @@ pub struct Hello {
     pub numerics_class: ::core::option::Option<NumericsClass>,
     /// Shards it computes at once.
     #[prost(uint32, tag = "6")]
-    pub lanes: u32,
+    pub slots: u32,
     /// Shards it still holds from an earlier session.
     #[prost(message, repeated, tag = "7")]
     pub held: ::prost::alloc::vec::Vec<Shard>,
@@ -604,17 +604,17 @@ pub struct Progress {
     pub shard: ::core::option::Option<Shard>,
     #[prost(uint64, tag = "2")]
     pub blocks_done: u64,
-    /// Seconds that the lane spent computing these blocks, without fetching files.
+    /// Seconds that the slot spent computing these blocks, without fetching files.
     #[prost(double, tag = "3")]
     pub seconds: f64,
-    /// Seconds between the lane's taking the shard and its first block: files, a checkpoint, the device.
+    /// Seconds between the slot's taking the shard and its first block: files, a checkpoint, the device.
     #[prost(double, tag = "4")]
     pub begin_seconds: f64,
     /// The part of the next block that is done, from 0 to 1: a sign of life of a long block.
     #[prost(double, tag = "5")]
     pub fraction: f64,
 }
-/// A shard is computed and its upload follows. Its lane is free.
+/// A shard is computed and its upload follows. Its slot is free.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Computed {
     #[prost(message, optional, tag = "1")]
@@ -647,7 +647,7 @@ pub struct ShardResult {
     /// The BLAKE3 digest of the data, hexadecimal.
     #[prost(string, tag = "4")]
     pub digest: ::prost::alloc::string::String,
-    /// Seconds the shard took its lane.
+    /// Seconds the shard took its slot.
     #[prost(double, tag = "5")]
     pub seconds: f64,
     /// The worker's steps, at most 64.
@@ -815,7 +815,7 @@ pub struct PartialHeader {
     /// The BLAKE3 digest of all bytes, hexadecimal.
     #[prost(string, tag = "5")]
     pub digest: ::prost::alloc::string::String,
-    /// Seconds the shard took its lane.
+    /// Seconds the shard took its slot.
     #[prost(double, tag = "6")]
     pub seconds: f64,
     /// The worker's steps, at most 64.

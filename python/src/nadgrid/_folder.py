@@ -157,7 +157,7 @@ def _timings(sweep: pb.Sweep) -> dict[str, Any]:
         **{name: stamps[name].ToJsonString() if name in stamps else None for name in names},
         "queued_seconds": seconds("submitted_at", "started_at"),
         "seconds": seconds("started_at", "ended_at"),
-        "lane_seconds": sum(job.lane_seconds for job in sweep.jobs),
+        "slot_seconds": sum(job.slot_seconds for job in sweep.jobs),
     }
 
 

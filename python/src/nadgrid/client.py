@@ -108,7 +108,7 @@ class Client:
             beside the spec's file, then in the current folder
         :param key: the same key, spec and files give the sweep that was submitted first; a new key unless given
         :param priority: sweeps of a higher priority go first, from -100 to 100
-        :param weight: sweeps of one priority share the lanes by weight, from 0.01 to 100
+        :param weight: sweeps of one priority share the slots by weight, from 0.01 to 100
         :raises SpecError: for a spec that is refused, be it for a file; ``violations`` has everything that is wrong
         """
         text = SpecText.of(spec)

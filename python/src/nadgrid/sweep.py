@@ -100,7 +100,7 @@ class Sweep:
 
     @property
     def weight(self) -> float:
-        """Sweeps of one priority share the lanes by weight."""
+        """Sweeps of one priority share the slots by weight."""
         return self._message.weight
 
     @property
@@ -122,7 +122,7 @@ class Sweep:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated, until it ends with the lanes it has now; ``None`` where nothing can be said."""
+        """Estimated, until it ends with the slots it has now; ``None`` where nothing can be said."""
         now = self._now()
         return now.seconds_left if now.HasField("seconds_left") else None
 

@@ -79,7 +79,7 @@ class Job:
     progress: float
     #: Estimated, until it ends; ``None`` where nothing can be said.
     seconds_left: float | None
-    #: On the lanes that have its shards now; 0 while nothing is measured or no lane has any.
+    #: On the slots that have its shards now; 0 while nothing is measured or no slot has any.
     members_per_second: float
     #: Input pixels D.
     dimension: int
@@ -87,15 +87,15 @@ class Job:
     shards: int
     #: Shards given out again after a loss or failure.
     retries: int
-    #: Second copies of shards that took too long elsewhere.
-    copies: int
+    #: Speculative leases of shards that took too long elsewhere.
+    speculative: int
     #: Shards that a second worker is to compute, and has computed with the same bits.
     audits_due: int
     audits_passed: int
     #: Partials in the store: those that were merged with their neighbours are not counted.
     partials: int
     #: Spent on committed shards.
-    lane_seconds: float
+    slot_seconds: float
     #: BLAKE3 of the merged moments, or of the runs; empty until complete.
     digest: str
 
@@ -152,7 +152,7 @@ class Worker:
     #: For example ``cpu``, or a GPU's architecture.
     device: str
     #: Shards it computes at once: cores of a CPU, or GPUs.
-    lanes: int
+    slots: int
     #: Shards it holds.
     leases: int
     connected: bool
@@ -162,7 +162,7 @@ class Worker:
     unfit: str
     #: Networks or training runs of its shards that were committed.
     members_done: int
-    #: On all its lanes, by its last committed shards; 0 before the first.
+    #: On all its slots, by its last committed shards; 0 before the first.
     members_per_second: float
     #: Of what that rate is, for example ``nads/lenet``.
     rate_of: str
@@ -219,9 +219,9 @@ class Plan:
     """What a sweep will take."""
 
     jobs: tuple[JobPlan, ...]
-    #: Lanes (a CPU core or a GPU) the estimate is for.
-    lanes: int
-    #: Workers connected; with none, the estimate is for one lane at an assumed rate.
+    #: Slots (a CPU core or a GPU) the estimate is for.
+    slots: int
+    #: Workers connected; with none, the estimate is for one slot at an assumed rate.
     workers: int
     #: Estimated, of the whole sweep.
     seconds: float
@@ -231,14 +231,14 @@ class Plan:
         def job(job: pb.JobPlan) -> JobPlan:
             return JobPlan(**{f.name: getattr(job, f.name) for f in fields(JobPlan)})
 
-        return cls(tuple(map(job, plan.jobs)), plan.lanes, plan.workers, plan.seconds)
+        return cls(tuple(map(job, plan.jobs)), plan.slots, plan.workers, plan.seconds)
 
     def frame(self) -> pd.DataFrame:
         """The jobs as a table."""
         return Rows(self.jobs).frame()
 
     def _repr_html_(self) -> str:
-        summary = f"{self.seconds:,.1f} s on {self.lanes} lanes of {self.workers} workers"
+        summary = f"{self.seconds:,.1f} s on {self.slots} slots of {self.workers} workers"
         return _html.paragraph(summary) + Rows(self.jobs)._repr_html_()
 
 

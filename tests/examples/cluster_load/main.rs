@@ -30,7 +30,7 @@ const ASK: Duration = Duration::from_millis(20);
 struct LoadOptions {
     partials: u64,
     workers: usize,
-    lanes: u32,
+    slots: u32,
     /// Input pixels D.
     dimension: usize,
     s3: bool,
@@ -39,8 +39,8 @@ struct LoadOptions {
 impl LoadOptions {
     fn of_arguments() -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let [partials, workers, lanes, dimension, store] = &arguments[..] else {
-            panic!("usage: cluster_load PARTIALS WORKERS LANES DIMENSION local|s3")
+        let [partials, workers, slots, dimension, store] = &arguments[..] else {
+            panic!("usage: cluster_load PARTIALS WORKERS SLOTS DIMENSION local|s3")
         };
         let number = |text: &String| text.parse::<u64>().expect("a number");
         let s3 = match store.as_str() {
@@ -51,7 +51,7 @@ impl LoadOptions {
         Self {
             partials: number(partials),
             workers: number(workers) as usize,
-            lanes: number(lanes) as u32,
+            slots: number(slots) as u32,
             dimension: number(dimension) as usize,
             s3,
         }
@@ -122,7 +122,7 @@ async fn measure(options: &LoadOptions, cluster: &mut Cluster) -> serde_json::Va
     serde_json::json!({
         "partials": options.partials,
         "workers": options.workers,
-        "lanes": options.lanes,
+        "slots": options.slots,
         "dimension": options.dimension,
         "state": state,
         "seconds": seconds,
@@ -153,7 +153,7 @@ async fn connect(options: &LoadOptions, url: &str, partial: &Rc<MadeUpPartial>, 
     let mut next = 0;
     while sessions.len() < options.workers {
         while next < options.workers && connecting.len() < CONNECTING {
-            connecting.spawn_local(LoadSession::connect(url.to_owned(), format!("w{next}"), options.lanes));
+            connecting.spawn_local(LoadSession::connect(url.to_owned(), format!("w{next}"), options.slots));
             next += 1;
         }
         let session = connecting.join_next().await.expect("some connect").expect("it connects");

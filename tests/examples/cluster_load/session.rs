@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-/// Results that wait beside one for each lane, as in a worker.
+/// Results that wait beside one for each slot, as in a worker.
 const MORE_WAITING: u32 = 2;
 /// What a worker's connection has.
 const WINDOW: u32 = 256 << 10;
@@ -84,7 +84,7 @@ impl Tally {
 /// A session that was welcomed.
 pub(crate) struct LoadSession {
     id: String,
-    lanes: u32,
+    slots: u32,
     requests: mpsc::Sender<v1::SessionRequest>,
     responses: Streaming<v1::SessionResponse>,
     heartbeat: Duration,
@@ -92,9 +92,9 @@ pub(crate) struct LoadSession {
 }
 
 impl LoadSession {
-    pub(crate) async fn connect(url: String, id: String, lanes: u32) -> Self {
-        let (requests, outbox) = mpsc::channel(4 * lanes as usize + 8);
-        requests.send(request(Request::Hello(hello(&id, lanes)))).await.expect("there is room");
+    pub(crate) async fn connect(url: String, id: String, slots: u32) -> Self {
+        let (requests, outbox) = mpsc::channel(4 * slots as usize + 8);
+        requests.send(request(Request::Hello(hello(&id, slots)))).await.expect("there is room");
         let mut client = WorkerServiceClient::new(endpoint(&url).connect().await.expect("it listens"));
         let mut responses = client.session(ReceiverStream::new(outbox)).await.expect("a session").into_inner();
         let welcome = responses.message().await.expect("an answer").and_then(|response| response.message);
@@ -102,13 +102,13 @@ impl LoadSession {
         let heartbeat = Duration::from_millis(welcome.heartbeat_interval_ms.into());
         // Made when it is first used, as a worker's.
         let uploads = WorkerServiceClient::new(endpoint(&url).connect_lazy());
-        Self { id, lanes, requests, responses, heartbeat, uploads }
+        Self { id, slots, requests, responses, heartbeat, uploads }
     }
 
     /// Hands in a partial for every assignment.
     pub(crate) async fn work(mut self, partial: Rc<MadeUpPartial>, tally: Rc<Tally>) {
         let mut beat = tokio::time::interval(self.heartbeat);
-        let waiting = Arc::new(Semaphore::new((self.lanes + MORE_WAITING) as usize));
+        let waiting = Arc::new(Semaphore::new((self.slots + MORE_WAITING) as usize));
         loop {
             tokio::select! {
                 response = self.responses.message() => {
@@ -191,14 +191,14 @@ fn class() -> v1::NumericsClass {
     }
 }
 
-fn hello(id: &str, lanes: u32) -> v1::Hello {
+fn hello(id: &str, slots: u32) -> v1::Hello {
     v1::Hello {
         worker_id: id.into(),
         name: id.into(),
         protocol_version: PROTOCOL_VERSION,
         version: "load".into(),
         numerics_class: Some(class()),
-        lanes,
+        slots,
         held: Vec::new(),
         precisions: vec!["fp32".into()],
     }

@@ -49,9 +49,9 @@ impl Peer {
         Ok((sender, responses))
     }
 
-    /// A session of this worker, with these lanes and with what it says it holds.
-    pub(crate) async fn open(&mut self, worker: &str, lanes: u32, held: Vec<v1::Shard>) -> OpenSession {
-        let hello = v1::Hello { worker_id: worker.into(), name: worker.into(), lanes, held, ..hello() };
+    /// A session of this worker, with these slots and with what it says it holds.
+    pub(crate) async fn open(&mut self, worker: &str, slots: u32, held: Vec<v1::Shard>) -> OpenSession {
+        let hello = v1::Hello { worker_id: worker.into(), name: worker.into(), slots, held, ..hello() };
         let (says, responses) = self.session(hello).await.unwrap();
         let sender = says.clone();
         let heart = tokio::spawn(async move {
@@ -217,7 +217,7 @@ pub(crate) fn hello() -> v1::Hello {
         protocol_version: PROTOCOL_VERSION,
         version: "0".into(),
         numerics_class: Some(class()),
-        lanes: 1,
+        slots: 1,
         held: Vec::new(),
         precisions: vec!["fp32".into()],
     }

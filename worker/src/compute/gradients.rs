@@ -49,12 +49,12 @@ impl SummedBlock {
     pub(super) fn wait(self) -> Moments {
         match self {
             Self::Here(moments) => moments,
-            // A panic is the lane's own, which knows what to do with it.
+            // A panic is the slot's own, which knows what to do with it.
             Self::Beside(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
         }
     }
 
-    /// Sums up gradients that lie in rows, beside the lane where it drives a GPU.
+    /// Sums up gradients that lie in rows, beside the slot where it drives a GPU.
     fn of(rows: Vec<f32>, dimension: usize, device: Device) -> Result<Self, Fault> {
         if !device.is_cuda() {
             return Ok(Self::Here(moments(&rows, dimension)));

@@ -35,7 +35,7 @@ pub(crate) use watcher::{ShardSnapshot, ShardWatcher};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EvaluatedShard {
     pub(crate) yielded: ShardYield,
-    /// Seconds that it took other lanes, before a checkpoint.
+    /// Seconds that it took other slots, before a checkpoint.
     pub(crate) earlier: f64,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct ShardProgress<'a> {
     /// The state of the runs after them, where they were in training.
     training: Option<TrainingState<'static>>,
     began: Instant,
-    /// Seconds that other lanes spent.
+    /// Seconds that other slots spent.
     earlier: f64,
 }
 
@@ -126,12 +126,12 @@ impl<'a> ShardProgress<'a> {
         }
     }
 
-    /// Returns all outcomes, and the seconds that other lanes spent on them.
+    /// Returns all outcomes, and the seconds that other slots spent on them.
     pub(super) fn finish(self) -> (Vec<Outcome>, f64) {
         (self.outcomes, self.earlier)
     }
 
-    /// Returns an observer for the training of the next runs, whose part of their block is `stretch`, and which took other lanes
+    /// Returns an observer for the training of the next runs, whose part of their block is `stretch`, and which took other slots
     /// `earlier` seconds before.
     pub(super) fn observer(&self, shape: &TrainingShape, stretch: Stretch, earlier: f64) -> TrainingObserver<'_, 'a> {
         let runs = runs_bytes(self.members.end - self.members.start, self.extra) as u64;
@@ -206,7 +206,7 @@ impl Stretch {
 }
 
 impl TrainingObserver<'_, '_> {
-    /// Returns the seconds that the training has taken, here and on other lanes.
+    /// Returns the seconds that the training has taken, here and on other slots.
     pub(super) fn seconds(&self) -> f64 {
         self.earlier + self.began.elapsed().as_secs_f64()
     }

@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tch::Device;
 
-/// Bytes that a lane's trainer may take. The batch size is the user's, so a single run may be too large.
+/// Bytes that a slot's trainer may take. The batch size is the user's, so a single run may be too large.
 const TRAINER_BUDGET: u64 = 16 << 30;
 
 /// Blocks of runs on one device.
@@ -46,7 +46,7 @@ impl RunEvaluator {
         Self { backend, inputs, prepared: None }
     }
 
-    /// Computes the outcomes of a shard's runs, and the seconds that they took other lanes; `None` when they are no longer wanted.
+    /// Computes the outcomes of a shard's runs, and the seconds that they took other slots; `None` when they are no longer wanted.
     pub(super) fn shard(
         &mut self,
         shard: &ShardTask,

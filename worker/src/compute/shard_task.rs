@@ -1,7 +1,7 @@
 //! A shard to compute: its job, read from the spec, and its node in the job's tree.
 //!
 //! A spec may be a megabyte and its networks large, and a job has thousands of shards, so each job is read once and shared by all
-//! lanes. Deliberately absent: what a lane prepares for itself, which is the evaluators'.
+//! slots. Deliberately absent: what a slot prepares for itself, which is the evaluators'.
 
 use crate::fault::Fault;
 use crate::shard::{InputFile, JobKey, ShardKey};
@@ -66,7 +66,7 @@ struct KeptJob {
 }
 
 impl JobSpecs {
-    /// Returns a job of a spec. Other lanes wait meanwhile, so that each job is read once.
+    /// Returns a job of a spec. Other slots wait meanwhile, so that each job is read once.
     ///
     /// # Errors
     /// As for [`JobSpec::read`].
@@ -154,19 +154,19 @@ mod tests {
 
     const SPEC: &str = "name = 'x'\narchitectures = ['logreg', 'lenet']\n[nads]\nnetworks = 4096\nblock_size = 1";
 
-    /// Thousands of shards, of two jobs in turns, on whatever lanes.
+    /// Thousands of shards, of two jobs in turns, on whatever slots.
     #[test]
     fn a_job_is_read_once_however_many_shards_it_has() {
         let (specs, first): (_, Arc<str>) = (JobSpecs::default(), SPEC.into());
         std::thread::scope(|scope| {
-            for lane in 0..4 {
+            for slot in 0..4 {
                 let specs = &specs;
                 let first = &first;
                 scope.spawn(move || {
                     for block in 0..1_000 {
                         let shard = ShardKey::of_tests(block % 2, u64::from(block), 1);
                         // A new session brings the text anew.
-                        let text = if lane % 2 == 0 { first.clone() } else { SPEC.into() };
+                        let text = if slot % 2 == 0 { first.clone() } else { SPEC.into() };
                         let job = specs.get(&text, &shard.job).unwrap();
                         assert_eq!(ShardTask::new(job, &shard, &[]).unwrap().members(), 1);
                     }

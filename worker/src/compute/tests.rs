@@ -237,7 +237,7 @@ fn a_shard_goes_on_from_every_checkpoint_with_the_same_outcomes() {
             let rest = Interrupted { after: usize::MAX, taken: RefCell::default() };
             let evaluated = again.shard(&job, Some(&from.bytes), &rest).unwrap().unwrap();
             assert_eq!(digest(&evaluated), whole, "{evaluation:?} from {:?}", counted[index]);
-            assert!(evaluated.earlier > 0.0, "seconds of the earlier lane are counted");
+            assert!(evaluated.earlier > 0.0, "seconds of the earlier slot are counted");
             // What was done is not done again.
             assert_eq!(rest.taken.borrow().len(), taken.len() - index - 1);
         }
@@ -303,7 +303,7 @@ fn faults_say_whose_they_are() {
     assert_eq!((fault.kind, fault.message.as_str()), (FailureKind::Task, "the shard came without its NADs"));
 }
 
-/// A batch that no lane has memory for is the spec's fault, and the message says how many bytes it takes. With so few samples the
+/// A batch that no slot has memory for is the spec's fault, and the message says how many bytes it takes. With so few samples the
 /// spec itself passes: only as many are in a batch.
 #[test]
 fn a_run_that_does_not_fit_names_the_bytes() {
@@ -319,9 +319,9 @@ fn a_run_that_does_not_fit_names_the_bytes() {
     );
 }
 
-/// A thousand runs on half a billion numbers each: a lane has no room for one of them, and it is told before any is drawn.
+/// A thousand runs on half a billion numbers each: a slot has no room for one of them, and it is told before any is drawn.
 #[test]
-fn a_run_larger_than_a_lane_s_memory_is_refused_before_it_is_drawn() {
+fn a_run_larger_than_a_slot_s_memory_is_refused_before_it_is_drawn() {
     let text = "name = 'x'\narchitectures = ['lenet']\ninput = { height = 64, width = 64 }\n[directional]\n\
                 directions = { kind = 'random', count = 1024 }\nblock_size = 1024\n\
                 train_samples = 131072\ntest_samples = 131072";

@@ -23,10 +23,10 @@ fn loaded(
 
 #[test]
 fn later_layers_win() {
-    let file = "lanes = 2\nname = 'file'\nconnect_timeout = 1.5\ndevice = 'cpu'";
+    let file = "slots = 2\nname = 'file'\nconnect_timeout = 1.5\ndevice = 'cpu'";
     let config =
-        loaded(Some(file), &[("NADGRID_NAME", "variable"), ("NADGRID_LANES", "3")], &[("lanes", "4")]).unwrap();
-    assert_eq!((config.lanes, config.name.as_str()), (Some(4), "variable"));
+        loaded(Some(file), &[("NADGRID_NAME", "variable"), ("NADGRID_SLOTS", "3")], &[("slots", "4")]).unwrap();
+    assert_eq!((config.slots, config.name.as_str()), (Some(4), "variable"));
     assert_eq!((config.device, config.connect_timeout), (DeviceChoice::Cpu, Duration::from_millis(1500)));
     assert_eq!(config.coordinator, "http://127.0.0.1:7400");
 }
@@ -44,7 +44,7 @@ fn a_device_proves_itself_unless_a_variable_is_set_to_1() {
 #[test]
 fn defaults_suffice() {
     let config = loaded(None, &[("PATH", "/bin"), ("NADGRID_LOG", "debug"), ("NADGRID_DATA", "/d")], &[]).unwrap();
-    assert_eq!((config.device, config.lanes, config.evaluation), (DeviceChoice::Auto, None, None));
+    assert_eq!((config.device, config.slots, config.evaluation), (DeviceChoice::Auto, None, None));
     assert!(!config.name.is_empty());
     assert_eq!((config.grace, config.checkpoint_interval), (Duration::from_secs(25), Duration::from_secs(60)));
 }
@@ -53,9 +53,9 @@ fn defaults_suffice() {
 fn what_is_unknown_is_named() {
     let said = |result: Result<WorkerConfig, ConfigurationError>| result.unwrap_err().to_string();
     let unknown = said(loaded(Some("lanse = 2"), &[], &[]));
-    assert!(unknown.contains("unknown key `lanse`; did you mean `lanes`?"), "{unknown}");
-    assert!(said(loaded(Some("[lanes]\nx = 1"), &[], &[])).contains("lanes"));
-    assert!(said(loaded(Some("lanes ="), &[], &[])).contains("/tmp"));
+    assert!(unknown.contains("unknown key `lanse`; did you mean `slots`?"), "{unknown}");
+    assert!(said(loaded(Some("[slots]\nx = 1"), &[], &[])).contains("slots"));
+    assert!(said(loaded(Some("slots ="), &[], &[])).contains("/tmp"));
     let mut flags = KeyFlags::default();
     flags.file = Some("/no/such/file.toml".into());
     let absent = said(WorkerConfig::load(&flags, &Variables::default()));
@@ -88,8 +88,8 @@ fn wrong_values_name_the_key_and_what_is_accepted() {
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
         ("evaluation", "sparse", "auto, patch, dense, fused"),
-        ("lanes", "0", "from 1 to 1024"),
-        ("lanes", "many", "lanes"),
+        ("slots", "0", "from 1 to 1024"),
+        ("slots", "many", "slots"),
         ("connect_timeout", "-1", "seconds"),
         ("reconnect_timeout", "inf", "seconds"),
         ("grace", "-5", "seconds"),

@@ -91,7 +91,7 @@ pub enum GeneratorError {
     Proof(#[from] NetworkError),
 }
 
-/// Draws on one GPU. It may be shared by lanes.
+/// Draws on one GPU. It may be shared by slots.
 pub(crate) struct Generator {
     device: Device,
     card: Card,

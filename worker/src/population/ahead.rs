@@ -1,7 +1,7 @@
-//! Threads that prepare what a lane will need next.
+//! Threads that prepare what a slot will need next.
 //!
-//! A lane that drives a GPU launches work and reads results; whatever else it did, the GPU would wait for. Which thread makes a
-//! thing changes no bit of it: random numbers are keyed. Deliberately absent: threads beside a lane on a CPU, where all cores
+//! A slot that drives a GPU launches work and reads results; whatever else it did, the GPU would wait for. Which thread makes a
+//! thing changes no bit of it: random numbers are keyed. Deliberately absent: threads beside a slot on a CPU, where all cores
 //! compute.
 
 use super::{PopulationError, at};
@@ -27,7 +27,7 @@ impl<T> Made<T> {
 }
 
 impl<T: Send + 'static> Ahead<T> {
-    /// Starts a helper that is at most `waiting` things ahead of the lane, beside the one in its hands.
+    /// Starts a helper that is at most `waiting` things ahead of the slot, beside the one in its hands.
     pub(super) fn start(
         waiting: usize,
         make: impl FnOnce(&Made<T>) -> Result<(), PopulationError> + Send + 'static,
@@ -36,11 +36,11 @@ impl<T: Send + 'static> Ahead<T> {
         let work = move || {
             let made = Made(sender);
             if let Err(error) = make(&made) {
-                // Nobody hears it where the lane has already given up.
+                // Nobody hears it where the slot has already given up.
                 let _ = made.0.send(Err(error));
             }
         };
-        let thread = Builder::new().name("ahead of a lane".to_owned()).spawn(work);
+        let thread = Builder::new().name("ahead of a slot".to_owned()).spawn(work);
         let thread = thread.map_err(|error| at("starting a helper thread")(TchError::Io(error)))?;
         Ok(Self { made: Some(made), thread: Some(thread) })
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_s_error_and_its_panic_reach_the_lane() {
+    fn a_helper_s_error_and_its_panic_reach_the_slot() {
         let failing = Ahead::<()>::start(0, |_| Err(PopulationError::Tf32OnCpu));
         assert!(matches!(failing.unwrap().next(), Err(PopulationError::Tf32OnCpu)));
         let panicking = Ahead::<()>::start(0, |_| panic!("an expected panic"));

@@ -3,7 +3,7 @@
 //! Samples come to the device once, for training and evaluation alike. A GPU that has a [`Generator`] makes those of D(v) itself,
 //! when they are needed. For one that has none, and for others, helper threads make them, piece by piece in
 //! page-locked memory, and copy them beside the GPU's work: so data can be made while other runs train, and the host holds no whole
-//! set of them. On a CPU the lane makes them in the memory where they stay.
+//! set of them. On a CPU the slot makes them in the memory where they stay.
 
 use super::ahead::{Ahead, Made, cores, in_parallel};
 use super::error::check_length;
@@ -154,7 +154,7 @@ impl Samples {
         let count = self.count;
         let of_epoch = move |epoch: u32| order(&starts, count, |member| keys[member].order(epoch, count));
         if !device.is_cuda() {
-            return Ok(Orders::Lane { of_epoch: Box::new(of_epoch), count });
+            return Ok(Orders::Slot { of_epoch: Box::new(of_epoch), count });
         }
         let make = move |made: &Made<Tensor>| {
             for epoch in epochs {
@@ -180,7 +180,7 @@ impl Samples {
 /// The orders of epochs, one after the other.
 pub(super) enum Orders {
     /// Made when they are needed.
-    Lane { of_epoch: Box<dyn Fn(u32) -> Vec<i64>>, count: usize },
+    Slot { of_epoch: Box<dyn Fn(u32) -> Vec<i64>>, count: usize },
     /// Made an epoch ahead.
     Helper(Ahead<Tensor>),
 }
@@ -189,7 +189,7 @@ impl Orders {
     /// Returns the order of an epoch. Epochs must be asked for one after the other.
     pub(super) fn next(&mut self, epoch: u32) -> Result<Order, PopulationError> {
         match self {
-            Self::Lane { of_epoch, count } => {
+            Self::Slot { of_epoch, count } => {
                 upload(&of_epoch(epoch), *count, Device::Cpu).map(Order).map_err(at("making an order"))
             }
             Self::Helper(orders) => orders.next().map(Order),
@@ -221,16 +221,16 @@ pub(crate) struct SamplesAhead {
 }
 
 enum Making {
-    /// The GPU makes them when the lane needs them.
+    /// The GPU makes them when the slot needs them.
     Card { generator: &'static Generator, distinct: Vec<Arc<DirectionalSamples>>, dimension: usize, device: Device },
-    /// The lane makes them when it needs them.
+    /// The slot makes them when it needs them.
     Later { distinct: Vec<RunSamples>, dimension: usize, kind: Kind },
     /// Helpers make them.
     Now { done: Ahead<(Tensor, Tensor)>, cancelled: Arc<AtomicBool> },
 }
 
 impl SamplesAhead {
-    /// Begins to make the samples of these runs, as many for all; on a CPU they are made at the end, by the lane.
+    /// Begins to make the samples of these runs, as many for all; on a CPU they are made at the end, by the slot.
     ///
     /// # Errors
     /// [`PopulationError`] when samples and network do not fit each other, or the device has no room.
@@ -361,7 +361,7 @@ fn fill_labels(distinct: &[RunSamples], labels: &Tensor) -> Result<(), TchError>
     labels.shallow_clone().f_copy_(&Tensor::f_from_slice(&all)?)
 }
 
-/// Makes samples for a GPU: piece by piece in one buffer, on all cores but the lane's.
+/// Makes samples for a GPU: piece by piece in one buffer, on all cores but the slot's.
 fn copy(distinct: &[RunSamples], inputs: &Tensor, labels: &Tensor, stopped: &dyn Fn() -> bool) -> Result<(), TchError> {
     fill_labels(distinct, labels)?;
     let dimension = inputs.size().get(1).copied().unwrap_or(0).max(1) as usize;
@@ -416,7 +416,7 @@ mod tests {
     use super::*;
     use crate::population::tensor::numbers;
 
-    /// What the helpers copy piece by piece is what the lane makes at once: sets longer than a piece, and shared ones.
+    /// What the helpers copy piece by piece is what the slot makes at once: sets longer than a piece, and shared ones.
     #[test]
     fn pieces_made_by_helpers_are_the_whole() {
         let key =

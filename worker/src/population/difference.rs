@@ -6,7 +6,7 @@ use super::{Population, PopulationError, at, memory};
 use tch::kind::Element;
 use tch::{Device, TchError, Tensor};
 
-/// Bytes that a run of pixels may take on a CPU, where every lane has its own.
+/// Bytes that a run of pixels may take on a CPU, where every slot has its own.
 const CPU_BUDGET: u64 = 128 << 20;
 /// Bytes that it may take on a GPU.
 const CUDA_BUDGET: u64 = 1 << 30;

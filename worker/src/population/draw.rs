@@ -1,7 +1,7 @@
 //! Members' parameters, drawn in order, a few at a time, on the device where they are needed.
 //!
-//! On a CPU a lane draws them itself, into the memory from which they are computed. A GPU draws them itself too, where it has a
-//! [`Generator`]; where it has none a helper thread draws the next group on all cores while the lane computes with the last, into
+//! On a CPU a slot draws them itself, into the memory from which they are computed. A GPU draws them itself too, where it has a
+//! [`Generator`]; where it has none a helper thread draws the next group on all cores while the slot computes with the last, into
 //! one page-locked buffer that is used again and again, and copies it beside the GPU's work. A member's numbers are a function of
 //! its stream: no bit depends on who draws them. Deliberately absent: a block in one vector, and drawing anew for each point.
 
@@ -56,11 +56,11 @@ pub(crate) struct Members {
 
 /// The maker of the parameters.
 enum MemberSource {
-    /// The GPU draws them when the lane needs them.
+    /// The GPU draws them when the slot needs them.
     Card { generator: &'static Generator, drawing: ParameterDrawing },
-    /// The lane draws them when it needs them.
-    Lane(ParameterDrawing),
-    /// A helper thread draws them ahead of the lane.
+    /// The slot draws them when it needs them.
+    Slot(ParameterDrawing),
+    /// A helper thread draws them ahead of the slot.
     Helper {
         groups: Ahead<Tensor>,
         /// The rest of the last group, `[members, numbers]`.
@@ -78,7 +78,7 @@ impl Members {
         let left = members.clone();
         let source = match generator::of(device) {
             Some(generator) => MemberSource::Card { generator, drawing },
-            None if !device.is_cuda() => MemberSource::Lane(drawing),
+            None if !device.is_cuda() => MemberSource::Slot(drawing),
             // One group lies on the GPU and is computed from, the next is drawn, copied and offered.
             None => {
                 let draw = move |made: &_| Groups::new(drawing, device).draw(members, made);
@@ -103,7 +103,7 @@ impl Members {
         let members = self.left.start..end;
         let taken = match &mut self.source {
             MemberSource::Card { generator, drawing } => drawn_there(generator, drawing, members, self.device)?,
-            MemberSource::Lane(drawing) => drawn_here(drawing, members).map_err(at("drawing parameters"))?,
+            MemberSource::Slot(drawing) => drawn_here(drawing, members).map_err(at("drawing parameters"))?,
             MemberSource::Helper { groups, group } => taken(groups, group, (end - members.start) as i64)?,
         };
         self.left.start = end;
@@ -200,7 +200,7 @@ impl Groups {
                 let mut copy = Tensor::f_empty([count as i64, self.pitch as i64], (Kind::Float, self.device))?;
                 // Waits until all is there: the buffer may be drawn into again.
                 copy.f_copy_(&host.f_view_as(&copy)?)?;
-                if !made.give(pinned::to_lanes(copy)?) {
+                if !made.give(pinned::to_slots(copy)?) {
                     break;
                 }
             }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_draws_what_initialise_draws() {
+    fn a_slot_draws_what_initialise_draws() {
         let network = network("lenet");
         let mut members = Members::new(ParameterDrawing::at_random(&network, 5, "lenet"), 3..10, Device::Cpu).unwrap();
         let taken = members.take(4).unwrap();

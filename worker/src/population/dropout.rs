@@ -163,7 +163,7 @@ mod tests {
     use crate::population::tensor::numbers;
     use nadgrid_core::architecture::Shape;
 
-    /// Two layers, batches of several sizes: the helper's masks and positions are the lane's, mask by mask.
+    /// Two layers, batches of several sizes: the helper's masks and positions are the slot's, mask by mask.
     #[test]
     fn masks_drawn_ahead_are_those_drawn_when_needed() {
         let drop = |probability| Layer::Dropout { probability };

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
-/// Bytes that a lane's population may take on a CPU.
+/// Bytes that a slot's population may take on a CPU.
 pub(crate) const CPU_BUDGET: u64 = 2 << 30;
 /// Bytes that a population may take on a GPU; the smallest in use for training have 32 GiB or more.
 pub(crate) const CUDA_BUDGET: u64 = 24 << 30;
@@ -159,8 +159,8 @@ fn warn_once(task: &'static str, from: usize, to: usize, each: u64, budget: u64)
 /// Notices whether a GPU's allocator has refused memory since this was made.
 ///
 /// cuDNN's plans are tried one after the other, and one whose workspace finds no memory is passed over in silence: the next has
-/// other bits. So what was computed meanwhile is thrown away. The count is the whole process's: what another lane was refused
-/// spoils this lane's result too, which is safe, and cannot go on for ever, see `lane`.
+/// other bits. So what was computed meanwhile is thrown away. The count is the whole process's: what another slot was refused
+/// spoils this slot's result too, which is safe, and cannot go on for ever, see `slot`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OomWatch {
     gpu: Option<usize>,

@@ -1,7 +1,7 @@
 //! Fetching the files that shards need: from the coordinator, or from a shared store where the coordinator names one that can be
 //! reached.
 //!
-//! A lane fetches a file itself, on a runtime made for it. Deliberately absent: keeping files, which is [`crate::inputs`]'s.
+//! A slot fetches a file itself, on a runtime made for it. Deliberately absent: keeping files, which is [`crate::inputs`]'s.
 
 use crate::backoff::Backoff;
 use crate::endpoint::{self, CoordinatorEndpoint, reportable, warn_unreachable};

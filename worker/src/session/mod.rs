@@ -1,11 +1,11 @@
-//! The session with the coordinator, on an OS thread and a runtime of its own: heartbeats leave, whatever the lanes do.
+//! The session with the coordinator, on an OS thread and a runtime of its own: heartbeats leave, whatever the slots do.
 //!
 //! ```text
 //!              hello, welcome             stop, or drained
 //!  connecting ───────────────▶ serving ─────────────────▶ leaving ──▶ (end)
 //!    ▲   │                        │ connection lost
 //!    │   └─▶ refused: the end     │
-//!    └───── reconnecting ◀────────┘   lanes compute on; what is held is named in the next hello
+//!    └───── reconnecting ◀────────┘   slots compute on; what is held is named in the next hello
 //! ```
 //!
 //! Wire messages become the worker's own types here (`convert`, `received`). Deliberately absent: large results, which
@@ -64,14 +64,14 @@ pub(crate) struct Identity {
     /// The precisions that it offers.
     pub(crate) precisions: Vec<Precision>,
     /// Shards it computes at once.
-    pub(crate) lanes: u32,
+    pub(crate) slots: u32,
 }
 
 impl Identity {
     /// Makes an identity with a new id.
-    pub(crate) fn new(name: String, machine: &Machine, lanes: u32) -> Self {
+    pub(crate) fn new(name: String, machine: &Machine, slots: u32) -> Self {
         let worker_id = uuid::Uuid::new_v4().to_string();
-        Self { worker_id, name, class: machine.class.clone(), precisions: machine.precisions(), lanes }
+        Self { worker_id, name, class: machine.class.clone(), precisions: machine.precisions(), slots }
     }
 
     fn hello(&self, held: Vec<v1::Shard>) -> v1::Hello {
@@ -81,7 +81,7 @@ impl Identity {
             protocol_version: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             numerics_class: Some((&self.class).into()),
-            lanes: self.lanes,
+            slots: self.slots,
             held,
             precisions: self.precisions.iter().map(ToString::to_string).collect(),
         }
@@ -225,10 +225,10 @@ impl WorkerSession {
     }
 }
 
-/// Asks a draining worker to end when lanes have had their time.
-async fn end_in_time(stop: Stop, lanes: Duration) {
+/// Asks a draining worker to end when slots have had their time.
+async fn end_in_time(stop: Stop, slots: Duration) {
     stop.draining().await;
-    tokio::time::sleep(lanes).await;
+    tokio::time::sleep(slots).await;
     stop.end();
 }
 

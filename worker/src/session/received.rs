@@ -1,7 +1,7 @@
 //! The coordinator's messages, made harmless where they enter: a coordinator may be hostile.
 //!
 //! Its words reach logs, which are read on terminals, and it decides what is held in memory. What an honest coordinator sends stays
-//! as it is. Deliberately absent: judgement of what is asked; a shard is understood by its lane.
+//! as it is. Deliberately absent: judgement of what is asked; a shard is understood by its slot.
 
 use nadgrid_core::spec::MAX_SPEC_BYTES;
 use nadgrid_core::text::clean;

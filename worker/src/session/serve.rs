@@ -54,7 +54,7 @@ impl WorkerSession {
     fn receive(&self, response: v1::SessionResponse, last: &mut LastJob) -> Result<(), String> {
         match cleaned(response) {
             Some(Response::Assignment(_)) if self.tasks.is_full() => {
-                return Err(format!("it assigns more shards than a worker of {} lanes holds", self.identity.lanes));
+                return Err(format!("it assigns more shards than a worker of {} slots holds", self.identity.slots));
             }
             Some(Response::Assignment(assignment)) => {
                 let Some(task) = last.task(assignment) else { return Ok(()) };

@@ -108,7 +108,7 @@ fn a_failure_is_held_until_it_is_told() {
 }
 
 #[test]
-fn a_revoked_shard_can_come_back_while_its_lane_still_computes() {
+fn a_revoked_shard_can_come_back_while_its_slot_still_computes() {
     let table = TaskTable::new(1);
     table.assign(task(0));
     table.assign(task(0));
@@ -131,7 +131,7 @@ fn a_queued_shard_is_revoked_unseen() {
 }
 
 #[test]
-fn lanes_pause_while_too_many_results_wait_for_their_upload() {
+fn slots_pause_while_too_many_results_wait_for_their_upload() {
     let table = Arc::new(TaskTable::new(1));
     let mut waiting = Vec::new();
     for block in 0..3 {
@@ -141,14 +141,14 @@ fn lanes_pause_while_too_many_results_wait_for_their_upload() {
         waiting.push(held);
     }
     table.assign(task(9));
-    let lane = std::thread::spawn({
+    let slot = std::thread::spawn({
         let table = table.clone();
         move || table.next().map(|task| task.shard.clone())
     });
     std::thread::sleep(std::time::Duration::from_millis(50));
-    assert!(!lane.is_finished());
+    assert!(!slot.is_finished());
     table.uploaded(&waiting[0]);
-    assert_eq!(lane.join().unwrap(), Some(shard(9)));
+    assert_eq!(slot.join().unwrap(), Some(shard(9)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Uploads: each result on a stream of its own, retried until the coordinator has it or no longer wants it.
 //!
-//! Uploads have a thread, a runtime and a connection of their own, so that neither a busy lane nor the session waits for them.
+//! Uploads have a thread, a runtime and a connection of their own, so that neither a busy slot nor the session waits for them.
 //! Nothing of a payload is sent before its grant ([`conversation`]), and there is no limit to waiting for one: a result is kept as
 //! long as its lease lives, and is given up only when the coordinator refuses it. What waits for long is logged ([`waits`]). Where
 //! the coordinator names a place in a shared store, the worker puts results there itself. Checkpoints of running shards are

@@ -21,7 +21,7 @@ pub(crate) fn spec(epochs: &str) -> String {
 
 fn start(coordinator: &Coordinator, options: &[(&'static str, &str)]) -> Worker {
     let hellos = coordinator.script.heard(|heard| heard.hellos.len());
-    let worker = Worker::start(&coordinator.url(), &[&[("lanes", "1")], options].concat());
+    let worker = Worker::start(&coordinator.url(), &[&[("slots", "1")], options].concat());
     coordinator.script.until("a hello", |heard| heard.hellos.len() > hellos);
     worker
 }
@@ -148,7 +148,7 @@ fn draining_gives_back_what_takes_too_long() {
     });
 }
 
-/// With a lane free there is nothing to wait for.
+/// With a slot free there is nothing to wait for.
 #[test]
 fn an_idle_worker_drains_at_once() {
     let coordinator = Coordinator::start();

@@ -40,7 +40,7 @@ fn signal(child: &Child, signal: i32) {
 fn connected(extra: &[&str]) -> (Coordinator, Child) {
     let coordinator = Coordinator::start();
     let url = coordinator.url();
-    let mut command = worker(&["--coordinator", &url, "--device", "cpu", "--lanes", "1"]);
+    let mut command = worker(&["--coordinator", &url, "--device", "cpu", "--slots", "1"]);
     let child = command.args(extra).stdin(Stdio::piped()).spawn().unwrap();
     coordinator.script.until("a hello", |heard| heard.hellos.len() == 1);
     (coordinator, child)
@@ -58,7 +58,7 @@ fn what_is_wrong_is_said_in_one_line_with_its_exit_code() {
     std::fs::write(&file, "lanse = 3").unwrap();
     let file = file.to_str().unwrap();
     for (arguments, variable, code, words) in [
-        (&["--config", file][..], None, 2, "unknown key `lanse`; did you mean `lanes`?"),
+        (&["--config", file][..], None, 2, "unknown key `lanse`; did you mean `slots`?"),
         (&["--device", "gpu"], None, 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
         (&[], Some(("NADGRID_DEVICE", "gpu")), 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
         (&[], Some(("NADGRID_LOG", "nadgrid=loud")), 2, "log = nadgrid=loud"),
@@ -88,7 +88,7 @@ fn sigterm_ends_it_with_a_goodbye() {
     }
 }
 
-/// A shard is in the lane: a signal gives it its grace period, the end of standard input none.
+/// A shard is in the slot: a signal gives it its grace period, the end of standard input none.
 #[test]
 fn a_busy_worker_drains_on_a_signal_and_ends_with_standard_input() {
     use crate::checkpoints::{ENDLESS, spec};
@@ -117,7 +117,7 @@ fn a_busy_worker_drains_on_a_signal_and_ends_with_standard_input() {
 const ONE_LONG_CALL: &str = "name = 'long'\narchitectures = ['resnet18']\ninput = { height = 64, width = 64 }\n\
                              [nads]\nnetworks = 2\nblock_size = 1";
 
-/// A worker whose lane is in that call.
+/// A worker whose slot is in that call.
 fn computing(extra: &[&str]) -> (Coordinator, Child) {
     let options = [&["--evaluation", "dense", "--log", "debug"], extra].concat();
     let (coordinator, mut child) = connected(&options);
@@ -137,7 +137,7 @@ fn read_until(child: &mut Child, words: &str) {
 
 /// No thread can be interrupted in a kernel or in libtorch, so the process ends under it.
 #[test]
-fn after_its_grace_period_a_worker_ends_whatever_its_lanes_do() {
+fn after_its_grace_period_a_worker_ends_whatever_its_slots_do() {
     let (coordinator, mut child) = computing(&["--grace", "1"]);
     signal(&child, libc::SIGTERM);
     assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(0));
@@ -155,7 +155,7 @@ fn a_second_signal_ends_a_worker_at_once() {
 
 /// A coordinator that is gone for good, and one that will not have the worker back.
 #[test]
-fn a_worker_without_a_coordinator_ends_whatever_its_lanes_do() {
+fn a_worker_without_a_coordinator_ends_whatever_its_slots_do() {
     let (coordinator, mut child) = computing(&["--reconnect-timeout", "1"]);
     coordinator.die();
     assert_eq!(ends_within(&mut child, Duration::from_secs(30)), Some(3));
@@ -187,7 +187,7 @@ fn the_benchmark_prints_one_line_of_json() {
     assert_eq!(code, Some(0), "{errors}");
     let measured: serde_json::Value = serde_json::from_str(output.trim_end()).unwrap();
     assert_eq!((measured["networks"].as_u64(), measured["evaluation"].as_str()), (Some(64), Some("patch")));
-    assert!(measured["seconds"].as_f64().unwrap() > 0.0 && measured["lanes"].as_u64().unwrap() > 0);
+    assert!(measured["seconds"].as_f64().unwrap() > 0.0 && measured["slots"].as_u64().unwrap() > 0);
     assert!(measured["peak_rss_bytes"].as_u64().unwrap() < 1 << 30);
     let (code, _, errors) = outcome(&mut worker(&["bench", "jacobian", "--architecture", "lennet"]));
     assert_eq!(code, Some(1));

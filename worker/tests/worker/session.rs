@@ -86,7 +86,7 @@ fn directly(spec: &str, blocks: std::ops::Range<u64>) -> Moments {
 #[test]
 fn a_shard_comes_back_as_the_moments_of_its_members() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "2"), ("name", "w")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "2"), ("name", "w")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.assign(SMALL, "lenet", &shard(8, 8));
@@ -96,7 +96,7 @@ fn a_shard_comes_back_as_the_moments_of_its_members() {
     let (small, wide) = (directly(SMALL, 8..16).to_bytes(), directly(WIDE, 0..4).to_bytes());
     script.heard(|heard| {
         let hello = &heard.hellos[0];
-        assert_eq!((hello.name.as_str(), hello.lanes, hello.held.len()), ("w", 2, 0));
+        assert_eq!((hello.name.as_str(), hello.slots, hello.held.len()), ("w", 2, 0));
         assert_eq!(hello.protocol_version, nadgrid_core::PROTOCOL_VERSION);
         let class = hello.numerics_class.as_ref().unwrap();
         assert_eq!((class.device.as_str(), class.arithmetic.as_str()), ("cpu", "portable"));
@@ -118,7 +118,7 @@ fn a_shard_comes_back_as_the_moments_of_its_members() {
 #[test]
 fn heartbeats_and_progress_leave_a_busy_worker_and_a_revocation_ends_it() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.assign(SMALL, "lenet", &shard(0, ENDLESS));
@@ -156,7 +156,7 @@ fn progress(heard: &Heard) -> Vec<u64> {
 #[test]
 fn after_a_lost_connection_it_names_what_it_holds_and_computes_on() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.assign(SMALL, "lenet", &shard(0, ENDLESS));
@@ -182,7 +182,7 @@ fn after_a_lost_connection_it_names_what_it_holds_and_computes_on() {
 fn a_result_outlives_the_coordinator() {
     let coordinator = Coordinator::start();
     let address = coordinator.address;
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1")]);
     coordinator.script.until("a hello", |heard| heard.hellos.len() == 1);
     coordinator.script.fail_uploads(1000, &Reason::ShuttingDown.status("restarting"));
     coordinator.script.assign(SMALL, "lenet", &shard(0, 8));
@@ -201,7 +201,7 @@ fn a_result_outlives_the_coordinator() {
 #[test]
 fn uploads_are_tried_again_and_given_up_only_with_a_word() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.fail_uploads(3, &Reason::PayloadDamaged.status("flipped"));
@@ -228,7 +228,7 @@ fn uploads_are_tried_again_and_given_up_only_with_a_word() {
 #[test]
 fn a_result_waits_for_its_grant_while_its_lease_lives() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.hold_grants(true);
@@ -247,7 +247,7 @@ fn a_result_waits_for_its_grant_while_its_lease_lives() {
 #[test]
 fn a_store_that_does_not_take_a_result_is_asked_again() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "1"), ("reconnect_timeout", "1")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "1"), ("reconnect_timeout", "1")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     script.fail_uploads(5, &Reason::StoreUnavailable.status("no space left on device"));
@@ -260,7 +260,7 @@ fn a_store_that_does_not_take_a_result_is_asked_again() {
 #[test]
 fn stopping_gives_back_a_running_shard_within_a_block() {
     let coordinator = Coordinator::start();
-    let worker = Worker::start(&coordinator.url(), &[("lanes", "2")]);
+    let worker = Worker::start(&coordinator.url(), &[("slots", "2")]);
     let script = &coordinator.script;
     script.until("a hello", |heard| heard.hellos.len() == 1);
     (0..3).for_each(|i| script.assign(SMALL, "lenet", &shard(i * ENDLESS, ENDLESS)));

@@ -20,7 +20,7 @@ pub(crate) struct ClusterBench {
     workers: Vec<u32>,
     /// Shards that each worker computes at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    lanes: u32,
+    slots: u32,
     /// Input pixels; a partial has 4 (D + 1) (D + 2) bytes
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Dimension::D1024, Dimension::D3072])]
     dimension: Vec<Dimension>,
@@ -55,7 +55,7 @@ enum StoreKind {
 struct LoadRun {
     partials: u64,
     workers: u32,
-    lanes: u32,
+    slots: u32,
     dimension: Dimension,
     store: StoreKind,
 }
@@ -107,7 +107,7 @@ impl LoadRun {
 
     fn measure(&self, moto: Option<&PathBuf>) -> Result<LoadFigures> {
         let mut load = Command::new(released("examples/cluster_load")?);
-        load.args([self.partials.to_string(), self.workers.to_string(), self.lanes.to_string()]);
+        load.args([self.partials.to_string(), self.workers.to_string(), self.slots.to_string()]);
         load.args([self.dimension.pixels(), self.store.name()]);
         load.envs(moto.map(|folder| (moto::VARIABLE, folder)));
         let output = load.stderr(Stdio::inherit()).output().context("cannot start the load")?;
@@ -140,7 +140,7 @@ fn moto_packages(root: &Path) -> Result<PathBuf> {
 
 fn table(options: &ClusterBench, dimension: Dimension, store: StoreKind, moto: Option<&PathBuf>) -> Result<()> {
     let partials = options.partials.unwrap_or(LoadRun::usual_partials(dimension, store));
-    println!("D = {}, {}, {} lanes a worker", dimension.pixels(), store.name(), options.lanes);
+    println!("D = {}, {}, {} slots a worker", dimension.pixels(), store.name(), options.slots);
     println!(
         "{:>8} {:>9} {:>11} {:>7} {:>10} {:>14} {:>12} {:>9} {:>9}",
         "workers",
@@ -154,7 +154,7 @@ fn table(options: &ClusterBench, dimension: Dimension, store: StoreKind, moto: O
         "result s"
     );
     for &workers in &options.workers {
-        let run = LoadRun { partials, workers, lanes: options.lanes, dimension, store };
+        let run = LoadRun { partials, workers, slots: options.slots, dimension, store };
         let figures = run.measure(moto)?;
         println!(
             "{workers:>8} {:>9} {:>11.1} {:>7.0} {:>10.2} {:>14} {:>12} {:>9} {:>9.2}{}",

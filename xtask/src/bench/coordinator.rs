@@ -19,7 +19,7 @@ pub(crate) struct CoordinatorBench {
     workers: Vec<u32>,
     /// Shards that each worker holds at once
     #[arg(long, default_value_t = 8)]
-    lanes: u32,
+    slots: u32,
     /// Where the journal lies [default: SQLite in a temporary folder]
     #[arg(long)]
     journal: Option<String>,
@@ -40,15 +40,15 @@ pub(crate) fn run(root: &Path, options: &CoordinatorBench) -> Result<ExitCode> {
     if let Some(failed) = build_loads(root)? {
         return Ok(failed);
     }
-    let CoordinatorBench { thousands, workers, lanes, journal } = options;
-    println!("{thousands} thousand shards, {lanes} lanes a worker");
+    let CoordinatorBench { thousands, workers, slots, journal } = options;
+    println!("{thousands} thousand shards, {slots} slots a worker");
     println!(
         "{:>8} {:>10} {:>14} {:>9} {:>10} {:>9}",
         "workers", "shards/s", "CPU us/shard", "start s", "start MiB", "peak MiB"
     );
     for &count in workers {
         let mut load = Command::new(released("examples/coordinator_rate")?);
-        load.args([u64::from(*thousands) * 1000, u64::from(count), u64::from(*lanes)].map(|n| n.to_string()));
+        load.args([u64::from(*thousands) * 1000, u64::from(count), u64::from(*slots)].map(|n| n.to_string()));
         load.envs(journal.iter().map(|url| ("NADGRID_BENCH_JOURNAL", url)));
         let output = load.output().context("cannot start the load")?;
         ensure!(output.status.success(), "the load failed: {}", String::from_utf8_lossy(&output.stderr));

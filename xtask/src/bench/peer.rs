@@ -31,10 +31,10 @@ impl PythonPeer {
     }
 
     /// One measurement by a program of `xtask/bench`, on so many threads.
-    pub(super) fn measure(&self, root: &Path, program: &str, what: &[&str], lanes: u32) -> Result<TurnMeasurement> {
+    pub(super) fn measure(&self, root: &Path, program: &str, what: &[&str], slots: u32) -> Result<TurnMeasurement> {
         let mut python = self.pip.python(&self.packages);
         python.arg(root.join("xtask/bench").join(program).with_extension("py"));
-        turns::measure(python.args(what).args(["--threads", &lanes.to_string()]))
+        turns::measure(python.args(what).args(["--threads", &slots.to_string()]))
     }
 }
 

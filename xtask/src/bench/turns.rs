@@ -16,7 +16,7 @@ pub(super) struct TurnMeasurement {
     count: f64,
     seconds: f64,
     /// Threads that compute.
-    lanes: u32,
+    slots: u32,
 }
 
 /// What a rate is told in.
@@ -47,23 +47,23 @@ pub(super) fn take(
     let mut our_rates = Vec::new();
     let mut their_rates = Vec::new();
     let mut ratios = Vec::new();
-    let mut lanes = 0;
+    let mut slots = 0;
     println!("{:>8} {:>10} {:>10} {:>7}", "round", "nadgrid", "PyTorch", "ratio");
     for round in 1..=rounds {
         let our = ours()?;
-        let their = theirs(our.lanes)?;
-        ensure!(our.lanes == their.lanes, "{} threads against {}: not a fair match", our.lanes, their.lanes);
+        let their = theirs(our.slots)?;
+        ensure!(our.slots == their.slots, "{} threads against {}: not a fair match", our.slots, their.slots);
         let our_rate = unit.rate(&our);
         let their_rate = unit.rate(&their);
         print_row(&round.to_string(), our_rate, their_rate, our_rate / their_rate);
         our_rates.push(our_rate);
         their_rates.push(their_rate);
         ratios.push(our_rate / their_rate);
-        lanes = our.lanes;
+        slots = our.slots;
     }
     print_row("median", median(our_rates), median(their_rates), median(ratios));
     println!("machine: {}, {} logical cores, {}", processor(), available_parallelism()?, kernel());
-    println!("threads: {lanes} on either side; load average before: {load_before}, after: {}", load_average());
+    println!("threads: {slots} on either side; load average before: {load_before}, after: {}", load_average());
     println!("libtorch {TORCH} on either side");
     Ok(())
 }
@@ -125,21 +125,21 @@ mod tests {
 
     #[test]
     fn a_measurement_is_found_among_other_lines() {
-        let found = parse("warming up\n{\"networks\":8,\"seconds\":2.0,\"lanes\":2}\n").expect("there is one");
-        assert_eq!((Unit::PerSecond.rate(&found), found.lanes), (4.0, 2));
+        let found = parse("warming up\n{\"networks\":8,\"seconds\":2.0,\"slots\":2}\n").expect("there is one");
+        assert_eq!((Unit::PerSecond.rate(&found), found.slots), (4.0, 2));
         assert!(parse("nothing").is_err());
-        assert!(parse("{\"networks\":8,\"seconds\":0.0,\"lanes\":2}").is_err());
+        assert!(parse("{\"networks\":8,\"seconds\":0.0,\"slots\":2}").is_err());
     }
 
     #[test]
     fn runs_are_counted_as_networks_are() {
-        let found = parse("{\"runs\":3,\"seconds\":90.0,\"lanes\":2,\"method\":\"eager\"}").expect("there is one");
+        let found = parse("{\"runs\":3,\"seconds\":90.0,\"slots\":2,\"method\":\"eager\"}").expect("there is one");
         assert_eq!(Unit::PerMinute.rate(&found), 2.0);
     }
 
     #[test]
     fn sides_take_turns() {
-        let measured = |count| Ok(TurnMeasurement { count, seconds: 1.0, lanes: 2 });
+        let measured = |count| Ok(TurnMeasurement { count, seconds: 1.0, slots: 2 });
         let order = std::cell::RefCell::new(String::new());
         let side = |name| {
             order.borrow_mut().push(name);
@@ -147,7 +147,7 @@ mod tests {
         };
         take(2, Unit::PerSecond, || side('a'), |_| side('b')).expect("measured");
         assert_eq!(order.into_inner(), "abab");
-        let unfair = || Ok(TurnMeasurement { count: 1.0, seconds: 1.0, lanes: 1 });
+        let unfair = || Ok(TurnMeasurement { count: 1.0, seconds: 1.0, slots: 1 });
         assert!(take(1, Unit::PerSecond, unfair, |_| measured(1.0)).is_err());
     }
 }

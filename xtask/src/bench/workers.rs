@@ -20,7 +20,7 @@ pub(crate) struct WorkersBench {
     networks: Vec<u32>,
     /// Shards that each worker computes at once
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    lanes: u32,
+    slots: u32,
 }
 
 /// The result of one measurement.
@@ -64,7 +64,7 @@ pub(crate) fn run(root: &Path, options: &WorkersBench) -> Result<ExitCode> {
 fn sweeps(options: &WorkersBench, networks: u32) -> Result<()> {
     let mut first: Option<SweepFigures> = None;
     for &workers in &options.workers {
-        let figures = measure(networks, workers, options.lanes)?;
+        let figures = measure(networks, workers, options.slots)?;
         let ratio = first.as_ref().map_or(1.0, |first| figures.seconds / first.seconds);
         println!(
             "{workers:>8} {networks:>9} {:>9.2} {ratio:>9.2} {:>8} {:>13} {:>15} {:>18.1} {:>15.1}",
@@ -83,9 +83,9 @@ fn sweeps(options: &WorkersBench, networks: u32) -> Result<()> {
     Ok(())
 }
 
-fn measure(networks: u32, workers: u32, lanes: u32) -> Result<SweepFigures> {
+fn measure(networks: u32, workers: u32, slots: u32) -> Result<SweepFigures> {
     let mut load = Command::new(released("examples/worker_load")?);
-    load.args([networks, workers, lanes].map(|number| number.to_string()));
+    load.args([networks, workers, slots].map(|number| number.to_string()));
     let output = load.stderr(Stdio::inherit()).output().context("cannot start the benchmark")?;
     ensure!(output.status.success(), "the benchmark failed");
     serde_json::from_slice(&output.stdout).context("the benchmark printed something else")

@@ -110,7 +110,7 @@ mod tests {
         let totals = Totals { launches, bytes_to_host: 2048.0, ..Totals::default() };
         let case = "lenet nads".to_owned();
         let calls = BTreeMap::new();
-        Figures { case, unit: "network", block: 32, totals, peak_mib: 100.0, lane_ms: 1.0, cpu_ms: 1.0, calls }
+        Figures { case, unit: "network", block: 32, totals, peak_mib: 100.0, slot_ms: 1.0, cpu_ms: 1.0, calls }
     }
 
     #[test]

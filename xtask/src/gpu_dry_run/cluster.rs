@@ -110,8 +110,8 @@ pub(super) struct SweepStatus {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct JobStatus {
     pub(super) members_failed: u64,
-    /// Seconds that lanes computed.
-    pub(super) lane_seconds: f64,
+    /// Seconds that slots computed.
+    pub(super) slot_seconds: f64,
 }
 
 impl SweepStatus {

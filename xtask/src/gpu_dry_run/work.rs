@@ -40,8 +40,8 @@ pub(super) struct Figures {
     pub(super) totals: Totals,
     /// Most device memory that the worker held, in MiB.
     pub(super) peak_mib: f64,
-    /// Wall time of the lane, in milliseconds; the card takes none.
-    pub(super) lane_ms: f64,
+    /// Wall time of the slot, in milliseconds; the card takes none.
+    pub(super) slot_ms: f64,
     /// CPU time of all the worker's threads, in milliseconds.
     pub(super) cpu_ms: f64,
     /// Every call by its name: kernels, convolutions with their shapes, products, copies.
@@ -53,7 +53,7 @@ pub(super) struct Figures {
 struct CallsAsked {
     totals: Totals,
     calls: BTreeMap<String, f64>,
-    lane_ms: f64,
+    slot_ms: f64,
     cpu_ms: f64,
 }
 
@@ -183,7 +183,7 @@ impl DryRunCase {
             block: self.block,
             totals: asked.totals,
             peak_mib: 0.0,
-            lane_ms: asked.lane_ms,
+            slot_ms: asked.slot_ms,
             cpu_ms: asked.cpu_ms,
             calls: asked.calls.into_iter().filter(|(_, times)| *times != 0.0).collect(),
         };
@@ -222,7 +222,7 @@ impl DryRunCase {
         Ok(CallsAsked {
             totals: asked.totals(),
             calls: asked.times(),
-            lane_ms: 1e3 * sweep.jobs.iter().map(|job| job.lane_seconds).sum::<f64>(),
+            slot_ms: 1e3 * sweep.jobs.iter().map(|job| job.slot_seconds).sum::<f64>(),
             cpu_ms: 1e3 * (worker.cpu_seconds()? - cpu),
         })
     }
@@ -236,7 +236,7 @@ impl CallsAsked {
             calls: (self.calls.keys().chain(other.calls.keys()))
                 .map(|name| (name.clone(), combine(times(&self.calls, name), times(&other.calls, name))))
                 .collect(),
-            lane_ms: combine(self.lane_ms, other.lane_ms),
+            slot_ms: combine(self.slot_ms, other.slot_ms),
             cpu_ms: combine(self.cpu_ms, other.cpu_ms),
         }
     }
@@ -330,7 +330,7 @@ pub(super) fn print(figures: &[Figures], extent: RunExtent) {
         "ms of",
         "ms of"
     );
-    println!("{:>65} {:>34} {:>9} {:>13} {:>8} {:>8}", "forth + back", "pageable", "pinned", "peak", "a lane", "CPU");
+    println!("{:>65} {:>34} {:>9} {:>13} {:>8} {:>8}", "forth + back", "pageable", "pinned", "peak", "a slot", "CPU");
     for of in figures {
         let convolutions = format!("{:.1} + {:.1}", of.totals.convolutions_forward, of.totals.convolutions_backward);
         let time = |ms: f64| if extent == RunExtent::Full { format!("{ms:.2}") } else { String::new() };
@@ -350,7 +350,7 @@ pub(super) fn print(figures: &[Figures], extent: RunExtent) {
             of.totals.pinned_bytes_to_device / 1024.0,
             of.totals.synchronisations,
             of.peak_mib,
-            time(of.lane_ms),
+            time(of.slot_ms),
             time(of.cpu_ms),
         );
     }
@@ -369,13 +369,13 @@ mod tests {
 
     #[test]
     fn an_epoch_is_what_a_second_one_adds() {
-        let asked = |launches, lane_ms| CallsAsked {
+        let asked = |launches, slot_ms| CallsAsked {
             totals: Totals { launches, ..Totals::default() },
             calls: [("kernel a".to_owned(), launches)].into(),
-            lane_ms,
+            slot_ms,
             cpu_ms: 0.0,
         };
         let epoch = asked(130.0, 9.0).with(&asked(80.0, 5.0), |two, one| two - one).over(10.0);
-        assert_eq!((epoch.totals.launches, epoch.calls["kernel a"], epoch.lane_ms), (5.0, 5.0, 0.4));
+        assert_eq!((epoch.totals.launches, epoch.calls["kernel a"], epoch.slot_ms), (5.0, 5.0, 0.4));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) async fn fetch(at: Address, args: FetchArgs) -> Result<(), Failure> {
         return output::print_json(&fetched.record);
     }
     let paths: Vec<String> = fetched.files().map(|name| args.out.join(name).display().to_string()).collect();
-    // Nobody here knows on how many lanes it was computed.
+    // Nobody here knows on how many slots it was computed.
     output::note(&format!("{}\n", Summary::new(fetched, &args.out, None).tables()));
     output::print(&paths.join("\n"))
 }

@@ -116,9 +116,9 @@ async fn sweep(
     let sweep = follow(&client, &sweep.id, patience, &mut progress).await?;
     drop(progress);
     ensure_complete(&sweep).map_err(Failure::RunEnded)?;
-    let lanes = client.workers().await?.iter().filter(|worker| worker.connected).map(|worker| worker.lanes).sum();
+    let slots = client.workers().await?.iter().filter(|worker| worker.connected).map(|worker| worker.slots).sum();
     let fetched = nadgrid_client::fetch(&client, &sweep.id, out).await?;
-    Ok(summary::Summary::new(fetched, out, Some(lanes)))
+    Ok(summary::Summary::new(fetched, out, Some(slots)))
 }
 
 /// So that workers drop what they hold. The state goes anyway: no answer is no harm.

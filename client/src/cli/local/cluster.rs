@@ -137,10 +137,10 @@ impl Layout {
 
     fn worker_arguments(&self, url: &str) -> Vec<OsString> {
         let mut arguments = vec!["--coordinator", url, "--device", &self.device, "--until-stdin-closes"];
-        let lanes = (self.cores / self.workers).max(1).to_string();
+        let slots = (self.cores / self.workers).max(1).to_string();
         // One worker takes all cores by itself, and a GPU is no matter of cores.
         if self.workers > 1 && !self.device.starts_with("cuda") {
-            arguments.extend(["--lanes", &lanes]);
+            arguments.extend(["--slots", &slots]);
         }
         arguments.into_iter().map(OsString::from).chain(self.telemetry.iter().map(OsString::from)).collect()
     }

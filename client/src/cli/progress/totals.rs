@@ -11,7 +11,7 @@ pub(crate) struct SweepTotals {
     pub(crate) members: u64,
     /// Members computed, committed or not.
     pub(crate) computed: u64,
-    /// Members a second on the lanes that have shards now; nothing where none has.
+    /// Members a second on the slots that have shards now; nothing where none has.
     pub(crate) members_per_second: Option<f64>,
 }
 

@@ -6,7 +6,7 @@
 //! directional/lenet  ───────────────────────────     0/1,500    0 %  waiting for its NADs
 //! whole     12 %, 1,024 of 3,548 members, 64.0 members/s, 2 min 10 s left
 //! notice    the worker gpu-box is set aside: wrong bits
-//! workers   2 connected, 4 lanes, 3 of them busy
+//! workers   2 connected, 4 slots, 3 of them busy
 //! failures  2 shards given out again; gpu-box said last: out of memory
 //! ```
 //! No row is wider than the terminal, and there are fewer rows than it has. Absent: clocks, terminals and estimates.
@@ -150,15 +150,15 @@ impl ProgressView<'_> {
         let Some(workers) = self.workers else { return Vec::new() };
         let here: Vec<&Worker> = workers.iter().filter(|worker| worker.connected).collect();
         let (unfit, fit): (Vec<&Worker>, Vec<&Worker>) = here.into_iter().partition(|worker| !worker.unfit.is_empty());
-        let lanes: u64 = fit.iter().map(|worker| u64::from(worker.lanes)).sum();
-        let busy: u64 = fit.iter().map(|worker| u64::from(worker.leases.min(worker.lanes))).sum();
+        let slots: u64 = fit.iter().map(|worker| u64::from(worker.slots)).sum();
+        let busy: u64 = fit.iter().map(|worker| u64::from(worker.leases.min(worker.slots))).sum();
         let aside = if unfit.is_empty() { String::new() } else { format!(", {} set aside", unfit.len()) };
         vec![match fit.len() {
             0 => fact("workers", TextStyle::Warn, format!("none connected that can compute{aside}")),
             n => fact(
                 "workers",
                 TextStyle::Plain,
-                format!("{n} connected, {}, {busy} busy{aside}", count(lanes, "lane")),
+                format!("{n} connected, {}, {busy} busy{aside}", count(slots, "slot")),
             ),
         }]
     }
@@ -301,7 +301,7 @@ mod tests {
     fn worker(name: &str, unfit: &str) -> Worker {
         let name = name.into();
         let unfit = unfit.into();
-        Worker { name, unfit, connected: true, lanes: 4, leases: 3, ..Default::default() }
+        Worker { name, unfit, connected: true, slots: 4, leases: 3, ..Default::default() }
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         assert!(rows[2].contains("    0/2,048    0 %  waiting for its NADs"), "{rows:#?}");
         assert_eq!(rows[3], "whole     12 %, 1,024 of 4,096 members, 102.4 members/s, 1 min 15 s left");
         assert_eq!(rows[4], "notice    the worker b is set aside: wrong bits");
-        assert_eq!(rows[5], "workers   1 connected, 4 lanes, 3 busy, 1 set aside");
+        assert_eq!(rows[5], "workers   1 connected, 4 slots, 3 busy, 1 set aside");
         assert_eq!(rows.len(), 6);
     }
 

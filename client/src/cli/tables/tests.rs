@@ -24,7 +24,7 @@ fn a_local_plan_counts_what_will_be_done_and_says_that_it_is_local() {
         "2,048",
         "4,194,304",
         "4.0 MiB",
-        "2 lanes of this machine",
+        "2 slots of this machine",
         "assumed rate",
         "on one GPU instead: nads/lenet ~",
     ] {
@@ -33,16 +33,16 @@ fn a_local_plan_counts_what_will_be_done_and_says_that_it_is_local() {
     rates.observe(&spec.jobs(&Inputs::new())[0], 100.0, 10.0);
     let measured = plan(&PlanView::local(&Plan::new(&spec, &Inputs::new(), &rates, &Sizing::default(), 1)));
     assert!(
-        measured.contains("total: 3 min 25 s (planned here, for 1 lane of") && !measured.contains("by an assumed rate"),
+        measured.contains("total: 3 min 25 s (planned here, for 1 slot of") && !measured.contains("by an assumed rate"),
         "{measured}"
     );
 }
 
 #[test]
 fn a_coordinators_plan_names_its_workers() {
-    let response = v1::PlanResponse { workers: 1, lanes: 2, seconds: 3.0, ..Default::default() };
-    assert!(plan(&PlanView::remote(&response, "http://x")).contains("on 1 worker of http://x, 2 lanes"));
-    let response = v1::PlanResponse { lanes: 1, ..response };
+    let response = v1::PlanResponse { workers: 1, slots: 2, seconds: 3.0, ..Default::default() };
+    assert!(plan(&PlanView::remote(&response, "http://x")).contains("on 1 worker of http://x, 2 slots"));
+    let response = v1::PlanResponse { slots: 1, ..response };
     let idle = v1::PlanResponse { workers: 0, ..response };
     assert!(plan(&PlanView::remote(&idle, "http://x")).contains("no worker is connected to http://x"));
 }

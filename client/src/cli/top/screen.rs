@@ -1,10 +1,10 @@
 //! The screen of `nadgrid top`.
 //!
 //! ```text
-//! head      the coordinator, its workers and lanes, or that it is away
+//! head      the coordinator, its workers and slots, or that it is away
 //! sweeps    state, progress, rate, time left
 //! jobs      of the selected sweep, where there is room
-//! workers   device, lanes, rate, what was last heard and the last error
+//! workers   device, slots, rate, what was last heard and the last error
 //! foot      what became of the last action, and the keys
 //! ```
 //! Absent: decisions. Every size of terminal gets what fits.
@@ -91,11 +91,11 @@ fn head(model: &Model, columns: u16) -> Line<'static> {
         Some(reason) => row.and(TextStyle::Bad, format!("is away ({reason}), trying again")),
         None => {
             let here: Vec<&Worker> = model.workers.iter().filter(|worker| worker.connected).collect();
-            let lanes: u64 = here.iter().map(|worker| u64::from(worker.lanes)).sum();
-            let busy: u64 = here.iter().map(|worker| u64::from(worker.leases.min(worker.lanes))).sum();
+            let slots: u64 = here.iter().map(|worker| u64::from(worker.slots)).sum();
+            let busy: u64 = here.iter().map(|worker| u64::from(worker.leases.min(worker.slots))).sum();
             let open = model.sweeps.iter().filter(|sweep| !has_ended(sweep)).count();
             let words =
-                format!("{open} open, {}, {busy} of {}", count(here.len() as u64, "worker"), count(lanes, "lane"));
+                format!("{open} open, {}, {busy} of {}", count(here.len() as u64, "worker"), count(slots, "slot"));
             row.and(TextStyle::Faint, format!("{words} busy"))
         }
     };
@@ -222,7 +222,7 @@ fn workers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         ("worker", Constraint::Length(longest.clamp(6, if is_wide { 24 } else { 10 })), false),
         ("device", Constraint::Length(if is_wide { 13 } else { 6 }), false),
         ("leases", Constraint::Length(6), true),
-        ("lanes", Constraint::Length(5), true),
+        ("slots", Constraint::Length(5), true),
         ("rate", Constraint::Length(if is_wide { 11 } else { 9 }), true),
     ];
     if is_wide {
@@ -253,7 +253,7 @@ fn worker_cells(worker: &Worker, is_wide: bool) -> Vec<StyledRow> {
     let rate = worker.members_per_second;
     let rate = if rate > 0.0 { pace(rate, "") } else { String::new() };
     let mut cells: Vec<StyledRow> =
-        [worker.name.clone(), device, worker.leases.to_string(), worker.lanes.to_string(), rate]
+        [worker.name.clone(), device, worker.leases.to_string(), worker.slots.to_string(), rate]
             .map(|words| StyledRow::of(TextStyle::Plain, words))
             .into();
     if is_wide {

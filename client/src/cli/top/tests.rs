@@ -35,7 +35,7 @@ fn worker(id: &str, name: &str) -> Worker {
         id: id.into(),
         name: name.into(),
         connected: true,
-        lanes: 4,
+        slots: 4,
         leases: 3,
         members_per_second: 64.0,
         rate_of: "nads/lenet".into(),
@@ -82,7 +82,7 @@ fn the_screen_tells_sweeps_jobs_and_workers() {
     press(&mut model, KeyCode::Down);
     let screen = shown(&mut model, 120, 30);
     for words in [
-        "http://x:7400  2 open, 2 workers, 6 of 8 lanes busy",
+        "http://x:7400  2 open, 2 workers, 6 of 8 slots busy",
         "sweeps 2/3",
         "640/2,048",
         "64.0 networks/s",

@@ -168,9 +168,9 @@ async fn what_cannot_be_read_back_replaces_nothing(place: TestJournal) {
     assert!(refused.contains("record 1, of sweep 10"), "{refused}");
     let mut infinite_too = records(10..20).into_iter().chain([infinite()]);
     let refused = said(&place, journal.compact(&mut infinite_too, unread()).await);
-    assert!(refused.contains("\"tally\"") && refused.contains("tally.lane_seconds"), "{refused}");
+    assert!(refused.contains("\"tally\"") && refused.contains("tally.slot_seconds"), "{refused}");
     let refused = said(&place, journal.append(&[ended(9), infinite()]).await);
-    assert!(refused.contains("tally.lane_seconds"), "{refused}");
+    assert!(refused.contains("tally.slot_seconds"), "{refused}");
     journal.append(&records([4])).await.unwrap();
     drop(journal);
     assert_eq!(all(&mut place.open().await.unwrap()).await.unwrap(), records(1..=4));

@@ -162,7 +162,7 @@ fn remove_mark(place: &TestJournal) {
 
 /// A record with a number that is not finite, which the sum of two workers' seconds may be.
 fn infinite() -> Record {
-    let tally = Tally { lane_seconds: f64::INFINITY, ..Tally::default() };
+    let tally = Tally { slot_seconds: f64::INFINITY, ..Tally::default() };
     Record::Tally { sweep: SweepId::new("s"), job: JobIndex(0), tally }
 }
 

@@ -65,7 +65,7 @@ fn a_fixed_part_is_learned_from_amounts_that_differ() {
 }
 
 #[test]
-fn one_lane_that_was_stopped_says_little() {
+fn one_slot_that_was_stopped_says_little() {
     let mut rates = Rates::default();
     let shape = gradients("lenet", 1);
     (0..5).for_each(|_| rates.observe(&shape, 100.0, 1.0));

@@ -46,7 +46,7 @@ fn live(fates: Vec<Fate>, most_blocks: u64) -> Result<(), TestCaseError> {
                     name: "x".into(),
                     class: class("portable"),
                     precisions: vec![Precision::Fp32],
-                    lanes: 1 + u32::from(n % 2),
+                    slots: 1 + u32::from(n % 2),
                     version: "0".into(),
                 };
                 let own = held.iter().filter(|(_, w)| *w == id(&n.to_string())).map(|(s, _)| s.clone()).collect();

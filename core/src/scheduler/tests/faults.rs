@@ -42,7 +42,7 @@ impl World {
 /// A block that fails everywhere is found by halving, tried on different workers, and the rest goes on.
 #[test]
 fn a_poison_block_is_quarantined_and_the_rest_goes_on() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     for worker in ["a", "b", "c", "d", "e"] {
         world.join(worker, 1);
     }
@@ -70,7 +70,7 @@ fn a_poison_block_is_quarantined_and_the_rest_goes_on() {
 /// With one worker alone a shard is tried again on it; a worker that is lost with a shard counts against the shard, more slowly.
 #[test]
 fn a_shard_that_takes_its_workers_down_is_quarantined() {
-    let settings = Settings { most_losses: 3, copy_after: 0.0, ..Settings::default() };
+    let settings = Settings { most_losses: 3, speculate_after: 0.0, ..Settings::default() };
     let mut world = World::new(settings);
     let sweep = world.submit(4);
     for attempt in 0..10 {
@@ -101,7 +101,7 @@ fn a_shard_that_takes_its_workers_down_is_quarantined() {
 /// A shard that failed on one worker goes to another while there is one, after a wait that doubles.
 #[test]
 fn a_failed_shard_goes_elsewhere_after_a_wait() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let sweep = world.submit(400);
     let first = world.join("a", 1).remove(0);
     let actions = world.fail("a", &first, "no memory");
@@ -160,7 +160,8 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
     while let [shard, ..] = &world.held_by("quick")[..] {
         world.report("quick", shard);
     }
-    let copied = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.index.0 as usize].tally.copies;
+    let copied =
+        |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[slow.job.index.0 as usize].tally.speculative;
     for worker in ["slow", "quick"] {
         world.now = world.now.plus(2_000);
         world.handle(Event::Alive { worker: id(worker) });
@@ -198,7 +199,7 @@ fn a_straggler_is_copied_and_the_first_report_counts() {
 /// The checkpoint of a lost worker is handed to the next, also after a restart; a report ends it.
 #[test]
 fn a_checkpoint_goes_with_its_shard() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.submit(400);
     let shard = world.join("a", 1).remove(0);
     let checkpoint = |epochs| ShardCheckpoint {
@@ -238,7 +239,7 @@ fn a_checkpoint_goes_with_its_shard() {
 #[test]
 fn an_audit_finds_the_worker_that_is_wrong() {
     let lie = |shard: &ShardRef| Partial::stored(Digest::of(format!("lie {shard:?}").as_bytes()));
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 1.0\n[nads]\nnetworks = 64\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
     world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
@@ -282,7 +283,7 @@ fn an_audit_finds_the_worker_that_is_wrong() {
 /// A single worker audits itself, since there is nobody else.
 #[test]
 fn a_worker_alone_audits_itself() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let text = "name = 't'\narchitectures = ['logreg']\naudit = 0.5\n[nads]\nnetworks = 256\nblock_size = 4";
     let (sweep, request) = (SweepId::new("s"), world.request());
     world.submit_as(sweep.clone(), Box::new(Spec::from_toml(text).unwrap()), FairShare::default(), request);
@@ -298,7 +299,7 @@ fn a_worker_alone_audits_itself() {
 /// Shards of a complete sweep are computed again for whoever asks; a lost worker is replaced.
 #[test]
 fn a_verification_compares_what_was_committed() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let sweep = world.submit(16);
     world.join("a", 1);
     world.work(&sweep, |_| false);
@@ -362,7 +363,7 @@ mod found_by_simulation {
     /// A worker that computes a shard to compare it may store checkpoints, but others do not go on from them.
     #[test]
     fn an_auditor_that_stores_a_checkpoint_is_not_sent_away() {
-        let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+        let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
         audited(&mut world, 1.0);
         let shard = world.join("a", 1).remove(0);
         world.report("a", &shard);
@@ -376,8 +377,8 @@ mod found_by_simulation {
 
     /// A shard that takes down its workers is given up even when there is always a copy of it that goes on.
     #[test]
-    fn copies_that_are_lost_in_turns_count() {
-        let settings = Settings { most_losses: 3, copy_after: 1.0, copy_least_ms: 1, ..Settings::default() };
+    fn speculative_leases_that_are_lost_in_turns_count() {
+        let settings = Settings { most_losses: 3, speculate_after: 1.0, speculate_least_ms: 1, ..Settings::default() };
         let mut world = World::new(settings);
         let sweep = world.submit(8);
         let kills = |shard: &ShardRef| (shard.job.index, shard.node) == (JobIndex(1), Node::block(1));
@@ -397,17 +398,17 @@ mod found_by_simulation {
                 break;
             }
         }
-        assert!(world.scheduler.sweep(&sweep).unwrap().jobs[1].tally.copies > 1);
+        assert!(world.scheduler.sweep(&sweep).unwrap().jobs[1].tally.speculative > 1);
         let SweepState::Ended(SweepOutcome::Incomplete { message }) = world.state(&sweep) else {
             panic!("{:?}", world.state(&sweep))
         };
         assert!(message.contains("worker was lost"), "{message}");
     }
 
-    /// A worker's audit of what a distrusted one had committed ends with it, and its lane is free.
+    /// A worker's audit of what a distrusted one had committed ends with it, and its slot is free.
     #[test]
     fn an_audit_ends_with_what_it_compares() {
-        let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+        let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
         audited(&mut world, 1.0);
         let of_liar = world.join("liar", 2);
         world.join("a", 2);
@@ -433,7 +434,7 @@ mod found_by_simulation {
     /// A verification of a sweep that is forgotten comes to its end.
     #[test]
     fn a_forgotten_sweep_is_verified_no_more() {
-        let settings = Settings { most_ended_sweeps: 1, copy_after: 0.0, ..Settings::default() };
+        let settings = Settings { most_ended_sweeps: 1, speculate_after: 0.0, ..Settings::default() };
         let mut world = World::new(settings);
         let old = world.submit(4);
         let shard = world.join("a", 1).remove(0);
@@ -467,7 +468,7 @@ mod found_by_simulation {
 /// Nothing that a user was shown of what went wrong is forgotten.
 #[test]
 fn retries_copies_and_what_failed_survive_a_restart() {
-    let settings = Settings { most_attempts: 1, copy_least_ms: 0, ..Settings::default() };
+    let settings = Settings { most_attempts: 1, speculate_least_ms: 0, ..Settings::default() };
     let mut world = World::new(settings);
     let sweep = world.submit(4);
     for worker in ["a", "b", "c"] {
@@ -479,7 +480,7 @@ fn retries_copies_and_what_failed_survive_a_restart() {
             if shard == poison {
                 let (kind, message) = (FailureKind::Task, "no".to_owned());
                 world.handle(Event::Failed { worker, shard, kind, message });
-            } else if world.scheduler.sweep(&sweep).unwrap().jobs.iter().any(|job| job.tally.copies > 0) {
+            } else if world.scheduler.sweep(&sweep).unwrap().jobs.iter().any(|job| job.tally.speculative > 0) {
                 world.report(worker.as_str(), &shard);
             } else {
                 world.handle(Event::Alive { worker });
@@ -500,7 +501,7 @@ fn retries_copies_and_what_failed_survive_a_restart() {
             .iter()
             .any(|(state, tally, failed)| { *state == JobState::Incomplete && tally.retries > 0 && *failed > 0 })
     );
-    assert!(before.iter().any(|(_, tally, _)| tally.copies > 0), "{before:?}");
+    assert!(before.iter().any(|(_, tally, _)| tally.speculative > 0), "{before:?}");
     world.restart();
     assert_eq!(seen(&world), before);
 }

@@ -1,4 +1,4 @@
-//! Rates that are learned from workers, shards that are copied, and lanes that hang.
+//! Rates that are learned from workers, shards that are copied, and slots that hang.
 
 use super::*;
 use crate::cost::{Estimate, EstimateBasis, Sizing};
@@ -35,7 +35,7 @@ impl World {
         actions
     }
 
-    /// A worker says how far it is: seconds are its lane's.
+    /// A worker says how far it is: seconds are its slot's.
     fn told(&mut self, worker: &str, shard: &ShardRef, (blocks_done, fraction): (u64, f64), seconds: f64) {
         let stand = ShardStand { blocks_done, fraction, seconds, begin_seconds: 0.1 };
         self.handle(Event::Progress { worker: id(worker), shard: shard.clone(), stand });
@@ -66,11 +66,11 @@ impl World {
         blocks.end - blocks.start
     }
 
-    /// Returns what one lane would need for the members of a sweep's first job that are not computed.
+    /// Returns what one slot would need for the members of a sweep's first job that are not computed.
     fn seconds_left(&self, sweep: &SweepId) -> Estimate {
         let sweep = &self.scheduler.sweeps[sweep];
         let job = &sweep.jobs[0];
-        let members = sweep.lane_work_left(job) / job.scale.member_seconds;
+        let members = sweep.slot_work_left(job) / job.scale.member_seconds;
         self.scheduler.member_of(sweep, job).times(members)
     }
 }
@@ -87,7 +87,7 @@ fn first_shards_of_long_runs_are_not_sized_by_a_tiny_trial() {
     let truth = each * work(&whole) / work(&trial);
     assert!((3.0..5.0).contains(&truth), "{truth}");
     let force = world.scheduler.workforce(Precision::Fp32);
-    let plan = Plan::new(&whole, &Inputs::new(), &force.rates, &Sizing::default(), force.lanes);
+    let plan = Plan::new(&whole, &Inputs::new(), &force.rates, &Sizing::default(), force.slots);
     assert_eq!(plan.jobs[0].basis, EstimateBasis::OtherSize);
     let ratio = plan.seconds() / (64.0 * truth);
     assert!((0.5..2.0).contains(&ratio), "planned {} s for {} s", plan.seconds(), 64.0 * truth);
@@ -122,7 +122,7 @@ fn a_run_is_not_copied_because_its_estimate_was_wrong() {
         world.told(&holder, &shard, (0, second as f64 / 20.0), second as f64);
     }
     let view = world.scheduler.sweep(&sweep).unwrap();
-    assert_eq!(view.jobs[0].tally.copies, 0, "it got on all the time");
+    assert_eq!(view.jobs[0].tally.speculative, 0, "it got on all the time");
     // One that stands still is helped.
     world.pass(10 * MINUTE, &["a", "b"]);
     assert!(world.held().iter().any(|(held, worker)| *held == shard && worker.to_string() != holder));
@@ -138,16 +138,16 @@ fn unknown_work_is_copied_only_where_it_stands_still() {
     let (shard, holder) = world.held().remove(0);
     world.pass(60_000, &["a", "b"]);
     world.told(holder.as_str(), &shard, (0, 0.0), 0.01);
-    let copies = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[0].tally.copies;
+    let copies = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[0].tally.speculative;
     assert_eq!(copies(&world), 0);
     world.pass(4 * MINUTE, &["a", "b"]);
     assert_eq!(copies(&world), 1, "it has not got on for minutes");
 }
 
-/// Four hung lanes held a sweep for ever beside an idle worker: their hearts beat on.
+/// Four hung slots held a sweep for ever beside an idle worker: their hearts beat on.
 #[test]
-fn hung_lanes_lose_their_shards() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn hung_slots_lose_their_shards() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("hung", 4);
     let sweep = world.submit_spec(runs("s", 4, 1, 200));
     assert_eq!(world.held_by("hung").len(), 4);
@@ -160,7 +160,7 @@ fn hung_lanes_lose_their_shards() {
     assert!(actions.iter().any(|action| matches!(action, Action::SetAside { worker, .. } if *worker == id("hung"))));
     assert_eq!((world.held_by("hung").len(), world.held_by("idle").len()), (0, 1));
     let why = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 3), world.now).unwrap();
-    assert!(format!("{why:?}").contains("all its lanes hang"), "{why:?}");
+    assert!(format!("{why:?}").contains("all its slots hang"), "{why:?}");
     let shown = world.scheduler.workers(world.now).into_iter().find(|worker| worker.id == id("hung")).unwrap();
     assert!(shown.unfit.is_some_and(|reason| reason.contains("no progress")));
     let mut due = Vec::new();
@@ -176,8 +176,8 @@ fn hung_lanes_lose_their_shards() {
 
 /// A shard that has not begun may be queued behind results that wait for their places; once these have gone, it hangs.
 #[test]
-fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_slot_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("w", 2);
     world.submit_spec(runs("s", 2, 1, 200));
     let held = world.held_by("w");
@@ -190,10 +190,10 @@ fn a_lane_that_hangs_behind_waiting_results_is_found_when_they_have_gone() {
     assert!(actions.iter().any(taken), "nobody looks at it any more");
 }
 
-/// A computed shard occupies a lane again when its worker comes back, until the worker says once more that it is computed.
+/// A computed shard occupies a slot again when its worker comes back, until the worker says once more that it is computed.
 #[test]
-fn a_lane_that_hangs_after_its_worker_came_back_is_found() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_slot_that_hangs_after_its_worker_came_back_is_found() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("w", 1);
     world.submit_spec(runs("s", 1, 1, 200));
     let held = world.held_by("w");
@@ -206,8 +206,8 @@ fn a_lane_that_hangs_after_its_worker_came_back_is_found() {
 }
 
 #[test]
-fn a_worker_with_a_hung_and_a_busy_lane_is_not_said_to_be_free() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_worker_with_a_hung_and_a_busy_slot_is_not_said_to_be_free() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("w", 2);
     let sweep = world.submit_spec(runs("s", 3, 1, 200));
     let held = world.held_by("w");
@@ -216,13 +216,13 @@ fn a_worker_with_a_hung_and_a_busy_lane_is_not_said_to_be_free() {
         world.told("w", &held[0], (0, f64::from(minute) / 10.0), 0.0);
     }
     let why = world.scheduler.explain(&sweep, Subject::Block(JobIndex(0), 2), world.now).unwrap();
-    assert!(format!("{why:?}").contains("1 of its 2 lanes hang"), "{why:?}");
+    assert!(format!("{why:?}").contains("1 of its 2 slots hang"), "{why:?}");
 }
 
-/// A lane that hung is tried again, later and later; one that works is left alone.
+/// A slot that hung is tried again, later and later; one that works is left alone.
 #[test]
-fn a_hung_lane_is_tried_again() {
-    let mut world = World::new(Settings { copy_after: 0.0, most_attempts: 100, ..Settings::default() });
+fn a_hung_slot_is_tried_again() {
+    let mut world = World::new(Settings { speculate_after: 0.0, most_attempts: 100, ..Settings::default() });
     world.join("w", 1);
     world.submit_spec(runs("s", 2, 1, 200));
     let mut gaps = Vec::new();
@@ -246,8 +246,8 @@ fn a_hung_lane_is_tried_again() {
 
 /// Slow is not hung: every sign of life begins the wait anew, and a block that takes long is waited for.
 #[test]
-fn a_slow_lane_is_not_hung() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_slow_slot_is_not_hung() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("slow", 1);
     world.submit_spec(runs("s", 1, 20, 10_000));
     let shard = world.held_by("slow").remove(0);
@@ -269,8 +269,8 @@ fn a_slow_lane_is_not_hung() {
 
 /// A machine that slept, or a clock that was set: nobody is taken to hang for it.
 #[test]
-fn a_clock_that_jumps_makes_no_lane_hang() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_clock_that_jumps_makes_no_slot_hang() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("w", 1);
     world.submit_spec(runs("s", 1, 1, 200));
     let shard = world.held_by("w").remove(0);
@@ -283,8 +283,8 @@ fn a_clock_that_jumps_makes_no_lane_hang() {
 
 /// A file may come at 16,384 bytes a second.
 #[test]
-fn a_slow_line_is_not_a_hung_lane() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn a_slow_line_is_not_a_hung_slot() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     world.join("far", 1);
     let text = "name = 'x'\narchitectures = ['logreg']\n[directional]\nblock_size = 1\n\
                 directions = { kind = 'file', path = 'v.npy', indices = [0] }";
@@ -332,7 +332,7 @@ fn a_reported_time_without_end_leaves_the_journal_readable() {
         world.handle(Event::Report { request, worker, shard, class, partial, seconds, begin_seconds: 0.0 });
     }
     let told =
-        |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs.into_iter().map(|job| job.tally.lane_seconds);
+        |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs.into_iter().map(|job| job.tally.slot_seconds);
     assert!(told(&world).all(f64::is_finite));
     world.restart();
     assert!(told(&world).all(f64::is_finite));

@@ -60,7 +60,7 @@ impl Words {
     }
 }
 
-/// One job in the hands of a few lanes.
+/// One job in the hands of a few slots.
 struct Bench {
     world: World,
     words: Words,
@@ -74,7 +74,7 @@ struct Bench {
 
 impl Bench {
     fn new(blocks: u64, settings: Settings) -> Self {
-        let mut world = World::new(Settings { copy_after: 0.0, ..settings });
+        let mut world = World::new(Settings { speculate_after: 0.0, ..settings });
         world.merges = false;
         let (request, sweep) = (world.request(), SweepId::new("s"));
         let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", blocks * 4 - 1)).unwrap());
@@ -104,8 +104,8 @@ impl Bench {
         self.world.scheduler.sweep(&self.sweep).unwrap().jobs[0].partials
     }
 
-    fn join(&mut self, worker: &str, lanes: u32) {
-        self.world.join(worker, lanes);
+    fn join(&mut self, worker: &str, slots: u32) {
+        self.world.join(worker, slots);
     }
 
     fn report(&mut self, place: usize) {
@@ -169,7 +169,7 @@ fn partials_are_merged_while_the_job_is_computed() {
         bench.report(0);
         while bench.merge() {}
     }
-    // Three sizes of up to 7, and those of the lanes.
+    // Three sizes of up to 7, and those of the slots.
     assert!(bench.most_stored <= 3 * 7 + 4, "{} partials at once", bench.most_stored);
     let committed = bench.reductions.remove(0).2;
     assert_eq!(committed.len(), 300, "every shard stays known");
@@ -429,11 +429,11 @@ proptest! {
         most_blocks in 1u64..9,
         merge_group in 2usize..10,
         most_merges in 1usize..4,
-        lanes in 1u32..9,
+        slots in 1u32..9,
     ) {
         let sizing = Sizing { most_blocks, ..Sizing::default() };
         let mut bench = Bench::new(blocks, Settings { sizing, merge_group, most_merges, ..Settings::default() });
-        bench.join("w", lanes);
+        bench.join("w", slots);
         for turn in turns {
             let held = bench.world.held().len();
             match turn {
@@ -445,7 +445,7 @@ proptest! {
                     bench.reductions.clear();
                     bench.restart();
                     prop_assert_eq!(bench.facts(), before);
-                    bench.join("w", lanes);
+                    bench.join("w", slots);
                 }
                 Turn::Damage(n) => if let Some(Merge { job, number, partials, .. }) = bench.pool.pop_front() {
                     let damaged = vec![partials[n as usize % partials.len()].node];
@@ -464,25 +464,25 @@ proptest! {
 #[test]
 fn merging_keeps_few_partials() {
     let full = std::env::var_os("NADGRID_MERGE_TABLE").is_some();
-    let (shards, lanes) = if full { (100_000u64, 256u64) } else { (5_000, 64) };
+    let (shards, slots) = if full { (100_000u64, 256u64) } else { (5_000, 64) };
     for group in [2usize, 4, 8, 16] {
-        let settings = Settings { merge_group: group, copy_after: 0.0, ..one_block_each() };
-        let (most, written) = run_of_many(shards, lanes, settings);
+        let settings = Settings { merge_group: group, speculate_after: 0.0, ..one_block_each() };
+        let (most, written) = run_of_many(shards, slots, settings);
         println!("group {group:>2}: {written:.3} written a shard, {most} partials at most");
         let sizes = (shards as f64).ln() / (group as f64).ln();
-        let bound = (group - 1) as f64 * sizes.ceil() + 5.0 * lanes as f64;
+        let bound = (group - 1) as f64 * sizes.ceil() + 5.0 * slots as f64;
         assert!((most as f64) < bound, "group {group}: {most} partials, {bound} expected");
         assert!(written <= 1.0 / (group - 1) as f64, "group {group}: {written}");
     }
 }
 
-/// The most partials at once, and how many were written for each shard, when lanes end in any order.
-fn run_of_many(shards: u64, lanes: u64, settings: Settings) -> (usize, f64) {
+/// The most partials at once, and how many were written for each shard, when slots end in any order.
+fn run_of_many(shards: u64, slots: u64, settings: Settings) -> (usize, f64) {
     let mut world = World::new(settings);
     let (request, sweep) = (world.request(), SweepId::new("s"));
     let spec = Box::new(Spec::from_toml(&format!("{SPEC}{}", shards * 4)).unwrap());
     world.submit_as(sweep.clone(), spec, FairShare::default(), request);
-    let mut held = VecDeque::from(world.join("w", lanes as u32));
+    let mut held = VecDeque::from(world.join("w", slots as u32));
     let (mut most, mut written, mut turn) = (0, 0u64, 1u64);
     while !held.is_empty() {
         turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

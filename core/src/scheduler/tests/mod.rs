@@ -106,16 +106,16 @@ impl World {
         self.held().into_iter().filter(|(_, holder)| *holder == id(worker)).map(|(shard, _)| shard).collect()
     }
 
-    fn join(&mut self, worker: &str, lanes: u32) -> Vec<ShardRef> {
-        self.join_as(worker, lanes, "portable", Vec::new())
+    fn join(&mut self, worker: &str, slots: u32) -> Vec<ShardRef> {
+        self.join_as(worker, slots, "portable", Vec::new())
     }
 
-    fn join_as(&mut self, worker: &str, lanes: u32, arithmetic: &str, held: Vec<ShardRef>) -> Vec<ShardRef> {
+    fn join_as(&mut self, worker: &str, slots: u32, arithmetic: &str, held: Vec<ShardRef>) -> Vec<ShardRef> {
         let profile = WorkerProfile {
             name: worker.into(),
             class: class(arithmetic),
             precisions: vec![Precision::Fp32],
-            lanes,
+            slots,
             version: "0".into(),
         };
         leases(&self.handle(Event::Join { worker: id(worker), profile, held }))
@@ -417,7 +417,7 @@ fn a_restarted_coordinator_lets_workers_keep_what_they_hold() {
     let held = world.join("w", 2);
     world.restart();
     assert!(world.held().is_empty());
-    assert!(world.join_as("w", 2, "portable", held.clone()).is_empty(), "both lanes are busy");
+    assert!(world.join_as("w", 2, "portable", held.clone()).is_empty(), "both slots are busy");
     assert_eq!(world.held_by("w"), held.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
 }
 
@@ -525,7 +525,7 @@ fn a_precision_that_nobody_offers_waits() {
     assert_eq!(world.scheduler.sweep(&id).unwrap().workers, 0);
     let precisions = vec![Precision::Fp32, Precision::Bf16];
     let profile =
-        WorkerProfile { name: "gpu".into(), class: class("sm_90"), precisions, lanes: 1, version: "0".into() };
+        WorkerProfile { name: "gpu".into(), class: class("sm_90"), precisions, slots: 1, version: "0".into() };
     let actions = world.handle(Event::Join { worker: super::tests::id("gpu"), profile, held: Vec::new() });
     let held = leases(&actions);
     assert_eq!(held.len(), 1);

@@ -11,7 +11,7 @@ const MERGE_MS: u64 = 20;
 /// Workers that compute at a given speed, beside a world.
 struct Cluster {
     world: World,
-    /// Lane-milliseconds of a member of an experiment.
+    /// Slot-milliseconds of a member of an experiment.
     member_ms: fn(&str) -> f64,
     /// The factor by which a worker takes longer.
     slowness: BTreeMap<String, f64>,
@@ -37,7 +37,7 @@ struct Seen {
 
 impl Cluster {
     fn new(member_ms: fn(&str) -> f64) -> Self {
-        let world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+        let world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
         Self { world, member_ms, slowness: BTreeMap::new(), due: BTreeMap::new(), count: 0 }
     }
 
@@ -49,13 +49,13 @@ impl Cluster {
         id
     }
 
-    fn join(&mut self, worker: &str, lanes: u32, slowness: f64) {
+    fn join(&mut self, worker: &str, slots: u32, slowness: f64) {
         self.slowness.insert(worker.to_owned(), slowness);
         let profile = WorkerProfile {
             name: worker.into(),
             class: class("portable"),
             precisions: vec![Precision::Fp32],
-            lanes,
+            slots,
             version: "0".into(),
         };
         let actions = self.world.handle(Event::Join { worker: id(worker), profile, held: Vec::new() });
@@ -190,9 +190,9 @@ fn cheap_networks_do_not_stand_for_expensive_runs() {
     assert_true(&cluster, &seen, 2_050, 1.0);
 }
 
-/// Nine runs on eight lanes take two rounds, of which the second is one run.
+/// Nine runs on eight slots take two rounds, of which the second is one run.
 #[test]
-fn the_last_of_a_few_long_runs_is_not_spread_over_all_lanes() {
+fn the_last_of_a_few_long_runs_is_not_spread_over_all_slots() {
     let mut cluster = Cluster::new(|_| 20_000.0);
     let text = "name = 't'\narchitectures = ['logreg']\n[directional]\ndirections = { kind = 'pixels', indices = [{ start = 0, end = 9 }] }\n\
                 seeds = 1\nblock_size = 1";
@@ -207,7 +207,7 @@ fn the_last_of_a_few_long_runs_is_not_spread_over_all_lanes() {
 }
 
 #[test]
-fn sweeps_that_share_the_lanes_say_when_each_ends() {
+fn sweeps_that_share_the_slots_say_when_each_ends() {
     let mut cluster = Cluster::new(|_| 250.0);
     cluster.join("w", 4, 1.0);
     cluster.submit("before", NETWORKS, FairShare::default());
@@ -228,7 +228,7 @@ fn sweeps_that_share_the_lanes_say_when_each_ends() {
 }
 
 #[test]
-fn without_lanes_no_time_is_told() {
+fn without_slots_no_time_is_told() {
     let mut cluster = Cluster::new(|_| 250.0);
     let sweep = cluster.submit("s", NETWORKS, FairShare::default());
     assert_eq!(cluster.view(&sweep).notices, ["no worker is connected"]);
@@ -249,7 +249,7 @@ fn without_lanes_no_time_is_told() {
     let drained = cluster.view(&sweep);
     assert_eq!(drained.seconds_left, None, "a worker that drains takes nothing more");
     cluster.world.join_as("gpu", 64, "sm_90", Vec::new());
-    assert_eq!(cluster.view(&sweep).seconds_left, None, "lanes of another class are none of this sweep's");
+    assert_eq!(cluster.view(&sweep).seconds_left, None, "slots of another class are none of this sweep's");
     let request = cluster.world.request();
     cluster.world.handle(Event::Cancel { request, sweep: sweep.clone() });
     let ended = cluster.view(&sweep);
@@ -257,7 +257,7 @@ fn without_lanes_no_time_is_told() {
     assert!(ended.notices.is_empty());
 }
 
-/// More lanes, less time; and the other way round.
+/// More slots, less time; and the other way round.
 #[test]
 fn workers_that_come_and_go_change_the_time_left() {
     let mut cluster = Cluster::new(|_| 250.0);
@@ -363,7 +363,7 @@ fn withdrawn_blocks_take_their_seconds_with_them() {
         }
     };
     let tally = |world: &World| world.scheduler.sweep(&sweep).unwrap().jobs[job.0 as usize].tally;
-    let each = |tally: Tally| tally.lane_seconds / tally.blocks as f64;
+    let each = |tally: Tally| tally.slot_seconds / tally.blocks as f64;
     let before = tally(&world);
     let damaged: Vec<Node> = committed.partials().skip(1).map(|partial| partial.node).collect();
     let message = "damaged".to_owned();
@@ -372,5 +372,5 @@ fn withdrawn_blocks_take_their_seconds_with_them() {
     assert!(0 < after.blocks && after.blocks < before.blocks, "{after:?}");
     assert!((each(after) - each(before)).abs() < 1e-9, "{before:?} {after:?}");
     world.restart();
-    assert_eq!(tally(&world).lane_seconds, after.lane_seconds);
+    assert_eq!(tally(&world).slot_seconds, after.slot_seconds);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn lanes_of(world: &World, sweep: &SweepId) -> usize {
+fn slots_of(world: &World, sweep: &SweepId) -> usize {
     world.held().iter().filter(|(shard, _)| shard.job.sweep == *sweep).count()
 }
 
@@ -20,33 +20,33 @@ impl World {
 }
 
 #[test]
-fn lanes_are_shared_by_weight_and_priority_goes_first() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+fn slots_are_shared_by_weight_and_priority_goes_first() {
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let (light, heavy) = (world.submit_shared("light", 0, 1.0), world.submit_shared("heavy", 0, 3.0));
     for worker in 0..8 {
         world.join(&worker.to_string(), 1);
     }
-    assert_eq!((lanes_of(&world, &light), lanes_of(&world, &heavy)), (2, 6));
+    assert_eq!((slots_of(&world, &light), slots_of(&world, &heavy)), (2, 6));
     // It stays so as shards come and go, in whatever order.
     for turn in 0..200 {
         let held = world.held();
         let (shard, worker) = &held[(turn * 5) % held.len()];
         world.report(worker.as_str(), shard);
-        let (of_light, of_heavy) = (lanes_of(&world, &light), lanes_of(&world, &heavy));
+        let (of_light, of_heavy) = (slots_of(&world, &light), slots_of(&world, &heavy));
         assert!((1..=3).contains(&of_light) && of_light + of_heavy == 8, "{of_light} and {of_heavy}");
     }
     let urgent = world.submit_shared("urgent", 1, 1.0);
     for (shard, worker) in world.held() {
         world.report(worker.as_str(), &shard);
     }
-    assert_eq!(lanes_of(&world, &urgent), 8);
+    assert_eq!(slots_of(&world, &urgent), 8);
     let told = world.scheduler.explain(&light, Subject::Sweep, world.now).unwrap();
     assert!(told.reasons[0].contains("1 sweeps come before it"), "{told:?}");
 }
 
 #[test]
 fn a_paused_sweep_gives_nothing_out_and_goes_on_where_it_was() {
-    let mut world = World::new(Settings { copy_after: 0.0, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, ..Settings::default() });
     let sweep = world.submit(64);
     let shard = world.join("w", 1).remove(0);
     world.pause(&sweep, true);
@@ -117,7 +117,7 @@ fn what_keeps_each_worker_is_told() {
 /// A snapshot replays to the same state as all that was written, and is shorter.
 #[test]
 fn a_snapshot_stands_for_the_journal() {
-    let mut world = World::new(Settings { copy_after: 0.0, most_ended_sweeps: 2, ..Settings::default() });
+    let mut world = World::new(Settings { speculate_after: 0.0, most_ended_sweeps: 2, ..Settings::default() });
     for turn in 0..4 {
         let sweep = world.submit(400);
         world.join("w", 2);

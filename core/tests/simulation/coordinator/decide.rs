@@ -302,7 +302,7 @@ impl World {
                 }
             }
             Record::Merged { .. } => self.counts.sight(Sight::Merged),
-            Record::Copied { .. } => self.counts.sight(Sight::Copied),
+            Record::Speculated { .. } => self.counts.sight(Sight::Speculated),
             Record::Audited { .. } => self.counts.sight(Sight::Audited),
             Record::Quarantined { .. } => self.counts.sight(Sight::Quarantined),
             Record::Forgotten { .. } => self.counts.sight(Sight::Forgotten),

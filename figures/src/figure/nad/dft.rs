@@ -28,10 +28,10 @@ fn transform(values: ArrayView2<'_, f64>) -> Array2<Complex<f64>> {
 fn transform_rows(mut values: Array2<Complex<f64>>) -> Array2<Complex<f64>> {
     let fft = FftPlannerScalar::new().plan_fft_forward(values.ncols());
     let mut row = vec![Complex::default(); values.ncols()];
-    for mut lane in values.rows_mut() {
-        row.iter_mut().zip(&lane).for_each(|(to, from)| *to = *from);
+    for mut slot in values.rows_mut() {
+        row.iter_mut().zip(&slot).for_each(|(to, from)| *to = *from);
         fft.process(&mut row);
-        lane.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
+        slot.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
     }
     values
 }

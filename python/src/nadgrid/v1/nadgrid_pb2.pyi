@@ -91,16 +91,16 @@ class Input(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("jobs", "lanes", "workers", "seconds")
+    __slots__ = ("jobs", "slots", "workers", "seconds")
     JOBS_FIELD_NUMBER: _ClassVar[int]
-    LANES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     jobs: _containers.RepeatedCompositeFieldContainer[JobPlan]
-    lanes: int
+    slots: int
     workers: int
     seconds: float
-    def __init__(self, jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ..., lanes: _Optional[int] = ..., workers: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobPlan, _Mapping]]] = ..., slots: _Optional[int] = ..., workers: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class JobPlan(_message.Message):
     __slots__ = ("architecture", "members", "blocks", "shards", "forward_passes", "parameters", "dimension", "partial_bytes", "seconds", "measured", "experiment", "basis", "gpu_seconds")
@@ -416,20 +416,20 @@ class ShardFailure(_message.Message):
     def __init__(self, job: _Optional[int] = ..., first_block: _Optional[int] = ..., blocks: _Optional[int] = ..., attempts: _Optional[int] = ..., workers: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "lane_seconds", "shards", "digest", "retries", "experiment", "members_failed", "copies", "audits_due", "audits_passed", "progress", "seconds_left", "partials", "members_per_second")
+    __slots__ = ("architecture", "state", "members", "members_done", "members_in_flight", "dimension", "slot_seconds", "shards", "digest", "retries", "experiment", "members_failed", "speculative", "audits_due", "audits_passed", "progress", "seconds_left", "partials", "members_per_second")
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_DONE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     DIMENSION_FIELD_NUMBER: _ClassVar[int]
-    LANE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FAILED_FIELD_NUMBER: _ClassVar[int]
-    COPIES_FIELD_NUMBER: _ClassVar[int]
+    SPECULATIVE_FIELD_NUMBER: _ClassVar[int]
     AUDITS_DUE_FIELD_NUMBER: _ClassVar[int]
     AUDITS_PASSED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -442,20 +442,20 @@ class Job(_message.Message):
     members_done: int
     members_in_flight: int
     dimension: int
-    lane_seconds: float
+    slot_seconds: float
     shards: int
     digest: str
     retries: int
     experiment: str
     members_failed: int
-    copies: int
+    speculative: int
     audits_due: int
     audits_passed: int
     progress: float
     seconds_left: float
     partials: int
     members_per_second: float
-    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., lane_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., copies: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ..., members_per_second: _Optional[float] = ...) -> None: ...
+    def __init__(self, architecture: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., members: _Optional[int] = ..., members_done: _Optional[int] = ..., members_in_flight: _Optional[int] = ..., dimension: _Optional[int] = ..., slot_seconds: _Optional[float] = ..., shards: _Optional[int] = ..., digest: _Optional[str] = ..., retries: _Optional[int] = ..., experiment: _Optional[str] = ..., members_failed: _Optional[int] = ..., speculative: _Optional[int] = ..., audits_due: _Optional[int] = ..., audits_passed: _Optional[int] = ..., progress: _Optional[float] = ..., seconds_left: _Optional[float] = ..., partials: _Optional[int] = ..., members_per_second: _Optional[float] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("name", "size", "digest")
@@ -484,11 +484,11 @@ class NumericsClass(_message.Message):
     def __init__(self, device: _Optional[str] = ..., arithmetic: _Optional[str] = ..., evaluation: _Optional[str] = ..., libtorch: _Optional[str] = ..., precision: _Optional[str] = ..., kernels: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("id", "name", "numerics_class", "lanes", "version", "leases", "silent_ms", "connected", "unfit", "draining", "members_done", "members_per_second", "rate_of", "last_error", "transfers_waiting", "transfers_waiting_ms", "transfers", "transfer_bytes_per_second")
+    __slots__ = ("id", "name", "numerics_class", "slots", "version", "leases", "silent_ms", "connected", "unfit", "draining", "members_done", "members_per_second", "rate_of", "last_error", "transfers_waiting", "transfers_waiting_ms", "transfers", "transfer_bytes_per_second")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
-    LANES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     SILENT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -506,7 +506,7 @@ class Worker(_message.Message):
     id: str
     name: str
     numerics_class: NumericsClass
-    lanes: int
+    slots: int
     version: str
     leases: int
     silent_ms: int
@@ -521,7 +521,7 @@ class Worker(_message.Message):
     transfers_waiting_ms: int
     transfers: int
     transfer_bytes_per_second: float
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., version: _Optional[str] = ..., leases: _Optional[int] = ..., silent_ms: _Optional[int] = ..., connected: bool = ..., unfit: _Optional[str] = ..., draining: bool = ..., members_done: _Optional[int] = ..., members_per_second: _Optional[float] = ..., rate_of: _Optional[str] = ..., last_error: _Optional[str] = ..., transfers_waiting: _Optional[int] = ..., transfers_waiting_ms: _Optional[int] = ..., transfers: _Optional[int] = ..., transfer_bytes_per_second: _Optional[float] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., slots: _Optional[int] = ..., version: _Optional[str] = ..., leases: _Optional[int] = ..., silent_ms: _Optional[int] = ..., connected: bool = ..., unfit: _Optional[str] = ..., draining: bool = ..., members_done: _Optional[int] = ..., members_per_second: _Optional[float] = ..., rate_of: _Optional[str] = ..., last_error: _Optional[str] = ..., transfers_waiting: _Optional[int] = ..., transfers_waiting_ms: _Optional[int] = ..., transfers: _Optional[int] = ..., transfer_bytes_per_second: _Optional[float] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("sweep_id", "job", "first_block", "blocks")
@@ -556,13 +556,13 @@ class SessionRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., computed: _Optional[_Union[Computed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., result: _Optional[_Union[ShardResult, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker_id", "name", "protocol_version", "version", "numerics_class", "lanes", "held", "precisions")
+    __slots__ = ("worker_id", "name", "protocol_version", "version", "numerics_class", "slots", "held", "precisions")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_CLASS_FIELD_NUMBER: _ClassVar[int]
-    LANES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     PRECISIONS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
@@ -570,10 +570,10 @@ class Hello(_message.Message):
     protocol_version: int
     version: str
     numerics_class: NumericsClass
-    lanes: int
+    slots: int
     held: _containers.RepeatedCompositeFieldContainer[Shard]
     precisions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., protocol_version: _Optional[int] = ..., version: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., lanes: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., precisions: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., protocol_version: _Optional[int] = ..., version: _Optional[str] = ..., numerics_class: _Optional[_Union[NumericsClass, _Mapping]] = ..., slots: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., precisions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

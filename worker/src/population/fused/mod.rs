@@ -25,7 +25,7 @@ use program::FusedProgram;
 use tch::{Device, Kind, TchError, Tensor};
 use weights::{Kinds, ProgramWeights};
 
-/// Bytes of maps that a pass may take on a CPU, where every lane has its own.
+/// Bytes of maps that a pass may take on a CPU, where every slot has its own.
 const CPU_BUDGET: u64 = 128 << 20;
 /// Bytes that it may take on a GPU, beside what cuDNN needs.
 const CUDA_BUDGET: u64 = 6 << 30;

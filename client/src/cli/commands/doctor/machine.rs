@@ -69,7 +69,7 @@ fn available(text: &str) -> Option<u64> {
 
 fn of_memory(free: u64) -> Finding {
     let told = format!("{} free", bytes(free));
-    let step = "close other programs, or start workers with fewer --lanes";
+    let step = "close other programs, or start workers with fewer --slots";
     match free {
         GOOD_MEMORY.. => Finding::ok("memory", told),
         LEAST_MEMORY.. => Finding::warning("memory", told, step),

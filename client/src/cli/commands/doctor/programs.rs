@@ -163,7 +163,7 @@ fn gpus(models: &[String], cuda: Option<PathBuf>) -> Finding {
 struct MeasuredRate {
     networks: u64,
     seconds: f64,
-    lanes: u32,
+    slots: u32,
     evaluation: String,
     instruction_set: String,
 }
@@ -178,11 +178,11 @@ fn computes(said: &Result<String, String>) -> Finding {
         Ok(Err(e)) => return problem(&format!("its answer cannot be parsed ({e})")),
         Err(why) => return problem(why),
     };
-    let MeasuredRate { networks, seconds, lanes, evaluation, instruction_set } = measured;
-    let lanes = crate::cli::tables::count(lanes.into(), "lane");
+    let MeasuredRate { networks, seconds, slots, evaluation, instruction_set } = measured;
+    let slots = crate::cli::tables::count(slots.into(), "slot");
     Finding::ok(
         "computation",
-        format!("{networks} networks in {seconds:.2} s on {lanes}, {evaluation}, {instruction_set}"),
+        format!("{networks} networks in {seconds:.2} s on {slots}, {evaluation}, {instruction_set}"),
     )
 }
 
@@ -227,11 +227,11 @@ mod tests {
 
     #[test]
     fn a_worker_that_cannot_compute_is_a_problem() {
-        let said = r#"{"networks":2,"seconds":0.01,"lanes":2,"evaluation":"patch","precision":"fp32","instruction_set":"avx512"}"#;
+        let said = r#"{"networks":2,"seconds":0.01,"slots":2,"evaluation":"patch","precision":"fp32","instruction_set":"avx512"}"#;
         let finding = computes(&Ok(said.into()));
         assert_eq!(
             (finding.level, finding.message.as_str()),
-            (FindingLevel::Ok, "2 networks in 0.01 s on 2 lanes, patch, avx512")
+            (FindingLevel::Ok, "2 networks in 0.01 s on 2 slots, patch, avx512")
         );
         assert_eq!(computes(&Ok("?".into())).level, FindingLevel::Problem);
         assert!(computes(&Err("CUDA error".into())).message.contains("CUDA error"));

@@ -76,7 +76,7 @@ fn several_workers_share_the_cores_and_one_takes_them_all() {
     };
     let common = "--coordinator http://x --device cpu --until-stdin-closes";
     assert_eq!(arguments(1, "cpu"), common);
-    assert_eq!(arguments(2, "cpu"), format!("{common} --lanes 2"));
-    assert_eq!(arguments(8, "cpu"), format!("{common} --lanes 1"));
-    assert!(!arguments(2, "cuda:0").contains("--lanes"));
+    assert_eq!(arguments(2, "cpu"), format!("{common} --slots 2"));
+    assert_eq!(arguments(8, "cpu"), format!("{common} --slots 1"));
+    assert!(!arguments(2, "cuda:0").contains("--slots"));
 }

@@ -1,4 +1,4 @@
-//! A worker's lanes: they begin with what waits, compute block by block, hang, fail, and fold what they computed.
+//! A worker's slots: they begin with what waits, compute block by block, hang, fail, and fold what they computed.
 
 use super::{Stage, Timer};
 use crate::faults::Fault;
@@ -12,14 +12,14 @@ use nadgrid_core::scheduler::{FailureKind, JobRef, Partial, PartialBytes, ShardR
 use std::ops::Range;
 
 impl World {
-    /// Free lanes begin with what waits.
+    /// Free slots begin with what waits.
     pub(super) fn begin(&mut self, index: usize) {
         loop {
             let worker = &mut self.workers[index];
             let running = worker.held.iter().filter(|held| matches!(held.stage, Stage::Running)).count();
             let waiting = worker.held.iter_mut().find(|held| matches!(held.stage, Stage::Queued));
             let busy = running + worker.hung;
-            let Some(held) = waiting.filter(|_| busy < worker.machine.lanes as usize) else { return };
+            let Some(held) = waiting.filter(|_| busy < worker.machine.slots as usize) else { return };
             held.stage = Stage::Running;
             held.began = self.time;
             let key = held.key;
@@ -44,9 +44,9 @@ impl World {
         let named = held.assignment.named();
         let (shard, coordinates) = (held.assignment.shard.clone(), held.assignment.job.coordinates.clone());
         self.oracle.computed += 1;
-        // That a shard is computed may be said of it before it is given out anew, and be heard after: then nobody waits for its lane.
+        // That a shard is computed may be said of it before it is given out anew, and be heard after: then nobody waits for its slot.
         let is_watched = !self.workers[index].said_computed.contains(&named);
-        if is_watched && self.strikes(self.scenario.rates.hung, Fault::LaneHung) {
+        if is_watched && self.strikes(self.scenario.rates.hung, Fault::SlotHung) {
             return self.hang(index, key);
         }
         if let Some((kind, message)) = self.fails(&shard, &coordinates.spec, block) {
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// The lane computes on for ever. What it has, and what waits for it, may fail for that.
+    /// The slot computes on for ever. What it has, and what waits for it, may fail for that.
     fn hang(&mut self, index: usize, key: u64) {
         self.workers[index].hung += 1;
         if let Some(held) = self.workers[index].find(key) {

@@ -1,7 +1,7 @@
-//! Lanes: one OS thread for each shard that is computed at once.
+//! Slots: one OS thread for each shard that is computed at once.
 //!
-//! An error or a panic in a lane becomes the shard's failure, and the lane goes on. Deliberately absent: messages to the
-//! coordinator. A lane notes what happened in the table of tasks, and passes large results to the uploads.
+//! An error or a panic in a slot becomes the shard's failure, and the slot goes on. Deliberately absent: messages to the
+//! coordinator. A slot notes what happened in the table of tasks, and passes large results to the uploads.
 
 use crate::compute::{EvaluatedShard, JobSpecs, ShardEvaluator, ShardTask};
 use crate::device::{self, Machine};
@@ -34,8 +34,8 @@ const MAX_STARVED: u32 = 3;
 /// The most jobs for which such failures are counted; those of the first by name are forgotten.
 const MAX_JOBS: usize = 1024;
 
-/// What all lanes of a worker share.
-pub(crate) struct Lanes<'a> {
+/// What all slots of a worker share.
+pub(crate) struct Slots<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) inputs: &'a Arc<InputCache>,
     pub(crate) tasks: &'a Arc<TaskTable>,
@@ -44,19 +44,19 @@ pub(crate) struct Lanes<'a> {
     pub(crate) tracer: &'a Tracer,
 }
 
-impl Lanes<'_> {
-    /// Starts this many lanes. They end when the table of tasks is closed.
+impl Slots<'_> {
+    /// Starts this many slots. They end when the table of tasks is closed.
     ///
     /// # Errors
     /// [`WorkerError::Start`] when the system provides no more threads.
-    pub(crate) fn start(&self, lanes: u32) -> Result<Vec<JoinHandle<()>>, WorkerError> {
+    pub(crate) fn start(&self, slots: u32) -> Result<Vec<JoinHandle<()>>, WorkerError> {
         let starved = Arc::<Starved>::default();
         let specs = Arc::new(JobSpecs::default());
-        (0..lanes).map(|number| self.lane(&starved, &specs).start(number)).collect()
+        (0..slots).map(|number| self.slot(&starved, &specs).start(number)).collect()
     }
 
-    fn lane(&self, starved: &Arc<Starved>, specs: &Arc<JobSpecs>) -> Lane {
-        Lane {
+    fn slot(&self, starved: &Arc<Starved>, specs: &Arc<JobSpecs>) -> Slot {
+        Slot {
             machine: self.machine.clone(),
             inputs: self.inputs.clone(),
             evaluator: ShardEvaluator::new(self.machine, self.inputs.clone()),
@@ -70,21 +70,21 @@ impl Lanes<'_> {
     }
 }
 
-struct Lane {
+struct Slot {
     machine: Machine,
     inputs: Arc<InputCache>,
     evaluator: ShardEvaluator,
     tasks: Arc<TaskTable>,
     results: UnboundedSender<Arc<ComputedShard>>,
     starved: Arc<Starved>,
-    /// The jobs of the latest shards of all lanes.
+    /// The jobs of the latest shards of all slots.
     specs: Arc<JobSpecs>,
     tracer: Tracer,
     /// The job of the last shard.
     last_job: String,
 }
 
-/// What a lane does at the end of its thread.
+/// What a slot does at the end of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextStep {
     /// It ends, since the table of tasks is closed.
@@ -93,7 +93,7 @@ enum NextStep {
     NewThread,
 }
 
-/// The job of a shard that a lane begins.
+/// The job of a shard that a slot begins.
 struct JobStart {
     /// The job's name among all sweeps.
     name: String,
@@ -101,11 +101,11 @@ struct JobStart {
     starved: u32,
 }
 
-/// The number of shards in a row, for each job and over all lanes, for which the device had no memory.
+/// The number of shards in a row, for each job and over all slots, for which the device had no memory.
 ///
-/// When one lane is refused memory, the work of all others is discarded (see [`crate::population::memory::OomWatch`]). So failures
+/// When one slot is refused memory, the work of all others is discarded (see [`crate::population::memory::OomWatch`]). So failures
 /// of shards that were computed at the same time count once. They are counted for each job, since a job whose shards fit would hide
-/// one whose shards never do. Of several lanes at least one counts each time, so they cannot spoil each other's work for ever.
+/// one whose shards never do. Of several slots at least one counts each time, so they cannot spoil each other's work for ever.
 #[derive(Default)]
 struct Starved(Mutex<BTreeMap<String, u32>>);
 
@@ -136,21 +136,21 @@ impl Starved {
     }
 }
 
-impl Lane {
+impl Slot {
     fn start(mut self, number: u32) -> Result<JoinHandle<()>, WorkerError> {
-        let thread = Builder::new().name(format!("lane {number}")).spawn(move || self.work());
-        thread.map_err(|source| WorkerError::Start { what: "a lane", source })
+        let thread = Builder::new().name(format!("slot {number}")).spawn(move || self.work());
+        thread.map_err(|source| WorkerError::Start { what: "a slot", source })
     }
 
     /// Computes shards until the table of tasks is closed. libtorch remembers, for each thread, which of cuDNN's engines computed a
-    /// convolution; after memory was refused that may be another than the first, for good. So the lane goes on in a new thread
+    /// convolution; after memory was refused that may be another than the first, for good. So the slot goes on in a new thread
     /// then.
     fn work(&mut self) {
         if !self.machine.device.is_cuda() {
             self.compute();
             return;
         }
-        let name = std::thread::current().name().unwrap_or("lane").to_owned();
+        let name = std::thread::current().name().unwrap_or("slot").to_owned();
         while self.compute_on_a_new_thread(&name) == NextStep::NewThread {
             tracing::warn!("the device refused memory: {name} starts over with its choice of convolution engines");
         }
@@ -310,14 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn results_come_out_and_faults_leave_the_lane_alive() {
+    fn results_come_out_and_faults_leave_the_slot_alive() {
         let machine = prepare(DeviceChoice::Cpu, None).unwrap();
         let table = Arc::new(TaskTable::new(1));
         let (results, mut received) = unbounded_channel();
         let inputs = Arc::new(InputCache::new(NoInputSource));
         let tracer = Tracer::off();
-        let lanes = Lanes { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
-        let lanes = lanes.start(1).unwrap();
+        let slots = Slots { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
+        let slots = slots.start(1).unwrap();
         table.assign(task("name = 1", 0, 1));
         table.assign(task(SPEC, 4, 4));
         let computed = received.blocking_recv().unwrap();
@@ -330,7 +330,7 @@ mod tests {
         );
         assert!(matches!(&reports[1], TaskReport::Computed { .. }), "{reports:?}");
         table.close();
-        lanes.into_iter().for_each(|lane| lane.join().unwrap());
+        slots.into_iter().for_each(|slot| slot.join().unwrap());
     }
 
     /// Passing trouble at first; a device that never has memory is the worker's own fault. A lost device is told of.
@@ -341,13 +341,13 @@ mod tests {
         let inputs = Arc::new(InputCache::new(NoInputSource));
         let (results, _received) = unbounded_channel();
         let tracer = Tracer::off();
-        let lanes = Lanes { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
-        let mut lane = lanes.lane(&Arc::default(), &Arc::default());
+        let slots = Slots { machine: &machine, inputs: &inputs, tasks: &table, results: &results, tracer: &tracer };
+        let mut slot = slots.slot(&Arc::default(), &Arc::default());
         let mut fail = |block, cause, kind| {
             table.assign(task(SPEC, block, 1));
             let task = table.next().unwrap();
-            let job = lane.begin(&task);
-            lane.fail(&task, &job, Fault { cause, ..Fault::new(kind, "no") });
+            let job = slot.begin(&task);
+            slot.fail(&task, &job, Fault { cause, ..Fault::new(kind, "no") });
             match table.reports(false).pop() {
                 Some(TaskReport::Failed { fault, .. }) => fault.kind,
                 other => panic!("{other:?}"),
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(table.lost().as_deref(), Some("no"));
     }
 
-    /// Three lanes that spoil each other's shards are no worse off than one whose shard fails; a success of the job begins anew,
+    /// Three slots that spoil each other's shards are no worse off than one whose shard fails; a success of the job begins anew,
     /// that of another does not.
     #[test]
     fn what_fails_together_counts_once_and_each_job_counts_its_own() {
