@@ -154,7 +154,7 @@ async fn a_sound_payload_comes_through_and_a_damaged_one_does_not() {
     for (fault, words) in [
         (Fault::Truncated, "nads/lenet/nads.npy: the payload is truncated: 600 of 1000 bytes were received"),
         (Fault::Flipped, "nads/lenet/nads.npy: the payload is damaged"),
-        (Fault::Nameless, "nads/lenet/nads.npy began without its size and digest"),
+        (Fault::Nameless, "nads/lenet/nads.npy was announced without its size and digest"),
     ] {
         let error = client(fault).await.read_artifact("s-1", name).await.unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains('\n'), "{error}");
@@ -197,7 +197,7 @@ async fn files_are_uploaded_whole_or_not_at_all() {
     assert!(matches!(client(Fault::Flipped).await.upload(&file).await, Err(Error::Contract(_))));
     std::fs::write(&path, &bytes[1..]).unwrap();
     let error = client(Fault::None).await.upload(&file).await.unwrap_err().to_string();
-    assert!(error.contains("nads.npy: the file has changed"), "{error}");
+    assert!(error.contains("nads.npy: the file changed while it was being submitted"), "{error}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A position in a text, counted from 1, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourcePosition {
     /// The line.
     pub line: usize,
@@ -32,7 +32,8 @@ impl fmt::Display for SourcePosition {
 }
 
 impl SpecError {
-    /// The same error, each violation with its position in `text`: that of its value, or of the nearest table around it.
+    /// The same error in the order of `text`, each violation with its position: that of its value, or of the nearest table
+    /// around it.
     /// `elsewhere` are keys whose values come from somewhere else, and so have no position.
     #[must_use]
     pub fn located(mut self, text: &str, elsewhere: &[(String, String)]) -> Self {
@@ -45,6 +46,7 @@ impl SpecError {
             violation.position =
                 own.then(|| span(table.get_ref(), field)).flatten().map(|at| SourcePosition::of(text, at.start));
         }
+        self.violations.sort_by_key(|violation| (violation.position.is_none(), violation.position));
         self
     }
 }

@@ -120,7 +120,7 @@ fn every_size_of_terminal_gets_what_fits() {
     let mut empty = Model::new("http://x:7400", true);
     let screen = shown(&mut empty, 80, 20);
     assert!(
-        screen.contains("no sweeps yet") && screen.contains("no workers: `nadgrid-worker --coordinator"),
+        screen.contains("no sweeps yet") && screen.contains("no workers: start one with `nadgrid-worker --coordinator"),
         "{screen}"
     );
 }

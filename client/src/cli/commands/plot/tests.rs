@@ -127,7 +127,7 @@ async fn folders_that_are_none_are_refused() {
     assert!(inside.contains(&format!("did you mean {}?", home.path().display())), "{inside}");
     let elsewhere = tempfile::tempdir().unwrap();
     let empty = said(elsewhere.path().to_owned()).await;
-    assert!(empty.contains("no result folder, it has no sweep.json"), "{empty}");
+    assert!(empty.contains("not a result folder: it has no sweep.json"), "{empty}");
     let record = |text: &str| fs::write(elsewhere.path().join(RECORD_FILE), text).unwrap();
     for (text, words) in [
         ("nothing", "no JSON"),
