@@ -11,9 +11,9 @@ use std::str::FromStr;
 pub struct ConfigurationKey {
     /// The name in the file; the flag and the variable follow from it.
     pub name: &'static str,
-    /// What it means, in a sentence or two.
+    /// The meaning, in a sentence or two.
     pub meaning: String,
-    /// What a value is called in `--help`; empty for a flag without a value.
+    /// The name of a value in `--help`; empty for a flag without a value.
     pub value_name: &'static str,
     /// The default in words; empty where there is none.
     pub default: String,

@@ -17,7 +17,7 @@ pub enum ConfigurationError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why it cannot be used.
+        /// The reason that it cannot be used.
         reason: String,
     },
     /// The file has a key that means nothing.
@@ -39,7 +39,7 @@ pub enum ConfigurationError {
         key: String,
         /// The value that was given.
         value: String,
-        /// What is accepted.
+        /// The values that are accepted.
         accepted: String,
     },
     /// A value has the wrong type, and must not be shown.
@@ -47,7 +47,7 @@ pub enum ConfigurationError {
     Hidden {
         /// The key.
         key: String,
-        /// What is accepted.
+        /// The values that are accepted.
         accepted: String,
     },
 }

@@ -1,4 +1,4 @@
-//! How nadgrid's programs are configured: flags over variables over a file over defaults.
+//! The configuration of nadgrid's programs: flags over variables over a file over defaults.
 //!
 //! ```text
 //! key        a key, written once: configuration! makes the struct, flags, variables, --help and the reference from it

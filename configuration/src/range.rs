@@ -1,4 +1,4 @@
-//! What a number of a configuration may be.
+//! The range of a number in a configuration.
 
 use std::fmt;
 

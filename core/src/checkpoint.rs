@@ -1,4 +1,4 @@
-//! How far a shard of training runs has come, as bytes that another worker goes on from with the same result to the bit.
+//! The progress of a shard of training runs, as bytes from which another worker goes on to the same bits.
 //!
 //! A checkpoint holds the outcomes of the shard's first runs, and the state of the runs that are in training. What is made from
 //! keys (samples, orders, weights before the first step) is not in it. Bytes end with their BLAKE3 and name what they are of, so
@@ -14,7 +14,7 @@ use thiserror::Error;
 /// The largest checkpoint that a coordinator takes, whatever the job. Runs whose state is larger begin again on another worker.
 pub const MAX_BYTES: u64 = 1 << 30;
 
-/// What the bytes of a checkpoint begin with; the digit is the version.
+/// The first bytes of a checkpoint; their digit is the version.
 const MAGIC: [u8; 8] = *b"NADCKPT1";
 /// Of a checkpoint without outcomes and state: magic, what it is of, seconds, bytes of outcomes, whether there is a state, BLAKE3.
 const FIXED_BYTES: u64 = 8 + 32 + 8 + 8 + 8 + 32;
@@ -38,19 +38,19 @@ pub enum CheckpointError {
     /// Of another shard, spec, file or numerics class.
     #[error("the checkpoint is of {actual}, not of {expected}")]
     Other {
-        /// What was asked for.
+        /// The digest of what was asked for.
         expected: Digest,
-        /// What it is of.
+        /// The digest of what the checkpoint is of.
         actual: Digest,
     },
     /// A count that does not fit what is trained.
     #[error("{field}: {actual} where {expected} is due")]
     Unexpected {
-        /// What was counted.
+        /// The name of what was counted.
         field: &'static str,
-        /// What is due.
+        /// The count that is due.
         expected: u64,
-        /// What came.
+        /// The count that came.
         actual: u64,
     },
     /// Runs in training that the shard does not have.
@@ -58,13 +58,13 @@ pub enum CheckpointError {
     Members {
         /// Runs that are done.
         outcomes: u64,
-        /// Runs in training.
+        /// The number of runs in training.
         members: u64,
     },
     /// It says more than is there, or less.
     #[error("the checkpoint ends at {at}: {missing} more bytes of {field} are due")]
     Short {
-        /// Of what.
+        /// The field whose bytes are missing.
         field: &'static str,
         /// Bytes there are.
         at: usize,
@@ -76,8 +76,8 @@ pub enum CheckpointError {
     Runs(#[from] RunsError),
 }
 
-/// Where runs that are trained together stand between two epochs: all that the rest of their training depends on besides their
-/// keys. Members one after the other.
+/// The state, between two epochs, of runs that are trained together: all that the rest of their training depends on
+/// besides their keys. Members one after the other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingState<'a> {
     /// Epochs that are done.
@@ -94,20 +94,20 @@ pub struct TrainingState<'a> {
     pub variances: Cow<'a, [f32]>,
     /// `[K]`: the first step after which a member's loss or a weight was no finite number; 0 for none.
     pub bad_since: Vec<u64>,
-    /// Where the streams of the dropout layers stand, `[layers, K]`.
+    /// The positions of the dropout layers' streams, `[layers, K]`.
     pub dropouts: Vec<u64>,
 }
 
-/// How large a state is, by what is trained.
+/// The size of a state, by what is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingShape {
     /// Runs trained together.
     pub members: usize,
-    /// Parameters of each.
+    /// The number of parameters of each run.
     pub parameters: usize,
-    /// Running means of each.
+    /// The number of running means of each run.
     pub statistics: usize,
-    /// Dropout layers.
+    /// The number of dropout layers.
     pub dropouts: usize,
     /// Whether the optimiser keeps a velocity.
     pub velocity: bool,
@@ -123,7 +123,7 @@ impl TrainingShape {
         Self { members, parameters, statistics, dropouts, velocity, epochs }
     }
 
-    /// Bytes of a state.
+    /// Returns the bytes that a state takes.
     pub fn bytes(&self) -> u64 {
         let copies = if self.velocity { 2 } else { 1 };
         let each = 4 * (copies * self.parameters + 2 * self.statistics) + 8 * (1 + self.dropouts);
@@ -131,16 +131,16 @@ impl TrainingShape {
     }
 }
 
-/// How far a shard has come.
+/// The progress of a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<'a> {
-    /// What it is of: a digest of everything that decides the shard's result.
+    /// A digest of everything that decides the shard's result.
     pub of: Digest,
     /// Seconds that the shard took its slots so far.
     pub seconds: f64,
-    /// What became of the shard's first runs.
+    /// The outcomes of the shard's first runs.
     pub outcomes: Cow<'a, [Outcome]>,
-    /// Where the runs after them stand, if they have begun.
+    /// The state of the runs after them, if they have begun.
     pub training: Option<TrainingState<'a>>,
 }
 
@@ -210,7 +210,7 @@ impl Checkpoint<'static> {
     }
 }
 
-/// What lies between magic and digest, if both are right.
+/// Returns what lies between magic and digest, if both are right.
 fn whole(bytes: &[u8]) -> Result<Rest<'_>, CheckpointError> {
     if bytes.len() < MAGIC.len() || bytes[..MAGIC.len()] != MAGIC {
         return Err(CheckpointError::Magic(bytes[..bytes.len().min(MAGIC.len())].to_vec()));

@@ -8,7 +8,7 @@ use crate::architecture::Shape;
 use crate::dataset::Dataset;
 use thiserror::Error;
 
-/// Shape of an image.
+/// The shape of an image.
 pub const SHAPE: Shape = Shape { channels: 3, height: 32, width: 32 };
 /// Labels are 0 … 9.
 pub const CLASSES: usize = 10;
@@ -35,27 +35,27 @@ pub enum Cifar10Error {
     /// No bytes at all.
     #[error("{name}: the file is empty, expected records of {RECORD} bytes, at least one")]
     Empty {
-        /// Where the bytes came from.
+        /// The name of the file.
         name: String,
     },
     /// The last record is not whole.
     #[error("{name}: {bytes} bytes are not whole records of {RECORD} bytes: {left} are left after {records} records")]
     Length {
-        /// Where the bytes came from.
+        /// The name of the file.
         name: String,
-        /// How many there are.
+        /// The number of bytes.
         bytes: usize,
-        /// Whole records in them.
+        /// The number of whole records in them.
         records: usize,
-        /// Bytes after these.
+        /// The number of bytes after these records.
         left: usize,
     },
     /// A label that is no class.
     #[error("{name}: the label of record {record} (counted from 0) is {label}, expected 0 to 9")]
     Label {
-        /// Where the bytes came from.
+        /// The name of the file.
         name: String,
-        /// Which record.
+        /// The number of the record.
         record: usize,
         /// Its label.
         label: u8,
@@ -67,7 +67,7 @@ pub enum Cifar10Error {
 pub struct Images {
     /// n x 3 x 32 x 32.
     pixels: Vec<u8>,
-    /// n classes, 0 … 9.
+    /// The classes of n images, 0 … 9.
     labels: Vec<u8>,
 }
 

@@ -5,7 +5,7 @@
 pub struct Dataset {
     /// Numbers per sample D: channels x height x width, in that order.
     pub dimension: usize,
-    /// n x D, row-major.
+    /// The inputs, n x D, row-major.
     pub inputs: Vec<f32>,
     /// n classes, from 0 on.
     pub labels: Vec<u8>,

@@ -6,14 +6,14 @@
 
 use crate::training::Classifier;
 
-/// When to stop, and how far to go.
+/// The limits of a search: its steps, and how far it goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Steps at most.
+    /// The largest number of steps.
     pub steps: u32,
     /// The length of the shortest step.
     pub least_step: f64,
-    /// By how much of its length the way is overdone, to cross the boundary rather than reach it.
+    /// The share of its length by which the way is overdone, to cross the boundary rather than reach it.
     pub overshoot: f64,
 }
 
@@ -72,17 +72,17 @@ pub fn margins<C: Classifier>(
 
 /// An image on its way.
 struct Walker<'a> {
-    /// Which one.
+    /// The index of the image.
     image: usize,
-    /// Where it started.
+    /// The image itself, where the way starts.
     input: &'a [f32],
     /// The class predicted there.
     class: usize,
     /// The way gone, without the overshoot, in coordinates of the subspace.
     way: Vec<f64>,
-    /// Where it is, overshoot included.
+    /// The point it has reached, overshoot included.
     point: Vec<f32>,
-    /// What is predicted there.
+    /// The logits at that point.
     logits: Vec<f32>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Walker<'a> {
 struct Step {
     /// |f_k − f_0| / ‖gradient‖.
     distance: f64,
-    /// S(∇f_k − ∇f_0).
+    /// The gradient in the subspace, S(∇f_k − ∇f_0).
     gradient: Vec<f64>,
 }
 
@@ -123,12 +123,12 @@ struct Subspace<'a> {
 }
 
 impl Subspace<'_> {
-    /// S·v.
+    /// Returns the coordinates S·v.
     fn coordinates(&self, v: &[f32]) -> Vec<f64> {
         self.rows.chunks_exact(self.dimension).map(|row| dot(row, v)).collect()
     }
 
-    /// Sᵀ·coordinates.
+    /// Returns the vector Sᵀ·coordinates.
     fn vector(&self, coordinates: &[f64]) -> Vec<f64> {
         let mut out = vec![0.0; self.dimension];
         for (row, c) in self.rows.chunks_exact(self.dimension).zip(coordinates) {

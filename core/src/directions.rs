@@ -14,9 +14,9 @@ pub enum DirectionError {
     /// A row of another length than the inputs.
     #[error("the direction has {actual} numbers, expected {expected}, as many as an input")]
     Length {
-        /// Numbers of an input.
+        /// The length of an input.
         expected: usize,
-        /// Numbers of the row.
+        /// The length of the row.
         actual: usize,
     },
     /// A number that is not finite.
@@ -43,7 +43,7 @@ pub enum DirectionError {
     /// No such pixel.
     #[error("pixel {index} is outside of {shape}, expected 0 to {}", shape.len() - 1)]
     Pixel {
-        /// What was asked for.
+        /// The index that was asked for.
         index: usize,
         /// The input.
         shape: Shape,

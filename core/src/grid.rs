@@ -1,4 +1,4 @@
-//! Block and shard arithmetic. Grids are index arithmetic, never lists.
+//! The arithmetic of blocks and shards. Grids are index arithmetic, never lists.
 //!
 //! `networks` members make `blocks` blocks of `block_size`; a shard is an aligned run of 2^level
 //! blocks, cut off at the last block. Shards are therefore nodes of the one binary tree along which
@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// How many members there are and how they are cut into blocks.
+/// The number of members, and how they are cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Members (random networks) in all.
@@ -32,7 +32,7 @@ impl Grid {
 /// A node of the binary tree over blocks: the 2^level blocks from `index`·2^level on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Node {
-    /// Height above the blocks.
+    /// The height above the blocks.
     pub level: u32,
     /// Place among the nodes of its level.
     pub index: u64,

@@ -1,4 +1,4 @@
-//! What nadgrid computes and how the work is cut: specs, grids, the exact reduction, the scheduler.
+//! This crate defines what nadgrid computes and how the work is cut: specs, grids, the exact reduction, the scheduler.
 //!
 //! Everything here is a pure function of its arguments, so that it can be tested on a virtual clock
 //! and give the same bits on every machine. Deliberately absent: tokio, tonic, libtorch, files,

@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-/// What the bytes of a partial begin with.
+/// The first bytes of a partial.
 const MAGIC: [u8; 8] = *b"NADPART1";
 
 /// Bytes before the numbers: magic, dimension (u64), count (u64).
@@ -20,7 +20,7 @@ pub struct Moments {
     pub count: u64,
     /// Their mean, D numbers.
     pub mean: Vec<f64>,
-    /// D(D+1)/2 numbers.
+    /// The scatter, D(D+1)/2 numbers.
     pub scatter: Vec<f64>,
 }
 
@@ -33,7 +33,7 @@ pub enum PartialError {
     /// The length does not fit the dimension.
     #[error("a partial of dimension {dimension} has {expected} bytes, these are {actual}")]
     Length {
-        /// Input pixels D.
+        /// The number of input pixels D.
         dimension: u64,
         /// Bytes that a partial of that dimension has.
         expected: u64,
@@ -45,9 +45,9 @@ pub enum PartialError {
     Unexpected {
         /// `dimension` or `count`.
         field: &'static str,
-        /// What was asked for.
+        /// The value that was asked for.
         expected: u64,
-        /// What came.
+        /// The value that came.
         actual: u64,
     },
     /// A number that no sum of gradients in float32 gives.
@@ -55,7 +55,7 @@ pub enum PartialError {
     Value {
         /// `mean` or `scatter`.
         field: &'static str,
-        /// Place in that array.
+        /// The place in that array.
         index: usize,
         /// The number, as text.
         value: String,
@@ -109,7 +109,7 @@ impl Moments {
         Self { count: count as u64, mean, scatter }
     }
 
-    /// Input pixels D.
+    /// Returns the number of input pixels D.
     pub fn dimension(&self) -> usize {
         self.mean.len()
     }
@@ -207,7 +207,7 @@ fn read_numbers(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
     bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(std::array::from_fn(|i| chunk[i])))
 }
 
-/// What mean and scatter can be at most, in magnitude.
+/// The largest magnitudes that mean and scatter can have.
 struct Bounds {
     mean: f64,
     scatter: f64,

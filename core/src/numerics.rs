@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What floating-point arithmetic a sweep allows.
+/// The floating-point arithmetic that a sweep allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -47,11 +47,12 @@ impl fmt::Display for Precision {
 pub struct NumericsClass {
     /// `cpu` or `cuda`.
     pub device: String,
-    /// What rounds: `portable` for our own kernels (they fix the order of every operation, so any CPU gives
-    /// the same bits), else what libtorch runs on: an instruction set, for example `avx512`, or a GPU by its compute capability,
-    /// multiprocessors, second cache and libraries, `sm_90-132sm-l2_50m-cuda13.0-cudnn9.19.0-cublas13.1.0`.
+    /// The arithmetic, which decides the rounding: `portable` for our own kernels (they fix the order of every
+    /// operation, so any CPU gives the same bits), else what libtorch runs on: an instruction set, for example
+    /// `avx512`, or a GPU by its compute capability, multiprocessors, second cache and libraries,
+    /// `sm_90-132sm-l2_50m-cuda13.0-cudnn9.19.0-cublas13.1.0`.
     pub arithmetic: String,
-    /// How central differences are evaluated: `patch` (only what a pixel can reach), `dense` (forward passes whole) or
+    /// The evaluation of central differences: `patch` (only what a pixel can reach), `dense` (forward passes whole) or
     /// `fused` (the same of one network at a time, by fused operations).
     pub evaluation: String,
     /// The libtorch release.
@@ -86,7 +87,8 @@ impl fmt::Display for NumericsClass {
     }
 }
 
-/// Which classes may work here: patterns of classes as they are written, in which `*` stands for anything. Without any, all may.
+/// The classes that may work here: patterns of classes as they are written, in which `*` stands for anything. Without
+/// any, all may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassPatterns(Vec<String>);
 

@@ -1,4 +1,4 @@
-//! Who may send a payload next: a bounded number of places, shared in turns.
+//! The queue that decides who may send a payload next: a bounded number of places, shared in turns.
 //!
 //! A payload is offered by a caller (a worker, a user), waits for a place, is granted one, and leaves. Places are bounded by
 //! their number and by the bytes of all payloads that hold one, so that memory is. Callers take turns; what one of them offers
@@ -18,14 +18,14 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
-/// How many payloads may hold a place at once.
+/// The bounds on the payloads that may hold a place at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceBounds {
-    /// How many payloads may hold a place, of all callers.
+    /// The most payloads that may hold a place, of all callers.
     pub places: usize,
-    /// How many payloads of one caller may be on their way; those that have arrived do not count.
+    /// The most payloads of one caller that may be on their way; those that have arrived do not count.
     pub each: usize,
-    /// How many bytes the payloads that hold a place may have together.
+    /// The most bytes that the payloads that hold a place may have together.
     pub bytes: u64,
 }
 
@@ -33,7 +33,7 @@ pub struct PlaceBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaceTicket(u64);
 
-/// Why the first of those that wait is not granted a place yet.
+/// The reason that the first of those that wait is not granted a place yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaceShortage {
     /// All places are taken.
@@ -61,7 +61,7 @@ struct OfferedPayload<C> {
 #[derive(Debug, Default)]
 struct CallerQueue {
     waiting: VecDeque<PlaceTicket>,
-    /// How many payloads are on their way.
+    /// The number of payloads that are on their way.
     sending: usize,
     /// Its number in the order of turns, while something waits.
     turn: u64,
@@ -148,17 +148,17 @@ impl<C: Clone + Eq + Hash> PlaceQueue<C> {
         }
     }
 
-    /// How many payloads wait.
+    /// Returns the number of payloads that wait.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// How many places are taken.
+    /// Returns the number of places that are taken.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// How many bytes the payloads that hold a place have together.
+    /// Returns the bytes of all payloads that hold a place.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -168,7 +168,7 @@ impl<C: Clone + Eq + Hash> PlaceQueue<C> {
         self.bounds
     }
 
-    /// Why the next payload is not granted a place; nothing when none waits, or one could be granted.
+    /// Returns why the next payload is not granted a place; nothing when none waits, or one could be granted.
     pub fn shortage(&self) -> Option<PlaceShortage> {
         if self.waiting == 0 { None } else { self.first().err() }
     }

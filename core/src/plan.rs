@@ -1,4 +1,4 @@
-//! What a sweep will take, told before anything runs.
+//! The plan of a sweep: what it will take, told before anything runs.
 
 use crate::cost::{Estimate, EstimateBasis, Rates, Sizing, SpeedClass};
 use crate::spec::{BasisSource, Inputs, JobShape, Spec};
@@ -6,7 +6,7 @@ use crate::spec::{BasisSource, Inputs, JobShape, Spec};
 /// The plan of one job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobPlan {
-    /// What is computed.
+    /// The shape of the job.
     pub shape: JobShape,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
@@ -20,7 +20,7 @@ pub struct JobPlan {
     pub slot_seconds: f64,
     /// Estimated seconds on all slots together.
     pub seconds: f64,
-    /// What the estimate rests on.
+    /// The evidence for the estimate.
     pub basis: EstimateBasis,
     /// Seconds on one GPU at its assumed speed, whatever was measured: which device suits the job.
     pub gpu_seconds: f64,
@@ -84,8 +84,8 @@ impl JobPlan {
     }
 }
 
-/// About how many shards `blocks` blocks make when the next one has at most `limit(remaining)`. Until the slots' shares
-/// shrink, all are alike: they are counted, not walked, however many there are.
+/// Returns about how many shards `blocks` blocks make when the next one has at most `limit(remaining)`. Until the
+/// slots' shares shrink, all are alike: they are counted, not walked, however many there are.
 fn shards(blocks: u64, slots: u32, limit: impl Fn(u64) -> u64) -> u64 {
     let size = |remaining: u64| 1 << limit(remaining).max(1).ilog2();
     let whole = limit(u64::MAX).max(1);

@@ -41,7 +41,7 @@ impl Stream {
         self.rng.get_word_pos() as u64
     }
 
-    /// Goes to a position.
+    /// Moves the stream to a position.
     pub fn seek(&mut self, position: u64) {
         self.rng.set_word_pos(position.into());
     }
@@ -71,8 +71,8 @@ impl Stream {
         self.fill(Raw, out);
     }
 
-    /// What a dropout layer multiplies a batch by, samples one after the other and each in the order of its features: 0 with
-    /// this probability, else 1/(1 − probability). A number takes one word.
+    /// Fills `out` with the factors of a dropout layer for a batch, samples one after the other and each in the order
+    /// of its features: 0 with this probability, else 1/(1 − probability). A number takes one word.
     pub fn fill_dropout(&mut self, probability: f32, out: &mut [f32]) {
         let dropped = (f64::from(probability) * 4_294_967_296.0) as u64;
         let kept = 1.0 / (1.0 - probability);
@@ -145,7 +145,7 @@ impl Convert<u32> for Raw {
     }
 }
 
-/// U[−bound, bound).
+/// The uniform distribution U[−bound, bound).
 #[derive(Clone, Copy)]
 struct Uniform {
     bound: f32,
@@ -175,8 +175,8 @@ impl Convert<f32> for Mask {
     }
 }
 
-/// Where a stream's numbers come from: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with `index` as
-/// the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
+/// The source of a stream's numbers: word w of it is word w mod 16 of ChaCha8's block w / 16 under this key, with
+/// `index` as the 64-bit nonce. A generator elsewhere, such as a GPU's, draws the same numbers from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamKey {
     /// The 256-bit key, which seed and purpose give.

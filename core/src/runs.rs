@@ -6,7 +6,7 @@
 use crate::ids::Digest;
 use thiserror::Error;
 
-/// What the bytes of runs begin with.
+/// The first bytes of runs.
 const MAGIC: [u8; 8] = *b"NADRUNS1";
 /// Bytes before the numbers: magic, runs (u64), extra numbers per run (u64).
 const HEADER_BYTES: usize = 24;
@@ -15,7 +15,7 @@ const FIXED: usize = 7;
 /// The place among them of how long the run took.
 const SECONDS: usize = 6;
 
-/// What became of one training run.
+/// The outcome of one training run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Percent of the training samples that the trained network classifies rightly, in evaluation mode.
@@ -33,7 +33,7 @@ pub struct Outcome {
     pub diverged_at: Option<u64>,
     /// Seconds that it took; no part of the digest.
     pub seconds: f64,
-    /// What an experiment measures besides, for example margins.
+    /// The further numbers that an experiment measures, for example margins.
     pub extra: Vec<f64>,
 }
 
@@ -79,17 +79,17 @@ pub enum RunsError {
     Unexpected {
         /// `runs`, `extra` or `bytes`.
         field: &'static str,
-        /// What was asked for.
+        /// The value that was asked for.
         expected: u64,
-        /// What came.
+        /// The value that came.
         actual: u64,
     },
     /// A number that no run gives.
     #[error("{field} of run {run} is {value}")]
     Value {
-        /// Which number.
+        /// The name of the number.
         field: &'static str,
-        /// Of which run.
+        /// The index of the run.
         run: usize,
         /// The number.
         value: f64,
@@ -101,7 +101,7 @@ pub const fn runs_bytes(runs: u64, extra: usize) -> usize {
     HEADER_BYTES + runs as usize * (FIXED + extra) * 8
 }
 
-/// Runs as bytes, little-endian.
+/// Writes runs as bytes, little-endian.
 ///
 /// # Panics
 /// When a run has another number of extra numbers than `extra`.
@@ -141,7 +141,7 @@ pub fn from_bytes(bytes: &[u8], expected: u64, extra: usize) -> Result<Vec<Outco
     numbers.chunks_exact(FIXED + extra).enumerate().map(|(run, numbers)| read(run, numbers)).collect()
 }
 
-/// How many runs with `extra` further numbers each so many bytes can be of, whatever they say themselves.
+/// Returns how many runs with `extra` further numbers each fit in so many bytes, whatever the bytes say themselves.
 pub const fn runs_in(bytes: usize, extra: usize) -> u64 {
     (bytes.saturating_sub(HEADER_BYTES) / ((FIXED + extra) * 8)) as u64
 }

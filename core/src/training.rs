@@ -1,5 +1,5 @@
-//! How a network is trained: the recipe, the schedule, the order of batches. What the CPU kernels and the libtorch
-//! populations have in common, so that both train the same run.
+//! The training of a network: the recipe, the schedule, the order of batches. The CPU kernels and the libtorch
+//! populations share it, so that both train the same run.
 //!
 //! Deliberately absent: arithmetic on weights. Sources: SCIENCE.md sections 2 and 3, and PyTorch's SGD.
 
@@ -9,11 +9,11 @@ use crate::random::Stream;
 
 pub use crate::spec::Recipe;
 
-/// What is added to a gradient's norm before the limit is divided by it, as in PyTorch's `clip_grad_norm_`.
+/// The number that is added to a gradient's norm before the limit is divided by it, as in PyTorch's `clip_grad_norm_`.
 pub const CLIP_EPS: f64 = 1e-6;
 
 impl Recipe {
-    /// Batches of an epoch.
+    /// Returns the number of batches in an epoch.
     pub fn batches(&self, samples: usize) -> usize {
         samples.div_ceil(self.batch_size as usize)
     }
@@ -39,9 +39,9 @@ pub struct RunKey {
     pub experiment: &'static str,
     /// The architecture's name.
     pub architecture: String,
-    /// What is varied, for example the direction `nad 10`.
+    /// The variant, for example the direction `nad 10`.
     pub variant: String,
-    /// Which of the runs of that variant.
+    /// The index of the run among those of its variant.
     pub run: u64,
 }
 
@@ -63,7 +63,7 @@ impl RunKey {
     }
 }
 
-/// How the training of a run ended.
+/// The way in which the training of a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrainingOutcome {
     /// All epochs were trained.
@@ -75,11 +75,11 @@ pub enum TrainingOutcome {
         /// The step, counted from 1 over all epochs.
         step: u64,
     },
-    /// Whoever watches said that it is not wanted any more.
+    /// The observer answered that the run is not wanted any more.
     Stopped,
 }
 
-/// Whoever watches a training. Any `FnMut() -> bool` does, which is asked whether to go on.
+/// An observer of a training. Any `FnMut() -> bool` is one, which is asked whether to go on.
 pub trait Observer {
     /// Asked after every batch: whether to go on.
     fn goes_on(&mut self) -> bool;
@@ -101,7 +101,7 @@ impl<F: FnMut() -> bool> Observer for F {
 
 /// A network in evaluation mode, as it was left by its training.
 pub trait Classifier {
-    /// What can go wrong.
+    /// The error of the engine.
     type Error;
 
     /// Logits (n x classes, row-major) of n inputs (n x D, row-major).

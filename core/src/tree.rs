@@ -94,7 +94,7 @@ impl<T, F: FnMut(T, T) -> T> Fold<T, F> {
         }
     }
 
-    /// How many values are held.
+    /// Returns the number of values that are held.
     pub fn held(&self) -> usize {
         self.stack.len()
     }

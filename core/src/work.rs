@@ -1,4 +1,4 @@
-//! What one member of a job has to compute, counted before anything runs.
+//! The work of one member of a job, counted before anything runs.
 //!
 //! Deliberately absent: seconds. How long a count takes depends on what computes it, see [`crate::cost`].
 
@@ -11,16 +11,17 @@ const DEEPFOOL_STEPS: u64 = 5;
 /// Inputs of a pass of central differences on a GPU, where they fit.
 const INPUTS_OF_PASS: u64 = 2048;
 
-/// What decides how fast a multiply-add is: work of one kind has one speed on one machine, whatever its size.
+/// The kind of work, which decides how fast a multiply-add is: work of one kind has one speed on one machine,
+/// whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkKind {
-    /// Gradients by central differences.
+    /// Gradients of networks by central differences.
     Difference,
-    /// Gradients by backpropagation.
+    /// Gradients of networks by backpropagation.
     Autograd,
-    /// Training runs.
+    /// Training runs that measure no margins.
     Training,
-    /// Training runs and margins.
+    /// Training runs and then their margins.
     Margins,
 }
 
@@ -47,9 +48,9 @@ pub struct Work {
 /// The samples of a training run.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleCounts {
-    /// How many are trained on.
+    /// The number of samples trained on.
     pub train: u64,
-    /// How many are tested with.
+    /// The number of samples tested with.
     pub test: u64,
     /// Whether they are drawn for every run; images are there already.
     pub drawn: bool,
@@ -58,9 +59,9 @@ pub struct SampleCounts {
 /// The margins of a trained network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MarginCounts {
-    /// How many images are measured.
+    /// The number of images that are measured.
     pub images: u64,
-    /// How many blocks of NADs each image is measured along.
+    /// The number of blocks of NADs along which each image is measured.
     pub subspaces: u64,
     /// Numbers D of an image times vectors that span a block.
     pub basis_numbers: u64,
@@ -148,17 +149,17 @@ impl Work {
     }
 }
 
-/// How the time of a run is divided, as parts of the whole from its beginning.
+/// The division of a run's time, as parts of the whole from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunParts {
-    /// When training ends.
+    /// The part at which training ends.
     pub trained: f64,
-    /// When both sets are evaluated; what is left are margins.
+    /// The part at which both sets are evaluated; what is left are margins.
     pub evaluated: f64,
 }
 
 impl RunParts {
-    /// How a run of this network by this recipe is divided.
+    /// Returns the division of a run of this network by this recipe.
     pub fn new(network: &Network, recipe: &Recipe, samples: SampleCounts, margins: Option<MarginCounts>) -> Self {
         let run = Work::of_training(network, recipe, samples);
         let whole = margins.map_or(run, |margins| run.with_margins(network, margins));

@@ -29,7 +29,7 @@ pub enum Layer {
         /// Name of its parameters, as in PyTorch's state dictionary.
         name: String,
     },
-    /// max(x, 0).
+    /// The rectifier max(x, 0).
     Relu,
     /// In training, every number is zero with this probability and else divided by its complement; the identity in evaluation.
     Dropout {
@@ -50,9 +50,9 @@ pub enum Layer {
     Flatten,
     /// A fully connected layer with bias.
     Linear {
-        /// Name of its parameters.
+        /// The name of its parameters.
         name: String,
-        /// Output features.
+        /// The number of output features.
         features: usize,
     },
     /// The sum of two maps of one shape.
@@ -61,7 +61,7 @@ pub enum Layer {
     Concat,
 }
 
-/// What is added to a variance before its root is taken, as in PyTorch.
+/// The number that is added to a variance before its root is taken, as in PyTorch.
 pub const BATCH_NORM_EPS: f32 = 1e-5;
 /// Weight of a batch's statistics in the running ones, as in PyTorch.
 pub const BATCH_NORM_MOMENTUM: f32 = 0.1;
@@ -71,21 +71,21 @@ pub const BATCH_NORM_MOMENTUM: f32 = 0.1;
 pub struct Conv2d {
     /// Name of its parameters, as in PyTorch's state dictionary.
     pub name: String,
-    /// Output channels.
+    /// The number of output channels.
     pub channels: usize,
-    /// Kernel height and width.
+    /// The kernel's height and width.
     pub kernel: usize,
     /// Rows and columns from one output to the next.
     pub stride: usize,
-    /// What lies beyond the map's edges.
+    /// The values beyond the map's edges.
     pub padding: Padding,
     /// Whether it has a bias.
     pub bias: bool,
-    /// How the weights are drawn.
+    /// The distribution from which the weights are drawn.
     pub init: ConvInit,
 }
 
-/// What a convolution reads beyond the edges of its map.
+/// The values that a convolution reads beyond the edges of its map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
     /// This many rows and columns of zeros on every side; 0 for none.
@@ -94,7 +94,7 @@ pub enum Padding {
     Circular,
 }
 
-/// How a convolution's weights are drawn.
+/// The distribution from which a convolution's weights are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvInit {
     /// PyTorch's default: weight and bias from U(±1/√fan_in), fan_in = input channels x kernel².
@@ -115,19 +115,19 @@ impl Conv2d {
         Self { padding: Padding::Zeros(zeros), ..self }
     }
 
-    /// With this stride.
+    /// Sets the stride.
     pub fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
 
-    /// Without bias.
+    /// Removes the bias.
     pub fn no_bias(self) -> Self {
         Self { bias: false, ..self }
     }
 }
 
 impl Layer {
-    /// What it is, as messages name it.
+    /// Returns the kind of the layer, as messages name it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Conv2d(_) => "conv2d",

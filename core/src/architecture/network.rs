@@ -9,21 +9,21 @@ use thiserror::Error;
 /// Channels, height and width of an image or a feature map. A vector of n features is n x 1 x 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Channels.
+    /// The number of channels.
     pub channels: usize,
-    /// Rows.
+    /// The number of rows.
     pub height: usize,
-    /// Columns.
+    /// The number of columns.
     pub width: usize,
 }
 
 impl Shape {
-    /// Numbers in it.
+    /// Returns the count of its numbers.
     pub const fn len(self) -> usize {
         self.channels * self.height * self.width
     }
 
-    /// Whether it holds nothing.
+    /// Returns whether it holds no numbers.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -35,15 +35,15 @@ impl fmt::Display for Shape {
     }
 }
 
-/// How a parameter is drawn.
+/// The distribution from which a parameter is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// U(−bound, bound).
+    /// The uniform distribution U(−bound, bound).
     Uniform {
         /// The bound, 1/√fan_in by PyTorch's defaults.
         bound: f32,
     },
-    /// N(0, deviation²).
+    /// The normal distribution N(0, deviation²).
     Normal {
         /// The standard deviation.
         deviation: f32,
@@ -118,7 +118,7 @@ pub struct Step {
     pub inputs: Vec<usize>,
     /// Shape of the first of them.
     pub input: Shape,
-    /// What comes out.
+    /// The shape of its output.
     pub output: Shape,
     /// Index of the layer's weight among the network's parameters, if it has one; its bias follows, if it has one.
     pub weight: Option<usize>,
@@ -132,11 +132,11 @@ pub enum NetworkError {
     /// The input does not fit the architecture.
     #[error("layer {layer} ({what}) cannot take {input}: at least {least} x {least} is needed there")]
     TooSmall {
-        /// Index of the layer.
+        /// The index of the layer.
         layer: usize,
         /// Its kind.
         what: &'static str,
-        /// What it was to read.
+        /// The shape that it was to read.
         input: Shape,
         /// Rows and columns that it needs.
         least: usize,
@@ -144,7 +144,7 @@ pub enum NetworkError {
     /// Two maps that are to be joined differ.
     #[error("layer {layer} ({what}) cannot join {a} and {b}")]
     Mismatch {
-        /// Index of the layer.
+        /// The index of the layer.
         layer: usize,
         /// Its kind.
         what: &'static str,
@@ -255,7 +255,7 @@ impl Network {
         step.weight.filter(|_| has_bias).map(|weight| &self.parameters[weight + 1])
     }
 
-    /// Numbers in all parameters.
+    /// Returns the count of numbers in all parameters.
     pub fn parameter_count(&self) -> usize {
         self.parameters.last().map_or(0, |p| p.range.end)
     }

@@ -1,4 +1,4 @@
-//! How far a change of the input reaches: the window of a feature map that depends on it.
+//! The reach of a change of the input: the window of a feature map that depends on it.
 
 use super::{Conv2d, Layer, Network, Padding, Step};
 use std::ops::Range;
@@ -6,9 +6,9 @@ use std::ops::Range;
 /// A rectangle of a feature map, all channels; it may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Rows.
+    /// The rows that it covers.
     pub rows: Range<usize>,
-    /// Columns.
+    /// The columns that it covers.
     pub columns: Range<usize>,
 }
 
@@ -18,7 +18,7 @@ impl Window {
         Self { rows: row..row + 1, columns: column..column + 1 }
     }
 
-    /// Positions in it.
+    /// Returns the number of its positions.
     pub fn area(&self) -> usize {
         self.rows.len() * self.columns.len()
     }

@@ -1,4 +1,4 @@
-//! What a job costs, and how large a shard should be.
+//! The cost of a job, and the size that a shard should have.
 //!
 //! ```text
 //! seconds of a shard = its beginning + members x seconds of a member
@@ -16,12 +16,12 @@ pub use speed::SpeedClass;
 
 use crate::spec::JobShape;
 
-/// What an estimate rests on, the weakest first.
+/// The evidence for an estimate, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EstimateBasis {
     /// Assumed speeds, because nothing was measured.
     Assumed,
-    /// Measurements of another experiment.
+    /// Measurements of work of another experiment.
     OtherExperiment,
     /// Measurements of another architecture in the same experiment.
     OtherArchitecture,
@@ -54,7 +54,7 @@ impl EstimateBasis {
 pub struct Estimate {
     /// The seconds, positive and finite.
     pub seconds: f64,
-    /// What the estimate rests on.
+    /// The evidence for the estimate.
     pub basis: EstimateBasis,
 }
 
@@ -72,7 +72,7 @@ impl Estimate {
     }
 }
 
-/// How shards are sized.
+/// The target and the limit for the sizes of shards.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizing {
     /// Seconds a shard should take the slot that gets it.

@@ -1,4 +1,4 @@
-//! What a worker, or all workers of a class, have shown: seconds of a member by kind and amount of work.
+//! The speed that a worker, or all workers of a class, have shown: seconds of a member by kind and amount of work.
 //!
 //! For every kind of work a few amounts are kept, each with decayed sums of members and seconds, so that recent blocks weigh
 //! more. An amount that was measured is answered from its own sums; others from a fit over all of its kind; other kinds of work
@@ -17,7 +17,7 @@ const MOST_KINDS: usize = 128;
 /// Observations after which one that contradicts is cut, and by how much it may differ.
 const TRUSTED: u32 = 3;
 const MOST_FACTOR: f64 = 8.0;
-/// How strongly a fixed part is doubted: amounts that hardly differ say nothing of it.
+/// The strength of the doubt about a fixed part: amounts that hardly differ say nothing of it.
 const DOUBT: f64 = 0.05;
 /// No member takes less, nor longer (a year).
 const LEAST_SECONDS: f64 = 1e-9;
@@ -31,7 +31,7 @@ pub struct Rates {
     speed: SpeedClass,
     /// Share of what was known that is left when another member's worth of evidence comes.
     memory: f64,
-    /// What was measured, the latest kind of work last.
+    /// The kinds of work that were measured, the latest last.
     kinds: Vec<LearntKind>,
 }
 
@@ -85,7 +85,7 @@ impl LearntKind {
         self.experiment == job.experiment && self.kind == job.work.kind && self.precision == job.precision
     }
 
-    /// How many times as long as assumed the latest amount took.
+    /// Returns the latest amount's seconds over its assumed seconds.
     fn slowness(&self) -> Option<f64> {
         self.amounts.last().map(LearntAmount::slowness)
     }
@@ -150,7 +150,7 @@ impl Rates {
         kind.beginning = Some(memory * held + (1.0 - memory) * seconds.min(MOST_SECONDS));
     }
 
-    /// What is kept of a job's kind of work, which becomes the latest.
+    /// Returns what is kept of a job's kind of work, which becomes the latest.
     fn kind_of(&mut self, job: &JobShape) -> &mut LearntKind {
         let kind = match self.kinds.iter().position(|kind| kind.is_of(job)) {
             Some(place) if place + 1 == self.kinds.len() => return &mut self.kinds[place],

@@ -1,4 +1,4 @@
-//! How fast machines are taken to be before anything is measured.
+//! The speeds that machines are assumed to have before anything is measured.
 //!
 //! What matters is how the parts of a work weigh against each other; the level is measured soon. The figures are those of one
 //! AVX-512 core for nadgrid's own kernels, and orders of magnitude for the others.
@@ -6,7 +6,7 @@
 use crate::numerics::{NumericsClass, Precision};
 use crate::work::{Work, WorkKind};
 
-/// What computes a slot's work.
+/// The engine and the device that compute a slot's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpeedClass {
     /// nadgrid's own kernels on one core of a CPU.
@@ -14,7 +14,7 @@ pub enum SpeedClass {
     Kernels,
     /// libtorch on one core of a CPU.
     DenseCpu,
-    /// libtorch on a GPU.
+    /// libtorch on any kind of GPU.
     Gpu,
 }
 

@@ -4,18 +4,18 @@
 //! Deliberately absent: any state. A block is a function of key, stream and counter (Bernstein 2008, "ChaCha, a variant of
 //! Salsa20"; a counter of 64 bits in words 12 and 13, the stream in 14 and 15).
 
-/// Words of a block.
+/// The number of words in a block.
 pub(super) const BLOCK: usize = 16;
 /// Words that are made at once.
 pub(super) const GROUP: usize = 16 * BLOCK;
 
-/// What a word becomes.
+/// The conversion of a word into a value.
 pub(super) trait Convert<T>: Copy {
     /// Always inlined, so that a loop over it is compiled for the instruction set of whoever calls it.
     fn convert(self, word: u32) -> T;
 }
 
-/// Where a group of blocks lies.
+/// The position of a group of blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     /// The key.

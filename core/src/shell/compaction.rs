@@ -1,4 +1,4 @@
-//! When the journal is replaced by a snapshot.
+//! The rule by which the journal is replaced by a snapshot.
 
 use crate::scheduler::Scheduler;
 
@@ -17,7 +17,7 @@ impl Default for CompactionBounds {
     }
 }
 
-/// How many records the journal holds, and from how many on it is compared with a snapshot again.
+/// The number of records in the journal, and the number beyond which it is compared with a snapshot again.
 #[derive(Debug)]
 pub(super) struct JournalLength {
     bounds: CompactionBounds,

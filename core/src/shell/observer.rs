@@ -1,4 +1,4 @@
-//! Who looks on while a shell works: metrics, traces, and what users are shown.
+//! The observer of a shell at work, for metrics, traces, and what users are shown.
 
 use crate::ids::WorkerId;
 use crate::scheduler::{Event, Record, Scheduler, ShardRef};
@@ -26,7 +26,7 @@ pub trait ShellObserver {
     fn record(&mut self, record: &Record, scheduler: &Scheduler);
 }
 
-/// Nobody looks on.
+/// The observer that ignores everything.
 impl ShellObserver for () {
     fn event(&mut self, _: &Event, _: &Scheduler) {}
 

@@ -1,4 +1,4 @@
-//! What is written, and what is done once it is.
+//! The records that are written, and what is done once they are.
 
 use super::session::NamedShard;
 use super::{INVALID_REPORT, Shell, ShellPeers};
@@ -144,7 +144,7 @@ pub enum ShellOutput<P: ShellPeers> {
         /// All partials of the job.
         committed: Committed,
     },
-    /// Whoever asked for a verification learns what became of a shard, by way of [`Shell::verification`].
+    /// The requester of a verification learns what became of a shard, by way of [`Shell::verification`].
     Checked {
         /// The request that began it.
         verification: RequestId,

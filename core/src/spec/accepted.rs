@@ -1,4 +1,4 @@
-//! What a key accepts: one description, from which the check, its error, the template and the reference are made.
+//! The values that a key accepts: one description, from which check, error, template and reference are made.
 
 use super::MAX_NAME;
 use crate::architecture;
@@ -51,7 +51,7 @@ pub(super) enum Accepted {
     Path(&'static str),
     /// A list of architectures, which [`super::Spec`] checks one by one.
     Architectures,
-    /// What these words say. The type of the key, or a check of several keys together, enforces it.
+    /// The values that these words describe. The type of the key, or a check of several keys together, enforces it.
     Words(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a spec: everything at once, each thing with its key, its value and what would be accepted.
+//! The checks of a spec: everything wrong at once, each thing with its key, its value and what would be accepted.
 //!
 //! What a key accepts by itself stands with the key, in sections.rs; here are the checks of several keys together.
 
@@ -23,7 +23,7 @@ const MAX_SAMPLE_BYTES: u64 = 4 << 30;
 const MAX_BATCH_BYTES: u64 = 64 << 30;
 /// Margins of a run, each of one image in one subspace.
 const MAX_MARGINS: u64 = 1 << 25;
-/// Largest absolute frequency.
+/// The largest absolute frequency.
 const MAX_FREQUENCY: u64 = 1 << 20;
 
 /// The violations found so far.

@@ -118,7 +118,7 @@ section! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wave {
-    /// cos(2π(k₁n₁/height + k₂n₂/width)).
+    /// The cosine, cos(2π(k₁n₁/height + k₂n₂/width)).
     #[default]
     Cosine,
     /// The sine; zero where a frequency is its own conjugate.

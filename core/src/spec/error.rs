@@ -17,7 +17,7 @@ pub struct Violation {
     pub field: String,
     /// The value that was given, as text.
     pub value: String,
-    /// What is wrong and what would be accepted.
+    /// The fault, and what would be accepted.
     pub accepted: String,
     /// Its position in the text, where that is known.
     pub position: Option<SourcePosition>,
@@ -40,7 +40,7 @@ impl fmt::Display for Violation {
 /// A spec that is refused, with everything that is wrong with it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct SpecError {
-    /// What is wrong; at least one thing.
+    /// The violations, at least one.
     pub violations: Vec<Violation>,
 }
 

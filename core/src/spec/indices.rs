@@ -54,7 +54,7 @@ impl Indices {
         Self(vec![IndexItem::Range(IndexRange { start: 0, end: count, stride: 1 })])
     }
 
-    /// How many indices there are.
+    /// Returns the number of indices.
     pub fn len(&self) -> u64 {
         self.0.iter().fold(0, |sum, item| sum.saturating_add(item.len()))
     }
@@ -81,7 +81,7 @@ impl Indices {
         self.0.iter().filter_map(|item| Some(item.get(item.len().checked_sub(1)?))).max()
     }
 
-    /// What is wrong with the way it is written.
+    /// Returns the fault in the way it is written, if there is one.
     pub(super) fn fault(&self) -> Option<String> {
         if self.0.len() > MAX_ENTRIES {
             let entries = self.0.len();

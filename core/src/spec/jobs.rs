@@ -1,4 +1,4 @@
-//! What a spec comes to: its jobs, one for each experiment and architecture, and what every member of a job is.
+//! The jobs that a spec comes to, one for each experiment and architecture, and what every member of a job is.
 //!
 //! A grid is index arithmetic: run r of a training job is variant r / seeds, seed r % seeds.
 
@@ -27,7 +27,7 @@ const RECORD_BYTES: u64 = 1 + cifar10::SHAPE.len() as u64;
 pub enum Experiment {
     /// Gradients of random networks and their covariance.
     Nads,
-    /// Training runs along directions.
+    /// Training runs on data along directions.
     Directional,
     /// Training runs on poisoned images.
     Poisoning,
@@ -71,7 +71,7 @@ impl Experiment {
         matches!(self, Self::Poisoning | Self::Flipping | Self::Margins)
     }
 
-    /// What its members are called.
+    /// Returns the word for its members.
     pub const fn members(self) -> &'static str {
         match self {
             Self::Nads => "networks",
@@ -86,14 +86,14 @@ impl fmt::Display for Experiment {
     }
 }
 
-/// What a worker hands in for a shard.
+/// The result that a worker hands in for a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Moments of the members' gradients: D, and gradients per member.
     Moments {
-        /// Input pixels D.
+        /// The number of input pixels D.
         dimension: usize,
-        /// Gradients of every member.
+        /// The number of gradients of every member.
         points: u64,
     },
     /// An outcome for every run, with this many further numbers each.
@@ -117,7 +117,7 @@ impl Payload {
     }
 }
 
-/// Where a job finds its NADs.
+/// The source of a job's NADs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BasisSource {
     /// It needs no NADs.
@@ -137,19 +137,19 @@ pub struct JobShape {
     pub architecture: String,
     /// Members and blocks.
     pub grid: Grid,
-    /// Input pixels D.
+    /// The number of input pixels D.
     pub dimension: usize,
-    /// What a shard yields.
+    /// The payload that a shard yields.
     pub payload: Payload,
-    /// Where its NADs come from.
+    /// The source of its NADs.
     pub basis: BasisSource,
     /// Forward passes of one member by the definition; a training run's backward passes not counted.
     pub forward_passes: u64,
-    /// What one member has to compute; of members that differ, the mean.
+    /// The work of one member; of members that differ, the mean.
     pub work: Work,
     /// The precision in which it is computed.
     pub precision: Precision,
-    /// Parameters of one network.
+    /// The number of parameters of one network.
     pub parameters: usize,
     /// Bytes of the state of a block in training, at most; 0 where nothing is trained.
     pub state_bytes: u64,
@@ -167,7 +167,7 @@ impl JobShape {
 pub struct InputRef {
     /// Its size in bytes.
     pub size: u64,
-    /// Digest of the bytes.
+    /// The digest of the bytes.
     pub digest: Digest,
 }
 
@@ -233,7 +233,7 @@ pub fn nads_file(architecture: &str) -> String {
 pub enum Direction {
     /// A plane wave.
     Wave {
-        /// Cosine or sine.
+        /// The phase, cosine or sine.
         wave: Wave,
         /// Cycles along rows.
         k1: i64,
@@ -250,10 +250,10 @@ pub enum Direction {
     Random(u64),
 }
 
-/// What distinguishes the runs of a training job.
+/// The property that distinguishes the runs of a training job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// Data along a direction.
+    /// The data along a direction.
     Direction(Direction),
     /// Images as they are, beside poisoned ones.
     Clean,
@@ -261,7 +261,7 @@ pub enum Variant {
     Poisoned(u64),
     /// Images as they are, beside flipped ones.
     Original,
-    /// Images with flipped NADs.
+    /// Images whose NADs are flipped.
     Flipped,
     /// Images as they are, for margins.
     Trained,
@@ -287,7 +287,7 @@ impl fmt::Display for Variant {
 }
 
 impl Directions {
-    /// How many there are, on an input of `nads` NADs.
+    /// Returns the number of directions, on an input of `nads` NADs.
     pub(super) fn len(&self, nads: u64) -> u64 {
         match self {
             Self::Dft(PlaneWaves { frequencies, .. }) => {
@@ -347,7 +347,7 @@ pub(super) struct SampleSizes {
     pub(super) test: u64,
 }
 
-/// What a training experiment comes to for one architecture.
+/// The plan of a training experiment for one architecture.
 pub(super) struct TrainingPlan {
     pub(super) variants: u64,
     pub(super) seeds: u32,

@@ -1,4 +1,4 @@
-//! Keys of a spec. Each is written once, in a `section!`: its name, type, meaning, what it accepts and its default.
+//! The keys of a spec. Each is written once, in a `section!`: its name, type, meaning, what it accepts and its default.
 //!
 //! The macro makes the type that the reader fills in, the checks and their errors, and the [`SpecSection`]s that `nadgrid init` and
 //! the tables of docs/spec.md are printed from. Deliberately absent: checks of several keys together, which are in check.rs.
@@ -10,9 +10,9 @@ use serde::Serialize;
 /// A table of a spec, with its keys; the tables inside it are sections of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecSection {
-    /// Where it stands, for example `directional.training`; empty for the spec itself.
+    /// The path, for example `directional.training`; empty for the spec itself.
     pub path: String,
-    /// What it is for, in a sentence or two.
+    /// The purpose, in a sentence or two.
     pub meaning: String,
     /// Its keys, in the order of their declaration.
     pub keys: Vec<SpecKey>,
@@ -25,11 +25,11 @@ pub struct SpecKey {
     pub name: &'static str,
     /// The value of `kind` that it belongs to, in a section whose keys depend on that.
     pub kind: Option<&'static str>,
-    /// What it means, in a sentence or two.
+    /// The meaning, in a sentence or two.
     pub meaning: String,
     /// Whether it may be left out.
     pub presence: Presence,
-    /// What it accepts.
+    /// The values that it accepts.
     pub accepted: String,
 }
 

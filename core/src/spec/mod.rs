@@ -41,11 +41,11 @@ pub const MAX_PIXELS: usize = 4096;
 pub const MAX_NETWORKS: u64 = 100_000_000;
 /// Most training runs of one architecture in one experiment.
 pub const MAX_RUNS: u64 = 1_000_000;
-/// Largest block.
+/// The largest block.
 pub const MAX_BLOCK_SIZE: u32 = 1024;
-/// Longest spec in bytes.
+/// The longest spec in bytes.
 pub const MAX_SPEC_BYTES: usize = 512 << 10;
-/// Longest name in characters.
+/// The longest name in characters.
 const MAX_NAME: usize = 100;
 
 impl Spec {
@@ -81,7 +81,7 @@ impl Spec {
         sections
     }
 
-    /// Digest of [`Spec::to_toml`].
+    /// Returns the digest of [`Spec::to_toml`].
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_toml().as_bytes())
     }

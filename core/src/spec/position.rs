@@ -1,4 +1,4 @@
-//! Where in its text a key of a spec stands.
+//! The position of a spec's key in its text.
 
 use super::SpecError;
 use std::fmt;

@@ -10,7 +10,7 @@ const MAX_EPOCHS: u64 = 100_000;
 
 /// A value whose keys take their defaults from where it stands.
 pub(super) trait Over {
-    /// What was written of it.
+    /// The type that holds the keys that were written.
     type Written;
 
     /// The defaults, with what was written in their place.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Most samples of a directional set, and most images whose margins are measured.
 const MAX_SAMPLES: u64 = 1_000_000;
-/// Most evaluation points.
+/// The most evaluation points.
 const MAX_POINTS: u64 = 1024;
 const BLOCK_SIZES: Accepted = Accepted::PowersOfTwo { most: MAX_BLOCK_SIZE as u64 };
 const INDICES: Accepted = Accepted::Words("a list of numbers, and of ranges whose end is left out, below D - 1");
@@ -82,7 +82,7 @@ section! {
     }
 }
 
-/// How a gradient is estimated.
+/// The estimator of a gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Estimator {

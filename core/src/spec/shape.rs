@@ -19,7 +19,7 @@ impl Spec {
         (0..self.job_count()).filter_map(|place| self.job(place, inputs)).map(|(shape, _)| shape).collect()
     }
 
-    /// How many jobs this sweep has.
+    /// Returns the number of jobs in this sweep.
     pub fn job_count(&self) -> usize {
         self.experiments().count() * self.architectures.len()
     }

@@ -34,7 +34,7 @@ fn parse_value(text: &str) -> toml::Value {
     }
 }
 
-/// What the TOML reader says, with line and column, and the nearest known key for a misspelt one.
+/// Returns what the TOML reader reports, with line and column, and the nearest known key for a misspelt one.
 pub(super) fn syntax_error(text: &str, path: &str, error: &toml::de::Error) -> SpecError {
     let span = error.span().filter(|span| !span.is_empty() || span.start > 0);
     let position = span.map(|span| SourcePosition::of(text, span.start));
