@@ -161,7 +161,7 @@ impl Config {
         Err(ConfigError::Open(format!("listen = {} reaches beyond this machine {open}; {remedy}", self.listen)))
     }
 
-    /// Returns how others reach the artifacts themselves.
+    /// Returns the settings of presigned requests, by which others reach the artifacts themselves.
     ///
     /// # Errors
     /// [`ConfigError::Url`] when the public endpoint is no address of a server.
