@@ -13,7 +13,8 @@ use tonic::{Status, Streaming};
 
 /// Largest artifact that is taken into memory: the NADs of the largest input have 64 MiB.
 const ARTIFACT_LIMIT: u64 = 1 << 30;
-/// How long a file may wait for a place among those that are read, and how long no chunk of it may come then.
+/// The time that a file may wait for a place among those that are read, and the time in which no chunk of it may come
+/// then.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(60);
 

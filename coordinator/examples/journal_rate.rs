@@ -1,4 +1,4 @@
-//! How many records a second a journal takes, by records in a batch: `journal_rate [URL]`.
+//! Measures the records per second that a journal takes, by records in a batch: `journal_rate [URL]`.
 
 use nadgrid_coordinator::journal::{self, Journal};
 use nadgrid_core::grid::Node;

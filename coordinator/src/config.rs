@@ -111,9 +111,9 @@ pub enum ConfigError {
     /// A URL that is refused. It may hold a password, so it is not repeated.
     #[error("configuration: {key}: {why}")]
     Url {
-        /// Name of the key.
+        /// The key whose URL is refused.
         key: &'static str,
-        /// Why, and what would be accepted.
+        /// The reason why it is refused, and what would be accepted.
         why: String,
     },
     /// A limit out of range.
@@ -161,7 +161,7 @@ impl Config {
         Err(ConfigError::Open(format!("listen = {} reaches beyond this machine {open}; {remedy}", self.listen)))
     }
 
-    /// How others reach the artifacts themselves.
+    /// Returns the settings of presigned requests, by which others reach the artifacts themselves.
     ///
     /// # Errors
     /// [`ConfigError::Url`] when the public endpoint is no address of a server.
@@ -191,7 +191,7 @@ impl Config {
         }
     }
 
-    /// What protection is missing for the address to listen on, in words; empty when nothing is.
+    /// Describes the protection that is missing for the address to listen on; empty when nothing is missing.
     pub fn exposed(&self) -> &'static str {
         match (self.tokens.is_some(), self.tls_certificate.is_some()) {
             _ if self.listen.ip().is_loopback() => "",
@@ -207,7 +207,7 @@ impl Config {
         self.heartbeat_interval.unwrap_or(self.lease_ttl / 5.0)
     }
 
-    /// What is logged, and where spans go.
+    /// Returns the settings of the log and of the spans.
     pub fn telemetry(&self) -> telemetry::Settings {
         telemetry::Settings {
             log: self.log.clone(),

@@ -81,7 +81,7 @@ impl Clock {
 pub(crate) struct EventLoop<J> {
     shell: Shell<CoordinatorPeers>,
     journal: J,
-    /// How many batches were ever appended.
+    /// The number of batches that were ever appended.
     batches: Arc<AtomicU64>,
     store: Store,
     clock: Clock,

@@ -140,7 +140,7 @@ impl Limits {
     }
 }
 
-/// How long to wait for the next bytes of a transfer: neither a long silence nor a trickle is waited for.
+/// The time to wait for the next bytes of a transfer: neither a long silence nor a trickle is waited for.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferDeadline {
     silence: Duration,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long an event is not logged again.
+/// The time for which an event is not logged again.
 pub(crate) const QUIET: Duration = Duration::from_secs(60);
 
 /// Lets an event be logged once a minute, however often it happens: when it was last logged, and how often it happened since.

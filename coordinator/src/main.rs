@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The most connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
-/// How long to wait for tasks at the end. Whatever still runs then, for example a reduction, is repeated after the next start.
+/// The time to wait for tasks at the end. Whatever still runs then, for example a reduction, is repeated after the next
+/// start.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {

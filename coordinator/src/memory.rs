@@ -18,7 +18,7 @@ mod glibc {
     use std::time::Duration;
     use tracing::warn;
 
-    /// How often the amount of free memory is checked.
+    /// The time between two checks of the free memory.
     const CHECK_EVERY: Duration = Duration::from_secs(2);
     /// The least amount of free memory that is returned.
     const MIN_FREE: usize = 16 << 20;

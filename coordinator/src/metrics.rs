@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Gauges that were not updated for this long are dropped.
 const IDLE: Duration = Duration::from_secs(90);
-/// How often old samples are merged, even if nobody scrapes.
+/// The time between two merges of old samples, even if nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 enum MetricKind {

@@ -31,7 +31,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
-/// How long open connections may take to end.
+/// The time that open connections may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// The number of streams that a peer may reset before they are accepted. More are an attack and end the connection.
 const RESET_STREAMS: usize = 32;
@@ -206,7 +206,8 @@ fn places_of_inputs(config: &Config) -> TransferPlaces {
     TransferPlaces::new(PlaceBounds { places: config.uploads, each, bytes }, PlaceSettings::INPUTS)
 }
 
-/// Places for readers. Payloads are sent in pieces, so their size does not matter. One slow reader cannot take all places.
+/// Returns the places for readers. Payloads are sent in pieces, so their size does not matter. One slow reader cannot
+/// take all places.
 fn places_of_reads(limits: &Limits) -> TransferPlaces {
     let bounds = PlaceBounds { places: limits.reads, each: limits.reads.div_ceil(2), bytes: u64::MAX };
     TransferPlaces::new(bounds, PlaceSettings::READS)

@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long a payload waits before it is reported to users.
+/// The time that a payload waits before it is reported to users.
 const WAITS_LONG: Duration = Duration::from_secs(2);
-/// How long a failure of the store is reported after the last payload of that sweep.
+/// The time for which a failure of the store is reported after the last payload of that sweep.
 const TROUBLE_REPORTED: Duration = Duration::from_secs(60);
 /// The most sweeps whose failures of the store are remembered.
 const MAX_TROUBLES: usize = 1024;
@@ -27,7 +27,7 @@ const MAX_TROUBLES: usize = 1024;
 /// A payload that waits to be transferred.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferOffer {
-    /// Who takes turns: a worker by its id, or a user.
+    /// The caller who takes turns: a worker by its id, or a user.
     pub(crate) caller: Arc<str>,
     /// The sweep that waits for the payload.
     pub(crate) sweep: Option<SweepId>,
@@ -68,7 +68,7 @@ pub(crate) struct TransferPlaces {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct CallerTransfers {
     pub(crate) waiting: u32,
-    /// How long the first of them has waited.
+    /// The time for which the first of them has waited.
     pub(crate) waited: Duration,
     pub(crate) moving: u32,
     pub(crate) bytes_per_second: f64,
@@ -172,7 +172,7 @@ impl TransferPlaces {
         callers
     }
 
-    /// What delays the payloads of a sweep, one sentence each; empty if nothing does.
+    /// Returns the reasons why payloads of a sweep are delayed, one sentence each; empty if there are none.
     pub(crate) fn notices(&self, sweep: &SweepId) -> Vec<String> {
         let now = Instant::now();
         let state = self.lock();
@@ -256,7 +256,7 @@ fn counted(count: usize, noun: &str, singular: &str, plural: &str) -> String {
 }
 
 impl TransferTicket {
-    /// Waits for the place.
+    /// Waits until the place is granted.
     pub(crate) async fn granted(&mut self) {
         if (&mut self.granted).await.is_err() {
             // A ticket is granted or dropped, so this is not reached. Without a place, waiting is right.

@@ -90,7 +90,7 @@ pub struct SubspaceOverlap {
 /// Singular value i of the first set against that of the second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SingularValueRatio {
-    /// i, counted from 0.
+    /// The index i, counted from 0.
     pub index: usize,
     /// sᵢ of the first set.
     pub a: f64,

@@ -1,4 +1,4 @@
-//! How fast the data of training runs are made on one core: what to run when tuning them.
+//! Measures how fast the data of training runs are made on one core, for tuning them.
 //!
 //! `cargo run --release -p nadgrid-kernels --example data_rate [repeats]`: the best of the repeats, by instruction set. Run it on
 //! an idle machine.

@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What follows the gradients of a block.
+/// Measures the moments of a block's gradients, and the merge of two partials.
 fn moments(repeats: usize, d: usize) {
     let mut gradients = vec![0.0; 32 * d];
     Stream::new(2, &["gradients"], 0).fill_normal(&mut gradients);

@@ -1,4 +1,4 @@
-//! What can go wrong: a network that the kernels cannot evaluate, or numbers that overflow.
+//! The errors of kernels: a network that they cannot evaluate, or numbers that overflow.
 
 use thiserror::Error;
 

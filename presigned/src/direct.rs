@@ -18,9 +18,9 @@ pub struct DirectStore {
 #[derive(Debug, Error)]
 #[error("{error}")]
 pub struct DirectError {
-    /// What went wrong.
+    /// The error of the presigned request.
     pub error: PresignedError,
-    /// For how long everything goes through the coordinator from now on, if it does.
+    /// The time for which everything goes through the coordinator from now on, if it does.
     pub avoided: Option<Duration>,
 }
 

@@ -27,16 +27,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
-/// Longest time to connect.
+/// The longest time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest time in which no byte moves. The system's buffers hold some MB of what was sent, and take more only once a part of them is empty:
-/// on a line of 16,384 bytes a second, the slowest that is promised to work, that takes more than a minute.
+/// Longest time in which no byte moves. The system's buffers hold some MB of what was sent, and take more only once a
+/// part of them is empty: on a line of 16,384 bytes a second, the slowest that is promised to work, that takes more than
+/// a minute.
 const STALLED: Duration = Duration::from_secs(120);
 /// Longest time until the store answers once all bytes are in the system's buffers, which that line empties in four minutes.
 const ANSWERED: Duration = Duration::from_secs(300);
 /// Bytes of the store's message that are kept.
 const MAX_WORDS: usize = 300;
-/// How often a put is repeated that met another put of the same object.
+/// The number of times that a put is repeated when it met another put of the same object.
 const MOST_CONFLICTS: u32 = 3;
 /// Wait before each of these.
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ pub enum PresignedError {
     Silent {
         /// Host and port of the address.
         host: String,
-        /// How long it was waited for.
+        /// The seconds for which it was waited for.
         seconds: u64,
     },
     /// The bytes are not those that were announced.
@@ -78,7 +79,7 @@ pub enum PresignedError {
     Payload {
         /// Host and port of the address.
         host: String,
-        /// How the bytes differ from the announced ones.
+        /// The difference of the bytes from the announced ones.
         source: ChunkError,
     },
 }
@@ -86,9 +87,9 @@ pub enum PresignedError {
 /// The bytes that a read must yield.
 #[derive(Clone, Copy, Debug)]
 pub struct PresignedPayload {
-    /// Bytes of the payload.
+    /// The number of bytes of the payload.
     pub size: u64,
-    /// BLAKE3 of these bytes.
+    /// The BLAKE3 digest of these bytes.
     pub digest: Digest,
 }
 

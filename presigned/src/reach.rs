@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row after which the store is avoided.
 const FAILURES: u32 = 2;
-/// How long it is avoided at first; twice as long after each further failure.
+/// The time for which it is avoided at first; twice as long after each further failure.
 const AVOIDED: Duration = Duration::from_secs(60);
 const MOST_DOUBLINGS: u32 = 4;
 
-/// How reaching the store has gone so far.
+/// The outcome of attempts to reach the store so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreReach {
     failures: u32,

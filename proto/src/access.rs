@@ -52,19 +52,19 @@ pub enum AccessError {
     /// A file cannot be read.
     #[error("{key}: {} cannot be read: {source}", .path.display())]
     Read {
-        /// Name of the setting.
+        /// The name of the setting.
         key: &'static str,
-        /// Path of the file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The system's error for the file.
         source: std::io::Error,
     },
     /// The content of a file or value is invalid.
     #[error("{key}: {what}")]
     Content {
-        /// Name of the setting.
+        /// The name of the setting.
         key: &'static str,
-        /// What is wrong; never the secret itself.
+        /// The flaw of the content; never the secret itself.
         what: String,
     },
     /// One setting needs another.

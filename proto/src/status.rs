@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "nadgrid";
 
-/// Why a request was refused; the `reason` of the status's `ErrorInfo`.
+/// The reason why a request was refused; the `reason` of the status's `ErrorInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The spec is wrong; the `BadRequest` says where.

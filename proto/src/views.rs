@@ -27,7 +27,7 @@ pub struct SweepView {
     pub progress: f64,
     /// Estimated seconds until it ends with its current slots; null if unknown.
     pub seconds_left: Option<f64>,
-    /// What it is waiting for or what delays it, the most important first.
+    /// The things that it is waiting for or that delay it, the most important first.
     pub notices: Vec<String>,
     /// The number of connected workers that can take its shards.
     pub workers: u32,
@@ -37,13 +37,13 @@ pub struct SweepView {
     pub inputs: Vec<InputView>,
     /// The artifacts that can be fetched, once complete.
     pub artifacts: Vec<ArtifactView>,
-    /// Why it failed or is incomplete.
+    /// The reason why it failed or is incomplete.
     pub message: Option<String>,
-    /// When it was submitted.
+    /// The time when it was submitted.
     pub submitted_at: Option<String>,
-    /// When its first shard was leased.
+    /// The time when its first shard was leased.
     pub started_at: Option<String>,
-    /// When it ended.
+    /// The time when it ended.
     pub ended_at: Option<String>,
     /// Sweeps of a higher priority go first.
     pub priority: i32,
@@ -98,7 +98,7 @@ pub struct FailureView {
     pub first_block: u64,
     /// The number of its blocks.
     pub blocks: u64,
-    /// How often it was tried.
+    /// The number of times that it was tried.
     pub attempts: u32,
     /// The names of the workers that it failed on.
     pub workers: Vec<String>,
@@ -118,24 +118,24 @@ impl FailureView {
 /// The state of a sweep, job or block, and the reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplanationView {
-    /// What is explained.
+    /// The thing that is explained.
     pub subject: String,
     /// Its state in one word.
     pub state: String,
     /// The most important reason first.
     pub reasons: Vec<String>,
-    /// What keeps each worker from computing it.
+    /// The reasons that keep each worker from computing it.
     pub workers: Vec<WorkerReasonView>,
 }
 
-/// What keeps a worker from computing something.
+/// The reason that keeps a worker from computing something.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerReasonView {
     /// The worker's id.
     pub id: String,
     /// The worker's display name.
     pub name: String,
-    /// What keeps the worker from computing it.
+    /// The reason that keeps the worker from computing it.
     pub reason: String,
 }
 
@@ -166,7 +166,7 @@ pub struct CheckView {
     pub recomputed: String,
     /// The id of the worker that recomputed it.
     pub recomputed_by: String,
-    /// Why it could not be recomputed.
+    /// The reason why it could not be recomputed.
     pub message: Option<String>,
 }
 
@@ -215,7 +215,7 @@ pub struct JobView {
     pub shards: u64,
     /// The number of times that a shard was leased again.
     pub retries: u64,
-    /// Members of quarantined shards.
+    /// The number of members of quarantined shards.
     pub members_failed: u64,
     /// Speculative leases of shards that took too long on another worker.
     pub speculative: u64,
@@ -315,7 +315,7 @@ pub struct JobPlanView {
     pub architecture: String,
     /// Networks N, or training runs.
     pub members: u64,
-    /// Parameters of one network.
+    /// The number of parameters of one network.
     pub parameters: u64,
     /// The number D of input pixels.
     pub dimension: u64,
@@ -323,15 +323,15 @@ pub struct JobPlanView {
     pub forward_passes: u64,
     /// Blocks, the unit of numerics.
     pub blocks: u64,
-    /// Estimated number of shards.
+    /// The estimated number of shards.
     pub shards: u64,
-    /// Bytes of one partial.
+    /// The size of one partial in bytes.
     pub partial_bytes: u64,
     /// Estimated seconds on all slots together.
     pub seconds: f64,
     /// Whether the estimate comes from measured rates of this kind of work.
     pub measured: bool,
-    /// What the estimate is based on: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
+    /// The basis of the estimate: `measured`, `other-size`, `other-architecture`, `other-experiment` or `assumed`.
     pub basis: String,
     /// Seconds on one GPU at an assumed speed, whatever was measured.
     pub gpu_seconds: f64,
@@ -384,7 +384,7 @@ pub struct WorkerView {
     pub name: String,
     /// Whether it is connected.
     pub connected: bool,
-    /// Why it is set aside; null if it is fit.
+    /// The reason why it is set aside; null if it is fit.
     pub unfit: Option<String>,
     /// Whether it takes no more shards and will leave.
     pub draining: bool,

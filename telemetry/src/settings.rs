@@ -25,10 +25,10 @@ impl Default for Settings {
 /// Telemetry that is configured wrongly.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// Logs.
+    /// The settings of the log are wrong.
     #[error(transparent)]
     Logs(#[from] LogsError),
-    /// Spans.
+    /// The settings of the export of spans are wrong.
     #[error(transparent)]
     Export(#[from] ExportError),
 }

@@ -24,7 +24,7 @@ pub struct SpanRecord {
     pub begin: SystemTime,
     /// The time when it ended.
     pub end: SystemTime,
-    /// Further attributes.
+    /// The span's further attributes.
     pub attributes: Vec<KeyValue>,
     /// Spans of other traces that have to do with it.
     pub links: Vec<TraceContext>,

@@ -38,7 +38,7 @@ pub struct WorkerMeasurement {
     pub slots: u32,
     /// `patch`, `dense` or `fused`.
     pub evaluation: &'static str,
-    /// Precision policy.
+    /// The precision of the computation.
     pub precision: Precision,
     /// The instruction set, or the GPU's arithmetic.
     pub instruction_set: String,

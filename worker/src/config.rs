@@ -97,7 +97,7 @@ impl WorkerConfig {
         }
     }
 
-    /// What is logged, and where spans go.
+    /// Returns the settings of the log and of the spans.
     pub fn telemetry(&self) -> Settings {
         Settings {
             log: self.log.clone(),

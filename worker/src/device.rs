@@ -87,7 +87,7 @@ pub enum DeviceError {
     /// There is no such GPU.
     #[error("device = cuda:{wanted}: {found}")]
     NoSuchGpu {
-        /// Number of the GPU.
+        /// The number of the requested GPU.
         wanted: usize,
         /// The GPUs that exist instead.
         found: String,
@@ -95,7 +95,7 @@ pub enum DeviceError {
     /// No GPU can be used, or this one cannot.
     #[error("device = cuda:{wanted}: {source}")]
     Cuda {
-        /// Number of the GPU.
+        /// The number of the requested GPU.
         wanted: usize,
         /// The reason why it cannot be used.
         source: CudaError,

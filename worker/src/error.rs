@@ -54,7 +54,7 @@ pub enum WorkerError {
     /// The operating system provided no thread or no runtime.
     #[error("cannot start {what}: {source}")]
     Start {
-        /// What could not be started.
+        /// The thing that could not be started.
         what: &'static str,
         /// The operating system's error.
         source: std::io::Error,

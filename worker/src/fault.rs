@@ -1,4 +1,4 @@
-//! Why a shard was not computed, and what that says about the worker.
+//! The reason why a shard was not computed, and what it implies about the worker.
 //!
 //! Deliberately absent: who is told, and what becomes of the shard, which the coordinator decides.
 
@@ -19,7 +19,7 @@ pub(crate) enum Cause {
     Other,
 }
 
-/// Why a shard was not computed.
+/// The reason why a shard was not computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// The kind decides whether the coordinator tries the shard again, and where.

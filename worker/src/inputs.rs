@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most bytes that are kept; the file used longest ago is dropped first.
 const KEPT_BYTES: u64 = 1 << 30;
 
-/// Where files are fetched from.
+/// A source that files are fetched from.
 pub(crate) trait InputSource: Send + Sync {
     /// Returns the bytes of a file, whose digest has been checked.
     ///

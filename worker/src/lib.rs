@@ -55,7 +55,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use upload::Uploads;
 
-/// How long threads may take to end after the last message. Slots have been asked to end before.
+/// The time that threads may take to end after the last message. Slots have been asked to end before.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// Prepares the configured device, and proves that it computes.

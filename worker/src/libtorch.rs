@@ -1,5 +1,5 @@
-//! What of libtorch tch does not offer: which release is loaded, what the processor can do, exact float32, and CUDA
-//! opened at run time.
+//! The parts of libtorch that tch does not offer: the loaded release, the processor's capabilities, exact float32, and
+//! CUDA opened at run time.
 //!
 //! One worker program serves CPU and GPU machines: it links libtorch's CPU libraries, and [`open_cuda`] loads the CUDA half
 //! where there is one. Deliberately absent: operations on tensors that tch has, and the choice of a device, which is the caller's.
@@ -14,10 +14,10 @@ use thiserror::Error;
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
-/// What can be wrong with the libtorch that was loaded.
+/// The failures of the libtorch that was loaded.
 #[derive(Debug, Error)]
 pub enum LibtorchError {
-    /// libtorch failed.
+    /// libtorch threw an exception at a task.
     #[error("libtorch cannot {task}: {reason}")]
     Thrown {
         /// The task, worded to follow "cannot".
@@ -119,7 +119,7 @@ pub(crate) fn set_tf32(tf32: Tf32) -> Result<(), LibtorchError> {
     error.or(done, if allowed { "allow TF32" } else { "forbid TF32" })
 }
 
-/// What libtorch does when asked for an operation that has no deterministic implementation on the device.
+/// The reaction of libtorch to an operation that has no deterministic implementation on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nondeterminism {
     /// The operation fails.
@@ -237,7 +237,7 @@ pub(crate) unsafe fn cuda_function<F>(name: &CStr) -> Result<Symbol<F>, String> 
     unsafe { library.get(name.to_bytes_with_nul()) }.map_err(|e| e.to_string())
 }
 
-/// What the CUDA half was built with.
+/// The versions that the CUDA half was built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CudaBuild {
     /// CUDA, as it numbers itself: 13000 is 13.0.

@@ -37,7 +37,7 @@ pub(crate) struct InputFile {
     pub(crate) role: String,
     /// The path in the spec, shown to people.
     pub(crate) name: String,
-    /// Bytes.
+    /// The file's size in bytes.
     pub(crate) size: u64,
     /// The BLAKE3 digest in hexadecimal, as it was announced. It is checked when the file is fetched.
     pub(crate) digest: String,

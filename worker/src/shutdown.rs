@@ -1,5 +1,6 @@
-//! When to stop. After SIGTERM or SIGINT the worker drains: it finishes its running shards within its grace period. At the end of
-//! standard input, by which `nadgrid run` ends its workers, it waits for nothing. A second signal ends the program at once.
+//! Decides when to stop. After SIGTERM or SIGINT the worker drains: it finishes its running shards within its grace
+//! period. At the end of standard input, by which `nadgrid run` ends its workers, it waits for nothing. A second signal
+//! ends the program at once.
 
 use crate::error::WorkerError;
 use std::io::{self, Read};

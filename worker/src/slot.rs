@@ -34,12 +34,12 @@ const MAX_STARVED: u32 = 3;
 /// The most jobs for which such failures are counted; those of the first by name are forgotten.
 const MAX_JOBS: usize = 1024;
 
-/// What all slots of a worker share.
+/// The parts that all slots of a worker share.
 pub(crate) struct Slots<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) inputs: &'a Arc<InputCache>,
     pub(crate) tasks: &'a Arc<TaskTable>,
-    /// Where large results are uploaded from. The table bounds how many of them wait.
+    /// The queue from which large results are uploaded. The table bounds how many of them wait.
     pub(crate) results: &'a UnboundedSender<Arc<ComputedShard>>,
     pub(crate) tracer: &'a Tracer,
 }
@@ -84,7 +84,7 @@ struct Slot {
     last_job: String,
 }
 
-/// What a slot does at the end of its thread.
+/// The action of a slot at the end of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextStep {
     /// It ends, since the table of tasks is closed.
@@ -208,7 +208,8 @@ impl Slot {
         }
     }
 
-    /// Prepares for a shard. Another job's tensors have other sizes, so what the allocator keeps is given back then.
+    /// Prepares the slot for a shard. Another job's tensors have other sizes, so what the allocator keeps is given back
+    /// then.
     fn begin(&mut self, task: &Task) -> JobStart {
         let name = format!("{}/{}", task.shard.job.sweep, task.job);
         if name != self.last_job {

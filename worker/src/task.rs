@@ -89,7 +89,7 @@ impl TaskStanding {
     }
 }
 
-/// When running shards hand out checkpoints, and a notification when one does.
+/// The schedule of checkpoints for running shards, and a notification when one is handed out.
 #[derive(Debug)]
 pub(crate) struct CheckpointSchedule {
     /// The shortest time between two checkpoints of a shard while the worker does not drain.
@@ -103,7 +103,7 @@ pub(crate) struct CheckpointSchedule {
 /// The checkpoints of one task.
 #[derive(Debug)]
 pub(crate) struct TaskCheckpoints {
-    /// When the last one was handed out, or the task was begun.
+    /// The time when the last one was handed out, or the task was begun.
     pub(crate) last: Instant,
     /// The newest one whose upload has not begun.
     pub(crate) newest: Option<ShardSnapshot>,

@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 /// The shortest time between two reports of progress within one block.
 const WITHIN_A_BLOCK: Duration = Duration::from_secs(2);
 
-/// What the coordinator is to be told about a shard.
+/// A message about a shard that the coordinator is to receive.
 #[derive(Clone, Debug)]
 pub(crate) enum TaskReport {
     /// The shard is being computed.
@@ -86,7 +86,7 @@ struct TableState {
     parting: Vec<Arc<Task>>,
     /// Whether a checkpoint is being uploaded.
     uploading: bool,
-    /// Why this process can no longer compute.
+    /// The reason why this process can no longer compute.
     lost: Option<String>,
 }
 

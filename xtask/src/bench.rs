@@ -63,7 +63,7 @@ pub(crate) struct DirectionalBench {
     rounds: u32,
 }
 
-/// What the peer has too.
+/// The architectures that the peer has too.
 #[derive(Clone, Copy, ValueEnum)]
 enum BenchArchitecture {
     Lenet,

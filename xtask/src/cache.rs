@@ -32,7 +32,7 @@ impl Cache {
         Ok(Self { folder, _lock: lock })
     }
 
-    /// Where something in the cache lies, or would lie.
+    /// Returns the path of something in the cache, which need not exist.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)
     }

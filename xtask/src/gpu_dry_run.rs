@@ -54,7 +54,7 @@ pub(crate) struct GpuDryRun {
     suggest: bool,
 }
 
-/// What a dry run consists of.
+/// The parts of a dry run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DryRunPart {
     /// Launches, copies, synchronisations, memory and the host's time, held against the ceilings
@@ -72,7 +72,7 @@ enum RunExtent {
     Quick,
 }
 
-/// What is written with `--json`.
+/// The report that is written with `--json`.
 #[derive(Serialize)]
 struct DryRunReport<'a> {
     counts: &'a [Figures],
@@ -99,7 +99,7 @@ pub(crate) fn run(root: &Path, options: &GpuDryRun) -> Result<ExitCode> {
     Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many cases and faults are as they should be, and how many are not.
+/// The numbers of cases and faults that are as they should be, and that are not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DryRunOutcome {
     pub(crate) passed: u64,

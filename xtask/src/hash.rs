@@ -13,7 +13,7 @@ pub(crate) struct Fingerprint {
     pub(crate) sha256: String,
 }
 
-/// What is known about a file that should have a certain fingerprint.
+/// The condition of a file that should have a certain fingerprint.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     Absent,

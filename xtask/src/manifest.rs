@@ -25,7 +25,7 @@ pub(crate) struct ManifestEntry {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// How closely to look at the files.
+/// The depth of a look at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
     Sizes,
@@ -51,7 +51,7 @@ impl Manifest {
         Some(Self { recipe: recipe.to_owned(), files })
     }
 
-    /// What is wrong with the folder, in words; empty if it can be used.
+    /// Returns the faults of the folder, in words; empty if it can be used.
     pub(crate) fn faults(&self, folder: &Path, depth: Depth) -> io::Result<Vec<String>> {
         if self.recipe != recipe() {
             return Ok(vec!["it was unpacked from other wheels, or by another version of xtask".to_owned()]);
@@ -100,7 +100,7 @@ fn parse_entry(line: &str) -> Option<ManifestEntry> {
     Some(ManifestEntry { path: path.to_owned(), fingerprint })
 }
 
-/// What a folder unpacked by this program says of itself.
+/// Returns the recipe that a folder unpacked by this program carries in its manifest.
 fn recipe() -> String {
     let wheels = WHEELS.iter().map(|wheel| format!("{} {}\n", wheel.sha256, wheel.file_name));
     format!("libtorch for nadgrid, layout {LAYOUT}\nwheels\n{}", wheels.collect::<String>())

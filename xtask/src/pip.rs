@@ -16,7 +16,7 @@ use crate::wheels::Wheel;
 
 /// The first release that resumes a broken download.
 const RESUMES: (u32, u32) = (25, 1);
-/// What is fetched where pip is older. It runs on Python 3.9 and later.
+/// The release that is fetched where pip is older. It runs on Python 3.9 and later.
 const RECENT: &str = "25.3";
 
 /// The tags of the pinned wheels, whatever Python the user has. Older pips do not know that a newer manylinux includes
@@ -147,7 +147,7 @@ impl Pip {
         command
     }
 
-    /// What binary packages for this Python are called, such as `cpython-311`.
+    /// Returns the tag of binary packages for this Python, such as `cpython-311`.
     pub(crate) fn python_tag(&self) -> Result<String> {
         let ask = "import sys; print(sys.implementation.cache_tag)";
         let answer = Command::new(&self.python).args(["-c", ask]).output()?;

@@ -1,4 +1,5 @@
-//! What setup and a build need of the machine, checked before anything is downloaded, and said in words all at once.
+//! The prerequisites of setup and a build on the machine, checked before anything is downloaded, and reported in words
+//! all at once.
 //!
 //! Deliberately absent: installing anything, and macOS, Windows or 64-bit ARM, for which no wheels are pinned.
 

@@ -40,7 +40,7 @@ pub(crate) fn build_loads(root: &Path) -> Result<Option<ExitCode>> {
     step("build", &mut command)
 }
 
-/// Where cargo puts a released program: beside the profile that this program was built in.
+/// Returns the path where cargo puts a released program: beside the profile that this program was built in.
 pub(crate) fn released(program: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where this program lies")?;
     let target = own.ancestors().nth(2).context("this program does not lie in a target folder")?;

@@ -18,12 +18,12 @@ use crate::prerequisites::{self, compiler, compiler_command};
 use crate::unpack::unpack;
 use crate::wheels::{TORCH, WHEELS, Wheel};
 
-/// What a folder is good for.
+/// The state of a folder.
 enum FolderState {
     Absent,
     /// With so many files, it can be used as it is.
     Whole(usize),
-    /// What is wrong, in words.
+    /// The faults of the folder, in words.
     Faulty(Vec<String>),
 }
 
@@ -147,8 +147,8 @@ fn assemble(wheels: &[(&Wheel, PathBuf)], folder: &Path) -> Result<()> {
     Ok(remove_if_there(&replaced)?)
 }
 
-/// What the wheels lack: an empty libtorch.so, since torch-sys links that name and the real one pulls CUDA in; the linker's
-/// name for OpenMP, which a machine with clang alone has not; and the release, which torch-sys checks.
+/// Makes what the wheels lack: an empty libtorch.so, since torch-sys links that name and the real one pulls CUDA in;
+/// the linker's name for OpenMP, which a machine with clang alone has not; and the release, which torch-sys checks.
 fn additions(folder: &Path) -> Result<Vec<ManifestEntry>> {
     let stub = folder.join("lib/libtorch.so");
     let mut command = compiler_command(&compiler("CC", "cc"));

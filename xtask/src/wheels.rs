@@ -19,7 +19,7 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    /// Where a file of the wheel goes in `.libtorch`, if it is wanted at all.
+    /// Returns the path of a wheel's file in `.libtorch`, if it is wanted at all.
     pub(crate) fn destination(&self, member: &str) -> Option<String> {
         if member.ends_with('/') {
             return None;
@@ -32,7 +32,8 @@ impl Wheel {
     }
 }
 
-/// What libtorch_cpu.so needs to load: itself, c10, OpenMP, and two CUDA libraries that it links even where no GPU is.
+/// The wheels that libtorch_cpu.so needs to load: itself, c10, OpenMP, and two CUDA libraries that it links even where
+/// no GPU is.
 pub(crate) const WHEELS: [Wheel; 3] = [
     Wheel {
         package: "nvidia-cuda-runtime",
@@ -65,7 +66,7 @@ pub(crate) const WHEELS: [Wheel; 3] = [
     },
 ];
 
-/// What the null GPU takes from the same wheels: libtorch's CUDA half, and CUDA's headers.
+/// The parts that the null GPU takes from the same wheels: libtorch's CUDA half, and CUDA's headers.
 pub(crate) const CUDA_HALF: [Wheel; 2] = [
     Wheel { takes: &[("nvidia/cu13/include/", "include/")], ..WHEELS[0] },
     Wheel {

@@ -20,7 +20,7 @@ pub(crate) enum Failure {
         /// The flaw.
         refusal: Refusal,
     },
-    /// What was typed, or a variable, is wrong.
+    /// The typed command or an environment variable is wrong.
     #[error("{0}")]
     Usage(String),
     /// Something else, in one line.

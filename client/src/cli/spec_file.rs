@@ -20,7 +20,7 @@ pub(crate) struct LoadedSpec {
 }
 
 impl LoadedSpec {
-    /// What a coordinator has against the spec is against this file.
+    /// Turns a coordinator's refusal of the spec into a failure that names this file.
     pub(crate) fn refused(&self, error: Error) -> Failure {
         Failure::from(error).of_spec(&self.file)
     }

@@ -61,7 +61,7 @@ pub(crate) fn colours() -> bool {
 pub(crate) struct StyledRow(Vec<(TextStyle, String)>);
 
 impl StyledRow {
-    /// Starts with these words.
+    /// Creates a row of these words.
     pub(crate) fn of(tone: TextStyle, words: impl AsRef<str>) -> Self {
         Self::default().and(tone, words)
     }

@@ -40,7 +40,7 @@ struct SpectrumRow {
 }
 
 impl Summary {
-    /// Of what was fetched into `out`, computed on so many slots where that is known.
+    /// Summarises the results that were fetched into `out`, computed on so many slots where that is known.
     pub(crate) fn new(fetched: Fetched, out: &Path, slots: Option<u32>) -> Self {
         let slots = slots.map(|slots| slots.max(1));
         let Fetched { record, results, notes } = fetched;

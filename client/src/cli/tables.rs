@@ -80,7 +80,7 @@ pub(crate) fn plan(plan: &PlanView) -> String {
     format!("{}\ntotal: {total} ({basis}{assumed}){on_gpu}", table(&columns, rows))
 }
 
-/// How long each job would take on one GPU, for whoever has yet to choose a machine.
+/// Returns the time that each job would take on one GPU, for users who have yet to choose a machine.
 fn on_gpu(plan: &PlanView) -> String {
     let job = |job: &JobPlanView| format!("{}/{} ~{}", job.experiment, job.architecture, duration(job.gpu_seconds));
     let jobs: Vec<String> = plan.jobs.iter().map(job).collect();

@@ -27,7 +27,7 @@ use tracing::debug;
 
 /// The most connections whose handshake is done and that the server has not taken yet.
 const MAX_READY: usize = 64;
-/// How long a client whose handshake failed may continue to write, and how many bytes.
+/// The time for which a client whose handshake failed may continue to write, and the bytes that it may write.
 const PARTING: Duration = Duration::from_secs(2);
 const PARTING_BYTES: u64 = 64 << 10;
 /// The wait after a failed accept, for example because there are no file descriptors left.
@@ -62,7 +62,7 @@ impl Peer {
         self.entry.prove();
     }
 
-    /// What counts as one peer: the address, or its network for IPv6.
+    /// Returns what counts as one peer: the address, or its network for IPv6.
     pub(super) fn network(&self) -> IpAddr {
         self.entry.network
     }

@@ -69,11 +69,11 @@ impl Audience {
     }
 }
 
-/// What an admitted request occupies.
+/// The permits that an admitted request occupies.
 struct RequestPermit {
     /// One of its caller's open requests.
     open: OwnedSemaphorePermit,
-    /// What a call occupies once its request is there; streams have none.
+    /// The permits that a call needs once its request is there; streams have none.
     call: Option<CallPermit>,
 }
 
@@ -83,7 +83,7 @@ struct CallPermit {
     calls: Arc<Semaphore>,
 }
 
-/// Why a request was rejected: the cause in the log, and the caller's answer.
+/// A rejected request: the cause in the log, and the caller's answer.
 struct Rejection {
     cause: &'static str,
     status: Status,

@@ -1,4 +1,4 @@
-//! Who may ask what: TLS, tokens with roles, and the quotas of each caller.
+//! Access control: TLS, tokens with roles, and the quotas of each caller.
 //!
 //! ```text
 //! connections    accepts connections: TLS, and an end to those that stay anonymous or take nothing
@@ -44,20 +44,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-/// How often files are checked for changes.
+/// The time between two checks of files for changes.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// What a caller may do.
+/// The actions that a caller is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// Everything, because this coordinator has no tokens.
     Everything,
-    /// What users may do with their own sweeps.
+    /// The actions of users on their own sweeps.
     User {
         /// Whether that includes everybody's sweeps.
         admin: bool,
     },
-    /// What workers may do.
+    /// The actions of workers.
     Worker,
 }
 

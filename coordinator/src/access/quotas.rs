@@ -18,12 +18,12 @@ use tonic::Status;
 const MAX_QUOTAS: usize = 4096;
 /// The most workers whose token is remembered.
 const MAX_BOUND: usize = 65_536;
-/// How long unused uploads are counted; by then they are orphans and are removed.
+/// The time for which unused uploads are counted; by then they are orphans and are removed.
 const COUNTED: Duration = Duration::from_secs(24 * 3600);
 
-/// What one caller may have open.
+/// The numbers and bytes that one caller may have open.
 pub(super) struct CallerQuota {
-    /// Open requests, including streams.
+    /// The permits for open requests, including streams.
     open: Arc<Semaphore>,
     /// Calls that are under way and change nothing.
     calls: Arc<Semaphore>,
@@ -154,7 +154,7 @@ fn permits(count: usize) -> Arc<Semaphore> {
 }
 
 impl Admitted {
-    /// Who takes turns when this caller transfers files: the token's holder, or without tokens the network.
+    /// Returns who takes turns when this caller transfers files: the token's holder, or without tokens the network.
     pub(crate) fn turn(&self) -> Arc<str> {
         match &*self.caller.name {
             "" => self.peer.network().to_string().into(),

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How long a new connection is not replaced by another of its own network. Without it a burst of honest clients would end
-/// each other's connections just before their first requests.
+/// The time during which a new connection is not replaced by another of its own network. Without it a burst of honest
+/// clients would end each other's connections just before their first requests.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// What counts as one peer: an IPv4 address, or the network of 64 bits that a subscriber of IPv6 has.
+/// Returns what counts as one peer: an IPv4 address, or the network of 64 bits that a subscriber of IPv6 has.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

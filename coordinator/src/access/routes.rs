@@ -15,10 +15,10 @@ use std::sync::LazyLock;
 const SWEEPS: &str = "/nadgrid.v1.SweepService/";
 const WORKERS: &str = "/nadgrid.v1.WorkerService/";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
-/// What the names of uploads begin with. Their other streams differ: a session lasts as long as its worker.
+/// The beginning of the names of uploads. Their other streams differ: a session lasts as long as its worker.
 const UPLOAD: &str = "Upload";
 
-/// Who may use a path.
+/// The callers who may use a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
     /// Users, by a user's token.
@@ -27,11 +27,11 @@ pub(super) enum Audience {
     Workers,
     /// Everybody, also without a token.
     Anybody,
-    /// Whoever has any valid token.
+    /// All callers who have any valid token.
     AnyToken,
 }
 
-/// How long an answer takes.
+/// The duration of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerKind {
     /// A call: its request is read whole, and it is answered at once or given up.

@@ -36,7 +36,7 @@ pub enum StoreError {
     /// The URL is not one of a store.
     #[error("the artifacts' URL: {why}; accepted: {ACCEPTED}")]
     Url {
-        /// What is wrong with the URL.
+        /// The reason why the URL is refused.
         why: String,
     },
     /// The store's own error.
@@ -65,7 +65,7 @@ pub enum StoreError {
         store: String,
         /// The file's name.
         file: &'static str,
-        /// What is wrong with it.
+        /// The reason why the file cannot be read.
         why: String,
     },
     /// There is no such blob.

@@ -34,7 +34,7 @@ pub(crate) struct PresignedCall {
     pub url: Url,
     /// Headers that must be sent unchanged.
     pub headers: Vec<(String, String)>,
-    /// How long the store accepts the request.
+    /// The time for which the store accepts the request.
     pub valid: Duration,
 }
 

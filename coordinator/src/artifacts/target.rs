@@ -18,7 +18,7 @@ use url::Url;
 pub(crate) const ACCEPTED: &str = "nothing (a folder in the data folder), file:///PATH or s3://BUCKET/PREFIX";
 /// The folder's name in the data folder.
 const FOLDER: &str = "artifacts";
-/// How often, and for how long, a request to S3 is retried. After that the error is returned.
+/// The number of retries of a request to S3, and the time within which they are made. After that the error is returned.
 const RETRIES: usize = 5;
 const RETRY_FOR: Duration = Duration::from_secs(30);
 /// The time limits of one attempt, unless `AWS_TIMEOUT` and `AWS_CONNECT_TIMEOUT` set others.

@@ -1,4 +1,4 @@
-//! What may be told: the state as far as the journal has it.
+//! The state that may be reported: as far as the journal has it.
 //!
 //! Between two writes all of the scheduler's state is durable, and answers come from it. While a write is under way the
 //! scheduler is ahead of the journal by the records of that write. Should it take long, a sweep that one of them touches is shown
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 /// Views of sweeps that nobody watches are this old at most.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// Where a block stands that a record is about which is being written.
+/// The reported state of a block while a record about it is being written.
 const UNWRITTEN: &str = "waiting for the journal";
 
 /// Open sweeps as they were last looked at, all of it durable, and who watches them.
@@ -42,7 +42,7 @@ impl Views {
         Self { shown, watchers: HashMap::new(), changed: BTreeSet::new(), refreshed: Instant::now() }
     }
 
-    /// Looks at a sweep. Everything that the scheduler knows of it must be durable.
+    /// Takes a new view of a sweep. Everything that the scheduler knows of it must be durable.
     fn look(&mut self, id: &SweepId, scheduler: &Scheduler) -> Option<Arc<SweepView>> {
         let view = Arc::new(scheduler.sweep(id)?);
         self.keep(&view);
@@ -113,7 +113,7 @@ impl Views {
         }
     }
 
-    /// Whether anybody watches.
+    /// Reports whether anybody watches a sweep.
     pub(super) fn are_watched(&self) -> bool {
         !self.watchers.is_empty()
     }
@@ -198,17 +198,17 @@ pub(crate) struct Durable<'a> {
     pub(super) views: &'a mut Views,
     pub(super) pending: &'a Pending<'a>,
     pub(super) wait: Option<JournalWait>,
-    /// Until when workers were listened to.
+    /// The time until which workers were listened to.
     pub(super) now: Time,
 }
 
 impl Durable<'_> {
-    /// What is waited for, if a write takes long.
+    /// Returns the wait for the journal, if a write takes long.
     pub(crate) fn wait(&self) -> Option<JournalWait> {
         self.wait.clone()
     }
 
-    /// When workers were last listened to.
+    /// Returns the time when workers were last listened to.
     pub(crate) fn now(&self) -> Time {
         self.now
     }
@@ -229,7 +229,7 @@ impl Durable<'_> {
         }
     }
 
-    /// Whose a sweep is; `None` when there is no such sweep.
+    /// Returns the owner of a sweep; `None` when there is no such sweep.
     pub(crate) fn owner(&self, id: &SweepId) -> Option<String> {
         match self.is_pending(id) {
             true => self.views.shown.get(id).map(|view| view.owner.clone()),
@@ -273,7 +273,7 @@ impl Durable<'_> {
         self.scheduler.artifacts_so_far(id).filter(|artifact| !unwritten(artifact)).cloned().collect()
     }
 
-    /// What is committed of a job while its sweep is open.
+    /// Returns the committed shards of a job while its sweep is open.
     pub(crate) fn committed(&self, job: &JobRef) -> Option<Committed> {
         let unwritten = self.pending.of_sweep(&job.sweep).filter_map(|record| match record {
             Record::Committed { shard, .. } if shard.job == *job => Some(shard.node),
@@ -282,7 +282,7 @@ impl Durable<'_> {
         Some(self.scheduler.committed(job)?.clone().without(unwritten))
     }
 
-    /// Where something stands, and why; `None` when there is no such thing.
+    /// Returns the state of a sweep, a job or a block, and the reasons for it; `None` when there is no such thing.
     pub(crate) fn explain(&self, id: &SweepId, subject: Subject) -> Option<Explanation> {
         if !self.is_known(id) {
             return None;
@@ -299,7 +299,8 @@ impl Durable<'_> {
         Some(told)
     }
 
-    /// Where something stands as far as the journal has it; `None` when no record that is being written is about it.
+    /// Returns the state as far as the journal has it; `None` when no record that is being written is about the
+    /// subject.
     fn unwritten_state(&self, id: &SweepId, subject: Subject) -> Option<&'static str> {
         if !self.is_pending(id) {
             return None;
@@ -321,7 +322,7 @@ impl Durable<'_> {
         self.scheduler.workers(self.now)
     }
 
-    /// What a new sweep of a precision can count on.
+    /// Returns the workers that a new sweep of a precision can count on.
     pub(crate) fn workforce(&self, precision: Precision) -> Workforce {
         self.scheduler.workforce(precision)
     }

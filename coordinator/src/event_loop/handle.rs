@@ -35,7 +35,7 @@ pub(crate) struct WorkerOutbox {
     pub(super) sender: mpsc::Sender<SessionNews>,
     /// The worker's display name.
     pub(super) name: Arc<str>,
-    /// How often the log was told of its refused results.
+    /// Limits how often the log mentions the worker's refused results.
     pub(super) refused: LogThrottle,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum LoopRead {
 
 /// Something that the loop takes in, in its turn.
 pub(super) enum LoopCommand {
-    /// Something happened.
+    /// An event for the scheduler, without a reply.
     Event(Event),
     /// Something is asked that changes the state: the event is made with the request's id.
     Ask(RequestEvent, oneshot::Sender<Answer>),
@@ -102,7 +102,7 @@ pub(crate) struct CoordinatorHandle {
     pub(super) reads: mpsc::Sender<LoopRead>,
     pub(super) wait: watch::Receiver<Option<JournalWait>>,
     pub(super) journal_id: Arc<str>,
-    /// How many batches were ever appended to the journal.
+    /// The number of batches that were ever appended to the journal.
     pub(super) batches: Arc<AtomicU64>,
 }
 

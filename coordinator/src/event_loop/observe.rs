@@ -1,4 +1,4 @@
-//! What happens, for metrics, timelines and what users are shown. Nothing here changes anything.
+//! Observes events for metrics, timelines and what users are shown. Nothing here changes anything.
 
 use super::durable::Views;
 use super::timelines::{Fate, LeasedShard, Timelines, sweep_context};

@@ -76,14 +76,14 @@ impl<J: Journal> EventLoop<J> {
 /// Whether the scheduler still waits for what comes out of a job's merge or reduction of this number.
 type Awaits = fn(&Scheduler, &JobRef, u64) -> bool;
 
-/// What kind of work it is.
+/// The kind of a piece of work.
 struct PoolWorkKind {
     name: &'static str,
     places: Arc<Semaphore>,
     awaits: Awaits,
 }
 
-/// How a piece of work ended.
+/// The outcome of a piece of work.
 enum PoolOutcome<T> {
     Done(T),
     Failed {

@@ -23,10 +23,10 @@ const WATCHERS_EVERY: Duration = Duration::from_secs(5);
 /// The log repeats this often that the journal is waited for.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// What the journal does that takes so long.
+/// The work of the journal that takes so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalWork {
-    /// It appends records.
+    /// The journal appends a batch of records.
     Append,
     /// It is replaced by a snapshot.
     Compact,
@@ -38,12 +38,12 @@ pub(crate) struct JournalWait {
     journal: Arc<str>,
     work: JournalWork,
     since: Instant,
-    /// What it said last; nothing when it has said nothing.
+    /// The journal's last message; `None` when it has reported nothing.
     fault: Option<Arc<str>>,
 }
 
 impl JournalWait {
-    /// How long it has been.
+    /// Returns the seconds that the wait has lasted.
     pub(crate) fn seconds(&self) -> f64 {
         self.since.elapsed().as_secs_f64()
     }
@@ -64,12 +64,12 @@ impl fmt::Display for JournalWait {
     }
 }
 
-/// What is told of the journal, and to whom.
+/// The journal's name, its faults, and the receivers of the wait for it.
 pub(super) struct JournalWatch {
     pub(super) journal: Arc<str>,
-    /// What the journal said last, while it tries again.
+    /// The journal's last message while it tries again.
     pub(super) faults: watch::Receiver<Option<Arc<str>>>,
-    /// For whoever gives up waiting.
+    /// The current wait, for those who may give up waiting.
     pub(super) told: watch::Sender<Option<JournalWait>>,
 }
 
@@ -149,7 +149,7 @@ impl Answering<'_> {
     }
 }
 
-/// When watchers and the log were last told.
+/// The times when watchers and the log were last told.
 #[derive(Default)]
 struct Telling {
     watchers: Option<Instant>,

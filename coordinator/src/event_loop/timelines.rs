@@ -1,4 +1,4 @@
-//! What became of the latest shards of each sweep and when, for the page; and the same as spans.
+//! The history of the latest shards of each sweep, for the page; and the same as spans.
 //!
 //! ```text
 //! sweep s            a trace of its own, one span
@@ -27,7 +27,7 @@ const MOST_LEASES: usize = 16;
 /// Steps of one lease that are remembered.
 const MOST_STEPS: usize = 64;
 
-/// How a lease or a shard stands.
+/// The state of a lease or a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// A worker has it.
@@ -105,7 +105,7 @@ impl ShardTimeline {
     }
 }
 
-/// What is to be known of a shard when it is leased.
+/// The facts about a shard that must be known when it is leased.
 pub(super) struct LeasedShard<'a> {
     pub(super) shard: &'a ShardRef,
     pub(super) job: String,
@@ -243,7 +243,7 @@ impl Timelines {
         }
     }
 
-    /// What a worker tells of a shard. It may say anything: only so much is kept.
+    /// Adds the steps that a worker reports of a shard. It may say anything: only so much is kept.
     pub(super) fn told(&mut self, shard: &ShardRef, worker: &WorkerId, mut steps: Vec<WorkerStep>) {
         steps.truncate(MOST_STEPS);
         for step in &mut steps {

@@ -16,7 +16,7 @@ const NULL: &[u8] = b"null";
 /// The most fields that an error names.
 const MAX_NAMED: usize = 12;
 
-/// Why a batch cannot be read.
+/// The reasons why a batch cannot be read.
 #[derive(Debug, Error)]
 pub enum Damage {
     /// It does not begin with a digest and a count.
@@ -38,12 +38,12 @@ pub enum Damage {
     Record {
         /// The record's number, counted from 1.
         number: u64,
-        /// What is wrong with it.
+        /// The parser's error for this record.
         source: serde_json::Error,
     },
 }
 
-/// Why a record cannot be written.
+/// The reasons why a record cannot be written.
 #[derive(Debug, Error)]
 pub enum Unwritable {
     /// It cannot be represented in JSON.
@@ -56,7 +56,7 @@ pub enum Unwritable {
     Changed {
         /// The record's kind, as JSON names it.
         kind: String,
-        /// What reading it gives.
+        /// The result of reading it back.
         why: String,
         /// The fields without a value in JSON: every number that is not finite, and every empty field.
         fields: String,

@@ -43,7 +43,7 @@ pub trait Journal: Send {
     /// Identifies the journal and says how long it is.
     fn identity(&mut self) -> impl Future<Output = Result<JournalIdentity, JournalError>> + Send;
 
-    /// Why the journal cannot write now, while it retries; `None` if it has not failed.
+    /// Reports why the journal cannot write now, while it retries; `None` if it has not failed.
     fn faults(&self) -> watch::Receiver<Option<Arc<str>>>;
 
     /// Appends records, all or none, and returns when they are durable. Transient failures (a full disk, a database that
@@ -127,7 +127,7 @@ pub enum JournalError {
     /// The URL is not one of a journal.
     #[error("the journal's URL: {why}; accepted: {ACCEPTED}")]
     Url {
-        /// What is wrong with the URL.
+        /// The reason why the URL is refused.
         why: String,
     },
     /// The database failed. A second coordinator on the same SQLite file gets this error, too ("database is locked").
@@ -179,7 +179,7 @@ pub enum JournalError {
         journal: String,
         /// The number of the batch.
         number: i64,
-        /// What is wrong with it.
+        /// The damage of the batch.
         damage: Damage,
     },
     /// A batch is missing.
@@ -212,7 +212,7 @@ pub enum JournalError {
         journal: String,
         /// The path of the log.
         file: String,
-        /// What is wrong with it.
+        /// The damage of the log.
         damage: WalDamage,
     },
     /// The journal is shorter than it was.
@@ -256,7 +256,7 @@ pub enum JournalError {
         journal: String,
         /// The number of the record.
         number: i64,
-        /// What is wrong with it.
+        /// The parser's error for this record.
         source: serde_json::Error,
     },
     /// A record cannot be written. That ends the coordinator, because its state in memory already contains the record.
@@ -264,7 +264,7 @@ pub enum JournalError {
     Encode {
         /// The journal's name.
         journal: String,
-        /// What is wrong with the record.
+        /// The reason why the record cannot be written.
         source: Unwritable,
     },
 }

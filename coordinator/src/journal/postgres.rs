@@ -17,7 +17,7 @@ use tracing::info;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The time limit of a statement that reads or removes many rows.
 const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(120);
-/// How long to wait for the lock when the journal is opened: a server needs a moment to notice a killed coordinator.
+/// The time to wait for the lock when the journal is opened: a server needs a moment to notice a killed coordinator.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 

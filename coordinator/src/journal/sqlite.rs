@@ -16,9 +16,10 @@ use std::path::Path;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// How long to wait for the lock: a coordinator that was just killed may still hold it.
+/// The time to wait for the lock: a coordinator that was just killed may still hold it.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
-/// How often a log that seems damaged is read, and the wait between two reads: another coordinator may be writing to it.
+/// The number of reads of a log that seems damaged, and the wait between two reads: another coordinator may be writing
+/// to it.
 const LOG_READS: u32 = 3;
 const LOG_WAIT: Duration = Duration::from_millis(20);
 /// The number of records of a version 1 journal that are read at a time.

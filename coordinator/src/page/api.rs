@@ -112,7 +112,7 @@ pub(super) struct ListQuery {
 struct SweepList {
     sweeps: Vec<SweepRow>,
     next_page_token: Option<String>,
-    /// What the coordinator itself is waiting for.
+    /// One message for each thing that the coordinator itself is waiting for.
     notices: Vec<String>,
 }
 

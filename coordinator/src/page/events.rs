@@ -25,15 +25,16 @@ use tokio::time::{Interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// How often the overview is updated.
+/// The time between two updates of the overview.
 const UPDATE_EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two events of one sweep.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The most events that wait to be sent.
 const MAX_READY: usize = 1;
-/// How long a stream over HTTP/1 lasts, as a multiple of `silence_seconds`. There, a reader that has stopped cannot be told
-/// from one that has nothing to read, because its system accepts the events for it. A page that is still open asks again.
+/// The duration of a stream over HTTP/1, as a multiple of `silence_seconds`. There, a reader that has stopped cannot be
+/// told from one that has nothing to read, because its system accepts the events for it. A page that is still open asks
+/// again.
 const SILENCES: f64 = 10.0;
 
 /// The number of newest sweeps in a snapshot, which all watchers share.
@@ -45,7 +46,7 @@ const MAX_SHOWN: usize = 100;
 struct Overview<'a> {
     sweeps: Vec<&'a SweepRow>,
     workers: &'a [WorkerView],
-    /// What the coordinator itself is waiting for.
+    /// One message for each thing that the coordinator itself is waiting for.
     notices: &'a [String],
 }
 

@@ -63,7 +63,7 @@ fn set_open_sweeps<'a>(sweeps: impl Iterator<Item = &'a SweepView>) {
     }
 }
 
-/// How a worker counts in `nadgrid_workers`.
+/// Returns the label under which `nadgrid_workers` counts a worker.
 fn state_of(worker: &WorkerView) -> &'static str {
     match worker {
         worker if !worker.connected => "away",

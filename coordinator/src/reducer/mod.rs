@@ -31,7 +31,7 @@ pub(crate) enum ReduceError {
     Partial {
         /// The node of the partial.
         node: Node,
-        /// What is wrong with its bytes.
+        /// The reason why its bytes are refused.
         cause: String,
     },
     /// The partials are valid one by one, but their merge is not.
@@ -39,7 +39,7 @@ pub(crate) enum ReduceError {
     Merged {
         /// The blocks of the partials.
         blocks: String,
-        /// What is wrong with the merged numbers.
+        /// The reason why the merged numbers are refused.
         cause: String,
     },
     /// The store failed.

@@ -75,7 +75,7 @@ struct SpectrumSummary {
     gradients: u64,
     /// The number of input pixels D.
     dimension: usize,
-    /// Σλ = E‖g − ḡ‖².
+    /// The total variance Σλ = E‖g − ḡ‖².
     total_variance: f64,
     /// exp(−Σ p ln p) with p = λ/Σλ (Roy and Vetterli 2007): D if all eigenvalues are equal, 1 if only one is not zero.
     effective_rank: f64,

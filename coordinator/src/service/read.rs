@@ -105,7 +105,7 @@ impl<T> BlobSender<T> {
     }
 }
 
-/// Waits for a place.
+/// Returns a ticket once its place is granted.
 pub(super) async fn place(places: &TransferPlaces, offer: TransferOffer) -> TransferTicket {
     let mut ticket = places.offer(offer);
     ticket.granted().await;

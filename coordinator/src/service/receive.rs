@@ -66,7 +66,7 @@ pub(super) struct Receiver<K: UploadKind> {
     stop: CancellationToken,
 }
 
-/// What a header announces.
+/// The size and the digest that a header announces.
 pub(super) struct Announced {
     pub(super) size: u64,
     pub(super) digest: Digest,
@@ -143,7 +143,7 @@ impl<K: UploadKind> Receiver<K> {
         }
     }
 
-    /// Waits for a place. A sender that continues without a grant is refused.
+    /// Waits until a place is granted. A sender that continues without a grant is refused.
     pub(super) async fn place(
         &mut self,
         places: &TransferPlaces,

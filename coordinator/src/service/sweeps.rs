@@ -42,7 +42,7 @@ const MAX_NOTICES: usize = 8;
 /// The specs that are read and plans that are made at the same time; others wait. Each occupies a thread, and memory of many
 /// times its size.
 static PARSING: Semaphore = Semaphore::const_new(2);
-/// How often the transfers of a watched sweep are checked.
+/// The time between two checks of the transfers of a watched sweep.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -133,7 +133,7 @@ impl Sweeps {
     }
 }
 
-/// How a sweep shares the slots. A weight of 0 stands for 1.
+/// Returns a sweep's share of the slots. A weight of 0 stands for 1.
 fn share(priority: i32, weight: f64) -> Result<FairShare, Status> {
     let weight = if weight == 0.0 { 1.0 } else { weight };
     if !(-100..=100).contains(&priority) {
@@ -406,7 +406,7 @@ pub(crate) struct WorkerTransfers {
 }
 
 impl WorkerTransfers {
-    /// What delays the payloads of a sweep.
+    /// Returns the reasons why payloads of a sweep are delayed.
     fn notices(&self, sweep: &SweepId) -> Vec<String> {
         [&self.uploads, &self.direct].iter().flat_map(|places| places.notices(sweep)).collect()
     }

@@ -167,7 +167,7 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
-    /// Who takes turns when this worker reads.
+    /// Returns the name under which this worker takes turns when it reads.
     fn reader(&self, id: &str, admitted: &Admitted) -> Result<Arc<str>, Status> {
         let worker = worker_id(id).ok_or_else(|| invalid("worker_id is not a worker's id"))?;
         self.bindings.bind(worker.as_str(), &admitted.caller)?;

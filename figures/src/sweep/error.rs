@@ -39,7 +39,7 @@ pub enum SweepError {
         /// The names that exist.
         reason: String,
     },
-    /// What was measured makes no figure.
+    /// The measured numbers make no figure.
     #[error("{name} is not drawn: {source}")]
     Figure {
         /// The picture.

@@ -3,7 +3,7 @@
 use crate::simd::{InstructionSet, Kernel, Simd};
 use thiserror::Error;
 
-/// How far the products of a basis's rows may be from 1 (a row with itself) and 0 (with another).
+/// The largest distance of the products of a basis's rows from 1 (a row with itself) and 0 (with another).
 pub const ORTHONORMAL_TOLERANCE: f64 = 1e-4;
 
 /// A basis that cannot be used, or not on these inputs.

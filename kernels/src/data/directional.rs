@@ -7,7 +7,7 @@ use nadgrid_core::random::Stream;
 use nadgrid_core::training::RunKey;
 use std::ops::Range;
 
-/// How far the norm of a direction may be from 1.
+/// The largest distance of a direction's norm from 1.
 const UNIT_TOLERANCE: f64 = 1e-5;
 
 /// `samples` samples of D(v): x = ±`offset`·v + w − (wᵀv)v with w ~ N(0, `sigma`²I), so that the noise along v is zero up to the
@@ -74,7 +74,7 @@ impl DirectionalSamples {
         &self.v
     }
 
-    /// Where the classes lie along it.
+    /// Returns the offset x: the classes lie at ±x along the direction.
     pub fn offset(&self) -> f64 {
         self.offset
     }
@@ -84,7 +84,7 @@ impl DirectionalSamples {
         self.sigma
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.samples
     }

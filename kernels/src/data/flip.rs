@@ -97,7 +97,7 @@ impl Kernel for FlipMatrix<'_> {
     }
 }
 
-/// Σᵢ left[i]·right[D − 1 − i]ᵀ.
+/// Computes the tile Σᵢ left[i]·right[D − 1 − i]ᵀ.
 #[inline(always)]
 fn matrix_tile<S: Simd>(
     s: S,

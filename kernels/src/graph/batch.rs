@@ -9,7 +9,7 @@ use crate::simd::Line;
 use crate::span::AxisSpan;
 use nadgrid_core::architecture::{Network, Window};
 
-/// What is evaluated at one time: the pixels' windows of every map.
+/// The pixels that are evaluated at one time, with their windows of every map.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PixelBatch {
     /// Flat indices (channel, row, column) into the input.

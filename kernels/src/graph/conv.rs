@@ -264,7 +264,8 @@ impl Panel<'_, '_> {
         }
     }
 
-    /// What comes after the sums, which are in memory: a loop beside theirs would keep them out of registers.
+    /// Applies the operations after the sums, which are in memory: a loop beside theirs would keep them out of
+    /// registers.
     #[inline(always)]
     fn finish<S: Simd>(&mut self, s: S, outputs: &[u32], width: usize, mut poison: S::F32) -> S::F32 {
         let IndirectConvolution { weights, add, relu, ref mut output, .. } = *self.of;

@@ -55,7 +55,7 @@ struct GraphScratch {
     add: Sources,
 }
 
-/// What is evaluated: the base, or the windows of a batch.
+/// The object of an evaluation: the base, or the windows of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Base,

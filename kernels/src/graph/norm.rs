@@ -4,7 +4,7 @@ use crate::simd::{LANES, Line, lines};
 use crate::span::weight_and_bias;
 use nadgrid_core::architecture::{BATCH_NORM_EPS, Network};
 
-/// What every channel is multiplied by and what is then added, zero beyond the channels.
+/// The factor and the summand of every channel, zero beyond the channels.
 pub(crate) struct Norm {
     weight: Option<usize>,
     channels: usize,

@@ -1,4 +1,5 @@
-//! What needs no weights' product: channels put together, scaled, shifted, added and cut at zero; pooling; flattening.
+//! Operations without a product of weights: channels put together, scaled, shifted, added and cut at zero; pooling;
+//! flattening.
 //!
 //! A pool takes its window row by row: a maximum keeps the larger so far, a mean adds and then multiplies by the
 //! correctly rounded 1/size².
@@ -75,7 +76,7 @@ impl Kernel for Pointwise<'_> {
     }
 }
 
-/// How a pool makes one number of many.
+/// The operation by which a pool makes one number of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolFold {
     Max,

@@ -32,7 +32,7 @@ impl FeatureMap {
     }
 }
 
-/// What is done to an operation's sums before they are stored.
+/// The operations on an operation's sums before they are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct After {
     /// The parameter index of a batch norm's weight.

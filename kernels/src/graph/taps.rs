@@ -1,4 +1,4 @@
-//! Which positions of its input an output position reads, and where these are in memory: in a pixel's window, in the
+//! The positions of its input that an output position reads, and their places in memory: in a pixel's window, in the
 //! base map around it, or nowhere (zeros).
 //!
 //! Outputs are sorted into classes by which of their taps lie within the map; the others, zeros, are left out. So
@@ -13,7 +13,7 @@ const BASE: u32 = 1 << 31;
 /// The zeros at the start of a base map.
 const ZEROS: u32 = BASE;
 
-/// Where a source is: in which memory, and its first vector there.
+/// Returns the memory that a source is in, and its first vector there.
 pub(crate) const fn locate(source: u32) -> (usize, usize) {
     ((source >> 31) as usize, (source & !BASE) as usize)
 }
@@ -26,7 +26,7 @@ struct AxisTaps {
     /// For every output, its class.
     class: Vec<usize>,
     stride: usize,
-    /// What is subtracted from output·stride + tap.
+    /// The number that is subtracted from output·stride + tap.
     shift: usize,
     input: usize,
     circular: bool,
@@ -121,7 +121,7 @@ impl Taps {
     }
 }
 
-/// Where a position of a map is.
+/// Returns the source of a position of a map.
 #[inline(always)]
 pub(crate) fn source(row: usize, column: usize, width: usize, window: &WindowSlot, lines: usize) -> u32 {
     let rows = window.rows;

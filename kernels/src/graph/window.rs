@@ -1,4 +1,4 @@
-//! Where a window lies in its buffer.
+//! The place of a window in its buffer.
 
 use crate::span::AxisSpan;
 

@@ -54,7 +54,7 @@ impl DeltaBatch {
     }
 }
 
-/// How a group's rows lie in the batch: a segment for every row of the window.
+/// The layout of a group's rows in the batch: a segment for every row of the window.
 pub(crate) struct RowLayout {
     rows: Reach,
     columns: Reach,

@@ -5,8 +5,8 @@ use super::conv::Conv;
 use super::sink::Sink;
 use crate::simd::{Line, Simd, lines};
 
-/// What a pixel adds to the outputs around it: the kernel turned by 180 degrees, with a border of zeros as wide
-/// as a pooling window can stick out.
+/// The numbers that a pixel adds to the outputs around it: the kernel turned by 180 degrees, with a border of zeros as
+/// wide as a pooling window can stick out.
 pub(crate) struct Impulse {
     /// Side and stride of the pool.
     size: usize,

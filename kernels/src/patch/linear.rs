@@ -287,7 +287,7 @@ impl Sparse<'_> {
     }
 }
 
-/// Which of up to 64 numbers are not zero.
+/// Returns a mask of which of up to 64 numbers are not zero.
 #[inline(always)]
 fn mask<S: Simd>(s: S, lines: &[Line]) -> u64 {
     let mut mask = 0;

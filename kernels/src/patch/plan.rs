@@ -1,5 +1,5 @@
-//! What of a network is known before any weight is: stages of feature maps, the window of each that
-//! a pixel reaches, and which pixels end in one window of the last map.
+//! The properties of a network that are known before any weight is: stages of feature maps, the window of each that a
+//! pixel reaches, and the pixels that end in one window of the last map.
 //!
 //! Pure geometry: no numbers of any member are here.
 
@@ -50,7 +50,7 @@ pub(crate) struct Dense {
     pub(crate) relu: bool,
 }
 
-/// What a later stage needs of a patch.
+/// The form in which a later stage needs a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The new values, on whole pooling windows where a pool comes next.
@@ -127,7 +127,7 @@ impl PatchPlan {
         maps.iter().enumerate().map(|(map, &touched)| Reach { touched, stored: self.stored(map, &maps) }).collect()
     }
 
-    /// What a patch of map `map` holds: whole windows of the pool that reads it.
+    /// Returns the span that a patch of map `map` holds: whole windows of the pool that reads it.
     fn stored(&self, map: usize, touched: &[AxisSpan]) -> AxisSpan {
         match self.stages.get(map).map(|stage| stage.op) {
             Some(PatchOp::MaxPool { size, .. } | PatchOp::AvgPool { size }) if touched[map + 1].len() > 0 => {

@@ -7,7 +7,7 @@ use crate::span::AxisSpan;
 /// One of each sign: the pixel plus the step, the pixel minus it.
 pub(crate) type SignPair<T> = [T; 2];
 
-/// Where a stage puts its pair of patches, and the base map that they differ from.
+/// The place where a stage puts its pair of patches, and the base map that they differ from.
 pub(crate) struct Sink<'a> {
     /// The patches, rows by positions by channels.
     pub(crate) patches: SignPair<&'a mut [f32]>,

@@ -22,7 +22,7 @@ pub(super) struct ChannelExtent {
 }
 
 impl ChannelExtent {
-    /// Where a vector's channel begins.
+    /// Returns the index where a vector's channel begins.
     #[inline(always)]
     fn plane(&self, vector: usize, channel: usize) -> usize {
         (vector * self.channels + channel) * self.area
@@ -35,7 +35,7 @@ impl ChannelExtent {
     }
 }
 
-/// What a batch's normalisation was, for every channel.
+/// The statistics that normalised a batch, for every channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchStatistics {
     pub(super) means: Vec<f32>,
@@ -156,7 +156,7 @@ fn apply<S: Simd>(
     }
 }
 
-/// Normalises by running statistics.
+/// The kernel that normalises by running statistics.
 pub(super) struct Evaluate<'a> {
     pub(super) extent: ChannelExtent,
     pub(super) input: &'a [Line],

@@ -84,7 +84,7 @@ pub(super) struct ConvolutionScratch {
 }
 
 impl ConvolutionScratch {
-    /// What these convolutions need on batches of this many vectors of samples.
+    /// Allocates the memory that these convolutions need on batches of this many vectors of samples.
     pub(super) fn new<'a>(convolutions: impl Iterator<Item = &'a ConvolutionLayer>, vectors: usize) -> Self {
         let (padded, wrapped) = Self::lengths(convolutions, vectors);
         Self { padded: vec![Line::ZERO; padded], wrapped: vec![Line::ZERO; wrapped] }

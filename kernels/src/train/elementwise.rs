@@ -55,7 +55,7 @@ impl Kernel for Scale<'_> {
     }
 }
 
-/// Adds in place.
+/// The kernel that adds terms to sums in place.
 pub(super) struct Add<'a> {
     pub(super) terms: &'a [Line],
     pub(super) sums: &'a mut [Line],

@@ -16,7 +16,7 @@ pub(super) struct LinearLayer {
     batch: Transposed,
 }
 
-/// What the weight gradient reads and writes.
+/// The numbers that the weight gradient reads and writes.
 struct Transposed {
     samples: usize,
     /// `[sample][input]`, rows of whole lines.

@@ -31,7 +31,7 @@ use plan::{LayerWork, TrainerPlan};
 use std::borrow::Cow;
 use std::convert::Infallible;
 
-/// How a network treats a batch.
+/// The mode in which a network treats a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BatchMode {
     /// Batch norms use the batch's statistics, and the running ones follow; dropouts drop.

@@ -3,7 +3,7 @@
 use crate::simd::{Kernel, Line, Simd};
 use nadgrid_core::architecture::Shape;
 
-/// What a pooling takes of a window.
+/// The number that a pooling takes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pooling {
     Maximum,

@@ -106,7 +106,7 @@ impl SourceAxis {
     }
 }
 
-/// What a sum begins with.
+/// The number that a sum begins with.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
     Zero,
@@ -119,7 +119,7 @@ pub(super) enum Start<'a> {
 /// Sums for all outputs and positions of a map.
 pub(super) struct ProductPass<'a> {
     pub(super) packed: &'a Packed,
-    /// Where a term reads, counted in lines from where its position's tap (0, 0) of channel 0 is.
+    /// The place that each term reads, counted in lines from its position's tap (0, 0) of channel 0.
     pub(super) offsets: &'a [i32],
     pub(super) source: &'a [Line],
     /// Lines from one source row to the next, and in front of a row.
@@ -203,7 +203,7 @@ impl ProductPass<'_> {
         }
     }
 
-    /// Outputs `from .. from + OUTPUTS` of a tile.
+    /// Computes the sums of outputs `from..from + OUTPUTS` of a tile.
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "register tiles are indexed by constants")]
     fn sums<S: Simd, const W: usize, const OUTPUTS: usize, const COLUMNS: usize>(

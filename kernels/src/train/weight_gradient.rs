@@ -20,7 +20,7 @@ pub(super) struct WeightGradient<'a> {
     pub(super) vectors: usize,
     pub(super) source: &'a [Line],
     pub(super) gradient: &'a [Line],
-    /// Where sums are kept per lane, `[output][row, column, input]`; where it is empty they are added to the weights.
+    /// The sums that are kept per lane, `[output][row, column, input]`; if it is empty, they are added to the weights.
     pub(super) lanes: &'a mut [Line],
     /// `[out, in, row, column]`.
     pub(super) weights: &'a mut [f32],

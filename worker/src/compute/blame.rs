@@ -1,4 +1,4 @@
-//! Whose fault a failed computation is: the spec's, the worker's, the shard's, or nobody's for long.
+//! Assigns a failed computation to the spec, the worker, the shard, or to a passing condition.
 //!
 //! Populations keep within a budget, so where memory runs out something else holds it for the moment.
 

@@ -45,7 +45,7 @@ pub(super) enum SummedBlock {
 }
 
 impl SummedBlock {
-    /// Waits for the moments.
+    /// Waits until the moments are computed, and returns them.
     pub(super) fn wait(self) -> Moments {
         match self {
             Self::Here(moments) => moments,

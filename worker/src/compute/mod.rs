@@ -39,10 +39,10 @@ pub(crate) struct EvaluatedShard {
     pub(crate) earlier: f64,
 }
 
-/// What a shard yields.
+/// The result of a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ShardYield {
-    /// Moments of gradients.
+    /// The moments of gradients.
     Moments(Moments),
     /// Outcomes of training runs, with this many further numbers each.
     Runs(Vec<Outcome>, usize),

@@ -22,7 +22,7 @@ const RESERVED_BYTES: u64 = 1 << 10;
 pub(super) struct OutcomeForm<'a> {
     /// The class in which they are computed.
     pub(super) class: &'a NumericsClass,
-    /// How many further numbers each outcome has.
+    /// The count of further numbers of each outcome.
     pub(super) extra: usize,
 }
 

@@ -34,7 +34,7 @@ pub(super) struct RunEvaluator {
     prepared: Option<PreparedJob>,
 }
 
-/// What is prepared once for a job.
+/// The samples and the trainer that are prepared once for a job.
 struct PreparedJob {
     key: JobKey,
     source: JobSamples,
@@ -215,7 +215,7 @@ impl RunEvaluator {
     }
 }
 
-/// Runs of one population.
+/// The runs of one population.
 struct Together<'a> {
     shard: &'a ShardTask,
     source: &'a JobSamples,

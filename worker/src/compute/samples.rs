@@ -17,12 +17,12 @@ use nadgrid_core::work::SampleCounts;
 use nadgrid_kernels::data::{DirectionalSamples, Flip, complete, poison};
 use std::sync::Arc;
 
-/// What a run's samples are for.
+/// The purpose of a run's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SampleSplit {
     /// Training, and the evaluation after it.
     Train,
-    /// Evaluation only.
+    /// The evaluation, and never the training.
     Test,
 }
 

@@ -103,7 +103,7 @@ impl JobSpecs {
 pub(crate) struct ShardTask {
     pub(super) job: Arc<JobSpec>,
     pub(super) node: Node,
-    /// What is prepared for one shard of a job serves the next.
+    /// The job's key, by which one shard reuses what was prepared for another.
     pub(super) key: JobKey,
     pub(super) inputs: Vec<InputFile>,
 }

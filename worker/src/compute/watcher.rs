@@ -1,4 +1,4 @@
-//! Whoever waits for a shard, as the arithmetic sees it.
+//! The observer of a shard's computation, as the arithmetic sees it.
 
 use nadgrid_core::numerics::Precision;
 

@@ -1,5 +1,5 @@
-//! What a GPU is and why none can be used, in the words of the CUDA run-time and the driver; neither tch nor libtorch's stable
-//! interface says.
+//! Reads the properties of a GPU, and the reason why none can be used, from the CUDA run-time and the driver; neither
+//! tch nor libtorch's stable interface offers them.
 //!
 //! Everything is asked of the libraries that libtorch_cuda.so brought along. Deliberately absent: NVIDIA's management library,
 //! which a container need not have.
@@ -49,7 +49,7 @@ pub enum CudaError {
     /// There is no card that this process may use.
     #[error("CUDA sees no GPU{0}")]
     NoGpu(String),
-    /// CUDA reported another failure.
+    /// CUDA reported a failure other than these.
     #[error("CUDA: {words} (error {code})")]
     Said {
         /// CUDA's message.
@@ -130,7 +130,7 @@ fn version_of_the_whole() -> Option<c_int> {
     (unsafe { ask(&raw mut version) } == 0).then_some(version)
 }
 
-/// What an answer of `cudaGetDeviceCount` means, beside a driver and a run-time of these versions.
+/// Returns the meaning of an answer of `cudaGetDeviceCount`, given the versions of the driver and the run-time.
 fn no_gpu(code: c_int, driver: c_int, runtime: c_int) -> CudaError {
     match code {
         INSUFFICIENT_DRIVER if driver == 0 => CudaError::NoDriver,
@@ -157,7 +157,7 @@ fn cards() -> usize {
     std::fs::read_dir(CARDS).map_or(0, Iterator::count)
 }
 
-/// What the bits of this GPU's results depend on.
+/// Returns the properties that the bits of this GPU's results depend on.
 ///
 /// # Errors
 /// [`CudaError`] when libtorch has no kernels for the GPU, or CUDA does not answer.
@@ -204,9 +204,10 @@ fn check_capability((major, minor): (c_int, c_int), kernels: &[(c_int, c_int)]) 
     Err(CudaError::Capability { found: format!("{major}.{minor}"), kernels })
 }
 
-/// What bits depend on besides the precision, the evaluation and libtorch's release: the GPU's compute capability, its number of
-/// multiprocessors and the size of its second cache, by which libtorch shapes sums and libraries choose kernels; and these
-/// libraries. A slice of a card has its own numbers. cuBLAS is known by its larger half, which answers without a handle.
+/// The properties that bits depend on besides the precision, the evaluation and libtorch's release: the GPU's compute
+/// capability, its number of multiprocessors and the size of its second cache, by which libtorch shapes sums and
+/// libraries choose kernels; and these libraries. A slice of a card has its own numbers. cuBLAS is known by its larger
+/// half, which answers without a handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Arithmetic {
     capability: (c_int, c_int),

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
-/// What changes which kernels are chosen, or what these round to.
+/// The variables that change which kernels are chosen, or what these round to.
 const CHANGE_BITS: [&str; 24] = [
     "CUBLASLT_DISABLE_CPU_INSTRUCTIONS_MASK",
     "CUBLASLT_WORKSPACE_SIZE",

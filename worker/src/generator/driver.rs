@@ -14,7 +14,7 @@ const LIBRARY: &str = "libcuda.so.1";
 const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 
-/// Handles of the driver.
+/// The handles of the driver's objects.
 type Context = *mut c_void;
 type Module = *mut c_void;
 type Function = *mut c_void;

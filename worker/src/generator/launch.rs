@@ -7,7 +7,7 @@ use nadgrid_core::architecture::{Init, Parameter};
 use nadgrid_core::random::{Stream, StreamKey};
 use nadgrid_kernels::data::words_of_sample;
 
-/// Threads of a block.
+/// The number of threads of a block.
 pub(super) const THREADS: u32 = 128;
 /// Words of a tile, which is a block's work.
 pub(super) const TILE: u64 = 2016;
@@ -38,7 +38,7 @@ pub(super) struct Segment {
     unused: u32,
 }
 
-/// Rows of parameters.
+/// The arguments of the kernel that initialises rows of parameters.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Initialise {
@@ -51,7 +51,7 @@ pub(super) struct Initialise {
     segment: [Segment; SEGMENTS],
 }
 
-/// Numbers from the host.
+/// The arguments of the kernel that copies numbers from the host.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Copied {
@@ -108,7 +108,7 @@ pub(super) struct Launch {
     pub(super) task: KernelArguments,
     /// Blocks of threads in a row.
     pub(super) blocks: u32,
-    /// Rows of them.
+    /// The number of such rows.
     pub(super) rows: u32,
 }
 

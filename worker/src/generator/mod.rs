@@ -56,7 +56,7 @@ pub enum GeneratorError {
     /// libtorch does not say which stream it uses.
     #[error("asking libtorch for its stream: {0}")]
     Stream(String),
-    /// libtorch failed.
+    /// libtorch failed at a task of the generator.
     #[error("{task}: {}", first_line(.source))]
     Torch {
         /// The failed task.
@@ -91,7 +91,7 @@ pub enum GeneratorError {
     Proof(#[from] NetworkError),
 }
 
-/// Draws on one GPU. It may be shared by slots.
+/// A generator that draws on one GPU. It may be shared by slots.
 pub(crate) struct Generator {
     device: Device,
     card: Card,

@@ -127,7 +127,7 @@ impl Nvrtc {
     }
 }
 
-/// Compiled kernels.
+/// The kernels that NVRTC has compiled.
 pub(super) struct CompiledKernels<'a> {
     nvrtc: &'a Nvrtc,
     handle: Handle,

@@ -1,4 +1,4 @@
-//! What flows between layers, and how the member axis lies in it.
+//! The values between layers, and the place of the member axis in them.
 
 use nadgrid_core::architecture::Shape;
 use tch::{TchError, Tensor};

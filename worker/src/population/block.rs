@@ -26,7 +26,7 @@ pub(crate) enum Derivative {
         /// The step h.
         step: f32,
     },
-    /// Backward differentiation.
+    /// Backpropagation through the network, by libtorch's autograd.
     Autograd,
 }
 

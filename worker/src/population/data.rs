@@ -114,11 +114,11 @@ pub(crate) struct Samples {
     labels: Tensor,
     /// The index of each member's first sample.
     starts: Vec<i64>,
-    /// Samples of a member.
+    /// The number of samples of each member.
     count: usize,
 }
 
-/// Samples of all members.
+/// A batch of the samples of all members.
 pub(super) struct SampleBatch {
     /// `[B·K, D]`, the members' first samples first.
     pub(super) inputs: Tensor,
@@ -179,9 +179,9 @@ impl Samples {
 
 /// The orders of epochs, one after the other.
 pub(super) enum Orders {
-    /// Made when they are needed.
+    /// The orders are made when they are needed.
     Slot { of_epoch: Box<dyn Fn(u32) -> Vec<i64>>, count: usize },
-    /// Made an epoch ahead.
+    /// The orders are made an epoch ahead.
     Helper(Ahead<Tensor>),
 }
 
@@ -283,7 +283,7 @@ impl SamplesAhead {
         Ok(Self { making, starts, count })
     }
 
-    /// Waits for all samples.
+    /// Waits until all samples are made, and returns them.
     ///
     /// # Errors
     /// [`PopulationError`] when memory is short or the device fails.

@@ -1,4 +1,4 @@
-//! What can go wrong in a population.
+//! The errors of a population.
 //!
 //! Deliberately absent: whose fault it is, which `compute` decides.
 
@@ -9,20 +9,20 @@ use nadgrid_kernels::KernelError;
 use tch::TchError;
 use thiserror::Error;
 
-/// What can go wrong in a population.
+/// An error of a population.
 #[derive(Debug, Error)]
 pub enum PopulationError {
     /// libtorch failed in a layer.
     #[error("layer {layer} ({what}): {}", first_line(.source))]
     Layer {
-        /// Index of the layer.
+        /// The index of the layer.
         layer: usize,
         /// The layer's kind.
         what: &'static str,
         /// libtorch's error.
         source: TchError,
     },
-    /// libtorch failed elsewhere.
+    /// libtorch failed outside of a layer.
     #[error("{task}: {}", first_line(.source))]
     Torch {
         /// The failed task.
@@ -89,7 +89,7 @@ pub enum PopulationError {
     Pixel {
         /// The pixel.
         pixel: usize,
-        /// Numbers of the input.
+        /// The count of the input's numbers.
         dimension: usize,
     },
     /// A class that the network has no output for.
@@ -99,7 +99,7 @@ pub enum PopulationError {
         member: usize,
         /// The label.
         label: u8,
-        /// Outputs of the network.
+        /// The number of the network's outputs.
         classes: usize,
     },
     /// Not even one member fits.
@@ -107,7 +107,7 @@ pub enum PopulationError {
     Memory {
         /// The task.
         task: &'static str,
-        /// Bytes of one member.
+        /// The bytes that one member needs.
         needed: u64,
         /// Bytes that may be taken.
         budget: u64,
@@ -117,7 +117,7 @@ pub enum PopulationError {
     HostMemory {
         /// The task.
         task: &'static str,
-        /// Bytes of the block.
+        /// The bytes that the block needs.
         needed: u64,
         /// Bytes of the machine, or of the container.
         present: u64,

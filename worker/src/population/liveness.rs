@@ -1,4 +1,4 @@
-//! How long the maps of a network are needed, and how many numbers of them are held at once.
+//! The lifetimes of a network's maps, and the most numbers of them that are held at once.
 //!
 //! Both follow from the network alone. Deliberately absent: tensors and bytes.
 

@@ -1,4 +1,4 @@
-//! How many members fit: estimates from shapes alone, and a budget that only the kind of device decides.
+//! The number of members that fit: estimates from shapes, and a budget that depends on the kind of device.
 //!
 //! So a population's width, and with it the bits of its results, does not depend on what else runs. What does not fit after all
 //! fails: on a GPU libtorch may go on with less memory and other bits, which an [`OomWatch`] notices. Deliberately absent: widths
@@ -168,7 +168,7 @@ pub(crate) struct OomWatch {
 }
 
 impl OomWatch {
-    /// Begins to watch. A CPU needs no watch: there libtorch fails where memory does.
+    /// Begins to watch the device. A CPU needs no watch: there libtorch fails where memory does.
     ///
     /// # Errors
     /// [`PopulationError::Setting`] when libtorch does not answer.

@@ -12,7 +12,7 @@ use nadgrid_core::checkpoint::TrainingState;
 use nadgrid_core::training::RunKey;
 use tch::{Device, Reduction, TchError, Tensor};
 
-/// K members in training.
+/// A population of K members in training.
 pub(super) struct TrainingPopulation {
     pub(super) graph: PopulationGraph,
     /// The members' parameters, `[K, P]`.

@@ -1,4 +1,5 @@
-//! What layers compute with beside the maps they read: weights and running statistics, in the layout in which they read them.
+//! The inputs of layers beside the maps that they read: weights and running statistics, in the layout in which they
+//! read them.
 
 use super::PopulationError;
 use super::policy::Policy;

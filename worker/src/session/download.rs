@@ -25,9 +25,9 @@ use tonic::Status;
 
 /// The largest file that is accepted.
 const MAX_BYTES: u64 = 1 << 30;
-/// How long a file is asked for while the coordinator is away.
+/// The time for which a file is asked for while the coordinator is away.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long no byte of a file that is being sent may arrive.
+/// The longest wait for the next byte of a file that is being sent.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The time between two warnings that a file has not come yet.
 const WARN_EVERY: Duration = Duration::from_secs(20);

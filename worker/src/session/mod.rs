@@ -52,7 +52,7 @@ const MESSAGE_LIMIT: usize = 2 << 20;
 /// The most messages that wait to be sent. A coordinator that reads none of them meanwhile counts as lost.
 const OUTBOX: usize = 256;
 
-/// What this worker reports about itself.
+/// The properties that this worker reports about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// A new id with every run of the program.

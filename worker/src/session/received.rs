@@ -12,7 +12,7 @@ use nadgrid_proto::v1::session_response::Message;
 const NAME: usize = 256;
 const PATH: usize = 4_096;
 const SENTENCE: usize = 4_096;
-/// Files of a shard.
+/// The most files of a shard.
 const FILES: usize = 1_024;
 
 /// The message of a response, if it has one.

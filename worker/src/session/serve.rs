@@ -50,7 +50,7 @@ impl WorkerSession {
         self.tasks.reports(progress).into_iter().try_for_each(|report| send(requests, report.into()))
     }
 
-    /// Acts on a message. An error is the reason to end the session.
+    /// Acts on a message from the coordinator. An error is the reason to end the session.
     fn receive(&self, response: v1::SessionResponse, last: &mut LastJob) -> Result<(), String> {
         match cleaned(response) {
             Some(Response::Assignment(_)) if self.tasks.is_full() => {

@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
-/// How long the connection may take no byte after the grant. The coordinator's own deadline is shorter as a rule.
+/// The time for which the connection may take no byte after the grant. The coordinator's own deadline is shorter as a
+/// rule.
 const STALLED: Duration = Duration::from_secs(90);
 /// The time between two checks of how many bytes the connection has taken.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// How long the coordinator may take to accept the call.
+/// The time that the coordinator may take to accept the call.
 const ACCEPTED: Duration = Duration::from_secs(60);
 
 /// The messages of one kind of upload.
@@ -116,7 +117,7 @@ impl OutgoingUpload for OutgoingCheckpoint {
 /// The messages of an upload, as a call takes them.
 pub(super) type GatedMessages<K> = UploadMessages<<K as OutgoingUpload>::UploadRequest, Bytes>;
 
-/// What an upload uses besides the call.
+/// The resources that an upload uses besides the call.
 #[derive(Clone, Copy)]
 pub(super) struct UploadContext<'a> {
     /// The shared store, where there is one.

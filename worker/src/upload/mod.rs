@@ -33,10 +33,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 use waits::{UploadWait, UploadWaits, WaitPhase};
 
-/// How often a payload may arrive damaged before its upload is given up.
+/// The number of times that a payload may arrive damaged before its upload is given up.
 const MAX_DAMAGED: u32 = 3;
 
-/// What all uploads share.
+/// The resources that all uploads share.
 #[derive(Clone)]
 pub(crate) struct Uploads {
     pub(crate) coordinator: CoordinatorEndpoint,

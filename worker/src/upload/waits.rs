@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a payload waits before a warning.
+/// The time that a payload waits before a warning.
 const WARN_AFTER: Duration = Duration::from_secs(8);
 /// The time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// The time between two checks of what waits.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a payload waits for.
+/// The reason for which a payload waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WaitPhase {
     /// It waits for the coordinator to accept the call.

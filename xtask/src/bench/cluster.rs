@@ -172,7 +172,7 @@ fn table(options: &ClusterBench, dimension: Dimension, store: StoreKind, moto: O
     Ok(())
 }
 
-/// What should not happen, where it did.
+/// Returns remarks on what should not have happened, where it did.
 fn remarks(figures: &LoadFigures) -> String {
     let mut remarks = String::new();
     if figures.state != "SWEEP_STATE_COMPLETE" {

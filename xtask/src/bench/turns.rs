@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use crate::wheels::TORCH;
 
-/// What either side prints: one line of JSON.
+/// The measurement that either side prints: one line of JSON.
 #[derive(Debug, Deserialize)]
 pub(super) struct TurnMeasurement {
-    /// Of what the benchmark counts.
+    /// The number of networks or runs that were computed.
     #[serde(alias = "networks", alias = "runs")]
     count: f64,
     seconds: f64,
@@ -19,7 +19,7 @@ pub(super) struct TurnMeasurement {
     slots: u32,
 }
 
-/// What a rate is told in.
+/// The unit of a rate.
 #[derive(Clone, Copy)]
 pub(super) enum Unit {
     PerSecond,

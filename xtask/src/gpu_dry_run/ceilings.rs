@@ -85,7 +85,7 @@ impl Ceilings {
         Ok(toml::to_string(&Self(table))?)
     }
 
-    /// What is above its ceiling, or has none, in words.
+    /// Returns the figures that are above their ceilings, or have none, in words.
     pub(super) fn exceeded(&self, measured: &[Figures]) -> Vec<String> {
         measured.iter().flat_map(|figures| self.exceeded_by(figures)).collect()
     }

@@ -17,7 +17,7 @@ use crate::cache::remove_if_there;
 use crate::gpu_dry_run::counts::CallCounts;
 use crate::gpu_dry_run::library::NullGpu;
 
-/// How long anything may take that takes seconds on an idle machine.
+/// The longest time for anything that takes seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -97,7 +97,7 @@ impl Drop for Running {
     }
 }
 
-/// What `nadgrid status --json` says.
+/// The output of `nadgrid status --json`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct SweepStatus {
     pub(super) state: String,
@@ -146,7 +146,7 @@ impl<'a> DryRunCluster<'a> {
         Ok(Self { programs, folder, address, coordinator, _said: said, workers: AtomicU32::new(0) })
     }
 
-    /// Where a case may put files.
+    /// Returns the folder in which a case may put files.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -267,7 +267,7 @@ impl DryRunWorker {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What it wrote at warning level or worse.
+    /// Returns the messages that it wrote at warning level or worse.
     pub(super) fn warnings(&self) -> Vec<String> {
         let message = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;

@@ -1,4 +1,4 @@
-//! What the null GPU has counted, read from its file while it runs or afterwards. The layout is `Row` of
+//! The counts of the null GPU, read from its file while it runs or afterwards. The layout is `Row` of
 //! xtask/nullgpu/card.hpp.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use serde::Serialize;
 const ROW: usize = 256;
 const NAME: usize = 240;
 
-/// How often something happened, and the bytes it was about.
+/// The number of calls, and the bytes that they were about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CallCount {
     pub(super) times: u64,
@@ -67,7 +67,7 @@ impl CallCounts {
         Self(counts)
     }
 
-    /// What came after an earlier reading.
+    /// Returns the counts since an earlier reading.
     pub(super) fn since(&self, before: &Self) -> Self {
         let later = self.0.iter().map(|(name, now)| {
             let CallCount { times, bytes } = before.0.get(name).copied().unwrap_or_default();

@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::gpu_dry_run::cluster::{DryRunCluster, DryRunPrograms, DryRunWorker, WorkerFailure, until};
 use crate::gpu_dry_run::work::at_once;
 
-/// For how long a worker goes on failing: four attempts of a shard, after which it would be given up, take less.
+/// The time for which a worker goes on failing: four attempts of a shard, after which it would be given up, take less.
 const FAILING: Duration = Duration::from_secs(6);
-/// How many clusters run side by side; they wait most of the time.
+/// The number of clusters that run side by side; they wait most of the time.
 const AT_ONCE: usize = 4;
 
 const LENETS: &str = "name = 'fault'\narchitectures = ['lenet']\n[nads]\nnetworks = 64\nblock_size = 32\n";
@@ -27,7 +27,7 @@ struct CardFault {
     name: &'static str,
     spec: &'static str,
     device: &'static str,
-    /// What makes the null GPU fail.
+    /// The variables that make the null GPU fail.
     variables: &'static [(&'static str, &'static str)],
     expected: ExpectedFailure,
 }
@@ -148,7 +148,7 @@ const FAULTS: [CardFault; 14] = [
     },
 ];
 
-/// What came of a fault.
+/// The outcome of a fault.
 #[derive(Debug, Serialize)]
 pub(super) struct FaultVerdict {
     fault: &'static str,
@@ -163,7 +163,7 @@ pub(super) struct FaultVerdict {
     quarantined: u64,
     /// The sweep's state after a sound worker has joined.
     in_the_end: String,
-    /// What should not be so.
+    /// The findings that should not be so.
     pub(super) objections: Vec<String>,
 }
 
@@ -277,7 +277,7 @@ fn kinds(failures: &[WorkerFailure]) -> Vec<String> {
     kinds
 }
 
-/// Why the worker ended, else its first failure, else its first warning.
+/// Returns the reason why the worker ended, else its first failure, else its first warning.
 fn words(worker: &DryRunWorker, failures: &[WorkerFailure]) -> String {
     let log = worker.log();
     let ended = log.lines().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);

@@ -46,7 +46,7 @@ const OTHERS: [&str; 12] = [
 const CPU_HALF: [&str; 4] = ["libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcupti.so.13"];
 /// The libraries that ask something of CUDA's.
 const ASKING: [&str; 4] = ["libtorch_cuda.so", "libc10_cuda.so", "libcaffe2_nvrtc.so", "libtorch_cpu.so"];
-/// How the functions of CUDA and its libraries begin.
+/// The prefixes of the functions of CUDA and its libraries.
 const PREFIXES: [&str; 5] = ["cu", "__cuda", "nvrtc", "nccl", "nvshmem"];
 /// The last file to be written: the hash of what the folder was made of.
 const STAMP: &str = "stamp";
@@ -99,7 +99,7 @@ impl NullGpu {
     }
 }
 
-/// What is not there, in words.
+/// Describes what is missing; `None` when everything is there.
 fn lacking(root: &Path) -> Result<Option<String>> {
     for name in CPU_HALF {
         if !root.join(".libtorch/lib").join(name).exists() {
@@ -198,7 +198,8 @@ fn succeed(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the folder depends on: the working tree that it links to, the release of libtorch, and the sources.
+/// Returns a fingerprint of what the folder depends on: the working tree that it links to, the release of libtorch, and
+/// the sources.
 fn fingerprint(root: &Path, sources: &Path) -> Result<String> {
     let mut made_of = format!("{}\nlibtorch {TORCH}\n", root.display());
     for name in SOURCES.iter().chain(&HEADERS) {

@@ -1,5 +1,5 @@
-//! What the host asks of a GPU for each architecture and experiment: of a network whose gradients are estimated, or
-//! of a step of training.
+//! The requests of the host to a GPU for each architecture and experiment: of a network whose gradients are estimated,
+//! or of a step of training.
 //!
 //! A case is a few sweeps on one worker. The first warms it up: handles, workspaces, what is read on first use. The
 //! numbers are what the later ones ask for, or by how much they differ, so they do not depend on how much is
@@ -48,7 +48,7 @@ pub(super) struct Figures {
     pub(super) calls: BTreeMap<String, f64>,
 }
 
-/// What one sweep asked for.
+/// The calls and the time that one sweep took.
 #[derive(Clone)]
 struct CallsAsked {
     totals: Totals,
@@ -73,7 +73,7 @@ struct DryRunCase {
     experiment: DryRunExperiment,
     /// Networks in a block, or runs in a population.
     block: u64,
-    /// How many blocks, or epochs after the first, are measured where time counts.
+    /// The number of blocks, or of epochs after the first, that are measured where time counts.
     amount: u64,
     samples: u64,
 }
@@ -205,7 +205,7 @@ impl DryRunCase {
         Ok(found)
     }
 
-    /// What the worker asks of the card for one sweep.
+    /// Returns what the worker asks of the card for one sweep.
     fn ask(
         &self,
         cluster: &DryRunCluster<'_>,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Where Debian and Ubuntu keep the programs of each release of PostgreSQL.
+/// The folder where Debian and Ubuntu keep the programs of each release of PostgreSQL.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// A package, and what tells that it is there.

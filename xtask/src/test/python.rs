@@ -12,7 +12,7 @@ use crate::hash;
 use crate::pip::Pip;
 use crate::process::step_reading;
 
-/// What makes the environment: unlike `venv`, it needs nothing that Debian packages apart from Python.
+/// The package that makes the environment: unlike `venv`, it needs nothing that Debian packages apart from Python.
 const VIRTUALENV: &str = "virtualenv==20.39.1";
 const REQUIREMENTS: &str = "tests/requirements.txt";
 /// The folders from which pytest is run, one after the other.

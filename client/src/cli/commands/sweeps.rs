@@ -46,7 +46,7 @@ pub(crate) async fn resume(at: Address, args: SweepArgs) -> Result<(), Failure> 
     told(&sweep, args.json.json)
 }
 
-/// What is waited for stands on stderr: what a script reads from stdout is the same with and without.
+/// Writes notices to stderr, so that a script reads the same from stdout with and without them.
 fn note_all(notices: &[String]) {
     notices.iter().for_each(|notice| output::note(&format!("note: {notice}")));
 }

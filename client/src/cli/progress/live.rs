@@ -20,7 +20,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Starts with nothing drawn.
+    /// Creates a display that has drawn nothing.
     pub(crate) fn new() -> Self {
         Self { colours: colours(), rows: Vec::new() }
     }
@@ -43,7 +43,7 @@ impl Live {
         let _ = io::stderr().lock().write_all(self.frame(Self::size().0, rows, text).as_bytes());
     }
 
-    /// What leads from the last frame to the next one, `above` it said.
+    /// Returns the text that replaces the last frame by the next one, with `above` written over it.
     fn frame(&mut self, columns: usize, rows: Vec<StyledRow>, above: &str) -> String {
         let up: usize = self.rows.iter().map(|row| row.width().div_ceil(columns).max(1)).sum();
         let mut frame = String::from("\r");

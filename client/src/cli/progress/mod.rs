@@ -62,7 +62,7 @@ struct SweepLine {
     view: SweepView,
 }
 
-/// When a job's last line was written, and what it told of.
+/// The last line that was written for a job: its time, and the state and position that it reported.
 #[derive(Clone, Copy)]
 struct ProgressLine {
     seconds: f64,

@@ -115,7 +115,7 @@ impl ProgressView<'_> {
         told.iter().map(row).collect()
     }
 
-    /// Where there are several jobs, what they are together.
+    /// Returns the totals of all jobs, where there are several.
     fn whole(&self, columns: usize) -> Vec<StyledRow> {
         if self.sweep.jobs.len() < 2 {
             return Vec::new();

@@ -99,10 +99,11 @@ impl<'a> ForwardPass<'a> {
         }
     }
 
-    /// Convolves. On a GPU it calls `cudnn_convolution_relu` or `cudnn_convolution_add_relu` where the operation is one call. These
-    /// take whether TF32 is allowed from libtorch's global switch, which the caller holds, and let cuDNN choose among all its
-    /// forward engines, also those that it does not call deterministic: cuDNN documents no forward convolution as such. The plain
-    /// convolution takes both flags.
+    /// Applies a convolution to what is read. On a GPU it calls `cudnn_convolution_relu` or
+    /// `cudnn_convolution_add_relu` where the operation is one call. These take whether TF32 is allowed from libtorch's
+    /// global switch, which the caller holds, and let cuDNN choose among all its forward engines, also those that it
+    /// does not call deterministic: cuDNN documents no forward convolution as such. The plain convolution takes both
+    /// flags.
     fn convolve(&self, operation: &FusedOperation, read: Tensor, residual: Option<Tensor>) -> Result<Tensor, TchError> {
         let FusedAction::Convolve { product: index, kernel, stride, padding, relu } = operation.action else {
             return Err(TchError::Shape("no convolution".to_owned()));

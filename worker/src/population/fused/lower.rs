@@ -4,7 +4,7 @@
 use super::program::{BufferView, FusedAction, FusedAffine, FusedOperation, FusedProduct, FusedProgram, LANE};
 use nadgrid_core::architecture::{Init, Layer, Network, Padding, Shape, Step};
 
-/// What a program may assume about batch norms.
+/// The assumptions of a program about batch norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::population) enum Norms {
     /// They are as drawn: they multiply by one positive number, 1/√(1 + eps).

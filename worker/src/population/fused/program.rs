@@ -12,7 +12,7 @@ pub(super) const LANE: usize = 8;
 /// Some consecutive channels of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BufferView {
-    /// Index of the buffer.
+    /// The index of the buffer.
     pub(super) buffer: usize,
     /// The first channel.
     pub(super) first: usize,
@@ -25,7 +25,7 @@ pub(super) struct BufferView {
 pub(super) enum FusedAction {
     /// A convolution, with its bias and with the residual that the operation names, then max(x, 0) if asked for.
     Convolve {
-        /// Index of its weights.
+        /// The index of its weights.
         product: usize,
         kernel: usize,
         stride: usize,
@@ -38,7 +38,7 @@ pub(super) enum FusedAction {
     Normalise { affine: usize, relu: bool },
     /// The sum with the residual, then max(x, 0) if asked for.
     Sum { relu: bool },
-    /// max(x, 0).
+    /// The rectifier, which computes max(x, 0).
     Rectify,
     /// Maximum over windows of this size.
     MaxPool { size: usize },

@@ -30,7 +30,7 @@ struct PlannedJob {
 }
 
 impl Planned {
-    /// What its estimates rest on.
+    /// Returns the bases of its estimates.
     pub(super) fn bases(&self) -> String {
         let bases: BTreeSet<&str> = self.jobs.iter().map(|job| job.basis.as_str()).collect();
         bases.into_iter().collect::<Vec<_>>().join(", ")

@@ -1,4 +1,4 @@
-//! What the specs name: a few images and NADs, made of a counter, and the specs themselves.
+//! The files that the specs name: a few images and NADs, made of a counter, and the specs themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};

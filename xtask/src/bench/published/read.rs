@@ -33,7 +33,7 @@ fn wrap(k: i64) -> i64 {
     (k + SIDE / 2).rem_euclid(SIDE) - SIDE / 2
 }
 
-/// What the label of a direction says.
+/// The meaning of a direction's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PublishedDirection {
     Cosine(Frequency),

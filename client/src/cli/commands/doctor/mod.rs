@@ -22,7 +22,7 @@ use std::io::IsTerminal;
 #[serde(rename_all = "lowercase")]
 enum FindingLevel {
     Ok,
-    /// It works, with limitations.
+    /// The checked thing works, but with limitations.
     Warning,
     /// It will not work.
     Problem,

@@ -15,7 +15,7 @@ const TELL: Duration = Duration::from_secs(20);
 const COMPUTE: Duration = Duration::from_secs(120);
 /// The folder where the NVIDIA driver lists its devices.
 const GPUS: &str = "/proc/driver/nvidia/gpus";
-/// What a worker is linked against, and what it opens when it shall compute on a GPU.
+/// The library that a worker is linked against, and the one that it opens when it shall compute on a GPU.
 const CPU_LIBRARY: &str = "libtorch_cpu.so";
 const GPU_LIBRARY: &str = "libtorch_cuda.so";
 
@@ -158,7 +158,7 @@ fn gpus(models: &[String], cuda: Option<PathBuf>) -> Finding {
     }
 }
 
-/// Of what `nadgrid-worker bench --json` tells.
+/// The part of the output of `nadgrid-worker bench --json` that is used here.
 #[derive(Deserialize)]
 struct MeasuredRate {
     networks: u64,

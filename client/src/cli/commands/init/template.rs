@@ -4,7 +4,7 @@ use nadgrid_core::spec::{Experiment, Presence, Spec, SpecKey, SpecSection};
 use nadgrid_core::text::uncapitalised;
 use std::collections::BTreeMap;
 
-/// Columns of a comment.
+/// The width of a comment in columns.
 const COLUMNS: usize = 100;
 
 const HEADER: &str = "A sweep of nadgrid. Every key stands here with its meaning; a key with a default may be left out, and one \
