@@ -51,7 +51,7 @@ def test_this_machine_has_several_names() -> None:
     for local in ("localhost", "LOCALHOST:1", "127.0.0.2", "[::1]:7400"):
         assert settings(local, "word").address.is_local, local
     for other in ("localhost.example", "127.0.0.1.example", "192.0.2.1", "[2001:db8::1]"):
-        with pytest.raises(nadgrid.SettingsError, match="readable on its way"):
+        with pytest.raises(nadgrid.SettingsError, match="would be sent unencrypted"):
             settings(other, "word")
 
 
@@ -60,7 +60,7 @@ def test_a_flag_is_a_word_for_yes_or_no(word: str, told: bool) -> None:
     if told:
         assert settings("192.0.2.1", "word", NADGRID_INSECURE_TOKEN=word).token == "word"
     else:
-        with pytest.raises(nadgrid.SettingsError, match="readable on its way"):
+        with pytest.raises(nadgrid.SettingsError, match="would be sent unencrypted"):
             settings("192.0.2.1", "word", NADGRID_INSECURE_TOKEN=word)
 
 

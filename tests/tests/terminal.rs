@@ -31,7 +31,7 @@ fn the_live_view_draws_fits_and_ends_with_the_sweep() {
     let mut cluster = Cluster::start(&[]);
     let id = cluster.submit("lenet.toml", &["nads.networks=256", "architectures=['lenet', 'logreg']"]);
     let mut terminal = Terminal::nadgrid(100, 30, &["--coordinator", &cluster.url, "watch", &id], &[]);
-    let screen = terminal.wait(|screen| screen.contains("workers   none is connected"));
+    let screen = terminal.wait(|screen| screen.contains("workers   none connected"));
     assert!(screen.contains("lenet  queued") && screen.contains("nads/logreg  ───"), "{screen}");
     assert!(screen.contains("waiting for a worker") && screen.contains("whole     0 %, 0 of 512 networks"), "{screen}");
     terminal.resize(60, 20);
@@ -56,7 +56,7 @@ fn no_color_and_dumb_terminals_are_honoured() {
     let id = cluster.submit("lenet.toml", &SHORT);
     let arguments = ["--coordinator", &cluster.url, "watch", &id];
     let plain = Terminal::nadgrid(100, 30, &arguments, &[("NO_COLOR", "1")]);
-    plain.wait(|screen| screen.contains("workers   none is connected"));
+    plain.wait(|screen| screen.contains("workers   none connected"));
     assert!(styles(&plain.written()).is_empty(), "{:?}", plain.written());
     let dumb = Terminal::nadgrid(100, 30, &arguments, &[("TERM", "dumb")]);
     dumb.wait(|screen| screen.contains("nads/lenet: 0 of 256 networks (0 %), waiting for a worker"));
@@ -266,7 +266,7 @@ fn doctor_tells_what_works_and_what_does_not() {
     let output = command("nadgrid").arg("doctor").env("NADGRID_BIN_DIR", empty.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stdout);
-    assert!(told.contains("problem nadgrid-worker") && told.contains("→ `cargo build"), "{told}");
+    assert!(told.contains("problem nadgrid-worker") && told.contains("→ build it with `cargo build"), "{told}");
     assert!(text(&output.stderr).contains("error: 2 of these will not work"), "{}", text(&output.stderr));
 
     let cluster = Cluster::start(&[]);
@@ -338,7 +338,7 @@ fn exit_codes_are_as_they_are_told() {
     code(&cluster.nadgrid(&["watch", &id]), 4, &["was cancelled", "nadgrid explain"]);
     let open = cluster.submit("lenet.toml", &LONG);
     let mut watch = Terminal::nadgrid(80, 20, &["--coordinator", &cluster.url, "watch", &open], &[]);
-    watch.wait(|screen| screen.contains("none is connected"));
+    watch.wait(|screen| screen.contains("none connected"));
     watch.press("\x03");
     assert_eq!(watch.exit_code(), Some(130));
     watch.wait(|screen| screen.contains("error: interrupted") && screen.contains("nads/lenet"));
