@@ -52,8 +52,8 @@ fn defaults_suffice() {
 #[test]
 fn what_is_unknown_is_named() {
     let said = |result: Result<WorkerConfig, ConfigurationError>| result.unwrap_err().to_string();
-    let unknown = said(loaded(Some("lanse = 2"), &[], &[]));
-    assert!(unknown.contains("unknown key `lanse`; did you mean `slots`?"), "{unknown}");
+    let unknown = said(loaded(Some("slotts = 2"), &[], &[]));
+    assert!(unknown.contains("unknown key `slotts`; did you mean `slots`?"), "{unknown}");
     assert!(said(loaded(Some("[slots]\nx = 1"), &[], &[])).contains("slots"));
     assert!(said(loaded(Some("slots ="), &[], &[])).contains("/tmp"));
     let mut flags = KeyFlags::default();

@@ -55,10 +55,10 @@ fn ended_with_goodbye(heard: &Heard) -> bool {
 fn what_is_wrong_is_said_in_one_line_with_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("worker.toml");
-    std::fs::write(&file, "lanse = 3").unwrap();
+    std::fs::write(&file, "slotts = 3").unwrap();
     let file = file.to_str().unwrap();
     for (arguments, variable, code, words) in [
-        (&["--config", file][..], None, 2, "unknown key `lanse`; did you mean `slots`?"),
+        (&["--config", file][..], None, 2, "unknown key `slotts`; did you mean `slots`?"),
         (&["--device", "gpu"], None, 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
         (&[], Some(("NADGRID_DEVICE", "gpu")), 2, "device = gpu: one of auto, cpu, cuda or cuda:N"),
         (&[], Some(("NADGRID_LOG", "nadgrid=loud")), 2, "log = nadgrid=loud"),
