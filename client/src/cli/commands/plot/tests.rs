@@ -133,7 +133,7 @@ async fn folders_that_are_none_are_refused() {
         ("nothing", "no JSON"),
         (r#"{ "format": 7 }"#, "format is 7; accepted is 2"),
         (r#"{ "format": 2 }"#, "spec_toml is null"),
-        (r#"{ "format": 2, "spec_toml": "name = 3" }"#, "spec_toml is refused"),
+        (r#"{ "format": 2, "spec_toml": "name = 3" }"#, "spec_toml is invalid"),
     ] {
         record(text);
         let said = said(elsewhere.path().to_owned()).await;
