@@ -267,7 +267,7 @@ fn doctor_tells_what_works_and_what_does_not() {
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stdout);
     assert!(told.contains("problem nadgrid-worker") && told.contains("→ build it with `cargo build"), "{told}");
-    assert!(text(&output.stderr).contains("error: 2 of these will not work"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("error: 2 of these checks failed"), "{}", text(&output.stderr));
 
     let cluster = Cluster::start(&[]);
     cluster.submit("lenet.toml", &SHORT);
