@@ -46,7 +46,7 @@ def test_files_have_names_below_their_folder(name: str, tmp_path: Path) -> None:
     files = {**honest_files(), name: b"bad"}
     with LyingCoordinator(files=files) as coordinator:
         told = ask(coordinator, "fetch", SWEEP, "--out", tmp_path / "out")
-        told.check(1, "is no name of a file below a folder; accepted is a relative path of letters")
+        told.check(1, "is not the name of a file below a folder; accepted is a relative path of letters")
         assert tree(tmp_path) == {}
         with nadgrid.connect(coordinator.url) as grid, pytest.raises(nadgrid.CoordinatorError, match="accepted is"):
             grid.sweep(SWEEP).fetch(tmp_path / "out")
