@@ -110,7 +110,8 @@ class Truth:
         cluster.nadgrid("fetch", sweeps[TRAINING]["id"], "--out", folder)
         rows = list(csv.reader(io.StringIO((folder / "directional" / "logreg.csv").read_text())))
         # Accuracies, losses and epochs. None has diverged, and how long it took is no part of the digest.
-        outcomes = [[*map(float, row[3:8]), 0.0, 0.0] for row in rows[1:]]
+        first = rows[0].index("seed") + 1
+        outcomes = [[*map(float, row[first : first + 5]), 0.0, 0.0] for row in rows[1:]]
         digests = {spec: sweep["digest"] for spec, sweep in sweeps.items()}
         return cls(digests, outcomes, v1.NumericsClass(**worker["numerics_class"]))
 

@@ -66,4 +66,4 @@ def test_half_an_answer_is_waited_for_later() -> None:
 def test_half_an_answer_is_no_answer(half_an_answer: Callable[[], Told]) -> None:
     told = half_an_answer()
     assert (told.code, told.seconds < 60) == (3, True), told
-    assert "no whole answer came" in told.err
+    assert "no complete answer within" in told.err

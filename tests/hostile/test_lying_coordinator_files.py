@@ -175,7 +175,7 @@ def headless(content: bytes, **changed: Any) -> Iterator[v1.ReadArtifactResponse
         (lambda content: iter([*chunks(NAME, content)][:1]), "truncated"),
         (lambda content: endless(content, b"x" * 65_536), "longer than|more than"),
         (lambda content: endless(content, b"x" * 65_536, size=2**40), "announced"),
-        (lambda content: endless(content, b"", size=None), "without a byte"),
+        (lambda content: endless(content, b"", size=None), "has an empty chunk"),
         (lambda content: headless(content), "without its size and digest"),
         (lambda content: headless(content, digest="../../etc/passwd"), "is not 64 hexadecimal digits"),
         (lambda content: headless(content, digest=PAINT), "is not 64 hexadecimal digits"),

@@ -84,4 +84,4 @@ def test_checks_without_end_end() -> None:
 
     for lie in (flood, repeat):
         with LyingCoordinator(Verify=lie) as coordinator:
-            ask(coordinator, "verify", SWEEP).check(1, "more is told than the 2 shards announced")
+            ask(coordinator, "verify", SWEEP).check(1, "more shards were reported than the 2 announced")

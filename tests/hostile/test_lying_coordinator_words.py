@@ -174,9 +174,9 @@ def test_another_sweep_than_the_one_asked_for_is_refused(tmp_path: Path) -> None
     lies: dict[str, Lie] = {name: always(other) for name in ("Get", "Cancel", "Pause", "Resume")}
     with LyingCoordinator(Watch=always([other]), **lies) as coordinator:
         for command in ("status", "cancel", "pause", "resume", "watch"):
-            ask(coordinator, command, SWEEP).check(1, f'sweep {SWEEP} was asked for, and "{OTHER}" came')
-        ask(coordinator, "fetch", SWEEP, "--out", tmp_path / "out").check(1, "was asked for")
-        with nadgrid.connect(coordinator.url) as grid, pytest.raises(nadgrid.CoordinatorError, match="was asked for"):
+            ask(coordinator, command, SWEEP).check(1, f'sweep {SWEEP} was requested, but "{OTHER}" was received')
+        ask(coordinator, "fetch", SWEEP, "--out", tmp_path / "out").check(1, "was requested")
+        with nadgrid.connect(coordinator.url) as grid, pytest.raises(nadgrid.CoordinatorError, match="was requested"):
             grid.sweep(SWEEP)
 
 
@@ -208,8 +208,8 @@ def test_what_cannot_be_is_shown_in_one_way_or_another(sweep: Callable[[], v1.Sw
 def test_a_list_that_never_ends_ends() -> None:
     """Pages without a sweep, and pages with the same token again and again, of more sweeps than were asked for."""
     with LyingCoordinator(List=always(v1.ListResponse(next_page_token="1"))) as coordinator:
-        ask(coordinator, "list").check(1, "a page of the list has no sweep")
-        with pytest.raises(nadgrid.CoordinatorError, match="a page of the list has no sweep"):
+        ask(coordinator, "list").check(1, "a page of the list is empty")
+        with pytest.raises(nadgrid.CoordinatorError, match="a page of the list is empty"):
             nadgrid.connect(coordinator.url)
     page = v1.ListResponse(sweeps=[sweep_of({})] * 300, next_page_token="1")
     with LyingCoordinator(List=always(page)) as coordinator:
@@ -255,7 +255,7 @@ def test_entries_without_bytes_take_no_memory_of_a_notebook() -> None:
 def test_messages_that_are_none_or_too_long_are_refused(tmp_path: Path) -> None:
     nothing = {"Submit": always(v1.SubmitResponse()), "Get": always(b""), "ReadArtifact": always([])}
     with LyingCoordinator(**nothing) as coordinator:
-        ask(coordinator, "status", SWEEP).check(1, "was asked for")
+        ask(coordinator, "status", SWEEP).check(1, "was requested")
     for bytes_ in (b"\xff" * 1_000, b"\x07", b"\x0a\xff\xff\xff\xff\x0f"):
         with LyingCoordinator(Get=always(bytes_), List=always(bytes_)) as coordinator:
             for arguments in (["list"], ["fetch", SWEEP, "--out", tmp_path / "out"]):

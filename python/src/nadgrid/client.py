@@ -169,7 +169,7 @@ class Client:
             response = self._connection.call(self._connection.stub.List, request)
             if response.next_page_token and not response.sweeps:
                 # Each page brings the end nearer.
-                raise CoordinatorError("a page of the list has no sweep, and another is said to follow")
+                raise CoordinatorError("a page of the list is empty, but another is announced")
             found += [Sweep(self._connection, message) for message in response.sweeps]
             page = response.next_page_token
             if not page:

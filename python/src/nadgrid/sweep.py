@@ -55,7 +55,7 @@ _ENDED: dict[State, tuple[type[SweepEnded], str]] = {
 def about(id: str, message: pb.Sweep) -> pb.Sweep:
     """The message, if it is about the sweep that was asked for."""
     if message.id != id:
-        raise CoordinatorError(f"sweep {id} was asked for, and {message.id!r} came")
+        raise CoordinatorError(f"sweep {id} was requested, but {message.id!r} was received")
     return message
 
 
