@@ -27,7 +27,7 @@ pub enum Error {
     Address {
         /// As given.
         url: String,
-        /// The flaw.
+        /// The reason why it is no address.
         reason: String,
     },
     /// A token or certificate is of no use.
@@ -99,7 +99,7 @@ pub enum Error {
     Draw {
         /// The array or figure.
         what: String,
-        /// The flaw.
+        /// The reason why it cannot be drawn.
         reason: String,
     },
     /// The coordinator's answer breaks the contract: it is another program, or of another version.

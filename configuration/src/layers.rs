@@ -15,7 +15,7 @@ pub enum ConfigurationError {
     /// The file cannot be read or is no TOML.
     #[error("{}: {reason}", .path.display())]
     File {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
         /// The reason that it cannot be used.
         reason: String,
@@ -23,9 +23,9 @@ pub enum ConfigurationError {
     /// The file has a key that means nothing.
     #[error("{}: unknown key `{key}`{hint}; known are {}", .path.display(), .known.join(", "))]
     UnknownKey {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
-        /// The key.
+        /// The name of the key, as files have it.
         key: String,
         /// A likely correction.
         hint: String,
@@ -35,7 +35,7 @@ pub enum ConfigurationError {
     /// A value has the wrong type or is out of range.
     #[error("{key} = {value}: {accepted}")]
     Value {
-        /// The key.
+        /// The name of the key, as files have it.
         key: String,
         /// The value that was given.
         value: String,
@@ -45,7 +45,7 @@ pub enum ConfigurationError {
     /// A value has the wrong type, and must not be shown.
     #[error("{key}: {accepted}")]
     Hidden {
-        /// The key.
+        /// The name of the key, as files have it.
         key: String,
         /// The values that are accepted.
         accepted: String,

@@ -34,7 +34,7 @@ pub enum NadSetError {
     /// `sweep.json` is there, but could not be read.
     #[error("{file}: {source}")]
     ReadSweep {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The operating system's error.
         source: io::Error,
@@ -42,7 +42,7 @@ pub enum NadSetError {
     /// `sweep.json` is not JSON.
     #[error("{file}: {source}")]
     ParseSweep {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The place where it stops being JSON.
         source: serde_json::Error,
@@ -50,7 +50,7 @@ pub enum NadSetError {
     /// `sweep.json` gives a number of networks that is none.
     #[error("{file}: spec.nads.networks is {found}, not a count")]
     Networks {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The value found, as JSON.
         found: String,

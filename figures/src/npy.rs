@@ -19,7 +19,7 @@ pub enum NpyError {
     /// The file could not be opened or read.
     #[error("{file}: {source}")]
     Read {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The operating system's error.
         source: io::Error,
@@ -27,7 +27,7 @@ pub enum NpyError {
     /// The bytes do not begin with a readable `.npy` header.
     #[error("{file}: not a .npy file: {reason}")]
     NotNpy {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The flaw of the header.
         reason: String,
@@ -35,7 +35,7 @@ pub enum NpyError {
     /// The elements are not `f32` or `f64`.
     #[error("{file}: holds elements of type {found}, not f4 or f8")]
     ElementType {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The `descr` found in the header.
         found: String,
@@ -43,7 +43,7 @@ pub enum NpyError {
     /// The array has another number of dimensions.
     #[error("{file}: has shape {shape:?}, but {expected} dimension(s) are needed")]
     Dimensions {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The shape found.
         shape: Vec<u64>,
@@ -53,7 +53,7 @@ pub enum NpyError {
     /// There are fewer bytes of data than the header announces.
     #[error("{file}: truncated: {found} bytes of data where shape {shape:?} needs {needed}")]
     Truncated {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The shape in the header.
         shape: Vec<u64>,
@@ -65,7 +65,7 @@ pub enum NpyError {
     /// There is no such row.
     #[error("{file}: has no row {row}; accepted is 0 to {}", .rows.saturating_sub(1))]
     Row {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// The row that was asked for.
         row: u64,
@@ -75,7 +75,7 @@ pub enum NpyError {
     /// An element is infinite or not a number.
     #[error("{file}: element {index:?} is {value}")]
     NotFinite {
-        /// The file.
+        /// The name of the file, as messages have it.
         file: PathBuf,
         /// Its index, first axis first.
         index: Vec<usize>,

@@ -31,7 +31,7 @@ pub enum ExportError {
     Address {
         /// As it was given.
         url: String,
-        /// The flaw.
+        /// The reason why it is no address.
         reason: String,
     },
     /// The share of traces is none.

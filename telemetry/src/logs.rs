@@ -40,7 +40,7 @@ pub enum LogsError {
     Filter {
         /// As it was given.
         filter: String,
-        /// The flaw.
+        /// The reason why it is no filter.
         reason: String,
     },
 }

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 # The hook shows the clusters' logs with a failure.
+from cluster import Cluster
 from cluster import pytest_runtest_makereport as pytest_runtest_makereport
 
 #: Place of each block and what became of it; filled by tests.
 RAN: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A coordinator with one worker, for the tests of a file."""
+    with Cluster(workers=1) as cluster:
+        yield cluster
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

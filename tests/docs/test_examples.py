@@ -87,12 +87,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster(workers=1) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
 def earlier(cluster: Cluster) -> str:
     """A complete sweep with logistic regression's NADs."""
     sweep = cluster.submit("logreg.toml", "nads.networks=1100")

@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Spec {
         /// The file, or `standard input`.
         file: PathBuf,
-        /// The flaw.
+        /// The reason why the spec was refused.
         refusal: Refusal,
     },
     /// The typed command or an environment variable is wrong.

@@ -182,7 +182,7 @@ pub enum Upload {
     Directions {
         /// The key that names it.
         field: &'static str,
-        /// The file.
+        /// The path of the file of directions.
         path: String,
         /// Numbers D of a row.
         dimension: usize,

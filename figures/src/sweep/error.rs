@@ -28,7 +28,7 @@ pub enum SweepError {
     Unreadable {
         /// The artifact.
         what: String,
-        /// The flaw.
+        /// The reason why it cannot be read.
         reason: String,
     },
     /// There is nothing to draw, so far or for good.
