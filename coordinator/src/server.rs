@@ -121,12 +121,13 @@ pub async fn run(
     let journal = journal::open(&config.journal, &config.data, patience).await?;
     let store = Store::open(&config.artifacts, &config.data, &config.presign()?).await?;
     let scheduler = Scheduler::new(config.settings());
-    let (task, desk) = EventLoop::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
+    let (task, coordinator) =
+        EventLoop::open(scheduler, journal, store.clone(), config.reducers, tracer.clone()).await?;
     // This comes before anything is written to either: with a wrong journal every artifact would be an orphan.
-    store.claim(&desk.journal(), task.journal_name(), task.is_new(), config.adopt_artifacts).await?;
+    store.claim(&coordinator.journal(), task.journal_name(), task.is_new(), config.adopt_artifacts).await?;
     // The event loop outlives the server, so that requests in flight are still answered.
     let ended = CancellationToken::new();
-    let desk_task = tokio::spawn({
+    let loop_task = tokio::spawn({
         let ended = ended.clone();
         let stop = stop.clone();
         async move {
@@ -137,12 +138,12 @@ pub async fn run(
     });
     let found = Arc::new(FoundBlobs::new(Duration::from_secs_f64(config.orphan_age)));
     tokio::spawn(stop.clone().run_until_cancelled_owned(collect_orphans(
-        desk.clone(),
+        coordinator.clone(),
         store.clone(),
         found.clone(),
         Duration::from_secs_f64(config.orphan_age),
     )));
-    access_parts.journal = desk.journal_wait();
+    access_parts.journal = coordinator.journal_wait();
     let limits = &config.limits;
     let of_workers = WorkerTransfers {
         uploads: places_of_partials(&config),
@@ -150,7 +151,7 @@ pub async fn run(
         reads: places_of_reads(limits),
     };
     let sweeps = Sweeps {
-        desk: desk.clone(),
+        coordinator: coordinator.clone(),
         store: store.clone(),
         sizing: config.settings().sizing,
         uploads: places_of_inputs(&config),
@@ -164,9 +165,9 @@ pub async fn run(
         tracer: tracer.clone(),
     };
     let sweeps = Arc::new(sweeps);
-    let page = Page::new(sweeps.clone(), desk.clone(), metrics);
+    let page = Page::new(sweeps.clone(), coordinator.clone(), metrics);
     let workers = Workers {
-        desk,
+        coordinator,
         store,
         heartbeat: Duration::from_secs_f64(config.heartbeat_seconds()),
         uploads: of_workers.uploads,
@@ -182,7 +183,7 @@ pub async fn run(
     access_parts.tracer = tracer;
     let served = serve(sweeps, workers, page, access_parts, limits, listener, stop).await;
     ended.cancel();
-    match desk_task.await {
+    match loop_task.await {
         Ok(result) => result?,
         Err(panic) => warn!(%panic, "the coordinator's event loop panicked"),
     }
@@ -214,15 +215,15 @@ fn places_of_reads(limits: &Limits) -> TransferPlaces {
 }
 
 /// Periodically sets aside the artifacts that nothing refers to.
-async fn collect_orphans(desk: CoordinatorHandle, store: Store, found: Arc<FoundBlobs>, age: Duration) {
+async fn collect_orphans(coordinator: CoordinatorHandle, store: Store, found: Arc<FoundBlobs>, age: Duration) {
     loop {
         // Nothing is removed before somebody could have noticed a mistake.
         tokio::time::sleep(age).await;
         found.forget_old();
         let removal = store.removal();
-        let needed = desk.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
+        let needed = coordinator.query(|scheduler, _| scheduler.referenced().collect::<BTreeSet<_>>()).await;
         let Ok(needed) = needed else { return };
-        if let Err(error) = store.note_owner(&desk.journal()).await {
+        if let Err(error) = store.note_owner(&coordinator.journal()).await {
             warn!(%error, "the owner of the artifact store could not be recorded");
             continue;
         }

@@ -72,7 +72,7 @@ impl Overviews {
         let query = |durable: &mut Durable<'_>| {
             (durable.sweeps_before(None, MAX_SWEEPS, |_| true), durable.workers(), durable.wait())
         };
-        let (sweeps, workers, wait) = page.desk.read(query).await?;
+        let (sweeps, workers, wait) = page.coordinator.read(query).await?;
         let row = |(_, told): &(u64, ToldSweep)| (told.view().owner.clone(), SweepRow::from(&v1::Sweep::from(told)));
         let mut workers: Vec<v1::Worker> = workers.iter().map(v1::Worker::from).collect();
         page.sweeps.of_workers.fill_in(&mut workers);
@@ -230,7 +230,7 @@ pub(super) async fn sweep(
 async fn follow(sweeps: &Sweeps, admitted: &Admitted, id: String) -> Result<watch::Receiver<Arc<ToldSweep>>, Status> {
     let sweep = SweepId::new(id.clone());
     sweeps.own(&admitted.caller, &sweep).await?;
-    sweeps.desk.follow(sweep).await?.ok_or_else(|| unknown_sweep(&id))
+    sweeps.coordinator.follow(sweep).await?.ok_or_else(|| unknown_sweep(&id))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) async fn scrape(
 }
 
 async fn set_gauges(page: &Page) -> Result<(), Closed> {
-    let query = page.desk.read(move |durable| {
+    let query = page.coordinator.read(move |durable| {
         let sweeps = durable.sweeps_before(None, MAX_SWEEPS, |_| true);
         (sweeps, durable.workers(), durable.now(), durable.wait())
     });

@@ -35,7 +35,7 @@ use tonic::Status;
 /// The state of the page's handlers.
 pub(crate) struct Page {
     pub(crate) sweeps: Arc<Sweeps>,
-    pub(crate) desk: CoordinatorHandle,
+    pub(crate) coordinator: CoordinatorHandle,
     pub(crate) metrics: Metrics,
     pub(crate) started: SystemTime,
     pub(crate) pictures: pictures::Pictures,
@@ -43,10 +43,10 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(sweeps: Arc<Sweeps>, desk: CoordinatorHandle, metrics: Metrics) -> Self {
+    pub(crate) fn new(sweeps: Arc<Sweeps>, coordinator: CoordinatorHandle, metrics: Metrics) -> Self {
         let pictures = pictures::Pictures::default();
         let overviews = events::Overviews::default();
-        Self { sweeps, desk, metrics, started: SystemTime::now(), pictures, overviews }
+        Self { sweeps, coordinator, metrics, started: SystemTime::now(), pictures, overviews }
     }
 
     /// The router of everything that is served besides gRPC.

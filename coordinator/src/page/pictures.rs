@@ -146,7 +146,7 @@ async fn find(
 ) -> Result<PicturedSweep, Status> {
     page.sweeps.own(&admitted.caller, id).await?;
     let asked = id.clone();
-    let found = page.desk.read(move |durable| {
+    let found = page.coordinator.read(move |durable| {
         let told = durable.sweep(&asked)?;
         let SweepView { spec, jobs, .. } = told.view().clone();
         let artifacts = durable.artifacts(&asked);

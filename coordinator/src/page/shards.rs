@@ -157,7 +157,7 @@ pub(super) async fn list(
     let sweep = SweepId::new(id);
     page.sweeps.own(&admitted.caller, &sweep).await?;
     let limit = limit.unwrap_or(LISTED).min(MAX_LISTED);
-    let list = page.desk.timelines(move |timelines| {
+    let list = page.coordinator.timelines(move |timelines| {
         let shards = timelines.shards(&sweep).take(limit).map(ShardRow::from).collect();
         ShardList { shards, total: timelines.shards(&sweep).count() }
     });
@@ -175,7 +175,7 @@ pub(super) async fn one(
     let find = move |timelines: &crate::event_loop::Timelines| {
         timelines.shards(&sweep).find(|shard| shard.key() == asked).map(TimelineBody::from)
     };
-    match page.desk.timelines(find).await? {
+    match page.coordinator.timelines(find).await? {
         Some(timeline) => Ok(json(&timeline)),
         None => Err(Status::not_found(format!("the latest shards of the sweep do not include {key:?}")).into()),
     }

@@ -59,7 +59,7 @@ pub(super) async fn receive(
     let worker = worker_id(&header.worker_id).ok_or_else(|| invalid("header.worker_id is not a worker's id"))?;
     workers.bindings.bind(worker.as_str(), &admitted.caller)?;
     let wire = header.shard.clone().ok_or_else(|| invalid("header.shard is missing"))?;
-    let Some(open) = open(&workers.desk, worker.clone(), wire).await? else { return Ok(false) };
+    let Some(open) = open(&workers.coordinator, worker.clone(), wire).await? else { return Ok(false) };
     if header.members_done > open.members {
         let message = format!("header.members_done = {}: the shard has {}", header.members_done, open.members);
         return Err(invalid(message));
@@ -78,12 +78,13 @@ pub(super) async fn receive(
     let checkpoint = ShardCheckpoint { stored: InputRef { size, digest }, members_done, epochs };
     debug!(%worker, %sweep, node = ?open.shard.node, members_done, epochs, size, "checkpoint");
     let shard = open.shard;
-    let answer = workers.desk.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
+    let answer =
+        workers.coordinator.ask(move |request| Event::Checkpointed { request, worker, shard, checkpoint }).await?;
     Ok(matches!(answer, Answer::Wanted(true)))
 }
 
 /// Finds the shard; `None` if it does not exist, its sweep has ended, or the worker does not hold it.
-async fn open(desk: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Result<Option<OpenShard>, Status> {
+async fn open(coordinator: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Result<Option<OpenShard>, Status> {
     let find = move |scheduler: &Scheduler| {
         let job = wire.job_ref();
         let node = scheduler.node(&job, wire.range()).filter(|_| scheduler.is_open(&job.sweep))?;
@@ -93,7 +94,7 @@ async fn open(desk: &CoordinatorHandle, worker: WorkerId, wire: v1::Shard) -> Re
         let state_bytes = job.state_bytes;
         Some(OpenShard { shard, payload, state_bytes, members })
     };
-    Ok(desk.query(move |scheduler, _| find(scheduler)).await?)
+    Ok(coordinator.query(move |scheduler, _| find(scheduler)).await?)
 }
 
 /// The most bytes that a checkpoint of the shard can have.

@@ -147,7 +147,7 @@ fn internal(error: impl ToString) -> Status {
 /// # Errors
 /// `SPEC_INVALID` with the key that is wrong, or `INPUT_MISSING` if a file must be uploaded first.
 pub(super) async fn resolve(
-    desk: &CoordinatorHandle,
+    coordinator: &CoordinatorHandle,
     store: &Store,
     caller: &Caller,
     spec: &Spec,
@@ -166,7 +166,7 @@ pub(super) async fn resolve(
             }
             Upload::Cifar10 { path } => resolved.extend(check_images(store, spec, path, &given).await?),
             Upload::Sweep { field, sweep, architecture, dimension, largest } => {
-                let input = earlier_nads(desk, caller, field, sweep, architecture).await?;
+                let input = earlier_nads(coordinator, caller, field, sweep, architecture).await?;
                 let name = format!("{} of sweep {sweep}", nads_file(architecture));
                 check_directions(store, field, &name, input, *dimension, *largest).await?;
                 resolved.insert(upload.name(), input);
@@ -183,7 +183,7 @@ pub(super) async fn resolve(
 
 /// The NADs of a complete sweep of the caller's own.
 async fn earlier_nads(
-    desk: &CoordinatorHandle,
+    coordinator: &CoordinatorHandle,
     caller: &Caller,
     field: &str,
     sweep: &str,
@@ -192,7 +192,7 @@ async fn earlier_nads(
     let id = SweepId::new(sweep);
     let name = nads_file(architecture);
     let caller = caller.clone();
-    let found = desk
+    let found = coordinator
         .query(move |scheduler, _| {
             // Another user's sweep is treated like one that does not exist.
             let own = scheduler.owner(&id).is_some_and(|owner| caller.sees(owner));

@@ -47,7 +47,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Sweeps {
-    pub(crate) desk: CoordinatorHandle,
+    pub(crate) coordinator: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) sizing: Sizing,
     /// The places for uploads of files.
@@ -81,13 +81,13 @@ impl Sweeps {
     /// Checks that a sweep exists and is the caller's.
     pub(crate) async fn own(&self, caller: &Caller, id: &SweepId) -> Result<(), Status> {
         let asked = id.clone();
-        let owner = self.desk.read(move |durable| durable.owner(&asked)).await?;
+        let owner = self.coordinator.read(move |durable| durable.owner(&asked)).await?;
         authorise(caller, &owner.ok_or_else(|| unknown_sweep(id.as_str()))?)
     }
 
     async fn view(&self, id: &SweepId) -> Result<v1::Sweep, Status> {
         let asked = id.clone();
-        let told = self.desk.read(move |durable| durable.sweep(&asked)).await?;
+        let told = self.coordinator.read(move |durable| durable.sweep(&asked)).await?;
         let told = told.ok_or_else(|| unknown_sweep(id.as_str()))?;
         Ok(self.with_notices((&told).into()))
     }
@@ -119,7 +119,7 @@ impl Sweeps {
         let id = SweepId::new(sweep_id);
         self.own(caller, &id).await?;
         let sweep = id.clone();
-        let answer = self.desk.order(move |request| Event::Pause { request, sweep, paused }).await?;
+        let answer = self.coordinator.order(move |request| Event::Pause { request, sweep, paused }).await?;
         self.view_after(&id, &answer).await
     }
 
@@ -152,7 +152,7 @@ impl SweepService for Sweeps {
         let spec = parse(spec).await?;
         let inputs = files(inputs)?;
         let precision = spec.precision;
-        let found = self.desk.read(move |durable| durable.workforce(precision)).await?;
+        let found = self.coordinator.read(move |durable| durable.workforce(precision)).await?;
         let sizing = self.sizing;
         let _place = PARSING.acquire().await;
         let planned = tokio::task::spawn_blocking(move || {
@@ -192,14 +192,16 @@ impl SweepService for Sweeps {
         // Files that are found in the store are kept there until the journal names them.
         let digests: Vec<_> = given.values().map(|input| input.digest).collect();
         let _leases = self.store.lease(digests).await;
-        let inputs = inputs::resolve(&self.desk, &self.store, &admitted.caller, &spec, given).await?;
+        let inputs = inputs::resolve(&self.coordinator, &self.store, &admitted.caller, &spec, given).await?;
         let key = (!idempotency_key.is_empty()).then_some(idempotency_key);
         let id = SweepId::new(uuid::Uuid::now_v7().to_string());
         let name = spec.name.clone();
         let owner = admitted.caller.name.to_string();
         let used: Vec<_> = inputs.values().map(|input| input.digest).collect();
-        let answer =
-            self.desk.order(move |request| Event::Submit { request, id, owner, key, share, spec, inputs }).await?;
+        let answer = self
+            .coordinator
+            .order(move |request| Event::Submit { request, id, owner, key, share, spec, inputs })
+            .await?;
         match answer {
             Answer::Submitted { sweep, created } => {
                 let trace_id = trace.map(|trace| display(trace.trace_id()));
@@ -247,7 +249,7 @@ impl SweepService for Sweeps {
         let ask = move |durable: &mut Durable<'_>| {
             (durable.sweeps_before(before, limit + 1, |owner| caller.sees(owner)), durable.wait())
         };
-        let (found, wait) = self.desk.read(ask).await?;
+        let (found, wait) = self.coordinator.read(ask).await?;
         let mut sweeps = Vec::new();
         let mut bytes = 0;
         let mut last = None;
@@ -274,7 +276,7 @@ impl SweepService for Sweeps {
         let permits = self.quotas.watcher(&admitted)?;
         let id = request.into_inner().sweep_id;
         self.own(&admitted.caller, &SweepId::new(id.clone())).await?;
-        let receiver = self.desk.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown_sweep(&id))?;
+        let receiver = self.coordinator.follow(SweepId::new(id.clone())).await?.ok_or_else(|| unknown_sweep(&id))?;
         let watched = self.until_over(self.clone().changes(receiver), &admitted.caller);
         let watched = watched.map(move |item| {
             // The permits are given back with the stream.
@@ -289,7 +291,7 @@ impl SweepService for Sweeps {
         let id = SweepId::new(request.into_inner().sweep_id);
         self.own(&caller, &id).await?;
         let sweep = id.clone();
-        let answer = self.desk.order(move |request| Event::Cancel { request, sweep }).await?;
+        let answer = self.coordinator.order(move |request| Event::Cancel { request, sweep }).await?;
         self.view_after(&id, &answer).await
     }
 
@@ -315,7 +317,7 @@ impl SweepService for Sweeps {
         let id = SweepId::new(sweep_id.as_str());
         self.own(&caller, &id).await?;
         let ask = move |durable: &mut Durable<'_>| (durable.is_known(&id), durable.explain(&id, subject));
-        match self.desk.read(ask).await? {
+        match self.coordinator.read(ask).await? {
             (_, Some(explanation)) => {
                 let mut response = v1::ExplainResponse::from(explanation);
                 let waits = self.of_workers.notices(&SweepId::new(sweep_id.as_str()));
@@ -336,7 +338,7 @@ impl SweepService for Sweeps {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         self.own(&caller, &SweepId::new(request.sweep_id.as_str())).await?;
-        let checks = verify::start(&self.desk, &self.store, request).await?;
+        let checks = verify::start(&self.coordinator, &self.store, request).await?;
         Ok(Response::new(self.until_over(checks, &caller)))
     }
 
@@ -355,7 +357,7 @@ impl SweepService for Sweeps {
             let artifact = durable.artifacts(&id).into_iter().find(|artifact| artifact.name == asked);
             (durable.is_known(&id), artifact)
         };
-        let found = self.desk.read(ask).await?;
+        let found = self.coordinator.read(ask).await?;
         let artifact = match found {
             (false, _) => return Err(unknown_sweep(&sweep_id)),
             (true, None) => {
@@ -384,7 +386,7 @@ impl SweepService for Sweeps {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let (workers, wait) = self.desk.read(|durable| (durable.workers(), durable.wait())).await?;
+        let (workers, wait) = self.coordinator.read(|durable| (durable.workers(), durable.wait())).await?;
         let notices = wait.iter().map(ToString::to_string).collect();
         let mut workers: Vec<v1::Worker> = workers.iter().map(Into::into).collect();
         self.of_workers.fill_in(&mut workers);

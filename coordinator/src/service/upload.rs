@@ -96,7 +96,7 @@ pub(super) async fn receive(
     let stored = workers.observed(&sweep, stored)?;
     let partial = Partial { bytes: PartialBytes::Stored(stored.digest()), content };
     let steps = worker_steps(std::mem::take(&mut header.steps));
-    workers.desk.steps(worker.clone(), named_shard(&wire), steps).await;
+    workers.coordinator.steps(worker.clone(), named_shard(&wire), steps).await;
     let seconds = partial::seconds(header.seconds);
     let begin_seconds = partial::seconds(header.begin_seconds);
     report(workers, PartialReport { worker, class: class.into(), seconds, begin_seconds }, expected.shard, partial)
@@ -137,7 +137,7 @@ async fn expected(workers: &Workers, worker: WorkerId, wire: v1::Shard) -> Resul
             }
         }
     };
-    workers.desk.query(move |scheduler, _| find(scheduler)).await?
+    workers.coordinator.query(move |scheduler, _| find(scheduler)).await?
 }
 
 /// The status of a report by a worker without a session.
@@ -176,7 +176,7 @@ async fn report(
     let reporter = worker.clone();
     let reported = shard.clone();
     let event = move |request| Event::Report { request, worker, shard, class, partial, seconds, begin_seconds };
-    let answer = workers.desk.ask(event).await?;
+    let answer = workers.coordinator.ask(event).await?;
     debug!(worker = %reporter, sweep = %reported.job.sweep, node = ?reported.node, ?answer, seconds, "reported");
     let verdict = if let Answer::Reported(verdict) = answer { verdict } else { Verdict::Invalid };
     if verdict == Verdict::NoSession {

@@ -26,7 +26,7 @@ struct VerifiedJob {
 
 /// Begins a verification. The first response has the number of shards; one response for each follows.
 pub(super) async fn start(
-    desk: &CoordinatorHandle,
+    coordinator: &CoordinatorHandle,
     store: &Store,
     request: v1::VerifyRequest,
 ) -> Result<impl Stream<Item = v1::VerifyResponse> + Send + use<>, Status> {
@@ -35,12 +35,12 @@ pub(super) async fn start(
         return Err(invalid(format!("sample = {sample}: from 1 to {MAX_SAMPLE}")));
     }
     let sweep = SweepId::new(sweep_id.as_str());
-    let jobs = jobs(desk, store, &sweep).await?;
+    let jobs = jobs(coordinator, store, &sweep).await?;
     let claims = draw(&sweep, &jobs, sample, seed);
     let total = claims.len() as u32;
     let names: BTreeMap<JobIndex, (String, u64)> =
         jobs.into_iter().map(|job| (job.index, (job.name, job.total))).collect();
-    let (answer, checks) = desk.verify(claims).await?;
+    let (answer, checks) = coordinator.verify(claims).await?;
     match answer {
         Answer::Verifying => {}
         Answer::TooManyVerifications { limit } => {
@@ -61,9 +61,10 @@ pub(super) async fn start(
 }
 
 /// The jobs of a complete sweep, with the manifest of each.
-async fn jobs(desk: &CoordinatorHandle, store: &Store, sweep: &SweepId) -> Result<Vec<VerifiedJob>, Status> {
+async fn jobs(coordinator: &CoordinatorHandle, store: &Store, sweep: &SweepId) -> Result<Vec<VerifiedJob>, Status> {
     let id = sweep.clone();
-    let found = desk.query(move |scheduler: &Scheduler, _| (scheduler.is_known(&id), scheduler.manifests(&id))).await?;
+    let found =
+        coordinator.query(move |scheduler: &Scheduler, _| (scheduler.is_known(&id), scheduler.manifests(&id))).await?;
     let (known, manifests) = found;
     let manifests = match manifests {
         Some(manifests) if !manifests.is_empty() => manifests,

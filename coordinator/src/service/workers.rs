@@ -43,7 +43,7 @@ const MAX_SLOTS: u32 = 1024;
 
 #[derive(Clone)]
 pub(crate) struct Workers {
-    pub(crate) desk: CoordinatorHandle,
+    pub(crate) coordinator: CoordinatorHandle,
     pub(crate) store: Store,
     pub(crate) heartbeat: Duration,
     /// The places for partials and checkpoints that are received.
@@ -90,7 +90,7 @@ impl WorkerService for Workers {
         };
         let welcome = v1::SessionResponse { message: Some(v1::session_response::Message::Welcome(welcome)) };
         let held = hello.held.iter().map(convert::named_shard).collect();
-        let session = self.desk.attach(worker.clone(), profile, held, outbox).await?;
+        let session = self.coordinator.attach(worker.clone(), profile, held, outbox).await?;
         // The session is over when the token is revoked or the stream of responses has ended, whatever the worker still sends.
         let over = admitted.caller.revoked.child_token();
         let listening = self.clone().listen(worker, session, messages, over.clone(), permits);
@@ -209,11 +209,11 @@ impl Workers {
             }
             // What is about no shard is passed over.
             let Some(message) = convert::worker_message(message) else { continue };
-            if self.desk.message(worker.clone(), session, message).await.is_err() {
+            if self.coordinator.message(worker.clone(), session, message).await.is_err() {
                 break;
             }
         }
-        self.desk.detach(worker, session, drained).await;
+        self.coordinator.detach(worker, session, drained).await;
         drop(permits);
     }
 }

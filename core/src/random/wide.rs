@@ -18,7 +18,7 @@ pub(super) trait Convert<T>: Copy {
 /// The position of a group of blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
-    /// The key, as eight words.
+    /// The key of the generator.
     pub(super) key: &'a [u8; 32],
     /// The stream of the key.
     pub(super) stream: u64,
